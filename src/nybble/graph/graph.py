@@ -1,0 +1,110 @@
+"""A network as data: typed nodes in SSA order, checked when the graph is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+from nybble.graph.errors import GraphError
+from nybble.graph.infer import ValueType, infer, infer_input
+from nybble.graph.nodes import Input, Node
+from nybble.graph.preprocessing import Preprocessing
+
+
+class Graph:
+    """Nodes in an order in which each reads only what came before it.
+
+    Parameters
+    ----------
+    inputs : sequence of Input
+    nodes : sequence of Node
+        Node names, input names included, are unique.
+    outputs : sequence of str
+        Names of the values the network returns.
+    preprocessing : Preprocessing, optional
+        How a photo becomes the (single) input. ``None`` where nothing is known.
+    class_names : sequence of str, optional
+
+    Raises
+    ------
+    GraphError
+        On a name defined twice or not defined before use, a shape or type clash, or a sum that could
+        pass 2**31 - 1.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        nodes: Sequence[Node],
+        outputs: Sequence[str],
+        *,
+        preprocessing: Preprocessing | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        self.inputs = tuple(inputs)
+        self.nodes = tuple(nodes)
+        self.outputs = tuple(outputs)
+        self.preprocessing = preprocessing
+        self.class_names = tuple(class_names) if class_names is not None else None
+        self._values = MappingProxyType(_check(self.inputs, self.nodes, self.outputs))
+        self._by_name = {node.name: node for node in self.nodes}
+
+    @property
+    def values(self) -> Mapping[str, ValueType]:
+        """Type, shape and magnitude of every value, inputs included, by name."""
+        return self._values
+
+    def __getitem__(self, name: str) -> Node:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """The nodes that read each value, by the value's name; a node that reads it twice is listed twice."""
+        readers: dict[str, list[Node]] = {name: [] for name in self._values}
+        for node in self.nodes:
+            for name in node.inputs:
+                readers[name].append(node)
+        return readers
+
+    def __str__(self) -> str:
+        lines = []
+        for entry in self.inputs:
+            lines.append(f"{entry.name}: {self._values[entry.name]} = input")
+        for node in self.nodes:
+            lines.append(f"{node.name}: {self._values[node.name]} = {node.op}({', '.join(node.inputs)})")
+        lines.append(f"return {', '.join(self.outputs)}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Graph: {len(self.nodes)} nodes, inputs {[entry.name for entry in self.inputs]}, outputs {list(self.outputs)}>"
+
+
+def _check(inputs: tuple[Input, ...], nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> dict[str, ValueType]:
+    values: dict[str, ValueType] = {}
+    if not inputs:
+        raise GraphError("the graph has no input")
+    if not outputs:
+        raise GraphError("the graph has no output")
+    for entry in inputs:
+        if entry.name in values:
+            raise GraphError("the name is defined twice", node=entry.name)
+        values[entry.name] = infer_input(entry)
+    defined = {node.name for node in nodes}
+    for node in nodes:
+        if node.name in values:
+            raise GraphError("the name is defined twice", node=node.name)
+        for name in node.inputs:
+            if name not in values:
+                why = "is defined only later (a cycle, or nodes out of order)" if name in defined else "is not defined"
+                raise GraphError(f"reads {name!r}, which {why}", node=node.name, field="inputs")
+        values[node.name] = infer(node, [values[name] for name in node.inputs])
+    for name in outputs:
+        if name not in values:
+            raise GraphError(f"output {name!r} is not defined")
+    return values
+

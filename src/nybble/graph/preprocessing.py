@@ -1,0 +1,56 @@
+"""How a photo becomes a network's integer input: the part of preprocessing that travels with a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nybble.graph.types import Array, DType
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop, normalise, quantize; channel order RGB.
+
+    The short side is resized to ``resize`` pixels with Pillow's ``interpolation`` filter, the centre
+    ``crop`` (rows, columns) cut out, and ``(pixel / 255 - mean) / std`` multiplied by ``scale``
+    (= numerator / denominator), rounded half to even and clipped to ``-limit..limit``
+    (``0..limit`` for an unsigned ``input_type``).
+    """
+
+    resize: int = 256
+    crop: tuple[int, int] = (224, 224)
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    input_type: DType = DType.S8
+    scale_numerator: float = 127.0
+    scale_denominator: float = 2.64
+    _table: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def normalise(self, photos: Array) -> Array:
+        """uint8 (..., channels) photos to float32 of the same shape: ``(x / 255 - mean) / std``."""
+        scaled = photos.astype(np.float32) / np.float32(255)
+        mean = np.asarray(self.mean, dtype=np.float32)
+        std = np.asarray(self.std, dtype=np.float32)
+        normalised: Array = (scaled - mean) / std
+        return normalised
+
+    def quantize(self, normalised: Array) -> Array:
+        """float32 normalised values of any shape to the integer input type, in float32 arithmetic."""
+        scaled = normalised * np.float32(self.scale_numerator) / np.float32(self.scale_denominator)
+        high = float(self.input_type.maximum)
+        low = -high if self.input_type.is_signed else 0.0
+        quantized: Array = np.clip(np.rint(scaled), low, high).astype(self.input_type.storage)
+        return quantized
+
+    def table(self) -> Array:
+        """(channels, 256) lookup from an 8-bit sample to the integer input, equal to the float path."""
+        if not self._table:
+            samples = np.repeat(np.arange(256, dtype=np.uint8)[:, None], len(self.mean), axis=1)
+            self._table.append(np.ascontiguousarray(self.quantize(self.normalise(samples)).T))
+        return self._table[0]

@@ -1,0 +1,139 @@
+"""Constant tensors: weights, biases, factors and scales."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from nybble.graph.errors import ModelFormatError
+from nybble.graph.types import Array, DType
+
+
+class Tensor:
+    """A constant with an element type, a shape and values.
+
+    Values are held in memory (:meth:`from_array`) or stay in their file until somebody asks
+    (:meth:`from_file`), so that an engine that has packed its weights does not keep a second copy.
+
+    Attributes
+    ----------
+    dtype : DType
+    shape : tuple of int
+    """
+
+    __slots__ = ("_array", "_path", "_stamp", "dtype", "shape")
+
+    def __init__(self, dtype: DType, shape: tuple[int, ...], array: Array | None, path: Path | None) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self._array = array
+        self._path = path
+        self._stamp = _stamp(path) if path is not None else None
+
+    @classmethod
+    def from_array(cls, dtype: DType | str, array: Array) -> Tensor:
+        """Wrap an array. Raises ``ValueError`` if a value does not fit ``dtype``."""
+        dtype = DType(dtype)
+        values = np.asarray(array)
+        if dtype.is_float:
+            if not np.all(np.isfinite(values)):
+                raise ValueError("a float tensor holds NaN or infinity")
+        elif values.dtype.kind not in "iu":
+            raise ValueError(f"{dtype} tensor needs integers, got {values.dtype}")
+        elif values.size and (int(values.min()) < dtype.minimum or int(values.max()) > dtype.maximum):
+            raise ValueError(f"values {values.min()}..{values.max()} do not fit {dtype}")
+        held = np.array(values, dtype=dtype.storage, order="C")
+        held.setflags(write=False)
+        return cls(dtype, held.shape, held, None)
+
+    @classmethod
+    def from_file(cls, dtype: DType | str, shape: tuple[int, ...], path: Path) -> Tensor:
+        """Refer to a raw file. Raises :class:`ModelFormatError` if it is missing or of the wrong size."""
+        dtype = DType(dtype)
+        expected = raw_bytes(dtype, math.prod(shape))
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise ModelFormatError(path, f"cannot be read: {error.strerror or error}") from error
+        if not path.is_file():
+            raise ModelFormatError(path, "is not a regular file")
+        if size != expected:
+            shape_text = "x".join(map(str, shape))
+            raise ModelFormatError(path, f"has {size} bytes, but {dtype} of shape {shape_text} takes {expected}")
+        return cls(dtype, shape, None, path)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk (two ``s4`` values share one)."""
+        return raw_bytes(self.dtype, self.size)
+
+    def numpy(self) -> Array:
+        """The values as a read-only array of ``dtype.storage``; ``s4`` comes as int8.
+
+        Raises :class:`ModelFormatError` if the file behind it has changed since it was opened.
+        """
+        if self._array is not None:
+            return self._array
+        assert self._path is not None
+        try:
+            raw = self._path.read_bytes()
+            unchanged = _stamp(self._path) == self._stamp
+        except OSError as error:
+            raise ModelFormatError(self._path, f"cannot be read: {error.strerror or error}") from error
+        if not unchanged or len(raw) != self.nbytes:
+            raise ModelFormatError(self._path, "has changed since the model was loaded; load it again")
+        values = decode(self.dtype, raw, self.size).reshape(self.shape)
+        values.setflags(write=False)
+        return values
+
+    def raw(self) -> bytes:
+        """The bytes as the model directory stores them."""
+        return encode(self.dtype, self.numpy())
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.dtype}, {self.shape})"
+
+
+def raw_bytes(dtype: DType, count: int) -> int:
+    """Bytes that ``count`` elements take on disk: half, rounded up, for four-bit types."""
+    return (count + 1) // 2 if dtype.bits == 4 else count * dtype.storage.itemsize
+
+
+def decode(dtype: DType, raw: bytes, count: int) -> Array:
+    """Flat values from raw little-endian bytes; four-bit types lie low nibble first."""
+    if dtype.bits != 4:
+        return np.frombuffer(raw, dtype=dtype.storage, count=count).copy()
+    packed = np.frombuffer(raw, dtype=np.uint8)
+    values = np.empty(packed.size * 2, dtype=np.uint8)
+    np.bitwise_and(packed, 15, out=values[0::2])
+    np.right_shift(packed, 4, out=values[1::2])
+    if dtype is DType.S4:
+        signed = values.view(np.int8)
+        np.left_shift(signed, 4, out=signed)
+        np.right_shift(signed, 4, out=signed)
+        return signed[:count]
+    return values[:count]
+
+
+def encode(dtype: DType, values: Array) -> bytes:
+    """The inverse of :func:`decode`; the last high nibble of an odd count is zero."""
+    flat = np.ascontiguousarray(values, dtype=dtype.storage).reshape(-1)
+    if dtype.bits != 4:
+        return flat.tobytes()
+    nibbles = flat.view(np.uint8) & 15
+    if nibbles.size % 2:
+        nibbles = np.append(nibbles, np.uint8(0))
+    return (nibbles[0::2] | (nibbles[1::2] << 4)).tobytes()
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, status.st_ino
