@@ -1,0 +1,41 @@
+"""What every test shares: the development data and the amount of random testing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Deadlines measure the machine's other load, not the code.
+hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
+hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
+# Sanitized code runs several times slower, and its checks need inputs, not repetition.
+hypothesis.settings.register_profile("sanitize", max_examples=10, deadline=None, derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("NYBBLE_HYPOTHESIS") or ("ci" if os.environ.get("CI") else "quick"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of development data (photos, reference networks) that lies outside the repository.
+
+    It is ``../shared/data`` next to the checkout, or the folder named by the environment variable
+    ``NYBBLE_SHARED_DATA``. Where it is absent the test is skipped, unless ``NYBBLE_REQUIRE_DATA=1``, as in
+    continuous integration, makes its absence a failure.
+
+    Returns
+    -------
+    Path
+        An existing folder.
+    """
+    named = os.environ.get("NYBBLE_SHARED_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if folder.is_dir():
+        return folder.resolve()
+    message = f"development data not found at {folder}; set NYBBLE_SHARED_DATA to the folder that holds it"
+    if os.environ.get("NYBBLE_REQUIRE_DATA") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
