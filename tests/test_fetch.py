@@ -1,0 +1,343 @@
+"""Fetching from a local server that truncates, corrupts, refuses, cannot resume, or is not there."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import re
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from nybble import fetch as fetching
+from nybble.fetch import FetchError, Manifest, RemoteFile, Retry, fetch
+
+CONTENTS = {
+    "model/model": b"ResNetQuantized\ncompute_mode=s8f32\n",
+    "model/npdata/conv1.weight": bytes(range(256)) * 1200,
+    "model/npdata/fc.bias": b"\x01\x02\x03\x04" * 500,
+}
+BIG = "model/npdata/conv1.weight"
+QUICK = Retry(tries=4, timeout=0.3, first_pause=0.0)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves ``contents``; ``faults`` names what goes wrong for a path, one entry a request."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.contents = dict(CONTENTS)
+        self.faults: dict[str, list[str]] = {}
+        self.ranges = True
+        self.requests: list[tuple[str, str | None]] = []
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/repository/commit"
+
+    def count(self) -> Counter[str]:
+        return Counter(path for path, _ in self.requests)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = self.path.removeprefix("/repository/commit/")
+        asked = self.headers.get("Range")
+        self.server.requests.append((path, asked))
+        faults = self.server.faults.get(path, [])
+        fault = faults.pop(0) if faults else ""
+        if fault.isdigit():
+            self.send_error(int(fault))
+            return
+        content = self.server.contents.get(path)
+        if content is None:
+            self.send_error(404)
+            return
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
+        if fault == "silent":
+            time.sleep(0.6)
+            return
+        self.send_response(206 if asked and self.server.ranges else 200)
+        if asked and self.server.ranges:
+            shown = start + 1 if fault == "wrong range" else start
+            self.send_header("Content-Range", f"bytes {shown}-{len(content) - 1}/{len(content)}")
+        body = content[start:]
+        if fault == "longer":
+            body += b"more"
+        if fault == "corrupted":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if fault == "truncated" else body)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def manifest(server: Server) -> Manifest:
+    files = tuple(RemoteFile(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in CONTENTS.items())
+    return Manifest("tiny", "a test", "Apache-2.0", "http://127.0.0.1/", server.base, files)
+
+
+def assert_whole(folder: Path) -> None:
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == CONTENTS
+
+
+def assert_absent(cache: Path) -> None:
+    assert not (cache / "tiny").exists(), "a model that is not whole must not be in the cache"
+
+
+def test_fetches_every_file_and_leaves_nothing_else(server: Server, manifest: Manifest, tmp_path: Path) -> None:
+    arrived: list[int] = []
+    result = fetch(manifest, cache=tmp_path / "new" / "cache", progress=arrived.append, retry=QUICK)
+    assert result.path == tmp_path / "new" / "cache" / "tiny"
+    assert_whole(result.path)
+    assert (result.downloaded, result.downloaded_bytes, result.kept) == (3, manifest.size, 0)
+    assert sum(arrived) == manifest.size
+    assert sorted(path.name for path in result.path.parent.iterdir()) == ["tiny", "tiny.lock"]
+
+
+def test_a_whole_model_is_not_downloaded_again(server: Server, manifest: Manifest, tmp_path: Path) -> None:
+    fetch(manifest, cache=tmp_path, retry=QUICK)
+    server.requests.clear()
+    arrived: list[int] = []
+    result = fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK)
+    assert server.requests == []
+    assert (result.downloaded, result.kept, sum(arrived)) == (0, 3, manifest.size)
+
+
+def test_force_downloads_everything(server: Server, manifest: Manifest, tmp_path: Path) -> None:
+    fetch(manifest, cache=tmp_path, retry=QUICK)
+    server.requests.clear()
+    assert fetch(manifest, cache=tmp_path, force=True, retry=QUICK).downloaded == 3
+    assert len(server.requests) == 3
+    assert_whole(tmp_path / "tiny")
+
+
+def test_a_damaged_model_is_repaired(server: Server, manifest: Manifest, tmp_path: Path) -> None:
+    fetch(manifest, cache=tmp_path, retry=QUICK)
+    (tmp_path / "tiny" / BIG).write_bytes(b"damaged")
+    (tmp_path / "tiny" / "model" / "model").unlink()
+    server.requests.clear()
+    result = fetch(manifest, cache=tmp_path, retry=QUICK)
+    assert (result.downloaded, result.kept) == (2, 1)
+    assert set(server.count()) == {BIG, "model/model"}
+    assert_whole(tmp_path / "tiny")
+
+
+def test_a_truncated_reply_is_continued(server: Server, manifest: Manifest, tmp_path: Path) -> None:
+    server.faults[BIG] = ["truncated", "truncated"]
+    arrived: list[int] = []
+    result = fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK)
+    assert_whole(result.path)
+    size = len(CONTENTS[BIG])
+    expected = [None, f"bytes={size // 2}-", f"bytes={size // 2 + (size - size // 2) // 2}-"]
+    assert [asked for path, asked in server.requests if path == BIG] == expected
+    assert result.downloaded_bytes == manifest.size == sum(arrived)
+
+
+def test_a_server_without_ranges_starts_again(server: Server, manifest: Manifest, tmp_path: Path) -> None:
+    server.ranges = False
+    server.faults[BIG] = ["truncated"]
+    arrived: list[int] = []
+    result = fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK)
+    assert_whole(result.path)
+    assert sum(arrived) == manifest.size
+    assert result.downloaded_bytes == manifest.size + len(CONTENTS[BIG]) // 2
+
+
+@pytest.mark.parametrize("fault", ["corrupted", "longer", "silent", "500", "503", "429"])
+def test_a_passing_fault_is_tried_again(server: Server, manifest: Manifest, tmp_path: Path, fault: str) -> None:
+    server.faults[BIG] = [fault, fault]
+    arrived: list[int] = []
+    assert_whole(fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK).path)
+    assert server.count()[BIG] == 3
+    assert sum(arrived) == manifest.size
+
+
+@pytest.mark.parametrize("fault", ["wrong range", "416"])
+def test_a_refused_or_wrong_range_starts_again(server: Server, manifest: Manifest, tmp_path: Path, fault: str) -> None:
+    server.faults[BIG] = ["truncated", fault]
+    assert_whole(fetch(manifest, cache=tmp_path, retry=QUICK).path)
+    assert [asked is None for path, asked in server.requests if path == BIG] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ("truncated", r"the reply ended after \d+ of 307200 bytes"),
+        ("corrupted", "SHA-256 is .* not .*: it is not the file that was published"),
+        ("longer", "the reply is longer than the 307200 bytes that were published"),
+        ("500", "the server answered 500"),
+        ("silent", "the server did not answer in time|closed connection without response"),
+    ],
+)
+def test_a_lasting_fault_is_named_and_nothing_is_installed(
+    server: Server, manifest: Manifest, tmp_path: Path, fault: str, text: str
+) -> None:
+    server.faults[BIG] = [fault] * 10
+    with pytest.raises(FetchError, match=text) as caught:
+        fetch(manifest, cache=tmp_path, retry=QUICK)
+    assert f"{server.base}/{BIG}: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert server.count()[BIG] == QUICK.tries
+    assert_absent(tmp_path)
+
+
+def test_a_missing_file_is_not_asked_for_again(server: Server, manifest: Manifest, tmp_path: Path) -> None:
+    del server.contents[BIG]
+    with pytest.raises(FetchError, match=re.escape(f"{server.base}/{BIG}: the server answered 404 Not Found")):
+        fetch(manifest, cache=tmp_path, retry=QUICK)
+    assert server.count()[BIG] == 1
+    assert_absent(tmp_path)
+
+
+def test_a_server_that_is_not_there(manifest: Manifest, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        base = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(FetchError, match="Connection refused"):
+            fetch(manifest, cache=tmp_path, base=base, retry=QUICK)
+    assert_absent(tmp_path)
+
+
+def test_what_arrived_before_an_interruption_is_kept(server: Server, manifest: Manifest, tmp_path: Path) -> None:
+    server.faults[BIG] = ["truncated", "404"]
+    with pytest.raises(FetchError, match="404"):
+        fetch(manifest, cache=tmp_path, workers=1, retry=QUICK)
+    assert_absent(tmp_path)
+    half = len(CONTENTS[BIG]) // 2
+    assert (tmp_path / "tiny.part" / f"{BIG}.part").stat().st_size == half
+    (tmp_path / "tiny.part" / "model" / "stray").write_text("left by an older version")
+    server.requests.clear()
+    arrived: list[int] = []
+    result = fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK)
+    assert sorted(server.requests, key=str) == [(BIG, f"bytes={half}-"), ("model/npdata/fc.bias", None)]
+    assert (result.downloaded, result.kept) == (2, 1)
+    assert sum(arrived) == manifest.size
+    assert_whole(result.path)
+
+
+def test_an_interruption_by_the_user_leaves_parts(server: Server, manifest: Manifest, tmp_path: Path) -> None:
+    server.faults[BIG] = ["silent"]
+
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(manifest, cache=tmp_path, progress=interrupt, retry=QUICK)
+    assert_absent(tmp_path)
+    assert_whole(fetch(manifest, cache=tmp_path, retry=QUICK).path)
+
+
+@pytest.mark.parametrize("content", [b"wrong", CONTENTS[BIG][:-1] + b"!", CONTENTS[BIG] + b"!"])
+def test_wrong_leftovers_are_replaced(server: Server, manifest: Manifest, tmp_path: Path, content: bytes) -> None:
+    for name in (f"{BIG}.part", "model/model"):
+        path = tmp_path / "tiny.part" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    arrived: list[int] = []
+    assert_whole(fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK).path)
+    assert sum(arrived) == manifest.size
+
+
+def test_a_full_disk_is_named(manifest: Manifest, tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("needs /dev/full")
+    part = tmp_path / "tiny.part" / f"{BIG}.part"
+    part.parent.mkdir(parents=True)
+    part.symlink_to(full)
+    with pytest.raises(FetchError, match=r"conv1\.weight\.part: cannot be written: No space left on device"):
+        fetch(manifest, cache=tmp_path, retry=QUICK)
+    assert_absent(tmp_path)
+
+
+@pytest.mark.parametrize("inside", ["", "tiny.part"])
+def test_a_file_in_the_way_is_named(manifest: Manifest, tmp_path: Path, inside: str) -> None:
+    blocked = tmp_path / "cache" / inside
+    blocked.parent.mkdir(parents=True, exist_ok=True)
+    blocked.write_text("not a folder")
+    with pytest.raises(FetchError, match=r"cache.*: cannot be written: (Not a directory|File exists)"):
+        fetch(manifest, cache=tmp_path / "cache", retry=QUICK)
+
+
+def test_two_fetches_of_one_model_do_not_meet(manifest: Manifest, tmp_path: Path) -> None:
+    with (tmp_path / "tiny.lock").open("wb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(FetchError, match="another process is fetching tiny"):
+            fetch(manifest, cache=tmp_path, retry=QUICK)
+
+
+@pytest.mark.parametrize("base", ["file:///etc", "ftp://127.0.0.1/x", "127.0.0.1/x", ""])
+def test_only_http_addresses(manifest: Manifest, tmp_path: Path, base: str) -> None:
+    manifest = Manifest("tiny", "", "", "", base, manifest.files)
+    with pytest.raises(FetchError, match="is not an http or https address"):
+        fetch(manifest, cache=tmp_path)
+
+
+def test_pauses_double_up_to_a_limit() -> None:
+    assert [Retry().pause(tried) for tried in range(1, 7)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+
+
+def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NYBBLE_CACHE", str(tmp_path))
+    assert fetching.cache_folder() == tmp_path
+    assert fetching.cached("tiny") is None
+    (tmp_path / "tiny").mkdir()
+    assert fetching.cached("tiny") == tmp_path / "tiny"
+    monkeypatch.delenv("NYBBLE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert fetching.cache_folder().name == "nybble"
+
+
+def test_unknown_model() -> None:
+    with pytest.raises(FetchError, match="no published model 'resnet'; known: nvidia-resnet50-int4"):
+        fetching.read_manifest("resnet")
+
+
+def test_shipped_manifests_are_sound() -> None:
+    for name in fetching.available():
+        manifest = fetching.read_manifest(name)
+        assert manifest.name == name
+        assert manifest.base.startswith("https://")
+        assert re.search(r"/[0-9a-f]{40}/", manifest.base), "the source is pinned to a commit"
+        paths = [file.path for file in manifest.files]
+        assert len(set(paths)) == len(paths)
+        for file in manifest.files:
+            assert re.fullmatch(r"model(/[A-Za-z0-9_][A-Za-z0-9_.]*)+", file.path)
+            assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
+            assert 0 < file.size < 1 << 30
+
+
+@pytest.mark.data
+def test_the_manifest_describes_the_published_directory(shared_data: Path) -> None:
+    manifest = fetching.read_manifest("nvidia-resnet50-int4")
+    folder = shared_data / manifest.name
+    present = {path.relative_to(folder).as_posix() for path in (folder / "model").rglob("*") if path.is_file()}
+    assert present == {file.path for file in manifest.files}
+    for file in manifest.files:
+        content = (folder / file.path).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (file.size, file.sha256)
