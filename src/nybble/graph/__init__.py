@@ -1,5 +1,6 @@
 """The network as data: node types, graph, inference, and the model directory."""
 
+from nybble.graph.directory import read_graph, write_graph
 from nybble.graph.errors import GraphError, ModelFormatError, NybbleError
 from nybble.graph.graph import Graph
 from nybble.graph.infer import ValueType
@@ -42,4 +43,6 @@ __all__ = [
     "Scale",
     "Tensor",
     "ValueType",
+    "read_graph",
+    "write_graph",
 ]

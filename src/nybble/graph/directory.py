@@ -1,0 +1,175 @@
+"""Reading and writing a model directory (docs/format.md)."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from nybble.graph import extras
+from nybble.graph.containers import HEAD, INPUT, RESNET, expand_resnet
+from nybble.graph.errors import GraphError, ModelFormatError
+from nybble.graph.folder import DATA, ROOT, ModelFolder
+from nybble.graph.graph import Graph
+from nybble.graph.layers import check_declared_inputs, read_layer
+from nybble.graph.lines import LayerFile
+from nybble.graph.nodes import Input, Node, Pair
+from nybble.graph.preprocessing import Preprocessing
+from nybble.graph.types import DType
+
+GRAPH = "Graph"
+#: Most children of a Sequential. Each must exist as a file, so this only keeps the message short.
+MAX_CHILDREN = 10_000
+#: Names the format itself takes in ``model/``.
+RESERVED = frozenset((ROOT, DATA, extras.PREPROCESSING, extras.CLASS_NAMES, extras.FORMAT_VERSION))
+
+# Short enough that a data file's name, with its key, stays within 255 bytes.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
+
+
+def read_graph(path: str | os.PathLike[str]) -> Graph:
+    """Read a model directory.
+
+    Parameters
+    ----------
+    path : path
+        The folder ``model/`` or the folder that holds it.
+
+    Returns
+    -------
+    Graph
+        Its tensors stay in their files until they are asked for, so the directory must outlive the graph.
+
+    Raises
+    ------
+    ModelFormatError
+        Whatever is wrong with the directory. Names the file and, where there is one, the line.
+    """
+    folder = ModelFolder(path)
+    extras.check_version(folder)
+    root = folder.layer(ROOT)
+    if root.kind == RESNET:
+        return _Reader(folder, root).resnet()
+    if root.kind == GRAPH:
+        return _Reader(folder, root).graph()
+    raise root.error(f"the root must be of type {RESNET} or {GRAPH}, found {root.kind[:40]!r}")
+
+
+class _Reader:
+    """Reads one directory and keeps which file and line each node came from, for the graph's errors."""
+
+    def __init__(self, folder: ModelFolder, root: LayerFile) -> None:
+        self._folder = folder
+        self._root = root
+        self._preprocessing = extras.read_preprocessing(folder)
+        self._files: dict[str, LayerFile] = {}
+
+    def resnet(self) -> Graph:
+        """The graph of a directory whose root is a ResNetQuantized."""
+        input_type, output_type = self._root.mode(2)
+        if output_type is not DType.F32:
+            raise self._root.error(f"the output must be f32, found {output_type}", "compute_mode")
+        self._root.finish()
+        preprocessing = self._preprocessing if self._preprocessing is not None else Preprocessing()
+        entry = Input(name=INPUT, dtype=input_type, shape=(len(preprocessing.mean), *preprocessing.crop))
+        expansion = expand_resnet(_FolderSource(self._folder))
+        self._files = {name: self._folder.layer(file) for name, file in expansion.files.items()}
+        return self._checked([entry], expansion.nodes, (HEAD[-1][0],), preprocessing)
+
+    def graph(self) -> Graph:
+        """The graph of a directory whose root is a Graph."""
+        root = self._root
+        inputs = []
+        nodes = []
+        outputs = root.words("outputs")
+        for key in root.entries:
+            role, _, name = key.partition(".")
+            if role == "input" and name:
+                inputs.append(Input(name, *root.shape(key)))
+            elif role == "node" and name:
+                if not _NAME.fullmatch(name) or name in RESERVED:
+                    raise root.error(f"{name[:40]!r} cannot name a node: it is no safe or no free file name", key)
+                sources = root.words(key)
+                self._files[name] = self._folder.layer(name)
+                nodes.append(read_layer(self._folder, self._files[name], name, sources))
+        root.finish()
+        return self._checked(inputs, nodes, outputs, self._preprocessing)
+
+    def _checked(
+        self, inputs: list[Input], nodes: list[Node], outputs: tuple[str, ...], preprocessing: Preprocessing | None
+    ) -> Graph:
+        class_names = extras.read_class_names(self._folder)
+        try:
+            graph = Graph(inputs, nodes, outputs, preprocessing=preprocessing, class_names=class_names)
+        except GraphError as error:
+            raise self._located(error) from error
+        for node in graph:
+            check_declared_inputs(self._files[node.name], node, graph.values)
+        return graph
+
+    def _located(self, error: GraphError) -> ModelFormatError:
+        """The same error with the file and line of the node and attribute at fault."""
+        name, field = error.node, error.field
+        if name is None:
+            if field == extras.CLASS_NAMES:
+                return ModelFormatError(self._folder.path / extras.CLASS_NAMES, error.message)
+            if field == extras.PREPROCESSING and self._folder.has(extras.PREPROCESSING):
+                return self._folder.layer(extras.PREPROCESSING).error(error.message, "input_type")
+            return self._root.error(error.message, "outputs" if field == "outputs" else "compute_mode")
+        for key in (f"input.{name}", f"node.{name}"):
+            if key in self._root.entries and (key.startswith("input") or field == "inputs"):
+                return self._root.error(str(error), key)
+        if name in self._files:
+            return self._files[name].error(str(error), field)
+        return self._root.error(str(error), "compute_mode")
+
+
+class _FolderSource:
+    """A ResNet's parts from files."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self._folder = folder
+
+    def kind(self, name: str) -> str:
+        """Type of the file of that name."""
+        kind = self._folder.layer(name).kind
+        if kind in (RESNET, GRAPH):
+            raise self._folder.layer(name).error(f"{kind} can only be the root, not contained in it (a cycle)")
+        return kind
+
+    def children_count(self, name: str) -> int:
+        """``children_count`` of a Sequential."""
+        file = self._folder.layer(name)
+        count = file.integer("children_count", 1, MAX_CHILDREN)
+        file.finish()
+        return count
+
+    def layer(self, file_name: str, kind: str | None, name: str, value: str) -> Node:
+        """Read one layer file."""
+        file = self._folder.layer(file_name)
+        if kind not in (None, file.kind):
+            raise file.error(f"must be of type {kind}, found {file.kind[:40]!r}")
+        if file.kind == "Add":
+            raise file.error("an Add has no place in a container, which names no inputs")
+        return read_layer(self._folder, file, name, (value,))
+
+    def bottleneck(self, name: str, stride: Pair) -> None:
+        """Check a block's own file."""
+        file = self._folder.layer(name)
+        declared = file.integer("stride", 1, 1 << 16)
+        if Pair(declared, declared) != stride:
+            raise file.error(
+                f"stride says {declared}, but its convolutions take {stride.rows} x {stride.columns}", "stride"
+            )
+        if not file.flag("downsample_layer"):
+            raise file.error(
+                "downsample_layer=False is not supported: the shortcut must be brought to 32 bits", "downsample_layer"
+            )
+        file.finish()
+
+    def too_deep(self, name: str) -> Exception:
+        """Containers that lie too deep."""
+        return self._folder.layer(name).error("containers lie too deep in one another")
+
+
+def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
+    raise NotImplementedError

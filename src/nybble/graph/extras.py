@@ -1,0 +1,95 @@
+"""The optional files beside the layers: preprocessing, class names, format version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nybble.graph.errors import GraphError, ModelFormatError
+from nybble.graph.folder import ModelFolder
+from nybble.graph.infer import MAX_EXTENT
+from nybble.graph.lines import LINE_END, LayerText, joined, split_lines
+from nybble.graph.preprocessing import Preprocessing
+from nybble.graph.types import DType
+
+PREPROCESSING = "preprocessing"
+CLASS_NAMES = "class_names"
+FORMAT_VERSION = "format_version"
+#: The only version there is. A directory without the file is of version 1.
+VERSION = 1
+
+
+def check_version(folder: ModelFolder) -> None:
+    """Raise :class:`ModelFormatError` if the folder says that it is of a later version."""
+    if not folder.has(FORMAT_VERSION):
+        return
+    file = folder.layer(FORMAT_VERSION)
+    if file.kind != "FormatVersion":
+        raise file.error(f"must be of type FormatVersion, found {file.kind!r}")
+    version = file.integer("version", 1, 1 << 30)
+    if version > VERSION:
+        raise file.error(f"version {version} is newer than {VERSION}, the newest this nybble reads", "version")
+    file.finish()
+
+
+def write_version() -> bytes:
+    """The bytes of ``format_version``."""
+    text = LayerText("FormatVersion")
+    text.add("version", VERSION)
+    return text.encode()
+
+
+def read_preprocessing(folder: ModelFolder) -> Preprocessing | None:
+    """The folder's preprocessing, ``None`` if it has no such file. Raises :class:`ModelFormatError`."""
+    if not folder.has(PREPROCESSING):
+        return None
+    file = folder.layer(PREPROCESSING)
+    if file.kind != "Preprocessing":
+        raise file.error(f"must be of type Preprocessing, found {file.kind!r}")
+    dtype = file.text("input_type")
+    if dtype not in DType.__members__.values():
+        raise file.error(f"unknown input_type {dtype[:40]!r}", "input_type")
+    try:
+        preprocessing = Preprocessing(
+            resize=file.integer("resize", 1, MAX_EXTENT),
+            crop=tuple(file.pair("crop")),
+            interpolation=file.text("interpolation"),
+            mean=file.numbers("mean"),
+            std=file.numbers("std"),
+            input_type=DType(dtype),
+            scale_numerator=file.number("scale_numerator"),
+            scale_denominator=file.number("scale_denominator"),
+        )
+    except GraphError as error:
+        raise file.error(error.message, error.field) from error
+    file.finish()
+    return preprocessing
+
+
+def write_preprocessing(preprocessing: Preprocessing) -> bytes:
+    """The bytes of ``preprocessing``; numbers are written so that they read back exactly."""
+    text = LayerText("Preprocessing")
+    text.add("resize", preprocessing.resize)
+    text.add("crop", joined(preprocessing.crop))
+    text.add("interpolation", preprocessing.interpolation)
+    text.add("mean", joined(map(float, preprocessing.mean)))
+    text.add("std", joined(map(float, preprocessing.std)))
+    text.add("input_type", preprocessing.input_type)
+    text.add("scale_numerator", float(preprocessing.scale_numerator))
+    text.add("scale_denominator", float(preprocessing.scale_denominator))
+    return text.encode()
+
+
+def read_class_names(folder: ModelFolder) -> tuple[str, ...] | None:
+    """The folder's class names, one a line, ``None`` if it has no such file. Raises :class:`ModelFormatError`."""
+    if not folder.has(CLASS_NAMES):
+        return None
+    names = split_lines(folder.text(CLASS_NAMES))
+    for number, name in enumerate(names, start=1):
+        if not name.strip():
+            raise ModelFormatError(folder.path / CLASS_NAMES, "the class name is empty", line=number)
+    return tuple(names)
+
+
+def write_class_names(names: Sequence[str]) -> bytes:
+    """The bytes of ``class_names``."""
+    return "".join(name + LINE_END for name in names).encode()
