@@ -169,6 +169,16 @@ def _(node: MaxPool2d, inputs: Sequence[ValueType]) -> ValueType:
     channels, rows, columns = _image(node, source)
     shape = _window(node, rows, columns, node.kernel_size, node.stride, node.padding, node.dilation, node.ceil_mode)
     _check_pool_padding(node, node.kernel_size, node.padding, node.dilation)
+    # A dilated window that starts in the padding before the image may step over a small image.
+    for size, count, before, stride, dilation in zip(
+        (rows, columns), shape, node.padding[:2], node.stride, node.dilation, strict=True
+    ):
+        if any(start % dilation >= size for start in range(-before, min(0, count * stride - before), stride)):
+            raise GraphError(
+                f"dilation={tuple(node.dilation)} leaves windows with nothing but padding",
+                node=node.name,
+                field="dilation",
+            )
     return ValueType(source.dtype, (channels, *shape), source.magnitude)
 
 
@@ -266,7 +276,9 @@ def _window(
         raise GraphError(f"padding={tuple(padding)} is not in 0..{MAX_EXTENT}", node=node.name, field="padding")
     shape = (
         output_extent(rows, kernel.rows, stride.rows, padding.top, padding.bottom, dilation.rows, ceil_mode),
-        output_extent(columns, kernel.columns, stride.columns, padding.left, padding.right, dilation.columns, ceil_mode),
+        output_extent(
+            columns, kernel.columns, stride.columns, padding.left, padding.right, dilation.columns, ceil_mode
+        ),
     )
     if min(shape) < 1:
         raise GraphError(
