@@ -80,8 +80,8 @@ class Expansion:
         stride = Pair(1, 1)
         for part in (1, 2, 3):
             conv = self.layer(f"{name}_conv{part}", "Conv2d", value)
-            assert isinstance(conv, Conv2d)
-            stride = Pair(stride.rows * conv.stride.rows, stride.columns * conv.stride.columns)
+            if isinstance(conv, Conv2d):
+                stride = Pair(stride.rows * conv.stride.rows, stride.columns * conv.stride.columns)
             value = conv.name
             if part < 3:
                 value = self.layer(f"{name}_relu", "ReLU", value, f"{name}_relu{part}").name

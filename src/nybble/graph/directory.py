@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from nybble.graph import extras
-from nybble.graph.containers import HEAD, INPUT, RESNET, expand_resnet
+from nybble.graph.containers import HEAD, INPUT, RESNET, collapse, expand_resnet
 from nybble.graph.errors import GraphError, ModelFormatError
-from nybble.graph.folder import DATA, ROOT, ModelFolder
+from nybble.graph.folder import DATA, MAX_TEXT, ROOT, ModelFolder
 from nybble.graph.graph import Graph
-from nybble.graph.layers import check_declared_inputs, read_layer
-from nybble.graph.lines import LayerFile
+from nybble.graph.layers import check_declared_inputs, read_layer, write_layer
+from nybble.graph.lines import LayerFile, LayerText, joined, typed_shape
 from nybble.graph.nodes import Input, Node, Pair
 from nybble.graph.preprocessing import Preprocessing
+from nybble.graph.swap import replacing
+from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType
 
 GRAPH = "Graph"
@@ -84,9 +87,10 @@ class _Reader:
         for key in root.entries:
             role, _, name = key.partition(".")
             if role == "input" and name:
-                inputs.append(Input(name, *root.shape(key)))
+                dtype, shape = root.shape(key)
+                inputs.append(Input(name=name, dtype=dtype, shape=shape))
             elif role == "node" and name:
-                if not _NAME.fullmatch(name) or name in RESERVED:
+                if name in RESERVED or not _NAME.fullmatch(name):
                     raise root.error(f"{name[:40]!r} cannot name a node: it is no safe or no free file name", key)
                 sources = root.words(key)
                 self._files[name] = self._folder.layer(name)
@@ -172,4 +176,87 @@ class _FolderSource:
 
 
 def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
-    raise NotImplementedError
+    """Write a model directory.
+
+    With containers if they can express the graph, else with a root of type ``Graph``; either way
+    :func:`read_graph` gives an equal graph. The folder is written beside its place and then renamed, so
+    nobody sees half of it. Tensors of ``graph`` that still lie in a folder this replaces are gone from
+    there: read the graph again.
+
+    Parameters
+    ----------
+    graph : Graph
+    path : path
+        The folder that will hold ``model/``, or ``model/`` itself if it is called so or is already a
+        model. A ``model/`` that exists is replaced only if it is a model or empty.
+
+    Raises
+    ------
+    GraphError
+        If a name is no safe file name.
+    NybbleError
+        If the place is taken by something else or cannot be written to.
+    """
+    collapsed = collapse(graph)
+    if collapsed is not None:
+        expansion, containers = collapsed
+        texts = {name: text.encode() for name, text in containers.items()}
+        files = expansion.files
+    else:
+        texts = {ROOT: _graph_root(graph).encode(), extras.FORMAT_VERSION: extras.write_version()}
+        files = {node.name: node.name for node in graph}
+    # A ResNetQuantized without the file has the default preprocessing, a Graph none.
+    implied = Preprocessing() if collapsed is not None else None
+    if graph.preprocessing is not None and graph.preprocessing != implied:
+        texts[extras.PREPROCESSING] = extras.write_preprocessing(graph.preprocessing)
+    if graph.class_names is not None:
+        texts[extras.CLASS_NAMES] = extras.write_class_names(graph.class_names)
+    tensors: dict[str, Tensor] = {}
+    for node in graph:
+        if files[node.name] not in texts:
+            output = write_layer(node, files[node.name], graph.values)
+            texts[output.file_name] = output.text.encode()
+            tensors |= output.tensors
+    for name, text in texts.items():
+        if len(text) > MAX_TEXT:
+            raise GraphError(f"the file {name} would be larger than the {MAX_TEXT} bytes a text file may have")
+    with replacing(_target(Path(path)), _is_model) as folder:
+        (folder / DATA).mkdir()
+        for name, text in texts.items():
+            (folder / name).write_bytes(text)
+        for name, tensor in tensors.items():
+            (folder / name).write_bytes(tensor.raw())
+
+
+def _graph_root(graph: Graph) -> LayerText:
+    text = LayerText(GRAPH)
+    for entry in graph.inputs:
+        _check_name(entry.name)
+        text.add(f"input.{entry.name}", typed_shape(entry.dtype, entry.shape))
+    for node in graph:
+        _check_name(node.name)
+        if node.name in RESERVED:
+            raise GraphError("the model directory has a file of this name already; rename the node", node=node.name)
+        text.add(f"node.{node.name}", joined(node.inputs))
+    text.add("outputs", joined(graph.outputs))
+    return text
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise GraphError(
+            "cannot be a file name: it needs 1 to 200 of the letters A-Z a-z 0-9 _ . -, not starting with . or -",
+            node=name,
+        )
+
+
+def _target(path: Path) -> Path:
+    path = path.absolute()
+    return path if path.name == ROOT or (path / ROOT).is_file() else path / ROOT
+
+
+def _is_model(path: Path) -> bool:
+    try:
+        return ModelFolder(path).layer(ROOT).kind in (RESNET, GRAPH)
+    except ModelFormatError:
+        return False

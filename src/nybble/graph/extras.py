@@ -48,10 +48,11 @@ def read_preprocessing(folder: ModelFolder) -> Preprocessing | None:
     dtype = file.text("input_type")
     if dtype not in DType.__members__.values():
         raise file.error(f"unknown input_type {dtype[:40]!r}", "input_type")
+    crop = file.pair("crop")
     try:
         preprocessing = Preprocessing(
             resize=file.integer("resize", 1, MAX_EXTENT),
-            crop=tuple(file.pair("crop")),
+            crop=(crop.rows, crop.columns),
             interpolation=file.text("interpolation"),
             mean=file.numbers("mean"),
             std=file.numbers("std"),

@@ -102,7 +102,7 @@ class ModelFolder:
         return raw
 
     def _check_inside(self, path: Path) -> None:
-        parent = os.path.dirname(path)
+        parent = str(path.parent)
         try:
             if parent not in self._inside:
                 self._inside[parent] = self._contains(os.path.realpath(parent))

@@ -22,14 +22,15 @@ class Graph:
     outputs : sequence of str
         Names of the values the network returns.
     preprocessing : Preprocessing, optional
-        How a photo becomes the (single) input. ``None`` where nothing is known.
+        How a photo becomes the single input, whose type and shape it must make. ``None`` where nothing is known.
     class_names : sequence of str, optional
+        One line of text a channel of the first output.
 
     Raises
     ------
     GraphError
-        On a name defined twice or not defined before use, a shape or type clash, or a sum that could
-        pass 2**31 - 1.
+        On a name defined twice or not defined before use, a shape or type clash, a sum that could pass
+        2**31 - 1, or preprocessing or class names that do not fit.
     """
 
     def __init__(
@@ -47,6 +48,10 @@ class Graph:
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names) if class_names is not None else None
         self._values = MappingProxyType(_check(self.inputs, self.nodes, self.outputs))
+        if self.preprocessing is not None:
+            _check_preprocessing(self.preprocessing, self.inputs)
+        if self.class_names is not None:
+            _check_class_names(self.class_names, self._values[self.outputs[0]])
         self._by_name = {node.name: node for node in self.nodes}
 
     @property
@@ -72,16 +77,13 @@ class Graph:
         return readers
 
     def __str__(self) -> str:
-        lines = []
-        for entry in self.inputs:
-            lines.append(f"{entry.name}: {self._values[entry.name]} = input")
-        for node in self.nodes:
-            lines.append(f"{node.name}: {self._values[node.name]} = {node.op}({', '.join(node.inputs)})")
-        lines.append(f"return {', '.join(self.outputs)}")
-        return "\n".join(lines)
+        entries = [f"{entry.name}: {self._values[entry.name]} = input" for entry in self.inputs]
+        nodes = [f"{node.name}: {self._values[node.name]} = {node.op}({', '.join(node.inputs)})" for node in self.nodes]
+        return "\n".join([*entries, *nodes, f"return {', '.join(self.outputs)}"])
 
     def __repr__(self) -> str:
-        return f"<Graph: {len(self.nodes)} nodes, inputs {[entry.name for entry in self.inputs]}, outputs {list(self.outputs)}>"
+        inputs = [entry.name for entry in self.inputs]
+        return f"<Graph: {len(self.nodes)} nodes, inputs {inputs}, outputs {list(self.outputs)}>"
 
 
 def _check(inputs: tuple[Input, ...], nodes: tuple[Node, ...], outputs: tuple[str, ...]) -> dict[str, ValueType]:
@@ -105,6 +107,23 @@ def _check(inputs: tuple[Input, ...], nodes: tuple[Node, ...], outputs: tuple[st
         values[node.name] = infer(node, [values[name] for name in node.inputs])
     for name in outputs:
         if name not in values:
-            raise GraphError(f"output {name!r} is not defined")
+            raise GraphError(f"output {name!r} is not defined", field="outputs")
     return values
 
+
+def _check_preprocessing(preprocessing: Preprocessing, inputs: tuple[Input, ...]) -> None:
+    made = (preprocessing.input_type, (len(preprocessing.mean), *preprocessing.crop))
+    if len(inputs) != 1 or (inputs[0].dtype, inputs[0].shape) != made:
+        takes = ", ".join(f"{entry.dtype} {entry.shape}" for entry in inputs)
+        raise GraphError(f"preprocessing makes {made[0]} {made[1]}, but the graph takes {takes}", field="preprocessing")
+
+
+def _check_class_names(names: tuple[str, ...], output: ValueType) -> None:
+    for name in names:
+        # Lines of a file hold them; a lone surrogate has no UTF-8 form.
+        if not name.strip() or "\n" in name or "\r" in name or any("\ud800" <= char <= "\udfff" for char in name):
+            raise GraphError(f"class name {name!r} is empty or no single line of text", field="class_names")
+    if len(names) != output.shape[0]:
+        raise GraphError(
+            f"{len(names)} class names, but the output has {output.shape[0]} channels", field="class_names"
+        )

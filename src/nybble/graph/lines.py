@@ -108,7 +108,10 @@ class LayerFile:
 
     def text(self, key: str) -> str:
         """The value as it stands."""
-        return self._entry(key, with_path=False).value
+        entry = self._entry(key)
+        if entry.path is not None:
+            raise ModelFormatError(self.path, f"{key} is no tensor and takes no !path", line=entry.line + 1)
+        return entry.value
 
     def integer(self, key: str, low: int, high: int) -> int:
         """A decimal integer of ``low..high``."""
@@ -165,8 +168,9 @@ class LayerFile:
 
     def tensor(self, key: str, dtypes: Sequence[DType], rank: int) -> TensorReference:
         """A tensor of one of the element types and of ``rank`` dimensions, and the path in the line after it."""
-        entry = self._entry(key, with_path=True)
-        assert entry.path is not None
+        entry = self._entry(key)
+        if entry.path is None:
+            raise self.error(f"{key} must be followed by a line !path that names its data file", key)
         dtype, shape = self._typed_shape(key, entry.value)
         if dtype not in dtypes:
             raise self.error(f"{key} must be {' or '.join(dtypes)}, found {dtype}", key)
@@ -174,15 +178,11 @@ class LayerFile:
             raise self.error(f"{key} must have {rank} dimensions, found {len(shape)}", key)
         return TensorReference(dtype, shape, entry.path)
 
-    def _entry(self, key: str, *, with_path: bool) -> Entry:
+    def _entry(self, key: str) -> Entry:
         self._asked.add(key)
         entry = self.entries.get(key)
         if entry is None:
             raise self.error(f"{self.kind} lacks the key {key}")
-        if with_path and entry.path is None:
-            raise self.error(f"{key} must be followed by a line !path that names its data file", key)
-        if not with_path and entry.path is not None:
-            raise ModelFormatError(self.path, f"{key} is no tensor and takes no !path", line=entry.line + 1)
         return entry
 
     def _words(self, key: str, value: str) -> tuple[str, ...]:

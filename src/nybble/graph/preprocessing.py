@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from nybble.graph.types import Array, DType
+from nybble.graph.errors import GraphError
+from nybble.graph.types import ACTIVATIONS, Array, DType
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+#: Pillow's filters, by the names of its ``Resampling`` members in lower case.
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,12 @@ class Preprocessing:
     The short side is resized to ``resize`` pixels with Pillow's ``interpolation`` filter, the centre
     ``crop`` (rows, columns) cut out, and ``(pixel / 255 - mean) / std`` multiplied by ``scale``
     (= numerator / denominator), rounded half to even and clipped to ``-limit..limit``
-    (``0..limit`` for an unsigned ``input_type``).
+    (``0..limit`` for an unsigned ``input_type``), the limit being the type's maximum.
+
+    Raises
+    ------
+    GraphError
+        On a value that makes no sense; its ``field`` says which.
     """
 
     resize: int = 256
@@ -31,6 +40,29 @@ class Preprocessing:
     scale_numerator: float = 127.0
     scale_denominator: float = 2.64
     _table: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("resize", "scale_numerator", "scale_denominator"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise GraphError(f"{name}={value} is not a positive number", field=name)
+        if not 0 < min(self.crop) <= max(self.crop) <= self.resize:
+            raise GraphError(f"crop {self.crop} is not within the resized short side {self.resize}", field="crop")
+        if self.interpolation not in INTERPOLATIONS:
+            raise GraphError(
+                f"unknown interpolation {self.interpolation[:40]!r} (known: {', '.join(INTERPOLATIONS)})",
+                field="interpolation",
+            )
+        if len(self.mean) not in (1, 3):
+            raise GraphError(f"{len(self.mean)} channels, but photos have 1 or 3", field="mean")
+        if len(self.std) != len(self.mean):
+            raise GraphError(f"{len(self.std)} values for {len(self.mean)} channels", field="std")
+        if not all(map(math.isfinite, self.mean)):
+            raise GraphError(f"mean {self.mean} is not finite", field="mean")
+        if not all(0 < value < math.inf for value in self.std):
+            raise GraphError(f"std {self.std} is not positive", field="std")
+        if self.input_type not in ACTIVATIONS:
+            raise GraphError(f"an input cannot be {self.input_type}", field="input_type")
 
     def normalise(self, photos: Array) -> Array:
         """uint8 (..., channels) photos to float32 of the same shape: ``(x / 255 - mean) / std``."""

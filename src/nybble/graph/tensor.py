@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +81,8 @@ class Tensor:
         """
         if self._array is not None:
             return self._array
-        assert self._path is not None
+        if self._path is None:
+            raise ValueError("a tensor needs an array or a file")
         try:
             raw = self._path.read_bytes()
             unchanged = _stamp(self._path) == self._stamp
@@ -135,5 +135,5 @@ def encode(dtype: DType, values: Array) -> bytes:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    status = os.stat(path)
+    status = path.stat()
     return status.st_size, status.st_mtime_ns, status.st_ino
