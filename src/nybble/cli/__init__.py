@@ -1,0 +1,58 @@
+"""The ``nybble`` command: one file a command; what is heavy is imported only by the command that needs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nybble.cli.classify import classify
+from nybble.cli.demo import demo
+from nybble.cli.evaluate import evaluate
+from nybble.cli.fetch import fetch
+from nybble.cli.group import Group
+from nybble.cli.inspect import inspect
+from nybble.cli.verify import verify
+
+app = typer.Typer(
+    cls=Group,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog="Example: nybble demo --model nvidia-resnet50-int4")(demo)
+app.command(epilog="Example: nybble fetch nvidia-resnet50-int4")(fetch)
+app.command(epilog="Example: nybble classify nvidia-resnet50-int4 cat.jpg coffee.png")(classify)
+app.command(epilog="Example: nybble evaluate nvidia-resnet50-int4 --images photos --predictions predictions.csv")(
+    evaluate
+)
+app.command(epilog="Example: nybble verify nvidia-resnet50-int4 --images photos --limit 10 --layers")(verify)
+app.command(epilog="Example: nybble inspect nvidia-resnet50-int4")(inspect)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"nybble {version('nybble')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Run image networks in 4-bit integers.
+
+    MODEL is the folder of a model, or the name of one that `nybble fetch` has downloaded.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+__all__ = ["app"]

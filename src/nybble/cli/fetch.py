@@ -1,0 +1,42 @@
+"""``nybble fetch``: download a published model into the cache."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nybble.cli.output import progress
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(help="The model: nvidia-resnet50-int4.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Download every file anew.")] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", metavar="BASE", help="Download from here, a mirror of the model's folder.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Download a published model.
+
+    It comes from the public archive of its publisher. Every file is checked against a SHA-256 that ships with
+    nybble, and an interrupted download goes on where it stopped. The model is kept in the user's cache folder, or in
+    NYBBLE_CACHE.
+    """
+    from nybble import fetch as fetching
+
+    manifest = fetching.read_manifest(name)
+    with progress(size=True) as bar:
+        task = bar.add_task(f"fetching {name}", total=manifest.size)
+        result = fetching.fetch(manifest, base=url, force=force, progress=lambda count: bar.advance(task, count))
+    if result.downloaded:
+        what = f"{result.downloaded} files, {result.downloaded_bytes / 1e6:.1f} MB downloaded"
+        if result.kept:
+            what += f", {result.kept} were there"
+    else:
+        what = f"all {result.kept} files were there and are right"
+    typer.echo(f"{name}: {what}")
+    typer.echo(f"{manifest.description}; {manifest.license}")
+    typer.echo(f"in {result.path}")

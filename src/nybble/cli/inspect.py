@@ -1,0 +1,147 @@
+"""``nybble inspect``: what a model consists of, a row a layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from nybble.cli.model import Json, Model, locate
+from nybble.cli.output import console, print_json, table
+
+if TYPE_CHECKING:
+    from nybble.graph import Graph, Node
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer. Shapes are of one image, without batch; bytes as the model folder stores them."""
+
+    name: str
+    op: str
+    inputs: list[str]
+    input_types: list[str]
+    input_shapes: list[list[int]]
+    output_type: str
+    output_shape: list[int]
+    attributes: str
+    weight_type: str | None
+    weight_shape: list[int] | None
+    macs: int
+    weight_bytes: int
+    parameter_bytes: int
+
+
+def inspect(model: Model, as_json: Json = False) -> None:
+    """List the layers of a model: shapes, types, multiply-accumulates, bytes.
+
+    Bytes are those of a layer's weights, biases, factors and scales in the model folder, where two 4-bit weights share
+    one byte.
+    """
+    from nybble.graph import read_graph
+
+    graph = read_graph(locate(model))
+    rows = [_row(graph, node) for node in graph]
+    totals = {
+        "layers": len(rows),
+        "macs": sum(row.macs for row in rows),
+        "weight_bytes": sum(row.weight_bytes for row in rows),
+        "parameter_bytes": sum(row.parameter_bytes for row in rows),
+    }
+    if as_json:
+        print_json(
+            {
+                "model": model,
+                "inputs": [
+                    {"name": entry.name, "type": entry.dtype.value, "shape": list(entry.shape)}
+                    for entry in graph.inputs
+                ],
+                "outputs": list(graph.outputs),
+                "layers": [asdict(row) for row in rows],
+                "totals": totals,
+            }
+        )
+        return
+    grid = table("layer", "op", "input", "output", "weights", "details", "MACs", "bytes", numbers=("MACs", "bytes"))
+    for entry in graph.inputs:
+        grid.add_row(entry.name, "input", "", _tensor(entry.dtype.value, entry.shape))
+    for row in rows:
+        # Several inputs are those of an Add, and of one shape.
+        sources = _tensor(" + ".join(row.input_types), row.input_shapes[0])
+        weights = _tensor(row.weight_type, row.weight_shape) if row.weight_type and row.weight_shape else ""
+        numbers = (f"{value:,}" if value else "" for value in (row.macs, row.parameter_bytes))
+        output = _tensor(row.output_type, row.output_shape)
+        grid.add_row(row.name, row.op, sources, output, weights, row.attributes, *numbers)
+    grid.add_section()
+    grid.add_row("total", "", "", "", "", "", f"{totals['macs']:,}", f"{totals['parameter_bytes']:,}")
+    console().print(grid)
+    typer.echo(
+        f"{len(rows)} layers, {totals['macs'] / 1e9:.3f} GMAC an image, {totals['parameter_bytes'] / 1e6:.2f} MB "
+        f"of which weights {totals['weight_bytes'] / 1e6:.2f} MB"
+    )
+
+
+def macs(graph: Graph, node: Node) -> int:
+    """Multiply-accumulates of a node for one image, those with padding included."""
+    from nybble.graph import Conv2d, Linear
+
+    match node:
+        case Conv2d():
+            return math.prod(graph.values[node.name].shape) * math.prod(node.weight.shape[1:])
+        case Linear():
+            return math.prod(node.weight.shape)
+        case _:
+            return 0
+
+
+def _row(graph: Graph, node: Node) -> Row:
+    from nybble.graph import Tensor
+
+    constants = {name: value for name, value in vars(node).items() if isinstance(value, Tensor)}
+    weight = constants.get("weight")
+    output = graph.values[node.name]
+    sources = [graph.values[name] for name in node.inputs]
+    return Row(
+        name=node.name,
+        op=node.op,
+        inputs=list(node.inputs),
+        input_types=[source.dtype.value for source in sources],
+        input_shapes=[list(source.shape) for source in sources],
+        output_type=output.dtype.value,
+        output_shape=list(output.shape),
+        attributes=_attributes(node),
+        weight_type=weight.dtype.value if weight else None,
+        weight_shape=list(weight.shape) if weight else None,
+        macs=macs(graph, node),
+        weight_bytes=weight.nbytes if weight else 0,
+        parameter_bytes=sum(constant.nbytes for constant in constants.values()),
+    )
+
+
+def _attributes(node: Node) -> str:
+    """Stride, padding and the like, where they are not what a layer has anyway."""
+    parts = []
+    for name, plain in (("kernel_size", None), ("stride", (1, 1)), ("padding", (0, 0, 0, 0)), ("dilation", (1, 1))):
+        value = getattr(node, name, plain)
+        if value != plain and value is not None and not (name == "kernel_size" and hasattr(node, "weight")):
+            pair = tuple(value)
+            if len(pair) == 4 and pair[:2] == pair[2:]:
+                pair = pair[:2]
+            short = str(pair[0]) if len(set(pair)) == 1 else ",".join(map(str, pair))
+            parts.append(f"{name.removesuffix('_size').removesuffix('ding')} {short}")
+    groups = getattr(node, "groups", 1)
+    if groups != 1:
+        parts.append(f"groups {groups}")
+    shift = getattr(node, "shift", None)
+    if shift is not None:
+        parts.append(f"shift {shift}")
+    maximum = getattr(node, "maximum", None)
+    if maximum is not None:
+        parts.append(f"maximum {maximum}")
+    return ", ".join(parts)
+
+
+def _tensor(dtype: str, shape: tuple[int, ...] | list[int]) -> str:
+    return f"{dtype} {'x'.join(map(str, shape))}"

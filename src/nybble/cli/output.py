@@ -1,0 +1,55 @@
+"""What commands print: tables and JSON on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+#: Columns of a table that goes into a file or a pipe, where no terminal sets a width.
+_PIPE_WIDTH = 240
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; NaN and infinity, which JSON lacks, are errors."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def console() -> Console:
+    """A console on standard output that leaves text as it is: no markup, emoji or guessed colours."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns named in ``numbers`` are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
+    result = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        result.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return result
+
+
+def progress(*, size: bool = False) -> Progress:
+    """A progress bar on standard error, gone when done; nothing where that is no terminal.
+
+    ``size`` counts bytes instead of photos.
+    """
+    from rich import progress as bars
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    amount = bars.DownloadColumn() if size else bars.MofNCompleteColumn()
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), amount, bars.TimeRemainingColumn())
+    return bars.Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

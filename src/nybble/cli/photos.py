@@ -1,0 +1,33 @@
+"""What evaluate and verify have in common: which photos, and how many of them at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nybble.graph.errors import NybbleError
+
+if TYPE_CHECKING:
+    from nybble.graph import Graph, Preprocessing
+
+Images = Annotated[
+    Path, typer.Option("--images", metavar="DIR", help="Folder of photos with a labels.csv.", show_default=False)
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Only the first photos of labels.csv.", show_default="all")
+]
+Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Photos that go through the network together.")]
+
+
+def preprocessing_of(graph: Graph) -> Preprocessing:
+    """How photos are prepared for a network. Raises :class:`NybbleError` where the model does not say."""
+    if graph.preprocessing is None:
+        raise NybbleError("the model has no file `preprocessing`, so it takes no photos; see docs/format.md")
+    return graph.preprocessing
+
+
+def class_count(graph: Graph) -> int:
+    """Classes of the network: labels are smaller than that."""
+    return graph.values[graph.outputs[0]].shape[0]

@@ -1,0 +1,152 @@
+"""``nybble verify``: the engine against the integer reference, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nybble.cli.model import Json, Model, Threads, locate
+from nybble.cli.output import print_json, progress
+from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
+from nybble.graph.errors import NybbleError
+
+if TYPE_CHECKING:
+    from nybble.engine import Engine
+    from nybble.graph import Graph
+    from nybble.graph.types import Array
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where engine and reference first differ. ``position`` is the index in the value, batch excluded."""
+
+    layer: str
+    image: str
+    position: list[int]
+    expected: float
+    got: float
+
+    def __str__(self) -> str:
+        place = ", ".join(map(str, self.position))
+        return f"{self.layer} differs on {self.image} at ({place}): expected {self.expected}, got {self.got}"
+
+
+def verify(
+    model: Model,
+    images: Images,
+    limit: Limit = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare the output of every fused step, not only the logits.")
+    ] = False,
+    threads: Threads = None,
+    batch: Batch = 8,
+    as_json: Json = False,
+) -> None:
+    """Compare the engine with the integer reference on photos, bit for bit; exit code 1 on the first difference.
+
+    Logits are compared both from the photos and from the network's integer input. The reference is written to be
+    plainly right, not fast: expect a second an image.
+    """
+    import nybble
+    from nybble.images import LabelledFolder, batches
+    from nybble.reference import interpret
+
+    engine = nybble.load(locate(model), threads=threads)
+    graph = engine.graph
+    preprocessing = preprocessing_of(graph)
+    folder = LabelledFolder(images, limit, classes=class_count(graph))
+    count = len(folder)
+    steps: set[str] = set()
+    values = 0
+    difference: Difference | None = None
+    with progress() as bar:
+        task = bar.add_task("verifying", total=count)
+        for photos, entries in batches(folder, preprocessing, batch=batch):
+            # Prepared here, by the definition; the engine's own way is checked through `engine(photos)`.
+            integers = preprocessing.quantize(preprocessing.normalise(photos)).transpose(0, 3, 1, 2).copy()
+            taps, logits = _run(engine, photos, integers, layers)
+            steps.update(taps)
+            for offset, entry in enumerate(entries):
+                expected = interpret(graph, integers[offset : offset + 1], keep=taps)
+                found, compared = _compare(graph, entry.file, expected, taps, logits, offset)
+                values += compared
+                if found is not None:
+                    difference = found
+                    break
+                bar.advance(task)
+            if difference is not None:
+                break
+    if as_json:
+        print_json(
+            {
+                "model": model,
+                "folder": str(images),
+                "images": count,
+                "steps": len(steps),
+                "values_compared": values,
+                "equal": difference is None,
+                "difference": asdict(difference) if difference is not None else None,
+                "batch": batch,
+                "threads": engine.threads,
+                "isa": engine.isa,
+            }
+        )
+    if difference is not None:
+        raise NybbleError(str(difference))
+    if not as_json:
+        what = f"every logit and every output of {len(steps)} fused steps" if layers else "every logit"
+        typer.echo(f"no difference: {what} on {count} images, {values:,} values")
+        typer.echo(f"{engine.isa}, threads {engine.threads}, batch {batch}")
+
+
+def _run(engine: Engine, photos: Array, integers: Array, layers: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What the engine computes: the output of each step, and the logits in every way it gives them."""
+    taps = dict(engine.tap(integers)) if layers else {}
+    unknown = sorted(taps.keys() - engine.graph.values.keys())
+    if unknown:
+        raise NybbleError(f"the engine taps {unknown[0]!r}, which is no value of the graph")
+    if layers and not taps:
+        raise NybbleError("the engine taps nothing, so no layer can be compared")
+    return taps, {"logits from integers": engine.run_integer(integers), "logits from photos": engine(photos)}
+
+
+def _compare(
+    graph: Graph,
+    image: str,
+    expected: Mapping[str, Array],
+    taps: Mapping[str, Array],
+    logits: Mapping[str, Array],
+    offset: int,
+) -> tuple[Difference | None, int]:
+    """The first difference of one image, in the order of computation, and the number of values compared."""
+    pairs = [(name, expected[name], value) for name, value in taps.items()]
+    order = {name: place for place, name in enumerate(graph.values)}
+    pairs.sort(key=lambda pair: order[pair[0]])
+    pairs += [(name, expected[graph.outputs[0]], value) for name, value in logits.items()]
+    compared = 0
+    for name, want, batch in pairs:
+        got = batch[offset]
+        if got.shape != want.shape[1:] or got.dtype != want.dtype:
+            raise NybbleError(
+                f"{name}: the engine gives {got.dtype} of shape {got.shape}, "
+                f"the reference {want.dtype} of shape {want.shape[1:]}"
+            )
+        compared += got.size
+        found = _first_difference(want[0], got)
+        if found is not None:
+            return Difference(name, image, list(found), want[0][found].item(), got[found].item()), compared
+    return None, compared
+
+
+def _first_difference(want: Array, got: Array) -> tuple[int, ...] | None:
+    """Index of the first element whose bits differ: 0.0 and -0.0 do, two equal NaN do not."""
+    import numpy as np
+
+    bits = np.dtype(f"u{want.dtype.itemsize}")
+    unequal = np.ascontiguousarray(want).view(bits) != np.ascontiguousarray(got).view(bits)
+    if not unequal.any():
+        return None
+    return tuple(int(i) for i in np.unravel_index(int(unequal.argmax()), want.shape))
