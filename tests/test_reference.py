@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -25,12 +26,15 @@ from nybble.graph import (
     Node,
     Padding,
     Pair,
+    Preprocessing,
     Quantize,
     ReLU,
     Scale,
     Tensor,
+    read_graph,
 )
 from nybble.graph.types import ACTIVATIONS, Array
+from nybble.images import LabelledFolder, batches, integer_input
 from nybble.reference import interpret
 
 SUM_MAX = 2**31 - 1
@@ -473,3 +477,18 @@ def test_wrong_input_is_refused() -> None:
             interpret(graph, inputs)
     with pytest.raises(ValueError, match="no value named 'z'"):
         interpret(graph, {"a": ones, "b": ones}, keep=["z"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The published network on photos.
+
+
+@pytest.mark.data
+def test_published_network_answers_as_the_t4_did(shared_data: Path) -> None:
+    graph = read_graph(shared_data / "nvidia-resnet50-int4")
+    preprocessing = graph.preprocessing or Preprocessing()
+    photos = LabelledFolder(shared_data / "imagenet-val-10", classes=1000)
+    assert len(photos) == 10
+    for samples, entries in batches(photos, preprocessing, batch=5):
+        logits = interpret(graph, integer_input(samples, preprocessing))[graph.outputs[0]]
+        assert logits.argmax(axis=1).tolist() == [int(entry.extra["t4_prediction"]) for entry in entries]

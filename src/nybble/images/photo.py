@@ -1,0 +1,127 @@
+"""From a photo to the 8-bit crop and the integers that a network reads."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from nybble.graph import Preprocessing
+from nybble.graph.types import Array
+from nybble.images.errors import ImageError
+
+#: A photo: a file, its bytes, a Pillow image, or uint8 samples of shape (H, W, 3) or (H, W).
+PhotoSource = str | Path | bytes | Image.Image | Array
+
+#: Most pixels a photo may have, before and after the resize. Pillow's own limit, under which it decodes silently.
+MAX_PIXELS = 89_478_485
+
+
+def load_photo(source: PhotoSource, preprocessing: Preprocessing) -> Array:
+    """Decode a photo, resize its short side, cut out the centre.
+
+    Sizes and offsets round as torchvision's ``Resize`` and ``CenterCrop`` do, and Pillow resizes, so the result is
+    theirs, sample by sample. An EXIF orientation is *not* applied: the reference pipelines of ImageNet ignore it,
+    and published accuracies depend on that. Rotate first (``PIL.ImageOps.exif_transpose``) where it matters.
+
+    Grayscale and CMYK become RGB; transparent photos are laid on white; 16-bit grayscale keeps its upper 8 bits,
+    rounded. Of an animation the first frame counts.
+
+    Parameters
+    ----------
+    source : str, Path, bytes, PIL.Image.Image or ndarray
+        A file, its content, or samples: uint8 of shape (H, W, 3) in RGB order, or (H, W).
+    preprocessing : Preprocessing
+
+    Returns
+    -------
+    ndarray
+        uint8 (crop rows, crop columns, channels): RGB, or gray for a network of one channel.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, truncated, no image or too large.
+    """
+    path = Path(source) if isinstance(source, str | Path) else None
+    photo = _decoded(source, path)
+    # A network of one channel reads grayscale, whose weights of the colours are Pillow's (ITU-R 601).
+    photo = _resized(photo if len(preprocessing.mean) == 3 else photo.convert("L"), preprocessing, path)
+    rows, columns = preprocessing.crop
+    # Python's round goes to even on ties, in torchvision too.
+    top = round((photo.height - rows) / 2)
+    left = round((photo.width - columns) / 2)
+    return np.array(photo.crop((left, top, left + columns, top + rows))).reshape(rows, columns, -1)
+
+
+def integer_input(photos: Array, preprocessing: Preprocessing) -> Array:
+    """The network's integer input (N, C, H, W) of uint8 photos (N, H, W, C), by table: see ``Preprocessing``."""
+    table = preprocessing.table()
+    return np.stack([samples[photos[..., channel]] for channel, samples in enumerate(table)], axis=1)
+
+
+def _decoded(source: PhotoSource, path: Path | None) -> Image.Image:
+    """The photo in mode RGB."""
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)):
+            raise ImageError(
+                None, f"samples must be uint8 of shape (H, W, 3) or (H, W), got {source.dtype} of shape {source.shape}"
+            )
+        if not source.size:
+            raise ImageError(None, f"has no pixels: shape {source.shape}")
+        return Image.fromarray(source).convert("RGB")
+    if isinstance(source, Image.Image):
+        return _read(source, path)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return _read(image, path)
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(path, "is not an image that Pillow can read") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(path, f"has more than {MAX_PIXELS} pixels") from error
+    except OSError as error:
+        raise ImageError(path, f"cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # As in _read.
+        raise ImageError(path, f"cannot be decoded: {error}") from error
+
+
+def _read(image: Image.Image, path: Path | None) -> Image.Image:
+    if not image.width or not image.height:
+        raise ImageError(path, f"has no pixels: {image.width}x{image.height}")
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(path, f"has {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
+    if image.mode == "F":
+        raise ImageError(path, "has float samples, which have no agreed range")
+    try:
+        return _as_rgb(image)
+    except Exception as error:  # Pillow's decoders let through whatever a damaged file makes them raise.
+        raise ImageError(path, f"cannot be decoded: {error}") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        # 16-bit grayscale; some Pillow versions widen it to "I". Pillow's own conversion would cut off at 255.
+        samples = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        return Image.fromarray(((samples * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        photo = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
+    return image.convert("RGB")
+
+
+def _resized(photo: Image.Image, preprocessing: Preprocessing, path: Path | None) -> Image.Image:
+    short, long = sorted(photo.size)
+    target = preprocessing.resize
+    if short == target:
+        return photo
+    target_long = int(target * long / short)
+    if target * target_long > MAX_PIXELS:
+        raise ImageError(
+            path, f"of {photo.width}x{photo.height} pixels would have {target}x{target_long} once it is resized"
+        )
+    size = (target, target_long) if photo.width <= photo.height else (target_long, target)
+    return photo.resize(size, Image.Resampling[preprocessing.interpolation.upper()])
