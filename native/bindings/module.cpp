@@ -1,16 +1,216 @@
-// The only place that knows Python.
+// The only place that knows Python. Arrays arrive with their shapes and dtypes checked by
+// nybble.engine; every size is checked once more against the program before memory is touched.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <stdexcept>
+
 #include "core/cpu.h"
+#include "core/program.h"
 
 namespace nb = nanobind;
+using nybble::ConvSpec;
+using nybble::Element;
+using nybble::PointSpec;
+using nybble::PoolSpec;
+using nybble::Program;
+using nybble::Requantize;
+using nybble::ScaleSpec;
+using nybble::Value;
+
+namespace {
+
+template <typename T>
+using ArrayIn = nb::ndarray<const T, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using ArrayOut = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+
+void expect(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+std::int64_t value_elements(const Value& value) { return value.layout.pixels() * value.layout.channels; }
+
+// Images in `array`, whose first dimension they are; throws unless the rest is one image of `value`.
+template <typename Array>
+std::int64_t images_of(const Array& array, const Value& value) {
+  expect(array.ndim() >= 1, "array: no dimensions");
+  const auto images = static_cast<std::int64_t>(array.shape(0));
+  expect(static_cast<std::int64_t>(array.size()) == images * value_elements(value), "array: wrong size");
+  return images;
+}
+
+std::uint8_t* checked_output(const Program& program, const ArrayOut<std::uint8_t>& out, std::int64_t images) {
+  const Value& value = program.value(program.output());
+  const auto bytes = value_elements(value) * static_cast<std::int64_t>(nybble::element_bytes(value.layout.element));
+  expect(static_cast<std::int64_t>(out.size()) == images * bytes, "out: wrong size");
+  return out.data();
+}
+
+Element element_of(const std::string& name) {
+  if (name == "u8") return Element::u8;
+  if (name == "s8") return Element::s8;
+  if (name == "s32") return Element::s32;
+  if (name == "f32") return Element::f32;
+  throw std::invalid_argument("unknown element type " + name);
+}
+
+void bind_specs(nb::module_& m) {
+  nb::class_<Requantize>(m, "Requantize")
+      .def(nb::init<>())
+      .def_rw("factor", &Requantize::factor)
+      .def_rw("shift", &Requantize::shift)
+      .def_rw("low", &Requantize::low)
+      .def_rw("high", &Requantize::high);
+  nb::class_<ConvSpec>(m, "ConvSpec")
+      .def(nb::init<>())
+      .def_rw("input", &ConvSpec::input)
+      .def_rw("output", &ConvSpec::output)
+      .def_rw("kernel_h", &ConvSpec::kernel_h)
+      .def_rw("kernel_w", &ConvSpec::kernel_w)
+      .def_rw("stride_h", &ConvSpec::stride_h)
+      .def_rw("stride_w", &ConvSpec::stride_w)
+      .def_rw("pad_top", &ConvSpec::pad_top)
+      .def_rw("pad_left", &ConvSpec::pad_left)
+      .def_rw("dilation_h", &ConvSpec::dilation_h)
+      .def_rw("dilation_w", &ConvSpec::dilation_w)
+      .def_rw("groups", &ConvSpec::groups)
+      .def_rw("method", &ConvSpec::method)
+      .def_rw("magnitude", &ConvSpec::magnitude)
+      .def_rw("lists", &ConvSpec::lists)
+      .def_rw("block_outputs", &ConvSpec::block_outputs)
+      .def_rw("tile_pixels", &ConvSpec::tile_pixels)
+      .def_rw("visit_bytes", &ConvSpec::visit_bytes)
+      .def_rw("bias", &ConvSpec::bias)
+      .def_rw("shortcut", &ConvSpec::shortcut)
+      .def_rw("shortcut_requantize", &ConvSpec::shortcut_requantize)
+      .def_rw("shortcut_rule", &ConvSpec::shortcut_rule)
+      .def_rw("relu", &ConvSpec::relu)
+      .def_rw("relu_maximum", &ConvSpec::relu_maximum)
+      .def_rw("requantize", &ConvSpec::requantize)
+      .def_rw("rule", &ConvSpec::rule);
+  nb::class_<PoolSpec>(m, "PoolSpec")
+      .def(nb::init<>())
+      .def_rw("input", &PoolSpec::input)
+      .def_rw("output", &PoolSpec::output)
+      .def_rw("average", &PoolSpec::average)
+      .def_rw("kernel_h", &PoolSpec::kernel_h)
+      .def_rw("kernel_w", &PoolSpec::kernel_w)
+      .def_rw("stride_h", &PoolSpec::stride_h)
+      .def_rw("stride_w", &PoolSpec::stride_w)
+      .def_rw("pad_top", &PoolSpec::pad_top)
+      .def_rw("pad_left", &PoolSpec::pad_left)
+      .def_rw("pad_bottom", &PoolSpec::pad_bottom)
+      .def_rw("pad_right", &PoolSpec::pad_right)
+      .def_rw("dilation_h", &PoolSpec::dilation_h)
+      .def_rw("dilation_w", &PoolSpec::dilation_w)
+      .def_rw("count_padding", &PoolSpec::count_padding);
+  nb::class_<PointSpec>(m, "PointSpec")
+      .def(nb::init<>())
+      .def_rw("input", &PointSpec::input)
+      .def_rw("output", &PointSpec::output)
+      .def_rw("other", &PointSpec::other)
+      .def_rw("relu", &PointSpec::relu)
+      .def_rw("relu_maximum", &PointSpec::relu_maximum)
+      .def_rw("requantize", &PointSpec::requantize)
+      .def_rw("rule", &PointSpec::rule);
+  nb::class_<ScaleSpec>(m, "ScaleSpec")
+      .def(nb::init<>())
+      .def_rw("input", &ScaleSpec::input)
+      .def_rw("output", &ScaleSpec::output)
+      .def_rw("scale", &ScaleSpec::scale);
+}
+
+}  // namespace
 
 NB_MODULE(_native, m) {
+  m.doc() = "The native engine. Use nybble.Engine; this module checks sizes, not meaning.";
+
   m.def("available_isas", [] {
     std::vector<std::string> names;
     for (nybble::Isa isa : nybble::available_isas()) names.emplace_back(nybble::isa_name(isa));
     return names;
   });
+  m.def("check_isa", [](const std::string& name) { nybble::isa_from_name(name); });
+  m.def("list_block_pairs", &nybble::list_block_pairs, nb::arg("magnitude"), nb::arg("weight_magnitude"));
+  m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
+
+  bind_specs(m);
+  nb::class_<Program>(m, "Program")
+      .def("__init__",
+           [](Program* self, const std::string& isa, int threads, int most_images, std::int64_t arena_bytes) {
+             new (self) Program(nybble::isa_from_name(isa), threads, most_images, arena_bytes);
+           },
+           nb::arg("isa"), nb::arg("threads"), nb::arg("most_images"), nb::arg("arena_bytes"))
+      .def("add_value",
+           [](Program& self, const std::string& element, int channels, int height, int width, bool tight,
+              std::int64_t offset) {
+             return self.add_value(element_of(element), channels, height, width, tight, offset);
+           })
+      .def("add_lists", &Program::add_lists)
+      .def("set_input", &Program::set_input)
+      .def("set_output", &Program::set_output)
+      .def("add_list_step", &Program::add_list_step)
+      .def("add_conv",
+           [](Program& self, ConvSpec spec, const ArrayIn<std::int8_t>& weights) {
+             spec.weights = weights.data();
+             spec.weight_count = weights.size();
+             self.add_conv(spec);
+           })
+      .def("add_pool", &Program::add_pool)
+      .def("add_point", &Program::add_point)
+      .def("add_scale", &Program::add_scale)
+      .def("run_integer",
+           [](Program& self, const ArrayIn<std::uint8_t>& x, const ArrayOut<std::uint8_t>& out) {
+             const std::int64_t images = images_of(x, self.value(self.input()));
+             std::uint8_t* target = checked_output(self, out, images);
+             nb::gil_scoped_release release;
+             self.run_integer(x.data(), images, target);
+           })
+      .def("run_samples",
+           [](Program& self, const ArrayIn<std::uint8_t>& x, const ArrayIn<std::uint8_t>& table,
+              const ArrayOut<std::uint8_t>& out) {
+             const Value& input = self.value(self.input());
+             const std::int64_t images = images_of(x, input);
+             expect(static_cast<std::int64_t>(table.size()) == 256 * input.layout.channels, "table: wrong size");
+             std::uint8_t* target = checked_output(self, out, images);
+             nb::gil_scoped_release release;
+             self.run_samples(x.data(), table.data(), images, target);
+           })
+      .def("run_float",
+           [](Program& self, const ArrayIn<float>& x, float numerator, float denominator, float low, float high,
+              const ArrayOut<std::uint8_t>& out) {
+             const std::int64_t images = images_of(x, self.value(self.input()));
+             std::uint8_t* target = checked_output(self, out, images);
+             nb::gil_scoped_release release;
+             return self.run_float(x.data(), numerator, denominator, low, high, images, target);
+           })
+      // Calls sink(index, bytes) for each of `values`, for one batch at a time, in the order of the steps.
+      .def("run_tapped",
+           [](Program& self, const ArrayIn<std::uint8_t>& x, const ArrayOut<std::uint8_t>& out,
+              const std::vector<int>& values, const std::vector<ArrayOut<std::uint8_t>>& taps) {
+             const std::int64_t images = images_of(x, self.value(self.input()));
+             expect(images <= self.most_images(), "run_tapped: more images than one batch holds");
+             expect(values.size() == taps.size(), "run_tapped: a buffer for each value");
+             for (std::size_t i = 0; i < values.size(); ++i) {
+               const Value& value = self.value(values[i]);
+               const auto bytes =
+                   value_elements(value) * static_cast<std::int64_t>(nybble::element_bytes(value.layout.element));
+               expect(static_cast<std::int64_t>(taps[i].size()) == images * bytes, "run_tapped: wrong buffer size");
+             }
+             std::uint8_t* target = checked_output(self, out, images);
+             nb::gil_scoped_release release;
+             self.run_tapped(x.data(), images, target, values,
+                             [&taps](std::size_t tap, const std::uint8_t* nchw, std::int64_t) {
+                               std::copy(nchw, nchw + taps[tap].size(), taps[tap].data());
+                             });
+           })
+      .def("set_timing", &Program::set_timing)
+      .def("take_step_times", &Program::take_step_times, nb::call_guard<nb::gil_scoped_release>())
+      .def_prop_ro("threads", &Program::threads)
+      .def_prop_ro("most_images", &Program::most_images)
+      .def_prop_ro("weight_bytes", &Program::weight_bytes)
+      .def_prop_ro("arena_bytes", &Program::arena_bytes);
 }

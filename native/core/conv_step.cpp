@@ -1,0 +1,185 @@
+// The convolution step: checks a specification, packs its weights, cuts the work into tasks.
+#include <algorithm>
+#include <stdexcept>
+
+#include "core/epilogue_data.h"
+#include "core/steps.h"
+
+namespace nybble {
+namespace {
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+class ConvStep final : public Step {
+ public:
+  ConvStep(ConvKernel kernel, ConvMethod method, const ConvShape& shape, ConvWeights weights,
+           std::unique_ptr<EpilogueData> epilogue, const ConvSpec& spec, const Value* lists)
+      : kernel_(kernel),
+        method_(method),
+        shape_(shape),
+        weights_(std::move(weights)),
+        packed_(weights_.view()),
+        epilogue_(std::move(epilogue)),
+        input_(spec.input),
+        lists_id_(spec.lists),
+        shortcut_(spec.shortcut),
+        tile_pixels_(spec.tile_pixels) {
+    if (lists != nullptr) lists_ = *lists;
+    output = spec.output;
+  }
+
+  std::int64_t chunks(std::int64_t images) const override { return tiles(images) * packed_.block_count; }
+
+  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(weights_.bytes.size()); }
+
+  std::int64_t scratch_bytes() const override {
+    const std::int64_t outputs = packed_.most_outputs;
+    switch (method_) {
+      case ConvMethod::sparse:
+        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 6 + outputs * 4;
+      case ConvMethod::wide:
+        return kWidePixels * outputs * 4 + staged_row_elements(shape_, tile_pixels_) * shape_.kernel_h * 2;
+      default:
+        return std::int64_t{shape_.output.stride} * 4;
+    }
+  }
+
+  void run(const Memory& memory, std::int64_t chunk, std::int64_t images, std::uint8_t* scratch) const override {
+    // Neighbouring chunks share a block of weights.
+    const std::int64_t count = tiles(images);
+    const std::int64_t tile = chunk % count;
+    ConvTask task;
+    task.shape = &shape_;
+    task.epilogue = &epilogue_->get();
+    task.packed = &packed_;
+    task.input = memory.at(input_);
+    task.shortcut = shortcut_ < 0 ? nullptr : memory.at(shortcut_);
+    task.output = memory.at(output);
+    task.block = static_cast<std::int32_t>(chunk / count);
+    task.scratch = scratch;
+    PairLists lists;
+    if (method_ == ConvMethod::sparse) lists = lists_at(lists_, memory.at(lists_id_), memory.most_images);
+    task.lists = &lists;
+    if (by_row()) {
+      const std::int64_t per_row = divide_up(shape_.output.width, tile_pixels_);
+      const std::int64_t row = tile / per_row, part = tile % per_row;
+      const std::int64_t first = shape_.output.width * part / per_row;
+      const std::int64_t last = shape_.output.width * (part + 1) / per_row;
+      task.first_pixel = row * shape_.output.width + first;
+      task.pixels = static_cast<std::int32_t>(last - first);
+    } else {
+      // Even tiles: 196 pixels in tiles of at most 64 are four of 49.
+      const std::int64_t pixels = images * shape_.output.pixels();
+      task.first_pixel = pixels * tile / count;
+      task.pixels = static_cast<std::int32_t>(pixels * (tile + 1) / count - task.first_pixel);
+    }
+    kernel_(task);
+  }
+
+ private:
+  // The wide kernel stages the rows of one output row.
+  bool by_row() const { return method_ == ConvMethod::wide && !shape_.pointwise(); }
+
+  std::int64_t tiles(std::int64_t images) const {
+    if (by_row()) return images * shape_.output.height * divide_up(shape_.output.width, tile_pixels_);
+    return divide_up(images * shape_.output.pixels(), tile_pixels_);
+  }
+
+  ConvKernel kernel_;
+  ConvMethod method_;
+  ConvShape shape_;
+  ConvWeights weights_;
+  PackedConv packed_;
+  std::unique_ptr<EpilogueData> epilogue_;
+  Value lists_;
+  int input_, lists_id_, shortcut_;
+  std::int32_t tile_pixels_;
+};
+
+ConvShape checked_shape(const Layout& input, const Layout& output, const ConvSpec& spec) {
+  require(element_bytes(input.element) == 1, "conv: reads 8-bit values only");
+  require(output.element != Element::f32, "conv: cannot write floats");
+  for (int extent : {spec.kernel_h, spec.kernel_w, spec.stride_h, spec.stride_w, spec.dilation_h, spec.dilation_w})
+    require(extent >= 1 && extent <= 1 << 16, "conv: window out of range");
+  for (int pad : {spec.pad_top, spec.pad_left}) require(pad >= 0 && pad <= 1 << 16, "conv: padding out of range");
+  require(std::int64_t{output.height} * spec.stride_h + std::int64_t{spec.kernel_h} * spec.dilation_h < INT32_MAX &&
+              std::int64_t{output.width} * spec.stride_w + std::int64_t{spec.kernel_w} * spec.dilation_w < INT32_MAX,
+          "conv: window too large");
+  require(spec.groups >= 1 && input.channels % spec.groups == 0 && output.channels % spec.groups == 0,
+          "conv: groups do not divide the channels");
+  ConvShape s;
+  s.input = input;
+  s.output = output;
+  s.kernel_h = spec.kernel_h;
+  s.kernel_w = spec.kernel_w;
+  s.stride_h = spec.stride_h;
+  s.stride_w = spec.stride_w;
+  s.pad_top = spec.pad_top;
+  s.pad_left = spec.pad_left;
+  s.dilation_h = spec.dilation_h;
+  s.dilation_w = spec.dilation_w;
+  s.groups = spec.groups;
+  const std::int64_t taps = std::int64_t{s.kernel_h} * s.kernel_w;
+  const std::int64_t per_output = taps * s.group_inputs();
+  require(taps <= 1 << 24 && per_output <= INT32_MAX / 64 / 256, "conv: window holds too many values");
+  require(static_cast<std::int64_t>(spec.weight_count) == per_output * output.channels, "conv: wrong weight count");
+  return s;
+}
+
+std::int64_t largest(const std::int8_t* weights, std::size_t count) {
+  std::int64_t most = 0;
+  for (std::size_t i = 0; i < count; ++i)
+    most = std::max(most, weights[i] < 0 ? -std::int64_t{weights[i]} : std::int64_t{weights[i]});
+  return most;
+}
+
+}  // namespace
+
+std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vector<Value>& values,
+                                     const ConvSpec& spec) {
+  const Layout& input = values[static_cast<std::size_t>(spec.input)].layout;
+  const Layout& output = values[static_cast<std::size_t>(spec.output)].layout;
+  const ConvShape shape = checked_shape(input, output, spec);
+  require(spec.block_outputs >= kChannelAlign && spec.block_outputs <= 256 && spec.block_outputs % kChannelAlign == 0,
+          "conv: block_outputs is not a multiple of 32 in 32..256");
+  require(spec.tile_pixels >= 1 && spec.tile_pixels <= kMostTilePixels, "conv: tile_pixels is not in 1..64");
+
+  auto epilogue = std::make_unique<EpilogueData>(output, spec.bias);
+  if (spec.shortcut >= 0) {
+    const Layout& shortcut = values[static_cast<std::size_t>(spec.shortcut)].layout;
+    const std::int64_t magnitude = element_bytes(shortcut.element) == 1 ? 255 : INT32_MAX;
+    epilogue->add_shortcut(shortcut, magnitude, spec.shortcut_requantize, spec.shortcut_rule);
+  }
+  if (spec.relu) epilogue->set_relu(spec.relu_maximum);
+  if (spec.requantize) epilogue->set_requantize(spec.rule);
+  require(spec.requantize || output.element == Element::s32, "conv: sums need 32 bits");
+
+  if (spec.method == "direct")
+    return std::make_unique<ConvStep>(kernels.conv_direct, ConvMethod::direct, shape,
+                                      pack_direct(shape, spec.weights, spec.block_outputs), std::move(epilogue), spec,
+                                      nullptr);
+  require(shape.groups == 1, "conv: groups need the direct method");
+  if (spec.method == "wide") {
+    require(kernels.conv_wide != nullptr, "conv: this instruction set has no wide kernel");
+    return std::make_unique<ConvStep>(kernels.conv_wide, ConvMethod::wide, shape,
+                                      pack_wide(shape, spec.weights, spec.block_outputs), std::move(epilogue), spec,
+                                      nullptr);
+  }
+  require(spec.method == "sparse", "conv: unknown method");
+  require(kernels.conv_sparse != nullptr, "conv: this instruction set has no sparse kernel");
+  require(spec.lists >= 0, "conv: the sparse method needs lists");
+  const Value& lists = values[static_cast<std::size_t>(spec.lists)];
+  require(lists.is_lists && input.element == Element::u8 && input.stride == 2 * lists.pairs &&
+              lists.layout.height == input.height && lists.layout.width == input.width,
+          "conv: lists of another value");
+  require(spec.visit_bytes >= 1 && spec.visit_bytes <= 1 << 24, "conv: visit_bytes out of range");
+  // `magnitude` of the activations follows from the blocks: add_lists was given what they can hold.
+  require(std::int64_t{2} * lists.block_pairs * spec.magnitude * largest(spec.weights, spec.weight_count) <= INT16_MAX,
+          "conv: a block of pairs could overflow 16 bits");
+  return std::make_unique<ConvStep>(kernels.conv_sparse, ConvMethod::sparse, shape,
+                                    pack_sparse(shape, spec.weights, spec.magnitude, lists.block_pairs,
+                                                spec.block_outputs, static_cast<std::size_t>(spec.visit_bytes)),
+                                    std::move(epilogue), spec, &lists);
+}
+
+}  // namespace nybble

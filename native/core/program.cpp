@@ -1,0 +1,297 @@
+#include "core/program.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+
+#include "core/steps.h"
+
+namespace nybble {
+namespace {
+
+constexpr int kMostExtent = 1 << 16;
+constexpr std::int64_t kMostArenaBytes = std::int64_t{1} << 36;
+constexpr int kMostThreads = 1024;
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+void check_limits(int threads, int most_images, std::int64_t arena_bytes) {
+  require(threads >= 1 && threads <= kMostThreads, "threads is not in 1..1024");
+  require(most_images >= 1 && most_images <= 1 << 16, "most_images is not in 1..65536");
+  require(arena_bytes >= 0 && arena_bytes <= kMostArenaBytes / most_images, "the arena is too large");
+}
+
+std::size_t arena_size(int threads, int most_images, std::int64_t arena_bytes) {
+  check_limits(threads, most_images, arena_bytes);
+  return static_cast<std::size_t>(arena_bytes * most_images);
+}
+
+}  // namespace
+
+struct Program::Source {
+  enum class Kind { integer, samples, floats } kind;
+  const std::uint8_t* data;
+  const std::uint8_t* table;
+  float numerator, denominator, low, high;
+
+  // One row of one image; the input value is tight.
+  void load(const Layout& layout, std::int64_t image, std::int64_t row, std::uint8_t* out) const {
+    const std::int64_t plane = layout.pixels();
+    out += row * layout.width * layout.channels;
+    if (kind == Kind::samples) {
+      const std::uint8_t* in = data + image * layout.image_elements() + row * layout.width * layout.channels;
+      for (std::int64_t x = 0; x < layout.width; ++x)
+        for (std::int64_t c = 0; c < layout.channels; ++c) *out++ = table[256 * c + *in++];
+      return;
+    }
+    const std::int64_t start = image * plane * layout.channels + row * layout.width;
+    for (std::int64_t c = 0; c < layout.channels; ++c) {
+      if (kind == Kind::integer) {
+        const std::uint8_t* in = data + start + c * plane;
+        for (std::int64_t x = 0; x < layout.width; ++x) out[x * layout.channels + c] = in[x];
+      } else {
+        const float* in = reinterpret_cast<const float*>(data) + start + c * plane;
+        for (std::int64_t x = 0; x < layout.width; ++x) {
+          float value = in[x] * numerator / denominator;
+          value = value < low ? low : value;
+          value = value > high ? high : value;
+          // Adding and taking away 1.5 * 2^23 rounds half to even below 2^22.
+          value = (value + 12582912.0f) - 12582912.0f;
+          out[x * layout.channels + c] = static_cast<std::uint8_t>(static_cast<std::int32_t>(value));
+        }
+      }
+    }
+  }
+};
+
+Program::Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes)
+    : kernels_(kernels_of(isa)),
+      most_images_(most_images),
+      arena_bytes_(arena_bytes),
+      arena_(arena_size(threads, most_images, arena_bytes)),
+      pool_(threads) {}
+
+Program::~Program() = default;
+
+Memory Program::memory() const { return {arena_.data(), most_images_, &values_}; }
+
+const Value& Program::value(int id) const {
+  check_value(id, "value");
+  return values_[static_cast<std::size_t>(id)];
+}
+
+void Program::check_value(int id, const char* what) const {
+  if (id < 0 || static_cast<std::size_t>(id) >= values_.size())
+    throw std::invalid_argument(std::string(what) + ": there is no such value");
+}
+
+int Program::add_value(Element element, int channels, int height, int width, bool tight, std::int64_t offset) {
+  for (int extent : {channels, height, width})
+    require(extent >= 1 && extent <= kMostExtent, "value: extent out of range");
+  Value value;
+  value.layout.element = element;
+  value.layout.channels = channels;
+  value.layout.height = height;
+  value.layout.width = width;
+  value.layout.stride = tight ? channels : (channels + kChannelAlign - 1) / kChannelAlign * kChannelAlign;
+  value.offset = offset;
+  value.bytes = value.layout.image_bytes();
+  require(offset >= 0 && offset % 64 == 0 && value.bytes <= arena_bytes_ && offset <= arena_bytes_ - value.bytes,
+          "value: does not lie in the arena");
+  values_.push_back(value);
+  return static_cast<int>(values_.size()) - 1;
+}
+
+int Program::add_lists(int input, int block_pairs, std::int64_t offset) {
+  check_value(input, "lists");
+  const Value of = values_[static_cast<std::size_t>(input)];
+  require(!of.is_lists && of.layout.stride % kChannelAlign == 0, "lists: of a padded value only");
+  require(block_pairs == 16 || block_pairs == 32 || block_pairs == 64, "lists: block_pairs is not 16, 32 or 64");
+  Value value = of;
+  value.is_lists = true;
+  value.pairs = of.layout.stride / 2;
+  value.block_pairs = block_pairs;
+  value.blocks = (value.pairs + block_pairs - 1) / block_pairs;
+  value.offset = offset;
+  value.bytes = value.layout.pixels() * (std::int64_t{value.pairs} * 4 + std::int64_t{value.blocks} * 2);
+  require(offset >= 0 && offset % 64 == 0 && value.bytes <= arena_bytes_ && offset <= arena_bytes_ - value.bytes,
+          "lists: do not lie in the arena");
+  values_.push_back(value);
+  return static_cast<int>(values_.size()) - 1;
+}
+
+void Program::set_input(int id) {
+  check_value(id, "input");
+  const Value& value = values_[static_cast<std::size_t>(id)];
+  require(!value.is_lists && value.layout.stride == value.layout.channels && element_bytes(value.layout.element) == 1,
+          "input: not a tight 8-bit value");
+  input_ = id;
+}
+
+void Program::set_output(int id) {
+  check_value(id, "output");
+  require(!values_[static_cast<std::size_t>(id)].is_lists, "output: lists are not a result");
+  output_ = id;
+}
+
+void Program::check_apart(int read, int written) const {
+  check_value(read, "step input");
+  check_value(written, "step output");
+  const Value& a = values_[static_cast<std::size_t>(read)];
+  const Value& b = values_[static_cast<std::size_t>(written)];
+  require(a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset, "step: reads what it overwrites");
+}
+
+void Program::add_step(std::unique_ptr<Step> step) {
+  scratch_bytes_ = std::max(scratch_bytes_, (step->scratch_bytes() + 127) / 64 * 64);
+  weight_bytes_ += step->weight_bytes();
+  steps_.push_back(std::move(step));
+  step_times_.push_back(0);
+  scratch_ = AlignedBytes(static_cast<std::size_t>(scratch_bytes_ * pool_.threads()));
+  counters_ = std::make_unique<Counter[]>(steps_.size() + 1);
+}
+
+void Program::add_list_step(int input, int lists) {
+  check_apart(input, lists);
+  add_step(make_list_step(kernels_, values_, input, lists));
+}
+
+void Program::add_conv(const ConvSpec& spec) {
+  check_apart(spec.input, spec.output);
+  if (spec.lists >= 0) check_apart(spec.lists, spec.output);
+  if (spec.shortcut >= 0) check_apart(spec.shortcut, spec.output);
+  for (int id : {spec.input, spec.output, spec.shortcut < 0 ? spec.input : spec.shortcut})
+    require(!values_[static_cast<std::size_t>(id)].is_lists, "conv: lists in place of a value");
+  add_step(make_conv_step(kernels_, values_, spec));
+}
+
+void Program::add_pool(const PoolSpec& spec) {
+  check_apart(spec.input, spec.output);
+  add_step(make_pool_step(kernels_, values_, spec));
+}
+
+void Program::add_point(const PointSpec& spec) {
+  check_apart(spec.input, spec.output);
+  if (spec.other >= 0) check_apart(spec.other, spec.output);
+  add_step(make_point_step(values_, spec));
+}
+
+void Program::add_scale(const ScaleSpec& spec) {
+  check_apart(spec.input, spec.output);
+  add_step(make_scale_step(values_, spec));
+}
+
+void Program::run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out) {
+  run(Source{Source::Kind::integer, nchw, nullptr, 0, 0, 0, 0}, images, out, nullptr, nullptr);
+}
+
+void Program::run_samples(const std::uint8_t* nhwc, const std::uint8_t* table, std::int64_t images,
+                          std::uint8_t* out) {
+  run(Source{Source::Kind::samples, nhwc, table, 0, 0, 0, 0}, images, out, nullptr, nullptr);
+}
+
+bool Program::run_float(const float* nchw, float numerator, float denominator, float low, float high,
+                        std::int64_t images, std::uint8_t* out) {
+  const std::int64_t count = images * value(input_).layout.image_elements();
+  bool has_nan = false;
+  for (std::int64_t i = 0; i < count; ++i) has_nan |= nchw[i] != nchw[i];
+  if (has_nan) return false;
+  run(Source{Source::Kind::floats, reinterpret_cast<const std::uint8_t*>(nchw), nullptr, numerator, denominator, low,
+             high},
+      images, out, nullptr, nullptr);
+  return true;
+}
+
+void Program::run_tapped(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out,
+                         const std::vector<int>& values, const Tap& tap) {
+  for (int id : values) {
+    check_value(id, "tap");
+    require(!values_[static_cast<std::size_t>(id)].is_lists, "tap: lists cannot be tapped");
+  }
+  run(Source{Source::Kind::integer, nchw, nullptr, 0, 0, 0, 0}, images, out, &values, &tap);
+}
+
+std::vector<std::int64_t> Program::take_step_times() {
+  std::lock_guard lock(running_);
+  std::vector<std::int64_t> times(step_times_.size(), 0);
+  times.swap(step_times_);
+  return times;
+}
+
+void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps,
+                  const Tap* tap) {
+  require(input_ >= 0 && output_ >= 0 && !steps_.empty(), "the program has no input, output or steps");
+  std::lock_guard lock(running_);
+  source_ = &source;
+  taps_ = taps;
+  tap_ = tap;
+  const Value& result = values_[static_cast<std::size_t>(output_)];
+  const std::int64_t out_bytes = result.layout.pixels() * result.layout.channels *
+                                 static_cast<std::int64_t>(element_bytes(result.layout.element));
+  for (first_ = 0; first_ < images; first_ += most_images_) {
+    images_ = std::min<std::int64_t>(most_images_, images - first_);
+    for (std::size_t i = 0; i <= steps_.size(); ++i) counters_[i].next.store(0, std::memory_order_relaxed);
+    pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_steps(thread); }, this);
+    emit(output_, images_, out + first_ * out_bytes);
+  }
+}
+
+void Program::run_steps(int thread) {
+  const Memory where = memory();
+  std::uint8_t* scratch = scratch_.data() + scratch_bytes_ * thread;
+  const Layout& input = values_[static_cast<std::size_t>(input_)].layout;
+  const std::int64_t rows = images_ * input.height;
+  for (std::int64_t i; (i = counters_[0].next.fetch_add(1, std::memory_order_relaxed)) < rows;) {
+    const std::int64_t image = i / input.height;
+    source_->load(input, first_ + image, i % input.height, where.at(input_) + image * input.image_bytes());
+  }
+  pool_.barrier();
+
+  std::int64_t before = timing_ && thread == 0 ? now_ns() : 0;
+  for (std::size_t s = 0; s < steps_.size(); ++s) {
+    const Step& step = *steps_[s];
+    const std::int64_t chunks = step.chunks(images_);
+    for (std::int64_t i; (i = counters_[s + 1].next.fetch_add(1, std::memory_order_relaxed)) < chunks;)
+      step.run(where, i, images_, scratch);
+    pool_.barrier();
+    if (timing_ && thread == 0) {
+      const std::int64_t after = now_ns();
+      step_times_[s] += after - before;
+      before = after;
+    }
+    if (taps_ == nullptr) continue;
+    if (thread == 0)
+      for (std::size_t t = 0; t < taps_->size(); ++t) {
+        if ((*taps_)[t] != step.output) continue;
+        const Layout& layout = values_[static_cast<std::size_t>(step.output)].layout;
+        std::vector<std::uint8_t> nchw(static_cast<std::size_t>(images_ * layout.pixels() * layout.channels) *
+                                       element_bytes(layout.element));
+        emit(step.output, images_, nchw.data());
+        (*tap_)(t, nchw.data(), images_);
+      }
+    pool_.barrier();
+  }
+}
+
+void Program::emit(int id, std::int64_t images, std::uint8_t* nchw) const {
+  const Layout& layout = values_[static_cast<std::size_t>(id)].layout;
+  const auto size = static_cast<std::int64_t>(element_bytes(layout.element));
+  const std::uint8_t* values = memory().at(id);
+  if (layout.pixels() == 1) {
+    for (std::int64_t n = 0; n < images; ++n)
+      std::memcpy(nchw + n * layout.channels * size, values + n * layout.image_bytes(),
+                  static_cast<std::size_t>(layout.channels * size));
+    return;
+  }
+  for (std::int64_t n = 0; n < images; ++n)
+    for (std::int64_t c = 0; c < layout.channels; ++c)
+      for (std::int64_t p = 0; p < layout.pixels(); ++p, nchw += size)
+        std::memcpy(nchw, values + n * layout.image_bytes() + (p * layout.stride + c) * size,
+                    static_cast<std::size_t>(size));
+}
+
+}  // namespace nybble

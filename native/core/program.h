@@ -1,0 +1,167 @@
+// A compiled network: steps over values in one arena, and the threads that run them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/cpu.h"
+#include "core/tensor.h"
+#include "core/thread_pool.h"
+#include "kernels/conv/pack.h"
+#include "kernels/table.h"
+
+namespace nybble {
+
+// A value in the arena. `offset` and sizes are for one image; a batch of n takes n times each.
+struct Value {
+  Layout layout;
+  std::int64_t offset = 0;
+  // Lists of the non-zero pairs of another value.
+  bool is_lists = false;
+  std::int32_t pairs = 0, block_pairs = 0, blocks = 0;
+  std::int64_t bytes = 0;
+};
+
+struct Requantize {
+  std::vector<std::uint32_t> factor;  // a channel each
+  int shift = 0;
+  std::int32_t low = INT32_MIN, high = INT32_MAX;
+};
+
+struct ConvSpec {
+  int input = -1, output = -1;
+  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
+  int pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1, groups = 1;
+  std::string method;  // direct, sparse or wide
+  std::int32_t magnitude = 255;  // largest input, which bounds 16-bit sums
+  int lists = -1;      // of the input, for sparse
+  int block_outputs = 128;
+  int tile_pixels = 64;
+  std::int64_t visit_bytes = 24 << 10;
+  const std::int8_t* weights = nullptr;  // (outputs, inputs / groups, kernel_h, kernel_w)
+  std::size_t weight_count = 0;
+  std::vector<std::int32_t> bias;
+  int shortcut = -1;
+  bool shortcut_requantize = false;
+  Requantize shortcut_rule;
+  bool relu = false;
+  std::int32_t relu_maximum = INT32_MAX;
+  bool requantize = false;
+  Requantize rule;
+};
+
+struct PoolSpec {
+  int input = -1, output = -1;
+  bool average = false;
+  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
+  int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  int dilation_h = 1, dilation_w = 1;
+  bool count_padding = true;
+};
+
+// Element by element, for what could not be fused: value (+ other), ReLU, requantize, as an epilogue.
+struct PointSpec {
+  int input = -1, output = -1, other = -1;
+  bool other_requantize = false;
+  Requantize other_rule;
+  bool relu = false;
+  std::int32_t relu_maximum = INT32_MAX;
+  bool requantize = false;
+  Requantize rule;
+};
+
+struct ScaleSpec {
+  int input = -1, output = -1;
+  std::vector<float> scale;
+};
+
+// Called with the index of a tapped value and its elements as (images, channels, rows, columns).
+using Tap = std::function<void(std::size_t tap, const std::uint8_t* nchw, std::int64_t images)>;
+
+class Step;
+struct Memory;
+
+class Program {
+ public:
+  // Throws std::invalid_argument where a number is out of range or values do not fit together.
+  Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes);
+  ~Program();
+
+  int add_value(Element element, int channels, int height, int width, bool tight, std::int64_t offset);
+  int add_lists(int input, int block_pairs, std::int64_t offset);
+  void set_input(int value);
+  void set_output(int value);
+  void add_list_step(int input, int lists);
+  void add_conv(const ConvSpec& spec);
+  void add_pool(const PoolSpec& spec);
+  void add_point(const PointSpec& spec);
+  void add_scale(const ScaleSpec& spec);
+
+  // Integer input (images, channels, height, width).
+  void run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out);
+  // 8-bit samples (images, height, width, channels) through a table of 256 values a channel.
+  void run_samples(const std::uint8_t* nhwc, const std::uint8_t* table, std::int64_t images, std::uint8_t* out);
+  // float32 (images, channels, height, width): clip(rint(x * numerator / denominator), low, high).
+  // Returns false, with nothing computed, where x has a NaN.
+  bool run_float(const float* nchw, float numerator, float denominator, float low, float high, std::int64_t images,
+                 std::uint8_t* out);
+  // As run_integer, and `tap` sees each of `values` as soon as the step that writes it is done.
+  void run_tapped(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out, const std::vector<int>& values,
+                  const Tap& tap);
+
+  // Nanoseconds of each step, summed over the runs since the last call, in the order the steps were added.
+  std::vector<std::int64_t> take_step_times();
+  void set_timing(bool on) { timing_ = on; }
+
+  const Value& value(int id) const;
+  int input() const { return input_; }
+  int output() const { return output_; }
+  int threads() const { return pool_.threads(); }
+  int most_images() const { return most_images_; }
+  std::int64_t weight_bytes() const { return weight_bytes_; }
+  std::int64_t arena_bytes() const { return arena_bytes_ * most_images_; }
+
+ private:
+  // Where a run's input comes from: fills the input value for images [first, first + count).
+  struct Source;
+  struct alignas(64) Counter {
+    std::atomic<std::int64_t> next{0};
+  };
+
+  void run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps, const Tap* tap);
+  void run_steps(int thread);
+  void add_step(std::unique_ptr<Step> step);
+  void emit(int value, std::int64_t images, std::uint8_t* nchw) const;
+  void check_value(int id, const char* what) const;
+  void check_apart(int read, int written) const;
+  Memory memory() const;
+
+  const KernelTable& kernels_;
+  int most_images_;
+  std::int64_t arena_bytes_;  // of one image
+  std::int64_t weight_bytes_ = 0;
+  std::int64_t scratch_bytes_ = 64;  // of one thread
+  mutable AlignedBytes arena_;
+  AlignedBytes scratch_;
+  std::vector<Value> values_;
+  std::vector<std::unique_ptr<Step>> steps_;
+  int input_ = -1, output_ = -1;
+  bool timing_ = false;
+  std::vector<std::int64_t> step_times_;
+  std::mutex running_;
+  ThreadPool pool_;
+
+  // The run in progress.
+  std::unique_ptr<Counter[]> counters_;
+  const Source* source_ = nullptr;
+  std::int64_t first_ = 0, images_ = 0;
+  const std::vector<int>* taps_ = nullptr;
+  const Tap* tap_ = nullptr;
+};
+
+}  // namespace nybble

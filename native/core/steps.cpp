@@ -1,0 +1,198 @@
+#include "core/steps.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "core/epilogue_data.h"
+
+namespace nybble {
+namespace {
+
+const Value& value_of(const std::vector<Value>& values, int id) { return values[static_cast<std::size_t>(id)]; }
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+class ListStep final : public Step {
+ public:
+  ListStep(ListKernel kernel, const Value& input, const Value& lists, int input_id, int lists_id)
+      : kernel_(kernel), lists_(lists), pixels_(input.layout.pixels()), input_(input_id) {
+    output = lists_id;
+  }
+
+  std::int64_t chunks(std::int64_t images) const override { return divide_up(images * pixels_, kPixels); }
+
+  void run(const Memory& memory, std::int64_t chunk, std::int64_t images, std::uint8_t*) const override {
+    const std::int64_t first = chunk * kPixels;
+    kernel_(memory.at(input_), first, std::min(kPixels, images * pixels_ - first),
+            lists_at(lists_, memory.at(output), memory.most_images));
+  }
+
+ private:
+  static constexpr std::int64_t kPixels = 128;
+  ListKernel kernel_;
+  Value lists_;
+  std::int64_t pixels_;
+  int input_;
+};
+
+class PoolStep final : public Step {
+ public:
+  PoolStep(PoolKernel kernel, const PoolShape& shape, int input, int output_id)
+      : kernel_(kernel), shape_(shape), input_(input) {
+    output = output_id;
+  }
+
+  std::int64_t chunks(std::int64_t images) const override { return images * shape_.output.height; }
+
+  void run(const Memory& memory, std::int64_t chunk, std::int64_t, std::uint8_t*) const override {
+    const std::int64_t image = chunk / shape_.output.height;
+    kernel_(shape_, memory.at(input_) + image * shape_.input.image_bytes(),
+            static_cast<std::int32_t>(chunk % shape_.output.height),
+            memory.at(output) + image * shape_.output.image_bytes());
+  }
+
+ private:
+  PoolKernel kernel_;
+  PoolShape shape_;
+  int input_;
+};
+
+class PointStep final : public Step {
+ public:
+  PointStep(const Layout& input, const Layout& out, std::unique_ptr<EpilogueData> epilogue, const PointSpec& spec)
+      : in_(input), out_(out), epilogue_(std::move(epilogue)), input_(spec.input), other_(spec.other) {
+    output = spec.output;
+  }
+
+  std::int64_t chunks(std::int64_t images) const override { return images * out_.height; }
+  std::int64_t scratch_bytes() const override { return std::int64_t{4} * out_.stride; }
+
+  void run(const Memory& memory, std::int64_t chunk, std::int64_t, std::uint8_t* scratch) const override {
+    auto* sums = reinterpret_cast<std::int32_t*>(scratch);
+    std::fill(sums, sums + out_.stride, 0);
+    const std::uint8_t* input = memory.at(input_);
+    for (std::int64_t pixel = chunk * out_.width; pixel < (chunk + 1) * out_.width; ++pixel) {
+      const std::int64_t base = pixel * in_.stride;
+      for (std::int32_t k = 0; k < in_.channels; ++k) {
+        if (in_.element == Element::u8)
+          sums[k] = input[base + k];
+        else if (in_.element == Element::s8)
+          sums[k] = reinterpret_cast<const std::int8_t*>(input)[base + k];
+        else
+          sums[k] = reinterpret_cast<const std::int32_t*>(input)[base + k];
+      }
+      finish_exact(epilogue_->get(), out_, sums, pixel, 0, out_.stride, other_ < 0 ? nullptr : memory.at(other_),
+                   memory.at(output));
+    }
+  }
+
+ private:
+  Layout in_, out_;
+  std::unique_ptr<EpilogueData> epilogue_;
+  int input_, other_;
+};
+
+class ScaleStep final : public Step {
+ public:
+  ScaleStep(const Layout& layout, const ScaleSpec& spec) : layout_(layout), scale_(spec.scale), input_(spec.input) {
+    scale_.resize(static_cast<std::size_t>(layout.stride), 1.0f);
+    output = spec.output;
+  }
+
+  std::int64_t chunks(std::int64_t images) const override { return images * layout_.height; }
+
+  void run(const Memory& memory, std::int64_t chunk, std::int64_t, std::uint8_t*) const override {
+    const auto* input = reinterpret_cast<const std::int32_t*>(memory.at(input_));
+    auto* out = reinterpret_cast<float*>(memory.at(output));
+    for (std::int64_t pixel = chunk * layout_.width; pixel < (chunk + 1) * layout_.width; ++pixel)
+      for (std::int64_t k = 0; k < layout_.stride; ++k)
+        out[pixel * layout_.stride + k] =
+            static_cast<float>(input[pixel * layout_.stride + k]) / scale_[static_cast<std::size_t>(k)];
+  }
+
+ private:
+  Layout layout_;
+  std::vector<float> scale_;
+  int input_;
+};
+
+}  // namespace
+
+PairLists lists_at(const Value& value, std::uint8_t* memory, std::int64_t images) {
+  PairLists lists;
+  lists.pairs = value.pairs;
+  lists.block_pairs = value.block_pairs;
+  lists.blocks = value.blocks;
+  lists.entries = reinterpret_cast<std::uint32_t*>(memory);
+  lists.ends = reinterpret_cast<std::uint16_t*>(memory + images * value.layout.pixels() * value.pairs * 4);
+  return lists;
+}
+
+std::unique_ptr<Step> make_list_step(const KernelTable& kernels, const std::vector<Value>& values, int input,
+                                     int lists) {
+  const Value& in = value_of(values, input);
+  const Value& out = value_of(values, lists);
+  require(kernels.lists != nullptr, "lists: this instruction set has no kernel for them");
+  require(out.is_lists && !in.is_lists && in.layout.element == Element::u8, "lists: of an unsigned 8-bit value only");
+  require(in.layout.height == out.layout.height && in.layout.width == out.layout.width &&
+              in.layout.stride == 2 * out.pairs,
+          "lists: made for another value");
+  return std::make_unique<ListStep>(kernels.lists, in, out, input, lists);
+}
+
+std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vector<Value>& values,
+                                     const PoolSpec& spec) {
+  PoolShape s;
+  s.input = value_of(values, spec.input).layout;
+  s.output = value_of(values, spec.output).layout;
+  require(element_bytes(s.input.element) == 1 && s.input.element == s.output.element, "pool: 8-bit values only");
+  require(s.input.channels == s.output.channels, "pool: channels differ");
+  for (int extent : {spec.kernel_h, spec.kernel_w, spec.stride_h, spec.stride_w, spec.dilation_h, spec.dilation_w})
+    require(extent >= 1 && extent <= 1 << 16, "pool: window out of range");
+  for (int pad : {spec.pad_top, spec.pad_left, spec.pad_bottom, spec.pad_right})
+    require(pad >= 0 && pad <= 1 << 16, "pool: padding out of range");
+  // The largest coordinate a kernel computes, and a sum of 8-bit values, stay below 2^31.
+  require(std::int64_t{s.output.height} * spec.stride_h + std::int64_t{spec.kernel_h} * spec.dilation_h < INT32_MAX &&
+              std::int64_t{s.output.width} * spec.stride_w + std::int64_t{spec.kernel_w} * spec.dilation_w < INT32_MAX &&
+              std::int64_t{spec.kernel_h} * spec.kernel_w <= 1 << 22,
+          "pool: window too large");
+  s.kernel_h = spec.kernel_h;
+  s.kernel_w = spec.kernel_w;
+  s.stride_h = spec.stride_h;
+  s.stride_w = spec.stride_w;
+  s.pad_top = spec.pad_top;
+  s.pad_left = spec.pad_left;
+  s.pad_bottom = spec.pad_bottom;
+  s.pad_right = spec.pad_right;
+  s.dilation_h = spec.dilation_h;
+  s.dilation_w = spec.dilation_w;
+  s.count_padding = spec.count_padding;
+  return std::make_unique<PoolStep>(spec.average ? kernels.average_pool : kernels.max_pool, s, spec.input,
+                                    spec.output);
+}
+
+std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const PointSpec& spec) {
+  const Layout& in = value_of(values, spec.input).layout;
+  const Layout& out = value_of(values, spec.output).layout;
+  require(in.element != Element::f32 && out.element != Element::f32, "point: integers only");
+  require(in.channels == out.channels && in.height == out.height && in.width == out.width, "point: shapes differ");
+  auto epilogue = std::make_unique<EpilogueData>(out, std::vector<std::int32_t>{});
+  if (spec.other >= 0)
+    epilogue->add_shortcut(value_of(values, spec.other).layout, INT32_MAX, spec.other_requantize, spec.other_rule);
+  if (spec.relu) epilogue->set_relu(spec.relu_maximum);
+  if (spec.requantize) epilogue->set_requantize(spec.rule);
+  require(spec.requantize || out.element == Element::s32, "point: sums need 32 bits");
+  return std::make_unique<PointStep>(in, out, std::move(epilogue), spec);
+}
+
+std::unique_ptr<Step> make_scale_step(const std::vector<Value>& values, const ScaleSpec& spec) {
+  const Layout& in = value_of(values, spec.input).layout;
+  const Layout& out = value_of(values, spec.output).layout;
+  require(in.element == Element::s32 && out.element == Element::f32, "scale: from s32 to f32 only");
+  require(in.channels == out.channels && in.height == out.height && in.width == out.width && in.stride == out.stride,
+          "scale: shapes differ");
+  require(spec.scale.size() == static_cast<std::size_t>(in.channels), "scale: wrong length");
+  return std::make_unique<ScaleStep>(in, spec);
+}
+
+}  // namespace nybble

@@ -1,0 +1,50 @@
+// How values lie in memory while a network runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// Headers that files of several instruction sets include may hold no function that could be emitted out
+// of line: the linker would keep one copy, perhaps of an instruction set that the machine lacks.
+#define NYBBLE_INLINE inline __attribute__((always_inline))
+
+namespace nybble {
+
+// Storage of one element: u4, u7 and u8 are bytes, u31 and s32 are 32-bit.
+enum class Element : std::uint8_t { u8, s8, s32, f32 };
+
+NYBBLE_INLINE constexpr std::size_t element_bytes(Element element) {
+  return element == Element::u8 || element == Element::s8 ? 1 : 4;
+}
+
+// Vectors of every instruction set divide this many channels, so kernels have no channel remainder.
+inline constexpr std::int32_t kChannelAlign = 32;
+
+// Channels last, the images of a batch one after another. `stride` elements lie from pixel to pixel;
+// those past `channels` are zero. A graph input is tight: stride == channels.
+struct Layout {
+  Element element = Element::u8;
+  std::int32_t channels = 0;
+  std::int32_t height = 0;
+  std::int32_t width = 0;
+  std::int32_t stride = 0;
+
+  NYBBLE_INLINE std::int64_t pixels() const { return std::int64_t{height} * width; }
+  NYBBLE_INLINE std::int64_t image_elements() const { return pixels() * stride; }
+  NYBBLE_INLINE std::int64_t image_bytes() const {
+    return image_elements() * static_cast<std::int64_t>(element_bytes(element));
+  }
+};
+
+// The non-zero pairs of neighbouring channels of every pixel: what a sparse convolution reads.
+// An entry is (index of the pair in its block) << 16 | second channel << 8 | first channel.
+// `ends[pixel * blocks + b]` counts the entries of the pixel up to the end of block b.
+struct PairLists {
+  std::uint32_t* entries = nullptr;
+  std::uint16_t* ends = nullptr;
+  std::int32_t pairs = 0;        // per pixel, with the padding: entries of a pixel start `pairs` apart
+  std::int32_t block_pairs = 0;  // a power of two, 16 to 64
+  std::int32_t blocks = 0;
+};
+
+}  // namespace nybble

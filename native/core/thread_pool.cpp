@@ -1,0 +1,92 @@
+#include "core/thread_pool.h"
+
+#include <unistd.h>
+
+namespace nybble {
+namespace {
+
+// About 20 microseconds, the length of a short step: long enough not to sleep between the steps of a
+// run, short enough not to burn a core that another process needs.
+constexpr int kSpins = 1000;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Waits until `value` differs from `old`.
+void wait_for_change(std::atomic<std::uint32_t>& value, std::uint32_t old) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    pause();
+  }
+  while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) : threads_(threads) { start(); }
+
+void ThreadPool::start() {
+  owner_ = getpid();
+  const std::uint32_t seen = started_.load();
+  for (int i = 1; i < threads_; ++i) workers_.emplace_back([this, i, seen] { work(i, seen); });
+}
+
+ThreadPool::~ThreadPool() {
+  if (owner_ != getpid()) {
+    // A forked child has the handles but not the threads: there is nothing to join.
+    for (std::thread& worker : workers_) worker.detach();
+    return;
+  }
+  stop_.store(true);
+  started_.fetch_add(1);
+  started_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(Job job, void* context) {
+  if (threads_ == 1) {
+    job(context, 0);
+    return;
+  }
+  if (owner_ != getpid()) {
+    for (std::thread& worker : workers_) worker.detach();
+    workers_.clear();
+    arrived_.store(0);
+    start();
+  }
+  job_ = job;
+  context_ = context;
+  started_.fetch_add(1, std::memory_order_release);
+  started_.notify_all();
+  job(context, 0);
+  barrier();
+}
+
+void ThreadPool::barrier() {
+  if (threads_ == 1) return;
+  const std::uint32_t round = passed_.load(std::memory_order_acquire);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(threads_)) {
+    arrived_.store(0, std::memory_order_relaxed);
+    passed_.fetch_add(1, std::memory_order_release);
+    passed_.notify_all();
+  } else {
+    wait_for_change(passed_, round);
+  }
+}
+
+void ThreadPool::work(int thread, std::uint32_t seen) {
+  for (;;) {
+    wait_for_change(started_, seen);
+    ++seen;
+    if (stop_.load()) return;
+    job_(context_, thread);
+    barrier();
+  }
+}
+
+}  // namespace nybble

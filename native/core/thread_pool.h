@@ -1,0 +1,45 @@
+// Threads that live as long as an engine and run one job at a time, all of them together.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace nybble {
+
+class ThreadPool {
+ public:
+  // `threads` includes the one that calls run().
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return threads_; }
+
+  using Job = void (*)(void* context, int thread);
+  // Calls job(context, i) once on each thread and returns when all have. One caller at a time.
+  void run(Job job, void* context);
+
+  // Waits until every thread of the running job has come here.
+  void barrier();
+
+ private:
+  void start();
+  void work(int thread, std::uint32_t seen);
+
+  int threads_;
+  pid_t owner_ = 0;
+  std::vector<std::thread> workers_;
+  Job job_ = nullptr;
+  void* context_ = nullptr;
+  alignas(64) std::atomic<std::uint32_t> started_{0};  // counts jobs
+  alignas(64) std::atomic<std::uint32_t> arrived_{0};
+  alignas(64) std::atomic<std::uint32_t> passed_{0};  // counts barriers
+  std::atomic<bool> stop_{false};
+};
+
+}  // namespace nybble

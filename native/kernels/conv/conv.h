@@ -1,0 +1,126 @@
+// Convolution: shapes, packed weights, and the work of one task, for kernels of every instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/tensor.h"
+
+namespace nybble {
+
+struct ConvShape {
+  Layout input;
+  Layout output;
+  std::int32_t kernel_h = 1, kernel_w = 1;
+  std::int32_t stride_h = 1, stride_w = 1;
+  std::int32_t pad_top = 0, pad_left = 0;
+  std::int32_t dilation_h = 1, dilation_w = 1;
+  std::int32_t groups = 1;
+
+  NYBBLE_INLINE std::int32_t group_inputs() const { return input.channels / groups; }
+  NYBBLE_INLINE std::int32_t group_outputs() const { return output.channels / groups; }
+  // Whether pixels map one to one, so that the rows and images of a batch form one long row.
+  NYBBLE_INLINE bool pointwise() const {
+    return kernel_h == 1 && kernel_w == 1 && stride_h == 1 && stride_w == 1 && pad_top == 0 && pad_left == 0 &&
+           input.height == output.height && input.width == output.width;
+  }
+};
+
+// What happens to a sum before it is stored, in this order: bias, shortcut, ReLU, requantize.
+// Arrays have `output.stride` elements, zero past the channels.
+struct Epilogue {
+  const std::int32_t* bias = nullptr;
+
+  bool shortcut = false;
+  Element shortcut_type = Element::s32;
+  bool shortcut_requantize = false;  // v * factor, rounded off by shift, before it is added
+  const std::uint32_t* shortcut_factor = nullptr;
+  std::int32_t shortcut_shift = 0;
+
+  bool relu = false;
+  std::int32_t relu_maximum = INT32_MAX;
+
+  bool requantize = false;
+  const std::uint32_t* factor = nullptr;
+  const float* scale = nullptr;  // factor * 2^-shift
+  std::int32_t shift = 0;
+  std::int32_t low = INT32_MIN, high = INT32_MAX;
+
+  // Whether 32-bit lanes are exact: the shortcut's product and its rounding stay below 2^31, and
+  // requantizing in float32 cannot round: high + 1 times 2^shift is at most 2^24 and every factor is a
+  // float32. (Below 2^24 every step is exact; above it every step is monotonic, and the result clamps.)
+  bool narrow = false;
+};
+
+// ---- sparse: lists of non-zero pairs, 16-bit sums ---------------------------------------------------
+
+// One (kernel position, block of channel pairs).
+struct SparseItem {
+  std::int32_t dy, dx;  // input row and column relative to the window's first
+  std::int32_t block;
+  std::int32_t first_pair;  // where its weights start, in pairs from the start of the output block
+};
+
+// Items whose weights are read together, so that they stay in L1 while the tile's pixels pass.
+struct SparseVisit {
+  std::int32_t first_item, items;
+  bool widen;  // add the 16-bit sums into the 32-bit ones after it: the next visit could overflow them
+};
+
+// Weights of `outputs` neighbouring output channels, starting at `first`.
+struct OutputBlock {
+  std::int32_t first, outputs;
+  std::size_t offset;  // of its weights, in bytes
+};
+
+struct PackedConv {
+  const std::uint8_t* weights = nullptr;
+  const OutputBlock* blocks = nullptr;
+  std::int32_t block_count = 0;
+  std::int32_t most_outputs = 0;  // of any block
+  const SparseItem* items = nullptr;
+  const SparseVisit* visits = nullptr;
+  std::int32_t visit_count = 0;
+  std::int32_t run_pairs = 0;     // wide: pairs of one contiguous run of the window
+  std::int32_t runs_per_row = 0;  // wide: runs in one kernel row
+};
+
+// One task: output pixels [first_pixel, first_pixel + pixels) of the batch (the wide kernel: of one
+// output row), and one block of output channels.
+struct ConvTask {
+  const ConvShape* shape;
+  const Epilogue* epilogue;
+  const PackedConv* packed;
+  const void* input;       // direct and wide kernels
+  const PairLists* lists;  // sparse kernel
+  const void* shortcut;
+  void* output;
+  std::int64_t first_pixel;
+  std::int32_t pixels;
+  std::int32_t block;
+  std::uint8_t* scratch;  // conv_scratch_bytes, aligned to 64
+};
+
+inline constexpr std::int32_t kMostTilePixels = 64;
+
+// Sparse kernel: where the pixels of a tile read.
+struct TileCoordinates {
+  std::int32_t rows[kMostTilePixels];
+  std::int32_t columns[kMostTilePixels];
+  std::int64_t images[kMostTilePixels];  // first input pixel of the image
+};
+
+// Wide kernel: 16-bit elements of one staged input row for `pixels` output pixels. Two more than the
+// windows reach: the last pair of an odd run reads one past it.
+NYBBLE_INLINE std::int64_t staged_row_elements(const ConvShape& s, std::int32_t pixels) {
+  return (std::int64_t{pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1) * s.input.stride + 2;
+}
+
+inline constexpr std::int32_t kWidePixels = 4;  // output pixels the wide kernel computes together
+
+// Finishes `count` sums of one pixel, output channels from `first`, in 64-bit integers: right for every
+// epilogue, and the definition for the fast ones.
+void finish_exact(const Epilogue& epilogue, const Layout& output, const std::int32_t* sums, std::int64_t pixel,
+                  std::int32_t first, std::int32_t count, const void* shortcut, void* out);
+
+}  // namespace nybble

@@ -1,0 +1,62 @@
+#include "kernels/conv/conv.h"
+
+namespace nybble {
+namespace {
+
+// sign(v) * ((|v| + half) >> shift) for v = value * factor; |value| < 2^31 and factor < 2^32, so that v
+// and its rounding fit 64 bits.
+std::int64_t requantize(std::int64_t value, std::uint32_t factor, std::int32_t shift) {
+  const std::int64_t product = value * static_cast<std::int64_t>(factor);
+  if (shift == 0) return product;
+  const std::int64_t half = std::int64_t{1} << (shift - 1);
+  return product < 0 ? -((-product + half) >> shift) : (product + half) >> shift;
+}
+
+std::int64_t load(const void* data, Element element, std::int64_t index) {
+  switch (element) {
+    case Element::u8:
+      return static_cast<const std::uint8_t*>(data)[index];
+    case Element::s8:
+      return static_cast<const std::int8_t*>(data)[index];
+    default:
+      return static_cast<const std::int32_t*>(data)[index];
+  }
+}
+
+}  // namespace
+
+void finish_exact(const Epilogue& epilogue, const Layout& output, const std::int32_t* sums, std::int64_t pixel,
+                  std::int32_t first, std::int32_t count, const void* shortcut, void* out) {
+  const std::int64_t base = pixel * output.stride + first;
+  for (std::int32_t i = 0; i < count; ++i) {
+    const std::int32_t channel = first + i;
+    std::int64_t value = std::int64_t{sums[i]} + epilogue.bias[channel];
+    if (epilogue.shortcut) {
+      std::int64_t other = load(shortcut, epilogue.shortcut_type, base + i);
+      if (epilogue.shortcut_requantize)
+        other = requantize(other, epilogue.shortcut_factor[channel], epilogue.shortcut_shift);
+      value += other;
+    }
+    if (epilogue.relu) {
+      value = value < 0 ? 0 : value;
+      value = value > epilogue.relu_maximum ? epilogue.relu_maximum : value;
+    }
+    if (epilogue.requantize) {
+      value = requantize(value, epilogue.factor[channel], epilogue.shift);
+      value = value < epilogue.low ? epilogue.low : value;
+      value = value > epilogue.high ? epilogue.high : value;
+    }
+    switch (output.element) {
+      case Element::u8:
+        static_cast<std::uint8_t*>(out)[base + i] = static_cast<std::uint8_t>(value);
+        break;
+      case Element::s8:
+        static_cast<std::int8_t*>(out)[base + i] = static_cast<std::int8_t>(value);
+        break;
+      default:
+        static_cast<std::int32_t*>(out)[base + i] = static_cast<std::int32_t>(value);
+    }
+  }
+}
+
+}  // namespace nybble

@@ -1,0 +1,196 @@
+#include "kernels/conv/pack.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace nybble {
+namespace {
+
+constexpr std::size_t kVectorBytes = 64;
+
+// Equal blocks where possible: 320 outputs in blocks of at most 256 become 160 and 160.
+std::vector<OutputBlock> split_outputs(std::int32_t outputs, std::int32_t most, std::size_t bytes_per_output) {
+  const std::int32_t units = outputs / kChannelAlign;
+  const std::int32_t count = (units + most / kChannelAlign - 1) / (most / kChannelAlign);
+  std::vector<OutputBlock> blocks;
+  std::int32_t first = 0;
+  std::size_t offset = 0;
+  for (std::int32_t i = 0; i < count; ++i) {
+    const std::int32_t size = (units / count + (i < units % count ? 1 : 0)) * kChannelAlign;
+    blocks.push_back({first, size, offset});
+    first += size;
+    offset += static_cast<std::size_t>(size) * bytes_per_output;
+  }
+  return blocks;
+}
+
+class WeightReader {
+ public:
+  WeightReader(const ConvShape& shape, const std::int8_t* weights) : shape_(shape), weights_(weights) {}
+
+  // Zero past the real channels.
+  std::int8_t at(std::int32_t output, std::int32_t input, std::int32_t r, std::int32_t c) const {
+    if (output >= shape_.output.channels || input >= shape_.group_inputs()) return 0;
+    const std::int64_t index =
+        ((std::int64_t{output} * shape_.group_inputs() + input) * shape_.kernel_h + r) * shape_.kernel_w + c;
+    return weights_[index];
+  }
+
+ private:
+  const ConvShape& shape_;
+  const std::int8_t* weights_;
+};
+
+}  // namespace
+
+AlignedBytes::AlignedBytes(std::size_t size) : size_(size) {
+  const std::size_t rounded = (size + 2 * kVectorBytes - 1) / kVectorBytes * kVectorBytes;
+  auto* memory = static_cast<std::uint8_t*>(std::aligned_alloc(kVectorBytes, rounded));
+  if (memory == nullptr) throw std::bad_alloc();
+  std::memset(memory, 0, rounded);
+  data_.reset(memory);
+}
+
+void AlignedBytes::Free::operator()(std::uint8_t* p) const { std::free(p); }
+
+PackedConv ConvWeights::view() const {
+  PackedConv packed;
+  packed.weights = bytes.data();
+  packed.blocks = blocks.data();
+  packed.block_count = static_cast<std::int32_t>(blocks.size());
+  for (const OutputBlock& block : blocks) packed.most_outputs = std::max(packed.most_outputs, block.outputs);
+  packed.items = items.data();
+  packed.visits = visits.data();
+  packed.visit_count = static_cast<std::int32_t>(visits.size());
+  packed.run_pairs = run_pairs;
+  packed.runs_per_row = runs_per_row;
+  return packed;
+}
+
+std::int32_t list_block_pairs(std::int32_t magnitude, std::int32_t weight_magnitude) {
+  for (std::int32_t pairs = 64; pairs >= 16; pairs /= 2)
+    if (std::int64_t{2} * pairs * magnitude * weight_magnitude <= INT16_MAX) return pairs;
+  return 0;
+}
+
+ConvWeights pack_direct(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs) {
+  ConvWeights packed;
+  const std::int32_t taps = s.kernel_h * s.kernel_w;
+  packed.bytes = AlignedBytes(static_cast<std::size_t>(taps) * static_cast<std::size_t>(s.group_inputs()) *
+                              static_cast<std::size_t>(s.output.stride));
+  // With groups one block does it all: a group's outputs may straddle any other cut.
+  packed.blocks = split_outputs(s.output.stride, s.groups == 1 ? block_outputs : s.output.stride, 0);
+  const WeightReader reader(s, weights);
+  std::uint8_t* out = packed.bytes.data();
+  for (std::int32_t r = 0; r < s.kernel_h; ++r)
+    for (std::int32_t c = 0; c < s.kernel_w; ++c)
+      for (std::int32_t i = 0; i < s.group_inputs(); ++i)
+        for (std::int32_t k = 0; k < s.output.stride; ++k) *out++ = static_cast<std::uint8_t>(reader.at(k, i, r, c));
+  return packed;
+}
+
+ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int32_t magnitude,
+                        std::int32_t block_pairs, std::int32_t block_outputs, std::size_t visit_bytes) {
+  ConvWeights packed;
+  const std::int32_t pairs = s.input.stride / 2;
+  const std::int32_t blocks = (pairs + block_pairs - 1) / block_pairs;
+  const std::int64_t row_pairs = std::int64_t{s.kernel_h} * s.kernel_w * pairs;
+  packed.blocks = split_outputs(s.output.stride, block_outputs, static_cast<std::size_t>(row_pairs) * 2);
+  packed.bytes = AlignedBytes(static_cast<std::size_t>(row_pairs) * 2 * static_cast<std::size_t>(s.output.stride));
+  const WeightReader reader(s, weights);
+
+  std::int32_t pair = 0;
+  for (std::int32_t r = 0; r < s.kernel_h; ++r)
+    for (std::int32_t c = 0; c < s.kernel_w; ++c)
+      for (std::int32_t b = 0; b < blocks; ++b) {
+        packed.items.push_back({r * s.dilation_h, c * s.dilation_w, b, pair});
+        pair += std::min(block_pairs, pairs - b * block_pairs);
+      }
+
+  // Largest positive and negative sum of each output since the last widening; 16-bit sums stay between.
+  std::vector<std::int64_t> above(static_cast<std::size_t>(s.output.stride)), below(above.size());
+  std::vector<std::int64_t> item_above(above.size()), item_below(above.size());
+  std::size_t bytes_in_visit = 0;
+  std::int32_t widest = 0;
+  for (const OutputBlock& block : packed.blocks) widest = std::max(widest, block.outputs);
+
+  for (std::size_t i = 0; i < packed.items.size(); ++i) {
+    const SparseItem& item = packed.items[i];
+    const std::int32_t tap = item.first_pair / pairs;
+    const std::int32_t r = tap / s.kernel_w, c = tap % s.kernel_w;
+    const std::int32_t first = item.block * block_pairs;
+    const std::int32_t count = std::min(block_pairs, pairs - first);
+    std::fill(item_above.begin(), item_above.end(), 0);
+    std::fill(item_below.begin(), item_below.end(), 0);
+    for (const OutputBlock& block : packed.blocks) {
+      std::uint8_t* out = packed.bytes.data() + block.offset +
+                          static_cast<std::size_t>(item.first_pair) * 2 * static_cast<std::size_t>(block.outputs);
+      for (std::int32_t k = block.first; k < block.first + block.outputs; ++k) {
+        std::int64_t high = 0, low = 0;
+        std::uint8_t* target = out + 2 * (k - block.first);
+        for (std::int32_t p = 0; p < count; ++p, target += 2 * block.outputs)
+          for (std::int32_t half = 0; half < 2; ++half) {
+            const std::int8_t w = reader.at(k, 2 * (first + p) + half, r, c);
+            target[half] = static_cast<std::uint8_t>(w);
+            (w > 0 ? high : low) += w;
+          }
+        item_above[static_cast<std::size_t>(k)] = high * magnitude;
+        item_below[static_cast<std::size_t>(k)] = low * magnitude;
+      }
+    }
+
+    bool fits = true;
+    for (std::size_t k = 0; k < above.size() && fits; ++k)
+      fits = above[k] + item_above[k] <= INT16_MAX && below[k] + item_below[k] >= INT16_MIN;
+    const std::size_t item_bytes = static_cast<std::size_t>(count) * 2 * static_cast<std::size_t>(widest);
+    if (!fits) {
+      packed.visits.back().widen = true;
+      std::fill(above.begin(), above.end(), 0);
+      std::fill(below.begin(), below.end(), 0);
+    }
+    if (packed.visits.empty() || !fits || bytes_in_visit + item_bytes > visit_bytes) {
+      packed.visits.push_back({static_cast<std::int32_t>(i), 0, false});
+      bytes_in_visit = 0;
+    }
+    ++packed.visits.back().items;
+    bytes_in_visit += item_bytes;
+    for (std::size_t k = 0; k < above.size(); ++k) {
+      above[k] += item_above[k];
+      below[k] += item_below[k];
+    }
+  }
+  return packed;
+}
+
+ConvWeights pack_wide(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs) {
+  ConvWeights packed;
+  // A staged pixel has the input's stride; columns are contiguous unless dilation leaves gaps.
+  packed.runs_per_row = s.dilation_w == 1 ? 1 : s.kernel_w;
+  const std::int32_t columns = s.dilation_w == 1 ? s.kernel_w : 1;
+  const std::int32_t run = columns * s.input.stride;
+  packed.run_pairs = (run + 1) / 2;
+  const std::size_t per_output =
+      static_cast<std::size_t>(s.kernel_h) * static_cast<std::size_t>(packed.runs_per_row * packed.run_pairs) * 2;
+  packed.blocks = split_outputs(s.output.stride, block_outputs, per_output);
+  packed.bytes = AlignedBytes(per_output * static_cast<std::size_t>(s.output.stride));
+  const WeightReader reader(s, weights);
+  for (const OutputBlock& block : packed.blocks) {
+    std::uint8_t* out = packed.bytes.data() + block.offset;
+    for (std::int32_t r = 0; r < s.kernel_h; ++r)
+      for (std::int32_t n = 0; n < packed.runs_per_row; ++n)
+        for (std::int32_t p = 0; p < packed.run_pairs; ++p)
+          for (std::int32_t k = 0; k < block.outputs; ++k)
+            for (std::int32_t half = 0; half < 2; ++half) {
+              const std::int32_t element = 2 * p + half;
+              const std::int32_t column = n * columns + element / s.input.stride;
+              *out++ = element < run ? static_cast<std::uint8_t>(
+                                           reader.at(block.first + k, element % s.input.stride, r, column))
+                                     : 0;
+            }
+  }
+  return packed;
+}
+
+}  // namespace nybble

@@ -1,0 +1,51 @@
+// Packing: how weights are laid out for each kernel, and where 16-bit sums must be widened.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/conv/conv.h"
+
+namespace nybble {
+
+enum class ConvMethod { direct, sparse, wide };
+
+// Memory for weights: 64-byte aligned, with room for a vector to read past the end.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(std::size_t size = 0);
+  std::uint8_t* data() { return data_.get(); }
+  const std::uint8_t* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(std::uint8_t* p) const;
+  };
+  std::unique_ptr<std::uint8_t[], Free> data_;
+  std::size_t size_;
+};
+
+struct ConvWeights {
+  AlignedBytes bytes;
+  std::vector<OutputBlock> blocks;
+  std::vector<SparseItem> items;
+  std::vector<SparseVisit> visits;
+  std::int32_t run_pairs = 0, runs_per_row = 0;
+
+  PackedConv view() const;
+};
+
+// Pairs in a block of a list for activations up to `magnitude` and weights up to `weight_magnitude`:
+// the largest power of two, 64 at most, whose worst sum fits 16 bits; 0 where 16 pairs do not fit.
+std::int32_t list_block_pairs(std::int32_t magnitude, std::int32_t weight_magnitude);
+
+// `weights` is (outputs, inputs of the group, kernel rows, columns), C order.
+// `magnitude` bounds the activations; `block_outputs` is a multiple of 32, 256 at most (sparse and wide).
+ConvWeights pack_direct(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs);
+ConvWeights pack_sparse(const ConvShape& shape, const std::int8_t* weights, std::int32_t magnitude,
+                        std::int32_t block_pairs, std::int32_t block_outputs, std::size_t visit_bytes);
+ConvWeights pack_wide(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs);
+
+}  // namespace nybble

@@ -1,0 +1,95 @@
+// The vector operations of the kernels in AVX-512 (F, BW, VL, DQ).
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "core/tensor.h"
+
+namespace nybble {
+
+struct Avx512 {
+  using I16 = __m512i;
+  using I32 = __m512i;
+  using F32 = __m512;
+  static constexpr int kBytes = 64;
+  static constexpr int kLanes16 = 32;
+  static constexpr int kLanes32 = 16;
+
+  static NYBBLE_INLINE __m512i load(const void* p) { return _mm512_loadu_si512(p); }
+  static NYBBLE_INLINE void store(void* p, __m512i v) { _mm512_storeu_si512(p, v); }
+
+  // 16-bit sums.
+  static NYBBLE_INLINE I16 set16(std::int16_t v) { return _mm512_set1_epi16(v); }
+  static NYBBLE_INLINE I16 load16(const std::int16_t* p) { return load(p); }
+  static NYBBLE_INLINE void store16(std::int16_t* p, I16 v) { store(p, v); }
+  static NYBBLE_INLINE I16 add16(I16 a, I16 b) { return _mm512_add_epi16(a, b); }
+  // The low half of a list entry in every lane.
+  static NYBBLE_INLINE __m512i broadcast_pair(const std::uint32_t* entry) {
+    return _mm512_set1_epi16(static_cast<std::int16_t>(*entry));
+  }
+  // pair[0] * row[2i] + pair[1] * row[2i + 1]; the activations are the unsigned operand.
+  static NYBBLE_INLINE I16 multiply_pairs(__m512i pair, const std::uint8_t* row) {
+    return _mm512_maddubs_epi16(pair, load(row));
+  }
+  static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm512_cvtepi16_epi32(_mm512_castsi512_si256(v)); }
+  static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1)); }
+  static NYBBLE_INLINE void store_widened(std::int32_t* p, I16 v) {
+    store(p, widen_low(v));
+    store(p + 16, widen_high(v));
+  }
+  static NYBBLE_INLINE void store_widened_sum(std::int32_t* p, I16 v, const std::int32_t* other) {
+    store(p, _mm512_add_epi32(widen_low(v), load(other)));
+    store(p + 16, _mm512_add_epi32(widen_high(v), load(other + 16)));
+  }
+
+  // 16-bit operands, 32-bit sums.
+  static NYBBLE_INLINE __m512i widen_pairs(const std::uint8_t* p) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static NYBBLE_INLINE __m512i broadcast_wide_pair(const std::int16_t* p) {
+    std::int32_t pair;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return _mm512_set1_epi32(pair);
+  }
+  static NYBBLE_INLINE I32 multiply_wide_pairs(__m512i a, __m512i b) { return _mm512_madd_epi16(a, b); }
+
+  // Epilogue.
+  static NYBBLE_INLINE I32 set32(std::int32_t v) { return _mm512_set1_epi32(v); }
+  static NYBBLE_INLINE I32 load32(const std::int32_t* p) { return load(p); }
+  static NYBBLE_INLINE void store32(std::int32_t* p, I32 v) { store(p, v); }
+  static NYBBLE_INLINE I32 add32(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
+  static NYBBLE_INLINE I32 mul32(I32 a, I32 b) { return _mm512_mullo_epi32(a, b); }
+  static NYBBLE_INLINE I32 min32(I32 a, I32 b) { return _mm512_min_epi32(a, b); }
+  static NYBBLE_INLINE I32 max32(I32 a, I32 b) { return _mm512_max_epi32(a, b); }
+  static NYBBLE_INLINE I32 abs32(I32 a) { return _mm512_abs_epi32(a); }
+  static NYBBLE_INLINE I32 shift_right32(I32 a, int n) { return _mm512_sra_epi32(a, _mm_cvtsi32_si128(n)); }
+  static NYBBLE_INLINE I32 copy_sign32(I32 magnitude, I32 sign) {
+    return _mm512_mask_sub_epi32(magnitude, _mm512_movepi32_mask(sign), _mm512_setzero_si512(), magnitude);
+  }
+  static NYBBLE_INLINE I32 widen_u8(const std::uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static NYBBLE_INLINE I32 widen_s8(const std::int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static NYBBLE_INLINE F32 setf(float v) { return _mm512_set1_ps(v); }
+  static NYBBLE_INLINE F32 loadf(const float* p) { return _mm512_loadu_ps(p); }
+  static NYBBLE_INLINE F32 to_float(I32 v) { return _mm512_cvtepi32_ps(v); }
+  static NYBBLE_INLINE I32 truncate(F32 v) { return _mm512_cvttps_epi32(v); }
+  static NYBBLE_INLINE F32 mulf(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
+  static NYBBLE_INLINE F32 addf(F32 a, F32 b) { return _mm512_add_ps(a, b); }
+  static NYBBLE_INLINE F32 minf(F32 a, F32 b) { return _mm512_min_ps(a, b); }
+  static NYBBLE_INLINE F32 maxf(F32 a, F32 b) { return _mm512_max_ps(a, b); }
+  static NYBBLE_INLINE F32 half_with_sign_of(F32 v) {
+    return _mm512_or_ps(_mm512_set1_ps(0.5f), _mm512_and_ps(v, _mm512_set1_ps(-0.0f)));
+  }
+  // The low bytes of 32 values, which fit them.
+  static NYBBLE_INLINE void store_bytes(std::uint8_t* p, I32 a, I32 b) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16), _mm512_cvtepi32_epi8(b));
+  }
+};
+
+}  // namespace nybble

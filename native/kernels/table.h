@@ -1,0 +1,47 @@
+// The kernels of each instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "core/cpu.h"
+#include "core/tensor.h"
+#include "kernels/conv/conv.h"
+
+namespace nybble {
+
+// A window of a pool over channels-last values.
+struct PoolShape {
+  Layout input;
+  Layout output;
+  std::int32_t kernel_h = 1, kernel_w = 1;
+  std::int32_t stride_h = 1, stride_w = 1;
+  std::int32_t pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
+  std::int32_t dilation_h = 1, dilation_w = 1;
+  bool count_padding = true;
+};
+
+using ConvKernel = void (*)(const ConvTask& task);
+// Lists of pixels [first, first + count).
+using ListKernel = void (*)(const std::uint8_t* input, std::int64_t first, std::int64_t count, const PairLists& lists);
+// One output row.
+using PoolKernel = void (*)(const PoolShape& shape, const void* image, std::int32_t row, void* output_image);
+
+struct KernelTable {
+  Isa isa;
+  ConvKernel conv_direct;  // any types and groups, weights [group][kernel row][column][in][out]
+  ConvKernel conv_sparse;  // null where the instruction set has none
+  ConvKernel conv_wide;
+  ListKernel lists;
+  PoolKernel max_pool;
+  PoolKernel average_pool;
+};
+
+extern const KernelTable kScalarKernels;
+#if defined(NYBBLE_X86)
+extern const KernelTable kAvx2Kernels;
+extern const KernelTable kAvx512Kernels;
+#endif
+
+const KernelTable& kernels_of(Isa isa);
+
+}  // namespace nybble

@@ -1,0 +1,6 @@
+"""The engine: plan, kernel choice, execution."""
+
+from nybble.engine.engine import Engine, Prediction, available_isas, load
+from nybble.engine.plan import Plan
+
+__all__ = ["Engine", "Plan", "Prediction", "available_isas", "load"]

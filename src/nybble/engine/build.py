@@ -1,0 +1,146 @@
+"""From a plan to a native program: values, packed weights, steps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nybble import _native
+from nybble.engine.fuse import Step
+from nybble.engine.plan import ELEMENTS, Plan, lists_of, stored_shape, window
+from nybble.graph import AvgPool2d, Conv2d, DType, Linear, MaxPool2d, Pair, Quantize, Scale
+from nybble.graph.types import Array
+
+
+class Built:
+    """A native program and the ids of its values and lists, by name."""
+
+    def __init__(self, plan: Plan, threads: int, most_images: int) -> None:
+        self.plan = plan
+        self.graph = plan.graph
+        self.program = _native.Program(
+            isa=plan.isa, threads=threads, most_images=most_images, arena_bytes=plan.arena_bytes
+        )
+        self.ids: dict[str, int] = {}
+        self.step_names: list[str] = []
+        source = self.graph.inputs[0].name
+        self.program.set_input(self._value(source, tight=True))
+        for step in plan.steps:
+            self._add(step)
+        self.program.set_output(self.ids[self.graph.outputs[0]])
+
+    def _value(self, name: str, tight: bool = False) -> int:
+        element = ELEMENTS[self.graph.values[name].dtype]
+        offset = self.plan.slots[name].offset
+        self.ids[name] = self.program.add_value(element, *stored_shape(self.graph, name), tight, offset)
+        return self.ids[name]
+
+    def _add(self, step: Step) -> None:
+        match step.head:
+            case Conv2d() | Linear():
+                self._add_conv(step, step.head)
+            case MaxPool2d() | AvgPool2d():
+                self._add_pool(step, step.head)
+            case Scale():
+                self._add_scale(step, step.head)
+            case _:
+                self._add_point(step)
+        self.step_names.append(step.output)
+
+    def _lists(self, name: str, block: int) -> int:
+        key = lists_of(name)
+        if key not in self.ids:
+            self.ids[key] = self.program.add_lists(self.ids[name], block, self.plan.slots[key].offset)
+            self.program.add_list_step(self.ids[name], self.ids[key])
+            self.step_names.append(key)
+        return self.ids[key]
+
+    def _add_conv(self, step: Step, head: Conv2d | Linear) -> None:
+        kernel = self.plan.kernels[step.output]
+        place = window(self.graph, head)
+        spec = _native.ConvSpec()
+        spec.input = self.ids[step.source]
+        if kernel.method == "sparse":
+            spec.lists = self._lists(step.source, kernel.list_block)
+        spec.method = kernel.method
+        spec.magnitude = self.graph.values[step.source].dtype.magnitude
+        spec.block_outputs = kernel.block_outputs
+        spec.tile_pixels = kernel.tile_pixels
+        spec.visit_bytes = kernel.visit_bytes
+        spec.kernel_h, spec.kernel_w = place.kernel
+        spec.stride_h, spec.stride_w = place.stride
+        spec.pad_top, spec.pad_left = place.padding.top, place.padding.left
+        spec.dilation_h, spec.dilation_w = place.dilation
+        spec.groups = place.groups
+        if head.bias is not None:
+            spec.bias = head.bias.numpy().tolist()
+        if step.shortcut is not None:
+            spec.shortcut = self.ids[step.shortcut]
+            if step.shortcut_quantize is not None:
+                spec.shortcut_requantize = True
+                spec.shortcut_rule = _rule(step.shortcut_quantize)
+        if step.relu is not None:
+            spec.relu = True
+            if step.relu.maximum is not None:
+                spec.relu_maximum = step.relu.maximum
+        if step.quantize is not None:
+            spec.requantize = True
+            spec.rule = _rule(step.quantize)
+        weights = head.weight.numpy()
+        if isinstance(head, Linear):
+            # The flat order of a (C, H, W) input is that of a kernel which covers it.
+            weights = weights.reshape(weights.shape[0], -1, *place.kernel)
+        spec.output = self._value(step.output)
+        self.program.add_conv(spec, np.ascontiguousarray(weights))
+
+    def _add_pool(self, step: Step, head: MaxPool2d | AvgPool2d) -> None:
+        spec = _native.PoolSpec()
+        spec.input = self.ids[step.source]
+        spec.kernel_h, spec.kernel_w = head.kernel_size
+        spec.stride_h, spec.stride_w = head.stride
+        spec.pad_top, spec.pad_left, spec.pad_bottom, spec.pad_right = head.padding
+        if isinstance(head, AvgPool2d):
+            spec.average = True
+            spec.count_padding = head.count_include_pad
+        else:
+            spec.dilation_h, spec.dilation_w = head.dilation if isinstance(head, MaxPool2d) else Pair(1, 1)
+        spec.output = self._value(step.output)
+        self.program.add_pool(spec)
+
+    def _add_scale(self, step: Step, head: Scale) -> None:
+        spec = _native.ScaleSpec()
+        spec.input = self.ids[step.source]
+        spec.scale = head.out_scale.numpy().tolist()
+        spec.output = self._value(step.output)
+        self.program.add_scale(spec)
+
+    def _add_point(self, step: Step) -> None:
+        spec = _native.PointSpec()
+        spec.input = self.ids[step.source]
+        if step.shortcut is not None:
+            spec.other = self.ids[step.shortcut]
+            if step.shortcut_quantize is not None:
+                spec.other_requantize = True
+                spec.other_rule = _rule(step.shortcut_quantize)
+        if step.relu is not None:
+            spec.relu = True
+            if step.relu.maximum is not None:
+                spec.relu_maximum = step.relu.maximum
+        if step.quantize is not None:
+            spec.requantize = True
+            spec.rule = _rule(step.quantize)
+        spec.output = self._value(step.output)
+        self.program.add_point(spec)
+
+    def buffer(self, name: str, images: int) -> Array:
+        """An array for a value of so many images, in the graph's shape and the type's storage."""
+        value = self.graph.values[name]
+        return np.empty((images, *value.shape), dtype=value.dtype.storage)
+
+
+def _rule(node: Quantize) -> _native.Requantize:
+    rule = _native.Requantize()
+    rule.factor = node.factor.numpy().tolist()
+    rule.shift = node.shift
+    bounded = node.output_type
+    rule.low, rule.high = (bounded.minimum, bounded.maximum) if bounded is not DType.F32 else (0, 0)
+    return rule

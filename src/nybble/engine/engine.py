@@ -1,0 +1,283 @@
+"""Engine: a loaded network, ready to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from nybble import _native
+from nybble.engine.build import Built
+from nybble.engine.plan import Plan, make_plan
+from nybble.graph import Graph, read_graph
+from nybble.graph.types import Array
+from nybble.images import PhotoSource, class_names, load_photo
+
+#: Images that run through the network together; a larger batch is run in parts of this many.
+BATCH_IMAGES = 8
+
+
+class Prediction(NamedTuple):
+    """One class of a photo's answer: its index, its name and its softmax probability."""
+
+    index: int
+    name: str
+    score: float
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None, isa: str | None = None) -> Engine:
+    """Load a model directory into an engine.
+
+    Parameters
+    ----------
+    path : path
+        The folder ``model/`` or the one that holds it.
+    threads, isa
+        As for :class:`Engine`.
+
+    Raises
+    ------
+    ModelFormatError
+        Naming file and line, if the directory cannot be read.
+    ValueError
+        If ``threads`` or ``isa`` is not available here.
+    """
+    return Engine(read_graph(path), threads=threads, isa=isa)
+
+
+class Engine:
+    """A network with packed weights, memory and threads of its own.
+
+    Parameters
+    ----------
+    graph : Graph
+        A network of one input and one output.
+    threads : int, optional
+        Threads to run on; by default one for each processor this process may use.
+    isa : str, optional
+        Instruction set of the kernels: ``scalar``, ``avx2`` or ``avx512``. By default the environment variable
+        ``NYBBLE_ISA``, else the best one this machine has. Results are the same bit for bit.
+
+    Notes
+    -----
+    Several engines may live in one process, and several Python threads may call one engine: their runs
+    take turns. The interpreter lock is released while a network runs, and no memory is allocated but
+    the result.
+    """
+
+    def __init__(self, graph: Graph, threads: int | None = None, isa: str | None = None) -> None:
+        self.graph = graph
+        self.isa = _chosen_isa(isa)
+        self.threads = _chosen_threads(threads)
+        self.plan: Plan = make_plan(graph, self.isa)
+        self._built: Built | None = Built(self.plan, self.threads, BATCH_IMAGES)
+
+    def __call__(self, x: Array) -> Array:
+        """Logits of a batch of photos.
+
+        Parameters
+        ----------
+        x : array
+            uint8 (N, H, W, C), photos resized and cropped to the network's input; or float32
+            (N, C, H, W), normalised as the network's preprocessing says.
+
+        Returns
+        -------
+        array
+            float32 (N, classes).
+
+        Raises
+        ------
+        ValueError
+            Saying what was expected: on another dtype or shape, on NaN, or where the model has no
+            preprocessing.
+        """
+        built = self._open()
+        preprocessing = self.graph.preprocessing
+        channels, height, width = self._input_shape()
+        expected = f"uint8 ({'N'}, {height}, {width}, {channels}) photos or float32 (N, {channels}, {height}, {width})"
+        if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.float32):
+            raise ValueError(f"expected {expected}, got {_described(x)}")
+        if preprocessing is None:
+            raise ValueError("the model does not say how photos become its input; use run_integer")
+        photos = x.dtype == np.uint8
+        shape = (height, width, channels) if photos else (channels, height, width)
+        if x.ndim != 4 or x.shape[1:] != shape:
+            raise ValueError(f"expected {expected}, got {_described(x)}")
+        result = built.buffer(self.graph.outputs[0], len(x))
+        if photos:
+            table = preprocessing.table().view(np.uint8)
+            built.program.run_samples(np.ascontiguousarray(x), table, _bytes(result))
+            return result
+        high = float(preprocessing.input_type.maximum)
+        low = -high if preprocessing.input_type.is_signed else 0.0
+        numbers = (preprocessing.scale_numerator, preprocessing.scale_denominator, low, high)
+        if not built.program.run_float(np.ascontiguousarray(x), *numbers, _bytes(result)):
+            raise ValueError(f"expected {expected} without NaN, but the input holds NaN")
+        return result
+
+    def run_integer(self, x: Array) -> Array:
+        """Logits of a batch of integer inputs.
+
+        Parameters
+        ----------
+        x : array
+            (N, C, H, W) of the input type: int8 for ``s8``, uint8 for ``u8``; for the narrower types the
+            values must fit them.
+
+        Returns
+        -------
+        array
+            float32 (N, classes); the integers themselves for a network that does not end in Scale.
+
+        Raises
+        ------
+        ValueError
+            On another dtype or shape, or a value that does not fit.
+        """
+        built = self._open()
+        x = self._checked_integers(x)
+        result = built.buffer(self.graph.outputs[0], len(x))
+        built.program.run_integer(x.view(np.uint8), _bytes(result))
+        return result
+
+    def tap(self, x: Array) -> dict[str, Array]:
+        """The output of every fused step, from the same kernels that run without taps.
+
+        Parameters
+        ----------
+        x : array
+            As for :meth:`run_integer`.
+
+        Returns
+        -------
+        dict
+            By the name of the graph's value, in the order of the steps: (N, ...) in the graph's shape and
+            channel order, of ``DType.storage``.
+        """
+        built = self._open()
+        x = self._checked_integers(x)
+        names = [step.output for step in self.plan.steps]
+        results = {name: built.buffer(name, len(x)) for name in names}
+        logits = built.buffer(self.graph.outputs[0], len(x))
+        ids = [built.ids[name] for name in names]
+        for first in range(0, len(x), BATCH_IMAGES):
+            part = slice(first, first + BATCH_IMAGES)
+            buffers = [_bytes(results[name][part]) for name in names]
+            built.program.run_tapped(x[part].view(np.uint8), _bytes(logits[part]), ids, buffers)
+        return results
+
+    def classify(self, photos: Sequence[PhotoSource], top: int = 5) -> list[list[Prediction]]:
+        """The likeliest classes of each photo, best first.
+
+        Parameters
+        ----------
+        photos : sequence
+            Paths, Pillow images or uint8 (H, W, 3) arrays of any size.
+        top : int
+            Classes to return for each.
+
+        Raises
+        ------
+        ImageError
+            Naming the file that is no image.
+        ValueError
+            If the model has no preprocessing, or ``top`` is not positive.
+        """
+        if top < 1:
+            raise ValueError(f"top must be positive, got {top}")
+        if isinstance(photos, str | os.PathLike):
+            raise ValueError("expected a sequence of photos, got one path; put it in a list")
+        preprocessing = self.graph.preprocessing
+        if preprocessing is None:
+            raise ValueError("the model does not say how photos become its input; use run_integer")
+        names = class_names(self.graph)
+        answers: list[list[Prediction]] = []
+        for first in range(0, len(photos), BATCH_IMAGES):
+            batch = np.stack([load_photo(photo, preprocessing) for photo in photos[first : first + BATCH_IMAGES]])
+            logits = self(batch).reshape(len(batch), -1)
+            for scores in _softmax(logits):
+                best = np.argsort(-scores, kind="stable")[:top]
+                answers.append([Prediction(int(i), names[i], float(scores[i])) for i in best])
+        return answers
+
+    def close(self) -> None:
+        """Give threads and memory back now; the engine cannot run afterwards."""
+        self._built = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<nybble.Engine: {len(self.plan.steps)} steps, {self.isa}, {self.threads} threads>"
+
+    def _open(self) -> Built:
+        if self._built is None:
+            raise ValueError("the engine is closed")
+        return self._built
+
+    def _input_shape(self) -> tuple[int, int, int]:
+        shape = self.graph.inputs[0].shape
+        return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
+
+    def _checked_integers(self, x: Array) -> Array:
+        entry = self.graph.inputs[0]
+        shape = ", ".join(map(str, ("N", *entry.shape)))
+        expected = f"{entry.dtype.storage} ({shape}) with values {entry.dtype.minimum}..{entry.dtype.maximum}"
+        if not isinstance(x, np.ndarray) or x.dtype != entry.dtype.storage or x.shape[1:] != entry.shape:
+            raise ValueError(f"expected {expected}, got {_described(x)}")
+        if x.size and (int(x.min()) < entry.dtype.minimum or int(x.max()) > entry.dtype.maximum):
+            raise ValueError(f"expected {expected}, got values {x.min()}..{x.max()}")
+        return np.ascontiguousarray(x)
+
+
+def available_isas() -> list[str]:
+    """Instruction sets that this build has kernels for and this machine can run, slowest first."""
+    return list(_native.available_isas())
+
+
+def _chosen_isa(isa: str | None) -> str:
+    name = isa if isa is not None else os.environ.get("NYBBLE_ISA", "")
+    if not name:
+        return available_isas()[-1]
+    try:
+        _native.check_isa(name)
+    except ValueError as error:
+        origin = "isa" if isa is not None else "the environment variable NYBBLE_ISA"
+        raise ValueError(f"{origin}: {error}") from None
+    return name
+
+
+def _chosen_threads(threads: int | None) -> int:
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
+        raise ValueError(f"threads must be an integer in 1..1024, got {threads!r}")
+    return threads
+
+
+def _described(x: object) -> str:
+    return f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _softmax(logits: Array) -> Array:
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    exponentials: Array = np.exp(shifted)
+    result: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
+
+
+__all__ = ["Engine", "Path", "Prediction", "available_isas", "load"]
