@@ -19,9 +19,10 @@ def classify(
     as_json: Json = False,
 ) -> None:
     """Name what is on photos, the likeliest class first; the score is its softmax probability."""
+    path = locate(model)
     import nybble
 
-    engine = nybble.load(locate(model), threads=threads)
+    engine = nybble.load(path, threads=threads)
     results = engine.classify(images, top=top)
     if as_json:
         photos = [

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from nybble.cli.errors import CommandError
 from nybble.cli.model import MODEL_VARIABLE, Threads, find
 from nybble.cli.output import console, table
-from nybble.graph.errors import NybbleError
 
 if TYPE_CHECKING:
     from nybble.engine import Engine
@@ -89,12 +89,12 @@ def demo(
 
 
 def photo_paths() -> list[Path]:
-    """The demo's photos. Raises :class:`NybbleError` where scikit-image is not installed."""
+    """The demo's photos. Raises :class:`CommandError` where scikit-image is not installed."""
     package = importlib.util.find_spec("skimage")
     places = package.submodule_search_locations if package is not None else None
     found = [path for place in places or () for name, _ in PHOTOS if (path := Path(place) / "data" / name).is_file()]
     if not found:
-        raise NybbleError(
+        raise CommandError(
             "the demo's photos come with scikit-image, which is not installed: pip install 'nybble[demo]'"
         )
     return found

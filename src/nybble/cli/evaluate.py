@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nybble.cli.errors import CommandError
 from nybble.cli.model import Json, Model, Threads, locate
 from nybble.cli.output import print_json, progress
 from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
-from nybble.graph.errors import NybbleError
 
 if TYPE_CHECKING:
     from nybble.graph import Preprocessing
@@ -45,13 +45,14 @@ def evaluate(
     Images per second are those of the engine alone, from decoded photos to logits; the figure that includes reading,
     decoding and resizing them stands beside it.
     """
+    path = locate(model)
     import nybble
     from nybble.cli.accuracy import Share, ranked, softmax
     from nybble.images import LabelledFolder
 
     if predictions is not None and not predictions.absolute().parent.is_dir():
-        raise NybbleError(f"{predictions}: there is no folder {predictions.parent}")
-    engine = nybble.load(locate(model), threads=threads)
+        raise CommandError(f"{predictions}: there is no folder {predictions.parent}")
+    engine = nybble.load(path, threads=threads)
     preprocessing = preprocessing_of(engine.graph)
     folder = LabelledFolder(images, limit, classes=class_count(engine.graph))
     count = len(folder)

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from nybble.graph.errors import NybbleError
+from nybble.cli.errors import CommandError
 
 #: Set this variable to see where an error comes from.
 TRACEBACK = "NYBBLE_TRACEBACK"
@@ -24,7 +24,7 @@ class Group(TyperGroup):
         """Run the command and end the process, as click's ``main`` does in its standalone mode."""
         options["standalone_mode"] = False
         try:
-            code = super().main(args, prog_name or "nybble", *rest, **options)
+            code = super().main(args, "nybble", *rest, **options)
             sys.stdout.flush()
         except BrokenPipeError:
             _close_stdout()
@@ -45,11 +45,17 @@ class Group(TyperGroup):
             raise
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
-        except (NybbleError, ValueError, OSError) as error:
-            if os.environ.get(TRACEBACK):
+        except Exception as error:
+            if os.environ.get(TRACEBACK) or not _is_for_the_user(error):
                 raise
             _say(_describe(error))
             raise typer.Exit(1) from None
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    from nybble.graph.errors import NybbleError
+
+    return isinstance(error, CommandError | NybbleError | ValueError | OSError)
 
 
 def _usage(error: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from nybble.graph.errors import NybbleError
+from nybble.cli.errors import CommandError
 
 #: The variable that names the model of the demo.
 MODEL_VARIABLE = "NYBBLE_MODEL"
@@ -16,6 +16,7 @@ MODEL_VARIABLE = "NYBBLE_MODEL"
 Model = Annotated[
     str,
     typer.Argument(
+        metavar="MODEL",
         help="A model folder, the folder that holds it, or the name of a fetched model.",
         show_default=False,
     ),
@@ -26,7 +27,7 @@ Threads = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
 
 
-class ModelNotFoundError(NybbleError):
+class ModelNotFoundError(CommandError):
     """A MODEL argument that names nothing."""
 
 

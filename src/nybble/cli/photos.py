@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.graph.errors import NybbleError
+from nybble.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from nybble.graph import Graph, Preprocessing
@@ -22,9 +22,9 @@ Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Photos that go
 
 
 def preprocessing_of(graph: Graph) -> Preprocessing:
-    """How photos are prepared for a network. Raises :class:`NybbleError` where the model does not say."""
+    """How photos are prepared for a network. Raises :class:`CommandError` where the model does not say."""
     if graph.preprocessing is None:
-        raise NybbleError("the model has no file `preprocessing`, so it takes no photos; see docs/format.md")
+        raise CommandError("the model has no file `preprocessing`, so it takes no photos; see docs/format.md")
     return graph.preprocessing
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nybble.cli.errors import CommandError
 from nybble.cli.model import Json, Model, Threads, locate
 from nybble.cli.output import print_json, progress
 from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
-from nybble.graph.errors import NybbleError
 
 if TYPE_CHECKING:
     from nybble.engine import Engine
@@ -50,11 +50,12 @@ def verify(
     Logits are compared both from the photos and from the network's integer input. The reference is written to be
     plainly right, not fast: expect a second an image.
     """
+    path = locate(model)
     import nybble
     from nybble.images import LabelledFolder, batches
     from nybble.reference import interpret
 
-    engine = nybble.load(locate(model), threads=threads)
+    engine = nybble.load(path, threads=threads)
     graph = engine.graph
     preprocessing = preprocessing_of(graph)
     folder = LabelledFolder(images, limit, classes=class_count(graph))
@@ -95,7 +96,7 @@ def verify(
             }
         )
     if difference is not None:
-        raise NybbleError(str(difference))
+        raise CommandError(str(difference))
     if not as_json:
         what = f"every logit and every output of {len(steps)} fused steps" if layers else "every logit"
         typer.echo(f"no difference: {what} on {count} images, {values:,} values")
@@ -107,9 +108,9 @@ def _run(engine: Engine, photos: Array, integers: Array, layers: bool) -> tuple[
     taps = dict(engine.tap(integers)) if layers else {}
     unknown = sorted(taps.keys() - engine.graph.values.keys())
     if unknown:
-        raise NybbleError(f"the engine taps {unknown[0]!r}, which is no value of the graph")
+        raise CommandError(f"the engine taps {unknown[0]!r}, which is no value of the graph")
     if layers and not taps:
-        raise NybbleError("the engine taps nothing, so no layer can be compared")
+        raise CommandError("the engine taps nothing, so no layer can be compared")
     return taps, {"logits from integers": engine.run_integer(integers), "logits from photos": engine(photos)}
 
 
@@ -130,7 +131,7 @@ def _compare(
     for name, want, batch in pairs:
         got = batch[offset]
         if got.shape != want.shape[1:] or got.dtype != want.dtype:
-            raise NybbleError(
+            raise CommandError(
                 f"{name}: the engine gives {got.dtype} of shape {got.shape}, "
                 f"the reference {want.dtype} of shape {want.shape[1:]}"
             )

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_server import CONTENTS, Server, manifest_of, running
+from nybble import fetch as fetching
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with running() as server:
+        monkeypatch.setattr(fetching, "available", lambda: ["tiny"])
+        monkeypatch.setattr(fetching, "read_manifest", lambda name: manifest_of(server))
+        yield server
+
+
+def test_fetches_into_the_cache(run: Any, server: Server, tmp_path: Path) -> None:
+    result = run("fetch", "tiny")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("tiny: 3 files, 0.3 MB downloaded\n")
+    assert result.stdout.endswith(f"in {tmp_path / 'cache' / 'tiny'}\n")
+    assert all((tmp_path / "cache" / "tiny" / path).read_bytes() == data for path, data in CONTENTS.items())
+    assert "all 3 files were there and are right" in run("fetch", "tiny").stdout
+    assert "3 files, 0.3 MB downloaded" in run("fetch", "tiny", "--force").stdout
+
+
+def test_from_a_mirror(run: Any, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running() as mirror:
+        assert run("fetch", "tiny", "--url", mirror.base + "/").exit_code == 0
+        assert len(mirror.requests) == 3
+    assert server.requests == []
+
+
+def test_a_failure_is_one_line(run: Any, server: Server, tmp_path: Path) -> None:
+    del server.contents["model/model"]
+    result = run("fetch", "tiny")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"error: {server.base}/model/model: the server answered 404 Not Found\n"
+    assert not (tmp_path / "cache" / "tiny").exists()
+
+
+def test_an_unknown_model(run: Any) -> None:
+    result = run("fetch", "resnet")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: there is no published model 'resnet'; known: nvidia-resnet50-int4\n",
+    )
+
+
+def test_a_fetched_model_is_found_by_its_name(
+    run: Any, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "nvidia-resnet50-int4").symlink_to(model)
+    assert run("inspect", "nvidia-resnet50-int4").stdout == run("inspect", model).stdout
