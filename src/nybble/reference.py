@@ -71,7 +71,7 @@ def interpret(
     last_reader = {name: node.name for node in graph.nodes for name in node.inputs}
     results = {name: value for name, value in live.items() if name in names}
     for node in graph.nodes:
-        value = _compute(node, [graph.values[name] for name in node.inputs], [live[name] for name in node.inputs])
+        value = compute(node, [graph.values[name] for name in node.inputs], [live[name] for name in node.inputs])
         live[node.name] = value
         if node.name in names:
             results[node.name] = value
@@ -112,12 +112,15 @@ def _checked(entries: Sequence[Input], inputs: Array | Mapping[str, Array]) -> d
 
 
 @singledispatch
-def _compute(node: Node, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-    """The node's output for a batch, from the types and arrays of what it reads."""
+def compute(node: Node, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
+    """One node's output for a batch, from the types and the arrays (batch first) of what it reads.
+
+    The node must be valid for those types (``nybble.graph.infer``) and the arrays in their range; nothing is checked.
+    """
     raise NotImplementedError(f"the reference does not know {node.op}")
 
 
-@_compute.register
+@compute.register
 def _(node: Conv2d, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     (images,) = values
     weight = node.weight.numpy().reshape(node.groups, node.out_channels // node.groups, -1)
@@ -148,7 +151,7 @@ def _(node: Conv2d, types: Sequence[ValueType], values: Sequence[Array]) -> Arra
     return result
 
 
-@_compute.register
+@compute.register
 def _(node: Linear, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     (features,) = values
     weight = node.weight.numpy()
@@ -180,7 +183,7 @@ def _pad_zero(image: Array, padding: Padding) -> Array:
     return np.pad(image, ((0, 0), (padding.top, padding.bottom), (padding.left, padding.right)))
 
 
-@_compute.register
+@compute.register
 def _(node: Quantize, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     (source,) = values
     # Every product fits 64 bits with its rounding term: (2**31 - 1) * (2**32 - 1) + 2**30 < 2**63.
@@ -201,13 +204,13 @@ def _(node: Quantize, types: Sequence[ValueType], values: Sequence[Array]) -> Ar
     return result.reshape(source.shape)
 
 
-@_compute.register
+@compute.register
 def _(node: ReLU, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     positive = np.maximum(values[0], np.int32(0))
     return positive if node.maximum is None else np.minimum(positive, np.int32(node.maximum))
 
 
-@_compute.register
+@compute.register
 def _(node: Add, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     # A valid graph bounds the sum by 2**31 - 1.
     left, right = values
@@ -215,7 +218,7 @@ def _(node: Add, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     return result
 
 
-@_compute.register
+@compute.register
 def _(node: MaxPool2d, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     # The maximum over a window is the maximum over its rows of the maximum over its columns.
     (images,) = values
@@ -246,7 +249,7 @@ def _window_maximum(values: Array, axis: int, starts: Array, dilation: int, kern
     return result
 
 
-@_compute.register
+@compute.register
 def _(node: AvgPool2d, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     (images,) = values
     sums = images.astype(np.int64)
@@ -286,7 +289,7 @@ def _starts(size: int, before: int, after: int, span: int, stride: int, ceil_mod
     return starts
 
 
-@_compute.register
+@compute.register
 def _(node: Scale, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     (sums,) = values
     scale = node.out_scale.numpy().reshape(-1, *(1,) * (sums.ndim - 2))

@@ -1,8 +1,16 @@
-"""Networks with drawn weights: the right shapes and plausible values where no trained model is at hand."""
+"""Networks with the shape of real ones and drawn weights: for speed, where no trained model is at hand.
+
+They recognise nothing. What makes them fit for measuring is that their activations are alive: biases and factors are
+calibrated so that well over half of what a ReLU lets through is zero and the rest fills the range, as in the
+published network. Drawing and calibrating use integers only, and a generator whose stream NumPy has frozen, so a seed
+gives the same network everywhere.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,56 +32,61 @@ from nybble.graph import (
     Scale,
     Tensor,
 )
+from nybble.graph.infer import infer, infer_input
+from nybble.graph.types import Array
+from nybble.reference import compute
 
-#: Mean square of a rectified four-bit activation that a sum of spread ``SPREAD`` quantizes to, about.
-ACTIVATION_POWER = 12.0
-#: Spread of the sums after requantization, before ReLU and clipping: about half end at 0 and few at 15.
-SPREAD = 5.0
-#: Channels of a block's output for one of its middle.
-EXPANSION = 4
+#: Share of each channel's sums, over the calibration image, that the bias puts below zero.
+_ZERO_SHARE = 0.6
+#: Share of them that the factor keeps from being clipped.
+_KEPT_SHARE = 0.995
+#: Mean size of the drawn weights. Those of the published network's 3x3 layers are about as large.
+_MEAN_S4 = 1.15
+_MEAN_S8 = 18.0
 
 
-def resnet(
-    *,
-    blocks: tuple[int, int, int, int] = (3, 4, 6, 3),
-    width: int = 64,
-    image: int = 224,
-    classes: int = 1000,
-    seed: int = 0,
+def resnet50(seed: int = 0) -> Graph:
+    """ResNet-50 v1.5 for 224x224 photos and 1,000 classes, with the types and node names of the published INT4 one.
+
+    Its weights are drawn, which its class names say.
+    """
+    return bottleneck_resnet(seed=seed)
+
+
+def bottleneck_resnet(
+    blocks: Sequence[int] = (3, 4, 6, 3), width: int = 64, classes: int = 1000, image: int = 224, seed: int = 0
 ) -> Graph:
-    """A ResNet v1.5 of bottleneck blocks, by default ResNet-50, that has learned nothing.
-
-    Types, names and order are those of the published INT4 directory, so it is written with the same
-    containers. Weights are normal, requantization keeps activations spread over four bits with about
-    half of them zero, so that speed is comparable; its answers mean nothing.
+    """A ResNet of bottleneck blocks, the stride on the 3x3, with drawn weights.
 
     Parameters
     ----------
-    blocks : tuple of int
-        Blocks in each of the four stages.
+    blocks : sequence of int
+        Blocks in each layer. A layer's outputs have ``4 * width`` channels, twice as many in each further layer.
     width : int
-        Channels of the stem; stage ``i`` has ``width * 2**i`` in the middle of its blocks.
-    image : int
-        Rows and columns of the input, a multiple of 32.
+        Channels of the first convolution and of the first layer's 3x3.
     classes : int
+    image : int
+        Rows and columns of the input; must be a multiple of ``2 ** (len(blocks) + 1)``.
     seed : int
 
     Returns
     -------
     Graph
-        Input ``input``, s8 (3, image, image); output ``scale``, f32 (classes,).
+        With preprocessing, and class names that say that the network is synthetic.
 
     Raises
     ------
     ValueError
-        If ``image`` is not a positive multiple of 32.
+        If a number is below 1 or the image is no such multiple.
     """
-    if image < 32 or image % 32:
-        raise ValueError(f"image must be a positive multiple of 32, not {image}")
-    builder = _Builder(seed)
-    value = builder.conv("conv1", "input", 3, width, 7, 2, DType.S8)
-    value = builder.relu_quantize("relu", "quantize1", value, DType.U4)
-    builder.nodes.append(
+    if not blocks or min(*blocks, width, classes, image) < 1:
+        raise ValueError("blocks, width, classes and image must be at least 1")
+    if image % (1 << (len(blocks) + 1)):
+        raise ValueError(f"image={image} is not a multiple of {1 << (len(blocks) + 1)}")
+    builder = _Builder(image, len(blocks), seed)
+    value = builder.convolution("conv1", "input", width, 7, 2, _ZERO_SHARE)
+    value = builder.relu_quantize("relu", "quantize1", value)
+    value = builder.add(
         MaxPool2d(
             name="maxpool",
             inputs=(value,),
@@ -83,131 +96,175 @@ def resnet(
             padding=Padding(1, 1, 1, 1),
         )
     )
-    value, channels = "maxpool", width
-    for stage, count in enumerate(blocks):
-        for position in range(count):
-            is_last = stage == len(blocks) - 1 and position == count - 1
-            value = builder.block(
-                f"layer{stage + 1}_{position}",
+    for layer, count in enumerate(blocks):
+        for block in range(count):
+            is_last = (layer, block) == (len(blocks) - 1, count - 1)
+            value = builder.bottleneck(
+                f"layer{layer + 1}_{block}_",
                 value,
-                channels,
-                width << stage,
-                stride=2 if stage and not position else 1,
-                is_projection=not position,
-                output_type=DType.U7 if is_last else DType.U4,
+                width << layer,
+                stride=2 if layer > 0 and block == 0 else 1,
+                projects=block == 0,
+                target=DType.U7 if is_last else DType.U4,
             )
-            channels = (width << stage) * EXPANSION
-    window = Pair(image // 32, image // 32)
-    builder.nodes.append(
-        AvgPool2d(name="avgpool", inputs=(value,), input_type=DType.U7, kernel_size=window, stride=Pair(1, 1))
-    )
-    builder.head(channels, classes)
+    extent = Pair(*builder.types[value].shape[1:])
+    pool = AvgPool2d(name="avgpool", inputs=(value,), input_type=DType.U7, kernel_size=extent, stride=Pair(1, 1))
+    output = builder.classifier(builder.add(pool), classes)
     return Graph(
-        [Input(name="input", dtype=DType.S8, shape=(3, image, image))],
+        [builder.entry],
         builder.nodes,
-        ["scale"],
-        preprocessing=Preprocessing(resize=max(256 * image // 224, image), crop=(image, image)),
+        [output],
+        preprocessing=Preprocessing(resize=image * 8 // 7, crop=(image, image)),
+        class_names=[f"synthetic class {index}" for index in range(classes)],
     )
 
 
 class _Builder:
-    """Appends layers, and keeps the expected spread of every sum so that the next factor suits it."""
+    """Appends nodes and keeps what each gives for the calibration images, from which the next is calibrated."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng(seed)
-        self._spread: dict[str, float] = {}
+    def __init__(self, image: int, blocks: int, seed: int) -> None:
+        # Frozen for good, unlike the streams of numpy.random.Generator.
+        self._random = np.random.RandomState(seed)
+        self.entry = Input(name="input", dtype=DType.S8, shape=(3, image, image))
         self.nodes: list[Node] = []
+        # The last layer's maps must have samples enough to rank.
+        count = math.ceil(64 / (image >> (blocks + 1)) ** 2)
+        self.types = {"input": infer_input(self.entry)}
+        self._values = {"input": clouds(self._random, count, image)}
 
-    def conv(self, name: str, source: str, inputs: int, outputs: int, kernel: int, stride: int, dtype: DType) -> str:
-        """A convolution that keeps the image's size but for the stride; s8 weights for s8 inputs, else s4."""
-        is_first = dtype is DType.S8
-        deviation, power = (30.0, 40.0**2) if is_first else (2.5, ACTIVATION_POWER)
-        weight = self._normal(deviation, (outputs, inputs, kernel, kernel), DType.S8 if is_first else DType.S4)
-        spread = math.sqrt(inputs * kernel * kernel * power) * deviation
-        padding = kernel // 2
-        self.nodes.append(
-            Conv2d(
+    def add(self, node: Node, value: Array | None = None) -> str:
+        """Append a node, whose value may be known; returns its name."""
+        self.types[node.name] = infer(node, [self.types[name] for name in node.inputs])
+        self._values[node.name] = self._computed(node) if value is None else value
+        self.nodes.append(node)
+        return node.name
+
+    def convolution(self, name: str, source: str, channels: int, kernel: int, stride: int, zero_share: float) -> str:
+        """A convolution with a drawn weight and a bias that puts ``zero_share`` of its sums below zero."""
+        kind = self.types[source]
+        dtype = DType.S8 if kind.dtype is DType.S8 else DType.S4
+        weight = self._weight(dtype, (channels, kind.shape[0], kernel, kernel))
+        node = self._convolution(name, source, weight, stride)
+        return self._add_biased(node, self._computed(node), zero_share)
+
+    def _convolution(self, name: str, source: str, weight: Tensor, stride: int) -> Conv2d:
+        side = weight.shape[2] // 2
+        return Conv2d(
+            name=name,
+            inputs=(source,),
+            input_type=self.types[source].dtype,
+            weight=weight,
+            stride=Pair(stride, stride),
+            padding=Padding(side, side, side, side),
+        )
+
+    def _add_biased(self, node: Conv2d, sums: Array, zero_share: float, shortcut: str | None = None) -> str:
+        """Append the convolution with the bias that puts this share of ``sums``, shortcut included, below zero."""
+        total = sums if shortcut is None else sums + self._values[shortcut]
+        bias = np.clip(-_ranked(total, zero_share), DType.S16.minimum, DType.S16.maximum)
+        biased = replace(node, bias=Tensor.from_array(DType.S16, bias))
+        return self.add(biased, sums + bias.astype(np.int32)[:, None, None])
+
+    def relu_quantize(self, relu: str, quantize: str, source: str, target: DType = DType.U4) -> str:
+        """ReLU, then a requantize that spreads each channel's kept share over the type's range."""
+        self.add(ReLU(name=relu, inputs=(source,)))
+        factor = _ratio(target.maximum << 16, _ranked(self._values[relu], _KEPT_SHARE))
+        return self.quantize(quantize, relu, target, factor, 16)
+
+    def quantize(self, name: str, source: str, target: DType, factor: Array, shift: int) -> str:
+        """A requantize by ``factor / 2**shift``, as far as u16 goes."""
+        return self.add(
+            Quantize(
                 name=name,
                 inputs=(source,),
-                input_type=dtype,
-                weight=weight,
-                bias=self._normal(spread / 8, (outputs,), DType.S16),
-                stride=Pair(stride, stride),
-                padding=Padding(padding, padding, padding, padding),
+                input_type=self.types[source].dtype,
+                output_type=target,
+                factor=Tensor.from_array(DType.U16, np.clip(factor, 1, DType.U16.maximum)),
+                shift=shift,
             )
         )
-        self._spread[name] = spread
-        return name
 
-    def quantize(self, name: str, source: str, types: tuple[DType, DType], ratio: float, shift: int, count: int) -> str:
-        """A requantization by about ``ratio``, a little different in every channel."""
-        factors = ratio * (1 << shift) * self._random.uniform(0.9, 1.1, count)
-        values = np.clip(np.rint(factors), 1, DType.U16.maximum).astype(np.uint16)
-        factor = Tensor.from_array(DType.U16, values)
-        self.nodes.append(
-            Quantize(name=name, inputs=(source,), input_type=types[0], output_type=types[1], factor=factor, shift=shift)
-        )
-        return name
-
-    def relu_quantize(self, relu: str, name: str, source: str, output_type: DType) -> str:
-        """ReLU and requantization to ``output_type``, u4 or u7."""
-        node = next(node for node in reversed(self.nodes) if node.name == source)
-        self.nodes.append(ReLU(name=relu, inputs=(source,)))
-        ratio = SPREAD * (8 if output_type is DType.U7 else 1) / self._spread[source]
-        channels = self._channels(node)
-        return self.quantize(name, relu, (DType.U31, output_type), ratio, 16, channels)
-
-    def block(
-        self,
-        name: str,
-        source: str,
-        inputs: int,
-        middle: int,
-        *,
-        stride: int,
-        is_projection: bool,
-        output_type: DType,
-    ) -> str:
-        """A bottleneck block; a projection's shortcut is a convolution, another's only a factor."""
-        outputs = middle * EXPANSION
-        value = self.conv(f"{name}_conv1", source, inputs, middle, 1, 1, DType.U4)
-        value = self.relu_quantize(f"{name}_relu1", f"{name}_quantize1", value, DType.U4)
-        value = self.conv(f"{name}_conv2", value, middle, middle, 3, stride, DType.U4)
-        value = self.relu_quantize(f"{name}_relu2", f"{name}_quantize2", value, DType.U4)
-        value = self.conv(f"{name}_conv3", value, middle, outputs, 1, 1, DType.U4)
-        spread = self._spread[value]
-        shortcut = f"{name}_downsample"
-        if is_projection:
-            projected = self.conv(f"{shortcut}_0", source, inputs, outputs, 1, stride, DType.U4)
-            ratio = 32 / self._spread[projected]
-            narrow = self.quantize(f"{shortcut}_1", projected, (DType.S32, DType.S8), ratio, 16, outputs)
-            shortcut = self.quantize(f"{shortcut}_2", narrow, (DType.S8, DType.S32), spread / 32, 0, outputs)
+    def bottleneck(self, prefix: str, source: str, width: int, *, stride: int, projects: bool, target: DType) -> str:
+        """1x1, 3x3, 1x1 and a shortcut of about the size of their sum."""
+        value = self.convolution(f"{prefix}conv1", source, width, 1, 1, _ZERO_SHARE)
+        value = self.relu_quantize(f"{prefix}relu1", f"{prefix}quantize1", value)
+        value = self.convolution(f"{prefix}conv2", value, width, 3, stride, _ZERO_SHARE)
+        value = self.relu_quantize(f"{prefix}relu2", f"{prefix}quantize2", value)
+        weight = self._weight(DType.S4, (4 * width, width, 1, 1))
+        branch = self._convolution(f"{prefix}conv3", value, weight, 1)
+        sums = self._computed(branch)
+        spread = _ranked(np.abs(sums), _KEPT_SHARE)
+        if projects:
+            shortcut = self.convolution(f"{prefix}downsample_0", source, 4 * width, 1, stride, 0.5)
+            size = _ranked(np.abs(self._values[shortcut]), _KEPT_SHARE)
+            shortcut = self.quantize(f"{prefix}downsample_1", shortcut, DType.S8, _ratio(127 << 16, size), 16)
+            shortcut = self.quantize(f"{prefix}downsample_2", shortcut, DType.S32, _ratio(spread, 127), 0)
         else:
-            self.quantize(shortcut, source, (DType.U4, DType.U31), spread / SPREAD / 2, 1, outputs)
-        self.nodes.append(Add(name=f"{name}_add", inputs=(value, shortcut)))
-        self._spread[f"{name}_add"] = spread * math.sqrt(2)
-        return self.relu_quantize(f"{name}_relu3", f"{name}_quantize3", f"{name}_add", output_type)
+            shortcut = self.quantize(f"{prefix}downsample", source, DType.U31, _ratio(2 * spread, 15), 1)
+        value = self._add_biased(branch, sums, _ZERO_SHARE, shortcut)
+        value = self.add(Add(name=f"{prefix}add", inputs=(value, shortcut)))
+        value = self.relu_quantize(f"{prefix}relu3", f"{prefix}quantize3", value, target)
+        # Nothing later reads what lies inside the block.
+        self._values = {value: self._values[value]}
+        return value
 
-    def head(self, features: int, classes: int) -> None:
-        """Linear layer and scale; logits spread over a few units."""
-        self.nodes.append(
-            Linear(
-                name="fc",
-                inputs=("avgpool",),
-                input_type=DType.U7,
-                weight=self._normal(30.0, (classes, features), DType.S8),
-                bias=self._normal(100.0, (classes,), DType.S32),
-            )
+    def classifier(self, source: str, classes: int) -> str:
+        """Linear, with a bias that centres each class, and a scale that gives logits of a few units."""
+        features = self.types[source].shape[0]
+        node = Linear(
+            name="fc",
+            inputs=(source,),
+            input_type=self.types[source].dtype,
+            weight=self._weight(DType.S8, (classes, features)),
         )
-        scales = np.full(classes, math.sqrt(features) * 30.0 * 16, dtype=np.float32)
-        self.nodes.append(Scale(name="scale", inputs=("fc",), out_scale=Tensor.from_array(DType.F32, scales)))
+        sums = self._computed(node)
+        node = replace(node, bias=Tensor.from_array(DType.S32, -_ranked(sums, 0.5)))
+        value = self.add(node)
+        size = max(1, int(np.abs(self._values[value]).max()))
+        scale = Tensor.from_array(DType.F32, np.full(classes, size / 8, np.float32))
+        return self.add(Scale(name="scale", inputs=(value,), out_scale=scale))
 
-    def _channels(self, node: Node) -> int:
-        by_name = {other.name: other for other in self.nodes}
-        while not isinstance(node, Conv2d):
-            node = by_name[node.inputs[0]]
-        return node.out_channels
+    def _computed(self, node: Node) -> Array:
+        return compute(node, [self.types[name] for name in node.inputs], [self._values[name] for name in node.inputs])
 
-    def _normal(self, deviation: float, shape: tuple[int, ...], dtype: DType) -> Tensor:
-        values = np.rint(self._random.normal(0.0, deviation, shape))
-        return Tensor.from_array(dtype, np.clip(values, dtype.minimum, dtype.maximum).astype(np.int64))
+    def _weight(self, dtype: DType, shape: tuple[int, ...]) -> Tensor:
+        """Bell-shaped weights with long tails, as trained ones have: one random byte each, through a table."""
+        table = _laplace(_MEAN_S4 if dtype is DType.S4 else _MEAN_S8, dtype)
+        draws = np.frombuffer(self._random.bytes(math.prod(shape)), np.uint8)
+        return Tensor.from_array(dtype, table[draws].reshape(shape))
+
+
+def _laplace(mean: float, dtype: DType) -> Array:
+    """256 equally likely values of a Laplace distribution of this mean size, rounded: int8."""
+    sizes = np.array([round(-mean * math.log(1 - (index + 0.5) / 128)) for index in range(128)])
+    table: Array = np.clip(np.concatenate([sizes, -sizes]), -dtype.maximum, dtype.maximum).astype(np.int8)
+    return table
+
+
+def _ranked(values: Array, share: float) -> Array:
+    """For each channel the value that ``share`` of its samples, over all images, do not exceed: int64 (C)."""
+    samples = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+    rank = min(int(share * samples.shape[1]), samples.shape[1] - 1)
+    ranked: Array = np.partition(samples, rank, axis=1)[:, rank].astype(np.int64)
+    return ranked
+
+
+def _ratio(numerator: Array | int, denominator: Array | int) -> Array:
+    """Rounded quotients of numbers above zero; a denominator of zero counts as one."""
+    below = np.maximum(np.asarray(denominator, np.int64), 1)
+    quotients: Array = (2 * np.asarray(numerator, np.int64) + below) // (2 * below)
+    return quotients
+
+
+def clouds(random: np.random.RandomState, count: int, image: int) -> Array:
+    """Images with structure at every size, like photos, whose colours mostly rise and fall together: int8."""
+    total = np.zeros((count, 3, image, image), np.int64)
+    for octave, (shared, own) in enumerate(((5, 1), (9, 2), (12, 3), (16, 4), (20, 5), (24, 6))):
+        cell = 1 << octave
+        if image % cell:
+            break
+        grid = image // cell
+        colour = random.randint(-shared, shared + 1, (count, 1, grid, grid))
+        colour = colour + random.randint(-own, own + 1, (count, 3, grid, grid))
+        total += colour.repeat(cell, axis=2).repeat(cell, axis=3)
+    return total.astype(np.int8)
