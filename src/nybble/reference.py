@@ -106,8 +106,9 @@ def _checked(entries: Sequence[Input], inputs: Array | Mapping[str, Array]) -> d
                 f"got {array.min()}..{array.max()}"
             )
         checked[entry.name] = array.astype(entry.dtype.storage)
-    if len({array.shape[0] for array in checked.values()}) != 1:
-        raise ValueError(f"the inputs differ in batch size: { ({k: v.shape[0] for k, v in checked.items()}) }")
+    sizes = {name: len(array) for name, array in checked.items()}
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"the inputs differ in batch size: {sizes}")
     return checked
 
 
