@@ -1,0 +1,130 @@
+# Every target makes what it needs: a virtual environment in .venv, the packages, the native part.
+# PYTHON=... names the interpreter to start from, CXX=... the compiler, DEMO_ARGS=... and BENCH_ARGS=... are passed on.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+UV := $(shell command -v uv 2>/dev/null)
+
+ifdef UV
+# uv's cache of a local project looks at pyproject.toml only, so it would miss a change in native/.
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python
+REBUILD = --reinstall-package nybble --refresh-package nybble
+else
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+REBUILD =
+endif
+
+NATIVE := CMakeLists.txt $(shell find native -type f)
+NATIVE_CODE := $(shell find native tests -name '*.cpp' -o -name '*.h')
+PYTHON_CODE := $(wildcard src tests benchmarks)
+
+SANITIZE_DIR := build/sanitize
+# Where the engine is exercised; a pattern that matches nothing is an error, not a pass.
+SANITIZE_TESTS ?= tests/engine
+SANITIZE_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+TEST_ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: $(STAMPS)/demo ## classify a few photos
+	@$(BIN)/nybble demo $(DEMO_ARGS)
+
+.PHONY: test
+test: lint types pytest sanitize ## lint, types, tests, and the engine's tests under sanitizers
+
+.PHONY: bench
+bench: $(STAMPS)/bench ## the same work on this engine and on its peers
+	$(BIN)/python benchmarks/against_onnxruntime.py $(BENCH_ARGS)
+
+.PHONY: lint
+lint: $(STAMPS)/dev ## ruff and clang-format, changing nothing
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run -Werror $(NATIVE_CODE)
+
+.PHONY: format
+format: $(STAMPS)/dev ## put Python and C++ into the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(NATIVE_CODE)
+
+.PHONY: types
+types: $(STAMPS)/dev ## mypy
+	$(BIN)/mypy
+
+.PHONY: pytest
+pytest: $(STAMPS)/dev $(STAMPS)/demo ## the tests alone
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+.PHONY: sanitize
+sanitize: $(STAMPS)/dev $(STAMPS)/demo ## the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@INSTALL='$(INSTALL) $(REBUILD)' DIR='$(SANITIZE_DIR)' PYTHON='$(BIN)/python' bash tests/sanitize/run.sh $(SANITIZE_TESTS) $(SANITIZE_ARGS)
+
+.PHONY: cross
+cross: ## compile the engine for aarch64, run its smoke test under qemu-user; skipped where the tools are absent
+	@bash tests/cross/run.sh
+
+.PHONY: wheel
+wheel: $(STAMPS)/build ## a wheel in dist/
+ifdef UV
+	$(UV) build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
+else
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+endif
+	@ls dist/*.whl
+
+.PHONY: clean
+clean: ## remove everything that was built, .venv included
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(STAMPS)/venv:
+	@if [ -n "$(UV)" ]; then \
+	  if python="$$(PYTHON='$(PYTHON)' bash tools/find-python.sh 2>/dev/null)"; then \
+	    "$(UV)" venv --quiet --clear --python "$$python" $(VENV); \
+	  else \
+	    "$(UV)" venv --quiet --clear --python-preference only-managed --python '>=3.11' $(VENV); \
+	  fi; \
+	else \
+	  python="$$(PYTHON='$(PYTHON)' bash tools/find-python.sh)"; \
+	  "$$python" -m venv --clear $(VENV); \
+	fi
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+# What the build needs is installed beside the package, not in isolation, so that a change in one C++ file compiles one file.
+$(STAMPS)/build: pyproject.toml $(STAMPS)/venv
+	@echo 'installing what the build needs'
+	@$(INSTALL) cmake ninja $$($(BIN)/python tools/requirements.py build)
+	@touch $@
+
+$(STAMPS)/native: $(NATIVE) $(STAMPS)/build
+	@for compiler in $(if $(filter-out default,$(origin CXX)),'$(CXX)',c++ g++ clang++); do \
+	  if command -v $${compiler%% *} >/dev/null; then found=1; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+	  echo 'nybble: no C++ compiler found. Install g++ or clang (on Debian and Ubuntu: apt-get install g++), or set CXX.' >&2; exit 1; \
+	fi
+	@echo 'building the native part'
+	@$(INSTALL) $(REBUILD) --no-build-isolation --editable .
+	@touch $@
+
+# Reinstalling an editable package with unchanged sources is quick; what matters here are the extra packages.
+define extra
+$(STAMPS)/$(1): pyproject.toml $(STAMPS)/native
+	@echo 'installing what $(1) needs'
+	@$$(INSTALL) $$$$($(BIN)/python tools/requirements.py $(1))
+	@touch $$@
+endef
+$(foreach name,demo bench dev,$(eval $(call extra,$(name))))

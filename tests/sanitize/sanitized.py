@@ -1,0 +1,80 @@
+"""Pytest plugin: the tests of this run use the sanitized build, and the sanitizers really watch.
+
+``run.sh`` beside this file loads it and names the folder of the build in ``NYBBLE_SANITIZED``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SITE = Path(os.environ["NYBBLE_SANITIZED"]).resolve()
+
+# One byte past a block of the C library's heap: the interceptors of AddressSanitizer stop the process.
+OVERRUN = """
+import ctypes
+library = ctypes.CDLL(None)
+library.malloc.restype = ctypes.c_void_p
+library.malloc.argtypes = [ctypes.c_size_t]
+library.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+library.memset(library.malloc(8), 0, 9)
+"""
+
+
+def _use_sanitized_build() -> None:
+    # The editable install of the environment puts an import hook before the search path.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in type(finder).__module__]
+    sys.path.insert(0, str(SITE))
+
+
+def _check() -> None:
+    from nybble import _native
+
+    binary = Path(_native.__file__).resolve()
+    if not binary.is_relative_to(SITE):
+        pytest.exit(f"the tests would run on {binary}, not on the sanitized build in {SITE}", returncode=3)
+    code = binary.read_bytes()
+    for symbol in (b"__asan_report_", b"__ubsan_handle_"):
+        if symbol not in code:
+            pytest.exit(f"{binary} is not instrumented: it has no {symbol.decode()}", returncode=3)
+    # Without the symbolizer: clang's is a process that outlives this one and keeps its pipes open.
+    overrun = subprocess.run(
+        [sys.executable, "-S", "-c", OVERRUN],
+        env={**os.environ, "ASAN_OPTIONS": os.environ["ASAN_OPTIONS"] + ":symbolize=0"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if overrun.returncode == 0 or "heap-buffer-overflow" not in overrun.stderr:
+        said = overrun.stderr or "an overrun passed"
+        pytest.exit(f"AddressSanitizer does not watch this process: {said}", returncode=3)
+
+
+_use_sanitized_build()
+_check()
+
+
+def pytest_report_header() -> str:
+    """Name the build that is tested."""
+    return f"sanitized build: {SITE}"
+
+
+class _Passed:
+    count = 0
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count what ran to its end."""
+    _Passed.count += report.when == "call" and report.passed
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run in which every test was skipped: nothing was watched."""
+    if exitstatus == pytest.ExitCode.OK and _Passed.count == 0:
+        sys.stderr.write("sanitize: no test ran\n")
+        session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
