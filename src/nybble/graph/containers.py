@@ -7,6 +7,7 @@ where the expansion gives back exactly its nodes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Protocol
@@ -77,20 +78,26 @@ class Expansion:
 
     def _bottleneck(self, name: str, source: str, depth: int) -> str:
         value = source
-        stride = Pair(1, 1)
-        for part in (1, 2, 3):
-            conv = self.layer(f"{name}_conv{part}", "Conv2d", value)
-            if isinstance(conv, Conv2d):
-                stride = Pair(stride.rows * conv.stride.rows, stride.columns * conv.stride.columns)
-            value = conv.name
-            if part < 3:
-                value = self.layer(f"{name}_relu", "ReLU", value, f"{name}_relu{part}").name
-                value = self.layer(f"{name}_quantize{part}", "Quantize", value).name
-        self._source.bottleneck(name, stride)
+        strides: list[Pair] = []
+        for part in (1, 2):
+            value = self._conv(f"{name}_conv{part}", value, strides)
+            value = self.layer(f"{name}_relu", "ReLU", value, f"{name}_relu{part}").name
+            value = self.layer(f"{name}_quantize{part}", "Quantize", value).name
+        # Before the third convolution, so that whoever fuses the addition into that has the shortcut at hand.
         shortcut = self.module(f"{name}_downsample", source, depth + 1)
+        value = self._conv(f"{name}_conv3", value, strides)
+        self._source.bottleneck(
+            name, Pair(math.prod(stride.rows for stride in strides), math.prod(stride.columns for stride in strides))
+        )
         self._append(Add(name=f"{name}_add", inputs=(value, shortcut)), name)
         value = self.layer(f"{name}_relu", "ReLU", f"{name}_add", f"{name}_relu3").name
         return self.layer(f"{name}_quantize3", "Quantize", value).name
+
+    def _conv(self, name: str, value: str, strides: list[Pair]) -> str:
+        node = self.layer(name, "Conv2d", value)
+        if isinstance(node, Conv2d):
+            strides.append(node.stride)
+        return node.name
 
     def _append(self, node: Node, file_name: str) -> None:
         self.nodes.append(node)

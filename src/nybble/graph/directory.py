@@ -73,6 +73,10 @@ class _Reader:
             raise self._root.error(f"the output must be f32, found {output_type}", "compute_mode")
         self._root.finish()
         preprocessing = self._preprocessing if self._preprocessing is not None else Preprocessing()
+        if input_type is not preprocessing.input_type:
+            raise self._root.error(
+                f"compute_mode says {input_type}, but preprocessing makes {preprocessing.input_type}", "compute_mode"
+            )
         entry = Input(name=INPUT, dtype=input_type, shape=(len(preprocessing.mean), *preprocessing.crop))
         expansion = expand_resnet(_FolderSource(self._folder))
         self._files = {name: self._folder.layer(file) for name, file in expansion.files.items()}

@@ -91,7 +91,7 @@ def _check(inputs: tuple[Input, ...], nodes: tuple[Node, ...], outputs: tuple[st
     if not inputs:
         raise GraphError("the graph has no input")
     if not outputs:
-        raise GraphError("the graph has no output")
+        raise GraphError("the graph has no output", field="outputs")
     for entry in inputs:
         if entry.name in values:
             raise GraphError("the name is defined twice", node=entry.name)
