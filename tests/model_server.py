@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,8 @@ class Server(ThreadingHTTPServer):
         self.contents = dict(CONTENTS)
         self.faults: dict[str, list[str]] = {}
         self.ranges = True
+        #: Set at the end: what a silent server waits for.
+        self.released = threading.Event()
         self.requests: list[tuple[str, str | None]] = []
 
     @property
@@ -54,14 +55,14 @@ class Handler(BaseHTTPRequestHandler):
         if fault.isdigit():
             self.send_error(int(fault))
             return
+        if fault == "silent":
+            self.server.released.wait(20)
+            return
         content = self.server.contents.get(path)
         if content is None:
             self.send_error(404)
             return
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.server.ranges else 0
-        if fault == "silent":
-            time.sleep(0.6)
-            return
         self.send_response(206 if asked and self.server.ranges else 200)
         if asked and self.server.ranges:
             shown = start + 1 if fault == "wrong range" else start
@@ -85,6 +86,7 @@ def running() -> Iterator[Server]:
         try:
             yield server
         finally:
+            server.released.set()
             server.shutdown()
             thread.join()
 

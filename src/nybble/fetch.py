@@ -78,11 +78,12 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Retry:
-    """How patient to be: tries for each file, seconds before a silent server counts as gone, and the pause
-    before the second try, which doubles each time up to ``longest_pause``.
+    """How patient to be: tries for each file, fewer where the server was never reached, seconds before a silent server
+    counts as gone, and the pause before the second try, which doubles each time up to ``longest_pause``.
     """
 
     tries: int = 6
+    first_tries: int = 3
     timeout: float = 20.0
     first_pause: float = 0.5
     longest_pause: float = 8.0
@@ -199,6 +200,7 @@ class _Download:
         self.folder = folder
         self.retry = retry
         self.received = 0
+        self._reached = False
         self._report = report
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -255,6 +257,8 @@ class _Download:
                 continue
             except (OSError, http.client.HTTPException) as error:
                 why = _reason(error)
+                if not self._reached and tried + 1 >= self.retry.first_tries:
+                    raise FetchError(f"{url}: {why}; is there a connection to the network?") from None
                 continue
             size = part.stat().st_size
             if size < file.size:
@@ -286,6 +290,7 @@ class _Download:
         if have:
             request.add_header("Range", f"bytes={have}-")
         with urllib.request.urlopen(request, timeout=self.retry.timeout) as reply:  # noqa: S310
+            self._reached = True
             if have and not (reply.status == 206 and _starts_at(reply.headers.get("Content-Range"), have)):
                 self._forget(part)
                 if reply.status == 206:

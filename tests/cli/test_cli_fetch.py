@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +46,29 @@ def test_a_failure_is_one_line(run: Any, server: Server, tmp_path: Path) -> None
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"error: {server.base}/model/model: the server answered 404 Not Found\n"
     assert not (tmp_path / "cache" / "tiny").exists()
+
+
+def test_ctrl_c_ends_it_at_once_and_quietly(tmp_path: Path) -> None:
+    with running() as silent:
+        name = "nvidia-resnet50-int4"
+        for file in fetching.read_manifest(name).files:
+            silent.faults[file.path] = ["silent"]
+        # A test run that a shell put into the background ignores interrupts, and so would the command.
+        code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        code += "from nybble.cli import app; app()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "fetch", name, "--url", silent.base],
+            env={**os.environ, "NYBBLE_CACHE": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        while not silent.requests and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        # The server keeps silent for longer than that.
+        assert process.communicate(timeout=15) == (b"", b"")
+        assert process.returncode == 130
+    assert not (tmp_path / name).exists()
 
 
 def test_an_unknown_model(run: Any) -> None:

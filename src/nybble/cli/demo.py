@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nybble.graph.types import Array
 
 #: Photos inside the wheel of scikit-image (its other ones are downloaded), and what they show.
-PHOTOS = (("chelsea.png", "a cat"), ("coffee.png", "a cup of coffee"))
+PHOTOS = (("chelsea.png", "a cat"), ("coffee.png", "a cup of coffee"), ("motorcycle_left.png", "a motorcycle"))
 _BATCH = 8
 _TOP = 3
 #: Runs whose median is the speed, at least.
@@ -85,6 +85,7 @@ def demo(
     grid = table("speed, decoded photo to logits", "batch", "images/s", "", numbers=("batch", "images/s"))
     for speed in speeds:
         grid.add_row(label, str(speed.batch), f"{speed.images_per_second:.1f}", f"median of {speed.runs} runs")
+    typer.echo("")
     console().print(grid)
 
 
@@ -134,4 +135,5 @@ def _show_predictions(engine: Engine, paths: Sequence[Path]) -> None:
             first = rank == 0
             grid.add_row(path.name if first else "", subjects[path.name] if first else "", name, f"{score:.1%}")
         grid.add_section()
+    typer.echo("")
     console().print(grid)
