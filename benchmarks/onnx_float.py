@@ -29,7 +29,6 @@ from nybble.graph import (
     Add,
     AvgPool2d,
     Conv2d,
-    DType,
     Graph,
     Linear,
     MaxPool2d,

@@ -1,0 +1,56 @@
+"""What a speed depends on besides the code: the processor, what it can do, and who else is using it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+#: Instruction sets that decide how fast 4-bit and 8-bit products are; the names of Linux on x86-64 and aarch64.
+FLAGS_OF_INTEREST = (
+    *("sse4_1", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vbmi", "avx512_vnni", "avx_vnni"),
+    *("avx_vnni_int8", "amx_int8", "gfni", "asimd", "asimddp", "i8mm", "sve", "sve2"),
+)
+
+
+def describe() -> dict[str, Any]:
+    """The machine as far as it can be asked: a field that this system does not tell is empty."""
+    fields = _cpu_fields()
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return {
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "family_model": "/".join(fields[name] for name in ("cpu family", "model", "stepping") if name in fields),
+        "flags": [flag for flag in FLAGS_OF_INTEREST if flag in flags],
+        "missing_flags": [flag for flag in ("avx2", "avx512_vnni", "avx_vnni", "amx_int8") if flag not in flags],
+        "hypervisor": "hypervisor" in flags,
+        "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def cpu_ticks() -> tuple[int, int] | None:
+    """Ticks since the machine started: all, and those that other guests of the host took. ``None`` where unknown."""
+    try:
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    return sum(ticks), ticks[7]
+
+
+def stolen_part(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    """Part of the processor time between two readings of :func:`cpu_ticks` that went to other guests of the host."""
+    if before is None or after is None or after[0] <= before[0]:
+        return None
+    return (after[1] - before[1]) / (after[0] - before[0])
+
+
+def _cpu_fields() -> dict[str, str]:
+    try:
+        first = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
