@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 
+#: Longest text of a :class:`ModelFormatError`, the place not counted; the middle of a longer one is left out.
+MAX_MESSAGE = 600
+
+
 class NybbleError(Exception):
     """Base of every error that nybble raises on purpose; its text is meant for the user."""
 
@@ -27,6 +31,9 @@ class ModelFormatError(NybbleError, ValueError):
     """A model directory that cannot be read. The text names the file and, where there is one, the line."""
 
     def __init__(self, path: Path | str, message: str, *, line: int | None = None) -> None:
+        # A broken file can hold words of any length.
+        if len(message) > MAX_MESSAGE:
+            message = f"{message[: MAX_MESSAGE // 2]} ... {message[-MAX_MESSAGE // 3 :]}"
         place = f"{path}:{line}" if line is not None else f"{path}"
         super().__init__(f"{place}: {message}")
         self.path = Path(path)

@@ -29,7 +29,7 @@ def read_layer(folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[st
     """
     reader = _READERS.get(file.kind)
     if reader is None:
-        raise file.error(f"unknown layer type {file.kind!r} (known: {', '.join(sorted(_READERS))})")
+        raise file.error(f"unknown layer type {file.kind[:40]!r} (known: {', '.join(sorted(_READERS))})")
     node = reader(folder, file, name, inputs)
     file.finish()
     return node
