@@ -232,6 +232,7 @@ EDITS = [
             ("model/npdata", "is not a regular file"),
             ("model/conv/x", "cannot be read: Not a directory"),
             ("model/a\0b", "must start with model/"),
+            ("model/é", "must start with model/ and stay there, in ASCII"),
             ("model/" + "x" * 5000, "cannot be read: File name too long"),
         )
     ),

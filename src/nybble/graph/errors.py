@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
 #: Longest text of a :class:`ModelFormatError`, the place not counted; the middle of a longer one is left out.
 MAX_MESSAGE = 600
 

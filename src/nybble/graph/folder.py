@@ -74,9 +74,13 @@ class ModelFolder:
         """
         line = layer.entries[key].line + 1
         parts = reference.path.split("/")
-        if parts[0] != ROOT or len(parts) < 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
+        is_inside = parts[0] == ROOT and len(parts) > 1 and not any(part in ("", ".", "..") for part in parts)
+        # Other characters depend on the file system's encoding, or end a name.
+        if not is_inside or not reference.path.isascii() or not reference.path.isprintable():
             raise ModelFormatError(
-                layer.path, f"{key}: the path {reference.path[:80]!r} must start with {ROOT}/ and stay there", line=line
+                layer.path,
+                f"{key}: the path {reference.path[:80]!r} must start with {ROOT}/ and stay there, in ASCII",
+                line=line,
             )
         path = self.path.joinpath(*parts[1:])
         try:
