@@ -58,7 +58,6 @@ def demo(
 
     paths = photo_paths()
     found = find(model)
-    begun = time.perf_counter()
     if found is None:
         from nybble.synthetic import resnet50
 
@@ -68,13 +67,16 @@ def demo(
         )
         typer.echo("it cannot tell a cat from a cup, so nothing is classified.")
         typer.echo("")
-        engine = nybble.Engine(resnet50(), threads=threads)
+        graph = resnet50()
+        begun = time.perf_counter()
+        engine = nybble.Engine(graph, threads=threads)
         label = "ResNet-50 v1.5, synthetic weights"
     else:
         typer.echo(f"model    {found.path}")
         typer.echo(f"         ({found.why})")
+        begun = time.perf_counter()
         engine = nybble.load(found.path, threads=threads)
-        label = found.path.name
+        label = found.path.parent.name if found.path.name == "model" else found.path.name
     threads_text = f"{engine.threads} thread{'s' if engine.threads != 1 else ''}"
     typer.echo(f"engine   {engine.isa}, {threads_text}, loaded in {time.perf_counter() - begun:.2f} s")
     if found is not None:
