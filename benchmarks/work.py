@@ -67,9 +67,9 @@ def network(model: str | None, folder: Path) -> Network:
     if found is not None:
         graph = read_graph(found.path)
         return Network(found.path, graph, graph.preprocessing or Preprocessing(), f"{found.path.name}, {found.why}")
-    from nybble.synthetic import resnet
+    from nybble.synthetic import resnet50
 
-    graph = resnet()
+    graph = resnet50()
     path = folder / "synthetic-resnet50"
     write_graph(graph, path)
     return Network(path, graph, graph.preprocessing or Preprocessing(), "ResNet-50 v1.5 with SYNTHETIC weights")
