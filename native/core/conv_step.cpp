@@ -36,7 +36,7 @@ class ConvStep final : public Step {
     const std::int64_t outputs = packed_.most_outputs;
     switch (method_) {
       case ConvMethod::sparse:
-        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 6 + outputs * 4;
+        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 6;
       case ConvMethod::wide:
         return kWidePixels * outputs * 4 + staged_row_elements(shape_, tile_pixels_) * shape_.kernel_h * 2;
       default:

@@ -64,6 +64,7 @@ struct SparseItem {
 // Items whose weights are read together, so that they stay in L1 while the tile's pixels pass.
 struct SparseVisit {
   std::int32_t first_item, items;
+  std::int32_t pairs_ahead;  // of the next visit
   bool widen;  // add the 16-bit sums into the 32-bit ones after it: the next visit could overflow them
 };
 

@@ -151,10 +151,11 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
       std::fill(below.begin(), below.end(), 0);
     }
     if (packed.visits.empty() || !fits || bytes_in_visit + item_bytes > visit_bytes) {
-      packed.visits.push_back({static_cast<std::int32_t>(i), 0, false});
+      packed.visits.push_back({static_cast<std::int32_t>(i), 0, 0, false});
       bytes_in_visit = 0;
     }
     ++packed.visits.back().items;
+    if (packed.visits.size() > 1) packed.visits[packed.visits.size() - 2].pairs_ahead += count;
     bytes_in_visit += item_bytes;
     for (std::size_t k = 0; k < above.size(); ++k) {
       above[k] += item_above[k];

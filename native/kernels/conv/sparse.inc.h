@@ -21,7 +21,6 @@ void sparse_block(const ConvTask& task) {
   TileCoordinates* where = reinterpret_cast<TileCoordinates*>(task.scratch);
   std::int32_t* sums32 = reinterpret_cast<std::int32_t*>(task.scratch + sizeof(TileCoordinates));
   std::int16_t* sums16 = reinterpret_cast<std::int16_t*>(sums32 + kMostTilePixels * kOutputs);
-  std::int32_t* finished = reinterpret_cast<std::int32_t*>(sums16 + kMostTilePixels * kOutputs);
 
   {
     std::int64_t image = task.first_pixel / s.output.pixels();
@@ -47,7 +46,12 @@ void sparse_block(const ConvTask& task) {
     const SparseVisit& visit = packed.visits[v];
     const SparseItem* items = packed.items + visit.first_item;
     const bool last = v + 1 == packed.visit_count;
+    // The next visit's weights come from L2 or beyond: asked for now, a few lines a pixel.
+    const std::uint8_t* ahead = last ? nullptr : weights + std::int64_t{items[visit.items].first_pair} * kRow;
+    const std::int32_t lines = last ? 0 : visit.pairs_ahead * (kRow / 64);
+    const std::int32_t lines_each = (lines + task.pixels - 1) / task.pixels;
     for (std::int32_t p = 0; p < task.pixels; ++p) {
+      for (std::int32_t n = 0; n < lines_each && !last; ++n, ahead += 64) __builtin_prefetch(ahead, 0, 2);
       typename V::I16 acc[N];
       if (fresh16)
         for (int j = 0; j < N; ++j) acc[j] = V::set16(0);
@@ -68,21 +72,26 @@ void sparse_block(const ConvTask& task) {
         const std::uint8_t* rows = weights + std::int64_t{item.first_pair} * kRow;
         for (; entry != end; ++entry) {
           const auto pair = V::broadcast_pair(entry);
-          const std::uint8_t* row = rows + static_cast<std::size_t>(*entry >> 16) * kRow;
+          const std::uint8_t* row = rows + V::pair_index(entry) * kRow;
           for (int j = 0; j < N; ++j)
             acc[j] = V::add16(acc[j], V::multiply_pairs(pair, row + j * V::kBytes));
         }
       }
 
       if (last) {
-        for (int j = 0; j < N; ++j) {
-          if (fresh32)
-            V::store_widened(finished + j * V::kLanes16, acc[j]);
-          else
-            V::store_widened_sum(finished + j * V::kLanes16, acc[j], sums32 + p * kOutputs + j * V::kLanes16);
-        }
-        finish_pixel<V>(*task.epilogue, s.output, finished, task.first_pixel + p, block.first, kOutputs, task.shortcut,
-                        task.output);
+        const std::int32_t* sums = sums32 + p * kOutputs;
+        const auto finish = [&](const auto& values) {
+          finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p, block.first, kOutputs, task.shortcut,
+                          task.output, values);
+        };
+        // i is a multiple of kLanes32: the low or the high half of an accumulator.
+        const auto widened = [&](std::int32_t i) {
+          return i % V::kLanes16 == 0 ? V::widen_low(acc[i / V::kLanes16]) : V::widen_high(acc[i / V::kLanes16]);
+        };
+        if (fresh32)
+          finish(widened);
+        else
+          finish([&](std::int32_t i) { return V::add32(widened(i), V::load32(sums + i)); });
       } else if (visit.widen) {
         std::int32_t* sums = sums32 + p * kOutputs;
         for (int j = 0; j < N; ++j) {

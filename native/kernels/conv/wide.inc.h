@@ -102,7 +102,7 @@ void conv_wide(const ConvTask& task) {
         wide_pixels<V, kWidePixels>(task, block, windows, staged_row, vector, target);
     }
     for (std::int32_t i = 0; i < count; ++i)
-      finish_pixel<V>(*task.epilogue, s.output, sums + i * block.outputs, task.first_pixel + p + i, block.first,
-                      block.outputs, task.shortcut, task.output);
+      finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
+                      task.output, [&](std::int32_t k) { return V::load32(sums + i * block.outputs + k); });
   }
 }

@@ -27,7 +27,16 @@ struct Avx512 {
   static NYBBLE_INLINE I16 add16(I16 a, I16 b) { return _mm512_add_epi16(a, b); }
   // The low half of a list entry in every lane.
   static NYBBLE_INLINE __m512i broadcast_pair(const std::uint32_t* entry) {
-    return _mm512_set1_epi16(static_cast<std::int16_t>(*entry));
+    // From memory: through a general register it would take two more instructions.
+    std::int16_t pair;
+    __builtin_memcpy(&pair, entry, sizeof pair);
+    return _mm512_set1_epi16(pair);
+  }
+  // The high half: the pair's index in its block.
+  static NYBBLE_INLINE std::size_t pair_index(const std::uint32_t* entry) {
+    std::uint16_t index;
+    __builtin_memcpy(&index, reinterpret_cast<const std::uint8_t*>(entry) + 2, sizeof index);
+    return index;
   }
   // pair[0] * row[2i] + pair[1] * row[2i + 1]; the activations are the unsigned operand.
   static NYBBLE_INLINE I16 multiply_pairs(__m512i pair, const std::uint8_t* row) {
@@ -80,6 +89,7 @@ struct Avx512 {
   static NYBBLE_INLINE I32 truncate(F32 v) { return _mm512_cvttps_epi32(v); }
   static NYBBLE_INLINE F32 mulf(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
   static NYBBLE_INLINE F32 addf(F32 a, F32 b) { return _mm512_add_ps(a, b); }
+  static NYBBLE_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
   static NYBBLE_INLINE F32 minf(F32 a, F32 b) { return _mm512_min_ps(a, b); }
   static NYBBLE_INLINE F32 maxf(F32 a, F32 b) { return _mm512_max_ps(a, b); }
   static NYBBLE_INLINE F32 half_with_sign_of(F32 v) {

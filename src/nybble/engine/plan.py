@@ -35,7 +35,7 @@ class Kernel:
     """
 
     method: str
-    block_outputs: int = 128
+    block_outputs: int = 256
     tile_pixels: int = 64
     visit_bytes: int = 24 << 10
     list_block: int = 0
