@@ -50,6 +50,8 @@ def progress(*, size: bool = False) -> Progress:
     from rich.console import Console
 
     console = Console(stderr=True)
+    # Some versions of rich end even a disabled bar with a blank line.
+    console.quiet = not console.is_terminal
     amount = bars.DownloadColumn() if size else bars.MofNCompleteColumn()
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), amount, bars.TimeRemainingColumn())
-    return bars.Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    return bars.Progress(*columns, console=console, disable=console.quiet, transient=True)
