@@ -91,9 +91,9 @@ def _bottlenecks(rng: np.random.Generator, unit: int) -> Graph:
     return Graph([Input(name="image", dtype=DType.S8, shape=(CHANNELS, 6, 6))], nodes, ["b_q", "scale"])
 
 
-def _run(graph: Graph, image: Array, exact: bool, unit: float = 0.25) -> dict[str, Array]:
+def _run(graph: Graph, image: Array, unit: float = 0.25) -> dict[str, Array]:
     """The float model's outputs, in integer steps."""
-    model = onnx_float.float_model(graph, input_unit=unit, exact=exact)
+    model = onnx_float.float_model(graph, input_unit=unit)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(None, {"image": image.astype(np.float32) * np.float32(unit)})
     sizes = onnx_float.units(graph, input_unit=unit)
@@ -109,8 +109,8 @@ def test_without_rounding_the_exact_form_equals_the_interpreter(seed: int) -> No
     graph = _bottlenecks(rng, unit=16)
     image = rng.integers(-2, 3, (3, CHANNELS, 6, 6)).astype(np.int8)
     wanted = interpret(graph, image)
-    found = _run(graph, image, exact=True)
-    assert (np.count_nonzero(wanted["b_q"]) > 0 and np.any(wanted["b_q"] == 127)) or seed
+    found = _run(graph, image)
+    assert len(np.unique(wanted["b_q"])) > 2
     np.testing.assert_allclose(found["b_q"], wanted["b_q"], atol=1e-3)
     # The average pool is the one place that still rounds, by half a step at most.
     weights = np.abs(graph["fc"].weight.numpy().astype(np.float64)).sum(axis=1)  # type: ignore[attr-defined]
@@ -130,7 +130,7 @@ def test_rounding_is_all_that_one_layer_loses(types: str, step: int) -> None:
     image = rng.integers(-128, 128, (2, CHANNELS, 5, 5)).astype(np.int8)
     wanted = interpret(graph, image)["q"].astype(np.float64)
     assert len(np.unique(wanted)) > 5
-    assert np.max(np.abs(_run(graph, image, exact=True)["q"] - wanted)) <= 0.5 + 1e-3
+    assert np.max(np.abs(_run(graph, image)["q"] - wanted)) <= 0.5 + 1e-3
 
 
 def test_the_plain_form_is_convolutions_clips_and_sums() -> None:
