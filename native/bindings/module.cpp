@@ -135,6 +135,8 @@ NB_MODULE(_native, m) {
   });
   m.def("check_isa", [](const std::string& name) { nybble::isa_from_name(name); });
   m.def("list_block_pairs", &nybble::list_block_pairs, nb::arg("magnitude"), nb::arg("weight_magnitude"));
+  m.def("quad_takes_any",
+        [](const std::string& isa) { return nybble::kernels_of(nybble::isa_from_name(isa)).quad_takes_any; });
   m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
 
   bind_specs(m);
@@ -187,7 +189,7 @@ NB_MODULE(_native, m) {
              nb::gil_scoped_release release;
              return self.run_float(x.data(), numerator, denominator, low, high, images, target);
            })
-      // Calls sink(index, bytes) for each of `values`, for one batch at a time, in the order of the steps.
+      // Fills taps[i] with values[i], as (images, channels, rows, columns).
       .def("run_tapped",
            [](Program& self, const ArrayIn<std::uint8_t>& x, const ArrayOut<std::uint8_t>& out,
               const std::vector<int>& values, const std::vector<ArrayOut<std::uint8_t>>& taps) {

@@ -38,7 +38,8 @@ class ConvStep final : public Step {
       case ConvMethod::sparse:
         return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 6;
       case ConvMethod::wide:
-        return kWidePixels * outputs * 4 + staged_row_elements(shape_, tile_pixels_) * shape_.kernel_h * 2;
+      case ConvMethod::quad:
+        return kDotPixels * outputs * 4 + staged_row_elements(shape_, tile_pixels_) * shape_.kernel_h * 2;
       default:
         return std::int64_t{shape_.output.stride} * 4;
     }
@@ -77,8 +78,10 @@ class ConvStep final : public Step {
   }
 
  private:
-  // The wide kernel stages the rows of one output row.
-  bool by_row() const { return method_ == ConvMethod::wide && !shape_.pointwise(); }
+  // The kernels with 32-bit sums stage the rows of one output row.
+  bool by_row() const {
+    return (method_ == ConvMethod::wide || method_ == ConvMethod::quad) && !shape_.pointwise();
+  }
 
   std::int64_t tiles(std::int64_t images) const {
     if (by_row()) return images * shape_.output.height * divide_up(shape_.output.width, tile_pixels_);
@@ -162,8 +165,17 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   if (spec.method == "wide") {
     require(kernels.conv_wide != nullptr, "conv: this instruction set has no wide kernel");
     return std::make_unique<ConvStep>(kernels.conv_wide, ConvMethod::wide, shape,
-                                      pack_wide(shape, spec.weights, spec.block_outputs), std::move(epilogue), spec,
-                                      nullptr);
+                                      pack_dot(shape, spec.weights, spec.block_outputs, 2, 0), std::move(epilogue),
+                                      spec, nullptr);
+  }
+  if (spec.method == "quad") {
+    require(kernels.conv_quad != nullptr, "conv: this instruction set has no kernel for groups of four");
+    const bool is_signed = input.element == Element::s8;
+    require(kernels.quad_takes_any || (!is_signed && spec.magnitude <= 127),
+            "conv: groups of four could saturate with these inputs");
+    return std::make_unique<ConvStep>(
+        kernels.conv_quad, ConvMethod::quad, shape,
+        pack_dot(shape, spec.weights, spec.block_outputs, 4, is_signed ? 128 : 0), std::move(epilogue), spec, nullptr);
   }
   require(spec.method == "sparse", "conv: unknown method");
   require(kernels.conv_sparse != nullptr, "conv: this instruction set has no sparse kernel");
@@ -173,7 +185,6 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
               lists.layout.height == input.height && lists.layout.width == input.width,
           "conv: lists of another value");
   require(spec.visit_bytes >= 1 && spec.visit_bytes <= 1 << 24, "conv: visit_bytes out of range");
-  // `magnitude` of the activations follows from the blocks: add_lists was given what they can hold.
   require(std::int64_t{2} * lists.block_pairs * spec.magnitude * largest(spec.weights, spec.weight_count) <= INT16_MAX,
           "conv: a block of pairs could overflow 16 bits");
   return std::make_unique<ConvStep>(kernels.conv_sparse, ConvMethod::sparse, shape,

@@ -6,7 +6,7 @@
 
 namespace nybble {
 
-enum class Isa { scalar, avx2, avx512 };
+enum class Isa { scalar, avx2, avx512, avx512vnni };
 
 // Name as NYBBLE_ISA spells it.
 const char* isa_name(Isa isa);

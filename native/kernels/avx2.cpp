@@ -10,13 +10,23 @@ using Vector = Avx2;
 
 #include "kernels/conv/direct.inc.h"
 #include "kernels/conv/epilogue.inc.h"
+#include "kernels/conv/dot.inc.h"
 #include "kernels/conv/sparse.inc.h"
-#include "kernels/conv/wide.inc.h"
 #include "kernels/lists/avx2.inc.h"
 #include "kernels/pool/pool.inc.h"
 
 }  // namespace
 
-const KernelTable kAvx2Kernels = {Isa::avx2, conv_direct, conv_sparse, conv_wide, build_lists, max_pool, average_pool};
+const KernelTable kAvx2Kernels = {
+    .isa = Isa::avx2,
+    .conv_direct = conv_direct,
+    .conv_sparse = conv_sparse,
+    .conv_wide = conv_wide,
+    .conv_quad = conv_quad,
+    .quad_takes_any = false,
+    .lists = build_lists,
+    .max_pool = max_pool,
+    .average_pool = average_pool,
+};
 
 }  // namespace nybble

@@ -10,14 +10,23 @@ using Vector = Avx512;
 
 #include "kernels/conv/direct.inc.h"
 #include "kernels/conv/epilogue.inc.h"
+#include "kernels/conv/dot.inc.h"
 #include "kernels/conv/sparse.inc.h"
-#include "kernels/conv/wide.inc.h"
 #include "kernels/lists/avx512.inc.h"
 #include "kernels/pool/pool.inc.h"
 
 }  // namespace
 
-const KernelTable kAvx512Kernels = {Isa::avx512,  conv_direct, conv_sparse, conv_wide,
-                                    build_lists, max_pool,    average_pool};
+const KernelTable kAvx512Kernels = {
+    .isa = Isa::avx512,
+    .conv_direct = conv_direct,
+    .conv_sparse = conv_sparse,
+    .conv_wide = conv_wide,
+    .conv_quad = conv_quad,
+    .quad_takes_any = false,
+    .lists = build_lists,
+    .max_pool = max_pool,
+    .average_pool = average_pool,
+};
 
 }  // namespace nybble

@@ -9,6 +9,11 @@ namespace {
 
 }  // namespace
 
-const KernelTable kScalarKernels = {Isa::scalar, conv_direct, nullptr, nullptr, nullptr, max_pool, average_pool};
+const KernelTable kScalarKernels = {
+    .isa = Isa::scalar,
+    .conv_direct = conv_direct,
+    .max_pool = max_pool,
+    .average_pool = average_pool,
+};
 
 }  // namespace nybble

@@ -26,20 +26,24 @@ using ListKernel = void (*)(const std::uint8_t* input, std::int64_t first, std::
 // One output row.
 using PoolKernel = void (*)(const PoolShape& shape, const void* image, std::int32_t row, void* output_image);
 
+// Null where the instruction set has no such kernel.
 struct KernelTable {
-  Isa isa;
-  ConvKernel conv_direct;  // any types and groups, weights [group][kernel row][column][in][out]
-  ConvKernel conv_sparse;  // null where the instruction set has none
-  ConvKernel conv_wide;
-  ListKernel lists;
-  PoolKernel max_pool;
-  PoolKernel average_pool;
+  Isa isa = Isa::scalar;
+  ConvKernel conv_direct = nullptr;  // any types and groups
+  ConvKernel conv_sparse = nullptr;  // unsigned inputs, 16-bit sums over lists of non-zero pairs
+  ConvKernel conv_wide = nullptr;    // any types
+  ConvKernel conv_quad = nullptr;    // unsigned inputs of at most 127,
+  bool quad_takes_any = false;       // or any type
+  ListKernel lists = nullptr;
+  PoolKernel max_pool = nullptr;
+  PoolKernel average_pool = nullptr;
 };
 
 extern const KernelTable kScalarKernels;
 #if defined(NYBBLE_X86)
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;
+extern const KernelTable kAvx512VnniKernels;
 #endif
 
 const KernelTable& kernels_of(Isa isa);

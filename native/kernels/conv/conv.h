@@ -82,17 +82,20 @@ struct PackedConv {
   const SparseItem* items = nullptr;
   const SparseVisit* visits = nullptr;
   std::int32_t visit_count = 0;
-  std::int32_t run_pairs = 0;     // wide: pairs of one contiguous run of the window
-  std::int32_t runs_per_row = 0;  // wide: runs in one kernel row
+  // The kernels with 32-bit sums:
+  std::int32_t run_groups = 0;    // groups of two or four inputs in one contiguous run of the window
+  std::int32_t runs_per_row = 0;  // runs in one kernel row
+  std::int32_t offset = 0;        // added to every input
+  const std::int32_t* correction = nullptr;  // to add to the sum of each output for that
 };
 
-// One task: output pixels [first_pixel, first_pixel + pixels) of the batch (the wide kernel: of one
-// output row), and one block of output channels.
+// One task: output pixels [first_pixel, first_pixel + pixels) of the batch (with 32-bit sums:
+// of one output row), and one block of output channels.
 struct ConvTask {
   const ConvShape* shape;
   const Epilogue* epilogue;
   const PackedConv* packed;
-  const void* input;       // direct and wide kernels
+  const void* input;       // all but the sparse kernel
   const PairLists* lists;  // sparse kernel
   const void* shortcut;
   void* output;
@@ -111,13 +114,15 @@ struct TileCoordinates {
   std::int64_t images[kMostTilePixels];  // first input pixel of the image
 };
 
-// Wide kernel: 16-bit elements of one staged input row for `pixels` output pixels. Two more than the
-// windows reach: the last pair of an odd run reads one past it.
+// Elements of one staged input row for `pixels` output pixels: what the windows reach, and what the last
+// group of a run may read past them.
+inline constexpr std::int64_t kStagedSlack = 4;
 NYBBLE_INLINE std::int64_t staged_row_elements(const ConvShape& s, std::int32_t pixels) {
-  return (std::int64_t{pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1) * s.input.stride + 2;
+  return (std::int64_t{pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1) * s.input.stride +
+         kStagedSlack;
 }
 
-inline constexpr std::int32_t kWidePixels = 4;  // output pixels the wide kernel computes together
+inline constexpr std::int32_t kDotPixels = 4;  // output pixels computed together with 32-bit sums
 
 // Finishes `count` sums of one pixel, output channels from `first`, in 64-bit integers: right for every
 // epilogue, and the definition for the fast ones.

@@ -64,8 +64,10 @@ PackedConv ConvWeights::view() const {
   packed.items = items.data();
   packed.visits = visits.data();
   packed.visit_count = static_cast<std::int32_t>(visits.size());
-  packed.run_pairs = run_pairs;
+  packed.run_groups = run_groups;
   packed.runs_per_row = runs_per_row;
+  packed.offset = offset;
+  packed.correction = correction.data();
   return packed;
 }
 
@@ -165,32 +167,40 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
   return packed;
 }
 
-ConvWeights pack_wide(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs) {
+ConvWeights pack_dot(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs, std::int32_t group,
+                     std::int32_t offset) {
   ConvWeights packed;
   // A staged pixel has the input's stride; columns are contiguous unless dilation leaves gaps.
   packed.runs_per_row = s.dilation_w == 1 ? 1 : s.kernel_w;
   const std::int32_t columns = s.dilation_w == 1 ? s.kernel_w : 1;
   const std::int32_t run = columns * s.input.stride;
-  packed.run_pairs = (run + 1) / 2;
-  const std::size_t per_output =
-      static_cast<std::size_t>(s.kernel_h) * static_cast<std::size_t>(packed.runs_per_row * packed.run_pairs) * 2;
+  packed.run_groups = (run + group - 1) / group;
+  const std::size_t per_output = static_cast<std::size_t>(s.kernel_h) *
+                                 static_cast<std::size_t>(packed.runs_per_row * packed.run_groups) *
+                                 static_cast<std::size_t>(group);
   packed.blocks = split_outputs(s.output.stride, block_outputs, per_output);
   packed.bytes = AlignedBytes(per_output * static_cast<std::size_t>(s.output.stride));
+  packed.offset = offset;
+  std::vector<std::int64_t> totals(static_cast<std::size_t>(s.output.stride), 0);
   const WeightReader reader(s, weights);
   for (const OutputBlock& block : packed.blocks) {
     std::uint8_t* out = packed.bytes.data() + block.offset;
     for (std::int32_t r = 0; r < s.kernel_h; ++r)
       for (std::int32_t n = 0; n < packed.runs_per_row; ++n)
-        for (std::int32_t p = 0; p < packed.run_pairs; ++p)
+        for (std::int32_t g = 0; g < packed.run_groups; ++g)
           for (std::int32_t k = 0; k < block.outputs; ++k)
-            for (std::int32_t half = 0; half < 2; ++half) {
-              const std::int32_t element = 2 * p + half;
+            for (std::int32_t i = 0; i < group; ++i) {
+              const std::int32_t element = group * g + i;
               const std::int32_t column = n * columns + element / s.input.stride;
-              *out++ = element < run ? static_cast<std::uint8_t>(
-                                           reader.at(block.first + k, element % s.input.stride, r, column))
-                                     : 0;
+              const std::int8_t w =
+                  element < run ? reader.at(block.first + k, element % s.input.stride, r, column) : std::int8_t{0};
+              *out++ = static_cast<std::uint8_t>(w);
+              totals[static_cast<std::size_t>(block.first + k)] += w;
             }
   }
+  // Sums are taken modulo 2^32, and so is this; the result is in range.
+  for (std::int64_t total : totals)
+    packed.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * offset)));
   return packed;
 }
 

@@ -9,7 +9,7 @@
 
 namespace nybble {
 
-enum class ConvMethod { direct, sparse, wide };
+enum class ConvMethod { direct, sparse, wide, quad };
 
 // Memory for weights: 64-byte aligned, with room for a vector to read past the end.
 class AlignedBytes {
@@ -32,7 +32,8 @@ struct ConvWeights {
   std::vector<OutputBlock> blocks;
   std::vector<SparseItem> items;
   std::vector<SparseVisit> visits;
-  std::int32_t run_pairs = 0, runs_per_row = 0;
+  std::int32_t run_groups = 0, runs_per_row = 0, offset = 0;
+  std::vector<std::int32_t> correction;
 
   PackedConv view() const;
 };
@@ -42,10 +43,12 @@ struct ConvWeights {
 std::int32_t list_block_pairs(std::int32_t magnitude, std::int32_t weight_magnitude);
 
 // `weights` is (outputs, inputs of the group, kernel rows, columns), C order.
-// `magnitude` bounds the activations; `block_outputs` is a multiple of 32, 256 at most (sparse and wide).
+// `magnitude` bounds the activations; `block_outputs` is a multiple of 32, 256 at most.
 ConvWeights pack_direct(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs);
 ConvWeights pack_sparse(const ConvShape& shape, const std::int8_t* weights, std::int32_t magnitude,
                         std::int32_t block_pairs, std::int32_t block_outputs, std::size_t visit_bytes);
-ConvWeights pack_wide(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs);
+// For 32-bit sums of groups of two (wide) or four inputs (quad), to each of which `offset` is added.
+ConvWeights pack_dot(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs,
+                     std::int32_t group, std::int32_t offset);
 
 }  // namespace nybble

@@ -58,12 +58,18 @@ struct Avx2 {
   static NYBBLE_INLINE __m256i widen_pairs(const std::uint8_t* p) {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  static NYBBLE_INLINE __m256i broadcast_wide_pair(const std::int16_t* p) {
-    std::int32_t pair;
-    __builtin_memcpy(&pair, p, sizeof pair);
-    return _mm256_set1_epi32(pair);
+  // Four bytes in every lane.
+  static NYBBLE_INLINE I32 broadcast32(const void* p) {
+    std::int32_t value;
+    __builtin_memcpy(&value, p, sizeof value);
+    return _mm256_set1_epi32(value);
   }
   static NYBBLE_INLINE I32 multiply_wide_pairs(__m256i a, __m256i b) { return _mm256_madd_epi16(a, b); }
+  // Four unsigned inputs of at most 127 by four weights: 2 * 127 * 128 fits 16 bits, no pair saturates.
+  static NYBBLE_INLINE I32 add_quads(I32 sum, I32 inputs, I32 weights) {
+    const __m256i pairs = _mm256_maddubs_epi16(inputs, weights);
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
 
   // Epilogue.
   static NYBBLE_INLINE I32 set32(std::int32_t v) { return _mm256_set1_epi32(v); }

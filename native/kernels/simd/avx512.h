@@ -57,12 +57,18 @@ struct Avx512 {
   static NYBBLE_INLINE __m512i widen_pairs(const std::uint8_t* p) {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  static NYBBLE_INLINE __m512i broadcast_wide_pair(const std::int16_t* p) {
-    std::int32_t pair;
-    __builtin_memcpy(&pair, p, sizeof pair);
-    return _mm512_set1_epi32(pair);
+  // Four bytes in every lane.
+  static NYBBLE_INLINE I32 broadcast32(const void* p) {
+    std::int32_t value;
+    __builtin_memcpy(&value, p, sizeof value);
+    return _mm512_set1_epi32(value);
   }
   static NYBBLE_INLINE I32 multiply_wide_pairs(__m512i a, __m512i b) { return _mm512_madd_epi16(a, b); }
+  // Four unsigned inputs of at most 127 by four weights: 2 * 127 * 128 fits 16 bits, no pair saturates.
+  static NYBBLE_INLINE I32 add_quads(I32 sum, I32 inputs, I32 weights) {
+    const __m512i pairs = _mm512_maddubs_epi16(inputs, weights);
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  }
 
   // Epilogue.
   static NYBBLE_INLINE I32 set32(std::int32_t v) { return _mm512_set1_epi32(v); }

@@ -59,7 +59,7 @@ class Engine:
     threads : int, optional
         Threads to run on; by default one for each processor this process may use.
     isa : str, optional
-        Instruction set of the kernels: ``scalar``, ``avx2`` or ``avx512``. By default the environment variable
+        Instruction set of the kernels: ``scalar``, ``avx2``, ``avx512`` or ``avx512vnni``. By default the environment variable
         ``NYBBLE_ISA``, else the best one this machine has. Results are the same bit for bit.
 
     Notes

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from nybble import _native
 from nybble.engine.arena import Lifetime, place
 from nybble.engine.fuse import Step, fuse
@@ -30,7 +28,8 @@ class Kernel:
     """How a convolution runs.
 
     ``method`` is ``direct`` (any types and groups), ``sparse`` (lists of non-zero channel pairs, 16-bit
-    sums) or ``wide`` (32-bit sums); ``block_outputs`` output channels are computed together, for
+    sums), ``wide`` (32-bit sums, any types) or ``quad`` (32-bit sums, four bytes at a time: unsigned inputs
+    of at most 127, or any where the instruction set has dot products); ``block_outputs`` output channels are computed together, for
     ``tile_pixels`` pixels at a time; ``visit_bytes`` of weights are kept in L1 while they pass.
     """
 
@@ -135,10 +134,12 @@ def choose_kernel(graph: Graph, step: Step, isa: str) -> Kernel:
         return Kernel("direct")
     source = graph.values[step.source]
     if not source.dtype.is_signed and not _is_tight(graph, step.source):
-        weight_magnitude = max(1, int(np.abs(head.weight.numpy()).view(np.uint8).max()))
-        pairs = _native.list_block_pairs(source.dtype.maximum, weight_magnitude)
+        # Pairs of a list block whose worst sum fits 16 bits, whatever the weights of this type are.
+        pairs = _native.list_block_pairs(source.dtype.maximum, head.weight.dtype.magnitude)
         if pairs:
-            return Kernel("sparse", list_block=_native.list_block_pairs(source.dtype.maximum, head.weight.dtype.magnitude) or pairs)
+            return Kernel("sparse", block_outputs=192 if isa == "avx2" else 256, list_block=pairs)
+    if _native.quad_takes_any(isa) or (not source.dtype.is_signed and source.dtype.maximum <= 127):
+        return Kernel("quad", block_outputs=64)
     return Kernel("wide", block_outputs=64)
 
 
