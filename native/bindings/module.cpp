@@ -112,6 +112,8 @@ void bind_specs(nb::module_& m) {
       .def_rw("input", &PointSpec::input)
       .def_rw("output", &PointSpec::output)
       .def_rw("other", &PointSpec::other)
+      .def_rw("other_requantize", &PointSpec::other_requantize)
+      .def_rw("other_rule", &PointSpec::other_rule)
       .def_rw("relu", &PointSpec::relu)
       .def_rw("relu_maximum", &PointSpec::relu_maximum)
       .def_rw("requantize", &PointSpec::requantize)

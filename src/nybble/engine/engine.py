@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -22,9 +21,9 @@ BATCH_IMAGES = 8
 
 
 class Prediction(NamedTuple):
-    """One class of a photo's answer: its index, its name and its softmax probability."""
+    """One class of a photo's answer: its index among the classes, its name and its softmax probability."""
 
-    index: int
+    label: int
     name: str
     score: float
 
@@ -59,8 +58,8 @@ class Engine:
     threads : int, optional
         Threads to run on; by default one for each processor this process may use.
     isa : str, optional
-        Instruction set of the kernels: ``scalar``, ``avx2``, ``avx512`` or ``avx512vnni``. By default the environment variable
-        ``NYBBLE_ISA``, else the best one this machine has. Results are the same bit for bit.
+        Instruction set of the kernels: ``scalar``, ``avx2``, ``avx512`` or ``avx512vnni``. By default the
+        environment variable ``NYBBLE_ISA``, else the best one this machine has. Results are the same bit for bit.
 
     Notes
     -----
@@ -99,7 +98,7 @@ class Engine:
         built = self._open()
         preprocessing = self.graph.preprocessing
         channels, height, width = self._input_shape()
-        expected = f"uint8 ({'N'}, {height}, {width}, {channels}) photos or float32 (N, {channels}, {height}, {width})"
+        expected = f"uint8 (N, {height}, {width}, {channels}) photos or float32 (N, {channels}, {height}, {width})"
         if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.float32):
             raise ValueError(f"expected {expected}, got {_described(x)}")
         if preprocessing is None:
@@ -278,6 +277,3 @@ def _softmax(logits: Array) -> Array:
     exponentials: Array = np.exp(shifted)
     result: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
     return result
-
-
-__all__ = ["Engine", "Path", "Prediction", "available_isas", "load"]

@@ -72,23 +72,15 @@ class _Fuser:
         self.taken: set[str] = set()
 
     def steps(self) -> list[Step]:
-        steps = [self.step(node) for node in self._heads()]
+        # Convolutions first, so that additions join them where they can; of two that meet in an
+        # addition the later one takes it: the other is stored by then.
+        weighted = [node for node in self.graph if isinstance(node, Conv2d | Linear)]
+        others = [node for node in self.graph if not isinstance(node, Conv2d | Linear)]
+        steps = [self._step(node) for node in (*reversed(weighted), *others) if node.name not in self.taken]
         steps.sort(key=lambda step: max(self.order[node.name] for node in step.nodes))
         return steps
 
-    def _heads(self) -> list[Node]:
-        """Nodes that start a step: convolutions first, so that additions join them where they can."""
-        firsts: list[Node] = []
-        weighted = [node for node in self.graph if isinstance(node, Conv2d | Linear)]
-        # The later convolution of two that meet in an addition takes it: the other is stored by then.
-        for node in [*reversed(weighted), *(n for n in self.graph if not isinstance(n, Conv2d | Linear))]:
-            if node.name in self.taken:
-                continue
-            firsts.append(node)
-            self._chain(node)
-        return firsts
-
-    def _chain(self, head: Node) -> Step:
+    def _step(self, head: Node) -> Step:
         step = Step(head=head, source=head.inputs[0], output=head.name, nodes=[head])
         if isinstance(head, Conv2d | Linear | Add | ReLU):
             self._extend(step)
@@ -96,14 +88,7 @@ class _Fuser:
             step.quantize = head
         self.taken.update(node.name for node in step.nodes)
         step.reads = [step.source] + ([step.shortcut] if step.shortcut is not None else [])
-        self._made = getattr(self, "_made", {})
-        self._made[head.name] = step
         return step
-
-    def step(self, head: Node) -> Step:
-        """The step that `head` starts."""
-        made: Step = self._made[head.name]
-        return made
 
     def _extend(self, step: Step) -> None:
         node: Node | None = step.head

@@ -29,8 +29,9 @@ class Kernel:
 
     ``method`` is ``direct`` (any types and groups), ``sparse`` (lists of non-zero channel pairs, 16-bit
     sums), ``wide`` (32-bit sums, any types) or ``quad`` (32-bit sums, four bytes at a time: unsigned inputs
-    of at most 127, or any where the instruction set has dot products); ``block_outputs`` output channels are computed together, for
-    ``tile_pixels`` pixels at a time; ``visit_bytes`` of weights are kept in L1 while they pass.
+    of at most 127, or any where the instruction set has dot products). ``block_outputs`` output channels
+    are computed together, for ``tile_pixels`` pixels at a time; ``visit_bytes`` of weights are kept in L1
+    while they pass; ``list_block`` channel pairs make a block of a list.
     """
 
     method: str
@@ -112,7 +113,9 @@ def make_plan(graph: Graph, isa: str) -> Plan:
             f"{len(graph.outputs)}"
         )
     steps = fuse(graph)
-    kernels = {step.output: choose_kernel(graph, step, isa) for step in steps if step.kind == "conv"}
+    kernels = {
+        step.output: choose_kernel(graph, step.head, isa) for step in steps if isinstance(step.head, Conv2d | Linear)
+    }
     plan = Plan(graph, isa, steps, kernels)
     _place(plan)
     return plan
@@ -126,14 +129,12 @@ def window(graph: Graph, head: Conv2d | Linear) -> Window:
     return Window(head.kernel_size, head.stride, head.padding, head.dilation, head.groups)
 
 
-def choose_kernel(graph: Graph, step: Step, isa: str) -> Kernel:
-    """The untuned default for a convolution step on an instruction set."""
-    head = step.head
-    assert isinstance(head, Conv2d | Linear)
+def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
+    """The untuned default for a convolution or linear layer on an instruction set."""
     if isa == "scalar" or window(graph, head).groups > 1:
         return Kernel("direct")
-    source = graph.values[step.source]
-    if not source.dtype.is_signed and not _is_tight(graph, step.source):
+    source = graph.values[head.inputs[0]]
+    if not source.dtype.is_signed and not _is_tight(graph, head.inputs[0]):
         # Pairs of a list block whose worst sum fits 16 bits, whatever the weights of this type are.
         pairs = _native.list_block_pairs(source.dtype.maximum, head.weight.dtype.magnitude)
         if pairs:
