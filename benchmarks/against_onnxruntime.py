@@ -23,6 +23,8 @@ from nybble.graph import NybbleError
 from race import Contestant, ContestantError, Runs, Spread, ratios, take_turns
 
 RESULTS = Path(__file__).with_name("results")
+#: Part of the processor time in other hands above which the output warns.
+DISTURBED = 0.05
 #: The engine that the ratios are about, and the peer that they are against.
 OURS = "nybble 4-bit"
 INT8 = "ONNX Runtime INT8"
@@ -85,7 +87,7 @@ def _measure(
     np.save(samples, photos.samples)
     order = np.resize(np.arange(len(photos.samples)), (rounds, min(photos_per_round, len(photos.samples)))).tolist()
     about = machine.describe()
-    ticks = machine.cpu_ticks()
+    used = machine.usage()
     begun = time.perf_counter()
     runs: dict[tuple[str, int], Runs] = {}
     with ExitStack() as stack:
@@ -102,7 +104,7 @@ def _measure(
                 bar.advance(task)
         loaded = {contestant.name: contestant.about for contestant in contestants}
     about["load_average_after"] = machine.describe()["load_average"]
-    about["stolen"] = machine.stolen_part(ticks, machine.cpu_ticks())
+    about["disturbance"] = machine.disturbance(used, machine.usage())
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": about,
@@ -166,13 +168,14 @@ def _spread(spread: Spread) -> dict[str, Any]:
 
 def _show(result: dict[str, Any], names: list[str], sizes: list[int]) -> None:
     about = result["machine"]
-    stolen = "" if about["stolen"] is None else f", {about['stolen']:.1%} stolen by other guests"
+    taken = about["disturbance"]
     typer.echo(f"machine  {about['cpu']} ({about['family_model']}), {about['usable_cpus']} CPUs, {about['system']}")
     typer.echo(f"         {' '.join(about['flags'])}; without {' '.join(about['missing_flags']) or 'none of interest'}")
-    if about["load_average"]:
-        typer.echo(
-            f"         load {about['load_average'][0]:.2f} before, {about['load_average_after'][0]:.2f} after{stolen}"
-        )
+    if taken is not None:
+        others, guests = taken["other_processes"], taken["other_guests"]
+        typer.echo(f"         other processes used {others:.1%} of it, other guests of the host {guests:.1%}")
+        if others + guests > DISTURBED:
+            typer.echo("WARNING  the machine was not quiet: these ratios hold for nothing but this moment")
     for name in names:
         told = result["contestants"][name]
         typer.echo(f"{name}: {told['version']}{', ' + told['isa'] if 'isa' in told else ''}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Instruction sets that decide how fast 4-bit and 8-bit products are; the names of Linux on x86-64 and aarch64.
 FLAGS_OF_INTEREST = (
@@ -31,20 +31,34 @@ def describe() -> dict[str, Any]:
     }
 
 
-def cpu_ticks() -> tuple[int, int] | None:
-    """Ticks since the machine started: all, and those that other guests of the host took. ``None`` where unknown."""
+class Usage(NamedTuple):
+    """Processor time so far, in seconds over all CPUs: of everything, not idle, taken by other guests, and ours."""
+
+    total: float
+    busy: float
+    stolen: float
+    ours: float
+
+
+def usage() -> Usage | None:
+    """The processor time until now; children count once they have ended. ``None`` where it cannot be read."""
     try:
         ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     except (OSError, ValueError):
         return None
-    return sum(ticks), ticks[7]
+    second = os.sysconf("SC_CLK_TCK")
+    idle, waiting, stolen = ticks[3], ticks[4], ticks[7]
+    busy = sum(ticks) - idle - waiting - stolen
+    return Usage(sum(ticks) / second, busy / second, stolen / second, sum(os.times()[:4]))
 
 
-def stolen_part(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
-    """Part of the processor time between two readings of :func:`cpu_ticks` that went to other guests of the host."""
-    if before is None or after is None or after[0] <= before[0]:
+def disturbance(before: Usage | None, after: Usage | None) -> dict[str, float] | None:
+    """Parts of the machine's processor time that other processes used and that other guests of the host took."""
+    if before is None or after is None or after.total <= before.total:
         return None
-    return (after[1] - before[1]) / (after[0] - before[0])
+    total = after.total - before.total
+    others = after.busy - before.busy - (after.ours - before.ours)
+    return {"other_processes": max(0.0, others) / total, "other_guests": (after.stolen - before.stolen) / total}
 
 
 def _cpu_fields() -> dict[str, str]:
