@@ -1,0 +1,252 @@
+"""Drawn networks around one convolution or linear layer: every epilogue and every kernel is reached."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import numpy as np
+
+from nybble.graph import (
+    Add,
+    Conv2d,
+    DType,
+    Graph,
+    GraphError,
+    Input,
+    Linear,
+    Node,
+    Padding,
+    Pair,
+    Quantize,
+    ReLU,
+    Tensor,
+    ValueType,
+)
+from nybble.graph.infer import infer, infer_input, output_extent
+from nybble.graph.types import ACTIVATIONS, SUMS, Array
+from strategies import STYLES, graphs, tensors, values_of
+
+#: Multiplications of one image at most: the portable kernel runs each example too.
+MOST_PRODUCTS = 1 << 20
+MOST_WEIGHTS = 1 << 17
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+class Network:
+    """Nodes added one by one, each checked as it is added."""
+
+    def __init__(self, dtype: DType, shape: tuple[int, ...]) -> None:
+        self.entry = Input(name="image", dtype=dtype, shape=shape)
+        self.nodes: list[Node] = []
+        self.values: dict[str, ValueType] = {"image": infer_input(self.entry)}
+
+    def add(self, node: Node) -> str:
+        """Raises GraphError where the node does not fit, and leaves the network as it was."""
+        self.values[node.name] = infer(node, [self.values[name] for name in node.inputs])
+        self.nodes.append(node)
+        return node.name
+
+    def requantize(
+        self, name: str, source: str, target: DType, factor: int | Array, shift: int, kind: DType = DType.U16
+    ) -> str:
+        value = self.values[source]
+        factors = np.broadcast_to(np.asarray(factor, np.int64), value.shape[:1])
+        tensor = Tensor.from_array(kind, factors)
+        declared = value.dtype
+        return self.add(
+            Quantize(name=name, inputs=(source,), input_type=declared, output_type=target, factor=tensor, shift=shift)
+        )
+
+    def graph(self, output: str | None = None) -> Graph:
+        return Graph([self.entry], self.nodes, [output or self.nodes[-1].name])
+
+
+def copied(network: Network, dtype: DType) -> str:
+    """The input as a stored value of a type: inputs lie in memory without channel padding, values with it."""
+    return network.requantize("copied", "image", dtype, 1, 0)
+
+
+@st.composite
+def images(draw: st.DrawFn, graph: Graph, count: int = 9) -> Array:
+    """So many inputs of a graph; half of them have pixels that are zero in every channel."""
+    entry = graph.inputs[0]
+    seed = draw(SEEDS)
+    values = values_of(entry.dtype, (count, *entry.shape), draw(st.sampled_from(STYLES)), seed)
+    if len(entry.shape) == 3 and draw(st.booleans()):
+        keep = np.random.default_rng(seed).random((count, 1, *entry.shape[1:])) < 0.5
+        values = np.where(keep, values, 0).astype(values.dtype)
+    return values
+
+
+@st.composite
+def conv_networks(draw: st.DrawFn) -> Graph:
+    """A convolution of any geometry and types with any epilogue."""
+    dtype = draw(st.sampled_from(ACTIVATIONS))
+    groups, inputs, outputs = draw(_channels())
+    rows, columns = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    kernel = Pair(draw(st.integers(1, 7)), draw(st.integers(1, 7)))
+    if draw(st.integers(0, 2)) == 0:
+        kernel = Pair(1, 1)
+    dilation = Pair(*(draw(st.sampled_from((1, 1, 2, 3))) for _ in range(2)))
+    stride = Pair(*(draw(st.sampled_from((1, 1, 2, 3))) for _ in range(2)))
+    padding = draw(_paddings((rows, columns), kernel, dilation))
+    height = output_extent(rows, kernel.rows, stride.rows, padding.top, padding.bottom, dilation.rows, False)
+    width = output_extent(columns, kernel.columns, stride.columns, padding.left, padding.right, dilation.columns, False)
+    # Fewer channels where the window is large.
+    window = kernel.rows * kernel.columns
+    most = max(1, min(MOST_WEIGHTS // window, MOST_PRODUCTS // (window * height * width)))
+    if groups == 1:
+        inputs = min(inputs, max(3, most // 3))
+        outputs = max(1, min(outputs, most // inputs))
+    network = Network(dtype, (inputs, rows, columns))
+    source = "image" if draw(st.integers(0, 3)) == 0 else copied(network, draw(st.sampled_from(ACTIVATIONS)))
+
+    def convolution(name: str) -> Conv2d:
+        kind = draw(st.sampled_from((DType.S4, DType.S4, DType.S8)))
+        return Conv2d(
+            name=name,
+            inputs=(source,),
+            input_type=network.values[source].dtype,
+            weight=draw(tensors(kind, (outputs, inputs // groups, *kernel))),
+            bias=draw(_biases(outputs)),
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+        )
+
+    sums = network.add(convolution("conv"))
+    other: str | None = None
+    kind = draw(st.sampled_from(("none", "none", "sums", "rescaled", "identity", "read twice")))
+    if kind in ("sums", "rescaled"):
+        other = network.add(convolution("second"))
+        if kind == "rescaled":
+            narrow = draw(quantizes(network, "narrow", other, draw(st.sampled_from(ACTIVATIONS))))
+            other = network.add(narrow)
+    elif kind == "identity" and network.values[source].shape == network.values[sums].shape:
+        other = source
+    elif kind == "read twice":
+        other = draw(finished(network, sums, "again"))
+    finish_with(draw, network, sums, other)
+    return network.graph(_output(draw, network))
+
+
+@st.composite
+def linear_networks(draw: st.DrawFn) -> Graph:
+    """A linear layer on a vector or on an image, which it reads flat, with any epilogue."""
+    dtype = draw(st.sampled_from(ACTIVATIONS))
+    if draw(st.booleans()):
+        shape: tuple[int, ...] = (draw(st.one_of(st.integers(1, 80), st.integers(81, 900))),)
+    else:
+        shape = (draw(st.integers(1, 70)), draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    network = Network(dtype, shape)
+    source = "image" if draw(st.booleans()) else copied(network, draw(st.sampled_from(ACTIVATIONS)))
+    outputs = draw(st.one_of(st.integers(1, 80), st.integers(81, 600)))
+    outputs = max(1, min(outputs, MOST_WEIGHTS // int(np.prod(shape))))
+    weight = draw(tensors(draw(st.sampled_from((DType.S4, DType.S8))), (outputs, int(np.prod(shape)))))
+    sums = network.add(
+        Linear(
+            name="linear",
+            inputs=(source,),
+            input_type=network.values[source].dtype,
+            weight=weight,
+            bias=draw(_biases(outputs)),
+        )
+    )
+    finish_with(draw, network, sums, None)
+    return network.graph(_output(draw, network))
+
+
+@st.composite
+def mixed_networks(draw: st.DrawFn) -> Graph:
+    """A graph of every node type with one input, of which one value, often in the middle, is the output."""
+    graph = draw(graphs(max_nodes=8).filter(lambda graph: len(graph.inputs) == 1))
+    return Graph(graph.inputs, graph.nodes, [draw(st.sampled_from([node.name for node in graph.nodes]))])
+
+
+def finish_with(draw: st.DrawFn, network: Network, sums: str, other: str | None) -> None:
+    """Add what a convolution's epilogue can hold: shortcut, ReLU, requantization; any of them may be missing."""
+    if other is not None:
+        try:
+            if network.values[other].dtype in ACTIVATIONS:
+                other = network.add(draw(quantizes(network, "rescale", other, draw(st.sampled_from(SUMS)))))
+            names = (sums, other) if draw(st.booleans()) else (other, sums)
+            sums = network.add(Add(name="add", inputs=names))
+        except GraphError as error:
+            if "32-bit limit" not in str(error):
+                raise
+    draw(finished(network, sums, ""))
+
+
+@st.composite
+def finished(draw: st.DrawFn, network: Network, sums: str, suffix: str) -> str:
+    """ReLU and requantization after sums, either or both missing. Returns the last value, a sum or an activation."""
+    if draw(st.booleans()):
+        maximum = draw(st.one_of(st.none(), st.integers(0, 3000), st.sampled_from((0, 2**31 - 1))))
+        sums = network.add(ReLU(name=f"relu{suffix}", inputs=(sums,), maximum=maximum))
+    if draw(st.integers(0, 3)):
+        target = draw(st.sampled_from((*ACTIVATIONS, *ACTIVATIONS, *SUMS)))
+        try:
+            sums = network.add(draw(quantizes(network, f"quantize{suffix}", sums, target)))
+        except GraphError as error:
+            if "32-bit limit" not in str(error):
+                raise
+    return sums
+
+
+@st.composite
+def quantizes(draw: st.DrawFn, network: Network, name: str, source: str, target: DType) -> Quantize:
+    """Any requantization of a value; most spread what it reads over the range of the target."""
+    value = network.values[source]
+    kind = draw(st.sampled_from((DType.U16, DType.U16, DType.U32)))
+    shift = draw(st.one_of(st.sampled_from((0, 1, 16, 17, 31)), st.integers(0, 31)))
+    if draw(st.integers(0, 3)):
+        typical = max(1, value.magnitude >> draw(st.integers(0, 6)))
+        wanted = min(target.maximum, 1 << 16) * 2**shift / typical
+        random = np.random.default_rng(draw(SEEDS)).uniform(0.5, 1.5, value.shape[:1])
+        factor = Tensor.from_array(kind, np.minimum(wanted * random, kind.maximum).astype(np.int64))
+    else:
+        factor = draw(tensors(kind, value.shape[:1]))
+    return Quantize(name=name, inputs=(source,), input_type=value.dtype, output_type=target, factor=factor, shift=shift)
+
+
+@st.composite
+def _channels(draw: st.DrawFn) -> tuple[int, int, int]:
+    """Groups, inputs and outputs."""
+    form = draw(st.sampled_from(("one", "one", "one", "groups", "depthwise")))
+    if form == "depthwise":
+        channels = draw(st.integers(2, 80))
+        return channels, channels, channels * draw(st.sampled_from((1, 1, 2)))
+    if form == "groups":
+        groups = draw(st.integers(2, 9))
+        return groups, groups * draw(st.integers(1, 7)), groups * draw(st.integers(1, 7))
+    counts = st.one_of(st.integers(1, 80), st.integers(1, 80), st.integers(81, 300))
+    return 1, draw(counts), draw(counts)
+
+
+@st.composite
+def _paddings(draw: st.DrawFn, size: tuple[int, int], kernel: Pair, dilation: Pair) -> Padding:
+    """Four sides, now and then wider than the window; the last ones make the window fit."""
+    wide = draw(st.integers(0, 4)) == 0
+    top, left, bottom, right = (draw(st.integers(0, 9 if wide else 3)) for _ in range(4))
+    bottom += max(0, dilation.rows * (kernel.rows - 1) + 1 - size[0] - top - bottom)
+    right += max(0, dilation.columns * (kernel.columns - 1) + 1 - size[1] - left - right)
+    return Padding(top, left, bottom, right)
+
+
+@st.composite
+def _biases(draw: st.DrawFn, outputs: int) -> Tensor | None:
+    kind = draw(st.sampled_from((None, DType.S16, DType.S32)))
+    if kind is None:
+        return None
+    if kind is DType.S16:
+        return draw(tensors(kind, (outputs,)))
+    # Far from 2**31, so that a sum of two convolutions and a shortcut still fits.
+    random = np.random.default_rng(draw(SEEDS))
+    bound = 1 << draw(st.integers(0, 28))
+    return Tensor.from_array(kind, random.integers(-bound, bound, outputs, endpoint=True))
+
+
+def _output(draw: st.DrawFn, network: Network) -> str:
+    """Mostly the last value; else one in the middle, which must then be stored although a later node reads it."""
+    names = [node.name for node in network.nodes]
+    return names[-1] if draw(st.integers(0, 3)) else draw(st.sampled_from(names))
