@@ -22,12 +22,12 @@ std::int64_t now_ns() {
 void check_limits(int threads, int most_images, std::int64_t arena_bytes) {
   require(threads >= 1 && threads <= kMostThreads, "threads is not in 1..1024");
   require(most_images >= 1 && most_images <= 1 << 16, "most_images is not in 1..65536");
-  require(arena_bytes >= 0 && arena_bytes <= kMostArenaBytes / most_images, "the arena is too large");
+  require(arena_bytes >= 0 && arena_bytes <= kMostArenaBytes / most_images / threads, "the arena is too large");
 }
 
 std::size_t arena_size(int threads, int most_images, std::int64_t arena_bytes) {
   check_limits(threads, most_images, arena_bytes);
-  return static_cast<std::size_t>(arena_bytes * most_images);
+  return static_cast<std::size_t>(arena_bytes * most_images * threads);
 }
 
 }  // namespace
@@ -77,7 +77,9 @@ Program::Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes
 
 Program::~Program() = default;
 
-Memory Program::memory() const { return {arena_.data(), most_images_, &values_}; }
+Memory Program::memory(int slice) const {
+  return {arena_.data() + arena_bytes_ * most_images_ * slice, most_images_, &values_};
+}
 
 const Value& Program::value(int id) const {
   check_value(id, "value");
@@ -222,6 +224,8 @@ std::vector<std::int64_t> Program::take_step_times() {
   return times;
 }
 
+// Many images: each thread takes a few and runs the whole network on them, with nothing to wait for.
+// What is left, and a single image, is run by all threads together, step by step.
 void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps,
                   const Tap* tap) {
   require(input_ >= 0 && output_ >= 0 && !steps_.empty(), "the program has no input, output or steps");
@@ -229,19 +233,48 @@ void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, 
   source_ = &source;
   taps_ = taps;
   tap_ = tap;
-  const Value& result = values_[static_cast<std::size_t>(output_)];
-  const std::int64_t out_bytes = result.layout.pixels() * result.layout.channels *
-                                 static_cast<std::int64_t>(element_bytes(result.layout.element));
-  for (first_ = 0; first_ < images; first_ += most_images_) {
-    images_ = std::min<std::int64_t>(most_images_, images - first_);
+  out_ = out;
+  const std::int64_t group = most_images_, threads = pool_.threads();
+  first_ = 0;
+  if (threads > 1 && taps == nullptr) {
+    images_ = images / (group * threads) * (group * threads);
+    if (images_ > 0) {
+      counters_[0].next.store(0, std::memory_order_relaxed);
+      pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_apart(thread); }, this);
+    }
+    first_ = images_;
+  }
+  for (; first_ < images; first_ += group) {
+    images_ = std::min(group, images - first_);
     for (std::size_t i = 0; i <= steps_.size(); ++i) counters_[i].next.store(0, std::memory_order_relaxed);
-    pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_steps(thread); }, this);
-    emit(output_, images_, out + first_ * out_bytes);
+    pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_together(thread); }, this);
+    emit(memory(0), output_, images_, out_ + first_ * output_bytes());
   }
 }
 
-void Program::run_steps(int thread) {
-  const Memory where = memory();
+std::int64_t Program::output_bytes() const {
+  const Layout& layout = values_[static_cast<std::size_t>(output_)].layout;
+  return layout.pixels() * layout.channels * static_cast<std::int64_t>(element_bytes(layout.element));
+}
+
+void Program::run_apart(int thread) {
+  const Memory where = memory(thread);
+  std::uint8_t* scratch = scratch_.data() + scratch_bytes_ * thread;
+  const Layout& input = values_[static_cast<std::size_t>(input_)].layout;
+  const std::int64_t group = most_images_, groups = images_ / group;
+  for (std::int64_t g; (g = counters_[0].next.fetch_add(1, std::memory_order_relaxed)) < groups;) {
+    for (std::int64_t i = 0; i < group * input.height; ++i) {
+      const std::int64_t image = i / input.height;
+      source_->load(input, g * group + image, i % input.height, where.at(input_) + image * input.image_bytes());
+    }
+    for (const auto& step : steps_)
+      for (std::int64_t i = 0, chunks = step->chunks(group); i < chunks; ++i) step->run(where, i, group, scratch);
+    emit(where, output_, group, out_ + g * group * output_bytes());
+  }
+}
+
+void Program::run_together(int thread) {
+  const Memory where = memory(0);
   std::uint8_t* scratch = scratch_.data() + scratch_bytes_ * thread;
   const Layout& input = values_[static_cast<std::size_t>(input_)].layout;
   const std::int64_t rows = images_ * input.height;
@@ -270,17 +303,17 @@ void Program::run_steps(int thread) {
         const Layout& layout = values_[static_cast<std::size_t>(step.output)].layout;
         std::vector<std::uint8_t> nchw(static_cast<std::size_t>(images_ * layout.pixels() * layout.channels) *
                                        element_bytes(layout.element));
-        emit(step.output, images_, nchw.data());
+        emit(where, step.output, images_, nchw.data());
         (*tap_)(t, nchw.data(), images_);
       }
     pool_.barrier();
   }
 }
 
-void Program::emit(int id, std::int64_t images, std::uint8_t* nchw) const {
+void Program::emit(const Memory& where, int id, std::int64_t images, std::uint8_t* nchw) const {
   const Layout& layout = values_[static_cast<std::size_t>(id)].layout;
   const auto size = static_cast<std::int64_t>(element_bytes(layout.element));
-  const std::uint8_t* values = memory().at(id);
+  const std::uint8_t* values = where.at(id);
   if (layout.pixels() == 1) {
     for (std::int64_t n = 0; n < images; ++n)
       std::memcpy(nchw + n * layout.channels * size, values + n * layout.image_bytes(),

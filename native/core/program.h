@@ -88,6 +88,7 @@ struct Memory;
 
 class Program {
  public:
+  // `most_images` go through the steps together; the arena has room for them once for each thread.
   // Throws std::invalid_argument where a number is out of range or values do not fit together.
   Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes);
   ~Program();
@@ -124,7 +125,7 @@ class Program {
   int threads() const { return pool_.threads(); }
   int most_images() const { return most_images_; }
   std::int64_t weight_bytes() const { return weight_bytes_; }
-  std::int64_t arena_bytes() const { return arena_bytes_ * most_images_; }
+  std::int64_t arena_bytes() const { return static_cast<std::int64_t>(arena_.size()); }
 
  private:
   // Where a run's input comes from: fills the input value for images [first, first + count).
@@ -134,19 +135,21 @@ class Program {
   };
 
   void run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps, const Tap* tap);
-  void run_steps(int thread);
+  std::int64_t output_bytes() const;
+  void run_together(int thread);
+  void run_apart(int thread);
   void add_step(std::unique_ptr<Step> step);
-  void emit(int value, std::int64_t images, std::uint8_t* nchw) const;
+  void emit(const Memory& where, int value, std::int64_t images, std::uint8_t* nchw) const;
   void check_value(int id, const char* what) const;
   void check_apart(int read, int written) const;
-  Memory memory() const;
+  Memory memory(int slice) const;
 
   const KernelTable& kernels_;
   int most_images_;
   std::int64_t arena_bytes_;  // of one image
   std::int64_t weight_bytes_ = 0;
   std::int64_t scratch_bytes_ = 64;  // of one thread
-  mutable AlignedBytes arena_;
+  mutable AlignedBytes arena_;  // a slice for each thread
   AlignedBytes scratch_;
   std::vector<Value> values_;
   std::vector<std::unique_ptr<Step>> steps_;
@@ -160,6 +163,7 @@ class Program {
   std::unique_ptr<Counter[]> counters_;
   const Source* source_ = nullptr;
   std::int64_t first_ = 0, images_ = 0;
+  std::uint8_t* out_ = nullptr;
   const std::vector<int>* taps_ = nullptr;
   const Tap* tap_ = nullptr;
 };

@@ -6,8 +6,9 @@ import numpy as np
 
 from nybble import _native
 from nybble.engine.fuse import Step
+from nybble.engine.order import Order
 from nybble.engine.plan import ELEMENTS, Plan, lists_of, stored_shape, window
-from nybble.graph import AvgPool2d, Conv2d, DType, Linear, MaxPool2d, Pair, Quantize, Scale
+from nybble.graph import AvgPool2d, Conv2d, Linear, MaxPool2d, Pair, Quantize, Scale
 from nybble.graph.types import Array
 
 
@@ -71,26 +72,28 @@ class Built:
         spec.pad_top, spec.pad_left = place.padding.top, place.padding.left
         spec.dilation_h, spec.dilation_w = place.dilation
         spec.groups = place.groups
+        outputs = self.plan.orders.get(step.output, slice(None))
+        inputs = self.plan.orders.get(step.source, slice(None))
         if head.bias is not None:
-            spec.bias = head.bias.numpy().tolist()
+            spec.bias = head.bias.numpy()[outputs].tolist()
         if step.shortcut is not None:
             spec.shortcut = self.ids[step.shortcut]
             if step.shortcut_quantize is not None:
                 spec.shortcut_requantize = True
-                spec.shortcut_rule = _rule(step.shortcut_quantize)
+                spec.shortcut_rule = _rule(step.shortcut_quantize, outputs)
         if step.relu is not None:
             spec.relu = True
             if step.relu.maximum is not None:
                 spec.relu_maximum = step.relu.maximum
         if step.quantize is not None:
             spec.requantize = True
-            spec.rule = _rule(step.quantize)
+            spec.rule = _rule(step.quantize, outputs)
         weights = head.weight.numpy()
         if isinstance(head, Linear):
             # The flat order of a (C, H, W) input is that of a kernel which covers it.
             weights = weights.reshape(weights.shape[0], -1, *place.kernel)
         spec.output = self._value(step.output)
-        self.program.add_conv(spec, np.ascontiguousarray(weights))
+        self.program.add_conv(spec, np.ascontiguousarray(weights[outputs][:, inputs]))
 
     def _add_pool(self, step: Step, head: MaxPool2d | AvgPool2d) -> None:
         spec = _native.PoolSpec()
@@ -114,22 +117,32 @@ class Built:
         self.program.add_scale(spec)
 
     def _add_point(self, step: Step) -> None:
+        order = self.plan.orders.get(step.output, slice(None))
         spec = _native.PointSpec()
         spec.input = self.ids[step.source]
         if step.shortcut is not None:
             spec.other = self.ids[step.shortcut]
             if step.shortcut_quantize is not None:
                 spec.other_requantize = True
-                spec.other_rule = _rule(step.shortcut_quantize)
+                spec.other_rule = _rule(step.shortcut_quantize, order)
         if step.relu is not None:
             spec.relu = True
             if step.relu.maximum is not None:
                 spec.relu_maximum = step.relu.maximum
         if step.quantize is not None:
             spec.requantize = True
-            spec.rule = _rule(step.quantize)
+            spec.rule = _rule(step.quantize, order)
         spec.output = self._value(step.output)
         self.program.add_point(spec)
+
+    def restore(self, name: str, values: Array) -> Array:
+        """(N, ...) elements of a value as the engine stores them, in the graph's channel order."""
+        order = self.plan.orders.get(name)
+        if order is None:
+            return values
+        restored = np.empty_like(values)
+        restored[:, order] = values
+        return restored
 
     def buffer(self, name: str, images: int) -> Array:
         """An array for a value of so many images, in the graph's shape and the type's storage."""
@@ -137,10 +150,9 @@ class Built:
         return np.empty((images, *value.shape), dtype=value.dtype.storage)
 
 
-def _rule(node: Quantize) -> _native.Requantize:
+def _rule(node: Quantize, order: Order | slice) -> _native.Requantize:
     rule = _native.Requantize()
-    rule.factor = node.factor.numpy().tolist()
+    rule.factor = node.factor.numpy()[order].tolist()
     rule.shift = node.shift
-    bounded = node.output_type
-    rule.low, rule.high = (bounded.minimum, bounded.maximum) if bounded is not DType.F32 else (0, 0)
+    rule.low, rule.high = node.output_type.minimum, node.output_type.maximum
     return rule

@@ -16,8 +16,10 @@ from nybble.graph import Graph, read_graph
 from nybble.graph.types import Array
 from nybble.images import PhotoSource, class_names, load_photo
 
-#: Images that run through the network together; a larger batch is run in parts of this many.
-BATCH_IMAGES = 8
+#: Images that a thread runs through the network together.
+BATCH_IMAGES = int(os.environ.get("BI", "1"))
+#: Photos that classify() decodes before it runs them.
+DECODED_PHOTOS = 8
 
 
 class Prediction(NamedTuple):
@@ -168,7 +170,7 @@ class Engine:
             part = slice(first, first + BATCH_IMAGES)
             buffers = [_bytes(results[name][part]) for name in names]
             built.program.run_tapped(x[part].view(np.uint8), _bytes(logits[part]), ids, buffers)
-        return results
+        return {name: built.restore(name, values) for name, values in results.items()}
 
     def classify(self, photos: Sequence[PhotoSource], top: int = 5) -> list[list[Prediction]]:
         """The likeliest classes of each photo, best first.
@@ -196,8 +198,8 @@ class Engine:
             raise ValueError("the model does not say how photos become its input; use run_integer")
         names = class_names(self.graph)
         answers: list[list[Prediction]] = []
-        for first in range(0, len(photos), BATCH_IMAGES):
-            batch = np.stack([load_photo(photo, preprocessing) for photo in photos[first : first + BATCH_IMAGES]])
+        for first in range(0, len(photos), DECODED_PHOTOS):
+            batch = np.stack([load_photo(photo, preprocessing) for photo in photos[first : first + DECODED_PHOTOS]])
             logits = self(batch).reshape(len(batch), -1)
             for scores in _softmax(logits):
                 best = np.argsort(-scores, kind="stable")[:top]

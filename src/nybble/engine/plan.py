@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from nybble import _native
 from nybble.engine.arena import Lifetime, place
 from nybble.engine.fuse import Step, fuse
+from nybble.engine.order import Order, channel_orders
 from nybble.graph import Conv2d, DType, Graph, Linear
 from nybble.graph.nodes import Padding, Pair
 
@@ -77,6 +78,8 @@ class Plan:
         those of one image.
     arena_bytes : int
         Memory of all values of one image.
+    orders : dict
+        Channel order of stored values, by name: position to the graph's channel. Others keep the graph's.
     """
 
     graph: Graph
@@ -85,6 +88,7 @@ class Plan:
     kernels: dict[str, Kernel]
     slots: dict[str, Slot] = field(default_factory=dict)
     arena_bytes: int = 0
+    orders: dict[str, Order] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"{self.isa}, {len(self.steps)} steps, arena {self.arena_bytes / 1024:.0f} KiB an image"]
@@ -117,6 +121,8 @@ def make_plan(graph: Graph, isa: str) -> Plan:
         step.output: choose_kernel(graph, step.head, isa) for step in steps if isinstance(step.head, Conv2d | Linear)
     }
     plan = Plan(graph, isa, steps, kernels)
+    if any(kernel.method == "sparse" for kernel in kernels.values()):
+        plan.orders = channel_orders(graph, steps)
     _place(plan)
     return plan
 
