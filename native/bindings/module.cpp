@@ -112,8 +112,6 @@ void bind_specs(nb::module_& m) {
       .def_rw("input", &PointSpec::input)
       .def_rw("output", &PointSpec::output)
       .def_rw("other", &PointSpec::other)
-      .def_rw("other_requantize", &PointSpec::other_requantize)
-      .def_rw("other_rule", &PointSpec::other_rule)
       .def_rw("relu", &PointSpec::relu)
       .def_rw("relu_maximum", &PointSpec::relu_maximum)
       .def_rw("requantize", &PointSpec::requantize)
@@ -143,11 +141,12 @@ NB_MODULE(_native, m) {
 
   bind_specs(m);
   nb::class_<Program>(m, "Program")
-      .def("__init__",
-           [](Program* self, const std::string& isa, int threads, int most_images, std::int64_t arena_bytes) {
-             new (self) Program(nybble::isa_from_name(isa), threads, most_images, arena_bytes);
-           },
-           nb::arg("isa"), nb::arg("threads"), nb::arg("most_images"), nb::arg("arena_bytes"))
+      .def(
+          "__init__",
+          [](Program* self, const std::string& isa, int threads, int most_images, std::int64_t arena_bytes) {
+            new (self) Program(nybble::isa_from_name(isa), threads, most_images, arena_bytes);
+          },
+          nb::arg("isa"), nb::arg("threads"), nb::arg("most_images"), nb::arg("arena_bytes"))
       .def("add_value",
            [](Program& self, const std::string& element, int channels, int height, int width, bool tight,
               std::int64_t offset) {

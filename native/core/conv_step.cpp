@@ -8,29 +8,33 @@
 namespace nybble {
 namespace {
 
+constexpr std::int64_t kMostWindow = 1 << 24;
+
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 class ConvStep final : public Step {
  public:
   ConvStep(ConvKernel kernel, ConvMethod method, const ConvShape& shape, ConvWeights weights,
-           std::unique_ptr<EpilogueData> epilogue, const ConvSpec& spec, const Value* lists)
+           std::unique_ptr<EpilogueData> epilogue, const ConvSpec& spec, const Value* lists, WeightStore& store)
       : kernel_(kernel),
         method_(method),
         shape_(shape),
         weights_(std::move(weights)),
-        packed_(weights_.view()),
+        packed_(weights_.view(store.keep(weights_.bytes))),
+        weight_bytes_(static_cast<std::int64_t>(weights_.bytes.size())),
         epilogue_(std::move(epilogue)),
         input_(spec.input),
         lists_id_(spec.lists),
         shortcut_(spec.shortcut),
         tile_pixels_(spec.tile_pixels) {
+    weights_.bytes = AlignedBytes();
     if (lists != nullptr) lists_ = *lists;
     output = spec.output;
   }
 
   std::int64_t chunks(std::int64_t images) const override { return tiles(images) * packed_.block_count; }
 
-  std::int64_t weight_bytes() const override { return static_cast<std::int64_t>(weights_.bytes.size()); }
+  std::int64_t weight_bytes() const override { return weight_bytes_; }
 
   std::int64_t scratch_bytes() const override {
     const std::int64_t outputs = packed_.most_outputs;
@@ -39,7 +43,7 @@ class ConvStep final : public Step {
         return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 6;
       case ConvMethod::wide:
       case ConvMethod::quad:
-        return kDotPixels * outputs * 4 + staged_row_elements(shape_, tile_pixels_) * shape_.kernel_h * 2;
+        return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;
       default:
         return std::int64_t{shape_.output.stride} * 4;
     }
@@ -79,9 +83,10 @@ class ConvStep final : public Step {
 
  private:
   // The kernels with 32-bit sums stage the rows of one output row.
-  bool by_row() const {
-    return (method_ == ConvMethod::wide || method_ == ConvMethod::quad) && !shape_.pointwise();
-  }
+  bool by_row() const { return (method_ == ConvMethod::wide || method_ == ConvMethod::quad) && !shape_.pointwise(); }
+
+  // Of one task.
+  std::int32_t most_pixels() const { return by_row() ? std::min(tile_pixels_, shape_.output.width) : tile_pixels_; }
 
   std::int64_t tiles(std::int64_t images) const {
     if (by_row()) return images * shape_.output.height * divide_up(shape_.output.width, tile_pixels_);
@@ -93,6 +98,7 @@ class ConvStep final : public Step {
   ConvShape shape_;
   ConvWeights weights_;
   PackedConv packed_;
+  std::int64_t weight_bytes_;
   std::unique_ptr<EpilogueData> epilogue_;
   Value lists_;
   int input_, lists_id_, shortcut_;
@@ -102,6 +108,7 @@ class ConvStep final : public Step {
 ConvShape checked_shape(const Layout& input, const Layout& output, const ConvSpec& spec) {
   require(element_bytes(input.element) == 1, "conv: reads 8-bit values only");
   require(output.element != Element::f32, "conv: cannot write floats");
+  require(output.stride % kChannelAlign == 0, "conv: writes padded values only");
   for (int extent : {spec.kernel_h, spec.kernel_w, spec.stride_h, spec.stride_w, spec.dilation_h, spec.dilation_w})
     require(extent >= 1 && extent <= 1 << 16, "conv: window out of range");
   for (int pad : {spec.pad_top, spec.pad_left}) require(pad >= 0 && pad <= 1 << 16, "conv: padding out of range");
@@ -124,7 +131,7 @@ ConvShape checked_shape(const Layout& input, const Layout& output, const ConvSpe
   s.groups = spec.groups;
   const std::int64_t taps = std::int64_t{s.kernel_h} * s.kernel_w;
   const std::int64_t per_output = taps * s.group_inputs();
-  require(taps <= 1 << 24 && per_output <= INT32_MAX / 64 / 256, "conv: window holds too many values");
+  require(taps <= kMostWindow && per_output <= kMostWindow, "conv: window holds more than 16,777,216 values");
   require(static_cast<std::int64_t>(spec.weight_count) == per_output * output.channels, "conv: wrong weight count");
   return s;
 }
@@ -138,8 +145,8 @@ std::int64_t largest(const std::int8_t* weights, std::size_t count) {
 
 }  // namespace
 
-std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vector<Value>& values,
-                                     const ConvSpec& spec) {
+std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vector<Value>& values, const ConvSpec& spec,
+                                     WeightStore& store) {
   const Layout& input = values[static_cast<std::size_t>(spec.input)].layout;
   const Layout& output = values[static_cast<std::size_t>(spec.output)].layout;
   const ConvShape shape = checked_shape(input, output, spec);
@@ -160,22 +167,22 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   if (spec.method == "direct")
     return std::make_unique<ConvStep>(kernels.conv_direct, ConvMethod::direct, shape,
                                       pack_direct(shape, spec.weights, spec.block_outputs), std::move(epilogue), spec,
-                                      nullptr);
+                                      nullptr, store);
   require(shape.groups == 1, "conv: groups need the direct method");
   if (spec.method == "wide") {
     require(kernels.conv_wide != nullptr, "conv: this instruction set has no wide kernel");
     return std::make_unique<ConvStep>(kernels.conv_wide, ConvMethod::wide, shape,
                                       pack_dot(shape, spec.weights, spec.block_outputs, 2, 0), std::move(epilogue),
-                                      spec, nullptr);
+                                      spec, nullptr, store);
   }
   if (spec.method == "quad") {
     require(kernels.conv_quad != nullptr, "conv: this instruction set has no kernel for groups of four");
     const bool is_signed = input.element == Element::s8;
     require(kernels.quad_takes_any || (!is_signed && spec.magnitude <= 127),
             "conv: groups of four could saturate with these inputs");
-    return std::make_unique<ConvStep>(
-        kernels.conv_quad, ConvMethod::quad, shape,
-        pack_dot(shape, spec.weights, spec.block_outputs, 4, is_signed ? 128 : 0), std::move(epilogue), spec, nullptr);
+    return std::make_unique<ConvStep>(kernels.conv_quad, ConvMethod::quad, shape,
+                                      pack_dot(shape, spec.weights, spec.block_outputs, 4, is_signed ? 128 : 0),
+                                      std::move(epilogue), spec, nullptr, store);
   }
   require(spec.method == "sparse", "conv: unknown method");
   require(kernels.conv_sparse != nullptr, "conv: this instruction set has no sparse kernel");
@@ -190,7 +197,7 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   return std::make_unique<ConvStep>(kernels.conv_sparse, ConvMethod::sparse, shape,
                                     pack_sparse(shape, spec.weights, spec.magnitude, lists.block_pairs,
                                                 spec.block_outputs, static_cast<std::size_t>(spec.visit_bytes)),
-                                    std::move(epilogue), spec, &lists);
+                                    std::move(epilogue), spec, &lists, store);
 }
 
 }  // namespace nybble

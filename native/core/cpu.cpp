@@ -16,9 +16,8 @@ bool supported(Isa isa) {
     case Isa::avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case Isa::avx512:
-      return supported(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
-             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512dq");
+      return supported(Isa::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     case Isa::avx512vnni:
       return supported(Isa::avx512) && __builtin_cpu_supports("avx512vnni");
 #else
@@ -61,8 +60,8 @@ Isa isa_from_name(const std::string& name) {
   }
   for (Isa isa : kAll)
     if (name == isa_name(isa))
-      throw std::invalid_argument("instruction set '" + name + "' is not available on this machine; available: " +
-                                  names);
+      throw std::invalid_argument("instruction set '" + name +
+                                  "' is not available on this machine; available: " + names);
   throw std::invalid_argument("unknown instruction set '" + name + "'; available: " + names);
 }
 

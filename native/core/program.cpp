@@ -105,6 +105,7 @@ int Program::add_value(Element element, int channels, int height, int width, boo
   require(offset >= 0 && offset % 64 == 0 && value.bytes <= arena_bytes_ && offset <= arena_bytes_ - value.bytes,
           "value: does not lie in the arena");
   values_.push_back(value);
+  holds_.push_back(false);
   return static_cast<int>(values_.size()) - 1;
 }
 
@@ -123,6 +124,7 @@ int Program::add_lists(int input, int block_pairs, std::int64_t offset) {
   require(offset >= 0 && offset % 64 == 0 && value.bytes <= arena_bytes_ && offset <= arena_bytes_ - value.bytes,
           "lists: do not lie in the arena");
   values_.push_back(value);
+  holds_.push_back(false);
   return static_cast<int>(values_.size()) - 1;
 }
 
@@ -131,7 +133,10 @@ void Program::set_input(int id) {
   const Value& value = values_[static_cast<std::size_t>(id)];
   require(!value.is_lists && value.layout.stride == value.layout.channels && element_bytes(value.layout.element) == 1,
           "input: not a tight 8-bit value");
+  require(steps_.empty(), "input: set it before the first step");
+  if (input_ >= 0) holds_[static_cast<std::size_t>(input_)] = false;
   input_ = id;
+  holds_[static_cast<std::size_t>(id)] = true;
 }
 
 void Program::set_output(int id) {
@@ -140,17 +145,26 @@ void Program::set_output(int id) {
   output_ = id;
 }
 
-void Program::check_apart(int read, int written) const {
-  check_value(read, "step input");
-  check_value(written, "step output");
-  const Value& a = values_[static_cast<std::size_t>(read)];
-  const Value& b = values_[static_cast<std::size_t>(written)];
-  require(a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset, "step: reads what it overwrites");
+// A step reads values that still hold what was written to them, and writes where none of them lies.
+void Program::check_step(std::initializer_list<int> reads, int writes) const {
+  check_value(writes, "step output");
+  const Value& out = values_[static_cast<std::size_t>(writes)];
+  for (int id : reads) {
+    check_value(id, "step input");
+    const Value& in = values_[static_cast<std::size_t>(id)];
+    require(!in.is_lists, "step: lists in place of a value");
+    require(holds_[static_cast<std::size_t>(id)], "step: reads a value that nothing has written");
+    require(!in.overlaps(out), "step: reads what it overwrites");
+  }
 }
 
 void Program::add_step(std::unique_ptr<Step> step) {
   scratch_bytes_ = std::max(scratch_bytes_, (step->scratch_bytes() + 127) / 64 * 64);
   weight_bytes_ += step->weight_bytes();
+  const Value& out = values_[static_cast<std::size_t>(step->output)];
+  for (std::size_t i = 0; i < values_.size(); ++i)
+    if (values_[i].overlaps(out)) holds_[i] = false;
+  holds_[static_cast<std::size_t>(step->output)] = true;
   steps_.push_back(std::move(step));
   step_times_.push_back(0);
   scratch_ = AlignedBytes(static_cast<std::size_t>(scratch_bytes_ * pool_.threads()));
@@ -158,32 +172,37 @@ void Program::add_step(std::unique_ptr<Step> step) {
 }
 
 void Program::add_list_step(int input, int lists) {
-  check_apart(input, lists);
+  check_step({input}, lists);
   add_step(make_list_step(kernels_, values_, input, lists));
 }
 
 void Program::add_conv(const ConvSpec& spec) {
-  check_apart(spec.input, spec.output);
-  if (spec.lists >= 0) check_apart(spec.lists, spec.output);
-  if (spec.shortcut >= 0) check_apart(spec.shortcut, spec.output);
-  for (int id : {spec.input, spec.output, spec.shortcut < 0 ? spec.input : spec.shortcut})
-    require(!values_[static_cast<std::size_t>(id)].is_lists, "conv: lists in place of a value");
-  add_step(make_conv_step(kernels_, values_, spec));
+  check_step({spec.input, spec.shortcut < 0 ? spec.input : spec.shortcut}, spec.output);
+  const Value& out = values_[static_cast<std::size_t>(spec.output)];
+  require(!out.is_lists, "conv: writes to lists");
+  if (spec.lists >= 0) {
+    check_value(spec.lists, "conv: lists");
+    const auto id = static_cast<std::size_t>(spec.lists);
+    require(values_[id].is_lists && holds_[id] && !values_[id].overlaps(out), "conv: lists that nothing has built");
+  }
+  add_step(make_conv_step(kernels_, values_, spec, weights_));
 }
 
 void Program::add_pool(const PoolSpec& spec) {
-  check_apart(spec.input, spec.output);
+  check_step({spec.input}, spec.output);
+  require(!values_[static_cast<std::size_t>(spec.output)].is_lists, "pool: writes to lists");
   add_step(make_pool_step(kernels_, values_, spec));
 }
 
 void Program::add_point(const PointSpec& spec) {
-  check_apart(spec.input, spec.output);
-  if (spec.other >= 0) check_apart(spec.other, spec.output);
+  check_step({spec.input, spec.other < 0 ? spec.input : spec.other}, spec.output);
+  require(!values_[static_cast<std::size_t>(spec.output)].is_lists, "point: writes to lists");
   add_step(make_point_step(values_, spec));
 }
 
 void Program::add_scale(const ScaleSpec& spec) {
-  check_apart(spec.input, spec.output);
+  check_step({spec.input}, spec.output);
+  require(!values_[static_cast<std::size_t>(spec.output)].is_lists, "scale: writes to lists");
   add_step(make_scale_step(values_, spec));
 }
 
@@ -191,8 +210,7 @@ void Program::run_integer(const std::uint8_t* nchw, std::int64_t images, std::ui
   run(Source{Source::Kind::integer, nchw, nullptr, 0, 0, 0, 0}, images, out, nullptr, nullptr);
 }
 
-void Program::run_samples(const std::uint8_t* nhwc, const std::uint8_t* table, std::int64_t images,
-                          std::uint8_t* out) {
+void Program::run_samples(const std::uint8_t* nhwc, const std::uint8_t* table, std::int64_t images, std::uint8_t* out) {
   run(Source{Source::Kind::samples, nhwc, table, 0, 0, 0, 0}, images, out, nullptr, nullptr);
 }
 
@@ -229,6 +247,7 @@ std::vector<std::int64_t> Program::take_step_times() {
 void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps,
                   const Tap* tap) {
   require(input_ >= 0 && output_ >= 0 && !steps_.empty(), "the program has no input, output or steps");
+  require(holds_[static_cast<std::size_t>(output_)], "no step writes the output");
   std::lock_guard lock(running_);
   source_ = &source;
   taps_ = taps;

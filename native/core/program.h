@@ -4,12 +4,14 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
 #include "core/cpu.h"
+#include "core/memory.h"
 #include "core/tensor.h"
 #include "core/thread_pool.h"
 #include "kernels/conv/pack.h"
@@ -25,6 +27,10 @@ struct Value {
   bool is_lists = false;
   std::int32_t pairs = 0, block_pairs = 0, blocks = 0;
   std::int64_t bytes = 0;
+
+  bool overlaps(const Value& other) const {
+    return offset < other.offset + other.bytes && other.offset < offset + bytes;
+  }
 };
 
 struct Requantize {
@@ -37,9 +43,9 @@ struct ConvSpec {
   int input = -1, output = -1;
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
   int pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1, groups = 1;
-  std::string method;  // direct, sparse, wide or quad
+  std::string method;            // direct, sparse, wide or quad
   std::int32_t magnitude = 255;  // largest input, which bounds 16-bit sums
-  int lists = -1;      // of the input, for sparse
+  int lists = -1;                // of the input, for sparse
   int block_outputs = 128;
   int tile_pixels = 64;
   std::int64_t visit_bytes = 24 << 10;
@@ -67,8 +73,6 @@ struct PoolSpec {
 // Element by element, for what could not be fused: value (+ other), ReLU, requantize, as an epilogue.
 struct PointSpec {
   int input = -1, output = -1, other = -1;
-  bool other_requantize = false;
-  Requantize other_rule;
   bool relu = false;
   std::int32_t relu_maximum = INT32_MAX;
   bool requantize = false;
@@ -141,7 +145,7 @@ class Program {
   void add_step(std::unique_ptr<Step> step);
   void emit(const Memory& where, int value, std::int64_t images, std::uint8_t* nchw) const;
   void check_value(int id, const char* what) const;
-  void check_apart(int read, int written) const;
+  void check_step(std::initializer_list<int> reads, int writes) const;
   Memory memory(int slice) const;
 
   const KernelTable& kernels_;
@@ -149,9 +153,11 @@ class Program {
   std::int64_t arena_bytes_;  // of one image
   std::int64_t weight_bytes_ = 0;
   std::int64_t scratch_bytes_ = 64;  // of one thread
-  mutable AlignedBytes arena_;  // a slice for each thread
+  mutable AlignedBytes arena_;       // a slice for each thread
   AlignedBytes scratch_;
+  WeightStore weights_;
   std::vector<Value> values_;
+  std::vector<bool> holds_;  // whether a value holds what its step wrote, after the steps added so far
   std::vector<std::unique_ptr<Step>> steps_;
   int input_ = -1, output_ = -1;
   bool timing_ = false;

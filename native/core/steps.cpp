@@ -134,9 +134,9 @@ std::unique_ptr<Step> make_list_step(const KernelTable& kernels, const std::vect
   const Value& out = value_of(values, lists);
   require(kernels.lists != nullptr, "lists: this instruction set has no kernel for them");
   require(out.is_lists && !in.is_lists && in.layout.element == Element::u8, "lists: of an unsigned 8-bit value only");
-  require(in.layout.height == out.layout.height && in.layout.width == out.layout.width &&
-              in.layout.stride == 2 * out.pairs,
-          "lists: made for another value");
+  require(
+      in.layout.height == out.layout.height && in.layout.width == out.layout.width && in.layout.stride == 2 * out.pairs,
+      "lists: made for another value");
   return std::make_unique<ListStep>(kernels.lists, in, out, input, lists);
 }
 
@@ -152,10 +152,11 @@ std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vect
   for (int pad : {spec.pad_top, spec.pad_left, spec.pad_bottom, spec.pad_right})
     require(pad >= 0 && pad <= 1 << 16, "pool: padding out of range");
   // The largest coordinate a kernel computes, and a sum of 8-bit values, stay below 2^31.
-  require(std::int64_t{s.output.height} * spec.stride_h + std::int64_t{spec.kernel_h} * spec.dilation_h < INT32_MAX &&
-              std::int64_t{s.output.width} * spec.stride_w + std::int64_t{spec.kernel_w} * spec.dilation_w < INT32_MAX &&
-              std::int64_t{spec.kernel_h} * spec.kernel_w <= 1 << 22,
-          "pool: window too large");
+  require(
+      std::int64_t{s.output.height} * spec.stride_h + std::int64_t{spec.kernel_h} * spec.dilation_h < INT32_MAX &&
+          std::int64_t{s.output.width} * spec.stride_w + std::int64_t{spec.kernel_w} * spec.dilation_w < INT32_MAX &&
+          std::int64_t{spec.kernel_h} * spec.kernel_w <= 1 << 22,
+      "pool: window too large");
   s.kernel_h = spec.kernel_h;
   s.kernel_w = spec.kernel_w;
   s.stride_h = spec.stride_h;
@@ -167,8 +168,7 @@ std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vect
   s.dilation_h = spec.dilation_h;
   s.dilation_w = spec.dilation_w;
   s.count_padding = spec.count_padding;
-  return std::make_unique<PoolStep>(spec.average ? kernels.average_pool : kernels.max_pool, s, spec.input,
-                                    spec.output);
+  return std::make_unique<PoolStep>(spec.average ? kernels.average_pool : kernels.max_pool, s, spec.input, spec.output);
 }
 
 std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const PointSpec& spec) {
@@ -177,8 +177,7 @@ std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const Po
   require(in.element != Element::f32 && out.element != Element::f32, "point: integers only");
   require(in.channels == out.channels && in.height == out.height && in.width == out.width, "point: shapes differ");
   auto epilogue = std::make_unique<EpilogueData>(out, std::vector<std::int32_t>{});
-  if (spec.other >= 0)
-    epilogue->add_shortcut(value_of(values, spec.other).layout, INT32_MAX, spec.other_requantize, spec.other_rule);
+  if (spec.other >= 0) epilogue->add_shortcut(value_of(values, spec.other).layout, INT32_MAX, false, {});
   if (spec.relu) epilogue->set_relu(spec.relu_maximum);
   if (spec.requantize) epilogue->set_requantize(spec.rule);
   require(spec.requantize || out.element == Element::s32, "point: sums need 32 bits");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <stdexcept>
 
 #include "core/program.h"
 
@@ -31,8 +32,8 @@ class Step {
 // Each throws std::invalid_argument where the parts do not fit; values are known to be in range.
 std::unique_ptr<Step> make_list_step(const KernelTable& kernels, const std::vector<Value>& values, int input,
                                      int lists);
-std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vector<Value>& values,
-                                     const ConvSpec& spec);
+std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vector<Value>& values, const ConvSpec& spec,
+                                     WeightStore& store);
 std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vector<Value>& values,
                                      const PoolSpec& spec);
 std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const PointSpec& spec);

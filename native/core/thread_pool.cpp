@@ -2,6 +2,10 @@
 
 #include <unistd.h>
 
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
 namespace nybble {
 namespace {
 
@@ -33,19 +37,32 @@ ThreadPool::ThreadPool(int threads) : threads_(threads) { start(); }
 void ThreadPool::start() {
   owner_ = getpid();
   const std::uint32_t seen = started_.load();
-  for (int i = 1; i < threads_; ++i) workers_.emplace_back([this, i, seen] { work(i, seen); });
+  try {
+    for (int i = 1; i < threads_; ++i) workers_.emplace_back([this, i, seen] { work(i, seen); });
+  } catch (const std::system_error& error) {
+    const std::size_t got = workers_.size() + 1;
+    stop();
+    throw std::runtime_error("could start only " + std::to_string(got) + " of " + std::to_string(threads_) +
+                             " threads: " + error.what());
+  }
 }
 
-ThreadPool::~ThreadPool() {
-  if (owner_ != getpid()) {
-    // A forked child has the handles but not the threads: there is nothing to join.
-    for (std::thread& worker : workers_) worker.detach();
-    return;
-  }
+void ThreadPool::stop() {
   stop_.store(true);
   started_.fetch_add(1);
   started_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
+}
+
+// A forked child has the handles but not the threads. They can be neither joined nor detached.
+void ThreadPool::abandon() { static_cast<void>(new std::vector<std::thread>(std::move(workers_))); }
+
+ThreadPool::~ThreadPool() {
+  if (owner_ == getpid())
+    stop();
+  else
+    abandon();
 }
 
 void ThreadPool::run(Job job, void* context) {
@@ -54,8 +71,7 @@ void ThreadPool::run(Job job, void* context) {
     return;
   }
   if (owner_ != getpid()) {
-    for (std::thread& worker : workers_) worker.detach();
-    workers_.clear();
+    abandon();
     arrived_.store(0);
     start();
   }

@@ -12,7 +12,7 @@ namespace nybble {
 
 class ThreadPool {
  public:
-  // `threads` includes the one that calls run().
+  // `threads` includes the one that calls run(). Throws std::runtime_error where the system has no more.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -29,6 +29,8 @@ class ThreadPool {
 
  private:
   void start();
+  void stop();
+  void abandon();
   void work(int thread, std::uint32_t seen);
 
   int threads_;

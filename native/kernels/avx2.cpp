@@ -9,8 +9,8 @@ namespace {
 using Vector = Avx2;
 
 #include "kernels/conv/direct.inc.h"
-#include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/dot.inc.h"
+#include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/sparse.inc.h"
 #include "kernels/lists/avx2.inc.h"
 #include "kernels/pool/pool.inc.h"

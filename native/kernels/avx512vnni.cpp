@@ -9,8 +9,8 @@ namespace {
 using Vector = Avx512Vnni;
 
 #include "kernels/conv/direct.inc.h"
-#include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/dot.inc.h"
+#include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/sparse.inc.h"
 #include "kernels/lists/avx512.inc.h"
 #include "kernels/pool/pool.inc.h"

@@ -62,8 +62,6 @@ class PointSpec:
     input: int
     output: int
     other: int
-    other_requantize: bool
-    other_rule: Requantize
     relu: bool
     relu_maximum: int
     requantize: bool

@@ -65,7 +65,7 @@ struct SparseItem {
 struct SparseVisit {
   std::int32_t first_item, items;
   std::int32_t pairs_ahead;  // of the next visit
-  bool widen;  // add the 16-bit sums into the 32-bit ones after it: the next visit could overflow them
+  bool widen;                // add the 16-bit sums into the 32-bit ones after it: the next visit could overflow them
 };
 
 // Weights of `outputs` neighbouring output channels, starting at `first`.
@@ -83,9 +83,9 @@ struct PackedConv {
   const SparseVisit* visits = nullptr;
   std::int32_t visit_count = 0;
   // The kernels with 32-bit sums:
-  std::int32_t run_groups = 0;    // groups of two or four inputs in one contiguous run of the window
-  std::int32_t runs_per_row = 0;  // runs in one kernel row
-  std::int32_t offset = 0;        // added to every input
+  std::int32_t run_groups = 0;               // groups of two or four inputs in one contiguous run of the window
+  std::int32_t runs_per_row = 0;             // runs in one kernel row
+  std::int32_t offset = 0;                   // added to every input
   const std::int32_t* correction = nullptr;  // to add to the sum of each output for that
 };
 

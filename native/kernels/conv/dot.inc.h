@@ -135,10 +135,9 @@ void conv_dot(const ConvTask& task) {
     }
     const std::int32_t* correction = task.packed->correction + block.first;
     for (std::int32_t i = 0; i < count; ++i)
-      finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
-                      task.output, [&](std::int32_t k) {
-                        return V::add32(V::load32(sums + i * block.outputs + k), V::load32(correction + k));
-                      });
+      finish_pixel<V>(
+          *task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut, task.output,
+          [&](std::int32_t k) { return V::add32(V::load32(sums + i * block.outputs + k), V::load32(correction + k)); });
   }
 }
 

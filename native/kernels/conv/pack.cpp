@@ -1,14 +1,9 @@
 #include "kernels/conv/pack.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 
 namespace nybble {
 namespace {
-
-constexpr std::size_t kVectorBytes = 64;
 
 // Equal blocks where possible: 320 outputs in blocks of at most 256 become 160 and 160.
 std::vector<OutputBlock> split_outputs(std::int32_t outputs, std::int32_t most, std::size_t bytes_per_output) {
@@ -45,19 +40,9 @@ class WeightReader {
 
 }  // namespace
 
-AlignedBytes::AlignedBytes(std::size_t size) : size_(size) {
-  const std::size_t rounded = (size + 2 * kVectorBytes - 1) / kVectorBytes * kVectorBytes;
-  auto* memory = static_cast<std::uint8_t*>(std::aligned_alloc(kVectorBytes, rounded));
-  if (memory == nullptr) throw std::bad_alloc();
-  std::memset(memory, 0, rounded);
-  data_.reset(memory);
-}
-
-void AlignedBytes::Free::operator()(std::uint8_t* p) const { std::free(p); }
-
-PackedConv ConvWeights::view() const {
+PackedConv ConvWeights::view(const std::uint8_t* kept) const {
   PackedConv packed;
-  packed.weights = bytes.data();
+  packed.weights = kept;
   packed.blocks = blocks.data();
   packed.block_count = static_cast<std::int32_t>(blocks.size());
   for (const OutputBlock& block : blocks) packed.most_outputs = std::max(packed.most_outputs, block.outputs);

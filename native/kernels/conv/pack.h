@@ -2,30 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
+#include "core/memory.h"
 #include "kernels/conv/conv.h"
 
 namespace nybble {
 
 enum class ConvMethod { direct, sparse, wide, quad };
-
-// Memory for weights: 64-byte aligned, with room for a vector to read past the end.
-class AlignedBytes {
- public:
-  explicit AlignedBytes(std::size_t size = 0);
-  std::uint8_t* data() { return data_.get(); }
-  const std::uint8_t* data() const { return data_.get(); }
-  std::size_t size() const { return size_; }
-
- private:
-  struct Free {
-    void operator()(std::uint8_t* p) const;
-  };
-  std::unique_ptr<std::uint8_t[], Free> data_;
-  std::size_t size_;
-};
 
 struct ConvWeights {
   AlignedBytes bytes;
@@ -35,7 +19,8 @@ struct ConvWeights {
   std::int32_t run_groups = 0, runs_per_row = 0, offset = 0;
   std::vector<std::int32_t> correction;
 
-  PackedConv view() const;
+  // What kernels read, its weights at `kept`.
+  PackedConv view(const std::uint8_t* kept) const;
 };
 
 // Pairs in a block of a list for activations up to `magnitude` and weights up to `weight_magnitude`:
@@ -48,7 +33,7 @@ ConvWeights pack_direct(const ConvShape& shape, const std::int8_t* weights, std:
 ConvWeights pack_sparse(const ConvShape& shape, const std::int8_t* weights, std::int32_t magnitude,
                         std::int32_t block_pairs, std::int32_t block_outputs, std::size_t visit_bytes);
 // For 32-bit sums of groups of two (wide) or four inputs (quad), to each of which `offset` is added.
-ConvWeights pack_dot(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs,
-                     std::int32_t group, std::int32_t offset);
+ConvWeights pack_dot(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs, std::int32_t group,
+                     std::int32_t offset);
 
 }  // namespace nybble

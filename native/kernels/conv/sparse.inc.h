@@ -73,8 +73,7 @@ void sparse_block(const ConvTask& task) {
         for (; entry != end; ++entry) {
           const auto pair = V::broadcast_pair(entry);
           const std::uint8_t* row = rows + V::pair_index(entry) * kRow;
-          for (int j = 0; j < N; ++j)
-            acc[j] = V::add16(acc[j], V::multiply_pairs(pair, row + j * V::kBytes));
+          for (int j = 0; j < N; ++j) acc[j] = V::add16(acc[j], V::multiply_pairs(pair, row + j * V::kBytes));
         }
       }
 

@@ -122,9 +122,6 @@ class Built:
         spec.input = self.ids[step.source]
         if step.shortcut is not None:
             spec.other = self.ids[step.shortcut]
-            if step.shortcut_quantize is not None:
-                spec.other_requantize = True
-                spec.other_rule = _rule(step.shortcut_quantize, order)
         if step.relu is not None:
             spec.relu = True
             if step.relu.maximum is not None:

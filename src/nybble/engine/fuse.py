@@ -94,7 +94,7 @@ class _Fuser:
         node: Node | None = step.head
         if isinstance(node, Add):
             step.add = node
-            self._take_shortcut(step, node.inputs[1])
+            step.shortcut = node.inputs[1]
         elif isinstance(node, ReLU):
             step.relu = node
         elif isinstance((following := self._only_reader(step.output)), Add) and len(set(following.inputs)) == 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nybble import _native
 from nybble.engine.arena import Lifetime, place
@@ -120,11 +120,24 @@ def make_plan(graph: Graph, isa: str) -> Plan:
     kernels = {
         step.output: choose_kernel(graph, step.head, isa) for step in steps if isinstance(step.head, Conv2d | Linear)
     }
-    plan = Plan(graph, isa, steps, kernels)
+    plan = Plan(graph, isa, steps, _with_shared_lists(steps, kernels))
     if any(kernel.method == "sparse" for kernel in kernels.values()):
         plan.orders = channel_orders(graph, steps)
     _place(plan)
     return plan
+
+
+def _with_shared_lists(steps: list[Step], kernels: dict[str, Kernel]) -> dict[str, Kernel]:
+    """All convolutions that read one value share its lists: in blocks of the smallest that any needs."""
+    blocks: dict[str, int] = {}
+    for step in steps:
+        if (kernel := kernels.get(step.output)) is not None and kernel.method == "sparse":
+            blocks[step.source] = min(kernel.list_block, blocks.get(step.source, kernel.list_block))
+    return {
+        step.output: replace(kernels[step.output], list_block=blocks.get(step.source, 0))
+        for step in steps
+        if step.output in kernels
+    }
 
 
 def window(graph: Graph, head: Conv2d | Linear) -> Window:

@@ -1,0 +1,38 @@
+// Memory for weights and values: aligned to vectors, in huge pages where the system gives them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace nybble {
+
+// Zeroed and aligned to 64 bytes (large ones to huge pages), with room for a vector to read past the end.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(std::size_t size = 0);
+  std::uint8_t* data() { return data_.get(); }
+  const std::uint8_t* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(std::uint8_t* p) const;
+  };
+  std::unique_ptr<std::uint8_t[], Free> data_;
+  std::size_t size_;
+};
+
+// Keeps packed weights of all layers side by side, so that they share huge pages.
+class WeightStore {
+ public:
+  // A copy of `bytes`, aligned to 64, that lives as long as the store.
+  const std::uint8_t* keep(const AlignedBytes& bytes);
+
+ private:
+  std::vector<AlignedBytes> chunks_;
+  std::size_t used_ = 0;  // of the last chunk
+};
+
+}  // namespace nybble
