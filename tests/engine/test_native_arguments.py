@@ -1,0 +1,390 @@
+"""The native module by itself: bad sizes, ids, offsets and overlaps are refused; nothing passes its memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from agreement import ISAS
+
+from nybble import _native
+from nybble.graph.types import Array
+
+VECTOR_ISAS = [isa for isa in ISAS if isa != "scalar"]
+ARENA = 1 << 15
+FUZZ_CASES = 400
+
+
+class Small:
+    """A program with one value of every kind, (33, 3, 4) each, and lists of ``bytes``; nothing overlaps."""
+
+    def __init__(self, isa: str, threads: int = 1) -> None:
+        self.isa = isa
+        self.program = _native.Program(isa=isa, threads=threads, most_images=2, arena_bytes=ARENA)
+        self.image = self.program.add_value("u8", 33, 3, 4, True, 0)
+        self.bytes = self.program.add_value("u8", 33, 3, 4, False, 512)
+        self.signed = self.program.add_value("s8", 33, 3, 4, False, 1536)
+        self.sums = self.program.add_value("s32", 33, 3, 4, False, 2560)
+        self.floats = self.program.add_value("f32", 33, 3, 4, False, 6144)
+        self.more = self.program.add_value("u8", 33, 3, 4, False, 9728)
+        self.lists = self.program.add_lists(self.bytes, 16, 10752)
+        self.program.set_input(self.image)
+        self.program.set_output(self.sums)
+
+    def fill(self) -> None:
+        """Steps that give every value but the results something to hold."""
+        for target in (self.bytes, self.more, self.signed):
+            point = _native.PointSpec()
+            point.input, point.output, point.requantize = self.image, target, True
+            point.rule = rule(1, 0, 0, 127 if target == self.signed else 15)
+            self.program.add_point(point)
+        if self.isa != "scalar":
+            self.program.add_list_step(self.bytes, self.lists)
+
+    def conv(self, method: str = "direct") -> _native.ConvSpec:
+        spec = _native.ConvSpec()
+        spec.input, spec.output, spec.method, spec.magnitude = self.bytes, self.sums, method, 15
+        if method == "sparse":
+            spec.lists = self.lists
+        return spec
+
+    def pool(self) -> _native.PoolSpec:
+        spec = _native.PoolSpec()
+        spec.input, spec.output = self.bytes, self.more
+        return spec
+
+    def point(self) -> _native.PointSpec:
+        spec = _native.PointSpec()
+        spec.input, spec.output = self.bytes, self.sums
+        return spec
+
+    def scale(self) -> _native.ScaleSpec:
+        spec = _native.ScaleSpec()
+        spec.input, spec.output, spec.scale = self.sums, self.floats, [2.0] * 33
+        return spec
+
+    def run(self, images: int = 3) -> None:
+        out = self.program
+        value = np.random.default_rng(images).integers(0, 256, (images, 33 * 12), dtype=np.uint8)
+        out.run_integer(value, np.zeros(images * 33 * 12 * 4, np.uint8))
+
+
+def rule(factor: int, shift: int, low: int, high: int, channels: int = 33) -> _native.Requantize:
+    made = _native.Requantize()
+    made.factor, made.shift, made.low, made.high = [factor] * channels, shift, low, high
+    return made
+
+
+def weights(*shape: int) -> Array:
+    return np.ones(shape or (33, 33, 1, 1), np.int8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"isa": "sse9"},
+        {"isa": ""},
+        {"threads": 0},
+        {"threads": -1},
+        {"threads": 1025},
+        {"most_images": 0},
+        {"most_images": 65537},
+        {"arena_bytes": -1},
+        {"arena_bytes": 1 << 40},
+        {"arena_bytes": (1 << 63) - 1},
+    ],
+)
+def test_programs_of_impossible_sizes(wrong: dict[str, object]) -> None:
+    sizes: dict[str, object] = {"isa": "scalar", "threads": 1, "most_images": 8, "arena_bytes": 64}
+    with pytest.raises(ValueError, match=r"instruction set|is not in|too large"):
+        _native.Program(**{**sizes, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("u4", 1, 1, 1, False, 0),
+        ("u8", 0, 1, 1, False, 0),
+        ("u8", 1, -1, 1, False, 0),
+        ("u8", 1, 1, 65537, False, 0),
+        ("u8", 65536, 65536, 65536, False, 0),
+        ("f32", 65536, 65536, 65536, True, 0),
+        ("u8", 32, 32, 33, False, 0),
+        ("u8", 32, 32, 32, False, 64),
+        ("u8", 1, 1, 1, False, -64),
+        ("u8", 1, 1, 1, False, 1),
+        ("u8", 1, 1, 1, False, ARENA),
+        ("u8", 1, 1, 1, False, (1 << 63) - 64),
+    ],
+)
+def test_values_that_do_not_lie_in_the_arena(wrong: tuple[str, int, int, int, bool, int]) -> None:
+    with pytest.raises(ValueError, match=r"extent|arena|element type"):
+        Small("scalar").program.add_value(*wrong)
+
+
+@pytest.mark.parametrize(("block", "offset"), [(0, 0), (8, 0), (17, 0), (128, 0), (-16, 0), (16, 1), (16, ARENA - 64)])
+def test_lists_of_impossible_sizes(block: int, offset: int) -> None:
+    small = Small("scalar")
+    with pytest.raises(ValueError, match="lists: "):
+        small.program.add_lists(small.bytes, block, offset)
+
+
+def test_ids_of_no_value_and_of_the_wrong_one() -> None:
+    small = Small("scalar")
+    program = small.program
+    for wrong in (-1, 99, 2**31 - 1, -(2**31)):
+        for call in (program.set_input, program.set_output, lambda i: program.add_lists(i, 16, 0)):
+            with pytest.raises(ValueError, match="no such value"):
+                call(wrong)
+        with pytest.raises(ValueError, match="no such value"):
+            program.add_list_step(wrong, small.lists)
+        with pytest.raises(ValueError, match="no such value"):
+            program.add_list_step(small.bytes, wrong)
+    for wrong in (small.bytes, small.sums, small.lists):
+        with pytest.raises(ValueError, match="input: "):
+            program.set_input(wrong)
+    for call in (
+        lambda: program.set_output(small.lists),
+        lambda: program.add_lists(small.lists, 16, 0),
+        lambda: program.add_lists(small.image, 16, 0),
+    ):
+        with pytest.raises(ValueError, match="lists"):
+            call()
+
+
+SPECS: dict[str, Callable[[Small], tuple[object, Callable[[object], None]]]] = {
+    "conv": lambda small: (small.conv(), lambda spec: small.program.add_conv(spec, weights())),
+    "pool": lambda small: (small.pool(), small.program.add_pool),
+    "point": lambda small: (small.point(), small.program.add_point),
+    "scale": lambda small: (small.scale(), small.program.add_scale),
+}
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_steps_of_wrong_values(kind: str) -> None:
+    """No such value; a value of another shape; lists in place of one; one that the step would overwrite."""
+    small = Small("scalar")
+    thin = small.program.add_value("s32", 33, 1, 1, False, 12800)
+    few = small.program.add_value("u8", 31, 3, 4, False, 13056)
+    spec, add = SPECS[kind](small)
+    add(spec)
+    for field in ("input", "output"):
+        for wrong in (-1, 99, -(2**31), 2**31 - 1, small.lists, spec.output, spec.input):
+            if wrong == getattr(spec, field):
+                continue
+            fresh, add = SPECS[kind](small)
+            setattr(fresh, field, wrong)
+            with pytest.raises(ValueError, match=r"value|overwrites|lists"):
+                add(fresh)
+    if kind in ("point", "scale"):
+        for field, wrong in (("output", thin), ("input", few)):
+            fresh, add = SPECS[kind](small)
+            setattr(fresh, field, wrong)
+            with pytest.raises(ValueError, match=r"shape|channels|element|from s32"):
+                add(fresh)
+
+
+@pytest.mark.parametrize("field", ["kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w"])
+@pytest.mark.parametrize("kind", ["conv", "pool"])
+def test_windows_of_impossible_extents(kind: str, field: str) -> None:
+    for wrong in (0, -1, 65537, -(2**31), 2**31 - 1):
+        spec, add = SPECS[kind](Small("scalar"))
+        setattr(spec, field, wrong)
+        with pytest.raises(ValueError, match="window"):
+            add(spec)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("pad_top", -1),
+        ("pad_left", 65537),
+        ("groups", 0),
+        ("groups", -1),
+        ("groups", 2),
+        ("method", "fast"),
+        ("method", ""),
+        ("block_outputs", 0),
+        ("block_outputs", 33),
+        ("block_outputs", 288),
+        ("tile_pixels", 0),
+        ("tile_pixels", 65),
+        ("bias", [1]),
+        ("bias", [1] * 64),
+        ("shortcut", 99),
+        ("relu_maximum", -1),
+        ("kernel_h", 2),
+    ],
+)
+def test_convolutions_that_make_no_sense(field: str, wrong: object) -> None:
+    small = Small("scalar")
+    spec = small.conv()
+    spec.relu = True
+    setattr(spec, field, wrong)
+    with pytest.raises(ValueError, match=r"\w+: .*"):
+        small.program.add_conv(spec, weights())
+
+
+def test_requantization_that_makes_no_sense() -> None:
+    small = Small("scalar")
+    wrongs = [
+        rule(1, 0, 0, 255, 32),
+        rule(1, 0, 0, 255, 64),
+        rule(1, -1, 0, 255),
+        rule(1, 32, 0, 255),
+        rule(1, 0, 1, 0),
+    ]
+    for wrong in wrongs:
+        for spec, add in (SPECS["conv"](small), SPECS["point"](small)):
+            spec.output, spec.requantize, spec.rule = small.more, True, wrong  # type: ignore[attr-defined]
+            with pytest.raises(ValueError, match=r"requantize|factors"):
+                add(spec)
+    spec, add = SPECS["point"](small)
+    spec.output = small.more  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="32 bits"):
+        add(spec)
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_convolution_into_a_value_without_padding(groups: int) -> None:
+    """Kernels write whole vectors of channels."""
+    small = Small("scalar")
+    tight = small.program.add_value("s32", 33, 3, 4, True, 12800)
+    spec = small.conv()
+    spec.output, spec.groups = tight, groups
+    with pytest.raises(ValueError, match="conv"):
+        small.program.add_conv(spec, weights(33, 33 // groups, 1, 1))
+
+
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_sparse_convolutions_need_lists_that_fit(isa: str) -> None:
+    small = Small(isa)
+    small.fill()
+    small.program.add_conv(small.conv("sparse"), weights())
+    others = small.program.add_lists(small.program.add_value("u8", 33, 4, 3, False, 12800), 16, 13824)
+    for field, wrong in (
+        ("lists", -1),
+        ("lists", 99),
+        ("lists", small.more),
+        ("lists", others),
+        ("input", small.signed),
+        ("magnitude", 16000),
+        ("visit_bytes", 0),
+        ("visit_bytes", 1 << 40),
+    ):
+        spec = small.conv("sparse")
+        setattr(spec, field, wrong)
+        with pytest.raises(ValueError, match=r"conv|value"):
+            small.program.add_conv(spec, weights())
+    small.run()
+
+
+def test_the_portable_kernels_have_no_lists() -> None:
+    small = Small("scalar")
+    for method in ("sparse", "wide", "quad"):
+        with pytest.raises(ValueError, match="instruction set"):
+            small.program.add_conv(small.conv(method), weights())
+    with pytest.raises(ValueError, match="instruction set"):
+        small.program.add_list_step(small.bytes, small.lists)
+
+
+def test_arrays_of_the_wrong_size() -> None:
+    small = Small("scalar")
+    small.fill()
+    small.program.add_conv(small.conv(), weights())
+    image, out = np.zeros((2, 33 * 12), np.uint8), np.zeros(2 * 33 * 12 * 4, np.uint8)
+    table = np.zeros((33, 256), np.uint8)
+    program = small.program
+    program.run_integer(image, out)
+    program.run_samples(image, table, out)
+    assert program.run_float(image.astype(np.float32), 1.0, 1.0, 0.0, 255.0, out)
+    tap = np.zeros(2 * 33 * 12, np.uint8)
+    program.run_tapped(image, out, [small.more], [tap])
+    short = out[:-1].copy()
+    for call in (
+        lambda: program.run_integer(image[:, :-1].copy(), out),
+        lambda: program.run_integer(image, short),
+        lambda: program.run_integer(np.uint8(0).reshape(()), out),
+        lambda: program.run_samples(image, table[1:].copy(), out),
+        lambda: program.run_samples(image, table, short),
+        lambda: program.run_float(image.astype(np.float32), 1.0, 1.0, 0.0, 255.0, short),
+        lambda: program.run_tapped(image, short, [small.more], [tap]),
+        lambda: program.run_tapped(image, out, [small.more], []),
+        lambda: program.run_tapped(image, out, [99], [tap]),
+        lambda: program.run_tapped(image, out, [small.sums], [tap]),
+        lambda: program.run_tapped(image, out, [small.lists], [tap]),
+        lambda: program.run_tapped(np.zeros((3, 33 * 12), np.uint8), np.zeros(3 * 33 * 48, np.uint8), [], []),
+    ):
+        with pytest.raises(ValueError, match=r"size|value|array|lists|run_tapped"):
+            call()
+
+
+def test_an_unfinished_program_does_not_run() -> None:
+    image, out = np.zeros((1, 33 * 12), np.uint8), np.zeros(33 * 12 * 4, np.uint8)
+    with pytest.raises(ValueError, match="no input, output or steps"):
+        Small("scalar").program.run_integer(image, out)
+    with pytest.raises(ValueError, match="no such value"):
+        _native.Program("scalar", 1, 1, 64).run_integer(image, out)
+
+
+NUMBERS = (-(2**31), -1, 0, 1, 2, 3, 4, 5, 7, 31, 32, 33, 63, 64, 65, 96, 255, 256, 65536, 65537, 2**31 - 1)
+CONV_FIELDS = ("input", "output", "lists", "shortcut", "kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top")
+CONV_FIELDS += ("pad_left", "dilation_h", "dilation_w", "groups", "magnitude", "block_outputs", "tile_pixels")
+CONV_FIELDS += ("visit_bytes", "relu_maximum")
+POOL_FIELDS = ("input", "output", "kernel_h", "kernel_w", "stride_h", "stride_w", "pad_top", "pad_left", "pad_bottom")
+POOL_FIELDS += ("pad_right", "dilation_h", "dilation_w")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_mutated_steps_are_refused_or_run(isa: str) -> None:
+    """Whatever numbers a step is made of, it raises ValueError or runs within its memory."""
+    random = np.random.default_rng(20)
+    accepted = 0
+    for _ in range(FUZZ_CASES):
+        small = Small(isa, threads=int(random.integers(1, 3)))
+        small.fill()
+        for _ in range(2):
+            with contextlib.suppress(ValueError):
+                add_mutated(small, random)
+                accepted += 1
+        small.run()
+    # Most mutations are refused; were all of them, nothing would have been tested.
+    assert FUZZ_CASES // 10 < accepted < 2 * FUZZ_CASES
+
+
+def add_mutated(small: Small, random: np.random.Generator) -> None:
+    kind = random.choice(["conv", "conv", "conv", "pool", "point", "scale"])
+    if kind == "conv":
+        spec = small.conv(str(random.choice(["direct", "wide", "quad", "sparse"])))
+        if random.random() < 0.3:
+            spec.output, spec.requantize, spec.rule = small.more, True, rule(3, 4, 0, 15)
+        spec.relu = bool(random.integers(2))
+        kernel = [1, 1]
+        if random.random() < 0.5:
+            kernel = [int(extent) for extent in random.integers(1, 4, 2)]
+            spec.kernel_h, spec.kernel_w = kernel
+            spec.pad_top, spec.pad_left = (int(pad) for pad in random.integers(0, 4, 2))
+        mutate(spec, CONV_FIELDS, random)
+        inputs = 33 // spec.groups if spec.groups in (3, 11, 33) else 33
+        small.program.add_conv(spec, random.integers(-8, 8, (33, inputs, *kernel)).astype(np.int8))
+    elif kind == "pool":
+        spec = small.pool()
+        spec.average = bool(random.integers(2))
+        mutate(spec, POOL_FIELDS, random)
+        small.program.add_pool(spec)
+    elif kind == "point":
+        spec = small.point()
+        mutate(spec, ("input", "output", "other", "relu_maximum"), random)
+        small.program.add_point(spec)
+    else:
+        spec = small.scale()
+        mutate(spec, ("input", "output"), random)
+        small.program.add_scale(spec)
+
+
+def mutate(spec: object, fields: tuple[str, ...], random: np.random.Generator) -> None:
+    for field in random.choice(fields, random.integers(0, 3), replace=False):
+        numbers = [n for n in NUMBERS if n != 65536] if field.startswith(("stride", "dilation")) else NUMBERS
+        setattr(spec, str(field), int(random.choice(numbers[:8] if field in ("input", "output") else numbers)))
