@@ -7,17 +7,20 @@ import numpy as np
 
 from nybble.graph import (
     Add,
+    AvgPool2d,
     Conv2d,
     DType,
     Graph,
     GraphError,
     Input,
     Linear,
+    MaxPool2d,
     Node,
     Padding,
     Pair,
     Quantize,
     ReLU,
+    Scale,
     Tensor,
     ValueType,
 )
@@ -157,6 +160,64 @@ def linear_networks(draw: st.DrawFn) -> Graph:
 
 
 @st.composite
+def stacked_networks(draw: st.DrawFn) -> Graph:
+    """Residual blocks of 4-bit convolutions, as the engine is made for: lists, shortcuts and channel orders meet."""
+    network = Network(draw(st.sampled_from(ACTIVATIONS)), (draw(st.integers(1, 40)), *draw(_extents(2, 7))))
+    random = np.random.default_rng(draw(SEEDS))
+
+    def activation(name: str, source: str, outputs: int, kernel: int, groups: int = 1) -> str:
+        """A convolution, ReLU and requantization to u4; without the latter two where the name says sums."""
+        value = network.values[source]
+        weight = random.integers(-8, 7, (outputs, value.shape[0] // groups, kernel, kernel), endpoint=True)
+        padding = Padding(*(kernel // 2,) * 4)
+        sums = network.add(
+            Conv2d(
+                name=name,
+                inputs=(source,),
+                input_type=value.dtype,
+                weight=Tensor.from_array(DType.S4, weight),
+                bias=Tensor.from_array(DType.S16, random.integers(-200, 200, outputs)),
+                padding=padding,
+                groups=groups,
+            )
+        )
+        return sums if name.endswith("sums") else narrowed(name, network.add(ReLU(name=f"{name}_relu", inputs=(sums,))))
+
+    def narrowed(name: str, sums: str) -> str:
+        spread = 15 * 2**16 / max(1, network.values[sums].magnitude)
+        factor = np.clip(spread * random.uniform(1, 6, network.values[sums].shape[0]), 0, 2**16 - 1)
+        return network.requantize(f"{name}_quantize", sums, DType.U4, factor.astype(np.int64), 16)
+
+    last = activation("stem", "image", draw(st.integers(2, 70)), draw(st.sampled_from((1, 3))))
+    for block in range(draw(st.integers(1, 3))):
+        channels = network.values[last].shape[0]
+        form = draw(st.sampled_from(("residual", "projection", "depthwise", "pool")))
+        if form == "pool":
+            pool = draw(st.sampled_from((MaxPool2d, AvgPool2d)))
+            window = {"kernel_size": Pair(2, 2), "stride": Pair(1, 1), "padding": Padding(1, 0, 0, 1)}
+            last = network.add(pool(name=f"b{block}", inputs=(last,), input_type=DType.U4, **window))
+        elif form == "depthwise":
+            last = activation(f"b{block}", last, channels, 3, channels)
+        else:
+            outputs = channels if form == "residual" else draw(st.integers(1, 70))
+            inner = activation(f"b{block}_inner", last, draw(st.integers(1, 70)), draw(st.sampled_from((1, 3))))
+            sums = activation(f"b{block}_sums", inner, outputs, 1)
+            if form == "residual":
+                other = network.requantize(f"b{block}_rescale", last, DType.S32, random.integers(0, 99, outputs), 1)
+            else:
+                other = activation(f"b{block}_other_sums", last, outputs, 1)
+            added = network.add(Add(name=f"b{block}_add", inputs=(sums, other)))
+            last = narrowed(f"b{block}", network.add(ReLU(name=f"b{block}_relu", inputs=(added,))))
+    features = int(np.prod(network.values[last].shape))
+    classes = draw(st.integers(1, 40))
+    weight = Tensor.from_array(DType.S8, random.integers(-128, 127, (classes, features), endpoint=True))
+    network.add(Linear(name="linear", inputs=(last,), input_type=DType.U4, weight=weight))
+    scale = Tensor.from_array(DType.F32, random.uniform(0.1, 9, classes).astype(np.float32))
+    network.add(Scale(name="scale", inputs=("linear",), out_scale=scale))
+    return network.graph(_output(draw, network))
+
+
+@st.composite
 def mixed_networks(draw: st.DrawFn) -> Graph:
     """A graph of every node type with one input, of which one value, often in the middle, is the output."""
     graph = draw(graphs(max_nodes=8).filter(lambda graph: len(graph.inputs) == 1))
@@ -207,6 +268,11 @@ def quantizes(draw: st.DrawFn, network: Network, name: str, source: str, target:
     else:
         factor = draw(tensors(kind, value.shape[:1]))
     return Quantize(name=name, inputs=(source,), input_type=value.dtype, output_type=target, factor=factor, shift=shift)
+
+
+@st.composite
+def _extents(draw: st.DrawFn, least: int, most: int) -> tuple[int, int]:
+    return draw(st.integers(least, most)), draw(st.integers(least, most))
 
 
 @st.composite

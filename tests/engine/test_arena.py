@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from agreement import ISAS
 from hypothesis import given
-from networks import conv_networks, mixed_networks
+from networks import conv_networks, mixed_networks, stacked_networks
 
 from nybble.engine.arena import ALIGNMENT, Lifetime, aligned, place
 from nybble.engine.plan import Plan, make_plan
@@ -47,7 +47,7 @@ def test_lifetimes_overlap_where_they_share_a_step() -> None:
     assert place([]) == ([], 0)
 
 
-@given(st.one_of(mixed_networks(), conv_networks()), st.sampled_from(ISAS))
+@given(st.one_of(mixed_networks(), stacked_networks(), conv_networks()), st.sampled_from(ISAS))
 def test_a_plan_keeps_what_a_step_reads(graph: object, isa: str) -> None:
     """A value lives from the step that writes it to the last that reads it, the result to the end."""
     plan: Plan = make_plan(graph, isa)  # type: ignore[arg-type]

@@ -8,35 +8,43 @@ import pytest
 from agreement import ISAS, assert_agrees
 from hypothesis import given
 from kernels import LIST_BLOCKS, METHODS, always, choices, forced, list_blocks
-from networks import Network, conv_networks, copied, images, linear_networks, mixed_networks
+from networks import Network, conv_networks, copied, images, linear_networks, mixed_networks, stacked_networks
 
 from nybble.engine import Engine
 from nybble.graph import Add, Conv2d, DType, Graph, Padding, Pair, Tensor
 from strategies import values_of
 
 THREADS = st.sampled_from((1, 2, 3))
+TOGETHER = st.sampled_from((1, 2, 3, 8))
 VECTOR_ISAS = [isa for isa in ISAS if isa != "scalar"]
 
 
-@given(st.data(), THREADS)
-def test_any_kernel_for_a_convolution(data: st.DataObject, threads: int) -> None:
+@given(st.data(), THREADS, TOGETHER)
+def test_any_kernel_for_a_convolution(data: st.DataObject, threads: int, together: int) -> None:
     graph = data.draw(conv_networks())
     with forced(data.draw(choices())):
-        assert_agrees(graph, data.draw(images(graph)), [threads])
+        assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
 
 
-@given(st.data(), THREADS)
-def test_any_kernel_for_a_linear_layer(data: st.DataObject, threads: int) -> None:
+@given(st.data(), THREADS, TOGETHER)
+def test_any_kernel_for_a_linear_layer(data: st.DataObject, threads: int, together: int) -> None:
     graph = data.draw(linear_networks())
     with forced(data.draw(choices())):
-        assert_agrees(graph, data.draw(images(graph)), [threads])
+        assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
 
 
-@given(st.data(), THREADS)
-def test_any_kernels_for_networks(data: st.DataObject, threads: int) -> None:
+@given(st.data(), THREADS, TOGETHER)
+def test_any_kernels_for_networks(data: st.DataObject, threads: int, together: int) -> None:
     graph = data.draw(mixed_networks())
     with forced(data.draw(choices())):
-        assert_agrees(graph, data.draw(images(graph)), [threads])
+        assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
+
+
+@given(st.data(), THREADS, TOGETHER)
+def test_any_kernels_for_stacks(data: st.DataObject, threads: int, together: int) -> None:
+    graph = data.draw(stacked_networks())
+    with forced(data.draw(choices())):
+        assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
 
 
 def large_conv(dtype: DType, inputs: int, outputs: int, kernel: int, style: str) -> Graph:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import hypothesis.strategies as st
 from hypothesis import given
-from networks import Network, conv_networks, copied, linear_networks, mixed_networks
+from networks import Network, conv_networks, copied, linear_networks, mixed_networks, stacked_networks
 
 from nybble.engine.fuse import Step, fuse
 from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, Quantize, ReLU, Tensor
@@ -14,7 +14,7 @@ from nybble.graph.types import ACTIVATIONS
 from nybble.synthetic import bottleneck_resnet
 
 
-@given(st.one_of(mixed_networks(), conv_networks(), linear_networks()))
+@given(st.one_of(mixed_networks(), stacked_networks(), conv_networks(), linear_networks()))
 def test_steps_hold_every_node_once_and_read_what_is_stored(graph: Graph) -> None:
     steps = fuse(graph)
     names = [node.name for step in steps for node in step.nodes]

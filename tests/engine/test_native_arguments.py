@@ -18,10 +18,12 @@ FUZZ_CASES = 400
 
 
 class Small:
-    """A program with one value of every kind, (33, 3, 4) each, and lists of ``bytes``; nothing overlaps."""
+    """A program with one value of every kind, (33, 3, 4) each, and lists of ``bytes``; nothing overlaps.
+
+    All but ``floats`` hold the input.
+    """
 
     def __init__(self, isa: str, threads: int = 1) -> None:
-        self.isa = isa
         self.program = _native.Program(isa=isa, threads=threads, most_images=2, arena_bytes=ARENA)
         self.image = self.program.add_value("u8", 33, 3, 4, True, 0)
         self.bytes = self.program.add_value("u8", 33, 3, 4, False, 512)
@@ -31,16 +33,13 @@ class Small:
         self.more = self.program.add_value("u8", 33, 3, 4, False, 9728)
         self.lists = self.program.add_lists(self.bytes, 16, 10752)
         self.program.set_input(self.image)
-        self.program.set_output(self.sums)
-
-    def fill(self) -> None:
-        """Steps that give every value but the results something to hold."""
-        for target in (self.bytes, self.more, self.signed):
+        self.program.set_output(self.more)
+        for target in (self.bytes, self.more, self.signed, self.sums):
             point = _native.PointSpec()
             point.input, point.output, point.requantize = self.image, target, True
             point.rule = rule(1, 0, 0, 127 if target == self.signed else 15)
             self.program.add_point(point)
-        if self.isa != "scalar":
+        if isa != "scalar":
             self.program.add_list_step(self.bytes, self.lists)
 
     def conv(self, method: str = "direct") -> _native.ConvSpec:
@@ -66,9 +65,8 @@ class Small:
         return spec
 
     def run(self, images: int = 3) -> None:
-        out = self.program
         value = np.random.default_rng(images).integers(0, 256, (images, 33 * 12), dtype=np.uint8)
-        out.run_integer(value, np.zeros(images * 33 * 12 * 4, np.uint8))
+        self.program.run_integer(value, np.zeros(images * 33 * 12, np.uint8))
 
 
 def rule(factor: int, shift: int, low: int, high: int, channels: int = 33) -> _native.Requantize:
@@ -179,10 +177,10 @@ def test_steps_of_wrong_values(kind: str) -> None:
             with pytest.raises(ValueError, match=r"value|overwrites|lists"):
                 add(fresh)
     if kind in ("point", "scale"):
-        for field, wrong in (("output", thin), ("input", few)):
+        for field, wrong in (("output", thin), ("output", few)):
             fresh, add = SPECS[kind](small)
             setattr(fresh, field, wrong)
-            with pytest.raises(ValueError, match=r"shape|channels|element|from s32"):
+            with pytest.raises(ValueError, match=r"shape|channels|32 bits|from s32"):
                 add(fresh)
 
 
@@ -261,7 +259,6 @@ def test_a_convolution_into_a_value_without_padding(groups: int) -> None:
 @pytest.mark.parametrize("isa", VECTOR_ISAS)
 def test_sparse_convolutions_need_lists_that_fit(isa: str) -> None:
     small = Small(isa)
-    small.fill()
     small.program.add_conv(small.conv("sparse"), weights())
     others = small.program.add_lists(small.program.add_value("u8", 33, 4, 3, False, 12800), 16, 13824)
     for field, wrong in (
@@ -284,7 +281,7 @@ def test_sparse_convolutions_need_lists_that_fit(isa: str) -> None:
 def test_the_portable_kernels_have_no_lists() -> None:
     small = Small("scalar")
     for method in ("sparse", "wide", "quad"):
-        with pytest.raises(ValueError, match="instruction set"):
+        with pytest.raises(ValueError, match=r"instruction set|lists"):
             small.program.add_conv(small.conv(method), weights())
     with pytest.raises(ValueError, match="instruction set"):
         small.program.add_list_step(small.bytes, small.lists)
@@ -292,9 +289,8 @@ def test_the_portable_kernels_have_no_lists() -> None:
 
 def test_arrays_of_the_wrong_size() -> None:
     small = Small("scalar")
-    small.fill()
     small.program.add_conv(small.conv(), weights())
-    image, out = np.zeros((2, 33 * 12), np.uint8), np.zeros(2 * 33 * 12 * 4, np.uint8)
+    image, out = np.zeros((2, 33 * 12), np.uint8), np.zeros(2 * 33 * 12, np.uint8)
     table = np.zeros((33, 256), np.uint8)
     program = small.program
     program.run_integer(image, out)
@@ -315,18 +311,61 @@ def test_arrays_of_the_wrong_size() -> None:
         lambda: program.run_tapped(image, out, [99], [tap]),
         lambda: program.run_tapped(image, out, [small.sums], [tap]),
         lambda: program.run_tapped(image, out, [small.lists], [tap]),
-        lambda: program.run_tapped(np.zeros((3, 33 * 12), np.uint8), np.zeros(3 * 33 * 48, np.uint8), [], []),
+        lambda: program.run_tapped(np.zeros((3, 33 * 12), np.uint8), np.zeros(3 * 33 * 12, np.uint8), [], []),
     ):
         with pytest.raises(ValueError, match=r"size|value|array|lists|run_tapped"):
             call()
 
 
 def test_an_unfinished_program_does_not_run() -> None:
-    image, out = np.zeros((1, 33 * 12), np.uint8), np.zeros(33 * 12 * 4, np.uint8)
-    with pytest.raises(ValueError, match="no input, output or steps"):
-        Small("scalar").program.run_integer(image, out)
+    program = _native.Program("scalar", 1, 1, 256)
+    image, out = np.zeros((1, 1), np.uint8), np.zeros(1, np.uint8)
     with pytest.raises(ValueError, match="no such value"):
-        _native.Program("scalar", 1, 1, 64).run_integer(image, out)
+        program.run_integer(image, out)
+    source = program.add_value("u8", 1, 1, 1, True, 0)
+    result = program.add_value("u8", 1, 1, 1, False, 64)
+    program.set_input(source)
+    program.set_output(result)
+    with pytest.raises(ValueError, match="steps"):
+        program.run_integer(image, out)
+    pool = _native.PoolSpec()
+    pool.input, pool.output = source, program.add_value("u8", 1, 1, 1, False, 128)
+    program.add_pool(pool)
+    with pytest.raises(ValueError, match="no step writes the output"):
+        program.run_integer(image, out)
+    pool.output = result
+    program.add_pool(pool)
+    image[:] = 7
+    program.run_integer(image, out)
+    assert out == 7
+
+
+def test_values_that_hold_nothing_are_not_read() -> None:
+    """Never written, or overwritten by another value in the same place; lists that were not built, or no longer are."""
+    small = Small(ISAS[-1])
+    program = small.program
+    unwritten = program.add_value("u8", 33, 3, 4, False, 12800)
+    over = program.add_value("u8", 33, 3, 4, False, 512 + 64)
+    lists = program.add_lists(small.bytes, 32, 13952)
+
+    def pool(source: int, target: int) -> None:
+        spec = small.pool()
+        spec.input, spec.output = source, target
+        program.add_pool(spec)
+
+    with pytest.raises(ValueError, match="nothing has written"):
+        pool(unwritten, small.more)
+    with pytest.raises(ValueError, match="overwrites"):
+        pool(small.bytes, over)
+    pool(small.more, over)
+    with pytest.raises(ValueError, match="nothing has written"):
+        pool(small.bytes, unwritten)
+    if VECTOR_ISAS:
+        spec = small.conv("sparse")
+        spec.input, spec.lists = small.more, lists
+        with pytest.raises(ValueError, match="lists"):
+            program.add_conv(spec, weights())
+    small.run()
 
 
 NUMBERS = (-(2**31), -1, 0, 1, 2, 3, 4, 5, 7, 31, 32, 33, 63, 64, 65, 96, 255, 256, 65536, 65537, 2**31 - 1)
@@ -344,7 +383,6 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
     accepted = 0
     for _ in range(FUZZ_CASES):
         small = Small(isa, threads=int(random.integers(1, 3)))
-        small.fill()
         for _ in range(2):
             with contextlib.suppress(ValueError):
                 add_mutated(small, random)
