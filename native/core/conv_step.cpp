@@ -15,7 +15,8 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b;
 class ConvStep final : public Step {
  public:
   ConvStep(ConvKernel kernel, ConvMethod method, const ConvShape& shape, ConvWeights weights,
-           std::unique_ptr<EpilogueData> epilogue, const ConvSpec& spec, const Value* lists, WeightStore& store)
+           std::unique_ptr<EpilogueData> epilogue, const ConvSpec& spec, const Value* lists, WeightStore& store,
+           int threads)
       : kernel_(kernel),
         method_(method),
         shape_(shape),
@@ -26,7 +27,8 @@ class ConvStep final : public Step {
         input_(spec.input),
         lists_id_(spec.lists),
         shortcut_(spec.shortcut),
-        tile_pixels_(spec.tile_pixels) {
+        tile_pixels_(spec.tile_pixels),
+        threads_(threads) {
     weights_.bytes = AlignedBytes();
     if (lists != nullptr) lists_ = *lists;
     output = spec.output;
@@ -90,7 +92,11 @@ class ConvStep final : public Step {
 
   std::int64_t tiles(std::int64_t images) const {
     if (by_row()) return images * shape_.output.height * divide_up(shape_.output.width, tile_pixels_);
-    return divide_up(images * shape_.output.pixels(), tile_pixels_);
+    const std::int64_t pixels = images * shape_.output.pixels();
+    const std::int64_t count = divide_up(pixels, tile_pixels_);
+    // Few chunks are shared out evenly, so that no thread waits for another's last one.
+    if (count * packed_.block_count % threads_ == 0 || count * packed_.block_count > 16 * threads_) return count;
+    return std::min(pixels, divide_up(count, threads_) * threads_);
   }
 
   ConvKernel kernel_;
@@ -103,6 +109,7 @@ class ConvStep final : public Step {
   Value lists_;
   int input_, lists_id_, shortcut_;
   std::int32_t tile_pixels_;
+  std::int64_t threads_;
 };
 
 ConvShape checked_shape(const Layout& input, const Layout& output, const ConvSpec& spec) {
@@ -146,7 +153,7 @@ std::int64_t largest(const std::int8_t* weights, std::size_t count) {
 }  // namespace
 
 std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vector<Value>& values, const ConvSpec& spec,
-                                     WeightStore& store) {
+                                     WeightStore& store, int threads) {
   const Layout& input = values[static_cast<std::size_t>(spec.input)].layout;
   const Layout& output = values[static_cast<std::size_t>(spec.output)].layout;
   const ConvShape shape = checked_shape(input, output, spec);
@@ -167,13 +174,13 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   if (spec.method == "direct")
     return std::make_unique<ConvStep>(kernels.conv_direct, ConvMethod::direct, shape,
                                       pack_direct(shape, spec.weights, spec.block_outputs), std::move(epilogue), spec,
-                                      nullptr, store);
+                                      nullptr, store, threads);
   require(shape.groups == 1, "conv: groups need the direct method");
   if (spec.method == "wide") {
     require(kernels.conv_wide != nullptr, "conv: this instruction set has no wide kernel");
     return std::make_unique<ConvStep>(kernels.conv_wide, ConvMethod::wide, shape,
                                       pack_dot(shape, spec.weights, spec.block_outputs, 2, 0), std::move(epilogue),
-                                      spec, nullptr, store);
+                                      spec, nullptr, store, threads);
   }
   if (spec.method == "quad") {
     require(kernels.conv_quad != nullptr, "conv: this instruction set has no kernel for groups of four");
@@ -182,7 +189,7 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
             "conv: groups of four could saturate with these inputs");
     return std::make_unique<ConvStep>(kernels.conv_quad, ConvMethod::quad, shape,
                                       pack_dot(shape, spec.weights, spec.block_outputs, 4, is_signed ? 128 : 0),
-                                      std::move(epilogue), spec, nullptr, store);
+                                      std::move(epilogue), spec, nullptr, store, threads);
   }
   require(spec.method == "sparse", "conv: unknown method");
   require(kernels.conv_sparse != nullptr, "conv: this instruction set has no sparse kernel");
@@ -197,7 +204,7 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   return std::make_unique<ConvStep>(kernels.conv_sparse, ConvMethod::sparse, shape,
                                     pack_sparse(shape, spec.weights, spec.magnitude, lists.block_pairs,
                                                 spec.block_outputs, static_cast<std::size_t>(spec.visit_bytes)),
-                                    std::move(epilogue), spec, &lists, store);
+                                    std::move(epilogue), spec, &lists, store, threads);
 }
 
 }  // namespace nybble

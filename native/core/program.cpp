@@ -185,7 +185,7 @@ void Program::add_conv(const ConvSpec& spec) {
     const auto id = static_cast<std::size_t>(spec.lists);
     require(values_[id].is_lists && holds_[id] && !values_[id].overlaps(out), "conv: lists that nothing has built");
   }
-  add_step(make_conv_step(kernels_, values_, spec, weights_));
+  add_step(make_conv_step(kernels_, values_, spec, weights_, pool_.threads()));
 }
 
 void Program::add_pool(const PoolSpec& spec) {

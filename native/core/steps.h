@@ -33,7 +33,7 @@ class Step {
 std::unique_ptr<Step> make_list_step(const KernelTable& kernels, const std::vector<Value>& values, int input,
                                      int lists);
 std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vector<Value>& values, const ConvSpec& spec,
-                                     WeightStore& store);
+                                     WeightStore& store, int threads);
 std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vector<Value>& values,
                                      const PoolSpec& spec);
 std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const PointSpec& spec);
