@@ -15,11 +15,11 @@ from networks import Network, copied
 from nybble.graph import Conv2d, DType, Graph, Tensor
 from nybble.graph.types import Array
 
-#: The largest shift with ``output_bits + shift <= 24``, and others that are common or small.
+#: The largest shift with ``output_bits + shift <= 24``, the next, where float32 would fail, and some that are common.
 CASES = [
     (target, shift)
     for target in (DType.U4, DType.U7, DType.U8, DType.S4, DType.S8)
-    for shift in sorted({0, 1, 8, 16, 24 - target.magnitude_bits})
+    for shift in sorted({0, 1, 8, 16, 24 - target.magnitude_bits, 25 - target.magnitude_bits})
 ]
 
 
