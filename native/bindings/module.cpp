@@ -137,6 +137,8 @@ NB_MODULE(_native, m) {
   m.def("list_block_pairs", &nybble::list_block_pairs, nb::arg("magnitude"), nb::arg("weight_magnitude"));
   m.def("quad_takes_any",
         [](const std::string& isa) { return nybble::kernels_of(nybble::isa_from_name(isa)).quad_takes_any; });
+  m.def("most_quad_outputs",
+        [](const std::string& isa) { return nybble::kernels_of(nybble::isa_from_name(isa)).most_quad_outputs; });
   m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
 
   bind_specs(m);

@@ -25,7 +25,7 @@ class ConvStep final : public Step {
         weight_bytes_(static_cast<std::int64_t>(weights_.bytes.size())),
         epilogue_(std::move(epilogue)),
         input_(spec.input),
-        lists_id_(spec.lists),
+        lists_id_(lists == nullptr ? -1 : spec.lists),
         shortcut_(spec.shortcut),
         tile_pixels_(spec.tile_pixels),
         threads_(threads) {
@@ -42,7 +42,8 @@ class ConvStep final : public Step {
     const std::int64_t outputs = packed_.most_outputs;
     switch (method_) {
       case ConvMethod::sparse:
-        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 6;
+      case ConvMethod::sparse_quad:
+        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 8;
       case ConvMethod::wide:
       case ConvMethod::quad:
         return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;
@@ -64,8 +65,8 @@ class ConvStep final : public Step {
     task.output = memory.at(output);
     task.block = static_cast<std::int32_t>(chunk / count);
     task.scratch = scratch;
-    PairLists lists;
-    if (method_ == ConvMethod::sparse) lists = lists_at(lists_, memory.at(lists_id_), memory.most_images);
+    NonZeroLists lists;
+    if (lists_id_ >= 0) lists = lists_at(lists_, memory.at(lists_id_), memory.most_images);
     task.lists = &lists;
     if (by_row()) {
       const std::int64_t per_row = divide_up(shape_.output.width, tile_pixels_);
@@ -191,18 +192,28 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
                                       pack_dot(shape, spec.weights, spec.block_outputs, 4, is_signed ? 128 : 0),
                                       std::move(epilogue), spec, nullptr, store, threads);
   }
-  require(spec.method == "sparse", "conv: unknown method");
-  require(kernels.conv_sparse != nullptr, "conv: this instruction set has no sparse kernel");
-  require(spec.lists >= 0, "conv: the sparse method needs lists");
+  const bool quads = spec.method == "sparse_quad";
+  require(quads || spec.method == "sparse", "conv: unknown method");
+  const ConvKernel kernel = quads ? kernels.conv_sparse_quad : kernels.conv_sparse;
+  require(kernel != nullptr, "conv: this instruction set has no sparse kernel");
+  require(spec.lists >= 0, "conv: the sparse methods need lists");
   const Value& lists = values[static_cast<std::size_t>(spec.lists)];
-  require(lists.is_lists && input.element == Element::u8 && input.stride == 2 * lists.pairs &&
-              lists.layout.height == input.height && lists.layout.width == input.width,
+  require(lists.is_lists && lists.list_group == (quads ? 4 : 2) && input.element == Element::u8 &&
+              input.stride == lists.layout.stride && lists.layout.height == input.height &&
+              lists.layout.width == input.width,
           "conv: lists of another value");
   require(spec.visit_bytes >= 1 && spec.visit_bytes <= 1 << 24, "conv: visit_bytes out of range");
-  require(std::int64_t{2} * lists.block_pairs * spec.magnitude * largest(spec.weights, spec.weight_count) <= INT16_MAX,
-          "conv: a block of pairs could overflow 16 bits");
-  return std::make_unique<ConvStep>(kernels.conv_sparse, ConvMethod::sparse, shape,
-                                    pack_sparse(shape, spec.weights, spec.magnitude, lists.block_pairs,
+  require(spec.magnitude >= 1 && spec.magnitude <= 255, "conv: magnitude is not in 1..255");
+  if (quads) {
+    require(kernels.quad_takes_any || spec.magnitude <= 127, "conv: groups of four could saturate with these inputs");
+    require(spec.block_outputs <= kernels.most_quad_outputs, "conv: block_outputs is more than registers hold");
+  } else {
+    const std::int64_t weight = largest(spec.weights, spec.weight_count);
+    require(std::int64_t{2} * lists.block_groups * spec.magnitude * weight <= INT16_MAX,
+            "conv: a block of pairs could overflow 16 bits");
+  }
+  return std::make_unique<ConvStep>(kernel, quads ? ConvMethod::sparse_quad : ConvMethod::sparse, shape,
+                                    pack_sparse(shape, spec.weights, quads ? 4 : 2, spec.magnitude, lists.block_groups,
                                                 spec.block_outputs, static_cast<std::size_t>(spec.visit_bytes)),
                                     std::move(epilogue), spec, &lists, store, threads);
 }

@@ -109,18 +109,22 @@ int Program::add_value(Element element, int channels, int height, int width, boo
   return static_cast<int>(values_.size()) - 1;
 }
 
-int Program::add_lists(int input, int block_pairs, std::int64_t offset) {
+int Program::add_lists(int input, int group, int block_groups, std::int64_t offset) {
   check_value(input, "lists");
   const Value of = values_[static_cast<std::size_t>(input)];
   require(!of.is_lists && of.layout.stride % kChannelAlign == 0, "lists: of a padded value only");
-  require(block_pairs == 16 || block_pairs == 32 || block_pairs == 64, "lists: block_pairs is not 16, 32 or 64");
+  require(group == 2 || group == 4, "lists: of two or four channels only");
+  require(block_groups == 16 || block_groups == 32 || block_groups == 64, "lists: block is not 16, 32 or 64");
   Value value = of;
   value.is_lists = true;
-  value.pairs = of.layout.stride / 2;
-  value.block_pairs = block_pairs;
-  value.blocks = (value.pairs + block_pairs - 1) / block_pairs;
+  value.list_group = group;
+  // A kernel looks at 16 groups at a time.
+  value.groups = (of.layout.stride / group + 15) / 16 * 16;
+  value.block_groups = block_groups;
+  value.blocks = (value.groups + block_groups - 1) / block_groups;
   value.offset = offset;
-  value.bytes = value.layout.pixels() * (std::int64_t{value.pairs} * 4 + std::int64_t{value.blocks} * 2);
+  const std::int64_t entry_bytes = group == 2 ? 4 : 6;
+  value.bytes = value.layout.pixels() * (value.groups * entry_bytes + std::int64_t{value.blocks} * 2);
   require(offset >= 0 && offset % 64 == 0 && value.bytes <= arena_bytes_ && offset <= arena_bytes_ - value.bytes,
           "lists: do not lie in the arena");
   values_.push_back(value);

@@ -23,9 +23,9 @@ namespace nybble {
 struct Value {
   Layout layout;
   std::int64_t offset = 0;
-  // Lists of the non-zero pairs of another value.
+  // Lists of the non-zero groups of `list_group` channels of another value.
   bool is_lists = false;
-  std::int32_t pairs = 0, block_pairs = 0, blocks = 0;
+  std::int32_t list_group = 0, groups = 0, block_groups = 0, blocks = 0;
   std::int64_t bytes = 0;
 
   bool overlaps(const Value& other) const {
@@ -43,9 +43,9 @@ struct ConvSpec {
   int input = -1, output = -1;
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
   int pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1, groups = 1;
-  std::string method;            // direct, sparse, wide or quad
+  std::string method;            // direct, sparse, sparse_quad, wide or quad
   std::int32_t magnitude = 255;  // largest input, which bounds 16-bit sums
-  int lists = -1;                // of the input, for sparse
+  int lists = -1;                // of the input, for the sparse methods
   int block_outputs = 128;
   int tile_pixels = 64;
   std::int64_t visit_bytes = 24 << 10;
@@ -98,7 +98,8 @@ class Program {
   ~Program();
 
   int add_value(Element element, int channels, int height, int width, bool tight, std::int64_t offset);
-  int add_lists(int input, int block_pairs, std::int64_t offset);
+  // Of groups of two or four channels, in blocks of 16, 32 or 64 groups.
+  int add_lists(int input, int group, int block_groups, std::int64_t offset);
   void set_input(int value);
   void set_output(int value);
   void add_list_step(int input, int lists);

@@ -15,7 +15,7 @@ std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b;
 class ListStep final : public Step {
  public:
   ListStep(ListKernel kernel, const Value& input, const Value& lists, int input_id, int lists_id)
-      : kernel_(kernel), lists_(lists), pixels_(input.layout.pixels()), input_(input_id) {
+      : kernel_(kernel), lists_(lists), pixels_(input.layout.pixels()), stride_(input.layout.stride), input_(input_id) {
     output = lists_id;
   }
 
@@ -23,7 +23,7 @@ class ListStep final : public Step {
 
   void run(const Memory& memory, std::int64_t chunk, std::int64_t images, std::uint8_t*) const override {
     const std::int64_t first = chunk * kPixels;
-    kernel_(memory.at(input_), first, std::min(kPixels, images * pixels_ - first),
+    kernel_(memory.at(input_), stride_, first, std::min(kPixels, images * pixels_ - first),
             lists_at(lists_, memory.at(output), memory.most_images));
   }
 
@@ -32,6 +32,7 @@ class ListStep final : public Step {
   ListKernel kernel_;
   Value lists_;
   std::int64_t pixels_;
+  std::int32_t stride_;
   int input_;
 };
 
@@ -118,13 +119,19 @@ class ScaleStep final : public Step {
 
 }  // namespace
 
-PairLists lists_at(const Value& value, std::uint8_t* memory, std::int64_t images) {
-  PairLists lists;
-  lists.pairs = value.pairs;
-  lists.block_pairs = value.block_pairs;
+NonZeroLists lists_at(const Value& value, std::uint8_t* memory, std::int64_t images) {
+  NonZeroLists lists;
+  const std::int64_t count = images * value.layout.pixels();
+  lists.groups = value.groups;
+  lists.block_groups = value.block_groups;
   lists.blocks = value.blocks;
   lists.entries = reinterpret_cast<std::uint32_t*>(memory);
-  lists.ends = reinterpret_cast<std::uint16_t*>(memory + images * value.layout.pixels() * value.pairs * 4);
+  auto* after = reinterpret_cast<std::uint16_t*>(lists.entries + count * value.groups);
+  if (value.list_group == 4) {
+    lists.indices = after;
+    after += count * value.groups;
+  }
+  lists.ends = after;
   return lists;
 }
 
@@ -132,12 +139,13 @@ std::unique_ptr<Step> make_list_step(const KernelTable& kernels, const std::vect
                                      int lists) {
   const Value& in = value_of(values, input);
   const Value& out = value_of(values, lists);
-  require(kernels.lists != nullptr, "lists: this instruction set has no kernel for them");
+  const ListKernel kernel = out.list_group == 2 ? kernels.pair_lists : kernels.quad_lists;
+  require(kernel != nullptr, "lists: this instruction set has no kernel for them");
   require(out.is_lists && !in.is_lists && in.layout.element == Element::u8, "lists: of an unsigned 8-bit value only");
-  require(
-      in.layout.height == out.layout.height && in.layout.width == out.layout.width && in.layout.stride == 2 * out.pairs,
-      "lists: made for another value");
-  return std::make_unique<ListStep>(kernels.lists, in, out, input, lists);
+  require(in.layout.height == out.layout.height && in.layout.width == out.layout.width &&
+              in.layout.stride == out.layout.stride,
+          "lists: made for another value");
+  return std::make_unique<ListStep>(kernel, in, out, input, lists);
 }
 
 std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vector<Value>& values,

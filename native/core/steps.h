@@ -40,7 +40,7 @@ std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const Po
 std::unique_ptr<Step> make_scale_step(const std::vector<Value>& values, const ScaleSpec& spec);
 
 // Lists of a value whose memory starts at `memory`, for a batch of at most `images`.
-PairLists lists_at(const Value& value, std::uint8_t* memory, std::int64_t images);
+NonZeroLists lists_at(const Value& value, std::uint8_t* memory, std::int64_t images);
 
 inline void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);

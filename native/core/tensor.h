@@ -36,14 +36,17 @@ struct Layout {
   }
 };
 
-// The non-zero pairs of neighbouring channels of every pixel: what a sparse convolution reads.
-// An entry is (index of the pair in its block) << 16 | second channel << 8 | first channel.
+// The groups of two or four neighbouring channels of every pixel that are not all zero: what a sparse
+// convolution reads. The entries of a pixel start `groups` apart.
+// Pairs: an entry is (index of the pair in its block) << 16 | second channel << 8 | first channel.
+// Quads: an entry is the four channels, first lowest; `indices` has the index of each in its block.
 // `ends[pixel * blocks + b]` counts the entries of the pixel up to the end of block b.
-struct PairLists {
+struct NonZeroLists {
   std::uint32_t* entries = nullptr;
+  std::uint16_t* indices = nullptr;
   std::uint16_t* ends = nullptr;
-  std::int32_t pairs = 0;        // per pixel, with the padding: entries of a pixel start `pairs` apart
-  std::int32_t block_pairs = 0;  // a power of two, 16 to 64
+  std::int32_t groups = 0;        // per pixel, with the padding
+  std::int32_t block_groups = 0;  // a power of two, 16 to 64
   std::int32_t blocks = 0;
 };
 

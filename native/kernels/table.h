@@ -22,19 +22,24 @@ struct PoolShape {
 
 using ConvKernel = void (*)(const ConvTask& task);
 // Lists of pixels [first, first + count).
-using ListKernel = void (*)(const std::uint8_t* input, std::int64_t first, std::int64_t count, const PairLists& lists);
+// `stride` is the input's.
+using ListKernel = void (*)(const std::uint8_t* input, std::int32_t stride, std::int64_t first, std::int64_t count,
+                            const NonZeroLists& lists);
 // One output row.
 using PoolKernel = void (*)(const PoolShape& shape, const void* image, std::int32_t row, void* output_image);
 
 // Null where the instruction set has no such kernel.
 struct KernelTable {
   Isa isa = Isa::scalar;
-  ConvKernel conv_direct = nullptr;  // any types and groups
-  ConvKernel conv_sparse = nullptr;  // unsigned inputs, 16-bit sums over lists of non-zero pairs
-  ConvKernel conv_wide = nullptr;    // any types
-  ConvKernel conv_quad = nullptr;    // unsigned inputs of at most 127,
-  bool quad_takes_any = false;       // or any type
-  ListKernel lists = nullptr;
+  ConvKernel conv_direct = nullptr;       // any types and groups
+  ConvKernel conv_sparse = nullptr;       // unsigned inputs, 16-bit sums over lists of non-zero pairs
+  ConvKernel conv_sparse_quad = nullptr;  // inputs as conv_quad takes them but unsigned, lists of quads
+  std::int32_t most_quad_outputs = 0;     // in a block of conv_sparse_quad: what registers hold
+  ConvKernel conv_wide = nullptr;         // any types
+  ConvKernel conv_quad = nullptr;         // unsigned inputs of at most 127,
+  bool quad_takes_any = false;            // or any type
+  ListKernel pair_lists = nullptr;
+  ListKernel quad_lists = nullptr;
   PoolKernel max_pool = nullptr;
   PoolKernel average_pool = nullptr;
 };

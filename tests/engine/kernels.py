@@ -14,7 +14,7 @@ from nybble.engine import plan
 from nybble.engine.plan import Kernel
 from nybble.graph import Conv2d, Graph, Linear
 
-METHODS = ("direct", "wide", "quad", "sparse")
+METHODS = ("direct", "wide", "quad", "sparse", "sparse_quad")
 #: Channel pairs in a block of a list.
 LIST_BLOCKS = (16, 32, 64)
 
@@ -41,11 +41,25 @@ def methods(graph: Graph, head: Head, isa: str) -> list[str]:
     found.append("wide")
     (source,) = head.inputs
     dtype = graph.values[source].dtype
+    has_lists = not dtype.is_signed and source != graph.inputs[0].name
     if _native.quad_takes_any(isa) or (not dtype.is_signed and dtype.maximum <= 127):
         found.append("quad")
-    if not dtype.is_signed and source != graph.inputs[0].name and list_blocks(graph, source):
+        if has_lists:
+            found.append("sparse_quad")
+    if has_lists and list_blocks(graph, source):
         found.append("sparse")
     return found
+
+
+def kernel(isa: str, method: str, blocks: list[int], list_block: int, block_outputs: int = 128, **cuts: int) -> Kernel:
+    """A kernel of a method, its blocks cut down to what the method and the instruction set allow."""
+    if method == "sparse_quad":
+        most = min(block_outputs, _native.most_quad_outputs(isa))
+        return Kernel(method, list_block=list_block, block_outputs=most, **cuts)
+    if method == "sparse":
+        allowed = [block for block in blocks if block <= list_block] or blocks[:1]
+        return Kernel(method, list_block=max(allowed), block_outputs=block_outputs, **cuts)
+    return Kernel(method, block_outputs=block_outputs, **cuts)
 
 
 @contextmanager
@@ -66,13 +80,14 @@ def choices(draw: st.DrawFn) -> Choice:
         random = np.random.default_rng([seed, *head.name.encode()])
         found = methods(graph, head, isa)
         method = found[int(random.integers(12)) % len(found)]
-        blocks = list_blocks(graph, head.inputs[0])
-        return Kernel(
+        return kernel(
+            isa,
             method,
+            list_blocks(graph, head.inputs[0]),
+            LIST_BLOCKS[seed % len(LIST_BLOCKS)],
             block_outputs=32 * int(random.integers(1, 9)),
             tile_pixels=int(random.choice((1, 2, 3, 5, 16, 49, 63, 64))),
             visit_bytes=int(random.choice((1, 100, 1 << 10, 4 << 10, 24 << 10))),
-            list_block=blocks[seed % len(blocks)] if method == "sparse" else 0,
         )
 
     return choose
@@ -84,8 +99,6 @@ def always(method: str, *, list_block: int = 64, **cuts: int) -> Choice:
     def choose(graph: Graph, head: Head, isa: str) -> Kernel:
         if method not in methods(graph, head, isa):
             return Kernel("direct")
-        blocks = list_blocks(graph, head.inputs[0])
-        block = max([block for block in blocks if block <= list_block] or blocks[:1] or [0])
-        return Kernel(method, list_block=block if method == "sparse" else 0, **cuts)
+        return kernel(isa, method, list_blocks(graph, head.inputs[0]), list_block, **cuts)
 
     return choose

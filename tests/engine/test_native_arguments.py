@@ -31,7 +31,7 @@ class Small:
         self.sums = self.program.add_value("s32", 33, 3, 4, False, 2560)
         self.floats = self.program.add_value("f32", 33, 3, 4, False, 6144)
         self.more = self.program.add_value("u8", 33, 3, 4, False, 9728)
-        self.lists = self.program.add_lists(self.bytes, 16, 10752)
+        self.lists = self.program.add_lists(self.bytes, 2, 16, 10752)
         self.program.set_input(self.image)
         self.program.set_output(self.more)
         for target in (self.bytes, self.more, self.signed, self.sums):
@@ -126,14 +126,14 @@ def test_values_that_do_not_lie_in_the_arena(wrong: tuple[str, int, int, int, bo
 def test_lists_of_impossible_sizes(block: int, offset: int) -> None:
     small = Small("scalar")
     with pytest.raises(ValueError, match="lists: "):
-        small.program.add_lists(small.bytes, block, offset)
+        small.program.add_lists(small.bytes, 2, block, offset)
 
 
 def test_ids_of_no_value_and_of_the_wrong_one() -> None:
     small = Small("scalar")
     program = small.program
     for wrong in (-1, 99, 2**31 - 1, -(2**31)):
-        for call in (program.set_input, program.set_output, lambda i: program.add_lists(i, 16, 0)):
+        for call in (program.set_input, program.set_output, lambda i: program.add_lists(i, 2, 16, 0)):
             with pytest.raises(ValueError, match="no such value"):
                 call(wrong)
         with pytest.raises(ValueError, match="no such value"):
@@ -145,8 +145,8 @@ def test_ids_of_no_value_and_of_the_wrong_one() -> None:
             program.set_input(wrong)
     for call in (
         lambda: program.set_output(small.lists),
-        lambda: program.add_lists(small.lists, 16, 0),
-        lambda: program.add_lists(small.image, 16, 0),
+        lambda: program.add_lists(small.lists, 2, 16, 0),
+        lambda: program.add_lists(small.image, 2, 16, 0),
     ):
         with pytest.raises(ValueError, match="lists"):
             call()
@@ -260,7 +260,7 @@ def test_a_convolution_into_a_value_without_padding(groups: int) -> None:
 def test_sparse_convolutions_need_lists_that_fit(isa: str) -> None:
     small = Small(isa)
     small.program.add_conv(small.conv("sparse"), weights())
-    others = small.program.add_lists(small.program.add_value("u8", 33, 4, 3, False, 12800), 16, 13824)
+    others = small.program.add_lists(small.program.add_value("u8", 33, 4, 3, False, 12800), 2, 16, 13824)
     for field, wrong in (
         ("lists", -1),
         ("lists", 99),
@@ -346,7 +346,7 @@ def test_values_that_hold_nothing_are_not_read() -> None:
     program = small.program
     unwritten = program.add_value("u8", 33, 3, 4, False, 12800)
     over = program.add_value("u8", 33, 3, 4, False, 512 + 64)
-    lists = program.add_lists(small.bytes, 32, 13952)
+    lists = program.add_lists(small.bytes, 2, 32, 13952)
 
     def pool(source: int, target: int) -> None:
         spec = small.pool()

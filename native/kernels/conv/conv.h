@@ -52,20 +52,20 @@ struct Epilogue {
   bool narrow = false;
 };
 
-// ---- sparse: lists of non-zero pairs, 16-bit sums ---------------------------------------------------
+// ---- sparse: lists of non-zero pairs with 16-bit sums, or of non-zero quads with 32-bit sums ----------
 
-// One (kernel position, block of channel pairs).
+// One (kernel position, block of channel groups).
 struct SparseItem {
   std::int32_t dy, dx;  // input row and column relative to the window's first
   std::int32_t block;
-  std::int32_t first_pair;  // where its weights start, in pairs from the start of the output block
+  std::int32_t first_group;  // where its weights start, in groups from the start of the output block
 };
 
 // Items whose weights are read together, so that they stay in L1 while the tile's pixels pass.
 struct SparseVisit {
   std::int32_t first_item, items;
-  std::int32_t pairs_ahead;  // of the next visit
-  bool widen;                // add the 16-bit sums into the 32-bit ones after it: the next visit could overflow them
+  std::int32_t groups_ahead;  // of the next visit
+  bool widen;                 // add the 16-bit sums into the 32-bit ones after it: the next visit could overflow them
 };
 
 // Weights of `outputs` neighbouring output channels, starting at `first`.
@@ -95,8 +95,8 @@ struct ConvTask {
   const ConvShape* shape;
   const Epilogue* epilogue;
   const PackedConv* packed;
-  const void* input;       // all but the sparse kernel
-  const PairLists* lists;  // sparse kernel
+  const void* input;          // all but the sparse kernel
+  const NonZeroLists* lists;  // sparse kernel
   const void* shortcut;
   void* output;
   std::int64_t first_pixel;

@@ -78,22 +78,23 @@ ConvWeights pack_direct(const ConvShape& s, const std::int8_t* weights, std::int
   return packed;
 }
 
-ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int32_t magnitude,
-                        std::int32_t block_pairs, std::int32_t block_outputs, std::size_t visit_bytes) {
+ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int32_t group, std::int32_t magnitude,
+                        std::int32_t block_groups, std::int32_t block_outputs, std::size_t visit_bytes) {
   ConvWeights packed;
-  const std::int32_t pairs = s.input.stride / 2;
-  const std::int32_t blocks = (pairs + block_pairs - 1) / block_pairs;
-  const std::int64_t row_pairs = std::int64_t{s.kernel_h} * s.kernel_w * pairs;
-  packed.blocks = split_outputs(s.output.stride, block_outputs, static_cast<std::size_t>(row_pairs) * 2);
-  packed.bytes = AlignedBytes(static_cast<std::size_t>(row_pairs) * 2 * static_cast<std::size_t>(s.output.stride));
+  const std::int32_t groups = s.input.stride / group;
+  const std::int32_t blocks = (groups + block_groups - 1) / block_groups;
+  const std::size_t per_output = static_cast<std::size_t>(s.kernel_h) * static_cast<std::size_t>(s.kernel_w) *
+                                 static_cast<std::size_t>(s.input.stride);
+  packed.blocks = split_outputs(s.output.stride, block_outputs, per_output);
+  packed.bytes = AlignedBytes(per_output * static_cast<std::size_t>(s.output.stride));
   const WeightReader reader(s, weights);
 
-  std::int32_t pair = 0;
+  std::int32_t next = 0;
   for (std::int32_t r = 0; r < s.kernel_h; ++r)
     for (std::int32_t c = 0; c < s.kernel_w; ++c)
       for (std::int32_t b = 0; b < blocks; ++b) {
-        packed.items.push_back({r * s.dilation_h, c * s.dilation_w, b, pair});
-        pair += std::min(block_pairs, pairs - b * block_pairs);
+        packed.items.push_back({r * s.dilation_h, c * s.dilation_w, b, next});
+        next += std::min(block_groups, groups - b * block_groups);
       }
 
   // Largest positive and negative sum of each output since the last widening; 16-bit sums stay between.
@@ -103,24 +104,24 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
   std::int32_t widest = 0;
   for (const OutputBlock& block : packed.blocks) widest = std::max(widest, block.outputs);
 
-  for (std::size_t i = 0; i < packed.items.size(); ++i) {
-    const SparseItem& item = packed.items[i];
-    const std::int32_t tap = item.first_pair / pairs;
+  for (std::size_t n = 0; n < packed.items.size(); ++n) {
+    const SparseItem& item = packed.items[n];
+    const std::int32_t tap = item.first_group / groups;
     const std::int32_t r = tap / s.kernel_w, c = tap % s.kernel_w;
-    const std::int32_t first = item.block * block_pairs;
-    const std::int32_t count = std::min(block_pairs, pairs - first);
+    const std::int32_t first = item.block * block_groups;
+    const std::int32_t count = std::min(block_groups, groups - first);
     std::fill(item_above.begin(), item_above.end(), 0);
     std::fill(item_below.begin(), item_below.end(), 0);
     for (const OutputBlock& block : packed.blocks) {
       std::uint8_t* out = packed.bytes.data() + block.offset +
-                          static_cast<std::size_t>(item.first_pair) * 2 * static_cast<std::size_t>(block.outputs);
+                          static_cast<std::size_t>(item.first_group) * static_cast<std::size_t>(group * block.outputs);
       for (std::int32_t k = block.first; k < block.first + block.outputs; ++k) {
         std::int64_t high = 0, low = 0;
-        std::uint8_t* target = out + 2 * (k - block.first);
-        for (std::int32_t p = 0; p < count; ++p, target += 2 * block.outputs)
-          for (std::int32_t half = 0; half < 2; ++half) {
-            const std::int8_t w = reader.at(k, 2 * (first + p) + half, r, c);
-            target[half] = static_cast<std::uint8_t>(w);
+        std::uint8_t* target = out + group * (k - block.first);
+        for (std::int32_t p = 0; p < count; ++p, target += group * block.outputs)
+          for (std::int32_t i = 0; i < group; ++i) {
+            const std::int8_t w = reader.at(k, group * (first + p) + i, r, c);
+            target[i] = static_cast<std::uint8_t>(w);
             (w > 0 ? high : low) += w;
           }
         item_above[static_cast<std::size_t>(k)] = high * magnitude;
@@ -128,21 +129,21 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
       }
     }
 
-    bool fits = true;
-    for (std::size_t k = 0; k < above.size() && fits; ++k)
+    bool fits = true;  // 32-bit sums always do
+    for (std::size_t k = 0; group == 2 && k < above.size() && fits; ++k)
       fits = above[k] + item_above[k] <= INT16_MAX && below[k] + item_below[k] >= INT16_MIN;
-    const std::size_t item_bytes = static_cast<std::size_t>(count) * 2 * static_cast<std::size_t>(widest);
+    const std::size_t item_bytes = static_cast<std::size_t>(count * group) * static_cast<std::size_t>(widest);
     if (!fits) {
       packed.visits.back().widen = true;
       std::fill(above.begin(), above.end(), 0);
       std::fill(below.begin(), below.end(), 0);
     }
     if (packed.visits.empty() || !fits || bytes_in_visit + item_bytes > visit_bytes) {
-      packed.visits.push_back({static_cast<std::int32_t>(i), 0, 0, false});
+      packed.visits.push_back({static_cast<std::int32_t>(n), 0, 0, false});
       bytes_in_visit = 0;
     }
     ++packed.visits.back().items;
-    if (packed.visits.size() > 1) packed.visits[packed.visits.size() - 2].pairs_ahead += count;
+    if (packed.visits.size() > 1) packed.visits[packed.visits.size() - 2].groups_ahead += count;
     bytes_in_visit += item_bytes;
     for (std::size_t k = 0; k < above.size(); ++k) {
       above[k] += item_above[k];

@@ -9,7 +9,7 @@
 
 namespace nybble {
 
-enum class ConvMethod { direct, sparse, wide, quad };
+enum class ConvMethod { direct, sparse, sparse_quad, wide, quad };
 
 struct ConvWeights {
   AlignedBytes bytes;
@@ -30,8 +30,9 @@ std::int32_t list_block_pairs(std::int32_t magnitude, std::int32_t weight_magnit
 // `weights` is (outputs, inputs of the group, kernel rows, columns), C order.
 // `magnitude` bounds the activations; `block_outputs` is a multiple of 32, 256 at most.
 ConvWeights pack_direct(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs);
-ConvWeights pack_sparse(const ConvShape& shape, const std::int8_t* weights, std::int32_t magnitude,
-                        std::int32_t block_pairs, std::int32_t block_outputs, std::size_t visit_bytes);
+// For lists of groups of two (16-bit sums, widened where the bound asks for it) or four inputs (32-bit sums).
+ConvWeights pack_sparse(const ConvShape& shape, const std::int8_t* weights, std::int32_t group, std::int32_t magnitude,
+                        std::int32_t block_groups, std::int32_t block_outputs, std::size_t visit_bytes);
 // For 32-bit sums of groups of two (wide) or four inputs (quad), to each of which `offset` is added.
 ConvWeights pack_dot(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs, std::int32_t group,
                      std::int32_t offset);

@@ -1,26 +1,70 @@
-// Convolution of unsigned activations over lists of their non-zero channel pairs, with 16-bit sums.
-// Included by one file per instruction set, after the vector type V, inside its unnamed namespace.
+// Convolution of unsigned activations over lists of their non-zero channel groups. Included by one file
+// per instruction set, after the vector type V, inside its unnamed namespace.
 //
-// For one pixel and kernel position the list names the pairs that are not zero. Each is broadcast and
-// multiplied (vpmaddubsw) with one row of weights, two bytes for each output of the block, that is read
-// from L1 as a memory operand; the sums of all outputs of the block stay in registers. There is no
-// branch but the end of the list. A pair's product is at most largest activation * (|w0| + |w1|), which
-// pack.cpp keeps within 16 bits (never saturating), and it cuts the work into visits such that the
-// 16-bit sums of all visits between two widenings stay in range whatever the activations are.
+// For one pixel and kernel position the list names the groups of channels that are not all zero. Each is
+// broadcast and multiplied with one row of weights that is read from L1 as a memory operand; the sums of
+// all outputs of the block stay in registers. There is no branch but the end of the list.
+//
+// Pairs have 16-bit sums (vpmaddubsw): a product is at most largest activation * (|w0| + |w1|), which
+// pack.cpp keeps within 16 bits (never saturating), and it cuts the work into visits such that the sums
+// of all visits between two widenings stay in range whatever the activations are. Quads have 32-bit sums
+// (vpdpbusd, or vpmaddubsw and vpmaddwd), for weights and activations of 8 bits.
 
-template <class V, int N>
+template <class Vec>
+struct PairSums {
+  using V = Vec;
+  using Sums = typename V::I16;
+  using Stored = std::int16_t;
+  static constexpr int kLanes = V::kLanes16;
+  static constexpr int kGroup = 2;
+  static NYBBLE_INLINE Sums zero() { return V::set16(0); }
+  static NYBBLE_INLINE Sums load(const Stored* p) { return V::load16(p); }
+  static NYBBLE_INLINE void store(Stored* p, Sums v) { V::store16(p, v); }
+  static NYBBLE_INLINE auto inputs(const std::uint32_t* entry) { return V::broadcast_pair(entry); }
+  static NYBBLE_INLINE std::size_t index(const std::uint32_t* entry, const std::uint16_t*) {
+    return V::pair_index(entry);
+  }
+  static NYBBLE_INLINE Sums add(Sums sums, typename V::I16 inputs, const std::uint8_t* weights) {
+    return V::add16(sums, V::multiply_pairs(inputs, weights));
+  }
+  // kLanes32 sums from output i.
+  static NYBBLE_INLINE typename V::I32 lanes(const Sums* sums, std::int32_t i) {
+    return i % kLanes == 0 ? V::widen_low(sums[i / kLanes]) : V::widen_high(sums[i / kLanes]);
+  }
+};
+
+template <class Vec>
+struct QuadSums {
+  using V = Vec;
+  using Sums = typename V::I32;
+  using Stored = std::int32_t;
+  static constexpr int kLanes = V::kLanes32;
+  static constexpr int kGroup = 4;
+  static NYBBLE_INLINE Sums zero() { return V::set32(0); }
+  static NYBBLE_INLINE Sums load(const Stored* p) { return V::load32(p); }
+  static NYBBLE_INLINE void store(Stored* p, Sums v) { V::store32(p, v); }
+  static NYBBLE_INLINE auto inputs(const std::uint32_t* entry) { return V::broadcast32(entry); }
+  static NYBBLE_INLINE std::size_t index(const std::uint32_t*, const std::uint16_t* index) { return *index; }
+  static NYBBLE_INLINE Sums add(Sums sums, typename V::I32 inputs, const std::uint8_t* weights) {
+    return V::add_quads(sums, inputs, V::load(weights));
+  }
+  static NYBBLE_INLINE typename V::I32 lanes(const Sums* sums, std::int32_t i) { return sums[i / kLanes]; }
+};
+
+template <class S, int N>
 void sparse_block(const ConvTask& task) {
-  constexpr int kOutputs = N * V::kLanes16;
-  constexpr int kRow = kOutputs * 2;  // bytes of weights of one pair
+  using V = typename S::V;
+  constexpr int kOutputs = N * S::kLanes;
+  constexpr int kRow = N * V::kBytes;  // bytes of weights of one group
   const ConvShape& s = *task.shape;
   const PackedConv& packed = *task.packed;
-  const PairLists& lists = *task.lists;
+  const NonZeroLists& lists = *task.lists;
   const OutputBlock& block = packed.blocks[task.block];
   const std::uint8_t* weights = packed.weights + block.offset;
 
   TileCoordinates* where = reinterpret_cast<TileCoordinates*>(task.scratch);
   std::int32_t* sums32 = reinterpret_cast<std::int32_t*>(task.scratch + sizeof(TileCoordinates));
-  std::int16_t* sums16 = reinterpret_cast<std::int16_t*>(sums32 + kMostTilePixels * kOutputs);
+  typename S::Stored* partial = reinterpret_cast<typename S::Stored*>(sums32 + kMostTilePixels * kOutputs);
 
   {
     std::int64_t image = task.first_pixel / s.output.pixels();
@@ -41,22 +85,22 @@ void sparse_block(const ConvTask& task) {
     }
   }
 
-  bool fresh16 = true, fresh32 = true;
+  bool fresh = true, fresh32 = true;
   for (std::int32_t v = 0; v < packed.visit_count; ++v) {
     const SparseVisit& visit = packed.visits[v];
     const SparseItem* items = packed.items + visit.first_item;
     const bool last = v + 1 == packed.visit_count;
     // The next visit's weights come from L2 or beyond: asked for now, a few lines a pixel.
-    const std::uint8_t* ahead = last ? nullptr : weights + std::int64_t{items[visit.items].first_pair} * kRow;
-    const std::int32_t lines = last ? 0 : visit.pairs_ahead * (kRow / 64);
+    const std::uint8_t* ahead = last ? nullptr : weights + std::int64_t{items[visit.items].first_group} * kRow;
+    const std::int32_t lines = last ? 0 : visit.groups_ahead * (kRow / 64);
     const std::int32_t lines_each = (lines + task.pixels - 1) / task.pixels;
     for (std::int32_t p = 0; p < task.pixels; ++p) {
       for (std::int32_t n = 0; n < lines_each && !last; ++n, ahead += 64) __builtin_prefetch(ahead, 0, 2);
-      typename V::I16 acc[N];
-      if (fresh16)
-        for (int j = 0; j < N; ++j) acc[j] = V::set16(0);
+      typename S::Sums acc[N];
+      if (fresh)
+        for (int j = 0; j < N; ++j) acc[j] = S::zero();
       else
-        for (int j = 0; j < N; ++j) acc[j] = V::load16(sums16 + p * kOutputs + j * V::kLanes16);
+        for (int j = 0; j < N; ++j) acc[j] = S::load(partial + p * kOutputs + j * S::kLanes);
 
       for (std::int32_t t = 0; t < visit.items; ++t) {
         const SparseItem& item = items[t];
@@ -66,14 +110,16 @@ void sparse_block(const ConvTask& task) {
           continue;
         const std::int64_t pixel = where->images[p] + std::int64_t{y} * s.input.width + x;
         const std::uint16_t* ends = lists.ends + pixel * lists.blocks + item.block;
-        const std::uint32_t* entries = lists.entries + pixel * lists.pairs;
-        const std::uint32_t* entry = entries + (item.block > 0 ? ends[-1] : 0);
-        const std::uint32_t* end = entries + ends[0];
-        const std::uint8_t* rows = weights + std::int64_t{item.first_pair} * kRow;
-        for (; entry != end; ++entry) {
-          const auto pair = V::broadcast_pair(entry);
-          const std::uint8_t* row = rows + V::pair_index(entry) * kRow;
-          for (int j = 0; j < N; ++j) acc[j] = V::add16(acc[j], V::multiply_pairs(pair, row + j * V::kBytes));
+        const std::int64_t place = pixel * lists.groups;
+        const std::int64_t begin = place + (item.block > 0 ? ends[-1] : 0);
+        const std::uint32_t* entry = lists.entries + begin;
+        const std::uint32_t* end = lists.entries + place + ends[0];
+        const std::uint16_t* index = lists.indices + (S::kGroup == 4 ? begin : 0);
+        const std::uint8_t* rows = weights + std::int64_t{item.first_group} * kRow;
+        for (; entry != end; ++entry, ++index) {
+          const auto inputs = S::inputs(entry);
+          const std::uint8_t* row = rows + S::index(entry, index) * kRow;
+          for (int j = 0; j < N; ++j) acc[j] = S::add(acc[j], inputs, row + j * V::kBytes);
         }
       }
 
@@ -83,51 +129,79 @@ void sparse_block(const ConvTask& task) {
           finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p, block.first, kOutputs, task.shortcut,
                           task.output, values);
         };
-        // i is a multiple of kLanes32: the low or the high half of an accumulator.
-        const auto widened = [&](std::int32_t i) {
-          return i % V::kLanes16 == 0 ? V::widen_low(acc[i / V::kLanes16]) : V::widen_high(acc[i / V::kLanes16]);
-        };
         if (fresh32)
-          finish(widened);
+          finish([&](std::int32_t i) { return S::lanes(acc, i); });
         else
-          finish([&](std::int32_t i) { return V::add32(widened(i), V::load32(sums + i)); });
+          finish([&](std::int32_t i) { return V::add32(S::lanes(acc, i), V::load32(sums + i)); });
       } else if (visit.widen) {
         std::int32_t* sums = sums32 + p * kOutputs;
-        for (int j = 0; j < N; ++j) {
-          if (fresh32)
-            V::store_widened(sums + j * V::kLanes16, acc[j]);
-          else
-            V::store_widened_sum(sums + j * V::kLanes16, acc[j], sums + j * V::kLanes16);
-        }
+        for (std::int32_t i = 0; i < kOutputs; i += V::kLanes32)
+          V::store32(sums + i, fresh32 ? S::lanes(acc, i) : V::add32(S::lanes(acc, i), V::load32(sums + i)));
       } else {
-        for (int j = 0; j < N; ++j) V::store16(sums16 + p * kOutputs + j * V::kLanes16, acc[j]);
+        for (int j = 0; j < N; ++j) S::store(partial + p * kOutputs + j * S::kLanes, acc[j]);
       }
     }
-    fresh16 = visit.widen;
+    fresh = visit.widen;
     if (visit.widen) fresh32 = false;
   }
 }
 
+// Blocks hold 32 to 256 outputs, a multiple of 32.
+template <class S, int Units>
+NYBBLE_INLINE void sparse_units(const ConvTask& task) {
+  sparse_block<S, Units * kChannelAlign / S::kLanes>(task);
+}
+
 void conv_sparse(const ConvTask& task) {
-  using V = Vector;
-  // Blocks hold 32 to 256 outputs, a multiple of 32.
-  constexpr int kStep = kChannelAlign / V::kLanes16;
+  using S = PairSums<Vector>;
   switch (task.packed->blocks[task.block].outputs / kChannelAlign) {
     case 1:
-      return sparse_block<V, 1 * kStep>(task);
+      return sparse_units<S, 1>(task);
     case 2:
-      return sparse_block<V, 2 * kStep>(task);
+      return sparse_units<S, 2>(task);
     case 3:
-      return sparse_block<V, 3 * kStep>(task);
+      return sparse_units<S, 3>(task);
     case 4:
-      return sparse_block<V, 4 * kStep>(task);
+      return sparse_units<S, 4>(task);
     case 5:
-      return sparse_block<V, 5 * kStep>(task);
+      return sparse_units<S, 5>(task);
     case 6:
-      return sparse_block<V, 6 * kStep>(task);
+      return sparse_units<S, 6>(task);
     case 7:
-      return sparse_block<V, 7 * kStep>(task);
+      return sparse_units<S, 7>(task);
     default:
-      return sparse_block<V, 8 * kStep>(task);
+      return sparse_units<S, 8>(task);
+  }
+}
+
+// Sums of 12 (AVX2) or 16 vectors leave registers for what they are made of.
+constexpr std::int32_t kMostQuadOutputs = Vector::kLanes32 == 8 ? 96 : 256;
+
+void conv_sparse_quad(const ConvTask& task) {
+  using S = QuadSums<Vector>;
+  const std::int32_t units = task.packed->blocks[task.block].outputs / kChannelAlign;
+  switch (units) {
+    case 1:
+      return sparse_units<S, 1>(task);
+    case 2:
+      return sparse_units<S, 2>(task);
+    case 3:
+      return sparse_units<S, 3>(task);
+    default:
+      break;
+  }
+  if constexpr (kMostQuadOutputs > 96) {
+    switch (units) {
+      case 4:
+        return sparse_units<S, 4>(task);
+      case 5:
+        return sparse_units<S, 5>(task);
+      case 6:
+        return sparse_units<S, 6>(task);
+      case 7:
+        return sparse_units<S, 7>(task);
+      default:
+        return sparse_units<S, 8>(task);
+    }
   }
 }

@@ -1,4 +1,4 @@
-// Lists of non-zero channel pairs, eight pairs at a time. Included inside an unnamed namespace.
+// Lists of non-zero channel groups, eight groups at a time. Included inside an unnamed namespace.
 
 // For each mask of eight lanes, the lanes that are set, in order.
 struct CompressTable {
@@ -17,31 +17,59 @@ constexpr CompressTable make_compress_table() {
 
 alignas(32) constexpr CompressTable kCompress = make_compress_table();
 
-// A store of eight entries never passes the pixel's own: at most 8 i entries precede the i-th group.
-void build_lists(const std::uint8_t* input, std::int64_t first, std::int64_t count, const PairLists& lists) {
-  const __m256i zero = _mm256_setzero_si256();
-  const __m256i step = _mm256_set1_epi32(8 << 16);
-  const __m256i start = _mm256_setr_epi32(0, 1 << 16, 2 << 16, 3 << 16, 4 << 16, 5 << 16, 6 << 16, 7 << 16);
+inline std::uint32_t non_zero_mask(__m256i groups) {
+  const __m256i is_zero = _mm256_cmpeq_epi32(groups, _mm256_setzero_si256());
+  return ~static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(is_zero))) & 255;
+}
+
+// Calls pack(first group, its index in the block, entries so far) for each eight groups of each pixel; it returns
+// how many it added. A store of eight entries never passes the pixel's own: at most 8 i entries precede the i-th
+// eight.
+template <class Pack>
+inline void for_each_eight(std::int64_t first, std::int64_t count, const NonZeroLists& lists, const Pack& pack) {
   for (std::int64_t pixel = first; pixel < first + count; ++pixel) {
-    const std::uint8_t* values = input + pixel * 2 * lists.pairs;
-    std::uint32_t* entries = lists.entries + pixel * lists.pairs;
     std::uint16_t* ends = lists.ends + pixel * lists.blocks;
     std::uint32_t total = 0;
-    for (std::int32_t b = 0, pair = 0; b < lists.blocks; ++b) {
-      const std::int32_t end = pair + lists.block_pairs < lists.pairs ? pair + lists.block_pairs : lists.pairs;
-      __m256i index = start;
-      for (; pair < end; pair += 8) {
-        const __m256i pairs =
-            _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values + 2 * pair)));
-        const __m256i is_zero = _mm256_cmpeq_epi32(pairs, zero);
-        const std::uint32_t mask = ~static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(is_zero))) & 255;
-        const __m256i lanes = _mm256_load_si256(reinterpret_cast<const __m256i*>(kCompress.lanes[mask]));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(entries + total),
-                            _mm256_permutevar8x32_epi32(_mm256_or_si256(pairs, index), lanes));
-        total += static_cast<std::uint32_t>(__builtin_popcount(mask));
-        index = _mm256_add_epi32(index, step);
-      }
+    for (std::int32_t b = 0, group = 0; b < lists.blocks; ++b) {
+      const std::int32_t start = group;
+      const std::int32_t end = group + lists.block_groups < lists.groups ? group + lists.block_groups : lists.groups;
+      for (; group < end; group += 8) total += pack(pixel, group, group - start, total);
       ends[b] = static_cast<std::uint16_t>(total);
     }
   }
+}
+
+void build_pair_lists(const std::uint8_t* input, std::int32_t stride, std::int64_t first, std::int64_t count,
+                      const NonZeroLists& lists) {
+  const __m256i lane = _mm256_setr_epi32(0, 1 << 16, 2 << 16, 3 << 16, 4 << 16, 5 << 16, 6 << 16, 7 << 16);
+  for_each_eight(
+      first, count, lists, [&](std::int64_t pixel, std::int32_t group, std::int32_t index, std::uint32_t total) {
+        const std::uint8_t* values = input + pixel * stride + 2 * group;
+        const __m256i pairs = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
+        const std::uint32_t mask = non_zero_mask(pairs);
+        const __m256i entries = _mm256_or_si256(pairs, _mm256_add_epi32(lane, _mm256_set1_epi32(index << 16)));
+        const __m256i lanes = _mm256_load_si256(reinterpret_cast<const __m256i*>(kCompress.lanes[mask]));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(lists.entries + pixel * lists.groups + total),
+                            _mm256_permutevar8x32_epi32(entries, lanes));
+        return static_cast<std::uint32_t>(__builtin_popcount(mask));
+      });
+}
+
+void build_quad_lists(const std::uint8_t* input, std::int32_t stride, std::int64_t first, std::int64_t count,
+                      const NonZeroLists& lists) {
+  for_each_eight(
+      first, count, lists, [&](std::int64_t pixel, std::int32_t group, std::int32_t index, std::uint32_t total) {
+        // A stride of 32 channels has 8 quads; the list's second eight lie past the pixel.
+        if (4 * group >= stride) return 0u;
+        const __m256i quads = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(input + pixel * stride + 4 * group));
+        const std::uint32_t mask = non_zero_mask(quads);
+        const __m256i lanes = _mm256_load_si256(reinterpret_cast<const __m256i*>(kCompress.lanes[mask]));
+        const std::int64_t place = pixel * lists.groups + total;
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(lists.entries + place),
+                            _mm256_permutevar8x32_epi32(quads, lanes));
+        const __m256i indices = _mm256_add_epi32(lanes, _mm256_set1_epi32(index));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(lists.indices + place),
+                         _mm_packus_epi32(_mm256_castsi256_si128(indices), _mm256_extracti128_si256(indices, 1)));
+        return static_cast<std::uint32_t>(__builtin_popcount(mask));
+      });
 }

@@ -45,14 +45,6 @@ struct Avx2 {
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm256_cvtepi16_epi32(_mm256_castsi256_si128(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm256_cvtepi16_epi32(_mm256_extracti128_si256(v, 1)); }
-  static NYBBLE_INLINE void store_widened(std::int32_t* p, I16 v) {
-    store(p, widen_low(v));
-    store(p + 8, widen_high(v));
-  }
-  static NYBBLE_INLINE void store_widened_sum(std::int32_t* p, I16 v, const std::int32_t* other) {
-    store(p, _mm256_add_epi32(widen_low(v), load(other)));
-    store(p + 8, _mm256_add_epi32(widen_high(v), load(other + 8)));
-  }
 
   // 16-bit operands, 32-bit sums.
   static NYBBLE_INLINE __m256i widen_pairs(const std::uint8_t* p) {

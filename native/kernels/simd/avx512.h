@@ -44,14 +44,6 @@ struct Avx512 {
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm512_cvtepi16_epi32(_mm512_castsi512_si256(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1)); }
-  static NYBBLE_INLINE void store_widened(std::int32_t* p, I16 v) {
-    store(p, widen_low(v));
-    store(p + 16, widen_high(v));
-  }
-  static NYBBLE_INLINE void store_widened_sum(std::int32_t* p, I16 v, const std::int32_t* other) {
-    store(p, _mm512_add_epi32(widen_low(v), load(other)));
-    store(p + 16, _mm512_add_epi32(widen_high(v), load(other + 16)));
-  }
 
   // 16-bit operands, 32-bit sums.
   static NYBBLE_INLINE __m512i widen_pairs(const std::uint8_t* p) {

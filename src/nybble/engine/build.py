@@ -7,7 +7,7 @@ import numpy as np
 from nybble import _native
 from nybble.engine.fuse import Step
 from nybble.engine.order import Order
-from nybble.engine.plan import ELEMENTS, Plan, lists_of, stored_shape, window
+from nybble.engine.plan import ELEMENTS, LIST_GROUPS, Plan, lists_of, stored_shape, window
 from nybble.graph import AvgPool2d, Conv2d, Linear, MaxPool2d, Pair, Quantize, Scale
 from nybble.graph.types import Array
 
@@ -47,10 +47,10 @@ class Built:
                 self._add_point(step)
         self.step_names.append(step.output)
 
-    def _lists(self, name: str, block: int) -> int:
-        key = lists_of(name)
+    def _lists(self, name: str, group: int, block: int) -> int:
+        key = lists_of(name, group)
         if key not in self.ids:
-            self.ids[key] = self.program.add_lists(self.ids[name], block, self.plan.slots[key].offset)
+            self.ids[key] = self.program.add_lists(self.ids[name], group, block, self.plan.slots[key].offset)
             self.program.add_list_step(self.ids[name], self.ids[key])
             self.step_names.append(key)
         return self.ids[key]
@@ -60,8 +60,8 @@ class Built:
         place = window(self.graph, head)
         spec = _native.ConvSpec()
         spec.input = self.ids[step.source]
-        if kernel.method == "sparse":
-            spec.lists = self._lists(step.source, kernel.list_block)
+        if group := LIST_GROUPS.get(kernel.method):
+            spec.lists = self._lists(step.source, group, kernel.list_block)
         spec.method = kernel.method
         spec.magnitude = self.graph.values[step.source].dtype.magnitude
         spec.block_outputs = kernel.block_outputs

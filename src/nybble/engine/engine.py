@@ -195,8 +195,8 @@ class Engine:
         """
         if top < 1:
             raise ValueError(f"top must be positive, got {top}")
-        if isinstance(photos, str | os.PathLike):
-            raise ValueError("expected a sequence of photos, got one path; put it in a list")
+        if isinstance(photos, str | os.PathLike | np.ndarray):
+            raise ValueError("expected a list of photos, got one path or array; put it in a list")
         preprocessing = self.graph.preprocessing
         if preprocessing is None:
             raise ValueError("the model does not say how photos become its input; use run_integer")

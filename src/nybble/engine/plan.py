@@ -29,10 +29,11 @@ class Kernel:
     """How a convolution runs.
 
     ``method`` is ``direct`` (any types and groups), ``sparse`` (lists of non-zero channel pairs, 16-bit
-    sums), ``wide`` (32-bit sums, any types) or ``quad`` (32-bit sums, four bytes at a time: unsigned inputs
-    of at most 127, or any where the instruction set has dot products). ``block_outputs`` output channels
-    are computed together, for ``tile_pixels`` pixels at a time; ``visit_bytes`` of weights are kept in L1
-    while they pass; ``list_block`` channel pairs make a block of a list.
+    sums), ``sparse_quad`` (lists of non-zero groups of four, 32-bit sums), ``wide`` (32-bit sums, any types) or
+    ``quad`` (32-bit sums, four bytes at a time). The quads take unsigned inputs of at most 127, or any where
+    the instruction set has dot products; the sparse methods take unsigned inputs.
+    ``block_outputs`` output channels are computed together, for ``tile_pixels`` pixels at a time;
+    ``visit_bytes`` of weights are kept in L1 while they pass; ``list_block`` groups make a block of a list.
     """
 
     method: str
@@ -74,7 +75,7 @@ class Plan:
     kernels : dict
         Kernel of each convolution step, by the step's output.
     slots : dict
-        The place of every stored value by its name, and of its lists by ``name + "#pairs"``; bytes are
+        The place of every stored value by its name, and of its lists by :func:`lists_of`; bytes are
         those of one image.
     arena_bytes : int
         Memory of all values of one image.
@@ -101,9 +102,13 @@ class Plan:
         return "\n".join(lines)
 
 
-def lists_of(name: str) -> str:
-    """Name of the slot that holds the pair lists of a value."""
-    return f"{name}#pairs"
+#: Channels in a group of the lists that a method reads.
+LIST_GROUPS = {"sparse": 2, "sparse_quad": 4}
+
+
+def lists_of(name: str, group: int) -> str:
+    """Name of the slot that holds a value's lists of non-zero groups of two or four channels."""
+    return f"{name}#{'pairs' if group == 2 else 'quads'}"
 
 
 def make_plan(graph: Graph, isa: str) -> Plan:
@@ -121,7 +126,7 @@ def make_plan(graph: Graph, isa: str) -> Plan:
         step.output: choose_kernel(graph, step.head, isa) for step in steps if isinstance(step.head, Conv2d | Linear)
     }
     plan = Plan(graph, isa, steps, _with_shared_lists(steps, kernels))
-    if any(kernel.method == "sparse" for kernel in kernels.values()):
+    if any(kernel.method in LIST_GROUPS for kernel in kernels.values()):
         plan.orders = channel_orders(graph, steps)
     _place(plan)
     return plan
@@ -129,14 +134,15 @@ def make_plan(graph: Graph, isa: str) -> Plan:
 
 def _with_shared_lists(steps: list[Step], kernels: dict[str, Kernel]) -> dict[str, Kernel]:
     """All convolutions that read one value share its lists: in blocks of the smallest that any needs."""
-    blocks: dict[str, int] = {}
+    blocks: dict[tuple[str, str], int] = {}
     for step in steps:
-        if (kernel := kernels.get(step.output)) is not None and kernel.method == "sparse":
-            blocks[step.source] = min(kernel.list_block, blocks.get(step.source, kernel.list_block))
+        if (kernel := kernels.get(step.output)) is not None and kernel.method in LIST_GROUPS:
+            key = (step.source, kernel.method)
+            blocks[key] = min(kernel.list_block, blocks.get(key, kernel.list_block))
     return {
-        step.output: replace(kernels[step.output], list_block=blocks.get(step.source, 0))
+        step.output: replace(kernel, list_block=blocks.get((step.source, kernel.method), 0))
         for step in steps
-        if step.output in kernels
+        if (kernel := kernels.get(step.output)) is not None
     }
 
 
@@ -150,7 +156,7 @@ def window(graph: Graph, head: Conv2d | Linear) -> Window:
 
 def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     """The untuned default for a convolution or linear layer on an instruction set."""
-    if isa == "scalar" or window(graph, head).groups > 1:
+    if isa == "scalar" or window(graph, head).groups > 1 or _staged_bytes(graph, head) > _MOST_STAGED:
         return Kernel("direct")
     source = graph.values[head.inputs[0]]
     if not source.dtype.is_signed and not _is_tight(graph, head.inputs[0]):
@@ -158,9 +164,24 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
         pairs = _native.list_block_pairs(source.dtype.maximum, head.weight.dtype.magnitude)
         if pairs:
             return Kernel("sparse", block_outputs=192 if isa == "avx2" else 256, list_block=pairs)
-    if _native.quad_takes_any(isa) or (not source.dtype.is_signed and source.dtype.maximum <= 127):
-        return Kernel("quad", block_outputs=64)
-    return Kernel("wide", block_outputs=64)
+    if not _native.quad_takes_any(isa) and (source.dtype.is_signed or source.dtype.maximum > 127):
+        return Kernel("wide", block_outputs=64)
+    is_image = len(source.shape) == 3 and source.shape[1] * source.shape[2] > 1
+    if not source.dtype.is_signed and is_image and not _is_tight(graph, head.inputs[0]):
+        return Kernel("sparse_quad", block_outputs=_native.most_quad_outputs(isa), list_block=32)
+    return Kernel("quad", block_outputs=64)
+
+
+#: Bytes of input rows that a thread may hold for one output row; windows with holes can ask for gigabytes.
+_MOST_STAGED = 64 << 20
+
+
+def _staged_bytes(graph: Graph, head: Conv2d | Linear) -> int:
+    """What the methods with 32-bit sums copy for one task, at most."""
+    place = window(graph, head)
+    channels = stored_channels(graph, head.inputs[0])
+    reach = 63 * place.stride.columns + (place.kernel.columns - 1) * place.dilation.columns + 1
+    return 2 * place.kernel.rows * reach * channels
 
 
 def _is_tight(graph: Graph, name: str) -> bool:
@@ -174,41 +195,44 @@ def stored_shape(graph: Graph, name: str) -> tuple[int, int, int]:
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
 
 
+def stored_channels(graph: Graph, name: str) -> int:
+    """Channels from pixel to pixel, with the padding."""
+    channels = stored_shape(graph, name)[0]
+    return channels if _is_tight(graph, name) else -(-channels // _native.CHANNEL_ALIGN) * _native.CHANNEL_ALIGN
+
+
 def _value_bytes(graph: Graph, name: str) -> int:
-    channels, height, width = stored_shape(graph, name)
-    if not _is_tight(graph, name):
-        channels = -(-channels // _native.CHANNEL_ALIGN) * _native.CHANNEL_ALIGN
-    return channels * height * width * (1 if ELEMENTS[graph.values[name].dtype].endswith("8") else 4)
+    _, height, width = stored_shape(graph, name)
+    return (
+        stored_channels(graph, name) * height * width * (1 if ELEMENTS[graph.values[name].dtype].endswith("8") else 4)
+    )
 
 
-def _list_bytes(graph: Graph, name: str, block: int) -> int:
-    channels, height, width = stored_shape(graph, name)
-    pairs = -(-channels // _native.CHANNEL_ALIGN) * _native.CHANNEL_ALIGN // 2
-    return height * width * (pairs * 4 + -(-pairs // block) * 2)
+def _list_bytes(graph: Graph, name: str, group: int, block: int) -> int:
+    # As Program::add_lists has it: entries of 4 bytes, for quads an index of 2, and the ends of the blocks.
+    _, height, width = stored_shape(graph, name)
+    groups = -(-stored_channels(graph, name) // (16 * group)) * 16
+    return height * width * (groups * (4 if group == 2 else 6) + -(-groups // block) * 2)
 
 
 def _place(plan: Plan) -> None:
     graph = plan.graph
     written = {graph.inputs[0].name: -1} | {step.output: i for i, step in enumerate(plan.steps)}
     last = dict(written)
-    list_first: dict[str, int] = {}
-    list_last: dict[str, int] = {}
-    list_block: dict[str, int] = {}
+    lists: dict[str, Lifetime] = {}
     for i, step in enumerate(plan.steps):
         for name in step.reads:
             last[name] = i
         kernel = plan.kernels.get(step.output)
-        if kernel is not None and kernel.method == "sparse":
-            list_first.setdefault(step.source, i)
-            list_last[step.source] = i
-            list_block[step.source] = kernel.list_block
+        if kernel is not None and (group := LIST_GROUPS.get(kernel.method)):
+            key = lists_of(step.source, group)
+            first = lists[key].first if key in lists else i
+            lists[key] = Lifetime(_list_bytes(graph, step.source, group, kernel.list_block), first, i)
     last[graph.outputs[0]] = len(plan.steps)
 
-    names = list(written) + [lists_of(name) for name in list_first]
+    names = [*written, *lists]
     lifetimes = [Lifetime(_value_bytes(graph, name), written[name], last[name]) for name in written]
-    lifetimes += [
-        Lifetime(_list_bytes(graph, name, list_block[name]), list_first[name], list_last[name]) for name in list_first
-    ]
+    lifetimes += lists.values()
     offsets, plan.arena_bytes = place(lifetimes)
     plan.slots = {
         name: Slot(name, life.nbytes, offset, life.first, life.last)
