@@ -31,6 +31,17 @@ def test_evaluate_counts_what_the_labels_were_made_for(run: Any, model: Path, ph
     assert (report["top1_right"], report["top5_right"], report["images"]) == (5, 6, 7)
 
 
+def test_evaluate_by_the_reference_gives_the_same_predictions(
+    run: Any, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    run("evaluate", model, "--images", photos, "--predictions", tmp_path / "engine.csv")
+    result = run(
+        "evaluate", model, "--images", photos, "--reference", "--predictions", tmp_path / "reference.csv", "--json"
+    )
+    assert json.loads(result.stdout)["isa"] == "reference"
+    assert (tmp_path / "engine.csv").read_bytes() == (tmp_path / "reference.csv").read_bytes()
+
+
 def test_classify(run: Any, model: Path, photos: Path) -> None:
     report = json.loads(run("classify", model, photos / "0.png", "--json", "--top", 10).stdout)
     scores = [prediction["score"] for prediction in report["photos"][0]["predictions"]]

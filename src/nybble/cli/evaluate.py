@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,7 @@ from nybble.cli.output import print_json, progress
 from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
 
 if TYPE_CHECKING:
-    from nybble.graph import Preprocessing
+    from nybble.graph import Graph, Preprocessing
     from nybble.graph.types import Array
     from nybble.images import LabelledFolder, LabelledPhoto
 
@@ -38,6 +38,9 @@ def evaluate(
     ] = None,
     threads: Threads = None,
     batch: Batch = 8,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Run the integer reference interpreter instead of the engine; slow.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Report top-1 and top-5 accuracy on a folder of labelled photos, and images per second.
@@ -54,6 +57,7 @@ def evaluate(
         raise CommandError(f"{predictions}: there is no folder {predictions.parent}")
     engine = nybble.load(path, threads=threads)
     preprocessing = preprocessing_of(engine.graph)
+    run = _reference(engine.graph, preprocessing) if reference else engine
     folder = LabelledFolder(images, limit, classes=class_count(engine.graph))
     count = len(folder)
 
@@ -65,7 +69,7 @@ def evaluate(
         task = bar.add_task("evaluating", total=count)
         for photos, entries in _batches(folder, preprocessing, batch):
             ready = time.perf_counter()
-            logits = engine(photos)
+            logits = run(photos)
             engine_seconds += time.perf_counter() - ready
             scores = softmax(logits)
             for entry, best, score in zip(entries, ranked(logits, 5), scores, strict=True):
@@ -95,7 +99,7 @@ def evaluate(
                 "images_per_second_with_decoding": whole,
                 "batch": batch,
                 "threads": engine.threads,
-                "isa": engine.isa,
+                "isa": "reference" if reference else engine.isa,
             }
         )
         return
@@ -103,10 +107,19 @@ def evaluate(
     typer.echo(f"top1               {top1}")
     typer.echo(f"top5               {top5}")
     threads_text = f"{engine.threads} thread{'s' if engine.threads != 1 else ''}"
-    typer.echo(f"images_per_second  {speed:.1f} engine only ({threads_text}, batch {batch}, {engine.isa})")
+    what = "reference interpreter" if reference else f"engine only ({threads_text}, batch {batch}, {engine.isa})"
+    typer.echo(f"images_per_second  {speed:.1f} {what}")
     typer.echo(f"                   {whole:.1f} with reading, decoding and resizing the photos")
     if predictions is not None:
         typer.echo(f"predictions        {predictions}")
+
+
+def _reference(graph: Graph, preprocessing: Preprocessing) -> Callable[[Array], Array]:
+    """Logits of photos as the integer interpreter computes them."""
+    from nybble.images import integer_input
+    from nybble.reference import interpret
+
+    return lambda photos: interpret(graph, integer_input(photos, preprocessing))[graph.outputs[0]]
 
 
 def _batches(
