@@ -1,7 +1,7 @@
 """Four-bit integer inference for image networks: weights and activations.
 
 >>> import nybble
->>> engine = nybble.load("nvidia-resnet50-int4")  # doctest: +SKIP
+>>> engine = nybble.load("path/to/nvidia-resnet50-int4")  # doctest: +SKIP
 >>> engine.classify(["cat.jpg"])  # doctest: +SKIP
 """
 
