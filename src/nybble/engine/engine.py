@@ -68,7 +68,7 @@ class Engine:
     -----
     Several engines may live in one process, and several Python threads may call one engine: their runs
     take turns. The interpreter lock is released while a network runs, and no memory is allocated but
-    the result.
+    the result. A forked child may go on using an engine, unless another thread was inside a run at the fork.
     """
 
     def __init__(self, graph: Graph, threads: int | None = None, isa: str | None = None) -> None:
