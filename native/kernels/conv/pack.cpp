@@ -25,12 +25,18 @@ class WeightReader {
  public:
   WeightReader(const ConvShape& shape, const std::int8_t* weights) : shape_(shape), weights_(weights) {}
 
+  // Weights of one output at one kernel position: input i of the group at [i * stride()].
+  const std::int8_t* column(std::int32_t output, std::int32_t r, std::int32_t c) const {
+    const std::int64_t index =
+        (std::int64_t{output} * shape_.group_inputs() * shape_.kernel_h + r) * shape_.kernel_w + c;
+    return weights_ + index;
+  }
+  std::int64_t stride() const { return std::int64_t{shape_.kernel_h} * shape_.kernel_w; }
+
   // Zero past the real channels.
   std::int8_t at(std::int32_t output, std::int32_t input, std::int32_t r, std::int32_t c) const {
     if (output >= shape_.output.channels || input >= shape_.group_inputs()) return 0;
-    const std::int64_t index =
-        ((std::int64_t{output} * shape_.group_inputs() + input) * shape_.kernel_h + r) * shape_.kernel_w + c;
-    return weights_[index];
+    return column(output, r, c)[input * stride()];
   }
 
  private:
@@ -118,12 +124,15 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
       for (std::int32_t k = block.first; k < block.first + block.outputs; ++k) {
         std::int64_t high = 0, low = 0;
         std::uint8_t* target = out + group * (k - block.first);
-        for (std::int32_t p = 0; p < count; ++p, target += group * block.outputs)
-          for (std::int32_t i = 0; i < group; ++i) {
-            const std::int8_t w = reader.at(k, group * (first + p) + i, r, c);
-            target[i] = static_cast<std::uint8_t>(w);
-            (w > 0 ? high : low) += w;
-          }
+        // Bytes past the real channels stay zero.
+        const std::int32_t from = group * first;
+        const std::int32_t present = k < s.output.channels ? std::min(group * count, s.group_inputs() - from) : 0;
+        const std::int8_t* column = present > 0 ? reader.column(k, r, c) + from * reader.stride() : nullptr;
+        for (std::int32_t i = 0; i < present; ++i) {
+          const std::int8_t w = column[i * reader.stride()];
+          target[i / group * group * block.outputs + i % group] = static_cast<std::uint8_t>(w);
+          (w > 0 ? high : low) += w;
+        }
         item_above[static_cast<std::size_t>(k)] = high * magnitude;
         item_below[static_cast<std::size_t>(k)] = low * magnitude;
       }

@@ -17,7 +17,8 @@ from nybble.graph.types import Array
 
 Order = NDArray[np.intp]
 
-#: Weights of a channel that similarity is computed from; more tell little and cost load time.
+#: Weights of a channel, over all layers that share its order, that similarity is computed from; more tell
+#: little and cost load time.
 _SIMILARITY_WEIGHTS = 512
 
 
@@ -32,11 +33,7 @@ def channel_orders(graph: Graph, steps: Sequence[Step]) -> dict[str, Order]:
     classes = _Classes(graph, steps)
     orders: dict[str, Order] = {}
     for values, heads in classes.free():
-        channels = graph.values[values[0]].shape[0]
-        similarity = np.zeros((channels, channels), dtype=np.float32)
-        for head in heads:
-            similarity += _similarity(head.weight.numpy())
-        order = match(similarity)
+        order = match(_similarity([head.weight.numpy() for head in heads]))
         orders.update(dict.fromkeys(values, order))
     return orders
 
@@ -62,14 +59,18 @@ def match(score: Array) -> Order:
     return np.array(order, dtype=np.intp)
 
 
-def _similarity(weight: Array) -> Array:
-    """Cosine similarity of the weights of each two output channels."""
-    flat = weight.reshape(len(weight), -1)
-    step = -(-flat.shape[1] // _SIMILARITY_WEIGHTS)
-    sample = flat[:, ::step].astype(np.float32)
-    norms = np.linalg.norm(sample, axis=1, keepdims=True)
-    sample /= np.where(norms == 0, 1, norms)
-    result: Array = sample @ sample.T
+def _similarity(weights: Sequence[Array]) -> Array:
+    """Cosine similarity of the weights of each two output channels, summed over layers."""
+    samples = []
+    for weight in weights:
+        flat = weight.reshape(len(weight), -1)
+        step = -(-flat.shape[1] * len(weights) // _SIMILARITY_WEIGHTS)
+        sample = flat[:, ::step].astype(np.float32)
+        norms = np.linalg.norm(sample, axis=1, keepdims=True)
+        sample /= np.where(norms == 0, 1, norms)
+        samples.append(sample)
+    unit = np.concatenate(samples, axis=1)
+    result: Array = unit @ unit.T
     return result
 
 
