@@ -14,7 +14,7 @@ import pytest
 import nybble
 from nybble.graph import NybbleError
 
-COMMANDS = ("classify", "demo", "evaluate", "fetch", "inspect", "verify")
+COMMANDS = ("classify", "convert", "demo", "evaluate", "fetch", "inspect", "verify")
 
 
 def assert_error(result: Any, code: int, *texts: str) -> None:

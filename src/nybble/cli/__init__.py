@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nybble.cli.classify import classify
+from nybble.cli.convert import convert
 from nybble.cli.demo import demo
 from nybble.cli.evaluate import evaluate
 from nybble.cli.fetch import fetch
@@ -30,6 +31,7 @@ app.command(epilog="Example: nybble evaluate nvidia-resnet50-int4 --images photo
 )
 app.command(epilog="Example: nybble verify nvidia-resnet50-int4 --images photos --limit 10 --layers")(verify)
 app.command(epilog="Example: nybble inspect nvidia-resnet50-int4")(inspect)
+app.command(epilog="Example: nybble convert nvidia-resnet50-int4 resnet50-int8 --bits 8")(convert)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,369 @@
+"""A four-bit network in eight bits: the same weights and clip ranges, activations in finer steps.
+
+Every value gets a *unit ratio*: how many new units make one old unit, an exact fraction. A four-bit activation keeps
+its range but has 127 steps of it instead of 15 (``u4``) or 7 (``s4``), so its ratio is 127/15 or 127/7; sums follow
+from what they add up. Biases, factors, maxima and scales are then the old ones in the new units, rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+
+from nybble.graph.errors import GraphError
+from nybble.graph.graph import Graph
+from nybble.graph.infer import MAX_SHIFT
+from nybble.graph.nodes import Add, AvgPool2d, Conv2d, Linear, MaxPool2d, Node, Quantize, ReLU, Scale
+from nybble.graph.tensor import Tensor
+from nybble.graph.types import SUM_LIMIT, SUMS, DType
+
+#: What becomes of four-bit types.
+WIDER = {DType.U4: DType.U7, DType.S4: DType.S8}
+#: New steps in an old one. Of s4 the range that both signs have is kept: -8 becomes -128, which is -7.06 old steps.
+STEPS = {dtype: Fraction(wider.maximum, dtype.maximum) for dtype, wider in WIDER.items()}
+#: A factor's rounding may move a result by a quarter of a step of eight bits at the end of its range.
+TOLERANCE = 2.0**-9
+#: Integers up to here are exact in float32.
+_EXACT_FLOAT = 1 << 24
+#: Room that rounded factors need below the limit of sums.
+_MARGIN = Fraction(129, 128)
+
+_ONE = Fraction(1)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted network and what became of the meaning of its values.
+
+    Attributes
+    ----------
+    graph : Graph
+    units : mapping of str to Fraction
+        How many units of the new network make one of the old, by value.
+    errors : mapping of str to float
+        Of each Quantize whose factors were rounded anew, the largest error that this brings about, relative to the
+        range of its output type, or for sums to the result itself.
+    """
+
+    graph: Graph
+    units: Mapping[str, Fraction] = field(default_factory=dict)
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+
+def to_bits(graph: Graph, bits: int) -> Graph:
+    """The same network with 8-bit weights and activations; one that has no four-bit part is returned as it is.
+
+    See :func:`convert`.
+    """
+    return convert(graph, bits).graph
+
+
+def convert(graph: Graph, bits: int) -> Conversion:
+    """Widen every four-bit weight and activation.
+
+    Weights keep their values and become s8; results of Quantize change from u4 to u7 and from s4 to s8 with the clip
+    range they had. The network's inputs, what already has eight bits, names, preprocessing and class names stay.
+    Sums of unlike units that meet in an addition are brought to one by an additional Quantize, called after the
+    convolution with ``_rescaled`` behind it.
+
+    Parameters
+    ----------
+    graph : Graph
+    bits : int
+        8.
+
+    Returns
+    -------
+    Conversion
+
+    Raises
+    ------
+    GraphError
+        If the sums could pass 2**31 - 1 in the finer units, naming the node, or if ``bits`` is 4.
+    ValueError
+        If ``bits`` is neither 4 nor 8.
+    """
+    if bits not in (4, 8):
+        raise ValueError(f"a network can be converted to 8 bits, not to {bits}")
+    wide = not has_four_bits(graph)
+    if bits == 4:
+        why = "going from 8 bits to 4 takes training, not conversion" if wide else "the network has 4 bits already"
+        raise GraphError(f"{why}; only a 4-bit network can be converted, to 8 bits")
+    if wide:
+        return Conversion(graph, dict.fromkeys(graph.values, _ONE))
+    return _Converter(graph).run()
+
+
+def has_four_bits(graph: Graph) -> bool:
+    """Whether any weight or result of a Quantize has four bits. Inputs do not count: they are the caller's."""
+    return any(
+        (isinstance(node, Conv2d | Linear) and node.weight.dtype in WIDER)
+        or (isinstance(node, Quantize) and node.output_type in WIDER)
+        for node in graph
+    )
+
+
+class _Converter:
+    def __init__(self, graph: Graph) -> None:
+        self._old = graph
+        self._units = _units(graph)
+        self._types = {entry.name: entry.dtype for entry in graph.inputs}
+        self._rescaled: dict[str, str] = {}
+        self._nodes: list[Node] = []
+        self._errors: dict[str, float] = {}
+
+    def run(self) -> Conversion:
+        old = self._old
+        for node in old:
+            self._append(self._converted(node))
+            if isinstance(node, Conv2d | Linear):
+                self._rescale(node)
+        try:
+            graph = Graph(
+                old.inputs, self._nodes, old.outputs, preprocessing=old.preprocessing, class_names=old.class_names
+            )
+        except GraphError as error:
+            raise GraphError(f"at 8 bits, {error.message}", node=error.node, field=error.field) from error
+        return Conversion(graph, self._units.of_values, self._errors)
+
+    def _append(self, node: Node) -> None:
+        self._nodes.append(node)
+        if isinstance(node, Quantize):
+            self._types[node.name] = node.output_type
+        elif isinstance(node, MaxPool2d | AvgPool2d):
+            self._types[node.name] = node.input_type
+
+    def _converted(self, node: Node) -> Node:
+        """The node in the new units; the same object where nothing changes."""
+        unit = self._units.of_values[node.inputs[0]]
+        match node:
+            case Conv2d() | Linear():
+                weight = node.weight
+                if weight.dtype in WIDER:
+                    weight = Tensor.from_array(DType.S8, weight.numpy())
+                return replace(node, input_type=self._type(node), weight=weight, bias=_bias(node, unit))
+            case Quantize():
+                return self._quantize(node)
+            case MaxPool2d() | AvgPool2d():
+                return replace(node, input_type=self._type(node))
+            case Scale():
+                return replace(node, out_scale=_scale(node, unit))
+            case ReLU():
+                maximum = node.maximum
+                if maximum is not None:
+                    # No value of a valid graph reaches what is cut off here.
+                    maximum = min(_round(maximum * self._units.of_values[node.name]), SUM_LIMIT)
+                return replace(node, inputs=self._inputs(node), maximum=maximum)
+            case Add():
+                return replace(node, inputs=self._inputs(node))
+            case _:
+                raise GraphError(f"no conversion is defined for {node.op}", node=node.name)
+
+    def _type(self, node: Node) -> DType:
+        return self._types[node.inputs[0]]
+
+    def _inputs(self, node: Node) -> tuple[str, ...]:
+        return tuple(self._rescaled.get(name, name) for name in node.inputs)
+
+    def _quantize(self, node: Quantize) -> Quantize:
+        source = self._old.values[node.inputs[0]]
+        before, after = self._units.of_values[node.inputs[0]], self._units.of_values[node.name]
+        input_type = self._types.get(node.inputs[0], node.input_type)
+        output_type = WIDER.get(node.output_type, node.output_type)
+        factor, shift = node.factor, node.shift
+        if after != before:
+            rule = requantize(node, output_type, after / before, source.magnitude * before)
+            factor, shift = rule.factor, rule.shift
+            self._errors[node.name] = rule.error
+        return replace(node, input_type=input_type, output_type=output_type, factor=factor, shift=shift)
+
+    def _rescale(self, node: Conv2d | Linear) -> None:
+        """Bring a convolution's sums to the unit of the additions and ReLUs that read them."""
+        own, joint = self._units.of_values[node.name], self._units.of_joints.get(node.name)
+        if joint is None or joint == own:
+            return
+        name = f"{node.name}_rescaled"
+        while name in self._old.values:
+            name += "_"
+        channels = self._old.values[node.name].shape[0]
+        plain = Quantize(
+            name=name,
+            inputs=(node.name,),
+            input_type=DType.S32,
+            output_type=DType.S32,
+            factor=Tensor.from_array(DType.U16, np.ones(channels, np.uint16)),
+            shift=0,
+        )
+        rule = requantize(plain, DType.S32, joint / own, self._old.values[node.name].magnitude * own)
+        self._units.of_values[name] = joint
+        self._errors[name] = rule.error
+        self._rescaled[node.name] = name
+        self._append(replace(plain, factor=rule.factor, shift=rule.shift))
+
+
+@dataclass
+class _Units:
+    """Ratios of values, and for sums of convolutions that an Add or a ReLU reads, the ratio it needs."""
+
+    of_values: dict[str, Fraction]
+    of_joints: dict[str, Fraction]
+
+
+def _units(graph: Graph) -> _Units:
+    """Unit ratios of all values.
+
+    Those of activations follow from their type and those of convolutions from what they read. The values that
+    additions and ReLUs tie together share one: the finest of their convolutions', if the sums leave room for it, else
+    that of the old network, for which there is always room. A Quantize to a sum can make any.
+    """
+    units = {entry.name: _ONE for entry in graph.inputs}
+    for node in graph:
+        if isinstance(node, Quantize) and node.output_type not in SUMS:
+            units[node.name] = STEPS.get(node.output_type, _ONE)
+        elif isinstance(node, MaxPool2d | AvgPool2d | Conv2d | Linear):
+            units[node.name] = units[node.inputs[0]]
+        elif isinstance(node, Scale):
+            units[node.name] = _ONE
+    joints: dict[str, Fraction] = {}
+    # In the order of each group's first value, so that what a Quantize among them reads is settled.
+    for group in _tied(graph):
+        weighted = {units[name] for name in group if name in units}
+        # Without convolutions the first value is of a Quantize: additions and ReLUs read others of their group.
+        wishes = sorted(weighted, reverse=True) or [units[graph[group[0]].inputs[0]]]
+        largest = max(graph.values[name].magnitude for name in group)
+        unit = next((wish for wish in wishes if largest * wish * _MARGIN <= SUM_LIMIT), _ONE)
+        for name in group:
+            (joints if name in units else units)[name] = unit
+    readers = graph.consumers()
+    return _Units(
+        units,
+        {
+            name: unit
+            for name, unit in joints.items()
+            if any(isinstance(reader, Add | ReLU) for reader in readers[name])
+        },
+    )
+
+
+def _tied(graph: Graph) -> list[list[str]]:
+    """Sums that additions and ReLUs tie to one unit, in groups, both in the graph's order."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for node in graph:
+        if graph.values[node.name].dtype in SUMS:
+            parent[node.name] = node.name
+            if isinstance(node, Add | ReLU):
+                for name in node.inputs:
+                    parent[root(name)] = root(node.name)
+    groups: dict[str, list[str]] = {}
+    for name in parent:
+        groups.setdefault(root(name), []).append(name)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Factors and shift of a Quantize, and the largest error of the factors' rounding (see :class:`Conversion`)."""
+
+    factor: Tensor
+    shift: int
+    error: float
+
+
+def requantize(node: Quantize, output_type: DType, ratio: Fraction, magnitude: Fraction) -> Rule:
+    """The factors of ``node`` times ``ratio``.
+
+    u16 if it is precise enough, else u32; and a shift that lets an engine requantize in float32 (bytes) or multiply in
+    32 bits (sums), unless only a larger one is precise enough. Among these the largest shift is taken: doubling a
+    factor and its divisor never makes the rounding worse.
+
+    Parameters
+    ----------
+    node : Quantize
+        Its ``factor`` and ``shift`` are the old ones.
+    output_type : DType
+        The new one.
+    ratio : Fraction
+        New output units an old one, divided by new input units an old one.
+    magnitude : Fraction
+        The largest input, in new units.
+    """
+    exact = [int(factor) * ratio / (1 << node.shift) for factor in node.factor.numpy()]
+    if output_type not in SUMS:
+        # From there on an input of 1 is clipped already, so that a larger factor says nothing more.
+        exact = [min(scale, Fraction(output_type.magnitude)) for scale in exact]
+    top = max(exact)
+
+    def is_fast(shift: int) -> bool:
+        if output_type not in SUMS:
+            return (output_type.magnitude + 1) << shift <= _EXACT_FLOAT
+        return magnitude * _round(top * (1 << shift)) + (1 << shift >> 1) <= SUM_LIMIT
+
+    def anyhow(shift: int) -> bool:
+        return True
+
+    best: Rule | None = None
+    for allowed in (is_fast, anyhow):
+        for dtype in (DType.U16, DType.U32):
+            rule = _rounded(exact, dtype, allowed, output_type, magnitude)
+            if best is None or rule.error < best.error:
+                best = rule
+            if best.error <= TOLERANCE:
+                return best
+    assert best is not None  # noqa: S101
+    return best
+
+
+def _rounded(
+    exact: Sequence[Fraction], dtype: DType, allowed: Callable[[int], bool], output_type: DType, magnitude: Fraction
+) -> Rule:
+    """Scales as factors of a type, with the largest shift allowed."""
+    top = max(exact)
+    fitting = (s for s in range(MAX_SHIFT, -1, -1) if allowed(s) and _round(top * (1 << s)) <= dtype.maximum)
+    shift = next(fitting, 0)
+    # What is cut here multiplies nothing but zeros, or inference refuses its results.
+    factors = [min(_round(scale * (1 << shift)), dtype.maximum) for scale in exact]
+    worst = 0.0
+    for scale, factor in zip(exact, factors, strict=True):
+        if scale:
+            error = abs(float(factor / (scale * (1 << shift)) - 1))
+            reach = 1.0 if output_type in SUMS else min(1.0, float(magnitude * scale / output_type.maximum))
+            worst = max(worst, error * reach)
+    return Rule(Tensor.from_array(dtype, np.array(factors, np.uint32)), shift, worst)
+
+
+def _bias(node: Conv2d | Linear, unit: Fraction) -> Tensor | None:
+    if node.bias is None or unit == 1:
+        return node.bias
+    values = [_round(int(value) * unit) for value in node.bias.numpy()]
+    if max(map(abs, values)) > SUM_LIMIT:
+        raise GraphError("at 8 bits, a bias passes the 32-bit limit", node=node.name, field="bias")
+    array = np.array(values, np.int64)
+    fits = all(DType.S16.minimum <= value <= DType.S16.maximum for value in values)
+    return Tensor.from_array(node.bias.dtype if fits else DType.S32, array)
+
+
+def _scale(node: Scale, unit: Fraction) -> Tensor:
+    if unit == 1:
+        return node.out_scale
+    try:
+        with np.errstate(over="ignore"):
+            scales = np.array([float(Fraction(float(scale)) * unit) for scale in node.out_scale.numpy()], np.float32)
+        return Tensor.from_array(DType.F32, scales)
+    except ValueError as error:
+        raise GraphError("at 8 bits, a scale passes what float32 holds", node=node.name, field="out_scale") from error
+
+
+def _round(value: Fraction) -> int:
+    """To the nearest integer, halves away from zero."""
+    rounded = (2 * abs(value.numerator) + value.denominator) // (2 * value.denominator)
+    return rounded if value >= 0 else -rounded
