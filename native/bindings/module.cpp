@@ -85,6 +85,7 @@ void bind_specs(nb::module_& m) {
       .def_rw("visit_bytes", &ConvSpec::visit_bytes)
       .def_rw("bias", &ConvSpec::bias)
       .def_rw("shortcut", &ConvSpec::shortcut)
+      .def_rw("shortcut_magnitude", &ConvSpec::shortcut_magnitude)
       .def_rw("shortcut_requantize", &ConvSpec::shortcut_requantize)
       .def_rw("shortcut_rule", &ConvSpec::shortcut_rule)
       .def_rw("relu", &ConvSpec::relu)

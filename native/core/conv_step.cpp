@@ -165,7 +165,8 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   auto epilogue = std::make_unique<EpilogueData>(output, spec.bias);
   if (spec.shortcut >= 0) {
     const Layout& shortcut = values[static_cast<std::size_t>(spec.shortcut)].layout;
-    const std::int64_t magnitude = element_bytes(shortcut.element) == 1 ? 255 : INT32_MAX;
+    require(spec.shortcut_magnitude >= 1 && spec.shortcut_magnitude <= 255, "conv: shortcut out of range");
+    const std::int64_t magnitude = element_bytes(shortcut.element) == 1 ? spec.shortcut_magnitude : INT32_MAX;
     epilogue->add_shortcut(shortcut, magnitude, spec.shortcut_requantize, spec.shortcut_rule);
   }
   if (spec.relu) epilogue->set_relu(spec.relu_maximum);

@@ -53,6 +53,7 @@ struct ConvSpec {
   std::size_t weight_count = 0;
   std::vector<std::int32_t> bias;
   int shortcut = -1;
+  std::int32_t shortcut_magnitude = 255;  // largest, where it has 8 bits
   bool shortcut_requantize = false;
   Requantize shortcut_rule;
   bool relu = false;

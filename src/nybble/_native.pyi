@@ -36,6 +36,7 @@ class ConvSpec:
     visit_bytes: int
     bias: list[int]
     shortcut: int
+    shortcut_magnitude: int
     shortcut_requantize: bool
     shortcut_rule: Requantize
     relu: bool

@@ -9,7 +9,7 @@ from nybble.engine.fuse import Step
 from nybble.engine.order import Order
 from nybble.engine.plan import ELEMENTS, LIST_GROUPS, Plan, lists_of, stored_shape, window
 from nybble.graph import AvgPool2d, Conv2d, Linear, MaxPool2d, Pair, Quantize, Scale
-from nybble.graph.types import Array
+from nybble.graph.types import ACTIVATIONS, Array
 
 
 class Built:
@@ -78,6 +78,9 @@ class Built:
             spec.bias = head.bias.numpy()[outputs].tolist()
         if step.shortcut is not None:
             spec.shortcut = self.ids[step.shortcut]
+            shortcut = self.graph.values[step.shortcut]
+            if shortcut.dtype in ACTIVATIONS:
+                spec.shortcut_magnitude = max(1, shortcut.magnitude)
             if step.shortcut_quantize is not None:
                 spec.shortcut_requantize = True
                 spec.shortcut_rule = _rule(step.shortcut_quantize, outputs)
