@@ -159,17 +159,23 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     if isa == "scalar" or window(graph, head).groups > 1 or _staged_bytes(graph, head) > _MOST_STAGED:
         return Kernel("direct")
     source = graph.values[head.inputs[0]]
-    if not source.dtype.is_signed and not _is_tight(graph, head.inputs[0]):
+    has_dot_products = _native.quad_takes_any(isa)
+    # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
+    is_narrow = has_dot_products and head.weight.shape[0] <= 64
+    if not is_narrow and not source.dtype.is_signed and not _is_tight(graph, head.inputs[0]):
         # Pairs of a list block whose worst sum fits 16 bits, whatever the weights of this type are.
         pairs = _native.list_block_pairs(source.dtype.maximum, head.weight.dtype.magnitude)
         if pairs:
             return Kernel("sparse", block_outputs=192 if isa == "avx2" else 256, list_block=pairs)
-    if not _native.quad_takes_any(isa) and (source.dtype.is_signed or source.dtype.maximum > 127):
+    if not has_dot_products and (source.dtype.is_signed or source.dtype.maximum > 127):
         return Kernel("wide", block_outputs=64)
     is_image = len(source.shape) == 3 and source.shape[1] * source.shape[2] > 1
-    if not source.dtype.is_signed and is_image and not _is_tight(graph, head.inputs[0]):
-        return Kernel("sparse_quad", block_outputs=_native.most_quad_outputs(isa), list_block=32)
-    return Kernel("quad", block_outputs=64)
+    # A dot product costs one instruction: skipping zeros pays where a list is read often and quads are rarely full.
+    # Without dot products it costs three, and skipping always pays.
+    is_worth_lists = not has_dot_products or (window(graph, head).kernel != (1, 1) and source.shape[0] >= 256)
+    if is_image and is_worth_lists and not source.dtype.is_signed and not _is_tight(graph, head.inputs[0]):
+        return Kernel("sparse_quad", block_outputs=64 if isa == "avx2" else 128, list_block=64)
+    return Kernel("quad", block_outputs=128 if is_image else 32)
 
 
 #: Bytes of input rows that a thread may hold for one output row; windows with holes can ask for gigabytes.
