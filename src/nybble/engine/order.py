@@ -38,6 +38,11 @@ def channel_orders(graph: Graph, steps: Sequence[Step]) -> dict[str, Order]:
     return orders
 
 
+def order_classes(graph: Graph, steps: Sequence[Step]) -> list[list[str]]:
+    """Stored values that may be reordered, grouped by what must share one order."""
+    return [values for values, _ in _Classes(graph, steps).free()]
+
+
 def match(score: Array) -> Order:
     """Pair rows of a symmetric (n, n) score: an order in which rows 2i and 2i + 1 are a pair.
 
