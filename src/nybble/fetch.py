@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import http.client
 import json
-import os
 import queue
 import shutil
 import threading
