@@ -15,7 +15,7 @@ from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.types import Array
 
 #: Pixels of a value that one input is counted on at most; neighbours tell much the same.
-_MOST_PIXELS = 1024
+_MOST_PIXELS = 512
 
 Matrix = NDArray[np.float32]
 

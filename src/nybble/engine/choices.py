@@ -19,7 +19,7 @@ from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.errors import NybbleError
 
 #: What the tuner tries. Multiples of 32 up to 256 output channels, 1 to 64 pixels are legal.
-BLOCK_OUTPUTS = (64, 96, 128, 192, 256)
+BLOCK_OUTPUTS = (32, 64, 96, 128, 192, 256)
 TILE_PIXELS = (16, 32, 64)
 VISIT_BYTES = (12 << 10, 24 << 10, 32 << 10, 64 << 10)
 LIST_BLOCKS = (16, 32, 64)

@@ -139,9 +139,7 @@ def make_plan(graph: Graph, isa: str, choices: Choices | None = None) -> Plan:
         kernels.update((name, kernel) for name, kernel in choices.kernels.items() if name in kernels)
     plan = Plan(graph, isa, steps, _with_shared_lists(steps, kernels), tuned=choices is not None)
     if any(kernel.method in LIST_GROUPS for kernel in kernels.values()):
-        plan.orders = channel_orders(graph, steps)
-        if choices is not None:
-            plan.orders |= choices.orders
+        plan.orders = channel_orders(graph, steps, choices.orders if choices is not None else {})
     _place(plan)
     return plan
 

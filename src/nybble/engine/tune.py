@@ -44,6 +44,8 @@ ROUNDS = ("method", "block_outputs", "tile_pixels", "visit_bytes", "list_block",
 #: A candidate must be faster by this share than the present kernel: below it, medians of few runs differ by chance.
 _MARGIN = 0.015
 _FEWEST_RUNS = 5
+#: Runs of the last comparison, which decides what is stored.
+_FEWEST_LAST_RUNS = 15
 _MOST_RUNS = 100
 #: Inputs that activity is counted on at most, and those held out to check the orders.
 _MOST_COUNTED = 256
@@ -146,7 +148,7 @@ class _Search:
         self.orders: dict[str, Order] = {}
 
     def match_orders(self, engine: Engine, deadline: float) -> tuple[float, float] | None:
-        """Count on two thirds of the inputs, check on the rest, match on all. Half of the time at most."""
+        """Count on two thirds of the inputs, check on the rest, match on all. A quarter of the time at most."""
         steps = fuse(self.graph)
         before = channel_orders(self.graph, steps)
         fitted, held_out, everything = (Activity(self.graph, steps) for _ in range(3))
@@ -157,7 +159,7 @@ class _Search:
             values = engine.tap(self.inputs[index : index + 1])
             everything.count(values)
             (held_out if index % 3 == 1 else fitted).count(values)
-            if index and time.perf_counter() - begun > (deadline - begun) / 2:
+            if index and time.perf_counter() - begun > (deadline - begun) / 4:
                 break
         better = orders_from_activity(fitted, held_out, before)
         found = everything.orders()
@@ -194,7 +196,7 @@ class _Search:
             contestants["kernels"] = Choices(self.kernels, self.orders)
         engines = [self._engine(choices) for choices in contestants.values()]
         times: list[list[float]] = [[] for _ in engines]
-        for turn, x in self._turns(len(engines), deadline):
+        for turn, x in self._turns(len(engines), deadline, _FEWEST_LAST_RUNS):
             begun = time.perf_counter()
             engines[turn].run_integer(x)
             times[turn].append(time.perf_counter() - begun)
@@ -243,7 +245,7 @@ class _Search:
         if default.method == method:
             return default
         if method not in LIST_GROUPS:
-            return Kernel(method, block_outputs=64)
+            return Kernel(method, block_outputs=128 if method == "quad" else 64)
         most = min(192 if self.isa == "avx2" else 256, most_block_outputs(self.isa, method))
         return Kernel(method, most, list_block=list_blocks(self.graph, head, self.isa, method)[-1])
 
@@ -267,15 +269,15 @@ class _Search:
     def _measure(self, engines: Sequence[Engine], until: float) -> list[list[dict[str, int]]]:
         """Step times of each engine, run by run; the same image for all in each run."""
         times: list[list[dict[str, int]]] = [[] for _ in engines]
-        for turn, x in self._turns(len(engines), until):
+        for turn, x in self._turns(len(engines), until, _FEWEST_RUNS + 1):
             times[turn].append(engines[turn].step_times(x))
         # The first run of each is its warm-up.
         return [rows[1:] for rows in times]
 
-    def _turns(self, contestants: int, until: float) -> Iterator[tuple[int, Array]]:
+    def _turns(self, contestants: int, until: float, fewest: int) -> Iterator[tuple[int, Array]]:
         """Whose turn it is, and the image: all contestants in turn on one, each round another first."""
         for run in itertools.count():
-            if run > _MOST_RUNS or (run > _FEWEST_RUNS and time.perf_counter() > until):
+            if run >= _MOST_RUNS or (run >= fewest and time.perf_counter() > until):
                 return
             x = self.inputs[run % len(self.inputs)][None]
             for place in range(contestants):
