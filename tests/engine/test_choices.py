@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from agreement import ISAS, assert_engine_agrees, assert_same
 from networks import Network, copied
+
 from nybble.engine import Engine
 from nybble.engine.choices import ChoiceError, Choices, candidates, check, heads, methods
 from nybble.engine.fuse import fuse
@@ -24,7 +24,7 @@ VECTOR_ISAS = [isa for isa in ISAS if isa != "scalar"]
 
 
 def miniature() -> Graph:
-    """A 3x3 layer on the input, a 3x3 and a 1x1 layer that share lists, a wide 1x1 with a shortcut, and a classifier."""
+    """A 3x3 layer on the input, a 3x3 and a 1x1 layer that share lists, a 1x1 with a shortcut, and a classifier."""
     random = np.random.default_rng(5)
     network = Network(DType.S8, (3, 4, 5))
 

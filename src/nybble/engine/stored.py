@@ -13,6 +13,12 @@ from nybble.engine.tuned import Key
 _Position = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
+class Header(BaseModel):
+    """What every version of the file has."""
+
+    format: int
+
+
 class StoredChoices(BaseModel):
     """The file. An order stands once for all values that share it, under the first one's name."""
 

@@ -158,14 +158,19 @@ def cpu_identity() -> str:
 
 
 def _read(path: Path, key: Key, graph: Graph) -> Choices:
-    from nybble.engine.stored import StoredChoices
+    from pydantic import ValidationError
+
+    from nybble.engine.stored import Header, StoredChoices
 
     raw = path.read_bytes()
-    found = json.loads(raw)
-    form = found.get("format") if isinstance(found, dict) else None
-    if form != FORMAT:
-        raise ChoiceError(f"the file has format {form!r}, not {FORMAT}")
-    stored = StoredChoices.model_validate_json(raw)
+    try:
+        form = Header.model_validate_json(raw).format
+        if form != FORMAT:
+            raise ChoiceError(f"the file has format {form}, not {FORMAT}")
+        stored = StoredChoices.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ChoiceError(f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None
     if stored.key != key:
         raise ChoiceError("the file was written for another model, machine or version")
     classes = {values[0]: values for values in order_classes(graph, fuse(graph))}
