@@ -40,7 +40,7 @@ def test_every_kernel_it_tries_is_a_candidate(isa: str) -> None:
     search = _Search(GRAPH, IMAGES, 1, isa)
     for name, head in heads(GRAPH).items():
         known = {*candidates(GRAPH, head, isa), search.defaults[name]}
-        sizes = {kernel.block_outputs for kernel in known} | {192, 256, _most(isa)}
+        sizes = {kernel.block_outputs for kernel in known}
         methods = {kernel.method for kernel in known}
         seen = [search.defaults[name]]
         for part in ROUNDS:
@@ -54,12 +54,6 @@ def test_every_kernel_it_tries_is_a_candidate(isa: str) -> None:
                     assert option.method in methods
                     assert option.block_outputs in sizes
                 seen += options[1:]
-
-
-def _most(isa: str) -> int:
-    from nybble.engine.choices import most_block_outputs
-
-    return most_block_outputs(isa, "sparse_quad")
 
 
 def test_orders_matched_on_activity_leave_fewer_pairs() -> None:

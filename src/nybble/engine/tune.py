@@ -27,7 +27,6 @@ from nybble.engine.choices import (
     heads,
     list_blocks,
     methods,
-    most_block_outputs,
 )
 from nybble.engine.engine import Engine
 from nybble.engine.fuse import fuse
@@ -244,10 +243,11 @@ class _Search:
         default = choose_kernel(self.graph, head, self.isa)
         if default.method == method:
             return default
-        if method not in LIST_GROUPS:
-            return Kernel(method, block_outputs=128 if method == "quad" else 64)
-        most = min(192 if self.isa == "avx2" else 256, most_block_outputs(self.isa, method))
-        return Kernel(method, most, list_block=list_blocks(self.graph, head, self.isa, method)[-1])
+        wanted = {"wide": 64, "quad": 128}.get(method, 192 if self.isa == "avx2" else 256)
+        sizes = block_sizes(self.graph, head, self.isa, method)
+        outputs = max(size for size in sizes if size <= max(wanted, sizes[0]))
+        blocks = list_blocks(self.graph, head, self.isa, method)
+        return Kernel(method, outputs, list_block=blocks[-1] if blocks else 0)
 
     def _groups(self, part: str) -> list[list[str]]:
         """Layers whose candidates are taken together: those that share lists, where the lists change."""
