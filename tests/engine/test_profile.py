@@ -11,7 +11,9 @@ import pytest
 import nybble
 from nybble.cli.inspect import macs
 from nybble.engine import Engine
+from nybble.engine.choices import Choices, heads, methods
 from nybble.engine.noise import noise_inputs
+from nybble.engine.plan import LIST_GROUPS, Kernel
 from nybble.engine.profile import profile, trace_events, zero_pair_share
 from nybble.graph import DType, Graph, Input, Linear, Tensor
 from nybble.synthetic import bottleneck_resnet, clouds
@@ -47,9 +49,17 @@ def test_times_are_medians_of_single_runs() -> None:
     assert [layer.seconds for layer in found.layers] == pytest.approx(np.median(times, axis=0) / 1e9)
 
 
-@pytest.mark.skipif(nybble.available_isas() == ["scalar"], reason="needs lists")
-def test_lists_are_steps_of_their_own() -> None:
-    found = profile(Engine(GRAPH, threads=1), IMAGES, runs=1)
+@pytest.mark.parametrize("isa", nybble.available_isas())
+@pytest.mark.parametrize("method", LIST_GROUPS)
+def test_lists_are_steps_of_their_own(isa: str, method: str) -> None:
+    kernels = {
+        name: Kernel(method, block_outputs=32, list_block=16)
+        for name, head in heads(GRAPH).items()
+        if method in methods(GRAPH, head, isa)
+    }
+    if not kernels:
+        pytest.skip(f"{isa} has no {method} kernel")
+    found = profile(Engine(GRAPH, threads=1, isa=isa, choices=Choices(kernels)), IMAGES, runs=1)
     lists = [layer for layer in found.layers if layer.kind == "lists"]
     assert lists
     readers = {layer.name: layer for layer in found.layers}
