@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nybble.cli.bench import bench
 from nybble.cli.classify import classify
 from nybble.cli.convert import convert
 from nybble.cli.demo import demo
@@ -32,6 +33,9 @@ app.command(epilog="Example: nybble evaluate nvidia-resnet50-int4 --images photo
 app.command(epilog="Example: nybble verify nvidia-resnet50-int4 --images photos --limit 10 --layers")(verify)
 app.command(epilog="Example: nybble inspect nvidia-resnet50-int4")(inspect)
 app.command(epilog="Example: nybble convert nvidia-resnet50-int4 resnet50-int8 --bits 8")(convert)
+app.command(
+    epilog="Example: nybble bench nvidia-resnet50-int4 --images photos --against onnxruntime --against openvino"
+)(bench)
 
 
 def _version(wanted: bool) -> None:
