@@ -54,7 +54,7 @@ def _peers(given: list[str]) -> list[str]:
         for peer in ("onnxruntime", "openvino"):
             result += ["--against", peer] if find_spec(peer) else []
     if _lacks(given, "--bits"):
-        result += ["--bits", "4"] + (["--bits", "8"] if find_spec("nybble.graph.convert") else [])
+        result += ["--bits", "4", "--bits", "8"]
     return result
 
 

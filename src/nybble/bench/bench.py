@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from nybble.bench.race import Contestant, Entry, Runs, Worker, take_turns
 from nybble.bench.result import is_wrong, ratio_records, run_records
 from nybble.bench.roofline import layer_points
 from nybble.graph import Graph, Preprocessing, write_graph
+from nybble.graph.convert import to_bits
 
 #: Rounds that are run even if the seconds are spent: fewer give no spread.
 FEWEST_ROUNDS = 5
@@ -104,7 +104,7 @@ def bench(
     Raises
     ------
     BenchError
-        If a peer is not installed or dies, or the 8-bit graph cannot be made.
+        If a peer is not installed or dies.
     """
     preprocessing = graph.preprocessing
     if preprocessing is None:
@@ -158,16 +158,6 @@ def ceiling_records(threads: int, report: Report) -> dict[str, Any]:
     return {"ceilings": [{**asdict(entry), "best": entry.best, "median": entry.median} for entry in found]}
 
 
-def eight_bits(graph: Graph) -> Graph:
-    """The same network at eight bits. Raises :class:`BenchError` where this build cannot make it."""
-    try:
-        convert = importlib.import_module("nybble.graph.convert")
-    except ModuleNotFoundError:
-        raise BenchError("--bits 8: this version cannot convert a network to eight bits; give --bits 4") from None
-    converted: Graph = convert.to_bits(graph, 8)
-    return converted
-
-
 def _ours(graph: Graph, photos: Photos, settings: Settings, folder: Path) -> tuple[list[Contestant], float | None]:
     for bits in settings.bits:
         if bits not in (4, 8):
@@ -182,7 +172,7 @@ def _ours(graph: Graph, photos: Photos, settings: Settings, folder: Path) -> tup
     for activations, network in networks.items():
         for bits in settings.bits:
             path = folder / f"{bits}-{activations}"
-            write_graph(network if bits == 4 else eight_bits(network), path)
+            write_graph(network if bits == 4 else to_bits(network, 8), path)
             name = f"nybble {bits}-bit" + (", dense" if activations == "dense" else "")
             contestants.append(Contestant(name, "nybble", bits, path, activations=activations, isa=settings.isa))
     return contestants, zeros
