@@ -45,7 +45,7 @@ test: lint types pytest sanitize ## lint, types, tests, and the engine's tests u
 
 .PHONY: bench
 bench: $(STAMPS)/bench ## the same work on this engine and on its peers
-	$(BIN)/python benchmarks/against_onnxruntime.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 .PHONY: lint
 lint: $(STAMPS)/dev ## ruff and clang-format, changing nothing

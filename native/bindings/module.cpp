@@ -3,10 +3,13 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <stdexcept>
+#include <tuple>
 
+#include "ceilings/ceilings.h"
 #include "core/cpu.h"
 #include "core/program.h"
 
@@ -141,6 +144,16 @@ NB_MODULE(_native, m) {
   m.def("most_quad_outputs",
         [](const std::string& isa) { return nybble::kernels_of(nybble::isa_from_name(isa)).most_quad_outputs; });
   m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
+
+  // (name, instruction set, whether it counts bytes read instead of MACs) of each.
+  m.def("ceilings", [] {
+    std::vector<std::tuple<std::string, std::string, bool>> list;
+    for (const nybble::Ceiling& entry : nybble::available_ceilings())
+      list.emplace_back(entry.name, nybble::isa_name(entry.isa), entry.reads);
+    return list;
+  });
+  m.def("measure_ceiling", &nybble::measure_ceiling, nb::arg("name"), nb::arg("isa"), nb::arg("threads"),
+        nb::arg("seconds"), nb::call_guard<nb::gil_scoped_release>());
 
   bind_specs(m);
   nb::class_<Program>(m, "Program")

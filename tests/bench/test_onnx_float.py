@@ -27,7 +27,7 @@ from nybble.reference import interpret
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-onnx_float = pytest.importorskip("onnx_float")
+from nybble.bench import onnx_float  # noqa: E402 - needs onnx
 
 CHANNELS = 4
 

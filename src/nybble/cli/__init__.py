@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nybble.cli.bench import bench
 from nybble.cli.classify import classify
 from nybble.cli.convert import convert
 from nybble.cli.demo import demo
@@ -36,6 +37,9 @@ app.command(epilog="Example: nybble inspect nvidia-resnet50-int4")(inspect)
 app.command(epilog="Example: nybble convert nvidia-resnet50-int4 resnet50-int8 --bits 8")(convert)
 app.command(epilog="Example: nybble profile nvidia-resnet50-int4 --images photos --trace trace.json")(profile)
 app.command(epilog="Example: nybble tune nvidia-resnet50-int4 --images photos --limit 64")(tune)
+app.command(
+    epilog="Example: nybble bench nvidia-resnet50-int4 --images photos --against onnxruntime --against openvino"
+)(bench)
 
 
 def _version(wanted: bool) -> None:

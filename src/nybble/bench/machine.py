@@ -25,6 +25,7 @@ def describe() -> dict[str, Any]:
         "missing_flags": [flag for flag in ("avx2", "avx512_vnni", "avx_vnni", "amx_int8") if flag not in flags],
         "hypervisor": "hypervisor" in flags,
         "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "governor": _governor(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -59,6 +60,14 @@ def disturbance(before: Usage | None, after: Usage | None) -> dict[str, float] |
     total = after.total - before.total
     others = after.busy - before.busy - (after.ours - before.ours)
     return {"other_processes": max(0.0, others) / total, "other_guests": (after.stolen - before.stolen) / total}
+
+
+def _governor() -> str | None:
+    """How the clock follows the load; virtual machines rarely tell."""
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+    except OSError:
+        return None
 
 
 def _cpu_fields() -> dict[str, str]:

@@ -1,0 +1,39 @@
+// Ceilings of AVX-512 VNNI: what it adds to AVX-512.
+#include <immintrin.h>
+
+#include "ceilings/list.h"
+#include "core/tensor.h"
+
+namespace nybble {
+namespace {
+
+using Ints = __m512i;
+constexpr int kBytes = 64;
+// NOLINTNEXTLINE: a statement, not a function, since it names a register.
+#define NYBBLE_OPAQUE(vector) asm volatile("" : "+v"(vector))
+NYBBLE_INLINE Ints load(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+NYBBLE_INLINE Ints zero() { return _mm512_setzero_si512(); }
+NYBBLE_INLINE Ints ones16() { return _mm512_set1_epi16(1); }
+NYBBLE_INLINE Ints either(Ints a, Ints b) { return _mm512_or_si512(a, b); }
+NYBBLE_INLINE Ints add16(Ints a, Ints b) { return _mm512_add_epi16(a, b); }
+NYBBLE_INLINE Ints add32(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+NYBBLE_INLINE Ints maddubs(Ints a, Ints b) { return _mm512_maddubs_epi16(a, b); }
+NYBBLE_INLINE Ints madd(Ints a, Ints b) { return _mm512_madd_epi16(a, b); }
+
+#include "ceilings/loops.inc.h"
+
+struct Dpbusd {
+  static NYBBLE_INLINE Ints step(Ints sum, Ints input, Ints weight, Ints) {
+    return _mm512_dpbusd_epi32(sum, input, weight);
+  }
+};
+
+}  // namespace
+
+void add_avx512vnni_ceilings(std::vector<Ceiling>& list) {
+  const Isa isa = Isa::avx512vnni;
+  list.push_back({"vpdpbusd, registers", isa, from_registers<Dpbusd>, kL1Bytes, turn_macs(kBytes), false});
+  list.push_back({"vpdpbusd, L1", isa, from_memory<Dpbusd>, kL1Bytes, turn_macs(kBytes), false});
+}
+
+}  // namespace nybble

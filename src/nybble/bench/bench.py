@@ -1,0 +1,286 @@
+"""The same work on this engine and on its peers, in turns, with a result that says how it came about."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import numpy as np
+
+from nybble.bench import machine
+from nybble.bench.ceilings import WINDOWS, Ceiling, measure_ceilings
+from nybble.bench.dense import dense_copy
+from nybble.bench.errors import BenchError
+from nybble.bench.peers import INT8_PEERS, RESTRICTABLE, Choice, Kitchen, check_installed, share_right
+from nybble.bench.photos import Photos
+from nybble.bench.race import Contestant, Entry, Runs, Worker, take_turns
+from nybble.bench.result import is_wrong, ratio_records, run_records
+from nybble.bench.roofline import layer_points
+from nybble.graph import Graph, Preprocessing, write_graph
+from nybble.graph.convert import to_bits
+
+#: Rounds that are run even if the seconds are spent: fewer give no spread.
+FEWEST_ROUNDS = 5
+#: Photos that biases of the dense copy are raised on, and others on which it is looked whether that holds.
+DENSE_PHOTOS = 6
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure.
+
+    Attributes
+    ----------
+    against : sequence of str
+        Peers; see ``peers.PEERS``.
+    bits : sequence of int
+        4 is the network as it is, 8 the same at eight bits.
+    batches : sequence of int
+    seconds : float
+        Of timed work, on average, of each contestant at each batch size.
+    turn : int
+        Photos of a turn; more where a batch needs them.
+    dense : bool
+        Also run without zeros.
+    isa : str or None
+        Of nybble.
+    peer_isa : str or None
+        Of the peers that can be kept to one.
+    ceilings : bool
+        Also measure what the machine can do, and hold each layer against it.
+    """
+
+    against: Sequence[str] = ("onnxruntime", "openvino")
+    bits: Sequence[int] = (4, 8)
+    threads: int = 2
+    batches: Sequence[int] = (1, 8)
+    seconds: float = 10.0
+    turn: int = 32
+    dense: bool = True
+    isa: str | None = None
+    peer_isa: str | None = None
+    ceilings: bool = False
+
+
+class Report(Protocol):
+    """Is told how far the benchmark is."""
+
+    def stage(self, text: str, total: int | None = None) -> None:
+        """Something of ``total`` parts begins."""
+
+    def advance(self) -> None:
+        """A part of it is done."""
+
+
+def bench(
+    graph: Graph, source: str, photos: Photos, calibration: Photos, settings: Settings, cache: Path, report: Report
+) -> dict[str, Any]:
+    """Run the benchmark.
+
+    Parameters
+    ----------
+    graph : Graph
+        The 4-bit network, with preprocessing.
+    source : str
+        Where it comes from, for the result.
+    photos, calibration : Photos
+        The photos everybody runs, and those that the peers' INT8 models are made with.
+    settings : Settings
+    cache : Path
+        Folder where the peers' models are kept for the next time.
+    report : Report
+
+    Returns
+    -------
+    dict
+        The result, ready for JSON; docs/benchmark.md describes it.
+
+    Raises
+    ------
+    BenchError
+        If a peer is not installed or dies.
+    """
+    preprocessing = graph.preprocessing
+    if preprocessing is None:
+        raise BenchError("the model has no file `preprocessing`, so it takes no photos")
+    check_installed(list(settings.against))
+    used, begun = machine.usage(), time.perf_counter()
+    about = machine.describe()
+    result: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": about,
+        "network": source,
+        "photos": photos.source,
+        "calibration": calibration.source,
+        "settings": {**asdict(settings), "isa_of_peers": _peer_isas(settings)},
+    }
+    with TemporaryDirectory(prefix="nybble-bench-") as name:
+        folder = Path(name)
+        report.stage("networks of nybble")
+        contestants, zeros = _ours(graph, photos, settings, folder)
+        result["dense_zero_share"] = zeros
+        others, choices = _theirs(graph, calibration, settings, cache, report)
+        contestants += others
+        if not contestants:
+            raise BenchError("nobody takes part: give --bits 4 or --against")
+        samples = folder / "photos.u8"
+        photos.samples.tofile(samples)
+        runs, top1, loaded, rounds = _race(contestants, photos, samples, preprocessing, settings, report)
+    wrong = {name for name, share in top1.items() if is_wrong(share, _float_top1(contestants, top1))}
+    result |= {
+        "rounds": rounds,
+        "photos_per_turn": _turn(settings, len(photos)),
+        "contestants": loaded,
+        "int8_choices": {peer: asdict(choice) for peer, choice in choices.items()},
+        "runs": run_records(contestants, runs, settings.threads, top1),
+        "ratios": ratio_records(contestants, runs, wrong, settings.peer_isa),
+    }
+    if settings.ceilings:
+        result |= ceiling_records(settings.threads, report)
+        report.stage("layers")
+        result["layers"] = layer_points(graph, photos.samples[:4], settings.threads, settings.isa)
+    about["load_average_after"] = machine.describe()["load_average"]
+    about["disturbance"] = machine.disturbance(used, machine.usage())
+    result["seconds"] = round(time.perf_counter() - begun, 1)
+    return result
+
+
+def ceiling_records(threads: int, report: Report) -> dict[str, Any]:
+    """The ``ceilings`` of the result, on one thread and on all."""
+    report.stage("ceilings", WINDOWS)
+    found: list[Ceiling] = measure_ceilings(sorted({1, threads}), advance=report.advance)
+    return {"ceilings": [{**asdict(entry), "best": entry.best, "median": entry.median} for entry in found]}
+
+
+def _ours(graph: Graph, photos: Photos, settings: Settings, folder: Path) -> tuple[list[Contestant], float | None]:
+    for bits in settings.bits:
+        if bits not in (4, 8):
+            raise BenchError(f"--bits {bits}: choose 4 or 8")
+    networks = {"real": graph}
+    zeros = None
+    if settings.dense and settings.bits:
+        samples = photos.samples
+        dense, zeros = dense_copy(graph, samples[:: max(1, len(samples) // DENSE_PHOTOS)][:DENSE_PHOTOS])
+        networks["dense"] = dense
+    contestants = []
+    for activations, network in networks.items():
+        for bits in settings.bits:
+            path = folder / f"{bits}-{activations}"
+            write_graph(network if bits == 4 else to_bits(network, 8), path)
+            name = f"nybble {bits}-bit" + (", dense" if activations == "dense" else "")
+            contestants.append(Contestant(name, "nybble", bits, path, activations=activations, isa=settings.isa))
+    return contestants, zeros
+
+
+def _theirs(
+    graph: Graph, calibration: Photos, settings: Settings, cache: Path, report: Report
+) -> tuple[list[Contestant], dict[str, Choice]]:
+    choices: dict[str, Choice] = {}
+    contestants: list[Contestant] = []
+    if not settings.against:
+        return contestants, choices
+    report.stage("float model for the peers")
+    kitchen = Kitchen(graph, cache, calibration, settings.threads, settings.peer_isa)
+    for peer in settings.against:
+        models = {"FP32": (32, kitchen.float_path)}
+        if peer in INT8_PEERS:
+            report.stage(f"INT8 models for {peer} (made and compared once, about two minutes)")
+            choices[peer] = kitchen.int8(peer)
+            models["INT8"] = (8, Path(choices[peer].chosen.path))
+        isa = settings.peer_isa if peer in RESTRICTABLE else None
+        for label, (bits, path) in models.items():
+            for mode in ("latency", "throughput") if peer in INT8_PEERS else ("latency",):
+                name = f"{peer} {label}" + (", throughput" if mode == "throughput" else "")
+                environment = kitchen.environment(peer)
+                contestants.append(Contestant(name, peer, bits, path, mode, isa=isa, environment=environment))
+    return contestants, choices
+
+
+def _race(
+    contestants: list[Contestant],
+    photos: Photos,
+    samples: Path,
+    preprocessing: Preprocessing,
+    settings: Settings,
+    report: Report,
+) -> tuple[dict[Entry, Runs], dict[str, float | None], dict[str, Any], int]:
+    batches = sorted(set(settings.batches))
+    runs: dict[Entry, Runs] = {}
+    named: dict[tuple[str, Path], float | None] = {}
+    with ExitStack() as stack:
+        workers: list[Worker] = []
+        report.stage("loading, warming up, top-1", len(contestants))
+        for contestant in contestants:
+            worker = stack.enter_context(
+                Worker(contestant, samples, photos.samples.shape[1:], preprocessing, settings.threads)
+            )
+            workers.append(worker)
+            # The smallest batch first: the peak of memory until then is that of a process that runs no other.
+            for batch in batches:
+                few = list(range(min(len(photos), 2 * settings.threads * batch)))
+                answer = worker.run(few, batch)
+                runs[Entry(contestant.name, batch)] = Runs(peak_rss_bytes=answer["peak_rss_bytes"])
+            model = (contestant.engine, contestant.model)
+            if contestant.activations == "real" and photos.labels is not None and model not in named:
+                answer = worker.run(range(len(photos)), batches[-1])
+                named[model] = share_right(dict(enumerate(answer["predictions"])), photos.labels)
+            report.advance()
+        loaded = {
+            contestant.name: {**worker.about, "environment": contestant.environment}
+            for contestant, worker in zip(contestants, workers, strict=True)
+        }
+        rounds = _rounds(workers, len(photos), batches, settings, runs, report)
+    # A dense network is another one: its answers mean nothing.
+    top1 = {
+        entry.name: named.get((entry.engine, entry.model)) if entry.activations == "real" else None
+        for entry in contestants
+    }
+    return runs, top1, loaded, rounds
+
+
+def _rounds(
+    workers: list[Worker],
+    count: int,
+    batches: list[int],
+    settings: Settings,
+    runs: dict[Entry, Runs],
+    report: Report,
+) -> int:
+    """Rounds until the seconds are spent, each on other photos; returns how many."""
+    turn = _turn(settings, count)
+    order = np.random.default_rng(0).permutation(count)
+    allowed = settings.seconds * len(workers) * len(batches)
+    report.stage("rounds", None)
+    begun, done = time.perf_counter(), 0
+    while done < FEWEST_ROUNDS or time.perf_counter() - begun < allowed:
+        chosen = np.take(order, np.arange(done * turn, (done + 1) * turn), mode="wrap").tolist()
+        take_turns(workers, chosen, batches, runs)
+        done += 1
+        report.advance()
+    return done
+
+
+def _turn(settings: Settings, count: int) -> int:
+    """Photos of a turn: enough to keep every thread busy twice with the largest batch, whole batches."""
+    wanted = max(settings.turn, 2 * settings.threads * max(settings.batches))
+    largest = max(settings.batches)
+    return max(largest, min(wanted, count) // largest * largest)
+
+
+def _peer_isas(settings: Settings) -> dict[str, str]:
+    if settings.peer_isa is None:
+        return dict.fromkeys(settings.against, "unrestricted")
+    return {
+        peer: settings.peer_isa if peer in RESTRICTABLE else "cannot be restricted; takes no part in ratios"
+        for peer in settings.against
+    }
+
+
+def _float_top1(contestants: list[Contestant], top1: dict[str, float | None]) -> float | None:
+    return next((top1[entry.name] for entry in contestants if entry.bits == 32), None)

@@ -1,0 +1,70 @@
+"""What this machine could do at most: rates of instruction mixes and of memory, each thread on its own data."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from nybble import _native
+
+#: Windows of each measurement and their length in seconds.
+WINDOWS = 5
+WINDOW = 0.04
+
+
+@dataclass
+class Ceiling:
+    """The rate of one loop on some threads.
+
+    Attributes
+    ----------
+    name : str
+        Instructions and where their operands lie, or the memory that is read.
+    isa : str
+    threads : int
+    unit : str
+        ``GMAC/s`` or ``GB/s`` (10**9 bytes).
+    windows : list of float
+        Rate of all threads together in each window.
+    """
+
+    name: str
+    isa: str
+    threads: int
+    unit: str
+    windows: list[float] = field(default_factory=list)
+
+    @property
+    def best(self) -> float:
+        """The ceiling: disturbances only ever lower a window."""
+        return max(self.windows)
+
+    @property
+    def median(self) -> float:
+        """What the machine gave half of the time."""
+        return statistics.median(self.windows)
+
+
+def measure_ceilings(
+    threads: Sequence[int] = (1, 2),
+    windows: int = WINDOWS,
+    seconds: float = WINDOW,
+    advance: Callable[[], None] = lambda: None,
+) -> list[Ceiling]:
+    """Measure every loop that this machine can run, on each number of threads in turn.
+
+    Returns an empty list on processors for which there are no loops.
+    """
+    found = [
+        Ceiling(name, isa, count, "GB/s" if reads else "GMAC/s")
+        for name, isa, reads in _native.ceilings()
+        for count in threads
+    ]
+    # Interleaved, so that one and two threads see the same machine.
+    for _ in range(windows):
+        for ceiling in found:
+            rate = _native.measure_ceiling(ceiling.name, ceiling.isa, ceiling.threads, seconds)
+            ceiling.windows.append(rate / 1e9)
+        advance()
+    return found

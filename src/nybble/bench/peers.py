@@ -1,0 +1,204 @@
+"""The peers' models of the same network: float, and the INT8 model that is right and fastest on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from nybble.bench.errors import BenchError, require
+from nybble.bench.machine import describe
+from nybble.bench.photos import Photos
+from nybble.bench.race import Contestant, Worker
+from nybble.graph import Graph, Preprocessing
+from nybble.graph.types import Array
+
+#: Peers that can be asked for; those that have an INT8 form here.
+PEERS = ("onnxruntime", "openvino", "torch")
+INT8_PEERS = ("onnxruntime", "openvino")
+#: How far below the float model's top-1 an INT8 model may be.
+MARGIN = 0.03
+#: A later candidate must be faster by this part to be preferred: less than that is noise.
+ADVANTAGE = 0.05
+#: Photos that calibrate, and at most so many others on which candidates are compared.
+CALIBRATION = 100
+SELECTION = 200
+#: Batch of the comparison, and how often each candidate runs it.
+TRIAL_BATCH = 8
+TRIALS = 6
+#: What keeps a peer to an instruction set. ONNX Runtime has no such setting.
+ISA_ENVIRONMENT = {
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512"},
+}
+RESTRICTABLE = ("openvino", "torch")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to quantize, how well and how fast it did."""
+
+    name: str
+    path: str
+    top1: float | None
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen candidate, all of them, and the float model's top-1 on the same photos."""
+
+    chosen: Candidate
+    candidates: list[Candidate]
+    float_top1: float | None
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self), indent=2))
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Choice:
+        """Read what :meth:`save` wrote."""
+        known = json.loads(path.read_text())
+        candidates = [Candidate(**entry) for entry in known["candidates"]]
+        return cls(Candidate(**known["chosen"]), candidates, known["float_top1"])
+
+
+def check_installed(peers: list[str]) -> None:
+    """Raise :class:`BenchError` for a peer that is unknown or not installed."""
+    for peer in peers:
+        if peer not in PEERS:
+            raise BenchError(f"--against {peer}: choose from {', '.join(PEERS)}")
+        remedy = "pip install torch" if peer == "torch" else "pip install 'nybble[bench]'"
+        require(peer, f"--against {peer}", remedy)
+        require("onnx", f"--against {peer}")
+        if peer == "openvino":
+            # Its INT8 candidates include those of ONNX Runtime's quantizer.
+            require("onnxruntime", f"--against {peer}")
+
+
+class Kitchen:
+    """Makes the peers' models and keeps them in a folder for the next time.
+
+    Parameters
+    ----------
+    graph : Graph
+        With preprocessing.
+    folder : Path
+        The models of each network lie in a folder of their own in it.
+    calibration : Photos
+        Up to ``CALIBRATION`` of them calibrate; candidates are compared on others.
+    threads : int
+    isa : str or None
+        A key of ``ISA_ENVIRONMENT`` that the peers keep to.
+    """
+
+    def __init__(self, graph: Graph, folder: Path, calibration: Photos, threads: int, isa: str | None) -> None:
+        from nybble.bench.onnx_float import write_float_model
+
+        assert graph.preprocessing is not None  # noqa: S101 - the caller has refused other graphs
+        self._preprocessing: Preprocessing = graph.preprocessing
+        self._threads = threads
+        self._isa = isa
+        order = np.random.default_rng(0).permutation(len(calibration))
+        cut = min(CALIBRATION, max(1, len(calibration) // 2))
+        self._calibration = calibration[order[:cut]]
+        self._selection = calibration[order[cut : cut + SELECTION]] if len(calibration) > cut else self._calibration
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / "float.onnx"
+        write_float_model(graph, part, exact=False)
+        digest = hashlib.sha256(part.read_bytes())
+        digest.update(np.ascontiguousarray(self._calibration.samples).data)
+        digest.update(_versions("onnxruntime", "nncf").encode())
+        self._place = folder / digest.hexdigest()[:16]
+        self._place.mkdir(exist_ok=True)
+        self.float_path = part.replace(self._place / "float.onnx")
+
+    def int8(self, peer: str) -> Choice:
+        """The INT8 model of a peer: chosen by measurement, or as chosen before on such a machine."""
+        about = describe()
+        machine = json.dumps([about["cpu"], about["flags"], self._threads, self._isa, _versions(peer)])
+        record = self._place / f"{peer}-{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
+        if record.is_file():
+            known = Choice.load(record)
+            if Path(known.chosen.path).is_file():
+                return known
+        made = self._make(peer)
+        choice = self._compare(peer, made)
+        choice.save(record)
+        return choice
+
+    def environment(self, peer: str) -> dict[str, str]:
+        """What keeps a peer to the instruction set asked for."""
+        return dict(ISA_ENVIRONMENT[self._isa]) if self._isa and peer in RESTRICTABLE else {}
+
+    def _make(self, peer: str) -> dict[str, Path]:
+        from nybble.bench.onnx_int8 import make_nncf, make_qdq
+
+        normalised = self._preprocessing.normalise(self._calibration.samples).transpose(0, 3, 1, 2)
+        photos: Array = np.ascontiguousarray(normalised)
+        made = make_nncf(self.float_path, self._place, photos) if peer == "openvino" else {}
+        return {**made, **make_qdq(self.float_path, self._place, photos)}
+
+    def _compare(self, peer: str, made: dict[str, Path]) -> Choice:
+        selection = self._selection
+        photos = self._place / "selection.u8"
+        selection.samples.tofile(photos)
+        shape = selection.samples.shape[1:]
+        everything = list(range(len(selection)))
+        few = everything[:TRIAL_BATCH]
+        top1: dict[str, float | None] = {}
+        best = dict.fromkeys(made, 0.0)
+        with ExitStack() as stack:
+            workers = {}
+            for name, path in {"float": self.float_path, **made}.items():
+                contestant = Contestant(
+                    f"{peer} {name}", peer, 8, path, isa=self._isa, environment=self.environment(peer)
+                )
+                worker = stack.enter_context(Worker(contestant, photos, shape, self._preprocessing, self._threads))
+                workers[name] = worker
+                predictions = worker.run(everything if selection.labels else few, TRIAL_BATCH)["predictions"]
+                top1[name] = share_right(dict(enumerate(predictions)), selection.labels)
+            for _ in range(TRIALS):
+                for name in made:
+                    seconds = workers[name].run(few, TRIAL_BATCH)["seconds"]
+                    best[name] = max(best[name], len(few) / seconds)
+        candidates = [Candidate(name, str(path), top1[name], best[name]) for name, path in made.items()]
+        return Choice(choose(candidates, top1["float"]), candidates, top1["float"])
+
+
+def choose(candidates: list[Candidate], float_top1: float | None) -> Candidate:
+    """The first that is right, unless a later one that is right is clearly faster."""
+    right = [entry for entry in candidates if entry.top1 is None or entry.top1 >= (float_top1 or 0.0) - MARGIN]
+    if not right:
+        # A peer that is wrong is no peer, but the best of them is still the fairest one.
+        return max(candidates, key=lambda entry: entry.top1 or 0.0)
+    chosen = right[0]
+    for entry in right[1:]:
+        if entry.images_per_second > chosen.images_per_second * (1 + ADVANTAGE):
+            chosen = entry
+    return chosen
+
+
+def share_right(predictions: dict[int, int], labels: list[int] | None) -> float | None:
+    """Part of the photos that are named rightly; ``None`` without labels."""
+    if labels is None or not predictions:
+        return None
+    return float(np.mean([labels[photo] == named for photo, named in predictions.items()]))
+
+
+def _versions(*packages: str) -> str:
+    found = []
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"no {package}")
+    return ", ".join(found)

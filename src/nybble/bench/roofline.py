@@ -1,0 +1,73 @@
+"""Each layer's rate beside what the machine can do: the points of a roofline plot."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from nybble.engine import Engine
+from nybble.graph import Conv2d, Graph, Linear
+from nybble.graph.types import Array
+
+#: Runs of each photo.
+RUNS = 3
+
+
+def layer_points(graph: Graph, photos: Array, threads: int, isa: str | None) -> list[dict[str, Any]] | None:
+    """Time and work of each convolution and linear layer, one image at a time; ``None`` without a profiler.
+
+    Parameters
+    ----------
+    graph : Graph
+        With preprocessing.
+    photos : array
+        uint8 (N, H, W, C).
+    threads : int
+    isa : str or None
+    """
+    try:
+        profiler = importlib.import_module("nybble.engine.profile")
+    except ModuleNotFoundError:
+        return None
+    if graph.preprocessing is None:
+        return None
+    integers = graph.preprocessing.quantize(graph.preprocessing.normalise(photos)).transpose(0, 3, 1, 2).copy()
+    with Engine(graph, threads=threads, isa=isa) as engine:
+        measured = profiler.profile(engine, integers, RUNS)
+        used = engine.isa
+    points = []
+    for layer in measured.layers:
+        if not layer.macs or not layer.seconds:
+            continue
+        points.append(
+            {
+                "name": layer.name,
+                "method": getattr(layer.kernel, "method", None),
+                "isa": used,
+                "seconds": layer.seconds,
+                "macs": layer.macs,
+                "gmacs_per_second": layer.macs / layer.seconds / 1e9,
+                "zero_share": layer.zero_share,
+                "bytes": _bytes_moved(graph, layer.head),
+            }
+        )
+    return points
+
+
+def _bytes_moved(graph: Graph, head: str) -> int:
+    """What must be read and written at least: input, weights, and an output of a byte an element."""
+    node = graph[head]
+    if not isinstance(node, Conv2d | Linear):
+        return 0
+    return (
+        _elements(graph.values[node.inputs[0]].shape)
+        + _elements(node.weight.shape)
+        + _elements(graph.values[node.name].shape)
+    )
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count

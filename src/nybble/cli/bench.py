@@ -1,0 +1,291 @@
+"""``nybble bench``: the same work on this engine and on its peers, in turns."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nybble.cli.errors import CommandError
+from nybble.cli.model import locate
+from nybble.cli.output import console, progress, table
+from nybble.cli.photos import class_count, preprocessing_of
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from nybble.bench import Photos
+    from nybble.graph import Graph
+
+#: Part of the processor time in other hands above which the output warns.
+DISTURBED = 0.05
+
+
+def bench(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="The 4-bit network; needed unless --ceilings stands alone."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Labelled photos that everybody runs; else noise.")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against", metavar="PEER", help="onnxruntime, openvino or torch; repeat it.", show_default=False
+        ),
+    ] = None,
+    bits: Annotated[list[int] | None, typer.Option("--bits", help="4, 8 or both; repeat it.", show_default="4")] = None,
+    threads: Annotated[int, typer.Option("--threads", "-t", min=1, max=1024, help="Threads of each contestant.")] = 2,
+    batch: Annotated[
+        list[int] | None, typer.Option("--batch", "-b", min=1, help="Batch size; repeat it.", show_default="1 and 8")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="Timed work of each contestant and batch size, on average.")
+    ] = 10.0,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration", metavar="DIR", help="Labelled photos that make the peers' INT8; else from --images."
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first photos of --images.")] = None,
+    isa: Annotated[str | None, typer.Option("--isa", help="Instruction set of nybble, as NYBBLE_ISA.")] = None,
+    peer_isa: Annotated[
+        str | None,
+        typer.Option(
+            "--peer-isa", help="Keep peers that can be kept to it to avx2 or avx512; others leave the ratios."
+        ),
+    ] = None,
+    dense: Annotated[bool, typer.Option(help="Also run without zeros in the activations.")] = True,
+    ceilings: Annotated[
+        bool, typer.Option("--ceilings", help="Measure what the machine can do, and each layer against it.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result here.", show_default=False)
+    ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option("--plots", metavar="STEM", help="Write STEM-throughput.png and so on; else beside FILE."),
+    ] = None,
+) -> None:
+    """Measure speed beside other engines: one process each, in turns, on the same photos.
+
+    Ratios are medians of paired rounds. Each contestant's top-1 stands beside its speed; who is more than 3 points
+    under the float network is shown as wrong, not as fast. docs/benchmark.md says how everything is measured.
+    """
+    if model is None and not ceilings:
+        raise CommandError("give a MODEL to measure, or --ceilings to measure the machine alone")
+    for path in (json_file, plots):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise CommandError(f"{path}: there is no folder {path.parent}")
+    from nybble.bench import Settings, machine
+    from nybble.bench import bench as run
+    from nybble.bench.bench import ceiling_records
+
+    settings = Settings(
+        against=tuple(dict.fromkeys(against or ())),
+        bits=tuple(dict.fromkeys(bits or (4,))),
+        threads=threads,
+        batches=tuple(dict.fromkeys(batch or (1, 8))),
+        seconds=seconds,
+        dense=dense,
+        isa=_checked_isa(isa),
+        peer_isa=_checked_peer_isa(peer_isa),
+        ceilings=ceilings,
+    )
+    if model is None:
+        with _reporting() as report:
+            result = {"machine": machine.describe(), **ceiling_records(threads, report)}
+    else:
+        graph, source, photos, known = _work(model, images, calibration, limit, settings.against)
+        with _reporting() as report:
+            result = run(graph, source, photos, known, settings, _cache(), report)
+        _show(result)
+    if ceilings:
+        _show_ceilings(result)
+    if json_file is not None:
+        _write(json_file, result)
+        typer.echo(f"\nresult    {json_file}")
+    _plot(result, plots, json_file)
+
+
+def _checked_isa(isa: str | None) -> str | None:
+    from nybble.engine import available_isas
+
+    wanted = isa or os.environ.get("NYBBLE_ISA") or None
+    if wanted is not None and wanted not in available_isas():
+        raise CommandError(f"--isa {wanted}: this machine has {', '.join(available_isas())}")
+    return wanted
+
+
+def _checked_peer_isa(isa: str | None) -> str | None:
+    from nybble.bench.peers import ISA_ENVIRONMENT
+
+    if isa is not None and isa not in ISA_ENVIRONMENT:
+        raise CommandError(f"--peer-isa {isa}: choose from {', '.join(ISA_ENVIRONMENT)}")
+    return isa
+
+
+def _cache() -> Path:
+    from nybble.cache import cache_folder
+
+    return cache_folder() / "bench"
+
+
+def _work(
+    model: str, images: Path | None, calibration: Path | None, limit: int | None, against: Sequence[str]
+) -> tuple[Graph, str, Photos, Photos]:
+    """The network, the photos, and those that calibrate."""
+    from nybble.bench import noise, read_photos
+    from nybble.bench.peers import check_installed
+    from nybble.bench.photos import SYNTHETIC
+    from nybble.graph import read_graph
+
+    # Before photos are decoded for nothing.
+    check_installed(list(against))
+    path = locate(model)
+    graph = read_graph(path)
+    preprocessing, classes = preprocessing_of(graph), class_count(graph)
+    if images is None:
+        photos = noise(min(limit or SYNTHETIC, SYNTHETIC), preprocessing)
+    else:
+        photos = read_photos(images, preprocessing, limit, classes)
+    known = read_photos(calibration, preprocessing, classes=classes) if calibration and against else photos
+    return graph, path.name, photos, known
+
+
+class _Bars:
+    """Progress on standard error."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task: Any = None
+
+    def stage(self, text: str, total: int | None = None) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(text, total=total)
+
+    def advance(self) -> None:
+        self._bars.advance(self._task)
+
+
+@contextmanager
+def _reporting() -> Iterator[_Bars]:
+    with progress() as bars:
+        yield _Bars(bars)
+
+
+def _show(result: dict[str, Any]) -> None:
+    about = result["machine"]
+    typer.echo(f"network   {result['network']}")
+    typer.echo(f"photos    {result['photos']}; INT8 peers calibrated on some of {result['calibration']}")
+    typer.echo(f"machine   {about['cpu']} ({about['family_model']}), {about['usable_cpus']} CPUs, {about['system']}")
+    typer.echo(
+        f"          {' '.join(about['flags'])}; without {' '.join(about['missing_flags']) or 'none of interest'}"
+    )
+    taken = about["disturbance"]
+    if taken is not None:
+        others, guests = taken["other_processes"], taken["other_guests"]
+        typer.echo(f"          other processes used {others:.1%} of it, other guests of the host {guests:.1%}")
+        if others + guests > DISTURBED:
+            typer.echo("WARNING   the machine was not quiet: these ratios hold for nothing but this moment")
+    for peer, choice in result["int8_choices"].items():
+        typer.echo(f"{peer:9} INT8 is {choice['chosen']['name']}, the fastest of its right candidates here")
+    for peer, isa in result["settings"]["isa_of_peers"].items():
+        if result["settings"]["peer_isa"] is not None:
+            typer.echo(f"{peer:9} instruction set: {isa}")
+    _show_runs(result)
+    _show_ratios(result)
+
+
+def _show_runs(result: dict[str, Any]) -> None:
+    numbers = ("batch", "images/s", "quartiles", "all dense", "p50 ms", "p99 ms", "peak MB", "top-1")
+    grid = table(numbers[0], "contestant", *numbers[1:], numbers=numbers)
+    threads, rounds, photos = result["settings"]["threads"], result["rounds"], result["photos_per_turn"]
+    grid.title = f"{threads} threads, {rounds} rounds of {photos} photos in turns"
+    worst = {
+        (run["engine"], run["bits"], run["batch"]): run["images_per_second"]
+        for run in result["runs"]
+        if run["activations"] == "dense"
+    }
+    for run in sorted(result["runs"], key=lambda run: run["batch"]):
+        if run["activations"] == "dense":
+            continue
+        dense = worst.get((run["engine"], run["bits"], run["batch"]))
+        low, high = run["images_per_second_spread"]["quartiles"]
+        rss = run["peak_rss_bytes"]
+        top1 = "unknown" if run["top1"] is None else f"{run['top1']:.1%}"
+        grid.add_row(
+            str(run["batch"]),
+            run["contestant"],
+            "WRONG" if run["wrong"] else f"{run['images_per_second']:.1f}",
+            f"{low:.1f} to {high:.1f}",
+            f"{dense:.1f}" if dense is not None else "same" if run["engine"] != "nybble" else "",
+            f"{run['latency']['p50'] * 1e3:.1f}",
+            f"{run['latency']['p99'] * 1e3:.1f}",
+            "" if rss is None else f"{rss / 1e6:.0f}",
+            top1,
+        )
+    console().print(grid)
+
+
+def _show_ratios(result: dict[str, Any]) -> None:
+    numbers = ("best batch", "between", "batch 1", "between ")
+    grid = table("ratio", *numbers, "held against", numbers=numbers)
+    for name, ratio in result["ratios"].items():
+        if ratio["best_batch"] is None and ratio["batch_1"] is None:
+            continue
+        cells: list[str] = []
+        opponent = ""
+        for kind in ("best_batch", "batch_1"):
+            if ratio[kind] is None:
+                cells += ["", ""]
+                continue
+            spread = ratio[f"{kind}_spread"]
+            cells += [f"{ratio[kind]:.2f}x", "{:.2f} to {:.2f}".format(*spread["quartiles"])]
+            opponent = opponent or f"{spread['to']['contestant']}, batch {spread['to']['batch']}"
+        grid.add_row(name, *cells, opponent)
+    console().print(grid)
+
+
+def _show_ceilings(result: dict[str, Any]) -> None:
+    numbers = ("threads", "best", "median")
+    grid = table("ceiling", "isa", *numbers, "unit", numbers=numbers)
+    for entry in result["ceilings"]:
+        best, median = f"{entry['best']:.1f}", f"{entry['median']:.1f}"
+        grid.add_row(entry["name"], entry["isa"], str(entry["threads"]), best, median, entry["unit"])
+    console().print(grid)
+    if not result["ceilings"]:
+        typer.echo("no ceilings are known for this processor")
+
+
+def _plot(result: dict[str, Any], stem: Path | None, json_file: Path | None) -> None:
+    """Pictures where they were asked for, or beside the result if Matplotlib is there."""
+    from importlib.util import find_spec
+
+    if stem is None:
+        if json_file is None or find_spec("matplotlib") is None:
+            return
+        stem = json_file.with_suffix("")
+    from nybble.bench.plots import write_plots
+
+    for path in write_plots(result, stem):
+        typer.echo(f"plot      {path}")
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    """Write beside its place and rename, so that nobody reads half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

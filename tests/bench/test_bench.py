@@ -1,0 +1,283 @@
+"""The whole benchmark on a tiny network, its worst case, its processes and its pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nybble import _native
+from nybble.bench import BenchError, Photos, Settings, bench, noise, peers, race
+from nybble.bench.ceilings import measure_ceilings
+from nybble.bench.dense import dense_copy
+from nybble.bench.peers import check_installed
+from nybble.bench.race import Contestant, Worker
+from nybble.engine import Engine
+from nybble.graph import Conv2d, Graph, Preprocessing, write_graph
+from nybble.synthetic import bottleneck_resnet
+
+CLASSES = 10
+
+
+class _Silent:
+    def stage(self, text: str, total: int | None = None) -> None: ...
+
+    def advance(self) -> None: ...
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses and few rounds: nothing here depends on how fast anything is."""
+    monkeypatch.setattr(race, "SETTLE", 0.0)
+    monkeypatch.setattr(peers, "TRIALS", 1)
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return bottleneck_resnet(blocks=(1, 1, 1, 1), width=8, image=32, classes=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def photos(graph: Graph) -> Photos:
+    """Labelled as the network itself names them, which makes it right."""
+    drawn = noise(10, _preprocessing(graph))
+    with Engine(graph) as engine:
+        labels = engine(drawn.samples).argmax(axis=1).tolist()
+    return Photos(drawn.samples, labels, "10 drawn photos")
+
+
+@pytest.fixture(scope="module")
+def folder(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("network")
+    write_graph(graph, path)
+    return path
+
+
+def _preprocessing(graph: Graph) -> Preprocessing:
+    assert graph.preprocessing is not None
+    return graph.preprocessing
+
+
+def _bench(graph: Graph, photos: Photos, cache: Path, **settings: Any) -> dict[str, Any]:
+    chosen = Settings(**{"against": (), "bits": (4,), "batches": (1, 4), "seconds": 0.0, "turn": 8, **settings})
+    return bench(graph, "tiny", photos, photos, chosen, cache, _Silent())
+
+
+def test_alone_it_measures_speed_latency_memory_and_top1(graph: Graph, photos: Photos, tmp_path: Path) -> None:
+    result = _bench(graph, photos, tmp_path)
+    assert json.loads(json.dumps(result, allow_nan=False))["rounds"] == 5
+    assert [(run["contestant"], run["batch"]) for run in result["runs"]] == [
+        ("nybble 4-bit", 1),
+        ("nybble 4-bit", 4),
+        ("nybble 4-bit, dense", 1),
+        ("nybble 4-bit, dense", 4),
+    ]
+    for run in result["runs"]:
+        assert len(run["images_per_second_spread"]["rounds"]) == 5
+        assert run["top1"] == (1.0 if run["activations"] == "real" else None)
+        # The interpreter, NumPy and a tiny network.
+        assert run["peak_rss_bytes"] is None or 10e6 < run["peak_rss_bytes"] < 500e6
+    assert result["dense_zero_share"] < 0.01
+    assert result["ratios"]["int4_vs_int8"]["batch_1"] is None
+
+
+def test_peers_name_photos_as_the_float_network_does(graph: Graph, photos: Photos, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from nybble.bench.onnx_float import write_float_model
+
+    model, samples = tmp_path / "float.onnx", tmp_path / "photos.u8"
+    write_float_model(graph, model, exact=False)
+    photos.samples.tofile(samples)
+    answers = {}
+    for engine in ("onnxruntime", "openvino", "torch"):
+        if find_spec(engine) is None:
+            continue
+        for mode in ("latency", "throughput"):
+            contestant = Contestant(f"{engine} {mode}", engine, 32, model, mode)
+            with Worker(contestant, samples, photos.samples.shape[1:], _preprocessing(graph), 2) as worker:
+                # The last batch is not full.
+                answer = worker.run(range(10), 4)
+            assert len(answer["latencies"]) == 3
+            assert all(0 < seconds <= answer["seconds"] for seconds in answer["latencies"])
+            answers[contestant.name] = answer["predictions"]
+    first = next(iter(answers.values()))
+    assert all(found == first for found in answers.values()), answers
+
+
+def test_against_onnxruntime_the_ratios_are_there(
+    graph: Graph, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from nybble.bench import onnx_int8
+
+    monkeypatch.setattr(onnx_int8, "QDQ", {"u8s8": onnx_int8.QDQ["u8s8"]})
+    result = _bench(graph, photos, tmp_path, against=("onnxruntime",), batches=(1,), dense=False)
+    assert {run["contestant"] for run in result["runs"]} == {
+        "nybble 4-bit",
+        "onnxruntime FP32",
+        "onnxruntime FP32, throughput",
+        "onnxruntime INT8",
+        "onnxruntime INT8, throughput",
+    }
+    assert result["int8_choices"]["onnxruntime"]["chosen"]["name"] == "u8s8"
+    # Random weights: whether INT8 is right is chance, but float against float is not.
+    assert (
+        result["ratios"]["int4_vs_best_fp32"]["batch_1"] is None or result["ratios"]["int4_vs_best_fp32"]["batch_1"] > 0
+    )
+    if find_spec("matplotlib") is not None:
+        from nybble.bench.plots import write_plots
+
+        result["ceilings"] = [
+            {"name": "mix", "isa": "avx2", "threads": 2, "unit": "GMAC/s", "best": 100.0},
+            {"name": "read", "isa": "avx2", "threads": 2, "unit": "GB/s", "best": 20.0},
+        ]
+        result["layers"] = [
+            {"isa": "avx2", "macs": 900, "bytes": 30, "method": "sparse", "gmacs_per_second": 80.0},
+        ]
+        written = write_plots(result, tmp_path / "plot")
+        assert {path.name for path in written} == {
+            f"plot-{kind}.{suffix}" for kind in ("throughput", "latency", "roofline") for suffix in ("png", "svg")
+        }
+        assert all(path.stat().st_size > 1000 for path in written)
+
+
+def test_the_dense_copy_keeps_weights_and_has_no_zeros(graph: Graph, photos: Photos) -> None:
+    dense, zeros = dense_copy(graph, photos.samples[:4])
+    assert zeros < 0.005
+    for node in graph:
+        if isinstance(node, Conv2d):
+            other = dense[node.name]
+            assert isinstance(other, Conv2d)
+            assert other.weight is node.weight
+    known = _preprocessing(graph)
+    integers = known.quantize(known.normalise(photos.samples[4:])).transpose(0, 3, 1, 2).copy()
+    with Engine(dense) as engine:
+        read = {step.source for step in engine.plan.steps if step.kind == "conv"} - {graph.inputs[0].name}
+        values = engine.tap(integers)
+    # Other photos than those that the biases were raised on.
+    assert max(float((values[name] == 0).mean()) for name in read) < 0.2
+
+
+def test_a_contestant_that_dies_says_why(graph: Graph, photos: Photos, tmp_path: Path) -> None:
+    samples = tmp_path / "photos.u8"
+    photos.samples.tofile(samples)
+    contestant = Contestant("ours", "nybble", 4, tmp_path / "nothing")
+    with pytest.raises(BenchError, match=r"ours stopped with exit code 1: .*nothing"):
+        Worker(contestant, samples, photos.samples.shape[1:], _preprocessing(graph), 1)
+
+
+def test_peers_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nybble.bench import errors
+
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    with pytest.raises(BenchError, match=r"--against torch needs the package torch, .* pip install torch"):
+        check_installed(["torch"])
+    with pytest.raises(BenchError, match="choose from onnxruntime, openvino, torch"):
+        check_installed(["tensorrt"])
+
+
+def test_ceilings_are_positive_and_bad_arguments_are_refused() -> None:
+    for ceiling in measure_ceilings((1,), windows=1, seconds=0.001):
+        assert ceiling.best > 0
+    with pytest.raises(ValueError, match="threads"):
+        _native.measure_ceiling("read, L2", "scalar", 0, 0.1)
+    with pytest.raises(ValueError, match="seconds"):
+        _native.measure_ceiling("read, L2", "scalar", 1, float("nan"))
+    with pytest.raises(ValueError, match="no ceiling 'nothing'"):
+        _native.measure_ceiling("nothing", "scalar", 1, 0.1)
+
+
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-c", "from nybble.cli import app; app()", "bench", *map(str, arguments)]
+
+
+def test_the_command_writes_json(folder: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    command = _command(
+        folder, "--limit", 8, "--seconds", 0, "--batch", 1, "--no-dense", "--json", result, cache=tmp_path
+    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "SYNTHETIC" in done.stdout
+    assert done.stderr == ""
+    assert json.loads(result.read_text())["runs"][0]["contestant"] == "nybble 4-bit"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a MODEL"),
+        (["MODEL", "--against", "tensorrt"], "choose from onnxruntime"),
+        (["MODEL", "--peer-isa", "mmx"], "choose from avx2"),
+        (["MODEL", "--isa", "mmx"], "this machine has"),
+        (["MODEL", "--bits", "3"], "choose 4 or 8"),
+        (["MODEL", "--json", "/nowhere/at/all.json"], "there is no folder"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_do(
+    folder: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    from typer.testing import CliRunner
+
+    from nybble.cli import app
+
+    given = [str(folder) if part == "MODEL" else part for part in arguments]
+    answer = CliRunner().invoke(app, ["bench", *given])
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("error: ")
+    assert message in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+def test_an_interrupt_ends_every_process_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    command = _command(folder, "--limit", 8, "--seconds", 60, "--no-dense", "--json", result)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        workers = _children(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert "Traceback" not in complaints
+    assert not result.exists()
+    assert list(tmp_path.iterdir()) == []
+    assert all(not Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def _children(parent: int) -> list[int]:
+    """The processes of the contestants, once there is one."""
+    if not Path(f"/proc/{parent}/task").is_dir():
+        pytest.skip("needs /proc")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        if found:
+            # Past loading, so that the interrupt finds the rounds.
+            time.sleep(2)
+            return [int(pid) for pid in found]
+        time.sleep(0.05)
+    raise AssertionError("no contestant was started")
+
+
+def test_noise_has_the_shape_of_the_networks_photos() -> None:
+    drawn = noise(3, Preprocessing(resize=40, crop=(30, 20)))
+    assert drawn.samples.shape == (3, 30, 20, 3)
+    assert drawn.samples.dtype == np.uint8
+    assert len(drawn[:2]) == 2
