@@ -40,10 +40,12 @@ Progress = Callable[[int, int, str], None]
 
 #: The order in which parts of a kernel are tried; block sizes once more for the tile found since.
 ROUNDS = ("method", "block_outputs", "tile_pixels", "visit_bytes", "list_block", "block_outputs")
-#: A candidate must be faster by this share than the present kernel: below it, medians of few runs differ by chance. And
-#: in this share of the runs it must not be slower.
+#: A candidate must be faster by this share than the present kernel, below which medians of few runs differ by
+#: chance; and faster at all in this share of the runs.
 _MARGIN = 0.015
 _MOST_OF_RUNS = 0.75
+#: Whole runs of the same work on a busy machine differ by this share in the median.
+_NOISE = 0.02
 _FEWEST_RUNS = 5
 #: Runs of the last comparison, which decides what is stored.
 _FEWEST_LAST_RUNS = 15
@@ -59,7 +61,8 @@ class Tuning:
     Attributes
     ----------
     choices : Choices
-        The fastest of: the defaults (empty), the new orders alone, orders and kernels.
+        The fastest of: the defaults (empty), the new orders alone, orders and kernels. Defaults that are ahead by
+        no more than chance give way to the orders.
     defaults : dict
         The default kernel of each layer, by its step's output.
     speedups : dict
@@ -212,6 +215,9 @@ class _Search:
             for name, column in by_name.items()
         }
         chosen = max(speedups, key=lambda name: speedups[name])
+        if chosen == "defaults" and speedups.get("orders", 0) > 1 - _NOISE:
+            # Fewer pairs, checked on inputs held out, are less work for the same kernels.
+            chosen = "orders"
         return Tuning(
             choices=contestants[chosen],
             defaults=self.defaults,
