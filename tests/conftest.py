@@ -18,6 +18,10 @@ hypothesis.settings.register_profile("sanitize", max_examples=10, deadline=None,
 hypothesis.settings.load_profile(os.environ.get("NYBBLE_HYPOTHESIS") or ("ci" if os.environ.get("CI") else "quick"))
 
 
+# What this machine's user has tuned takes no part; tests of tuned choices turn them on.
+os.environ["NYBBLE_TUNED"] = "0"
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of development data (photos, reference networks) that lies outside the repository.

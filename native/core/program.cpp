@@ -171,6 +171,7 @@ void Program::add_step(std::unique_ptr<Step> step) {
   holds_[static_cast<std::size_t>(step->output)] = true;
   steps_.push_back(std::move(step));
   step_times_.push_back(0);
+  stamps_.assign((steps_.size() + 1) * static_cast<std::size_t>(pool_.threads()), 0);
   scratch_ = AlignedBytes(static_cast<std::size_t>(scratch_bytes_ * pool_.threads()));
   counters_ = std::make_unique<Counter[]>(steps_.size() + 1);
 }
@@ -257,6 +258,7 @@ void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, 
   taps_ = taps;
   tap_ = tap;
   out_ = out;
+  timed_ = timing_;
   const std::int64_t group = most_images_, threads = pool_.threads();
   first_ = 0;
   if (threads > 1 && taps == nullptr) {
@@ -271,8 +273,21 @@ void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, 
     images_ = std::min(group, images - first_);
     for (std::size_t i = 0; i <= steps_.size(); ++i) counters_[i].next.store(0, std::memory_order_relaxed);
     pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_together(thread); }, this);
+    if (timed_) add_step_times();
     emit(memory(0), output_, images_, out_ + first_ * output_bytes());
   }
+}
+
+// A step is done when its last thread is. Stamps are taken before the barriers: a thread that has to wait for
+// its processor may leave a barrier when the others have already done the next step.
+void Program::add_step_times() {
+  const std::size_t count = steps_.size() + 1;
+  const auto done = [&](std::size_t stamp) {
+    std::int64_t last = 0;
+    for (std::size_t i = stamp; i < stamps_.size(); i += count) last = std::max(last, stamps_[i]);
+    return last;
+  };
+  for (std::size_t s = 0; s < steps_.size(); ++s) step_times_[s] += done(s + 1) - done(s);
 }
 
 std::int64_t Program::output_bytes() const {
@@ -305,20 +320,17 @@ void Program::run_together(int thread) {
     const std::int64_t image = i / input.height;
     source_->load(input, first_ + image, i % input.height, where.at(input_) + image * input.image_bytes());
   }
+  std::int64_t* stamp = stamps_.data() + static_cast<std::size_t>(thread) * (steps_.size() + 1);
+  if (timed_) *stamp++ = now_ns();
   pool_.barrier();
 
-  std::int64_t before = timing_ && thread == 0 ? now_ns() : 0;
   for (std::size_t s = 0; s < steps_.size(); ++s) {
     const Step& step = *steps_[s];
     const std::int64_t chunks = step.chunks(images_);
     for (std::int64_t i; (i = counters_[s + 1].next.fetch_add(1, std::memory_order_relaxed)) < chunks;)
       step.run(where, i, images_, scratch);
+    if (timed_) *stamp++ = now_ns();
     pool_.barrier();
-    if (timing_ && thread == 0) {
-      const std::int64_t after = now_ns();
-      step_times_[s] += after - before;
-      before = after;
-    }
     if (taps_ == nullptr) continue;
     if (thread == 0)
       for (std::size_t t = 0; t < taps_->size(); ++t) {

@@ -143,6 +143,7 @@ class Program {
   void run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps, const Tap* tap);
   std::int64_t output_bytes() const;
   void run_together(int thread);
+  void add_step_times();
   void run_apart(int thread);
   void add_step(std::unique_ptr<Step> step);
   void emit(const Memory& where, int value, std::int64_t images, std::uint8_t* nchw) const;
@@ -163,7 +164,9 @@ class Program {
   std::vector<std::unique_ptr<Step>> steps_;
   int input_ = -1, output_ = -1;
   bool timing_ = false;
+  bool timed_ = false;  // the run under way
   std::vector<std::int64_t> step_times_;
+  std::vector<std::int64_t> stamps_;  // of each thread: when the input was loaded, and when each step was done
   std::mutex running_;
   ThreadPool pool_;
 

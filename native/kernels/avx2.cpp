@@ -8,28 +8,11 @@ namespace {
 
 using Vector = Avx2;
 
-#include "kernels/conv/direct.inc.h"
-#include "kernels/conv/dot.inc.h"
-#include "kernels/conv/epilogue.inc.h"
-#include "kernels/conv/sparse.inc.h"
 #include "kernels/lists/avx2.inc.h"
-#include "kernels/pool/pool.inc.h"
+#include "kernels/simd.inc.h"
 
 }  // namespace
 
-const KernelTable kAvx2Kernels = {
-    .isa = Isa::avx2,
-    .conv_direct = conv_direct,
-    .conv_sparse = conv_sparse,
-    .conv_sparse_quad = conv_sparse_quad,
-    .most_quad_outputs = kMostQuadOutputs,
-    .conv_wide = conv_wide,
-    .conv_quad = conv_quad,
-    .quad_takes_any = false,
-    .pair_lists = build_pair_lists,
-    .quad_lists = build_quad_lists,
-    .max_pool = max_pool,
-    .average_pool = average_pool,
-};
+const KernelTable kAvx2Kernels = simd_kernels(Isa::avx2, false);
 
 }  // namespace nybble

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import http.client
 import json
-import os
 import queue
 import shutil
 import threading
@@ -25,6 +24,7 @@ from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
+from nybble.cache import cache_folder
 from nybble.graph.errors import NybbleError
 
 #: Called with the bytes that arrived; negative where a file has to start again. May be called from any thread.
@@ -106,16 +106,6 @@ def read_manifest(name: str) -> Manifest:
     fields = json.loads((resources.files("nybble") / "data" / "models" / f"{name}.json").read_text("utf-8"))
     files = tuple(RemoteFile(path, entry["size"], entry["sha256"]) for path, entry in fields.pop("files").items())
     return Manifest(files=files, **fields)
-
-
-def cache_folder() -> Path:
-    """The folder that fetched models lie in: ``NYBBLE_CACHE``, or the system's cache folder for nybble."""
-    named = os.environ.get("NYBBLE_CACHE")
-    if named:
-        return Path(named).expanduser()
-    import platformdirs
-
-    return platformdirs.user_cache_path("nybble")
 
 
 def cached(name: str) -> Path | None:

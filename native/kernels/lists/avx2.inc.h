@@ -1,4 +1,5 @@
 // Lists of non-zero channel groups, eight groups at a time. Included inside an unnamed namespace.
+#include "kernels/lists/each.inc.h"
 
 // For each mask of eight lanes, the lanes that are set, in order.
 struct CompressTable {
@@ -22,27 +23,10 @@ inline std::uint32_t non_zero_mask(__m256i groups) {
   return ~static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(is_zero))) & 255;
 }
 
-// Calls pack(first group, its index in the block, entries so far) for each eight groups of each pixel; it returns
-// how many it added. A store of eight entries never passes the pixel's own: at most 8 i entries precede the i-th
-// eight.
-template <class Pack>
-inline void for_each_eight(std::int64_t first, std::int64_t count, const NonZeroLists& lists, const Pack& pack) {
-  for (std::int64_t pixel = first; pixel < first + count; ++pixel) {
-    std::uint16_t* ends = lists.ends + pixel * lists.blocks;
-    std::uint32_t total = 0;
-    for (std::int32_t b = 0, group = 0; b < lists.blocks; ++b) {
-      const std::int32_t start = group;
-      const std::int32_t end = group + lists.block_groups < lists.groups ? group + lists.block_groups : lists.groups;
-      for (; group < end; group += 8) total += pack(pixel, group, group - start, total);
-      ends[b] = static_cast<std::uint16_t>(total);
-    }
-  }
-}
-
 void build_pair_lists(const std::uint8_t* input, std::int32_t stride, std::int64_t first, std::int64_t count,
                       const NonZeroLists& lists) {
   const __m256i lane = _mm256_setr_epi32(0, 1 << 16, 2 << 16, 3 << 16, 4 << 16, 5 << 16, 6 << 16, 7 << 16);
-  for_each_eight(
+  for_each_groups<8>(
       first, count, lists, [&](std::int64_t pixel, std::int32_t group, std::int32_t index, std::uint32_t total) {
         const std::uint8_t* values = input + pixel * stride + 2 * group;
         const __m256i pairs = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
@@ -57,7 +41,7 @@ void build_pair_lists(const std::uint8_t* input, std::int32_t stride, std::int64
 
 void build_quad_lists(const std::uint8_t* input, std::int32_t stride, std::int64_t first, std::int64_t count,
                       const NonZeroLists& lists) {
-  for_each_eight(
+  for_each_groups<8>(
       first, count, lists, [&](std::int64_t pixel, std::int32_t group, std::int32_t index, std::uint32_t total) {
         // A stride of 32 channels has 8 quads; the list's second eight lie past the pixel.
         if (4 * group >= stride) return 0u;

@@ -14,6 +14,8 @@ from nybble.cli.evaluate import evaluate
 from nybble.cli.fetch import fetch
 from nybble.cli.group import Group
 from nybble.cli.inspect import inspect
+from nybble.cli.profile import profile
+from nybble.cli.tune import tune
 from nybble.cli.verify import verify
 
 app = typer.Typer(
@@ -33,6 +35,8 @@ app.command(epilog="Example: nybble evaluate nvidia-resnet50-int4 --images photo
 app.command(epilog="Example: nybble verify nvidia-resnet50-int4 --images photos --limit 10 --layers")(verify)
 app.command(epilog="Example: nybble inspect nvidia-resnet50-int4")(inspect)
 app.command(epilog="Example: nybble convert nvidia-resnet50-int4 resnet50-int8 --bits 8")(convert)
+app.command(epilog="Example: nybble profile nvidia-resnet50-int4 --images photos --trace trace.json")(profile)
+app.command(epilog="Example: nybble tune nvidia-resnet50-int4 --images photos --limit 64")(tune)
 app.command(
     epilog="Example: nybble bench nvidia-resnet50-int4 --images photos --against onnxruntime --against openvino"
 )(bench)

@@ -133,7 +133,7 @@ def _checked_peer_isa(isa: str | None) -> str | None:
 
 
 def _cache() -> Path:
-    from nybble.fetch import cache_folder
+    from nybble.cache import cache_folder
 
     return cache_folder() / "bench"
 

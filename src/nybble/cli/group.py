@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,9 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command chosen; errors meant for the user become one line."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise
         except KeyboardInterrupt:
@@ -73,6 +76,11 @@ def _describe(error: Exception) -> str:
     else:
         text = str(error) or type(error).__name__
     return " ".join(text.split())
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 def _say(text: str) -> None:

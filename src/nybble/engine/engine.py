@@ -11,7 +11,9 @@ import numpy as np
 
 from nybble import _native
 from nybble.engine.build import Built
+from nybble.engine.choices import Choices, check
 from nybble.engine.plan import Plan, make_plan
+from nybble.engine.tuned import is_enabled, load_choices, warn_ignored
 from nybble.graph import Graph, read_graph
 from nybble.graph.types import Array
 from nybble.images import PhotoSource, class_names, load_photo
@@ -31,14 +33,16 @@ class Prediction(NamedTuple):
     score: float
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, isa: str | None = None) -> Engine:
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, isa: str | None = None, *, tuned: bool = True
+) -> Engine:
     """Load a model directory into an engine.
 
     Parameters
     ----------
     path : path
         The folder ``model/`` or the one that holds it.
-    threads, isa
+    threads, isa, tuned
         As for :class:`Engine`.
 
     Raises
@@ -48,7 +52,7 @@ def load(path: str | os.PathLike[str], threads: int | None = None, isa: str | No
     ValueError
         If ``threads`` or ``isa`` is not available here.
     """
-    return Engine(read_graph(path), threads=threads, isa=isa)
+    return Engine(read_graph(path), threads=threads, isa=isa, tuned=tuned)
 
 
 class Engine:
@@ -63,6 +67,18 @@ class Engine:
     isa : str, optional
         Instruction set of the kernels: ``scalar``, ``avx2``, ``avx512`` or ``avx512vnni``. By default the
         environment variable ``NYBBLE_ISA``, else the best one this machine has. Results are the same bit for bit.
+    tuned : bool
+        Use the kernels and channel orders that ``nybble tune`` stored for this network, processor and number of
+        threads, if any; ``NYBBLE_TUNED=0`` disables it. Results are the same bit for bit.
+    choices : Choices, optional
+        Kernels and channel orders to use instead of stored ones.
+
+    Raises
+    ------
+    ValueError
+        If ``threads`` or ``isa`` is not available here, or the graph has several inputs or outputs.
+    ChoiceError
+        If a given choice is not legal; stored ones that cannot be used are a ``TunedChoicesWarning``.
 
     Notes
     -----
@@ -71,13 +87,39 @@ class Engine:
     the result. A forked child may go on using an engine, unless another thread was inside a run at the fork.
     """
 
-    def __init__(self, graph: Graph, threads: int | None = None, isa: str | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        threads: int | None = None,
+        isa: str | None = None,
+        *,
+        tuned: bool = True,
+        choices: Choices | None = None,
+    ) -> None:
         self.graph = graph
         self.isa = _chosen_isa(isa)
         self.threads = _chosen_threads(threads)
-        self.plan: Plan = make_plan(graph, self.isa)
+        self.plan: Plan
+        self._built: Built | None
+        if choices is not None:
+            check(graph, self.isa, choices)
+        elif tuned and is_enabled():
+            choices = load_choices(graph, self.isa, self.threads)
+            try:
+                self._build(choices)
+                return
+            except ValueError as error:
+                if choices is None:
+                    raise
+                # Legal as far as Python can tell, but the native part knows better.
+                warn_ignored(repr(graph), error)
+                choices = None
+        self._build(choices)
+
+    def _build(self, choices: Choices | None) -> None:
+        self.plan = make_plan(self.graph, self.isa, choices)
         try:
-            self._built: Built | None = Built(self.plan, self.threads, BATCH_IMAGES)
+            self._built = Built(self.plan, self.threads, BATCH_IMAGES)
         except RuntimeError as error:
             raise ValueError(f"threads={self.threads}: {error}") from None
 
@@ -175,6 +217,36 @@ class Engine:
             buffers = [_bytes(results[name][part]) for name in names]
             built.program.run_tapped(x[part].view(np.uint8), _bytes(logits[part]), ids, buffers)
         return {name: built.restore(name, values) for name, values in results.items()}
+
+    def step_times(self, x: Array) -> dict[str, int]:
+        """Run one image and time every native step.
+
+        Parameters
+        ----------
+        x : array
+            (1, C, H, W), as for :meth:`run_integer`.
+
+        Returns
+        -------
+        dict
+            Nanoseconds from the end of one step to the end of the next, all threads waiting at each end, by the
+            name of the value that the step writes, or of the lists that it builds (``plan.lists_of``).
+
+        Raises
+        ------
+        ValueError
+            As :meth:`run_integer`, and on more or fewer images than one: threads would run them apart, untimed.
+        """
+        built = self._open()
+        if len(self._checked_integers(x)) != 1:
+            raise ValueError(f"expected one image, got {len(x)}")
+        built.program.take_step_times()
+        built.program.set_timing(True)
+        try:
+            self.run_integer(x)
+        finally:
+            built.program.set_timing(False)
+        return dict(zip(built.step_names, built.program.take_step_times(), strict=True))
 
     def classify(self, photos: Sequence[PhotoSource], top: int = 5) -> list[list[Prediction]]:
         """The likeliest classes of each photo, best first.

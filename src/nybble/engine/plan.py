@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from nybble import _native
 from nybble.engine.arena import Lifetime, place
@@ -10,6 +11,9 @@ from nybble.engine.fuse import Step, fuse
 from nybble.engine.order import Order, channel_orders
 from nybble.graph import Conv2d, DType, Graph, Linear
 from nybble.graph.nodes import Padding, Pair
+
+if TYPE_CHECKING:
+    from nybble.engine.choices import Choices
 
 #: How values of each type are stored while a network runs.
 ELEMENTS = {
@@ -81,6 +85,8 @@ class Plan:
         Memory of all values of one image.
     orders : dict
         Channel order of stored values, by name: position to the graph's channel. Others keep the graph's.
+    tuned : bool
+        Whether kernels and orders are those that ``nybble tune`` found, not the defaults.
     """
 
     graph: Graph
@@ -90,9 +96,13 @@ class Plan:
     slots: dict[str, Slot] = field(default_factory=dict)
     arena_bytes: int = 0
     orders: dict[str, Order] = field(default_factory=dict)
+    tuned: bool = False
 
     def __str__(self) -> str:
-        lines = [f"{self.isa}, {len(self.steps)} steps, arena {self.arena_bytes / 1024:.0f} KiB an image"]
+        lines = [
+            f"{self.isa}, {'tuned' if self.tuned else 'not tuned'}, {len(self.steps)} steps, "
+            f"arena {self.arena_bytes / 1024:.0f} KiB an image"
+        ]
         for step in self.steps:
             kernel = self.kernels.get(step.output)
             how = f"{kernel.method} x{kernel.block_outputs}" if kernel else step.kind
@@ -111,8 +121,8 @@ def lists_of(name: str, group: int) -> str:
     return f"{name}#{'pairs' if group == 2 else 'quads'}"
 
 
-def make_plan(graph: Graph, isa: str) -> Plan:
-    """Fuse, choose kernels and place values.
+def make_plan(graph: Graph, isa: str, choices: Choices | None = None) -> Plan:
+    """Fuse, choose kernels and place values; ``choices`` go before the defaults where they name a step or value.
 
     Raises ``ValueError`` where the engine cannot run the graph: more than one input or output.
     """
@@ -125,9 +135,11 @@ def make_plan(graph: Graph, isa: str) -> Plan:
     kernels = {
         step.output: choose_kernel(graph, step.head, isa) for step in steps if isinstance(step.head, Conv2d | Linear)
     }
-    plan = Plan(graph, isa, steps, _with_shared_lists(steps, kernels))
+    if choices is not None:
+        kernels.update((name, kernel) for name, kernel in choices.kernels.items() if name in kernels)
+    plan = Plan(graph, isa, steps, _with_shared_lists(steps, kernels), tuned=choices is not None)
     if any(kernel.method in LIST_GROUPS for kernel in kernels.values()):
-        plan.orders = channel_orders(graph, steps)
+        plan.orders = channel_orders(graph, steps, choices.orders if choices is not None else {})
     _place(plan)
     return plan
 
@@ -156,7 +168,7 @@ def window(graph: Graph, head: Conv2d | Linear) -> Window:
 
 def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     """The untuned default for a convolution or linear layer on an instruction set."""
-    if isa == "scalar" or window(graph, head).groups > 1 or _staged_bytes(graph, head) > _MOST_STAGED:
+    if isa == "scalar" or not can_vectorize(graph, head):
         return Kernel("direct")
     source = graph.values[head.inputs[0]]
     has_dot_products = _native.quad_takes_any(isa)
@@ -176,6 +188,11 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     if is_image and is_worth_lists and not source.dtype.is_signed and not _is_tight(graph, head.inputs[0]):
         return Kernel("sparse_quad", block_outputs=64 if isa == "avx2" else 128, list_block=64)
     return Kernel("quad", block_outputs=128 if is_image else 32)
+
+
+def can_vectorize(graph: Graph, head: Conv2d | Linear) -> bool:
+    """Whether any method but the direct one may run a layer."""
+    return window(graph, head).groups == 1 and _staged_bytes(graph, head) <= _MOST_STAGED
 
 
 #: Bytes of input rows that a thread may hold for one output row; windows with holes can ask for gigabytes.

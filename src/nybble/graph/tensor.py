@@ -81,6 +81,18 @@ class Tensor:
         """
         if self._array is not None:
             return self._array
+        values = decode(self.dtype, self._read(), self.size).reshape(self.shape)
+        values.setflags(write=False)
+        return values
+
+    def raw(self) -> bytes:
+        """The bytes as the model directory stores them."""
+        if self._array is None and not (self.dtype.bits == 4 and self.size % 2):
+            return self._read()
+        # Of an odd count of nibbles the last one in a file may be anything.
+        return encode(self.dtype, self.numpy())
+
+    def _read(self) -> bytes:
         if self._path is None:
             raise ValueError("a tensor needs an array or a file")
         try:
@@ -90,13 +102,7 @@ class Tensor:
             raise ModelFormatError(self._path, f"cannot be read: {error.strerror or error}") from error
         if not unchanged or len(raw) != self.nbytes:
             raise ModelFormatError(self._path, "has changed since the model was loaded; load it again")
-        values = decode(self.dtype, raw, self.size).reshape(self.shape)
-        values.setflags(write=False)
-        return values
-
-    def raw(self) -> bytes:
-        """The bytes as the model directory stores them."""
-        return encode(self.dtype, self.numpy())
+        return raw
 
     def __repr__(self) -> str:
         return f"Tensor({self.dtype}, {self.shape})"

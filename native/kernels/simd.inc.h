@@ -1,0 +1,25 @@
+// All kernels of an instruction set with vectors. Included by its file, inside its unnamed namespace, after the
+// vector type `Vector` and the lists of that vector size.
+#include "kernels/conv/direct.inc.h"
+#include "kernels/conv/dot.inc.h"
+#include "kernels/conv/epilogue.inc.h"
+#include "kernels/conv/sparse.inc.h"
+#include "kernels/pool/pool.inc.h"
+
+// `quad_takes_any`: whether Vector::add_quads is exact for every unsigned input.
+constexpr KernelTable simd_kernels(Isa isa, bool quad_takes_any) {
+  return {
+      .isa = isa,
+      .conv_direct = conv_direct,
+      .conv_sparse = conv_sparse,
+      .conv_sparse_quad = conv_sparse_quad,
+      .most_quad_outputs = kMostQuadOutputs,
+      .conv_wide = conv_wide,
+      .conv_quad = conv_quad,
+      .quad_takes_any = quad_takes_any,
+      .pair_lists = build_pair_lists,
+      .quad_lists = build_quad_lists,
+      .max_pool = max_pool,
+      .average_pool = average_pool,
+  };
+}

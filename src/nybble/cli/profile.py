@@ -1,0 +1,107 @@
+"""``nybble profile``: the time of every step, and what it does with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nybble.cli.errors import CommandError
+from nybble.cli.model import Json, Model, Threads, locate
+from nybble.cli.output import console, print_json, table
+from nybble.cli.photos import Limit, OptionalImages, inputs_of
+
+if TYPE_CHECKING:
+    from nybble.engine.profile import LayerProfile, Profile
+
+#: Photos, where --limit does not say otherwise: medians want several, but not many.
+_PHOTOS = 10
+
+
+def profile(
+    model: Model,
+    images: OptionalImages = None,
+    limit: Limit = None,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Times that each photo runs.")] = 5,
+    threads: Threads = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", metavar="FILE", help="Write a Chrome trace (JSON) here.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Time every step of a network, one photo at a time, and say which kernel ran and how many zeros it read.
+
+    Times are medians over the runs of all photos, ten unless --limit says otherwise. Without --images the inputs are
+    seeded noise, whose zeros lie elsewhere than those of photos.
+    """
+    path = locate(model)
+    import nybble
+    from nybble.cache import write_text
+    from nybble.engine.profile import profile as measure
+    from nybble.engine.profile import trace_events
+
+    if trace is not None and not trace.absolute().parent.is_dir():
+        raise CommandError(f"{trace}: there is no folder {trace.parent}")
+    engine = nybble.load(path, threads=threads)
+    inputs = inputs_of(engine.graph, images, limit or _PHOTOS)
+    found = measure(engine, inputs, runs)
+    if trace is not None:
+        write_text(trace, json.dumps(trace_events(found)) + "\n")
+    if as_json:
+        print_json({"model": model, "inputs": str(images) if images else "noise", **_document(found)})
+        return
+    grid = table(
+        "step",
+        "kernel",
+        "ms",
+        "share",
+        "GMAC/s",
+        "zeros",
+        "zero pairs",
+        numbers=("ms", "share", "GMAC/s", "zeros", "zero pairs"),
+    )
+    for layer in found.layers:
+        grid.add_row(*_cells(layer))
+    grid.add_section()
+    grid.add_row("total", "", f"{found.seconds * 1e3:.3f}", "100.0%", f"{found.gmacs:.1f}")
+    console().print(grid)
+    what = f"photos of {images}" if images else "seeded noise, no photos: give --images for what photos take"
+    typer.echo(f"{found.isa}, threads {found.threads}, {'tuned' if found.tuned else 'not tuned'}")
+    typer.echo(f"medians of {found.runs} runs of each of {found.images} inputs: {what}")
+    lists = sum(layer.seconds for layer in found.layers if layer.kind == "lists")
+    typer.echo(f"a whole run takes {found.run_seconds * 1e3:.3f} ms; lists {lists * 1e3:.3f} ms of it")
+    if trace is not None:
+        typer.echo(f"trace {trace}: open it in https://ui.perfetto.dev or chrome://tracing")
+
+
+def _document(found: Profile) -> dict[str, Any]:
+    return {
+        "isa": found.isa,
+        "threads": found.threads,
+        "tuned": found.tuned,
+        "images": found.images,
+        "runs": found.runs,
+        "seconds": found.seconds,
+        "run_seconds": found.run_seconds,
+        "macs": found.macs,
+        "gmacs": found.gmacs,
+        "layers": [asdict(layer) for layer in found.layers],
+    }
+
+
+def _cells(layer: LayerProfile) -> list[str]:
+    from nybble.engine.profile import describe
+
+    return [
+        f"  lists of {layer.head}" if layer.kind == "lists" else layer.head,
+        describe(layer.kernel) if layer.kernel else layer.kind,
+        f"{layer.seconds * 1e3:.3f}",
+        f"{layer.share:.1%}",
+        f"{layer.gmacs:.1f}" if layer.gmacs is not None else "",
+        f"{layer.zero_share:.1%}" if layer.zero_share is not None else "",
+        f"{layer.zero_pair_share:.1%}" if layer.zero_pair_share is not None else "",
+    ]

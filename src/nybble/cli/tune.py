@@ -1,0 +1,104 @@
+"""``nybble tune``: measure this machine, and remember what is fastest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nybble.cli.model import Json, Model, Threads, locate
+from nybble.cli.output import console, print_json, progress, table
+from nybble.cli.photos import Limit, OptionalImages, inputs_of
+
+if TYPE_CHECKING:
+    from nybble.engine.tune import Tuning
+
+#: Photos, where --limit does not say otherwise: enough to tell which channels go together.
+_PHOTOS = 64
+
+
+def tune(
+    model: Model,
+    images: OptionalImages = None,
+    limit: Limit = None,
+    threads: Threads = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="About how long to measure.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """Measure kernels and channel orders for a model on this machine; whoever loads the model then uses the fastest.
+
+    Results stay the same bit for bit. What is found holds for this model, processor, instruction set, number of
+    threads and version of nybble, and lies in the cache folder; NYBBLE_TUNED=0 ignores it. Photos, of which 64 are
+    taken unless --limit says otherwise, should be like those to come, but none that accuracy is measured on. Without
+    --images the inputs are seeded noise, and channel orders stay as they are.
+    """
+    path = locate(model)
+    from nybble.engine import Engine
+    from nybble.engine.tune import tune as search
+    from nybble.engine.tuned import save_choices
+    from nybble.graph import read_graph
+
+    graph = read_graph(path)
+    inputs = inputs_of(graph, images, limit or _PHOTOS)
+    with Engine(graph, threads=threads, tuned=False) as engine:
+        isa, count = engine.isa, engine.threads
+    with progress() as bar:
+        task = bar.add_task("tuning", total=None)
+
+        def report(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"tuning {what}")
+
+        found = search(
+            graph, inputs, threads=count, isa=isa, seconds=seconds, orders=images is not None, progress=report
+        )
+    file = save_choices(graph, isa, count, found.choices)
+    if as_json:
+        kernels = {
+            name: {"default": asdict(default), "tuned": asdict(found.choices.kernels.get(name, default))}
+            for name, default in found.defaults.items()
+        }
+        print_json(
+            {
+                "model": model,
+                "inputs": str(images) if images else "noise",
+                "images": len(inputs),
+                "isa": isa,
+                "threads": count,
+                "chosen": found.chosen,
+                "speedups": found.speedups,
+                "milliseconds": found.milliseconds,
+                "runs": found.runs,
+                "non_zero_pair_shares": list(found.pair_shares) if found.pair_shares else None,
+                "kernels": kernels,
+                "reordered": sorted(found.choices.orders),
+                "file": str(file),
+            }
+        )
+        return
+    _print(
+        found, f"{len(inputs)} {'photos of ' + str(images) if images else 'inputs of seeded noise'}", isa, count, file
+    )
+
+
+def _print(found: Tuning, inputs: str, isa: str, threads: int, file: Path) -> None:
+    from nybble.engine.profile import describe
+
+    changed = {name: kernel for name, kernel in found.choices.kernels.items() if kernel != found.defaults[name]}
+    if changed:
+        grid = table("step", "default", "tuned")
+        for name, kernel in changed.items():
+            grid.add_row(name, describe(found.defaults[name]), describe(kernel))
+        console().print(grid)
+    typer.echo(f"{isa}, threads {threads}, on {inputs}")
+    if found.pair_shares is not None:
+        before, after = found.pair_shares
+        typer.echo(
+            f"channel pairs that are not zero: {before:.1%} by default, {after:.1%} with orders matched on photos"
+        )
+    for name, speedup in found.speedups.items():
+        what = "with channel orders" if name == "orders" else "with kernels and orders"
+        typer.echo(f"{what}: {speedup:.3f} x as fast as the defaults (median of {found.runs} runs in turns)")
+    kept = {"defaults": "the defaults were fastest and stay", "orders": "the orders", "kernels": "orders and kernels"}
+    typer.echo(f"stored: {kept[found.chosen]}, in {file}")

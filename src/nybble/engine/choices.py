@@ -1,0 +1,163 @@
+"""What may be chosen for a network: a kernel for each convolution, an order for each value's channels.
+
+Every legal choice gives the same results bit for bit; only time differs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nybble import _native
+from nybble.engine.fuse import Step, fuse
+from nybble.engine.order import Order, order_classes
+from nybble.engine.plan import LIST_GROUPS, Kernel, can_vectorize
+from nybble.graph import Conv2d, Graph, Linear
+from nybble.graph.errors import NybbleError
+
+#: What the tuner tries. Multiples of 32 up to 256 output channels, 1 to 64 pixels are legal.
+BLOCK_OUTPUTS = (32, 64, 96, 128, 192, 256)
+TILE_PIXELS = (16, 32, 64)
+VISIT_BYTES = (12 << 10, 24 << 10, 32 << 10, 64 << 10)
+LIST_BLOCKS = (16, 32, 64)
+
+_MOST_BLOCK = 256
+_MOST_TILE = 64
+_MOST_VISIT_BYTES = 1 << 24
+
+Head = Conv2d | Linear
+
+
+class ChoiceError(NybbleError, ValueError):
+    """A choice that does not fit the network or the instruction set; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Kernels by the output of their step, and channel orders by value. What is left out keeps the default.
+
+    Values that must share one order (:func:`nybble.engine.order.order_classes`) are all named, or none.
+    """
+
+    kernels: Mapping[str, Kernel] = field(default_factory=dict)
+    orders: Mapping[str, Order] = field(default_factory=dict)
+
+
+def heads(graph: Graph) -> dict[str, Head]:
+    """The convolution or linear layer of each step that has one, by the step's output."""
+    return {step.output: step.head for step in fuse(graph) if isinstance(step.head, Head)}
+
+
+def methods(graph: Graph, head: Head, isa: str) -> list[str]:
+    """Methods that can run a convolution on an instruction set, ``direct``, the portable one, first."""
+    if isa == "scalar" or not can_vectorize(graph, head):
+        return ["direct"]
+    found = ["direct", "wide"]
+    dtype = graph.values[head.inputs[0]].dtype
+    if _native.quad_takes_any(isa) or (not dtype.is_signed and dtype.maximum <= 127):
+        found.append("quad")
+    return found + [method for method in LIST_GROUPS if list_blocks(graph, head, isa, method)]
+
+
+def list_blocks(graph: Graph, head: Head, isa: str, method: str) -> list[int]:
+    """Groups in a block of the lists that a method reads for a convolution; none where it cannot run it."""
+    if method not in LIST_GROUPS or not has_lists(graph, head.inputs[0]):
+        return []
+    dtype = graph.values[head.inputs[0]].dtype
+    if method == "sparse_quad":
+        fits = _native.quad_takes_any(isa) or dtype.maximum <= 127
+        return list(LIST_BLOCKS) if fits and _native.most_quad_outputs(isa) else []
+    # The worst sum of a block must fit 16 bits.
+    fitting = _native.list_block_pairs(dtype.magnitude, head.weight.dtype.magnitude)
+    if fitting != LIST_BLOCKS[-1]:
+        # The weights may be smaller than their type.
+        values = head.weight.numpy()
+        fitting = _native.list_block_pairs(dtype.magnitude, max(1, int(values.max()), -int(values.min())))
+    return [block for block in LIST_BLOCKS if block <= fitting]
+
+
+def has_lists(graph: Graph, name: str) -> bool:
+    """Whether lists of the non-zero groups of a value can be made: it is unsigned and stored with channel padding."""
+    return not graph.values[name].dtype.is_signed and all(entry.name != name for entry in graph.inputs)
+
+
+def most_block_outputs(isa: str, method: str) -> int:
+    """The largest ``block_outputs`` of a method."""
+    return int(_native.most_quad_outputs(isa)) if method == "sparse_quad" else _MOST_BLOCK
+
+
+def why_illegal(graph: Graph, head: Head, isa: str, kernel: Kernel) -> str | None:
+    """What forbids a kernel for a convolution, or ``None``."""
+    if kernel.method not in methods(graph, head, isa):
+        return f"method {kernel.method!r} cannot run it"
+    align = _native.CHANNEL_ALIGN
+    most = most_block_outputs(isa, kernel.method)
+    if not align <= kernel.block_outputs <= most or kernel.block_outputs % align:
+        return f"block_outputs {kernel.block_outputs} is not a multiple of {align} up to {most}"
+    if not 1 <= kernel.tile_pixels <= _MOST_TILE:
+        return f"tile_pixels {kernel.tile_pixels} is not in 1..{_MOST_TILE}"
+    if not 1 <= kernel.visit_bytes <= _MOST_VISIT_BYTES:
+        return f"visit_bytes {kernel.visit_bytes} is not in 1..{_MOST_VISIT_BYTES}"
+    if kernel.list_block not in (list_blocks(graph, head, isa, kernel.method) or [0]):
+        return f"list_block {kernel.list_block} could overflow, or belongs to another method"
+    return None
+
+
+def candidates(graph: Graph, head: Head, isa: str) -> list[Kernel]:
+    """Every kernel that the tuner can choose for a convolution.
+
+    The direct method, which is there for what no other can do, is one only where it is the only one. Blocks larger
+    than the layer are left out but for the first that holds it whole.
+    """
+    found: list[Kernel] = []
+    for method in methods(graph, head, isa)[::-1]:
+        if method == "direct" and found:
+            continue
+        cuts = itertools.product(block_sizes(graph, head, isa, method), TILE_PIXELS)
+        if method in LIST_GROUPS:
+            lists = list_blocks(graph, head, isa, method)
+            found += [Kernel(method, *cut, visit, block) for cut in cuts for visit in VISIT_BYTES for block in lists]
+        else:
+            found += [Kernel(method, *cut) for cut in cuts]
+    return found
+
+
+def block_sizes(graph: Graph, head: Head, isa: str, method: str) -> list[int]:
+    """Values of ``block_outputs`` to try: those that the method allows, and of those that hold the layer the first."""
+    outputs = graph.values[head.name].shape[0]
+    most = most_block_outputs(isa, method)
+    allowed = [size for size in BLOCK_OUTPUTS if size <= most] or [most]
+    return [size for i, size in enumerate(allowed) if i == 0 or allowed[i - 1] < outputs]
+
+
+def check(graph: Graph, isa: str, choices: Choices) -> None:
+    """Raise :class:`ChoiceError` unless every choice is legal for the network and the instruction set."""
+    layers = heads(graph)
+    for name, kernel in choices.kernels.items():
+        if name not in layers:
+            raise ChoiceError(f"{name}: there is no such convolution")
+        why = why_illegal(graph, layers[name], isa, kernel)
+        if why is not None:
+            raise ChoiceError(f"{name}: {why}")
+    check_orders(graph, fuse(graph), choices.orders)
+
+
+def check_orders(graph: Graph, steps: list[Step], orders: Mapping[str, Order]) -> None:
+    """Raise :class:`ChoiceError` unless orders are permutations, the same for values that are tied together."""
+    remaining = set(orders)
+    for values in order_classes(graph, steps):
+        named = remaining.intersection(values)
+        if not named:
+            continue
+        remaining -= named
+        channels = graph.values[values[0]].shape[0]
+        first = orders[min(named)]
+        if not np.array_equal(np.sort(first), np.arange(channels)):
+            raise ChoiceError(f"{values[0]}: the order is no permutation of {channels} channels")
+        if len(named) != len(values) or not all(np.array_equal(orders[name], first) for name in values):
+            raise ChoiceError(f"{values[0]}: values that are tied together have different orders")
+    if remaining:
+        raise ChoiceError(f"{min(remaining)}: the order of this value is not free")

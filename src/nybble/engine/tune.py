@@ -1,0 +1,308 @@
+"""Tuning: a kernel for each convolution and an order for channels, found by measuring on this machine.
+
+The search goes along one part of a kernel after another (coordinate descent). In a round every layer tries its
+first candidate in one engine, its second in another, and so on; the engines run the same images in turns, native
+step timers tell what each layer took, and the ratio to the layer's present kernel, image by image, decides. So a
+round costs a few runs of the whole network however many layers there are, and a change of the machine's speed
+meets all candidates alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nybble.engine.activity import Activity, orders_from_activity
+from nybble.engine.choices import (
+    TILE_PIXELS,
+    VISIT_BYTES,
+    Choices,
+    Head,
+    block_sizes,
+    heads,
+    list_blocks,
+    methods,
+)
+from nybble.engine.engine import Engine
+from nybble.engine.fuse import fuse
+from nybble.engine.order import Order, channel_orders
+from nybble.engine.plan import LIST_GROUPS, Kernel, choose_kernel, lists_of
+from nybble.graph import Graph
+from nybble.graph.types import Array
+
+#: Told of the rounds done, of how many there are, and what the next one tries.
+Progress = Callable[[int, int, str], None]
+
+#: The order in which parts of a kernel are tried; block sizes once more for the tile found since.
+ROUNDS = ("method", "block_outputs", "tile_pixels", "visit_bytes", "list_block", "block_outputs")
+#: A candidate must be faster by this share than the present kernel: below it, medians of few runs differ by chance. And
+#: in this share of the runs it must not be slower.
+_MARGIN = 0.015
+_MOST_OF_RUNS = 0.75
+_FEWEST_RUNS = 5
+#: Runs of the last comparison, which decides what is stored.
+_FEWEST_LAST_RUNS = 15
+_MOST_RUNS = 100
+#: Inputs that activity is counted on at most, and those held out to check the orders.
+_MOST_COUNTED = 256
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What tuning found.
+
+    Attributes
+    ----------
+    choices : Choices
+        The fastest of: the defaults (empty), the new orders alone, orders and kernels.
+    defaults : dict
+        The default kernel of each layer, by its step's output.
+    speedups : dict
+        Median over runs in turns of the default's time by that of ``orders`` and ``kernels`` (with the orders).
+    chosen : str
+        ``defaults``, ``orders`` or ``kernels``.
+    pair_shares : tuple of float or None
+        Share of channel pairs that are not zero, weighted by MACs, on inputs held out: before, and with orders matched
+        on the others. ``None`` where the orders were not tuned.
+    runs : int
+        Runs of each contestant in the last comparison.
+    """
+
+    choices: Choices
+    defaults: dict[str, Kernel]
+    speedups: dict[str, float]
+    chosen: str
+    pair_shares: tuple[float, float] | None
+    runs: int
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+
+def tune(
+    graph: Graph,
+    inputs: Array,
+    *,
+    threads: int | None = None,
+    isa: str | None = None,
+    seconds: float = 60.0,
+    orders: bool = True,
+    progress: Progress | None = None,
+) -> Tuning:
+    """Find choices for a network on this machine.
+
+    Parameters
+    ----------
+    graph : Graph
+    inputs : array
+        (N, C, H, W) integers as for :meth:`Engine.run_integer`; speed depends on their zeros, so real ones.
+    threads, isa
+        As for :class:`Engine`. One image runs at a time, on all threads.
+    seconds : float
+        About how long to measure. A few runs of each candidate are made in any case.
+    orders : bool
+        Match channel orders on the inputs; needs at least two. For inputs that are not real, better not.
+    progress : callable, optional
+
+    Raises
+    ------
+    ValueError
+        On no input, seconds that are not positive, or what :class:`Engine` raises it for.
+    """
+    if len(inputs) < 1:
+        raise ValueError("tuning needs at least one input")
+    if not seconds > 0:
+        raise ValueError(f"seconds must be positive, got {seconds}")
+    deadline = time.perf_counter() + seconds
+    report = progress or _silent
+    total = len(ROUNDS) + 2
+    report(0, total, "channel orders")
+    with Engine(graph, threads, isa, tuned=False) as engine:
+        search = _Search(graph, inputs, engine.threads, engine.isa)
+        shares = search.match_orders(engine, deadline) if orders and len(inputs) > 1 else None
+    for done, part in enumerate(ROUNDS, 1):
+        report(done, total, part)
+        now = time.perf_counter()
+        search.round(part, now + (deadline - now) / (total - done))
+    report(total - 1, total, "comparison")
+    result = search.conclude(deadline, shares)
+    report(total, total, "done")
+    return result
+
+
+class _Search:
+    """The kernels and orders that are best so far."""
+
+    def __init__(self, graph: Graph, inputs: Array, threads: int, isa: str) -> None:
+        self.graph = graph
+        self.inputs = inputs
+        self.threads = threads
+        self.isa = isa
+        self.heads = heads(graph)
+        self.sources = {name: head.inputs[0] for name, head in self.heads.items()}
+        with Engine(graph, threads, isa, tuned=False) as engine:
+            self.defaults = dict(engine.plan.kernels)
+        self.kernels = dict(self.defaults)
+        self.orders: dict[str, Order] = {}
+
+    def match_orders(self, engine: Engine, deadline: float) -> tuple[float, float] | None:
+        """Count on two thirds of the inputs, check on the rest, match on all. A quarter of the time at most."""
+        steps = fuse(self.graph)
+        before = channel_orders(self.graph, steps)
+        fitted, held_out, everything = (Activity(self.graph, steps) for _ in range(3))
+        if not fitted.classes:
+            return None
+        begun = time.perf_counter()
+        for index in range(min(len(self.inputs), _MOST_COUNTED)):
+            values = engine.tap(self.inputs[index : index + 1])
+            everything.count(values)
+            (held_out if index % 3 == 1 else fitted).count(values)
+            if index and time.perf_counter() - begun > (deadline - begun) / 4:
+                break
+        better = orders_from_activity(fitted, held_out, before)
+        found = everything.orders()
+        self.orders = {name: found[name] for name in better}
+        return held_out.pair_share(before), held_out.pair_share({**before, **better})
+
+    def round(self, part: str, until: float) -> None:
+        """Try the candidates that differ in one part of the kernel, and keep what is faster."""
+        options = {name: self._options(name, head, part) for name, head in self.heads.items()}
+        count = max(map(len, options.values()), default=1)
+        if count == 1:
+            return
+        plans = [
+            {name: found[i] if i < len(found) else found[0] for name, found in options.items()} for i in range(count)
+        ]
+        engines = [self._engine(Choices(plan, self.orders)) for plan in plans]
+        times = self._measure(engines, until)
+        for group in self._groups(part):
+            costs = [_cost(engine, group, rows, self.sources) for engine, rows in zip(engines, times, strict=True)]
+            ratios = np.array([cost / costs[0] for cost in costs[: len(options[group[0]])]])
+            medians = np.median(ratios, axis=1)
+            # Faster on most images too: of many candidates some are faster by chance in the middle.
+            is_faster = (medians < 1 - _MARGIN) & (np.quantile(ratios, _MOST_OF_RUNS, axis=1) < 1)
+            best = int(np.argmin(np.where(is_faster, medians, np.inf)))
+            if is_faster[best]:
+                for name in group:
+                    self.kernels[name] = options[name][best]
+        for engine in engines:
+            engine.close()
+
+    def conclude(self, deadline: float, shares: tuple[float, float] | None) -> Tuning:
+        """Compare the whole network with defaults, with the orders, and with the kernels too."""
+        contestants = {"defaults": Choices(), "orders": Choices({}, self.orders)}
+        if not self.orders:
+            del contestants["orders"]
+        if self.kernels != self.defaults:
+            contestants["kernels"] = Choices(self.kernels, self.orders)
+        engines = [self._engine(choices) for choices in contestants.values()]
+        times: list[list[float]] = [[] for _ in engines]
+        for turn, x in self._turns(len(engines), deadline, _FEWEST_LAST_RUNS):
+            begun = time.perf_counter()
+            engines[turn].run_integer(x)
+            times[turn].append(time.perf_counter() - begun)
+        for engine in engines:
+            engine.close()
+        by_name = dict(zip(contestants, times, strict=True))
+        speedups = {
+            name: statistics.median(a / b for a, b in zip(by_name["defaults"], column, strict=True))
+            for name, column in by_name.items()
+        }
+        chosen = max(speedups, key=lambda name: speedups[name])
+        return Tuning(
+            choices=contestants[chosen],
+            defaults=self.defaults,
+            speedups={name: value for name, value in speedups.items() if name != "defaults"},
+            chosen=chosen,
+            pair_shares=shares,
+            runs=len(times[0]),
+            milliseconds={name: statistics.median(column) * 1e3 for name, column in by_name.items()},
+        )
+
+    def _options(self, name: str, head: Head, part: str) -> list[Kernel]:
+        """The present kernel, then those that differ from it in one part."""
+        now = self.kernels[name]
+        sparse = now.method in LIST_GROUPS
+        match part:
+            case "method":
+                usable = methods(self.graph, head, self.isa)
+                usable = usable if usable == ["direct"] else [method for method in usable if method != "direct"]
+                found = [self._typical(head, method) for method in usable if method != now.method]
+            case "block_outputs":
+                sizes = block_sizes(self.graph, head, self.isa, now.method) if now.method != "direct" else []
+                found = [replace(now, block_outputs=size) for size in sizes]
+            case "tile_pixels":
+                found = [replace(now, tile_pixels=pixels) for pixels in TILE_PIXELS]
+            case "visit_bytes":
+                found = [replace(now, visit_bytes=size) for size in VISIT_BYTES] if sparse else []
+            case _:
+                blocks = list_blocks(self.graph, head, self.isa, now.method)
+                found = [replace(now, list_block=block) for block in blocks]
+        return [now, *(kernel for kernel in found if kernel != now)]
+
+    def _typical(self, head: Head, method: str) -> Kernel:
+        """A kernel of a method with sizes that suit most layers."""
+        default = choose_kernel(self.graph, head, self.isa)
+        if default.method == method:
+            return default
+        wanted = {"wide": 64, "quad": 128}.get(method, 192 if self.isa == "avx2" else 256)
+        sizes = block_sizes(self.graph, head, self.isa, method)
+        outputs = max(size for size in sizes if size <= max(wanted, sizes[0]))
+        blocks = list_blocks(self.graph, head, self.isa, method)
+        return Kernel(method, outputs, list_block=blocks[-1] if blocks else 0)
+
+    def _groups(self, part: str) -> list[list[str]]:
+        """Layers whose candidates are taken together: those that share lists, where the lists change."""
+        if part != "list_block":
+            return [[name] for name in self.heads]
+        shared: dict[tuple[str, str], list[str]] = {}
+        for name, kernel in self.kernels.items():
+            if kernel.method in LIST_GROUPS:
+                shared.setdefault((self.sources[name], kernel.method), []).append(name)
+        # All of them must have the same candidates in the same order.
+        return [group for group in shared.values() if len({len(self._blocks(name)) for name in group}) == 1]
+
+    def _blocks(self, name: str) -> list[int]:
+        return list_blocks(self.graph, self.heads[name], self.isa, self.kernels[name].method)
+
+    def _engine(self, choices: Choices) -> Engine:
+        return Engine(self.graph, self.threads, self.isa, choices=choices)
+
+    def _measure(self, engines: Sequence[Engine], until: float) -> list[list[dict[str, int]]]:
+        """Step times of each engine, run by run; the same image for all in each run."""
+        times: list[list[dict[str, int]]] = [[] for _ in engines]
+        for turn, x in self._turns(len(engines), until, _FEWEST_RUNS + 1):
+            times[turn].append(engines[turn].step_times(x))
+        # The first run of each is its warm-up.
+        return [rows[1:] for rows in times]
+
+    def _turns(self, contestants: int, until: float, fewest: int) -> Iterator[tuple[int, Array]]:
+        """Whose turn it is, and the image: all contestants in turn on one, each round another first."""
+        for run in itertools.count():
+            if run >= _MOST_RUNS or (run >= fewest and time.perf_counter() > until):
+                return
+            x = self.inputs[run % len(self.inputs)][None]
+            for place in range(contestants):
+                yield (run + place) % contestants, x
+
+
+def _cost(engine: Engine, group: Sequence[str], rows: Sequence[dict[str, int]], sources: dict[str, str]) -> Array:
+    """Nanoseconds of a group's layers in each run, with their part of the lists that they read."""
+    kernels = engine.plan.kernels
+    total = np.zeros(len(rows))
+    for name in group:
+        total += [row[name] for row in rows]
+        method = kernels[name].method
+        if method in LIST_GROUPS:
+            readers = sum(sources[other] == sources[name] and kernels[other].method == method for other in kernels)
+            lists = lists_of(sources[name], LIST_GROUPS[method])
+            total += np.array([row[lists] for row in rows]) / readers
+    result: Array = np.maximum(total, 1)
+    return result
+
+
+def _silent(done: int, total: int, what: str) -> None:
+    pass

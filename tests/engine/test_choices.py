@@ -1,0 +1,184 @@
+"""Choices: every kernel that the tuner can make agrees with the reference; what is not legal is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from agreement import ISAS, assert_engine_agrees, assert_same
+from networks import Network, copied
+
+from nybble.engine import Engine
+from nybble.engine.choices import ChoiceError, Choices, candidates, check, heads, methods
+from nybble.engine.fuse import fuse
+from nybble.engine.order import channel_orders, match, order_classes
+from nybble.engine.plan import LIST_GROUPS, Kernel
+from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, ReLU, Tensor
+from nybble.reference import interpret
+from nybble.synthetic import bottleneck_resnet
+from strategies import values_of
+
+VECTOR_ISAS = [isa for isa in ISAS if isa != "scalar"]
+
+
+def miniature() -> Graph:
+    """A 3x3 layer on the input, a 3x3 and a 1x1 layer that share lists, a 1x1 with a shortcut, and a classifier."""
+    random = np.random.default_rng(5)
+    network = Network(DType.S8, (3, 4, 5))
+
+    def conv(name: str, source: str, outputs: int, kernel: int, kind: DType = DType.S4) -> str:
+        value = network.values[source]
+        weight = random.integers(kind.minimum, kind.maximum, (outputs, value.shape[0], kernel, kernel), endpoint=True)
+        return network.add(
+            Conv2d(
+                name=name,
+                inputs=(source,),
+                input_type=value.dtype,
+                weight=Tensor.from_array(kind, weight),
+                bias=Tensor.from_array(DType.S16, random.integers(-200, 200, outputs)),
+                padding=Padding(*(kernel // 2,) * 4),
+            )
+        )
+
+    def narrowed(name: str, sums: str, target: DType = DType.U4) -> str:
+        relu = network.add(ReLU(name=f"{name}_relu", inputs=(sums,)))
+        factor = max(1, int(3 * target.maximum * 2**20 / network.values[sums].magnitude))
+        return network.requantize(name, relu, target, factor, 20)
+
+    first = narrowed("first", conv("stem", "image", 37, 3))
+    inner = narrowed("inner", conv("inner_conv", first, 70, 3))
+    shortcut = conv("projection", first, 133, 1)
+    sums = network.add(Add(name="add", inputs=(conv("outer_conv", inner, 133, 1), shortcut)))
+    outer = narrowed("outer", sums, DType.U7)
+    last = narrowed("last", conv("last_conv", outer, 20, 1), DType.U8)
+    weight = random.integers(-128, 127, (67, 20 * 4 * 5), endpoint=True)
+    network.add(Linear(name="fc", inputs=(last,), input_type=DType.U8, weight=Tensor.from_array(DType.S8, weight)))
+    return network.graph()
+
+
+GRAPH = miniature()
+IMAGES = values_of(DType.S8, (2, 3, 4, 5), "random", 8)
+EXPECTED = interpret(GRAPH, IMAGES, keep=None)
+LAYERS = heads(GRAPH)
+#: Known, they need not be found for each engine.
+ORDERS = channel_orders(GRAPH, fuse(GRAPH))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_candidate_agrees_with_the_reference(isa: str, name: str) -> None:
+    found = candidates(GRAPH, LAYERS[name], isa)
+    assert len(set(found)) == len(found)
+    assert {kernel.method for kernel in found} == set(methods(GRAPH, LAYERS[name], isa)) - (
+        {"direct"} if isa != "scalar" else set()
+    )
+    for kernel in found:
+        choices = Choices({name: kernel}, ORDERS)
+        with Engine(GRAPH, threads=1, isa=isa, choices=choices) as engine:
+            used = engine.plan.kernels[name]
+            # Lists are shared with layers that may need smaller blocks.
+            assert replace(used, list_block=0) == replace(kernel, list_block=0)
+            tapped = engine.tap(IMAGES)
+            for value, array in tapped.items():
+                assert_same(array, EXPECTED[value], f"{name} {kernel} value {value}")
+
+
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_every_layer_tries_its_methods(isa: str) -> None:
+    found = {name: set(methods(GRAPH, head, isa)) for name, head in LAYERS.items()}
+    assert "sparse" not in found["first"]
+    assert found["inner"] >= {"direct", "wide", "quad", "sparse", "sparse_quad"}
+    assert "sparse" not in found["fc"]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_any_order_agrees_with_the_reference(isa: str) -> None:
+    random = np.random.default_rng(3)
+    orders = {}
+    for values in order_classes(GRAPH, fuse(GRAPH)):
+        order = random.permutation(GRAPH.values[values[0]].shape[0])
+        orders.update(dict.fromkeys(values, order))
+    assert len(orders) >= 4
+    with Engine(GRAPH, threads=2, isa=isa, choices=Choices({}, orders)) as engine:
+        assert_engine_agrees(engine, IMAGES, EXPECTED)
+
+
+def test_a_plan_says_whether_it_is_tuned() -> None:
+    assert str(Engine(GRAPH, choices=Choices()).plan).split(", ")[1] == "tuned"
+    assert str(Engine(GRAPH).plan).split(", ")[1] == "not tuned"
+
+
+def test_a_list_block_that_only_the_weights_themselves_allow() -> None:
+    """Weights of type s8 could overflow 16 bits in any block; these small ones cannot."""
+    network = Network(DType.U4, (40, 2, 3))
+    weight = np.random.default_rng(0).integers(-9, 9, (33, 40, 1, 1), endpoint=True)
+    source = copied(network, DType.U4)
+    network.add(Conv2d(name="conv", inputs=(source,), input_type=DType.U4, weight=Tensor.from_array(DType.S8, weight)))
+    graph = network.graph()
+    images = values_of(DType.U4, (2, 40, 2, 3), "highest", 0)
+    expected = interpret(graph, images, keep=None)
+    for isa in VECTOR_ISAS:
+        kernels = [kernel for kernel in candidates(graph, heads(graph)["conv"], isa) if kernel.method == "sparse"]
+        assert {kernel.list_block for kernel in kernels} == {16, 32, 64}
+        with Engine(graph, isa=isa, choices=Choices({"conv": kernels[-1]})) as engine:
+            assert_engine_agrees(engine, images, expected)
+
+
+ILLEGAL: dict[str, Callable[[Kernel], Kernel]] = {
+    "method": lambda kernel: replace(kernel, method="magic"),
+    "odd outputs": lambda kernel: replace(kernel, block_outputs=100),
+    "no outputs": lambda kernel: replace(kernel, block_outputs=0),
+    "many outputs": lambda kernel: replace(kernel, block_outputs=288),
+    "no pixels": lambda kernel: replace(kernel, tile_pixels=0),
+    "many pixels": lambda kernel: replace(kernel, tile_pixels=65),
+    "no visit": lambda kernel: replace(kernel, visit_bytes=0),
+    "large visit": lambda kernel: replace(kernel, visit_bytes=(1 << 24) + 1),
+    "no list block": lambda kernel: replace(kernel, list_block=0),
+    "odd list block": lambda kernel: replace(kernel, list_block=48),
+    "lists for none": lambda kernel: replace(kernel, method="wide"),
+}
+
+
+@pytest.mark.parametrize("change", ILLEGAL.values(), ids=ILLEGAL)
+@pytest.mark.skipif(not VECTOR_ISAS, reason="needs lists")
+def test_illegal_kernels_are_refused(change: Callable[[Kernel], Kernel]) -> None:
+    isa = VECTOR_ISAS[0]
+    legal = next(kernel for kernel in candidates(GRAPH, LAYERS["inner"], isa) if kernel.method in LIST_GROUPS)
+    check(GRAPH, isa, Choices({"inner": legal}))
+    with pytest.raises(ChoiceError, match="inner"):
+        check(GRAPH, isa, Choices({"inner": change(legal)}))
+
+
+def test_kernels_of_other_layers_and_instruction_sets_are_refused() -> None:
+    with pytest.raises(ChoiceError, match="no such convolution"):
+        Engine(GRAPH, choices=Choices({"add": Kernel("direct")}))
+    with pytest.raises(ChoiceError, match="cannot run it"):
+        Engine(GRAPH, isa="scalar", choices=Choices({"inner": Kernel("wide")}))
+    for isa in VECTOR_ISAS:
+        with pytest.raises(ChoiceError, match="cannot run it"):
+            # The input is stored without channel padding.
+            Engine(GRAPH, isa=isa, choices=Choices({"first": Kernel("sparse", list_block=16)}))
+
+
+def test_orders_that_are_none_are_refused() -> None:
+    order = np.arange(70)
+    for wrong in (order[:-1], np.append(order, 70), np.zeros(70, int), np.roll(order, 1) - 1, order + 1):
+        with pytest.raises(ChoiceError, match="permutation"):
+            check(GRAPH, "scalar", Choices({}, {"inner": wrong}))
+    with pytest.raises(ChoiceError, match="not free"):
+        check(GRAPH, "scalar", Choices({}, {"image": np.arange(3)}))
+    with pytest.raises(ChoiceError, match="not free"):
+        check(GRAPH, "scalar", Choices({}, {"fc": np.arange(67)}))
+
+
+def test_orders_of_values_that_are_tied_together_must_be_the_same() -> None:
+    graph = bottleneck_resnet(blocks=(2,), width=8, classes=10, image=16)
+    tied = next(values for values in order_classes(graph, fuse(graph)) if len(values) > 1)
+    size = graph.values[tied[0]].shape[0]
+    order = match(np.random.default_rng(0).random((size, size)))
+    check(graph, "scalar", Choices({}, dict.fromkeys(tied, order)))
+    for wrong in ({tied[0]: order}, {**dict.fromkeys(tied, order), tied[1]: np.roll(order, 1)}):
+        with pytest.raises(ChoiceError, match="tied together"):
+            check(graph, "scalar", Choices({}, wrong))
