@@ -39,19 +39,17 @@ struct Window {
 // Memory of the alignment that keeps a vector within one cache line.
 class Data {
  public:
-  explicit Data(std::size_t bytes)
-      : bytes_(static_cast<std::uint8_t*>(::operator new(bytes, std::align_val_t{64}))), size_(bytes) {
+  explicit Data(std::size_t bytes) : bytes_(static_cast<std::uint8_t*>(::operator new(bytes, std::align_val_t{64}))) {
     // Nibbles, as the kernels see them; written, so that every page is there before the clock starts.
     for (std::size_t i = 0; i < bytes; ++i) bytes_[i] = static_cast<std::uint8_t>((i * 7 + i / 13) & 15);
   }
-  ~Data() { ::operator delete(bytes_, size_, std::align_val_t{64}); }
+  ~Data() { ::operator delete(bytes_, std::align_val_t{64}); }
   Data(const Data&) = delete;
   Data& operator=(const Data&) = delete;
   const std::uint8_t* get() const { return bytes_; }
 
  private:
   std::uint8_t* bytes_;
-  std::size_t size_;
 };
 
 // Work a second of one thread.

@@ -204,9 +204,7 @@ def _command(*arguments: object) -> list[str]:
 
 def test_the_command_writes_json(folder: Path, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    command = _command(
-        folder, "--limit", 8, "--seconds", 0, "--batch", 1, "--no-dense", "--json", result, cache=tmp_path
-    )
+    command = _command(folder, "--limit", 8, "--seconds", 0, "--batch", 1, "--no-dense", "--json", result)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" in done.stdout
@@ -226,12 +224,13 @@ def test_the_command_writes_json(folder: Path, tmp_path: Path) -> None:
     ],
 )
 def test_the_command_refuses_what_it_cannot_do(
-    folder: Path, tmp_path: Path, arguments: list[str], message: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     from typer.testing import CliRunner
 
     from nybble.cli import app
 
+    monkeypatch.delenv("NYBBLE_TRACEBACK", raising=False)
     given = [str(folder) if part == "MODEL" else part for part in arguments]
     answer = CliRunner().invoke(app, ["bench", *given])
     assert answer.exit_code == 1

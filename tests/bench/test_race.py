@@ -131,6 +131,8 @@ def test_a_wrong_candidate_is_not_chosen_however_fast() -> None:
     ]
     assert choose(made, 0.9).name == "first"
     assert choose(made[:1], 0.9).name == "wrong"
+    broken = Candidate("broken", "broken", None, 0.0, "no kernel")
+    assert choose([broken, *made], 0.9).name == "first"
 
 
 def test_top1_needs_labels() -> None:

@@ -25,6 +25,8 @@ INT8_PEERS = ("onnxruntime", "openvino")
 MARGIN = 0.03
 #: A later candidate must be faster by this part to be preferred: less than that is noise.
 ADVANTAGE = 0.05
+#: ONNX Runtime's models that OpenVINO is tried with; it has no fast way for the others.
+QDQ_OF_OPENVINO = ("u8s8", "u8s8-reduced-range")
 #: Photos that calibrate, and at most so many others on which candidates are compared.
 CALIBRATION = 100
 SELECTION = 200
@@ -41,12 +43,13 @@ RESTRICTABLE = ("openvino", "torch")
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to quantize, how well and how fast it did."""
+    """One way to quantize, how well and how fast it did; ``failed`` says why it did nothing."""
 
     name: str
     path: str
     top1: float | None
     images_per_second: float
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,11 @@ class Kitchen:
 
         normalised = self._preprocessing.normalise(self._calibration.samples).transpose(0, 3, 1, 2)
         photos: Array = np.ascontiguousarray(normalised)
-        made = make_nncf(self.float_path, self._place, photos) if peer == "openvino" else {}
-        return {**made, **make_qdq(self.float_path, self._place, photos)}
+        qdq = make_qdq(self.float_path, self._place, photos)
+        if peer != "openvino":
+            return qdq
+        suited = {name: path for name, path in qdq.items() if name in QDQ_OF_OPENVINO}
+        return {**make_nncf(self.float_path, self._place, photos), **suited}
 
     def _compare(self, peer: str, made: dict[str, Path]) -> Choice:
         selection = self._selection
@@ -156,30 +162,41 @@ class Kitchen:
         few = everything[:TRIAL_BATCH]
         top1: dict[str, float | None] = {}
         best = dict.fromkeys(made, 0.0)
+        failed: dict[str, str] = {}
         with ExitStack() as stack:
             workers = {}
             for name, path in {"float": self.float_path, **made}.items():
                 contestant = Contestant(
                     f"{peer} {name}", peer, 8, path, isa=self._isa, environment=self.environment(peer)
                 )
-                worker = stack.enter_context(Worker(contestant, photos, shape, self._preprocessing, self._threads))
+                try:
+                    worker = stack.enter_context(Worker(contestant, photos, shape, self._preprocessing, self._threads))
+                    predictions = worker.run(everything if selection.labels else few, TRIAL_BATCH)["predictions"]
+                except BenchError as error:
+                    # Not every engine has kernels for every combination of types on every processor.
+                    if name == "float" or len(failed) == len(made) - 1:
+                        raise
+                    failed[name] = str(error)
+                    continue
                 workers[name] = worker
-                predictions = worker.run(everything if selection.labels else few, TRIAL_BATCH)["predictions"]
                 top1[name] = share_right(dict(enumerate(predictions)), selection.labels)
             for _ in range(TRIALS):
-                for name in made:
+                for name in made.keys() - failed.keys():
                     seconds = workers[name].run(few, TRIAL_BATCH)["seconds"]
                     best[name] = max(best[name], len(few) / seconds)
-        candidates = [Candidate(name, str(path), top1[name], best[name]) for name, path in made.items()]
+        candidates = [
+            Candidate(name, str(path), top1.get(name), best[name], failed.get(name)) for name, path in made.items()
+        ]
         return Choice(choose(candidates, top1["float"]), candidates, top1["float"])
 
 
 def choose(candidates: list[Candidate], float_top1: float | None) -> Candidate:
     """The first that is right, unless a later one that is right is clearly faster."""
-    right = [entry for entry in candidates if entry.top1 is None or entry.top1 >= (float_top1 or 0.0) - MARGIN]
+    able = [entry for entry in candidates if entry.failed is None]
+    right = [entry for entry in able if entry.top1 is None or entry.top1 >= (float_top1 or 0.0) - MARGIN]
     if not right:
         # A peer that is wrong is no peer, but the best of them is still the fairest one.
-        return max(candidates, key=lambda entry: entry.top1 or 0.0)
+        return max(able, key=lambda entry: entry.top1 or 0.0)
     chosen = right[0]
     for entry in right[1:]:
         if entry.images_per_second > chosen.images_per_second * (1 + ADVANTAGE):

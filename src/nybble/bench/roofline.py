@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from nybble.engine import Engine
+from nybble.engine.profile import profile
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.types import Array
 
@@ -14,7 +14,9 @@ RUNS = 3
 
 
 def layer_points(graph: Graph, photos: Array, threads: int, isa: str | None) -> list[dict[str, Any]] | None:
-    """Time and work of each convolution and linear layer, one image at a time; ``None`` without a profiler.
+    """Time and work of each convolution and linear layer, one image at a time.
+
+    ``None`` where the model does not say how photos become its input.
 
     Parameters
     ----------
@@ -25,15 +27,11 @@ def layer_points(graph: Graph, photos: Array, threads: int, isa: str | None) -> 
     threads : int
     isa : str or None
     """
-    try:
-        profiler = importlib.import_module("nybble.engine.profile")
-    except ModuleNotFoundError:
-        return None
     if graph.preprocessing is None:
         return None
     integers = graph.preprocessing.quantize(graph.preprocessing.normalise(photos)).transpose(0, 3, 1, 2).copy()
     with Engine(graph, threads=threads, isa=isa) as engine:
-        measured = profiler.profile(engine, integers, RUNS)
+        measured = profile(engine, integers, RUNS)
         used = engine.isa
     points = []
     for layer in measured.layers:
@@ -42,7 +40,7 @@ def layer_points(graph: Graph, photos: Array, threads: int, isa: str | None) -> 
         points.append(
             {
                 "name": layer.name,
-                "method": getattr(layer.kernel, "method", None),
+                "method": layer.kernel.method if layer.kernel is not None else None,
                 "isa": used,
                 "seconds": layer.seconds,
                 "macs": layer.macs,

@@ -64,7 +64,7 @@ def open_nybble(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
     import nybble
 
     engine = nybble.load(setup["model"], threads=setup["threads"], isa=setup["isa"])
-    return one_at_a_time(engine), {"version": nybble.__version__, "isa": str(engine.isa)}
+    return one_at_a_time(engine), {"version": nybble.__version__, "isa": str(engine.isa), "tuned": engine.plan.tuned}
 
 
 def open_onnxruntime(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
