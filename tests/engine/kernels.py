@@ -11,7 +11,7 @@ import pytest
 
 from nybble import _native
 from nybble.engine import plan
-from nybble.engine.plan import Kernel
+from nybble.engine.kernel import Kernel
 from nybble.graph import Conv2d, Graph, Linear
 
 METHODS = ("direct", "wide", "quad", "sparse", "sparse_quad")

@@ -12,8 +12,8 @@ import nybble
 from nybble.cli.inspect import macs
 from nybble.engine import Engine
 from nybble.engine.choices import Choices, heads, methods
+from nybble.engine.kernel import LIST_GROUPS, Kernel
 from nybble.engine.noise import noise_inputs
-from nybble.engine.plan import LIST_GROUPS, Kernel
 from nybble.engine.profile import profile, trace_events, zero_pair_share
 from nybble.graph import DType, Graph, Input, Linear, Tensor
 from nybble.synthetic import bottleneck_resnet, clouds

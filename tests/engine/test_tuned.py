@@ -19,8 +19,8 @@ from nybble import cache
 from nybble.engine import Engine, tuned
 from nybble.engine.choices import ChoiceError, Choices, candidates, heads
 from nybble.engine.fuse import fuse
+from nybble.engine.kernel import Kernel
 from nybble.engine.order import order_classes
-from nybble.engine.plan import Kernel
 from nybble.graph import Graph, read_graph, write_graph
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet, clouds

@@ -6,8 +6,10 @@ import numpy as np
 
 from nybble import _native
 from nybble.engine.fuse import Step
+from nybble.engine.kernel import LIST_GROUPS, window
+from nybble.engine.layout import ELEMENTS, stored_shape
 from nybble.engine.order import Order
-from nybble.engine.plan import ELEMENTS, LIST_GROUPS, Plan, lists_of, stored_shape, window
+from nybble.engine.plan import Plan, lists_of
 from nybble.graph import AvgPool2d, Conv2d, Linear, MaxPool2d, Pair, Quantize, Scale
 from nybble.graph.types import ACTIVATIONS, Array
 

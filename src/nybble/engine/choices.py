@@ -13,8 +13,8 @@ import numpy as np
 
 from nybble import _native
 from nybble.engine.fuse import Step, fuse
+from nybble.engine.kernel import LIST_GROUPS, Kernel, can_vectorize
 from nybble.engine.order import Order, order_classes
-from nybble.engine.plan import LIST_GROUPS, Kernel, can_vectorize
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.errors import NybbleError
 

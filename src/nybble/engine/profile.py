@@ -12,8 +12,9 @@ import numpy as np
 
 from nybble.engine.activity import head_macs
 from nybble.engine.engine import Engine
+from nybble.engine.kernel import LIST_GROUPS, Kernel
 from nybble.engine.order import Order
-from nybble.engine.plan import LIST_GROUPS, Kernel, lists_of
+from nybble.engine.plan import lists_of
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.types import Array
 

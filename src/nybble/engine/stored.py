@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nybble.engine.plan import Kernel
+from nybble.engine.kernel import Kernel
 from nybble.engine.tuned import Key
 
 #: Channel counts end far below; larger numbers would not fit an index.

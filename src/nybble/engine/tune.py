@@ -30,8 +30,9 @@ from nybble.engine.choices import (
 )
 from nybble.engine.engine import Engine
 from nybble.engine.fuse import fuse
+from nybble.engine.kernel import LIST_GROUPS, Kernel, choose_kernel
 from nybble.engine.order import Order, channel_orders
-from nybble.engine.plan import LIST_GROUPS, Kernel, choose_kernel, lists_of
+from nybble.engine.plan import lists_of
 from nybble.graph import Graph
 from nybble.graph.types import Array
 

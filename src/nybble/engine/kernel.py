@@ -1,0 +1,92 @@
+"""Kernel choice: how a convolution or linear layer runs, and the untuned default for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nybble import _native
+from nybble.engine.layout import is_tight, stored_channels
+from nybble.graph import Conv2d, Graph, Linear
+from nybble.graph.nodes import Padding, Pair
+
+#: Channels in a group of the lists that a method reads.
+LIST_GROUPS = {"sparse": 2, "sparse_quad": 4}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How a convolution runs.
+
+    ``method`` is ``direct`` (any types and groups), ``sparse`` (lists of non-zero channel pairs, 16-bit
+    sums), ``sparse_quad`` (lists of non-zero groups of four, 32-bit sums), ``wide`` (32-bit sums, any types) or
+    ``quad`` (32-bit sums, four bytes at a time). The quads take unsigned inputs of at most 127, or any where
+    the instruction set has dot products; the sparse methods take unsigned inputs.
+    ``block_outputs`` output channels are computed together, for ``tile_pixels`` pixels at a time;
+    ``visit_bytes`` of weights are kept in L1 while they pass; ``list_block`` groups make a block of a list.
+    """
+
+    method: str
+    block_outputs: int = 256
+    tile_pixels: int = 64
+    visit_bytes: int = 24 << 10
+    list_block: int = 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """Geometry of a convolution; a linear layer is one whose window is its whole input."""
+
+    kernel: Pair
+    stride: Pair = Pair(1, 1)
+    padding: Padding = Padding()
+    dilation: Pair = Pair(1, 1)
+    groups: int = 1
+
+
+def window(graph: Graph, head: Conv2d | Linear) -> Window:
+    """Geometry of a convolution or linear layer."""
+    if isinstance(head, Linear):
+        shape = graph.values[head.inputs[0]].shape
+        return Window(Pair(*shape[1:]) if len(shape) == 3 else Pair(1, 1))
+    return Window(head.kernel_size, head.stride, head.padding, head.dilation, head.groups)
+
+
+def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
+    """The untuned default for a convolution or linear layer on an instruction set."""
+    if isa == "scalar" or not can_vectorize(graph, head):
+        return Kernel("direct")
+    source = graph.values[head.inputs[0]]
+    has_dot_products = _native.quad_takes_any(isa)
+    # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
+    is_narrow = has_dot_products and head.weight.shape[0] <= 64
+    if not is_narrow and not source.dtype.is_signed and not is_tight(graph, head.inputs[0]):
+        # Pairs of a list block whose worst sum fits 16 bits, whatever the weights of this type are.
+        pairs = _native.list_block_pairs(source.dtype.maximum, head.weight.dtype.magnitude)
+        if pairs:
+            return Kernel("sparse", block_outputs=192 if isa == "avx2" else 256, list_block=pairs)
+    if not has_dot_products and (source.dtype.is_signed or source.dtype.maximum > 127):
+        return Kernel("wide", block_outputs=64)
+    is_image = len(source.shape) == 3 and source.shape[1] * source.shape[2] > 1
+    # A dot product costs one instruction: skipping zeros pays where a list is read often and quads are rarely full.
+    # Without dot products it costs three, and skipping always pays.
+    is_worth_lists = not has_dot_products or (window(graph, head).kernel != (1, 1) and source.shape[0] >= 256)
+    if is_image and is_worth_lists and not source.dtype.is_signed and not is_tight(graph, head.inputs[0]):
+        return Kernel("sparse_quad", block_outputs=64 if isa == "avx2" else 128, list_block=64)
+    return Kernel("quad", block_outputs=128 if is_image else 32)
+
+
+def can_vectorize(graph: Graph, head: Conv2d | Linear) -> bool:
+    """Whether any method but the direct one may run a layer."""
+    return window(graph, head).groups == 1 and _staged_bytes(graph, head) <= _MOST_STAGED
+
+
+#: Bytes of input rows that a thread may hold for one output row; windows with holes can ask for gigabytes.
+_MOST_STAGED = 64 << 20
+
+
+def _staged_bytes(graph: Graph, head: Conv2d | Linear) -> int:
+    """What the methods with 32-bit sums copy for one task, at most."""
+    place = window(graph, head)
+    channels = stored_channels(graph, head.inputs[0])
+    reach = 63 * place.stride.columns + (place.kernel.columns - 1) * place.dilation.columns + 1
+    return 2 * place.kernel.rows * reach * channels
