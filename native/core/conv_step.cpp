@@ -10,8 +10,6 @@ namespace {
 
 constexpr std::int64_t kMostWindow = 1 << 24;
 
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 class ConvStep final : public Step {
  public:
   ConvStep(ConvKernel kernel, ConvMethod method, const ConvShape& shape, ConvWeights weights,

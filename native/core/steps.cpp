@@ -10,8 +10,6 @@ namespace {
 
 const Value& value_of(const std::vector<Value>& values, int id) { return values[static_cast<std::size_t>(id)]; }
 
-std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
 class ListStep final : public Step {
  public:
   ListStep(ListKernel kernel, const Value& input, const Value& lists, int input_id, int lists_id)

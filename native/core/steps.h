@@ -42,6 +42,8 @@ std::unique_ptr<Step> make_scale_step(const std::vector<Value>& values, const Sc
 // Lists of a value whose memory starts at `memory`, for a batch of at most `images`.
 NonZeroLists lists_at(const Value& value, std::uint8_t* memory, std::int64_t images);
 
+inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
 inline void require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
 }

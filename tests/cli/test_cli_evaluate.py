@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nybble.cli.accuracy import Share, ranked, softmax
+from nybble.cli.accuracy import Share
+from nybble.engine.scores import ranked, softmax
 
 
 def test_report(run: Any, engine: SimpleNamespace, model: Path, photos: Path) -> None:

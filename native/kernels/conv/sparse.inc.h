@@ -114,11 +114,12 @@ void sparse_block(const ConvTask& task) {
         const std::int64_t begin = place + (item.block > 0 ? ends[-1] : 0);
         const std::uint32_t* entry = lists.entries + begin;
         const std::uint32_t* end = lists.entries + place + ends[0];
-        const std::uint16_t* index = lists.indices + (S::kGroup == 4 ? begin : 0);
+        const std::uint16_t* index = S::kGroup == 4 ? lists.indices + begin : nullptr;
         const std::uint8_t* rows = weights + std::int64_t{item.first_group} * kRow;
-        for (; entry != end; ++entry, ++index) {
+        for (; entry != end; ++entry) {
           const auto inputs = S::inputs(entry);
           const std::uint8_t* row = rows + S::index(entry, index) * kRow;
+          if constexpr (S::kGroup == 4) ++index;  // pairs have no array of indices to step through
           for (int j = 0; j < N; ++j) acc[j] = S::add(acc[j], inputs, row + j * V::kBytes);
         }
       }

@@ -5,10 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
-from nybble.graph.types import Array
-
 #: Standard deviations of a normal distribution that hold 95 % of it.
 _Z95 = 1.959963984540054
 
@@ -35,17 +31,3 @@ class Share(NamedTuple):
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.value:.2%} ({self.right} of {self.total}; 95 % interval {low:.1%} to {high:.1%})"
-
-
-def ranked(logits: Array, top: int) -> Array:
-    """(N, classes) logits to the (N, top) classes with the largest, best first; the lower index wins a tie."""
-    order: Array = np.argsort(-logits, axis=1, kind="stable")[:, :top]
-    return order
-
-
-def softmax(logits: Array) -> Array:
-    """(N, classes) logits to probabilities, in float64."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponents = np.exp(shifted)
-    shares: Array = exponents / exponents.sum(axis=1, keepdims=True)
-    return shares

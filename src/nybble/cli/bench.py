@@ -281,11 +281,6 @@ def _plot(result: dict[str, Any], stem: Path | None, json_file: Path | None) -> 
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    """Write beside its place and rename, so that nobody reads half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    from nybble.cache import write_text
+
+    write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -50,7 +50,8 @@ def evaluate(
     """
     path = locate(model)
     import nybble
-    from nybble.cli.accuracy import Share, ranked, softmax
+    from nybble.cli.accuracy import Share
+    from nybble.engine.scores import ranked, softmax
     from nybble.images import LabelledFolder
 
     if predictions is not None and not predictions.absolute().parent.is_dir():
@@ -134,14 +135,10 @@ def _batches(
 
 
 def _write(path: Path, rows: Iterable[tuple[str, int, int, float]]) -> None:
-    """Write the table beside its place and rename it, so that nobody reads half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as sink:
-            writer = csv.writer(sink, lineterminator="\n")
-            writer.writerow(("file", "label", "prediction", "score"))
-            writer.writerows((file, label, prediction, f"{score:.6f}") for file, label, prediction, score in rows)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    from nybble.cache import write_text
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("file", "label", "prediction", "score"))
+    writer.writerows((file, label, prediction, f"{score:.6f}") for file, label, prediction, score in rows)
+    write_text(path, table.getvalue())

@@ -10,7 +10,7 @@ from nybble.engine.kernel import LIST_GROUPS, window
 from nybble.engine.layout import ELEMENTS, stored_shape
 from nybble.engine.order import Order
 from nybble.engine.plan import Plan, lists_of
-from nybble.graph import AvgPool2d, Conv2d, Linear, MaxPool2d, Pair, Quantize, Scale
+from nybble.graph import AvgPool2d, Conv2d, Linear, MaxPool2d, Quantize, Scale
 from nybble.graph.types import ACTIVATIONS, Array
 
 
@@ -86,13 +86,7 @@ class Built:
             if step.shortcut_quantize is not None:
                 spec.shortcut_requantize = True
                 spec.shortcut_rule = _rule(step.shortcut_quantize, outputs)
-        if step.relu is not None:
-            spec.relu = True
-            if step.relu.maximum is not None:
-                spec.relu_maximum = step.relu.maximum
-        if step.quantize is not None:
-            spec.requantize = True
-            spec.rule = _rule(step.quantize, outputs)
+        _set_epilogue(spec, step, outputs)
         weights = head.weight.numpy()
         if isinstance(head, Linear):
             # The flat order of a (C, H, W) input is that of a kernel which covers it.
@@ -110,7 +104,7 @@ class Built:
             spec.average = True
             spec.count_padding = head.count_include_pad
         else:
-            spec.dilation_h, spec.dilation_w = head.dilation if isinstance(head, MaxPool2d) else Pair(1, 1)
+            spec.dilation_h, spec.dilation_w = head.dilation
         spec.output = self._value(step.output)
         self.program.add_pool(spec)
 
@@ -127,13 +121,7 @@ class Built:
         spec.input = self.ids[step.source]
         if step.shortcut is not None:
             spec.other = self.ids[step.shortcut]
-        if step.relu is not None:
-            spec.relu = True
-            if step.relu.maximum is not None:
-                spec.relu_maximum = step.relu.maximum
-        if step.quantize is not None:
-            spec.requantize = True
-            spec.rule = _rule(step.quantize, order)
+        _set_epilogue(spec, step, order)
         spec.output = self._value(step.output)
         self.program.add_point(spec)
 
@@ -150,6 +138,17 @@ class Built:
         """An array for a value of so many images, in the graph's shape and the type's storage."""
         value = self.graph.values[name]
         return np.empty((images, *value.shape), dtype=value.dtype.storage)
+
+
+def _set_epilogue(spec: _native.ConvSpec | _native.PointSpec, step: Step, order: Order | slice) -> None:
+    """The ReLU and the requantize that a step takes along."""
+    if step.relu is not None:
+        spec.relu = True
+        if step.relu.maximum is not None:
+            spec.relu_maximum = step.relu.maximum
+    if step.quantize is not None:
+        spec.requantize = True
+        spec.rule = _rule(step.quantize, order)
 
 
 def _rule(node: Quantize, order: Order | slice) -> _native.Requantize:

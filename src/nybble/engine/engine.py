@@ -13,6 +13,7 @@ from nybble import _native
 from nybble.engine.build import Built
 from nybble.engine.choices import Choices, check
 from nybble.engine.plan import Plan, make_plan
+from nybble.engine.scores import ranked, softmax
 from nybble.engine.tuned import is_enabled, load_choices, warn_ignored
 from nybble.graph import Graph, read_graph
 from nybble.graph.types import Array
@@ -277,8 +278,8 @@ class Engine:
         for first in range(0, len(photos), DECODED_PHOTOS):
             batch = np.stack([load_photo(photo, preprocessing) for photo in photos[first : first + DECODED_PHOTOS]])
             logits = self(batch).reshape(len(batch), -1)
-            for scores in _softmax(logits):
-                best = np.argsort(-scores, kind="stable")[:top]
+            probabilities = softmax(logits)
+            for scores, best in zip(probabilities, ranked(probabilities, top), strict=True):
                 answers.append([Prediction(int(i), names[i], float(scores[i])) for i in best])
         return answers
 
@@ -348,10 +349,3 @@ def _described(x: object) -> str:
 
 def _bytes(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
-
-
-def _softmax(logits: Array) -> Array:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    exponentials: Array = np.exp(shifted)
-    result: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return result
