@@ -135,13 +135,10 @@ void conv_dot(const ConvTask& task) {
         dot_pixels<Dot, kDotPixels>(task, block, windows, staged_row, vector, target);
     }
     const std::int32_t* correction = task.packed->correction + block.first;
-    for (std::int32_t i = 0; i < count; ++i) {
-      std::int32_t* target = sums + i * block.outputs;
-      for (std::int32_t k = 0; k < block.outputs; k += V::kLanes32)
-        V::store32(target + k, V::add32(V::load32(target + k), V::load32(correction + k)));
-      finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
-                      task.output, target);
-    }
+    for (std::int32_t i = 0; i < count; ++i)
+      finish_sums<V>(
+          *task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut, task.output,
+          [&](std::int32_t k) { return V::add32(V::load32(sums + i * block.outputs + k), V::load32(correction + k)); });
   }
 }
 

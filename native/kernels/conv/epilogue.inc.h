@@ -81,22 +81,28 @@ NYBBLE_INLINE void prefetch_finish(const Epilogue& e, const Layout& output, std:
       __builtin_prefetch(static_cast<const std::uint8_t*>(shortcut) + base + i, 0, 3);
 }
 
-// Finishes `count` sums of one pixel, a multiple of kChannelAlign, output channels from `first`.
-template <class V>
-void finish_pixel(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first, std::int32_t count,
-                  const void* shortcut, void* out, const std::int32_t* sums) {
-  if (!e.narrow) return finish_exact(e, output, sums, pixel, first, count, shortcut, out);
+// Finishes `count` sums of one pixel, a multiple of kChannelAlign, output channels from `first`. sums(i) are the
+// kLanes32 sums from channel first + i.
+template <class V, class Sums>
+NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
+                               std::int32_t count, const void* shortcut, void* out, const Sums& sums) {
+  if (!e.narrow) {
+    alignas(64) std::int32_t stored[256];
+    for (std::int32_t i = 0; i < count; i += V::kLanes32) V::store32(stored + i, sums(i));
+    finish_exact(e, output, stored, pixel, first, count, shortcut, out);
+    return;
+  }
   const Finish f{e, pixel * output.stride + first, first, shortcut, out};
   constexpr std::int32_t kLanes = V::kLanes32;
   if (!e.requantize) {
     std::int32_t* target = static_cast<std::int32_t*>(out) + f.base;
-    for (std::int32_t i = 0; i < count; i += kLanes) V::store32(target + i, finish_any<V>(f, V::load32(sums + i), i));
+    for (std::int32_t i = 0; i < count; i += kLanes) V::store32(target + i, finish_any<V>(f, sums(i), i));
     return;
   }
   std::uint8_t* target = static_cast<std::uint8_t*>(out) + f.base;
   const auto finish = [&](const auto& lanes) {
     for (std::int32_t i = 0; i < count; i += 2 * kLanes)
-      V::store_bytes(target + i, lanes(V::load32(sums + i), i), lanes(V::load32(sums + i + kLanes), i + kLanes));
+      V::store_bytes(target + i, lanes(sums(i), i), lanes(sums(i + kLanes), i + kLanes));
   };
   using I32 = typename V::I32;
   if (!e.relu || e.relu_maximum != INT32_MAX || e.low > 0)
@@ -107,6 +113,13 @@ void finish_pixel(const Epilogue& e, const Layout& output, std::int64_t pixel, s
     finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::u8_scaled>(f, v, i); });
   else
     finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::any>(f, v, i); });
+}
+
+// As finish_sums, for sums in memory.
+template <class V>
+void finish_pixel(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first, std::int32_t count,
+                  const void* shortcut, void* out, const std::int32_t* sums) {
+  finish_sums<V>(e, output, pixel, first, count, shortcut, out, [&](std::int32_t i) { return V::load32(sums + i); });
 }
 
 // ---- 16-bit lanes ---------------------------------------------------------------------------------
