@@ -26,7 +26,8 @@ class ConvStep final : public Step {
         lists_id_(lists == nullptr ? -1 : spec.lists),
         shortcut_(spec.shortcut),
         tile_pixels_(spec.tile_pixels),
-        threads_(threads) {
+        threads_(threads),
+        by_tile_(weight_bytes_ <= (lists == nullptr ? shape.input.image_bytes() : lists->bytes)) {
     weights_.bytes = AlignedBytes();
     if (lists != nullptr) lists_ = *lists;
     output = spec.output;
@@ -50,10 +51,13 @@ class ConvStep final : public Step {
     }
   }
 
+  // Fewer images may be cut into more tiles, by less than a tile a thread.
+  std::int64_t counters(std::int64_t images) const override { return tiles(images) + threads_; }
+
   void run(const Memory& memory, std::int64_t chunk, std::int64_t images, std::uint8_t* scratch) const override {
-    // Neighbouring chunks share a block of weights.
-    const std::int64_t count = tiles(images);
-    const std::int64_t tile = chunk % count;
+    // Neighbouring chunks share what is larger, a block of weights or the inputs of a tile.
+    const std::int64_t count = tiles(images), blocks = packed_.block_count;
+    const std::int64_t tile = by_tile_ ? chunk / blocks : chunk % count;
     ConvTask task;
     task.shape = &shape_;
     task.epilogue = &epilogue_->get();
@@ -61,7 +65,7 @@ class ConvStep final : public Step {
     task.input = memory.at(input_);
     task.shortcut = shortcut_ < 0 ? nullptr : memory.at(shortcut_);
     task.output = memory.at(output);
-    task.block = static_cast<std::int32_t>(chunk / count);
+    task.block = static_cast<std::int32_t>(by_tile_ ? chunk % blocks : chunk / count);
     task.scratch = scratch;
     NonZeroLists lists;
     if (lists_id_ >= 0) lists = lists_at(lists_, memory.at(lists_id_), memory.most_images);
@@ -80,6 +84,14 @@ class ConvStep final : public Step {
       task.pixels = static_cast<std::int32_t>(pixels * (tile + 1) / count - task.first_pixel);
     }
     kernel_(task);
+    if (output_lists.empty()) return;
+    if (blocks > 1) {
+      // Whoever finishes the last block of a tile sees what the others wrote, and builds its lists.
+      std::atomic<std::int32_t>& finished = memory.finished[tile];
+      if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < blocks) return;
+      finished.store(0, std::memory_order_relaxed);
+    }
+    output_lists.build(memory, task.first_pixel, task.pixels);
   }
 
  private:
@@ -109,6 +121,7 @@ class ConvStep final : public Step {
   int input_, lists_id_, shortcut_;
   std::int32_t tile_pixels_;
   std::int64_t threads_;
+  bool by_tile_;
 };
 
 ConvShape checked_shape(const Layout& input, const Layout& output, const ConvSpec& spec) {
@@ -170,6 +183,9 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   if (spec.relu) epilogue->set_relu(spec.relu_maximum);
   if (spec.requantize) epilogue->set_requantize(spec.rule);
   require(spec.requantize || output.element == Element::s32, "conv: sums need 32 bits");
+  const bool quads = spec.method == "sparse_quad";
+  const bool reads_lists = quads || spec.method == "sparse";
+  require(reads_lists || spec.lists < 0, "conv: this method reads no lists");
 
   if (spec.method == "direct")
     return std::make_unique<ConvStep>(kernels.conv_direct, ConvMethod::direct, shape,
@@ -191,15 +207,12 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
                                       pack_dot(shape, spec.weights, spec.block_outputs, 4, is_signed ? 128 : 0),
                                       std::move(epilogue), spec, nullptr, store, threads);
   }
-  const bool quads = spec.method == "sparse_quad";
-  require(quads || spec.method == "sparse", "conv: unknown method");
+  require(reads_lists, "conv: unknown method");
   const ConvKernel kernel = quads ? kernels.conv_sparse_quad : kernels.conv_sparse;
   require(kernel != nullptr, "conv: this instruction set has no sparse kernel");
   require(spec.lists >= 0, "conv: the sparse methods need lists");
   const Value& lists = values[static_cast<std::size_t>(spec.lists)];
-  require(lists.is_lists && lists.list_group == (quads ? 4 : 2) && input.element == Element::u8 &&
-              input.stride == lists.layout.stride && lists.layout.height == input.height &&
-              lists.layout.width == input.width,
+  require(lists.is_lists && lists.list_group == (quads ? 4 : 2) && lists.lists_of == spec.input,
           "conv: lists of another value");
   require(spec.visit_bytes >= 1 && spec.visit_bytes <= 1 << 24, "conv: visit_bytes out of range");
   require(spec.magnitude >= 1 && spec.magnitude <= 255, "conv: magnitude is not in 1..255");

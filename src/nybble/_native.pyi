@@ -45,6 +45,7 @@ class ConvSpec:
     relu_maximum: int
     requantize: bool
     rule: Requantize
+    output_lists: list[int]
 
 class PoolSpec:
     input: int
@@ -61,6 +62,7 @@ class PoolSpec:
     dilation_h: int
     dilation_w: int
     count_padding: bool
+    output_lists: list[int]
 
 class PointSpec:
     input: int
@@ -70,6 +72,7 @@ class PointSpec:
     relu_maximum: int
     requantize: bool
     rule: Requantize
+    output_lists: list[int]
 
 class ScaleSpec:
     input: int
@@ -82,7 +85,6 @@ class Program:
     def add_lists(self, input: int, group: int, block_groups: int, offset: int, /) -> int: ...  # noqa: A002
     def set_input(self, value: int, /) -> None: ...
     def set_output(self, value: int, /) -> None: ...
-    def add_list_step(self, input: int, lists: int, /) -> None: ...  # noqa: A002
     def add_conv(self, spec: ConvSpec, weights: Array, /) -> None: ...
     def add_pool(self, spec: PoolSpec, /) -> None: ...
     def add_point(self, spec: PointSpec, /) -> None: ...
