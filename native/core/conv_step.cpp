@@ -42,7 +42,8 @@ class ConvStep final : public Step {
     switch (method_) {
       case ConvMethod::sparse:
       case ConvMethod::sparse_quad:
-        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 8;
+        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 8 +
+               2 * kListRangeBytes * packed_.most_items;
       case ConvMethod::wide:
       case ConvMethod::quad:
         return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;
@@ -224,10 +225,11 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
     require(std::int64_t{2} * lists.block_groups * spec.magnitude * weight <= INT16_MAX,
             "conv: a block of pairs could overflow 16 bits");
   }
+  ConvWeights weights = pack_sparse(shape, spec.weights, quads ? 4 : 2, spec.magnitude, lists.block_groups,
+                                    spec.block_outputs, static_cast<std::size_t>(spec.visit_bytes));
+  if (!quads && !weights.widens()) epilogue->use_words(weights.lowest, weights.highest);
   return std::make_unique<ConvStep>(kernel, quads ? ConvMethod::sparse_quad : ConvMethod::sparse, shape,
-                                    pack_sparse(shape, spec.weights, quads ? 4 : 2, spec.magnitude, lists.block_groups,
-                                                spec.block_outputs, static_cast<std::size_t>(spec.visit_bytes)),
-                                    std::move(epilogue), spec, &lists, store, threads);
+                                    std::move(weights), std::move(epilogue), spec, &lists, store, threads);
 }
 
 }  // namespace nybble

@@ -42,6 +42,7 @@ void EpilogueData::add_shortcut(const Layout& shortcut, std::int64_t magnitude, 
   epilogue_.shortcut = true;
   epilogue_.shortcut_type = shortcut.element;
   epilogue_.shortcut_requantize = requantize;
+  shortcut_magnitude_ = magnitude;
   if (!requantize) return;
   check_rule(rule);
   shortcut_factor_ = padded(rule.factor, "shortcut: wrong number of factors");
@@ -74,6 +75,72 @@ void EpilogueData::set_requantize(const Requantize& rule) {
   const std::int64_t magnitude = std::max(std::int64_t{rule.high}, -std::int64_t{rule.low});
   const bool exact = most <= kExactFloat && magnitude + 1 <= kExactFloat >> rule.shift;
   epilogue_.narrow = epilogue_.narrow && exact && element_bytes(output_.element) == 1;
+}
+
+// Without ReLU and shortcut, which the caller adds: an exact requantize of a sum.
+std::int64_t EpilogueData::requantized(std::int64_t value, std::size_t channel) const {
+  if (epilogue_.relu) value = std::clamp<std::int64_t>(value, 0, epilogue_.relu_maximum);
+  const std::int64_t product = (value < 0 ? -value : value) * factor_[channel];
+  const std::int64_t rounded =
+      epilogue_.shift == 0 ? product : (product + (std::int64_t{1} << (epilogue_.shift - 1))) >> epilogue_.shift;
+  return std::clamp<std::int64_t>(value < 0 ? -rounded : rounded, epilogue_.low, epilogue_.high);
+}
+
+// Without a shift the shortcut's factor is doubled, and the rounded halving takes the double away.
+std::uint64_t EpilogueData::doubled_unless_shifted(std::size_t channel) const {
+  const std::uint64_t factor = epilogue_.shortcut_requantize ? shortcut_factor_[channel] : 1;
+  return epilogue_.shortcut_shift > 0 ? factor : 2 * factor;
+}
+
+// What 16-bit lanes compute is this epilogue if
+// - factor * 2^(17 - shift) fits 16 bits: floor(floor(v * factor16 / 2^16) / 2 + 1/2) is the rounded quotient,
+//   since a floor of a floor is the floor;
+// - where a sum, the bias or the shortcut saturates at 32,767, the result is what the exact sum gives: it is
+//   monotonic in the sum, so it is enough to look at the ends. (A sum that saturates below becomes a result of the
+//   lowest value only if nothing is added after it.)
+bool EpilogueData::fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const {
+  if (factor16_[channel] != std::uint64_t{factor_[channel]} << 17 >> epilogue_.shift) return false;
+  lowest += bias_[channel];
+  highest += bias_[channel];
+  if (bias_[channel] != bias16_[channel]) return false;
+  if (epilogue_.shortcut) {
+    if (lowest < INT16_MIN) return false;
+    if (shortcut_factor16_[channel] != doubled_unless_shifted(channel)) return false;
+    const std::int64_t product = shortcut_magnitude_ * shortcut_factor16_[channel];
+    if (product > UINT16_MAX || product >> epilogue_.shortcut_shift16 >= UINT16_MAX) return false;
+    highest += ((product >> epilogue_.shortcut_shift16) + 1) >> 1;
+  }
+  const std::int64_t above = std::min<std::int64_t>(highest, INT16_MAX),
+                     below = std::max<std::int64_t>(lowest, INT16_MIN);
+  if (epilogue_.relu && epilogue_.relu_maximum < above && requantized(above, channel) < epilogue_.high) return false;
+  return requantized(above, channel) == requantized(highest, channel) &&
+         requantized(below, channel) == requantized(lowest, channel);
+}
+
+void EpilogueData::use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest) {
+  const bool is_unsigned = epilogue_.low == 0 || (epilogue_.relu && epilogue_.low < 0);
+  if (!epilogue_.requantize || element_bytes(output_.element) != 1 || epilogue_.shift > 17) return;
+  if (epilogue_.low > 0 || (!is_unsigned && (epilogue_.relu || epilogue_.shortcut))) return;
+  if (epilogue_.shortcut) {
+    if (epilogue_.shortcut_type != Element::u8) return;
+    epilogue_.shortcut_shift16 = std::max(epilogue_.shortcut_shift - 1, 0);
+    for (std::size_t k = 0; k < bias_.size(); ++k)
+      shortcut_factor16_.push_back(
+          static_cast<std::uint16_t>(std::min<std::uint64_t>(doubled_unless_shifted(k), UINT16_MAX)));
+  }
+  for (std::size_t k = 0; k < bias_.size(); ++k) {
+    bias16_.push_back(static_cast<std::int16_t>(std::clamp(bias_[k], INT16_MIN, INT16_MAX)));
+    const std::uint64_t factor = std::uint64_t{factor_[k]} << 17 >> epilogue_.shift;
+    factor16_.push_back(static_cast<std::uint16_t>(std::min<std::uint64_t>(factor, UINT16_MAX)));
+  }
+  words_.assign(bias_.size() / kChannelAlign, 1);
+  for (std::size_t k = 0; k < static_cast<std::size_t>(output_.channels); ++k)
+    if (!fits_words(k, lowest[k], highest[k])) words_[k / kChannelAlign] = 0;
+  if (std::find(words_.begin(), words_.end(), 1) == words_.end()) return;
+  epilogue_.words = words_.data();
+  epilogue_.bias16 = bias16_.data();
+  epilogue_.factor16 = factor16_.data();
+  epilogue_.shortcut_factor16 = shortcut_factor16_.data();
 }
 
 }  // namespace nybble

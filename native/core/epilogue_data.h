@@ -15,16 +15,27 @@ class EpilogueData {
   void add_shortcut(const Layout& shortcut, std::int64_t magnitude, bool requantize, const Requantize& rule);
   void set_relu(std::int32_t maximum);
   void set_requantize(const Requantize& rule);
+  // Finds the channels that 16-bit lanes finish exactly, from the least and greatest sum of each output, which fit
+  // 16 bits. Call it last.
+  void use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest);
 
   const Epilogue& get() const { return epilogue_; }
 
  private:
   std::vector<std::uint32_t> padded(const std::vector<std::uint32_t>& factor, const char* what) const;
 
+  bool fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const;
+  std::uint64_t doubled_unless_shifted(std::size_t channel) const;
+  std::int64_t requantized(std::int64_t value, std::size_t channel) const;
+
   Layout output_;
+  std::int64_t shortcut_magnitude_ = 0;
   std::vector<std::int32_t> bias_;
   std::vector<std::uint32_t> shortcut_factor_, factor_;
   std::vector<float> scale_;
+  std::vector<std::uint8_t> words_;
+  std::vector<std::int16_t> bias16_;
+  std::vector<std::uint16_t> factor16_, shortcut_factor16_;
   Epilogue epilogue_;
 };
 

@@ -8,6 +8,13 @@
 // of line: the linker would keep one copy, perhaps of an instruction set that the machine lacks.
 #define NYBBLE_INLINE inline __attribute__((always_inline))
 
+// Before a loop over registers: an array that is indexed by a loop variable lies in memory.
+#if defined(__clang__)
+#define NYBBLE_UNROLL _Pragma("unroll")
+#else
+#define NYBBLE_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace nybble {
 
 // Storage of one element: u4, u7 and u8 are bytes, u31 and s32 are 32-bit.

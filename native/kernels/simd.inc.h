@@ -2,7 +2,6 @@
 // vector type `Vector` and the lists of that vector size.
 #include "kernels/conv/direct.inc.h"
 #include "kernels/conv/dot.inc.h"
-#include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/sparse.inc.h"
 #include "kernels/pool/pool.inc.h"
 

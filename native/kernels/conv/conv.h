@@ -50,6 +50,14 @@ struct Epilogue {
   // requantizing in float32 cannot round: high + 1 times 2^shift is at most 2^24 and every factor is a
   // float32. (Below 2^24 every step is exact; above it every step is monotonic, and the result clamps.)
   bool narrow = false;
+
+  // 16-bit lanes, for sums that fit them: exact in the groups of kChannelAlign channels where `words` is not
+  // zero, as EpilogueData::use_words proves. Null where no group is.
+  const std::uint8_t* words = nullptr;
+  const std::int16_t* bias16 = nullptr;
+  const std::uint16_t* factor16 = nullptr;  // factor * 2^(17 - shift)
+  const std::uint16_t* shortcut_factor16 = nullptr;
+  std::int32_t shortcut_shift16 = 0;  // one less than the shortcut's: the last bit is rounded
 };
 
 // ---- sparse: lists of non-zero pairs with 16-bit sums, or of non-zero quads with 32-bit sums ----------
@@ -82,6 +90,7 @@ struct PackedConv {
   const SparseItem* items = nullptr;
   const SparseVisit* visits = nullptr;
   std::int32_t visit_count = 0;
+  std::int32_t most_items = 0;  // of any visit
   // The kernels with 32-bit sums:
   std::int32_t run_groups = 0;               // groups of two or four inputs in one contiguous run of the window
   std::int32_t runs_per_row = 0;             // runs in one kernel row
@@ -106,6 +115,9 @@ struct ConvTask {
 };
 
 inline constexpr std::int32_t kMostTilePixels = 64;
+
+// Sparse kernel: where a list and its weights lie.
+inline constexpr std::int64_t kListRangeBytes = 32;
 
 // Sparse kernel: where the pixels of a tile read.
 struct TileCoordinates {

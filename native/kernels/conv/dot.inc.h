@@ -7,6 +7,7 @@
 // that the policy multiplies. A window is then a number of contiguous runs: one a kernel row without
 // dilation, which keeps a three-channel 7x7 window from wasting a lane on a fourth channel. Weights are
 // bytes, [block][run][group of inputs][output][input of the group], short groups filled with zeros.
+#include "kernels/conv/epilogue.inc.h"
 
 template <class Vec>
 struct WideDot {
@@ -134,10 +135,13 @@ void conv_dot(const ConvTask& task) {
         dot_pixels<Dot, kDotPixels>(task, block, windows, staged_row, vector, target);
     }
     const std::int32_t* correction = task.packed->correction + block.first;
-    for (std::int32_t i = 0; i < count; ++i)
-      finish_pixel<V>(
-          *task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut, task.output,
-          [&](std::int32_t k) { return V::add32(V::load32(sums + i * block.outputs + k), V::load32(correction + k)); });
+    for (std::int32_t i = 0; i < count; ++i) {
+      std::int32_t* target = sums + i * block.outputs;
+      for (std::int32_t k = 0; k < block.outputs; k += V::kLanes32)
+        V::store32(target + k, V::add32(V::load32(target + k), V::load32(correction + k)));
+      finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
+                      task.output, target);
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 // The fast epilogue: bias, shortcut, ReLU and requantize in 32-bit and float32 lanes. Included by one
 // file per instruction set, after the vector type V, inside its unnamed namespace. Right only where
 // Epilogue::narrow holds; conv/epilogue.cpp is the definition.
+#pragma once
 
 // Where an epilogue's sums lie and its results go: output channels from `first` of one pixel.
 struct Finish {
@@ -67,38 +68,126 @@ NYBBLE_INLINE typename V::I32 finish_any(const Finish& f, typename V::I32 sum, s
   return V::truncate(V::maxf(V::minf(scaled, high), low));
 }
 
-// Finishes `count` sums, a multiple of kChannelAlign. sums(i) are the kLanes32 sums from channel first + i.
-template <class V, class Sums>
-NYBBLE_INLINE void finish_pixel(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
-                                std::int32_t count, const void* shortcut, void* out, const Sums& sums) {
+// Asks for the lines that finishing a pixel will touch, before its sums are computed: its shortcut was written many
+// steps ago and the result's memory was last used by another value.
+NYBBLE_INLINE void prefetch_finish(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
+                                   std::int32_t count, const void* shortcut, void* out) {
+  const std::int64_t base = pixel * output.stride + first;
+  const std::int64_t bytes = e.requantize ? 1 : 4;
+  for (std::int64_t i = 0; i < count * bytes; i += 64)
+    __builtin_prefetch(static_cast<std::uint8_t*>(out) + base * bytes + i, 1, 3);
+  if (e.shortcut && element_bytes(e.shortcut_type) == 1)
+    for (std::int32_t i = 0; i < count; i += 64)
+      __builtin_prefetch(static_cast<const std::uint8_t*>(shortcut) + base + i, 0, 3);
+}
+
+// Finishes `count` sums of one pixel, a multiple of kChannelAlign, output channels from `first`.
+template <class V>
+void finish_pixel(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first, std::int32_t count,
+                  const void* shortcut, void* out, const std::int32_t* sums) {
+  if (!e.narrow) return finish_exact(e, output, sums, pixel, first, count, shortcut, out);
   const Finish f{e, pixel * output.stride + first, first, shortcut, out};
   constexpr std::int32_t kLanes = V::kLanes32;
-  if (!e.narrow) {
-    alignas(64) std::int32_t stored[256];
-    for (std::int32_t i = 0; i < count; i += kLanes) V::store32(stored + i, sums(i));
-    finish_exact(e, output, stored, pixel, first, count, shortcut, out);
-    return;
-  }
   if (!e.requantize) {
     std::int32_t* target = static_cast<std::int32_t*>(out) + f.base;
-    for (std::int32_t i = 0; i < count; i += kLanes) V::store32(target + i, finish_any<V>(f, sums(i), i));
+    for (std::int32_t i = 0; i < count; i += kLanes) V::store32(target + i, finish_any<V>(f, V::load32(sums + i), i));
     return;
   }
   std::uint8_t* target = static_cast<std::uint8_t*>(out) + f.base;
-  if (!e.relu || e.relu_maximum != INT32_MAX || e.low > 0) {
+  const auto finish = [&](const auto& lanes) {
     for (std::int32_t i = 0; i < count; i += 2 * kLanes)
-      V::store_bytes(target + i, finish_any<V>(f, sums(i), i), finish_any<V>(f, sums(i + kLanes), i + kLanes));
-  } else if (!e.shortcut) {
-    for (std::int32_t i = 0; i < count; i += 2 * kLanes)
-      V::store_bytes(target + i, finish_unsigned<V, Shortcut::none>(f, sums(i), i),
-                     finish_unsigned<V, Shortcut::none>(f, sums(i + kLanes), i + kLanes));
-  } else if (e.shortcut_type == Element::u8 && e.shortcut_requantize) {
-    for (std::int32_t i = 0; i < count; i += 2 * kLanes)
-      V::store_bytes(target + i, finish_unsigned<V, Shortcut::u8_scaled>(f, sums(i), i),
-                     finish_unsigned<V, Shortcut::u8_scaled>(f, sums(i + kLanes), i + kLanes));
-  } else {
-    for (std::int32_t i = 0; i < count; i += 2 * kLanes)
-      V::store_bytes(target + i, finish_unsigned<V, Shortcut::any>(f, sums(i), i),
-                     finish_unsigned<V, Shortcut::any>(f, sums(i + kLanes), i + kLanes));
+      V::store_bytes(target + i, lanes(V::load32(sums + i), i), lanes(V::load32(sums + i + kLanes), i + kLanes));
+  };
+  using I32 = typename V::I32;
+  if (!e.relu || e.relu_maximum != INT32_MAX || e.low > 0)
+    finish([&](I32 v, std::int32_t i) { return finish_any<V>(f, v, i); });
+  else if (!e.shortcut)
+    finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::none>(f, v, i); });
+  else if (e.shortcut_type == Element::u8 && e.shortcut_requantize)
+    finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::u8_scaled>(f, v, i); });
+  else
+    finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::any>(f, v, i); });
+}
+
+// ---- 16-bit lanes ---------------------------------------------------------------------------------
+// EpilogueData::fits_words proves them exact. A requantize is floor(v * factor16 / 2^16), halved and rounded up.
+
+enum class Words { none, shortcut, shifted_shortcut, signed_result };
+
+// One group of kChannelAlign channels from `i`.
+template <class V, Words kWords>
+NYBBLE_INLINE void finish_words(const Finish& f, const typename V::I16* sums, std::int32_t i) {
+  const Epilogue& e = f.epilogue;
+  constexpr int kVectors = kChannelAlign / V::kLanes16;
+  typename V::I16 results[kVectors];
+  for (int j = 0; j < kVectors; ++j) {
+    const std::int32_t k = i + j * V::kLanes16;
+    const auto factor = V::load16(reinterpret_cast<const std::int16_t*>(e.factor16 + f.first + k));
+    auto value = V::add_saturated16(sums[j], V::load16(e.bias16 + f.first + k));
+    if constexpr (kWords == Words::shortcut || kWords == Words::shifted_shortcut) {
+      const auto other = V::widen16_u8(static_cast<const std::uint8_t*>(f.shortcut) + f.base + k);
+      auto product =
+          V::mul16(other, V::load16(reinterpret_cast<const std::int16_t*>(e.shortcut_factor16 + f.first + k)));
+      if constexpr (kWords == Words::shifted_shortcut) product = V::shift_right_u16(product, e.shortcut_shift16);
+      value = V::add_saturated16(value, V::halve_u16(product));
+    }
+    if constexpr (kWords == Words::signed_result) {
+      const auto magnitude = V::halve_u16(V::mul_high_u16(V::abs16(value), factor));
+      const auto result = V::copy_sign16(magnitude, value);
+      results[j] = V::max16(V::min16(result, V::set16(static_cast<std::int16_t>(e.high))),
+                            V::set16(static_cast<std::int16_t>(e.low)));
+    } else {
+      results[j] = V::halve_u16(V::mul_high_u16(V::max16(value, V::set16(0)), factor));
+    }
   }
+  std::uint8_t* target = static_cast<std::uint8_t*>(f.out) + f.base + i;
+  if constexpr (kWords == Words::signed_result)
+    V::store_signed_bytes(target, results);
+  else
+    V::store_unsigned_bytes(target, results, e.high);
+}
+
+// Groups that 16-bit lanes do not finish exactly.
+template <class V>
+__attribute__((noinline)) void finish_widened(const Finish& f, const Layout& output, const typename V::I16* sums,
+                                              std::int32_t i) {
+  alignas(64) std::int32_t wide[kChannelAlign];
+  for (int j = 0; j < kChannelAlign / V::kLanes16; ++j) {
+    V::store32(wide + j * V::kLanes16, V::widen_low(sums[j]));
+    V::store32(wide + j * V::kLanes16 + V::kLanes32, V::widen_high(sums[j]));
+  }
+  finish_pixel<V>(f.epilogue, output, (f.base - f.first) / output.stride, f.first + i, kChannelAlign, f.shortcut, f.out,
+                  wide);
+}
+
+template <class V, Words kWords, int kGroups>
+NYBBLE_INLINE void finish_groups(const Finish& f, const Layout& output, const typename V::I16* sums) {
+  constexpr int kVectors = kChannelAlign / V::kLanes16;
+  const std::uint8_t* fits = f.epilogue.words + f.first / kChannelAlign;
+  NYBBLE_UNROLL
+  for (int g = 0; g < kGroups; ++g)
+    if (fits[g]) {
+      finish_words<V, kWords>(f, sums + g * kVectors, g * kChannelAlign);
+    } else {
+      // A copy: if the sums' own address left this function, they would lie in memory all the time.
+      typename V::I16 group[kVectors];
+      for (int j = 0; j < kVectors; ++j) group[j] = sums[g * kVectors + j];
+      finish_widened<V>(f, output, group, g * kChannelAlign);
+    }
+}
+
+// As finish_pixel, for sums of 16 bits in kGroups * kChannelAlign / V::kLanes16 vectors. Right only where
+// Epilogue::words is not null.
+template <class V, int kGroups>
+NYBBLE_INLINE void finish_pixel16(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
+                                  const void* shortcut, void* out, const typename V::I16* sums) {
+  const Finish f{e, pixel * output.stride + first, first, shortcut, out};
+  if (e.low < 0 && !e.relu)
+    finish_groups<V, Words::signed_result, kGroups>(f, output, sums);
+  else if (!e.shortcut)
+    finish_groups<V, Words::none, kGroups>(f, output, sums);
+  else if (e.shortcut_shift16 == 0)
+    finish_groups<V, Words::shortcut, kGroups>(f, output, sums);
+  else
+    finish_groups<V, Words::shifted_shortcut, kGroups>(f, output, sums);
 }

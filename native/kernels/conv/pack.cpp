@@ -55,11 +55,16 @@ PackedConv ConvWeights::view(const std::uint8_t* kept) const {
   packed.items = items.data();
   packed.visits = visits.data();
   packed.visit_count = static_cast<std::int32_t>(visits.size());
+  for (const SparseVisit& visit : visits) packed.most_items = std::max(packed.most_items, visit.items);
   packed.run_groups = run_groups;
   packed.runs_per_row = runs_per_row;
   packed.offset = offset;
   packed.correction = correction.data();
   return packed;
+}
+
+bool ConvWeights::widens() const {
+  return std::any_of(visits.begin(), visits.end(), [](const SparseVisit& visit) { return visit.widen; });
 }
 
 std::int32_t list_block_pairs(std::int32_t magnitude, std::int32_t weight_magnitude) {
@@ -106,6 +111,8 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
   // Largest positive and negative sum of each output since the last widening; 16-bit sums stay between.
   std::vector<std::int64_t> above(static_cast<std::size_t>(s.output.stride)), below(above.size());
   std::vector<std::int64_t> item_above(above.size()), item_below(above.size());
+  packed.highest.resize(above.size());
+  packed.lowest.resize(above.size());
   std::size_t bytes_in_visit = 0;
   std::int32_t widest = 0;
   for (const OutputBlock& block : packed.blocks) widest = std::max(widest, block.outputs);
@@ -157,6 +164,8 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
     for (std::size_t k = 0; k < above.size(); ++k) {
       above[k] += item_above[k];
       below[k] += item_below[k];
+      packed.highest[k] += item_above[k];
+      packed.lowest[k] += item_below[k];
     }
   }
   return packed;

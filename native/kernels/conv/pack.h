@@ -18,6 +18,11 @@ struct ConvWeights {
   std::vector<SparseVisit> visits;
   std::int32_t run_groups = 0, runs_per_row = 0, offset = 0;
   std::vector<std::int32_t> correction;
+  // 16-bit sums: the least and greatest sum of each output, whatever the activations are.
+  std::vector<std::int64_t> lowest, highest;
+
+  // Whether 16 bits do not hold every sum.
+  bool widens() const;
 
   // What kernels read, its weights at `kept`.
   PackedConv view(const std::uint8_t* kept) const;

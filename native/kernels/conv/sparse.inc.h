@@ -9,6 +9,7 @@
 // pack.cpp keeps within 16 bits (never saturating), and it cuts the work into visits such that the sums
 // of all visits between two widenings stay in range whatever the activations are. Quads have 32-bit sums
 // (vpdpbusd, or vpmaddubsw and vpmaddwd), for weights and activations of 8 bits.
+#include "kernels/conv/epilogue.inc.h"
 
 template <class Vec>
 struct PairSums {
@@ -51,6 +52,64 @@ struct QuadSums {
   static NYBBLE_INLINE typename V::I32 lanes(const Sums* sums, std::int32_t i) { return sums[i / kLanes]; }
 };
 
+// A list that a pixel reads in one visit, and the weights of its groups.
+struct ListRange {
+  const std::uint32_t* entry;
+  const std::uint32_t* end;
+  const std::uint16_t* index;  // quads
+  const std::uint8_t* rows;
+};
+static_assert(sizeof(ListRange) <= kListRangeBytes);
+
+// Input pixels of a tile's windows.
+inline void find_coordinates(const ConvTask& task, TileCoordinates* where) {
+  const ConvShape& s = *task.shape;
+  std::int64_t image = task.first_pixel / s.output.pixels();
+  const std::int64_t within = task.first_pixel % s.output.pixels();
+  std::int32_t y = static_cast<std::int32_t>(within / s.output.width);
+  std::int32_t x = static_cast<std::int32_t>(within % s.output.width);
+  for (std::int32_t p = 0; p < task.pixels; ++p) {
+    where->rows[p] = y * s.stride_h - s.pad_top;
+    where->columns[p] = x * s.stride_w - s.pad_left;
+    where->images[p] = image * s.input.pixels();
+    if (++x == s.output.width) {
+      x = 0;
+      if (++y == s.output.height) {
+        y = 0;
+        ++image;
+      }
+    }
+  }
+}
+
+// The lists of one pixel's visit. A list's end is a branch that is often predicted wrong; what follows it must not
+// wait for addresses, so they are found one pixel ahead.
+template <class S, int kRow>
+NYBBLE_INLINE void find_ranges(const ConvTask& task, const TileCoordinates& where, const SparseVisit& visit,
+                               const std::uint8_t* weights, std::int32_t pixel, ListRange* ranges) {
+  const Layout& input = task.shape->input;
+  const NonZeroLists& lists = *task.lists;
+  const SparseItem* item = task.packed->items + visit.first_item;
+  const std::int32_t row = where.rows[pixel], column = where.columns[pixel];
+  const std::int64_t image = where.images[pixel];
+  for (std::int32_t t = 0; t < visit.items; ++t, ++item, ++ranges) {
+    const std::int32_t y = row + item->dy, x = column + item->dx;
+    ranges->entry = ranges->end = nullptr;
+    if (static_cast<std::uint32_t>(y) >= static_cast<std::uint32_t>(input.height) ||
+        static_cast<std::uint32_t>(x) >= static_cast<std::uint32_t>(input.width))
+      continue;
+    const std::int64_t from = image + std::int64_t{y} * input.width + x;
+    const std::uint16_t* ends = lists.ends + from * lists.blocks + item->block;
+    const std::int64_t place = from * lists.groups;
+    const std::int64_t begin = place + (item->block > 0 ? ends[-1] : 0);
+    ranges->entry = lists.entries + begin;
+    ranges->end = lists.entries + place + ends[0];
+    if constexpr (S::kGroup == 4) ranges->index = lists.indices + begin;
+    ranges->rows = weights + std::int64_t{item->first_group} * kRow;
+    __builtin_prefetch(ranges->entry);
+  }
+}
+
 template <class S, int N>
 void sparse_block(const ConvTask& task) {
   using V = typename S::V;
@@ -58,87 +117,67 @@ void sparse_block(const ConvTask& task) {
   constexpr int kRow = N * V::kBytes;  // bytes of weights of one group
   const ConvShape& s = *task.shape;
   const PackedConv& packed = *task.packed;
-  const NonZeroLists& lists = *task.lists;
   const OutputBlock& block = packed.blocks[task.block];
   const std::uint8_t* weights = packed.weights + block.offset;
 
   TileCoordinates* where = reinterpret_cast<TileCoordinates*>(task.scratch);
   std::int32_t* sums32 = reinterpret_cast<std::int32_t*>(task.scratch + sizeof(TileCoordinates));
   typename S::Stored* partial = reinterpret_cast<typename S::Stored*>(sums32 + kMostTilePixels * kOutputs);
-
-  {
-    std::int64_t image = task.first_pixel / s.output.pixels();
-    std::int64_t within = task.first_pixel % s.output.pixels();
-    std::int32_t y = static_cast<std::int32_t>(within / s.output.width);
-    std::int32_t x = static_cast<std::int32_t>(within % s.output.width);
-    for (std::int32_t p = 0; p < task.pixels; ++p) {
-      where->rows[p] = y * s.stride_h - s.pad_top;
-      where->columns[p] = x * s.stride_w - s.pad_left;
-      where->images[p] = image * s.input.pixels();
-      if (++x == s.output.width) {
-        x = 0;
-        if (++y == s.output.height) {
-          y = 0;
-          ++image;
-        }
-      }
-    }
-  }
+  ListRange* ranges = reinterpret_cast<ListRange*>(sums32 + 2 * kMostTilePixels * kOutputs);
+  find_coordinates(task, where);
 
   bool fresh = true, fresh32 = true;
   for (std::int32_t v = 0; v < packed.visit_count; ++v) {
     const SparseVisit& visit = packed.visits[v];
-    const SparseItem* items = packed.items + visit.first_item;
     const bool last = v + 1 == packed.visit_count;
     // The next visit's weights come from L2 or beyond: asked for now, a few lines a pixel.
-    const std::uint8_t* ahead = last ? nullptr : weights + std::int64_t{items[visit.items].first_group} * kRow;
+    const std::uint8_t* ahead =
+        last ? nullptr : weights + std::int64_t{packed.items[visit.first_item + visit.items].first_group} * kRow;
     const std::int32_t lines = last ? 0 : visit.groups_ahead * (kRow / 64);
     const std::int32_t lines_each = (lines + task.pixels - 1) / task.pixels;
+    find_ranges<S, kRow>(task, *where, visit, weights, 0, ranges);
     for (std::int32_t p = 0; p < task.pixels; ++p) {
       for (std::int32_t n = 0; n < lines_each && !last; ++n, ahead += 64) __builtin_prefetch(ahead, 0, 2);
-      typename S::Sums acc[N];
-      if (fresh)
-        for (int j = 0; j < N; ++j) acc[j] = S::zero();
-      else
-        for (int j = 0; j < N; ++j) acc[j] = S::load(partial + p * kOutputs + j * S::kLanes);
+      const ListRange* range = ranges + (p % 2) * packed.most_items;
+      if (p + 1 < task.pixels)
+        find_ranges<S, kRow>(task, *where, visit, weights, p + 1, ranges + (p + 1) % 2 * packed.most_items);
+      if (last)
+        prefetch_finish(*task.epilogue, s.output, task.first_pixel + p, block.first, kOutputs, task.shortcut,
+                        task.output);
 
-      for (std::int32_t t = 0; t < visit.items; ++t) {
-        const SparseItem& item = items[t];
-        const std::int32_t y = where->rows[p] + item.dy, x = where->columns[p] + item.dx;
-        if (static_cast<std::uint32_t>(y) >= static_cast<std::uint32_t>(s.input.height) ||
-            static_cast<std::uint32_t>(x) >= static_cast<std::uint32_t>(s.input.width))
-          continue;
-        const std::int64_t pixel = where->images[p] + std::int64_t{y} * s.input.width + x;
-        const std::uint16_t* ends = lists.ends + pixel * lists.blocks + item.block;
-        const std::int64_t place = pixel * lists.groups;
-        const std::int64_t begin = place + (item.block > 0 ? ends[-1] : 0);
-        const std::uint32_t* entry = lists.entries + begin;
-        const std::uint32_t* end = lists.entries + place + ends[0];
-        const std::uint16_t* index = S::kGroup == 4 ? lists.indices + begin : nullptr;
-        const std::uint8_t* rows = weights + std::int64_t{item.first_group} * kRow;
-        for (; entry != end; ++entry) {
+      typename S::Sums acc[N];
+      if (fresh) {
+        NYBBLE_UNROLL
+        for (int j = 0; j < N; ++j) acc[j] = S::zero();
+      } else {
+        NYBBLE_UNROLL
+        for (int j = 0; j < N; ++j) acc[j] = S::load(partial + p * kOutputs + j * S::kLanes);
+      }
+      for (const ListRange* stop = range + visit.items; range != stop; ++range) {
+        const std::uint16_t* index = range->index;
+        for (const std::uint32_t *entry = range->entry, *end = range->end; entry != end; ++entry) {
           const auto inputs = S::inputs(entry);
-          const std::uint8_t* row = rows + S::index(entry, index) * kRow;
+          const std::uint8_t* row = range->rows + S::index(entry, index) * kRow;
           if constexpr (S::kGroup == 4) ++index;  // pairs have no array of indices to step through
+          NYBBLE_UNROLL
           for (int j = 0; j < N; ++j) acc[j] = S::add(acc[j], inputs, row + j * V::kBytes);
         }
       }
 
-      if (last) {
-        const std::int32_t* sums = sums32 + p * kOutputs;
-        const auto finish = [&](const auto& values) {
-          finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p, block.first, kOutputs, task.shortcut,
-                          task.output, values);
-        };
-        if (fresh32)
-          finish([&](std::int32_t i) { return S::lanes(acc, i); });
-        else
-          finish([&](std::int32_t i) { return V::add32(S::lanes(acc, i), V::load32(sums + i)); });
-      } else if (visit.widen) {
-        std::int32_t* sums = sums32 + p * kOutputs;
+      std::int32_t* sums = sums32 + p * kOutputs;
+      if (S::kGroup == 2 && last && fresh32 && task.epilogue->words != nullptr) {
+        if constexpr (S::kGroup == 2)
+          finish_pixel16<V, kOutputs / kChannelAlign>(*task.epilogue, s.output, task.first_pixel + p, block.first,
+                                                      task.shortcut, task.output, acc);
+      } else if (last || visit.widen) {
+        NYBBLE_UNROLL
         for (std::int32_t i = 0; i < kOutputs; i += V::kLanes32)
           V::store32(sums + i, fresh32 ? S::lanes(acc, i) : V::add32(S::lanes(acc, i), V::load32(sums + i)));
+        if (last)
+          finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p, block.first, kOutputs, task.shortcut,
+                          task.output, sums);
       } else {
+        NYBBLE_UNROLL
         for (int j = 0; j < N; ++j) S::store(partial + p * kOutputs + j * S::kLanes, acc[j]);
       }
     }

@@ -46,6 +46,30 @@ struct Avx2 {
   static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm256_cvtepi16_epi32(_mm256_castsi256_si128(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm256_cvtepi16_epi32(_mm256_extracti128_si256(v, 1)); }
 
+  // 16-bit epilogue.
+  static NYBBLE_INLINE I16 add_saturated16(I16 a, I16 b) { return _mm256_adds_epi16(a, b); }
+  static NYBBLE_INLINE I16 min16(I16 a, I16 b) { return _mm256_min_epi16(a, b); }
+  static NYBBLE_INLINE I16 max16(I16 a, I16 b) { return _mm256_max_epi16(a, b); }
+  static NYBBLE_INLINE I16 abs16(I16 a) { return _mm256_abs_epi16(a); }
+  static NYBBLE_INLINE I16 copy_sign16(I16 magnitude, I16 sign) { return _mm256_sign_epi16(magnitude, sign); }
+  static NYBBLE_INLINE I16 mul16(I16 a, I16 b) { return _mm256_mullo_epi16(a, b); }
+  static NYBBLE_INLINE I16 mul_high_u16(I16 a, I16 b) { return _mm256_mulhi_epu16(a, b); }
+  // Unsigned: half of each, rounded up.
+  static NYBBLE_INLINE I16 halve_u16(I16 a) { return _mm256_avg_epu16(a, _mm256_setzero_si256()); }
+  static NYBBLE_INLINE I16 shift_right_u16(I16 a, int n) { return _mm256_srl_epi16(a, _mm_cvtsi32_si128(n)); }
+  static NYBBLE_INLINE I16 widen16_u8(const std::uint8_t* p) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  // 32 values of 0 to 32,767, no more than `high` of them kept.
+  static NYBBLE_INLINE void store_unsigned_bytes(std::uint8_t* p, const I16* words, std::int32_t high) {
+    const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packus_epi16(words[0], words[1]), 0xD8);
+    store(p, _mm256_min_epu8(bytes, _mm256_set1_epi8(static_cast<char>(high))));
+  }
+  // 32 values, which fit signed bytes.
+  static NYBBLE_INLINE void store_signed_bytes(std::uint8_t* p, const I16* words) {
+    store(p, _mm256_permute4x64_epi64(_mm256_packs_epi16(words[0], words[1]), 0xD8));
+  }
+
   // 16-bit operands, 32-bit sums.
   static NYBBLE_INLINE __m256i widen_pairs(const std::uint8_t* p) {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

@@ -45,6 +45,33 @@ struct Avx512 {
   static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm512_cvtepi16_epi32(_mm512_castsi512_si256(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1)); }
 
+  // 16-bit epilogue.
+  static NYBBLE_INLINE I16 add_saturated16(I16 a, I16 b) { return _mm512_adds_epi16(a, b); }
+  static NYBBLE_INLINE I16 min16(I16 a, I16 b) { return _mm512_min_epi16(a, b); }
+  static NYBBLE_INLINE I16 max16(I16 a, I16 b) { return _mm512_max_epi16(a, b); }
+  static NYBBLE_INLINE I16 abs16(I16 a) { return _mm512_abs_epi16(a); }
+  static NYBBLE_INLINE I16 copy_sign16(I16 magnitude, I16 sign) {
+    return _mm512_mask_sub_epi16(magnitude, _mm512_movepi16_mask(sign), _mm512_setzero_si512(), magnitude);
+  }
+  static NYBBLE_INLINE I16 mul16(I16 a, I16 b) { return _mm512_mullo_epi16(a, b); }
+  static NYBBLE_INLINE I16 mul_high_u16(I16 a, I16 b) { return _mm512_mulhi_epu16(a, b); }
+  // Unsigned: half of each, rounded up.
+  static NYBBLE_INLINE I16 halve_u16(I16 a) { return _mm512_avg_epu16(a, _mm512_setzero_si512()); }
+  static NYBBLE_INLINE I16 shift_right_u16(I16 a, int n) { return _mm512_srl_epi16(a, _mm_cvtsi32_si128(n)); }
+  static NYBBLE_INLINE I16 widen16_u8(const std::uint8_t* p) {
+    return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  // 32 values of 0 to 32,767, no more than `high` of them kept.
+  static NYBBLE_INLINE void store_unsigned_bytes(std::uint8_t* p, const I16* words, std::int32_t high) {
+    const __m256i bytes = _mm512_cvtusepi16_epi8(words[0]);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm256_min_epu8(bytes, _mm256_set1_epi8(static_cast<char>(high))));
+  }
+  // 32 values, which fit signed bytes.
+  static NYBBLE_INLINE void store_signed_bytes(std::uint8_t* p, const I16* words) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi16_epi8(words[0]));
+  }
+
   // 16-bit operands, 32-bit sums.
   static NYBBLE_INLINE __m512i widen_pairs(const std::uint8_t* p) {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
