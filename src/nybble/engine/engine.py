@@ -21,7 +21,7 @@ from nybble.images import PhotoSource, class_names, load_photo
 
 #: Images that a thread runs through the network together. More share each read of the weights, but their
 #: values no longer fit the second-level cache: measured a few per cent slower on Zen 4.
-BATCH_IMAGES = int(os.environ.get("BI", "1"))
+BATCH_IMAGES = 1
 #: Photos that classify() decodes before it runs them.
 DECODED_PHOTOS = 8
 
