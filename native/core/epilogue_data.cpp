@@ -86,29 +86,36 @@ std::int64_t EpilogueData::requantized(std::int64_t value, std::size_t channel) 
   return std::clamp<std::int64_t>(value < 0 ? -rounded : rounded, epilogue_.low, epilogue_.high);
 }
 
-// Without a shift the shortcut's factor is doubled, and the rounded halving takes the double away.
-std::uint64_t EpilogueData::doubled_unless_shifted(std::size_t channel) const {
+// An unsigned shortcut's factor without a shift is doubled, and the rounded halving takes the double away.
+std::uint64_t EpilogueData::shortcut_factor16(std::size_t channel) const {
   const std::uint64_t factor = epilogue_.shortcut_requantize ? shortcut_factor_[channel] : 1;
-  return epilogue_.shortcut_shift > 0 ? factor : 2 * factor;
+  return epilogue_.shortcut_type == Element::u8 && epilogue_.shortcut_shift == 0 ? 2 * factor : factor;
 }
 
 // What 16-bit lanes compute is this epilogue if
 // - factor * 2^(17 - shift) fits 16 bits: floor(floor(v * factor16 / 2^16) / 2 + 1/2) is the rounded quotient,
 //   since a floor of a floor is the floor;
-// - where a sum, the bias or the shortcut saturates at 32,767, the result is what the exact sum gives: it is
-//   monotonic in the sum, so it is enough to look at the ends. (A sum that saturates below becomes a result of the
-//   lowest value only if nothing is added after it.)
+// - where a sum saturates, the result is what the exact sum gives: it is monotonic in the sum, so it is enough to look
+//   at the ends. (With an unsigned shortcut of at most 32,767 a sum that saturates below stays negative.)
 bool EpilogueData::fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const {
   if (factor16_[channel] != std::uint64_t{factor_[channel]} << 17 >> epilogue_.shift) return false;
   lowest += bias_[channel];
   highest += bias_[channel];
   if (bias_[channel] != bias16_[channel]) return false;
   if (epilogue_.shortcut) {
-    if (lowest < INT16_MIN) return false;
-    if (shortcut_factor16_[channel] != doubled_unless_shifted(channel)) return false;
+    const std::uint64_t factor = shortcut_factor16(channel);
+    if (factor != shortcut_factor16_[channel]) return false;
     const std::int64_t product = shortcut_magnitude_ * shortcut_factor16_[channel];
-    if (product > UINT16_MAX || product >> epilogue_.shortcut_shift16 >= UINT16_MAX) return false;
-    highest += ((product >> epilogue_.shortcut_shift16) + 1) >> 1;
+    if (epilogue_.shortcut_type == Element::u8) {
+      if (product > UINT16_MAX || product >> epilogue_.shortcut_shift16 >= UINT16_MAX) return false;
+      highest += ((product >> epilogue_.shortcut_shift16) + 1) >> 1;
+    } else {
+      // 16-bit factors are signed; the sum must not saturate before a shortcut of the other sign is added.
+      if (factor > INT16_MAX || lowest < INT16_MIN || highest > INT16_MAX) return false;
+      const std::int64_t half = epilogue_.shortcut_shift > 0 ? std::int64_t{1} << (epilogue_.shortcut_shift - 1) : 0;
+      highest += (product + half) >> epilogue_.shortcut_shift;
+      lowest -= (product + half) >> epilogue_.shortcut_shift;
+    }
   }
   const std::int64_t above = std::min<std::int64_t>(highest, INT16_MAX),
                      below = std::max<std::int64_t>(lowest, INT16_MIN);
@@ -122,11 +129,11 @@ void EpilogueData::use_words(const std::vector<std::int64_t>& lowest, const std:
   if (!epilogue_.requantize || element_bytes(output_.element) != 1 || epilogue_.shift > 17) return;
   if (epilogue_.low > 0 || (!is_unsigned && (epilogue_.relu || epilogue_.shortcut))) return;
   if (epilogue_.shortcut) {
-    if (epilogue_.shortcut_type != Element::u8) return;
+    if (epilogue_.shortcut_type == Element::s32) return;
     epilogue_.shortcut_shift16 = std::max(epilogue_.shortcut_shift - 1, 0);
     for (std::size_t k = 0; k < bias_.size(); ++k)
       shortcut_factor16_.push_back(
-          static_cast<std::uint16_t>(std::min<std::uint64_t>(doubled_unless_shifted(k), UINT16_MAX)));
+          static_cast<std::uint16_t>(std::min<std::uint64_t>(shortcut_factor16(k), UINT16_MAX)));
   }
   for (std::size_t k = 0; k < bias_.size(); ++k) {
     bias16_.push_back(static_cast<std::int16_t>(std::clamp(bias_[k], INT16_MIN, INT16_MAX)));

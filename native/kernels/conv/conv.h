@@ -57,7 +57,7 @@ struct Epilogue {
   const std::int16_t* bias16 = nullptr;
   const std::uint16_t* factor16 = nullptr;  // factor * 2^(17 - shift)
   const std::uint16_t* shortcut_factor16 = nullptr;
-  std::int32_t shortcut_shift16 = 0;  // one less than the shortcut's: the last bit is rounded
+  std::int32_t shortcut_shift16 = 0;  // unsigned shortcuts: one less than theirs, since the last bit is rounded
 };
 
 // ---- sparse: lists of non-zero pairs with 16-bit sums, or of non-zero quads with 32-bit sums ----------
@@ -65,6 +65,7 @@ struct Epilogue {
 // One (kernel position, block of channel groups).
 struct SparseItem {
   std::int32_t dy, dx;  // input row and column relative to the window's first
+  std::int64_t pixels;  // from the window's first input pixel to the position's
   std::int32_t block;
   std::int32_t first_group;  // where its weights start, in groups from the start of the output block
 };
@@ -123,7 +124,7 @@ inline constexpr std::int64_t kListRangeBytes = 32;
 struct TileCoordinates {
   std::int32_t rows[kMostTilePixels];
   std::int32_t columns[kMostTilePixels];
-  std::int64_t images[kMostTilePixels];  // first input pixel of the image
+  std::int64_t firsts[kMostTilePixels];  // input pixel of the window's first, which may lie outside the image
 };
 
 // Elements of one staged input row for `pixels` output pixels: what the windows reach, and what the last

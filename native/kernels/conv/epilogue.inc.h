@@ -112,7 +112,29 @@ void finish_pixel(const Epilogue& e, const Layout& output, std::int64_t pixel, s
 // ---- 16-bit lanes ---------------------------------------------------------------------------------
 // EpilogueData::fits_words proves them exact. A requantize is floor(v * factor16 / 2^16), halved and rounded up.
 
-enum class Words { none, shortcut, shifted_shortcut, signed_result };
+enum class Words { none, shortcut, shifted_shortcut, signed_shortcut, signed_result };
+
+// A sum and its signed shortcut: exact in 32-bit lanes, then saturated.
+template <class V>
+NYBBLE_INLINE typename V::I16 add_signed_shortcut(const Epilogue& e, typename V::I16 value, typename V::I16 other,
+                                                  typename V::I16 factor) {
+  if (e.shortcut_shift == 0) {
+    const auto one = V::set16(1);
+    return V::pack32_saturated(V::multiply_wide_pairs(V::pair_low(other, value), V::pair_low(factor, one)),
+                               V::multiply_wide_pairs(V::pair_high(other, value), V::pair_high(factor, one)));
+  }
+  // Ties go away from zero: where the shortcut is negative, half less one is added before the shift.
+  const auto half = V::set32(1 << (e.shortcut_shift - 1));
+  const auto add = [&](typename V::I16 others, typename V::I16 factors, typename V::I16 values) {
+    const auto product = V::multiply_wide_pairs(others, factors);
+    const auto rounded =
+        V::shift_right32(V::add32(V::add32(product, half), V::shift_right32(product, 31)), e.shortcut_shift);
+    return V::add32(rounded, V::shift_right32(values, 16));
+  };
+  const auto zero = V::set16(0);
+  return V::pack32_saturated(add(V::pair_low(other, zero), V::pair_low(factor, zero), V::pair_low(value, value)),
+                             add(V::pair_high(other, zero), V::pair_high(factor, zero), V::pair_high(value, value)));
+}
 
 // One group of kChannelAlign channels from `i`.
 template <class V, Words kWords>
@@ -130,6 +152,10 @@ NYBBLE_INLINE void finish_words(const Finish& f, const typename V::I16* sums, st
           V::mul16(other, V::load16(reinterpret_cast<const std::int16_t*>(e.shortcut_factor16 + f.first + k)));
       if constexpr (kWords == Words::shifted_shortcut) product = V::shift_right_u16(product, e.shortcut_shift16);
       value = V::add_saturated16(value, V::halve_u16(product));
+    } else if constexpr (kWords == Words::signed_shortcut) {
+      const auto other = V::widen16_s8(static_cast<const std::int8_t*>(f.shortcut) + f.base + k);
+      const auto scale = V::load16(reinterpret_cast<const std::int16_t*>(e.shortcut_factor16 + f.first + k));
+      value = add_signed_shortcut<V>(e, value, other, scale);
     }
     if constexpr (kWords == Words::signed_result) {
       const auto magnitude = V::halve_u16(V::mul_high_u16(V::abs16(value), factor));
@@ -186,6 +212,8 @@ NYBBLE_INLINE void finish_pixel16(const Epilogue& e, const Layout& output, std::
     finish_groups<V, Words::signed_result, kGroups>(f, output, sums);
   else if (!e.shortcut)
     finish_groups<V, Words::none, kGroups>(f, output, sums);
+  else if (e.shortcut_type == Element::s8)
+    finish_groups<V, Words::signed_shortcut, kGroups>(f, output, sums);
   else if (e.shortcut_shift16 == 0)
     finish_groups<V, Words::shortcut, kGroups>(f, output, sums);
   else

@@ -104,7 +104,8 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
   for (std::int32_t r = 0; r < s.kernel_h; ++r)
     for (std::int32_t c = 0; c < s.kernel_w; ++c)
       for (std::int32_t b = 0; b < blocks; ++b) {
-        packed.items.push_back({r * s.dilation_h, c * s.dilation_w, b, next});
+        packed.items.push_back({r * s.dilation_h, c * s.dilation_w,
+                                std::int64_t{r * s.dilation_h} * s.input.width + c * s.dilation_w, b, next});
         next += std::min(block_groups, groups - b * block_groups);
       }
 

@@ -61,7 +61,7 @@ struct ListRange {
 };
 static_assert(sizeof(ListRange) <= kListRangeBytes);
 
-// Input pixels of a tile's windows.
+// Where the windows of a tile start.
 inline void find_coordinates(const ConvTask& task, TileCoordinates* where) {
   const ConvShape& s = *task.shape;
   std::int64_t image = task.first_pixel / s.output.pixels();
@@ -71,7 +71,7 @@ inline void find_coordinates(const ConvTask& task, TileCoordinates* where) {
   for (std::int32_t p = 0; p < task.pixels; ++p) {
     where->rows[p] = y * s.stride_h - s.pad_top;
     where->columns[p] = x * s.stride_w - s.pad_left;
-    where->images[p] = image * s.input.pixels();
+    where->firsts[p] = image * s.input.pixels() + std::int64_t{where->rows[p]} * s.input.width + where->columns[p];
     if (++x == s.output.width) {
       x = 0;
       if (++y == s.output.height) {
@@ -87,26 +87,35 @@ inline void find_coordinates(const ConvTask& task, TileCoordinates* where) {
 template <class S, int kRow>
 NYBBLE_INLINE void find_ranges(const ConvTask& task, const TileCoordinates& where, const SparseVisit& visit,
                                const std::uint8_t* weights, std::int32_t pixel, ListRange* ranges) {
-  const Layout& input = task.shape->input;
-  const NonZeroLists& lists = *task.lists;
+  const ConvShape& s = *task.shape;
+  const NonZeroLists lists = *task.lists;
   const SparseItem* item = task.packed->items + visit.first_item;
+  const SparseItem* stop = item + visit.items;
   const std::int32_t row = where.rows[pixel], column = where.columns[pixel];
-  const std::int64_t image = where.images[pixel];
-  for (std::int32_t t = 0; t < visit.items; ++t, ++item, ++ranges) {
-    const std::int32_t y = row + item->dy, x = column + item->dx;
-    ranges->entry = ranges->end = nullptr;
-    if (static_cast<std::uint32_t>(y) >= static_cast<std::uint32_t>(input.height) ||
-        static_cast<std::uint32_t>(x) >= static_cast<std::uint32_t>(input.width))
-      continue;
-    const std::int64_t from = image + std::int64_t{y} * input.width + x;
-    const std::uint16_t* ends = lists.ends + from * lists.blocks + item->block;
-    const std::int64_t place = from * lists.groups;
-    const std::int64_t begin = place + (item->block > 0 ? ends[-1] : 0);
-    ranges->entry = lists.entries + begin;
-    ranges->end = lists.entries + place + ends[0];
-    if constexpr (S::kGroup == 4) ranges->index = lists.indices + begin;
-    ranges->rows = weights + std::int64_t{item->first_group} * kRow;
+  const std::int64_t first = where.firsts[pixel];
+  const auto find = [&](const SparseItem& at) {
+    const std::int64_t from = first + at.pixels;
+    const std::uint16_t* ends = lists.ends + from * lists.blocks + at.block;
+    const std::uint32_t* entries = lists.entries + from * lists.groups;
+    const std::uint32_t begin = at.block > 0 ? ends[-1] : 0;
+    ranges->entry = entries + begin;
+    ranges->end = entries + ends[0];
+    if constexpr (S::kGroup == 4) ranges->index = lists.indices + from * lists.groups + begin;
+    ranges->rows = weights + std::int64_t{at.first_group} * kRow;
     __builtin_prefetch(ranges->entry);
+  };
+  const bool is_inside = row >= 0 && column >= 0 && row + (s.kernel_h - 1) * s.dilation_h < s.input.height &&
+                         column + (s.kernel_w - 1) * s.dilation_w < s.input.width;
+  if (is_inside) {
+    for (; item != stop; ++item, ++ranges) find(*item);
+    return;
+  }
+  for (; item != stop; ++item, ++ranges) {
+    const std::int32_t y = row + item->dy, x = column + item->dx;
+    if (y >= 0 && x >= 0 && y < s.input.height && x < s.input.width)
+      find(*item);
+    else
+      ranges->entry = ranges->end = nullptr;
   }
 }
 

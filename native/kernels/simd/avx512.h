@@ -61,6 +61,13 @@ struct Avx512 {
   static NYBBLE_INLINE I16 widen16_u8(const std::uint8_t* p) {
     return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
+  static NYBBLE_INLINE I16 widen16_s8(const std::int8_t* p) {
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  // Neighbours of a and b as 32-bit lanes; the order of the lanes is the one that pack32_saturated undoes.
+  static NYBBLE_INLINE I16 pair_low(I16 a, I16 b) { return _mm512_unpacklo_epi16(a, b); }
+  static NYBBLE_INLINE I16 pair_high(I16 a, I16 b) { return _mm512_unpackhi_epi16(a, b); }
+  static NYBBLE_INLINE I16 pack32_saturated(I32 low, I32 high) { return _mm512_packs_epi32(low, high); }
   // 32 values of 0 to 32,767, no more than `high` of them kept.
   static NYBBLE_INLINE void store_unsigned_bytes(std::uint8_t* p, const I16* words, std::int32_t high) {
     const __m256i bytes = _mm512_cvtusepi16_epi8(words[0]);
