@@ -231,7 +231,8 @@ class Engine:
         -------
         dict
             Nanoseconds from the end of one step to the end of the next, all threads waiting at each end, by the
-            name of the value that the step writes, or of the lists that it builds (``plan.lists_of``).
+            name of the value that the step writes; then, taken out of them, of the lists that it builds
+            (``plan.lists_of``), as if all threads had shared their work evenly.
 
         Raises
         ------
