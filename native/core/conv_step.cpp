@@ -10,6 +10,16 @@ namespace {
 
 constexpr std::int64_t kMostWindow = 1 << 24;
 
+// Transformed inputs of a task that stay in L2.
+constexpr std::int64_t kWinogradInputs = 256 << 10;
+
+// Of one Winograd task.
+std::int32_t most_squares(const ConvShape& shape, std::int32_t wanted) {
+  const std::int64_t fitting =
+      std::min<std::int64_t>(wanted, kWinogradInputs / (std::int64_t{shape.input.stride} * 32));
+  return static_cast<std::int32_t>(std::max<std::int64_t>(fitting / kWinogradGrain, 1)) * kWinogradGrain;
+}
+
 class ConvStep final : public Step {
  public:
   ConvStep(ConvKernel kernel, ConvMethod method, const ConvShape& shape, ConvWeights weights,
@@ -25,14 +35,14 @@ class ConvStep final : public Step {
         input_(spec.input),
         lists_id_(lists == nullptr ? -1 : spec.lists),
         shortcut_(spec.shortcut),
-        tile_pixels_(spec.tile_pixels),
+        tile_pixels_(method == ConvMethod::winograd ? most_squares(shape, spec.tile_pixels) : spec.tile_pixels),
         threads_(threads) {
     weights_.bytes = AlignedBytes();
     if (lists != nullptr) lists_ = *lists;
     output = spec.output;
   }
 
-  std::int64_t chunks(std::int64_t images) const override { return tiles(images) * packed_.block_count; }
+  std::int64_t chunks(std::int64_t images) const override { return tiles(images) * blocks(); }
 
   std::int64_t weight_bytes() const override { return weight_bytes_; }
 
@@ -46,6 +56,8 @@ class ConvStep final : public Step {
       case ConvMethod::wide:
       case ConvMethod::quad:
         return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;
+      case ConvMethod::winograd:
+        return WinogradScratch(shape_, packed_.most_outputs, tile_pixels_).bytes;
       default:
         return std::int64_t{shape_.output.stride} * 4;
     }
@@ -76,9 +88,10 @@ class ConvStep final : public Step {
       task.pixels = static_cast<std::int32_t>(last - first);
     } else {
       // Even tiles: 196 pixels in tiles of at most 64 are four of 49.
-      const std::int64_t pixels = images * shape_.output.pixels();
-      task.first_pixel = pixels * tile / count;
-      task.pixels = static_cast<std::int32_t>(pixels * (tile + 1) / count - task.first_pixel);
+      const std::int64_t parts = divide_up(units(images), grain());
+      task.first_pixel = parts * tile / count * grain();
+      const std::int64_t end = std::min(parts * (tile + 1) / count * grain(), units(images));
+      task.pixels = static_cast<std::int32_t>(end - task.first_pixel);
     }
     kernel_(task);
   }
@@ -90,13 +103,25 @@ class ConvStep final : public Step {
   // Of one task.
   std::int32_t most_pixels() const { return by_row() ? std::min(tile_pixels_, shape_.output.width) : tile_pixels_; }
 
+  // A Winograd task does all blocks, so that inputs are transformed once.
+  std::int64_t blocks() const { return method_ == ConvMethod::winograd ? 1 : packed_.block_count; }
+
+  // What tasks are cut out of: squares of 2x2 outputs, or outputs.
+  std::int64_t units(std::int64_t images) const {
+    if (method_ != ConvMethod::winograd) return images * shape_.output.pixels();
+    return images * divide_up(shape_.output.height, 2) * divide_up(shape_.output.width, 2);
+  }
+
+  // Tasks are cut between so many units.
+  std::int64_t grain() const { return method_ == ConvMethod::winograd ? kWinogradGrain : 1; }
+
   std::int64_t tiles(std::int64_t images) const {
     if (by_row()) return images * shape_.output.height * divide_up(shape_.output.width, tile_pixels_);
-    const std::int64_t pixels = images * shape_.output.pixels();
-    const std::int64_t count = divide_up(pixels, tile_pixels_);
+    const std::int64_t parts = divide_up(units(images), grain());
+    const std::int64_t count = divide_up(parts, tile_pixels_ / grain());
     // Few chunks are shared out evenly, so that no thread waits for another's last one.
-    if (count * packed_.block_count % threads_ == 0 || count * packed_.block_count > 16 * threads_) return count;
-    return std::min(pixels, divide_up(count, threads_) * threads_);
+    if (count * blocks() % threads_ == 0 || count * blocks() > 16 * threads_) return count;
+    return std::min(parts, divide_up(count, threads_) * threads_);
   }
 
   ConvKernel kernel_;
@@ -192,6 +217,21 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
                                       pack_dot(shape, spec.weights, spec.block_outputs, 4, is_signed ? 128 : 0),
                                       std::move(epilogue), spec, nullptr, store, threads);
   }
+  if (spec.method == "winograd") {
+    require(kernels.conv_winograd != nullptr, "conv: this instruction set has no Winograd kernel");
+    require(shape.kernel_h == 3 && shape.kernel_w == 3 && shape.stride_h == 1 && shape.stride_w == 1 &&
+                shape.dilation_h == 1 && shape.dilation_w == 1,
+            "conv: Winograd needs a 3x3 window of stride 1");
+    require(input.element == Element::u8 && input.stride % kChannelAlign == 0 && spec.magnitude >= 1 &&
+                spec.magnitude <= kWinogradMagnitude,
+            "conv: Winograd needs padded inputs of at most 15");
+    require(largest(spec.weights, spec.weight_count) <= kWinogradWeight, "conv: Winograd needs weights of at most 8");
+    require(spec.block_outputs <= kWinogradOutputs, "conv: block_outputs is more than registers hold");
+    ConvWeights weights = pack_winograd(shape, spec.weights, spec.magnitude, spec.block_outputs);
+    if (weights.fits16()) epilogue->use_words(weights.lowest, weights.highest);
+    return std::make_unique<ConvStep>(kernels.conv_winograd, ConvMethod::winograd, shape, std::move(weights),
+                                      std::move(epilogue), spec, nullptr, store, threads);
+  }
   const bool quads = spec.method == "sparse_quad";
   require(quads || spec.method == "sparse", "conv: unknown method");
   const ConvKernel kernel = quads ? kernels.conv_sparse_quad : kernels.conv_sparse;
@@ -214,7 +254,7 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   }
   ConvWeights weights = pack_sparse(shape, spec.weights, quads ? 4 : 2, spec.magnitude, lists.block_groups,
                                     spec.block_outputs, static_cast<std::size_t>(spec.visit_bytes));
-  if (!quads && !weights.widens()) epilogue->use_words(weights.lowest, weights.highest);
+  if (!quads && weights.fits16()) epilogue->use_words(weights.lowest, weights.highest);
   return std::make_unique<ConvStep>(kernel, quads ? ConvMethod::sparse_quad : ConvMethod::sparse, shape,
                                     std::move(weights), std::move(epilogue), spec, &lists, store, threads);
 }
