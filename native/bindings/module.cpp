@@ -147,6 +147,9 @@ NB_MODULE(_native, m) {
   m.def("most_quad_outputs",
         [](const std::string& isa) { return nybble::kernels_of(nybble::isa_from_name(isa)).most_quad_outputs; });
   m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
+  m.attr("WINOGRAD_MAGNITUDE") = nybble::kWinogradMagnitude;
+  m.attr("WINOGRAD_WEIGHT") = nybble::kWinogradWeight;
+  m.attr("WINOGRAD_OUTPUTS") = nybble::kWinogradOutputs;
 
   // (name, instruction set, whether it counts bytes read instead of MACs) of each.
   m.def("ceilings", [] {

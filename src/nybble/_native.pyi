@@ -3,6 +3,9 @@
 from nybble.graph.types import Array
 
 CHANNEL_ALIGN: int
+WINOGRAD_MAGNITUDE: int
+WINOGRAD_WEIGHT: int
+WINOGRAD_OUTPUTS: int
 
 def available_isas() -> list[str]: ...
 def check_isa(name: str) -> None: ...

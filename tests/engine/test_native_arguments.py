@@ -325,9 +325,44 @@ def test_lists_outlive_their_value_but_not_what_is_written_over_them(isa: str) -
     small.run()
 
 
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_winograd_needs_its_window_and_small_operands(isa: str) -> None:
+    small = Small(isa)
+
+    def spec(**fields: int) -> _native.ConvSpec:
+        made = small.conv("winograd")
+        made.kernel_h = made.kernel_w = 3
+        for name, value in fields.items():
+            setattr(made, name, value)
+        return made
+
+    small.program.add_conv(spec(), weights(33, 33, 3, 3))
+    small.program.add_conv(spec(block_outputs=32, tile_pixels=1), weights(33, 33, 3, 3) * np.int8(-8))
+    for wrong in (
+        {"stride_h": 2},
+        {"stride_w": 2},
+        {"dilation_h": 2},
+        {"dilation_w": 2},
+        {"magnitude": 0},
+        {"magnitude": 16},
+        {"block_outputs": 160},
+        {"input": small.signed},
+        {"input": small.image},
+    ):
+        with pytest.raises(ValueError, match="conv"):
+            small.program.add_conv(spec(**wrong), weights(33, 33, 3, 3))
+    for size in (-9, 9, 127):
+        with pytest.raises(ValueError, match="weights of at most 8"):
+            small.program.add_conv(spec(), weights(33, 33, 3, 3) * np.int8(size))
+    for extents in ((1, 3), (3, 1), (5, 3)):
+        with pytest.raises(ValueError, match="3x3"):
+            small.program.add_conv(spec(kernel_h=extents[0], kernel_w=extents[1]), weights(33, 33, *extents))
+    small.run()
+
+
 def test_the_portable_kernels_have_no_lists() -> None:
     small = Small("scalar")
-    for method in ("sparse", "wide", "quad"):
+    for method in ("sparse", "wide", "quad", "winograd"):
         with pytest.raises(ValueError, match=r"instruction set|lists"):
             small.program.add_conv(small.conv(method), weights())
     pool = small.pool()
@@ -444,12 +479,16 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
 def add_mutated(small: Small, random: np.random.Generator) -> None:
     kind = random.choice(["conv", "conv", "conv", "pool", "point", "scale"])
     if kind == "conv":
-        spec = small.conv(str(random.choice(["direct", "wide", "quad", "sparse"])))
+        spec = small.conv(str(random.choice(["direct", "wide", "quad", "sparse", "winograd"])))
         if random.random() < 0.3:
             spec.output, spec.requantize, spec.rule = small.more, True, rule(3, 4, 0, 15)
         spec.relu = bool(random.integers(2))
         kernel = [1, 1]
-        if random.random() < 0.5:
+        if spec.method == "winograd":
+            spec.block_outputs, kernel = 32, [3, 3]
+            spec.kernel_h, spec.kernel_w = kernel
+            spec.pad_top, spec.pad_left = (int(pad) for pad in random.integers(0, 4, 2))
+        elif random.random() < 0.5:
             kernel = [int(extent) for extent in random.integers(1, 4, 2)]
             spec.kernel_h, spec.kernel_w = kernel
             spec.pad_top, spec.pad_left = (int(pad) for pad in random.integers(0, 4, 2))
