@@ -28,6 +28,8 @@ from nybble.graph.convert import to_bits
 
 #: Rounds that are run even if the seconds are spent: fewer give no spread.
 FEWEST_ROUNDS = 5
+#: Photos of a turn that measures scaling, if no batch needs more.
+FEWEST_SCALED = 8
 #: Photos that biases of the dense copy are raised on, and others on which it is looked whether that holds.
 DENSE_PHOTOS = 6
 
@@ -269,13 +271,13 @@ def _scaling(
         isa = one.about["isa"]
         if not has_loop(isa):
             return None
-        rounds = _photos_of_rounds(len(photos), settings, allowed)
+        # Short turns: what disturbs a machine often lasts for seconds.
+        rounds = _photos_of_rounds(len(photos), max(FEWEST_SCALED, *batches), allowed)
         return measure_scaling(one, all_of_them, settings.threads, isa, batches, rounds, report.advance)
 
 
-def _photos_of_rounds(count: int, settings: Settings, allowed: float) -> Iterator[list[int]]:
-    """Other photos in each round, until the seconds are spent."""
-    turn = _turn(settings, count)
+def _photos_of_rounds(count: int, turn: int, allowed: float) -> Iterator[list[int]]:
+    """The photos of each round, other ones than those before, until the seconds are spent."""
     order = np.random.default_rng(0).permutation(count)
     begun, done = time.perf_counter(), 0
     while done < FEWEST_ROUNDS or time.perf_counter() - begun < allowed:
@@ -294,7 +296,7 @@ def _rounds(
     """Rounds until the seconds are spent, each on other photos; returns how many."""
     report.stage("rounds", None)
     done = 0
-    for chosen in _photos_of_rounds(count, settings, settings.seconds * len(workers) * len(batches)):
+    for chosen in _photos_of_rounds(count, _turn(settings, count), settings.seconds * len(workers) * len(batches)):
         take_turns(workers, chosen, batches, runs)
         done += 1
         report.advance()

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nybble import _native
-from nybble.bench.race import SETTLE, Runner, Spread
+from nybble.bench.race import Runner, Spread
 
 #: The loop whose instructions are those of the four-bit kernels, and seconds of one window of it.
 LOOP = "vpmaddubsw+vpaddw, L1"
-WINDOW = 0.2
+WINDOW = 0.05
+#: Pause after each turn, in seconds: longer than our threads look for new work before they sleep.
+SETTLE = 0.005
 #: Its vectors by the instruction set of the engine. The loops of VNNI have no instruction that four bits use.
 LOOP_ISAS = {"avx2": "avx2", "avx512": "avx512", "avx512vnni": "avx512"}
 
