@@ -69,7 +69,8 @@ pytest: $(STAMPS)/dev $(STAMPS)/demo $(if $(CI),$(STAMPS)/bench) ## the tests al
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 .PHONY: sanitize
-sanitize: $(STAMPS)/dev $(STAMPS)/demo ## the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer
+sanitize: $(STAMPS)/dev $(STAMPS)/demo ## the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer, its threads under ThreadSanitizer
+	@bash tests/threads/run.sh
 	@INSTALL='$(INSTALL) $(REBUILD)' DIR='$(SANITIZE_DIR)' PYTHON='$(BIN)/python' bash tests/sanitize/run.sh $(SANITIZE_TESTS) $(SANITIZE_ARGS)
 
 .PHONY: cross

@@ -94,7 +94,8 @@ void bind_specs(nb::module_& m) {
       .def_rw("relu", &ConvSpec::relu)
       .def_rw("relu_maximum", &ConvSpec::relu_maximum)
       .def_rw("requantize", &ConvSpec::requantize)
-      .def_rw("rule", &ConvSpec::rule);
+      .def_rw("rule", &ConvSpec::rule)
+      .def_rw("output_lists", &ConvSpec::output_lists);
   nb::class_<PoolSpec>(m, "PoolSpec")
       .def(nb::init<>())
       .def_rw("input", &PoolSpec::input)
@@ -110,7 +111,8 @@ void bind_specs(nb::module_& m) {
       .def_rw("pad_right", &PoolSpec::pad_right)
       .def_rw("dilation_h", &PoolSpec::dilation_h)
       .def_rw("dilation_w", &PoolSpec::dilation_w)
-      .def_rw("count_padding", &PoolSpec::count_padding);
+      .def_rw("count_padding", &PoolSpec::count_padding)
+      .def_rw("output_lists", &PoolSpec::output_lists);
   nb::class_<PointSpec>(m, "PointSpec")
       .def(nb::init<>())
       .def_rw("input", &PointSpec::input)
@@ -119,7 +121,8 @@ void bind_specs(nb::module_& m) {
       .def_rw("relu", &PointSpec::relu)
       .def_rw("relu_maximum", &PointSpec::relu_maximum)
       .def_rw("requantize", &PointSpec::requantize)
-      .def_rw("rule", &PointSpec::rule);
+      .def_rw("rule", &PointSpec::rule)
+      .def_rw("output_lists", &PointSpec::output_lists);
   nb::class_<ScaleSpec>(m, "ScaleSpec")
       .def(nb::init<>())
       .def_rw("input", &ScaleSpec::input)
@@ -144,6 +147,9 @@ NB_MODULE(_native, m) {
   m.def("most_quad_outputs",
         [](const std::string& isa) { return nybble::kernels_of(nybble::isa_from_name(isa)).most_quad_outputs; });
   m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
+  m.attr("WINOGRAD_MAGNITUDE") = nybble::kWinogradMagnitude;
+  m.attr("WINOGRAD_WEIGHT") = nybble::kWinogradWeight;
+  m.attr("WINOGRAD_OUTPUTS") = nybble::kWinogradOutputs;
 
   // (name, instruction set, whether it counts bytes read instead of MACs) of each.
   m.def("ceilings", [] {
@@ -171,7 +177,6 @@ NB_MODULE(_native, m) {
       .def("add_lists", &Program::add_lists)
       .def("set_input", &Program::set_input)
       .def("set_output", &Program::set_output)
-      .def("add_list_step", &Program::add_list_step)
       .def("add_conv",
            [](Program& self, ConvSpec spec, const ArrayIn<std::int8_t>& weights) {
              spec.weights = weights.data();

@@ -10,6 +10,16 @@ namespace {
 
 constexpr std::int64_t kMostWindow = 1 << 24;
 
+// Transformed inputs of a task that stay in L2.
+constexpr std::int64_t kWinogradInputs = 256 << 10;
+
+// Of one Winograd task.
+std::int32_t most_squares(const ConvShape& shape, std::int32_t wanted) {
+  const std::int64_t fitting =
+      std::min<std::int64_t>(wanted, kWinogradInputs / (std::int64_t{shape.input.stride} * 32));
+  return static_cast<std::int32_t>(std::max<std::int64_t>(fitting / kWinogradGrain, 1)) * kWinogradGrain;
+}
+
 class ConvStep final : public Step {
  public:
   ConvStep(ConvKernel kernel, ConvMethod method, const ConvShape& shape, ConvWeights weights,
@@ -25,14 +35,15 @@ class ConvStep final : public Step {
         input_(spec.input),
         lists_id_(lists == nullptr ? -1 : spec.lists),
         shortcut_(spec.shortcut),
-        tile_pixels_(spec.tile_pixels),
-        threads_(threads) {
+        tile_pixels_(method == ConvMethod::winograd ? most_squares(shape, spec.tile_pixels) : spec.tile_pixels),
+        threads_(threads),
+        by_tile_(weight_bytes_ <= (lists == nullptr ? shape.input.image_bytes() : lists->bytes)) {
     weights_.bytes = AlignedBytes();
     if (lists != nullptr) lists_ = *lists;
     output = spec.output;
   }
 
-  std::int64_t chunks(std::int64_t images) const override { return tiles(images) * packed_.block_count; }
+  std::int64_t chunks(std::int64_t images) const override { return tiles(images) * blocks(); }
 
   std::int64_t weight_bytes() const override { return weight_bytes_; }
 
@@ -46,15 +57,20 @@ class ConvStep final : public Step {
       case ConvMethod::wide:
       case ConvMethod::quad:
         return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;
+      case ConvMethod::winograd:
+        return WinogradScratch(shape_, packed_.most_outputs, tile_pixels_).bytes;
       default:
         return std::int64_t{shape_.output.stride} * 4;
     }
   }
 
+  // Fewer images may be cut into more tiles, by less than a tile a thread.
+  std::int64_t counters(std::int64_t images) const override { return tiles(images) + threads_; }
+
   void run(const Memory& memory, std::int64_t chunk, std::int64_t images, std::uint8_t* scratch) const override {
-    // Neighbouring chunks share a block of weights.
-    const std::int64_t count = tiles(images);
-    const std::int64_t tile = chunk % count;
+    // Neighbouring chunks share what is larger, a block of weights or the inputs of a tile.
+    const std::int64_t count = tiles(images), per_tile = blocks();
+    const std::int64_t tile = by_tile_ ? chunk / per_tile : chunk % count;
     ConvTask task;
     task.shape = &shape_;
     task.epilogue = &epilogue_->get();
@@ -62,7 +78,7 @@ class ConvStep final : public Step {
     task.input = memory.at(input_);
     task.shortcut = shortcut_ < 0 ? nullptr : memory.at(shortcut_);
     task.output = memory.at(output);
-    task.block = static_cast<std::int32_t>(chunk / count);
+    task.block = static_cast<std::int32_t>(by_tile_ ? chunk % per_tile : chunk / count);
     task.scratch = scratch;
     NonZeroLists lists;
     if (lists_id_ >= 0) lists = lists_at(lists_, memory.at(lists_id_), memory.most_images);
@@ -76,27 +92,67 @@ class ConvStep final : public Step {
       task.pixels = static_cast<std::int32_t>(last - first);
     } else {
       // Even tiles: 196 pixels in tiles of at most 64 are four of 49.
-      const std::int64_t pixels = images * shape_.output.pixels();
-      task.first_pixel = pixels * tile / count;
-      task.pixels = static_cast<std::int32_t>(pixels * (tile + 1) / count - task.first_pixel);
+      const std::int64_t parts = divide_up(units(images), grain());
+      task.first_pixel = parts * tile / count * grain();
+      const std::int64_t end = std::min(parts * (tile + 1) / count * grain(), units(images));
+      task.pixels = static_cast<std::int32_t>(end - task.first_pixel);
     }
     kernel_(task);
+    if (output_lists.empty()) return;
+    if (per_tile > 1) {
+      // Whoever finishes the last block of a tile sees what the others wrote, and builds its lists.
+      std::atomic<std::int32_t>& finished = memory.finished[tile];
+      if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < per_tile) return;
+      finished.store(0, std::memory_order_relaxed);
+    }
+    build_lists(memory, task.first_pixel, task.pixels);
   }
 
  private:
+  // Of the units of a task.
+  void build_lists(const Memory& memory, std::int64_t first, std::int64_t count) const {
+    if (method_ != ConvMethod::winograd) {
+      output_lists.build(memory, first, count);
+      return;
+    }
+    // Squares that are neighbours in a row of squares are runs of pixels in two rows.
+    const Layout& out = shape_.output;
+    const std::int64_t rows = divide_up(out.height, 2), columns = divide_up(out.width, 2);
+    for (std::int64_t square = first, last = first + count, next; square < last; square = next) {
+      const std::int64_t row = square / columns, x = square % columns * 2;
+      next = std::min(last, (row + 1) * columns);
+      const std::int64_t width = std::min(x + (next - square) * 2, std::int64_t{out.width}) - x;
+      const std::int64_t top = row / rows * out.height + row % rows * 2;
+      const std::int64_t bottom = std::min(top + 2, (row / rows + 1) * out.height);
+      for (std::int64_t y = top; y < bottom; ++y) output_lists.build(memory, y * out.width + x, width);
+    }
+  }
+
   // The kernels with 32-bit sums stage the rows of one output row.
   bool by_row() const { return (method_ == ConvMethod::wide || method_ == ConvMethod::quad) && !shape_.pointwise(); }
 
   // Of one task.
   std::int32_t most_pixels() const { return by_row() ? std::min(tile_pixels_, shape_.output.width) : tile_pixels_; }
 
+  // A Winograd task does all blocks, so that inputs are transformed once.
+  std::int64_t blocks() const { return method_ == ConvMethod::winograd ? 1 : packed_.block_count; }
+
+  // What tasks are cut out of: squares of 2x2 outputs, or outputs.
+  std::int64_t units(std::int64_t images) const {
+    if (method_ != ConvMethod::winograd) return images * shape_.output.pixels();
+    return images * divide_up(shape_.output.height, 2) * divide_up(shape_.output.width, 2);
+  }
+
+  // Tasks are cut between so many units.
+  std::int64_t grain() const { return method_ == ConvMethod::winograd ? kWinogradGrain : 1; }
+
   std::int64_t tiles(std::int64_t images) const {
     if (by_row()) return images * shape_.output.height * divide_up(shape_.output.width, tile_pixels_);
-    const std::int64_t pixels = images * shape_.output.pixels();
-    const std::int64_t count = divide_up(pixels, tile_pixels_);
+    const std::int64_t parts = divide_up(units(images), grain());
+    const std::int64_t count = divide_up(parts, tile_pixels_ / grain());
     // Few chunks are shared out evenly, so that no thread waits for another's last one.
-    if (count * packed_.block_count % threads_ == 0 || count * packed_.block_count > 16 * threads_) return count;
-    return std::min(pixels, divide_up(count, threads_) * threads_);
+    if (count * blocks() % threads_ == 0 || count * blocks() > 16 * threads_) return count;
+    return std::min(parts, divide_up(count, threads_) * threads_);
   }
 
   ConvKernel kernel_;
@@ -110,6 +166,7 @@ class ConvStep final : public Step {
   int input_, lists_id_, shortcut_;
   std::int32_t tile_pixels_;
   std::int64_t threads_;
+  bool by_tile_;
 };
 
 ConvShape checked_shape(const Layout& input, const Layout& output, const ConvSpec& spec) {
@@ -171,6 +228,9 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   if (spec.relu) epilogue->set_relu(spec.relu_maximum);
   if (spec.requantize) epilogue->set_requantize(spec.rule);
   require(spec.requantize || output.element == Element::s32, "conv: sums need 32 bits");
+  const bool quads = spec.method == "sparse_quad";
+  const bool reads_lists = quads || spec.method == "sparse";
+  require(reads_lists || spec.lists < 0, "conv: this method reads no lists");
 
   if (spec.method == "direct")
     return std::make_unique<ConvStep>(kernels.conv_direct, ConvMethod::direct, shape,
@@ -192,15 +252,27 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
                                       pack_dot(shape, spec.weights, spec.block_outputs, 4, is_signed ? 128 : 0),
                                       std::move(epilogue), spec, nullptr, store, threads);
   }
-  const bool quads = spec.method == "sparse_quad";
-  require(quads || spec.method == "sparse", "conv: unknown method");
+  if (spec.method == "winograd") {
+    require(kernels.conv_winograd != nullptr, "conv: this instruction set has no Winograd kernel");
+    require(shape.kernel_h == 3 && shape.kernel_w == 3 && shape.stride_h == 1 && shape.stride_w == 1 &&
+                shape.dilation_h == 1 && shape.dilation_w == 1,
+            "conv: Winograd needs a 3x3 window of stride 1");
+    require(input.element == Element::u8 && input.stride % kChannelAlign == 0 && spec.magnitude >= 1 &&
+                spec.magnitude <= kWinogradMagnitude,
+            "conv: Winograd needs padded inputs of at most 15");
+    require(largest(spec.weights, spec.weight_count) <= kWinogradWeight, "conv: Winograd needs weights of at most 8");
+    require(spec.block_outputs <= kWinogradOutputs, "conv: block_outputs is more than registers hold");
+    ConvWeights weights = pack_winograd(shape, spec.weights, spec.magnitude, spec.block_outputs);
+    if (weights.fits16()) epilogue->use_words(weights.lowest, weights.highest);
+    return std::make_unique<ConvStep>(kernels.conv_winograd, ConvMethod::winograd, shape, std::move(weights),
+                                      std::move(epilogue), spec, nullptr, store, threads);
+  }
+  require(reads_lists, "conv: unknown method");
   const ConvKernel kernel = quads ? kernels.conv_sparse_quad : kernels.conv_sparse;
   require(kernel != nullptr, "conv: this instruction set has no sparse kernel");
   require(spec.lists >= 0, "conv: the sparse methods need lists");
   const Value& lists = values[static_cast<std::size_t>(spec.lists)];
-  require(lists.is_lists && lists.list_group == (quads ? 4 : 2) && input.element == Element::u8 &&
-              input.stride == lists.layout.stride && lists.layout.height == input.height &&
-              lists.layout.width == input.width,
+  require(lists.is_lists && lists.list_group == (quads ? 4 : 2) && lists.lists_of == spec.input,
           "conv: lists of another value");
   require(spec.visit_bytes >= 1 && spec.visit_bytes <= 1 << 24, "conv: visit_bytes out of range");
   require(spec.magnitude >= 1 && spec.magnitude <= 255, "conv: magnitude is not in 1..255");
@@ -214,7 +286,7 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   }
   ConvWeights weights = pack_sparse(shape, spec.weights, quads ? 4 : 2, spec.magnitude, lists.block_groups,
                                     spec.block_outputs, static_cast<std::size_t>(spec.visit_bytes));
-  if (!quads && !weights.widens()) epilogue->use_words(weights.lowest, weights.highest);
+  if (!quads && weights.fits16()) epilogue->use_words(weights.lowest, weights.highest);
   return std::make_unique<ConvStep>(kernel, quads ? ConvMethod::sparse_quad : ConvMethod::sparse, shape,
                                     std::move(weights), std::move(epilogue), spec, &lists, store, threads);
 }

@@ -1,10 +1,11 @@
 #include "core/program.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
+#include "core/clock.h"
 #include "core/steps.h"
 
 namespace nybble {
@@ -13,11 +14,6 @@ namespace {
 constexpr int kMostExtent = 1 << 16;
 constexpr std::int64_t kMostArenaBytes = std::int64_t{1} << 36;
 constexpr int kMostThreads = 1024;
-
-std::int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 void check_limits(int threads, int most_images, std::int64_t arena_bytes) {
   require(threads >= 1 && threads <= kMostThreads, "threads is not in 1..1024");
@@ -73,12 +69,14 @@ Program::Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes
       most_images_(most_images),
       arena_bytes_(arena_bytes),
       arena_(arena_size(threads, most_images, arena_bytes)),
-      pool_(threads) {}
+      pool_(threads),
+      shares_(threads) {}
 
 Program::~Program() = default;
 
-Memory Program::memory(int slice) const {
-  return {arena_.data() + arena_bytes_ * most_images_ * slice, most_images_, &values_};
+Memory Program::memory(int slice, std::int64_t* list_times) const {
+  return {arena_.data() + arena_bytes_ * most_images_ * slice, most_images_, &values_,
+          finished_.get() + counters_ * slice, list_times};
 }
 
 const Value& Program::value(int id) const {
@@ -117,6 +115,7 @@ int Program::add_lists(int input, int group, int block_groups, std::int64_t offs
   require(block_groups == 16 || block_groups == 32 || block_groups == 64, "lists: block is not 16, 32 or 64");
   Value value = of;
   value.is_lists = true;
+  value.lists_of = input;
   value.list_group = group;
   // A kernel looks at 16 groups at a time.
   value.groups = (of.layout.stride / group + 15) / 16 * 16;
@@ -149,66 +148,74 @@ void Program::set_output(int id) {
   output_ = id;
 }
 
-// A step reads values that still hold what was written to them, and writes where none of them lies.
-void Program::check_step(std::initializer_list<int> reads, int writes) const {
+// A step reads values, and lists unless that is negative, which still hold what was written to them. What it writes, a
+// value and lists of it, lies apart from all that and from each other.
+void Program::check_step(std::initializer_list<int> reads, int reads_lists, int writes,
+                         const std::vector<int>& writes_lists) const {
   check_value(writes, "step output");
-  const Value& out = values_[static_cast<std::size_t>(writes)];
-  for (int id : reads) {
+  require(!values_[static_cast<std::size_t>(writes)].is_lists, "step: writes to lists");
+  std::vector<const Value*> apart{&values_[static_cast<std::size_t>(writes)]};
+  for (int id : writes_lists) {
+    check_value(id, "step output lists");
+    apart.push_back(&values_[static_cast<std::size_t>(id)]);
+    for (std::size_t i = 0; i + 1 < apart.size(); ++i)
+      require(!apart[i]->overlaps(*apart.back()), "step: writes lists over what it writes");
+  }
+  const auto check_read = [&](int id, bool is_lists) {
     check_value(id, "step input");
     const Value& in = values_[static_cast<std::size_t>(id)];
-    require(!in.is_lists, "step: lists in place of a value");
-    require(holds_[static_cast<std::size_t>(id)], "step: reads a value that nothing has written");
-    require(!in.overlaps(out), "step: reads what it overwrites");
-  }
+    require(in.is_lists == is_lists, "step: lists in place of a value, or a value in place of lists");
+    require(holds_[static_cast<std::size_t>(id)], "step: reads a value or lists that nothing has written");
+    for (const Value* out : apart) require(!in.overlaps(*out), "step: reads what it overwrites");
+  };
+  for (int id : reads) check_read(id, false);
+  if (reads_lists >= 0) check_read(reads_lists, true);
 }
 
-void Program::add_step(std::unique_ptr<Step> step) {
+void Program::add_step(std::unique_ptr<Step> step, const std::vector<int>& lists) {
+  step->output_lists = OutputLists(kernels_, values_, step->output, lists);
   scratch_bytes_ = std::max(scratch_bytes_, (step->scratch_bytes() + 127) / 64 * 64);
   weight_bytes_ += step->weight_bytes();
-  const Value& out = values_[static_cast<std::size_t>(step->output)];
-  for (std::size_t i = 0; i < values_.size(); ++i)
-    if (values_[i].overlaps(out)) holds_[i] = false;
-  holds_[static_cast<std::size_t>(step->output)] = true;
+  counters_ = std::max(counters_, step->counters(most_images_));
+  std::vector<int> writes = lists;
+  writes.push_back(step->output);
+  for (int id : writes)
+    for (std::size_t i = 0; i < values_.size(); ++i)
+      if (values_[i].overlaps(values_[static_cast<std::size_t>(id)])) holds_[i] = false;
+  for (int id : writes) holds_[static_cast<std::size_t>(id)] = true;
   steps_.push_back(std::move(step));
-  step_times_.push_back(0);
-  stamps_.assign((steps_.size() + 1) * static_cast<std::size_t>(pool_.threads()), 0);
+  step_times_.resize(step_times_.size() + writes.size(), 0);
+  const auto threads = static_cast<std::size_t>(pool_.threads());
+  stamps_.assign((steps_.size() + 1) * threads, 0);
+  list_times_.assign(values_.size() * threads, 0);
   scratch_ = AlignedBytes(static_cast<std::size_t>(scratch_bytes_ * pool_.threads()));
-  counters_ = std::make_unique<Counter[]>(steps_.size() + 1);
-}
-
-void Program::add_list_step(int input, int lists) {
-  check_step({input}, lists);
-  add_step(make_list_step(kernels_, values_, input, lists));
+  finished_ = std::make_unique<std::atomic<std::int32_t>[]>(static_cast<std::size_t>(counters_) * threads);
 }
 
 void Program::add_conv(const ConvSpec& spec) {
-  check_step({spec.input, spec.shortcut < 0 ? spec.input : spec.shortcut}, spec.output);
-  const Value& out = values_[static_cast<std::size_t>(spec.output)];
-  require(!out.is_lists, "conv: writes to lists");
-  if (spec.lists >= 0) {
-    check_value(spec.lists, "conv: lists");
-    const auto id = static_cast<std::size_t>(spec.lists);
-    require(values_[id].is_lists && holds_[id] && !values_[id].overlaps(out), "conv: lists that nothing has built");
-  }
-  add_step(make_conv_step(kernels_, values_, spec, weights_, pool_.threads()));
+  check_value(spec.input, "conv: input");
+  require(!value(spec.input).is_lists, "conv: lists in place of a value");
+  if (spec.lists < 0) check_step({spec.input}, -1, spec.output, spec.output_lists);
+  // Of a value with lists nothing else is read: it may have been overwritten since.
+  else
+    check_step({}, spec.lists, spec.output, spec.output_lists);
+  if (spec.shortcut >= 0) check_step({spec.shortcut}, -1, spec.output, spec.output_lists);
+  add_step(make_conv_step(kernels_, values_, spec, weights_, pool_.threads()), spec.output_lists);
 }
 
 void Program::add_pool(const PoolSpec& spec) {
-  check_step({spec.input}, spec.output);
-  require(!values_[static_cast<std::size_t>(spec.output)].is_lists, "pool: writes to lists");
-  add_step(make_pool_step(kernels_, values_, spec));
+  check_step({spec.input}, -1, spec.output, spec.output_lists);
+  add_step(make_pool_step(kernels_, values_, spec), spec.output_lists);
 }
 
 void Program::add_point(const PointSpec& spec) {
-  check_step({spec.input, spec.other < 0 ? spec.input : spec.other}, spec.output);
-  require(!values_[static_cast<std::size_t>(spec.output)].is_lists, "point: writes to lists");
-  add_step(make_point_step(values_, spec));
+  check_step({spec.input, spec.other < 0 ? spec.input : spec.other}, -1, spec.output, spec.output_lists);
+  add_step(make_point_step(values_, spec), spec.output_lists);
 }
 
 void Program::add_scale(const ScaleSpec& spec) {
-  check_step({spec.input}, spec.output);
-  require(!values_[static_cast<std::size_t>(spec.output)].is_lists, "scale: writes to lists");
-  add_step(make_scale_step(values_, spec));
+  check_step({spec.input}, -1, spec.output, {});
+  add_step(make_scale_step(values_, spec), {});
 }
 
 void Program::run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out) {
@@ -259,22 +266,22 @@ void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, 
   tap_ = tap;
   out_ = out;
   timed_ = timing_;
+  shares_.reset();
   const std::int64_t group = most_images_, threads = pool_.threads();
   first_ = 0;
   if (threads > 1 && taps == nullptr) {
     images_ = images / (group * threads) * (group * threads);
     if (images_ > 0) {
-      counters_[0].next.store(0, std::memory_order_relaxed);
       pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_apart(thread); }, this);
     }
     first_ = images_;
   }
   for (; first_ < images; first_ += group) {
     images_ = std::min(group, images - first_);
-    for (std::size_t i = 0; i <= steps_.size(); ++i) counters_[i].next.store(0, std::memory_order_relaxed);
+    shares_.reset();
     pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_together(thread); }, this);
     if (timed_) add_step_times();
-    emit(memory(0), output_, images_, out_ + first_ * output_bytes());
+    emit(memory(0, nullptr), output_, images_, out_ + first_ * output_bytes());
   }
 }
 
@@ -287,7 +294,18 @@ void Program::add_step_times() {
     for (std::size_t i = stamp; i < stamps_.size(); i += count) last = std::max(last, stamps_[i]);
     return last;
   };
-  for (std::size_t s = 0; s < steps_.size(); ++s) step_times_[s] += done(s + 1) - done(s);
+  std::size_t row = 0;
+  for (std::size_t s = 0; s < steps_.size(); ++s) {
+    const std::size_t of_step = row++;
+    step_times_[of_step] += done(s + 1) - done(s);
+    for (int id : steps_[s]->output_lists.ids()) {
+      std::int64_t spent = 0;
+      for (int thread = 0; thread < pool_.threads(); ++thread) spent += std::exchange(list_times(thread)[id], 0);
+      spent /= pool_.threads();
+      step_times_[of_step] -= spent;
+      step_times_[row++] += spent;
+    }
+  }
 }
 
 std::int64_t Program::output_bytes() const {
@@ -296,39 +314,37 @@ std::int64_t Program::output_bytes() const {
 }
 
 void Program::run_apart(int thread) {
-  const Memory where = memory(thread);
-  std::uint8_t* scratch = scratch_.data() + scratch_bytes_ * thread;
+  const Memory where = memory(thread, nullptr);
   const Layout& input = values_[static_cast<std::size_t>(input_)].layout;
   const std::int64_t group = most_images_, groups = images_ / group;
-  for (std::int64_t g; (g = counters_[0].next.fetch_add(1, std::memory_order_relaxed)) < groups;) {
+  shares_.take(thread, 0, groups, [&](std::int64_t g) {
     for (std::int64_t i = 0; i < group * input.height; ++i) {
       const std::int64_t image = i / input.height;
       source_->load(input, g * group + image, i % input.height, where.at(input_) + image * input.image_bytes());
     }
     for (const auto& step : steps_)
-      for (std::int64_t i = 0, chunks = step->chunks(group); i < chunks; ++i) step->run(where, i, group, scratch);
+      for (std::int64_t i = 0, chunks = step->chunks(group); i < chunks; ++i)
+        step->run(where, i, group, scratch(thread));
     emit(where, output_, group, out_ + g * group * output_bytes());
-  }
+  });
 }
 
 void Program::run_together(int thread) {
-  const Memory where = memory(0);
-  std::uint8_t* scratch = scratch_.data() + scratch_bytes_ * thread;
+  const Memory where = memory(0, timed_ ? list_times(thread) : nullptr);
   const Layout& input = values_[static_cast<std::size_t>(input_)].layout;
   const std::int64_t rows = images_ * input.height;
-  for (std::int64_t i; (i = counters_[0].next.fetch_add(1, std::memory_order_relaxed)) < rows;) {
+  shares_.take(thread, 0, rows, [&](std::int64_t i) {
     const std::int64_t image = i / input.height;
     source_->load(input, first_ + image, i % input.height, where.at(input_) + image * input.image_bytes());
-  }
+  });
   std::int64_t* stamp = stamps_.data() + static_cast<std::size_t>(thread) * (steps_.size() + 1);
   if (timed_) *stamp++ = now_ns();
   pool_.barrier();
 
   for (std::size_t s = 0; s < steps_.size(); ++s) {
     const Step& step = *steps_[s];
-    const std::int64_t chunks = step.chunks(images_);
-    for (std::int64_t i; (i = counters_[s + 1].next.fetch_add(1, std::memory_order_relaxed)) < chunks;)
-      step.run(where, i, images_, scratch);
+    shares_.take(thread, s + 1, step.chunks(images_),
+                 [&](std::int64_t chunk) { step.run(where, chunk, images_, scratch(thread)); });
     if (timed_) *stamp++ = now_ns();
     pool_.barrier();
     if (taps_ == nullptr) continue;

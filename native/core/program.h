@@ -7,11 +7,13 @@
 #include <initializer_list>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "core/cpu.h"
 #include "core/memory.h"
+#include "core/shares.h"
 #include "core/tensor.h"
 #include "core/thread_pool.h"
 #include "kernels/conv/pack.h"
@@ -23,8 +25,9 @@ namespace nybble {
 struct Value {
   Layout layout;
   std::int64_t offset = 0;
-  // Lists of the non-zero groups of `list_group` channels of another value.
+  // Lists of the non-zero groups of `list_group` channels of the value `lists_of`.
   bool is_lists = false;
+  int lists_of = -1;
   std::int32_t list_group = 0, groups = 0, block_groups = 0, blocks = 0;
   std::int64_t bytes = 0;
 
@@ -43,7 +46,7 @@ struct ConvSpec {
   int input = -1, output = -1;
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
   int pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1, groups = 1;
-  std::string method;            // direct, sparse, sparse_quad, wide or quad
+  std::string method;            // direct, sparse, sparse_quad, wide, quad or winograd
   std::int32_t magnitude = 255;  // largest input, which bounds 16-bit sums
   int lists = -1;                // of the input, for the sparse methods
   int block_outputs = 128;
@@ -60,6 +63,7 @@ struct ConvSpec {
   std::int32_t relu_maximum = INT32_MAX;
   bool requantize = false;
   Requantize rule;
+  std::vector<int> output_lists;  // to build of the output
 };
 
 struct PoolSpec {
@@ -69,6 +73,7 @@ struct PoolSpec {
   int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
   int dilation_h = 1, dilation_w = 1;
   bool count_padding = true;
+  std::vector<int> output_lists;
 };
 
 // Element by element, for what could not be fused: value (+ other), ReLU, requantize, as an epilogue.
@@ -78,6 +83,7 @@ struct PointSpec {
   std::int32_t relu_maximum = INT32_MAX;
   bool requantize = false;
   Requantize rule;
+  std::vector<int> output_lists;
 };
 
 struct ScaleSpec {
@@ -103,7 +109,6 @@ class Program {
   int add_lists(int input, int group, int block_groups, std::int64_t offset);
   void set_input(int value);
   void set_output(int value);
-  void add_list_step(int input, int lists);
   void add_conv(const ConvSpec& spec);
   void add_pool(const PoolSpec& spec);
   void add_point(const PointSpec& spec);
@@ -121,7 +126,8 @@ class Program {
   void run_tapped(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out, const std::vector<int>& values,
                   const Tap& tap);
 
-  // Nanoseconds of each step, summed over the runs since the last call, in the order the steps were added.
+  // Nanoseconds of each step but for its lists, then of each of its lists (all threads' time by their number), in the
+  // order the steps were added; summed over the runs since the last call.
   std::vector<std::int64_t> take_step_times();
   void set_timing(bool on) { timing_ = on; }
 
@@ -136,20 +142,21 @@ class Program {
  private:
   // Where a run's input comes from: fills the input value for images [first, first + count).
   struct Source;
-  struct alignas(64) Counter {
-    std::atomic<std::int64_t> next{0};
-  };
-
   void run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps, const Tap* tap);
   std::int64_t output_bytes() const;
   void run_together(int thread);
   void add_step_times();
   void run_apart(int thread);
-  void add_step(std::unique_ptr<Step> step);
+  void add_step(std::unique_ptr<Step> step, const std::vector<int>& lists);
   void emit(const Memory& where, int value, std::int64_t images, std::uint8_t* nchw) const;
   void check_value(int id, const char* what) const;
-  void check_step(std::initializer_list<int> reads, int writes) const;
-  Memory memory(int slice) const;
+  void check_step(std::initializer_list<int> reads, int reads_lists, int writes,
+                  const std::vector<int>& writes_lists) const;
+  Memory memory(int slice, std::int64_t* list_times) const;
+  std::uint8_t* scratch(int thread) { return scratch_.data() + scratch_bytes_ * thread; }
+  std::int64_t* list_times(int thread) {
+    return list_times_.data() + values_.size() * static_cast<std::size_t>(thread);
+  }
 
   const KernelTable& kernels_;
   int most_images_;
@@ -164,19 +171,26 @@ class Program {
   std::vector<std::unique_ptr<Step>> steps_;
   int input_ = -1, output_ = -1;
   bool timing_ = false;
-  bool timed_ = false;  // the run under way
-  std::vector<std::int64_t> step_times_;
-  std::vector<std::int64_t> stamps_;  // of each thread: when the input was loaded, and when each step was done
+  bool timed_ = false;                                     // the run under way
+  std::vector<std::int64_t> step_times_;                   // as take_step_times has them
+  std::vector<std::int64_t> stamps_;                       // of each thread: input loaded, and each step done
+  std::vector<std::int64_t> list_times_;                   // of each thread: nanoseconds of each value that is lists
+  std::int64_t counters_ = 0;                              // that any step uses
+  std::unique_ptr<std::atomic<std::int32_t>[]> finished_;  // so many for each slice
   std::mutex running_;
   ThreadPool pool_;
 
   // The run in progress.
-  std::unique_ptr<Counter[]> counters_;
+  Shares shares_;
   const Source* source_ = nullptr;
   std::int64_t first_ = 0, images_ = 0;
   std::uint8_t* out_ = nullptr;
   const std::vector<int>* taps_ = nullptr;
   const Tap* tap_ = nullptr;
 };
+
+inline void require(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
 
 }  // namespace nybble

@@ -10,30 +10,6 @@ namespace {
 
 const Value& value_of(const std::vector<Value>& values, int id) { return values[static_cast<std::size_t>(id)]; }
 
-class ListStep final : public Step {
- public:
-  ListStep(ListKernel kernel, const Value& input, const Value& lists, int input_id, int lists_id)
-      : kernel_(kernel), lists_(lists), pixels_(input.layout.pixels()), stride_(input.layout.stride), input_(input_id) {
-    output = lists_id;
-  }
-
-  std::int64_t chunks(std::int64_t images) const override { return divide_up(images * pixels_, kPixels); }
-
-  void run(const Memory& memory, std::int64_t chunk, std::int64_t images, std::uint8_t*) const override {
-    const std::int64_t first = chunk * kPixels;
-    kernel_(memory.at(input_), stride_, first, std::min(kPixels, images * pixels_ - first),
-            lists_at(lists_, memory.at(output), memory.most_images));
-  }
-
- private:
-  static constexpr std::int64_t kPixels = 128;
-  ListKernel kernel_;
-  Value lists_;
-  std::int64_t pixels_;
-  std::int32_t stride_;
-  int input_;
-};
-
 class PoolStep final : public Step {
  public:
   PoolStep(PoolKernel kernel, const PoolShape& shape, int input, int output_id)
@@ -48,6 +24,7 @@ class PoolStep final : public Step {
     kernel_(shape_, memory.at(input_) + image * shape_.input.image_bytes(),
             static_cast<std::int32_t>(chunk % shape_.output.height),
             memory.at(output) + image * shape_.output.image_bytes());
+    output_lists.build(memory, chunk * shape_.output.width, shape_.output.width);
   }
 
  private:
@@ -83,6 +60,7 @@ class PointStep final : public Step {
       finish_exact(epilogue_->get(), out_, sums, pixel, 0, out_.stride, other_ < 0 ? nullptr : memory.at(other_),
                    memory.at(output));
     }
+    output_lists.build(memory, chunk * out_.width, out_.width);
   }
 
  private:
@@ -116,35 +94,6 @@ class ScaleStep final : public Step {
 };
 
 }  // namespace
-
-NonZeroLists lists_at(const Value& value, std::uint8_t* memory, std::int64_t images) {
-  NonZeroLists lists;
-  const std::int64_t count = images * value.layout.pixels();
-  lists.groups = value.groups;
-  lists.block_groups = value.block_groups;
-  lists.blocks = value.blocks;
-  lists.entries = reinterpret_cast<std::uint32_t*>(memory);
-  auto* after = reinterpret_cast<std::uint16_t*>(lists.entries + count * value.groups);
-  if (value.list_group == 4) {
-    lists.indices = after;
-    after += count * value.groups;
-  }
-  lists.ends = after;
-  return lists;
-}
-
-std::unique_ptr<Step> make_list_step(const KernelTable& kernels, const std::vector<Value>& values, int input,
-                                     int lists) {
-  const Value& in = value_of(values, input);
-  const Value& out = value_of(values, lists);
-  const ListKernel kernel = out.list_group == 2 ? kernels.pair_lists : kernels.quad_lists;
-  require(kernel != nullptr, "lists: this instruction set has no kernel for them");
-  require(out.is_lists && !in.is_lists && in.layout.element == Element::u8, "lists: of an unsigned 8-bit value only");
-  require(in.layout.height == out.layout.height && in.layout.width == out.layout.width &&
-              in.layout.stride == out.layout.stride,
-          "lists: made for another value");
-  return std::make_unique<ListStep>(kernel, in, out, input, lists);
-}
 
 std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vector<Value>& values,
                                      const PoolSpec& spec) {

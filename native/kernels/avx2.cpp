@@ -1,6 +1,7 @@
 // AVX2 kernels.
 #include "kernels/simd/avx2.h"
 
+#include "kernels/simd/bytes32.h"
 #include "kernels/table.h"
 
 namespace nybble {

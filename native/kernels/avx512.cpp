@@ -1,6 +1,7 @@
 // AVX-512 kernels.
 #include "kernels/simd/avx512.h"
 
+#include "kernels/simd/bytes32.h"
 #include "kernels/table.h"
 
 namespace nybble {

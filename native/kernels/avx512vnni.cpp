@@ -1,6 +1,7 @@
 // AVX-512 VNNI kernels.
 #include "kernels/simd/avx512vnni.h"
 
+#include "kernels/simd/bytes32.h"
 #include "kernels/table.h"
 
 namespace nybble {

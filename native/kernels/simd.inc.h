@@ -3,6 +3,7 @@
 #include "kernels/conv/direct.inc.h"
 #include "kernels/conv/dot.inc.h"
 #include "kernels/conv/sparse.inc.h"
+#include "kernels/conv/winograd.inc.h"
 #include "kernels/pool/pool.inc.h"
 
 // `quad_takes_any`: whether Vector::add_quads is exact for every unsigned input.
@@ -13,6 +14,7 @@ constexpr KernelTable simd_kernels(Isa isa, bool quad_takes_any) {
       .conv_sparse = conv_sparse,
       .conv_sparse_quad = conv_sparse_quad,
       .most_quad_outputs = kMostQuadOutputs,
+      .conv_winograd = conv_winograd,
       .conv_wide = conv_wide,
       .conv_quad = conv_quad,
       .quad_takes_any = quad_takes_any,

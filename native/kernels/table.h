@@ -35,6 +35,7 @@ struct KernelTable {
   ConvKernel conv_sparse = nullptr;       // unsigned inputs, 16-bit sums over lists of non-zero pairs
   ConvKernel conv_sparse_quad = nullptr;  // inputs as conv_quad takes them but unsigned, lists of quads
   std::int32_t most_quad_outputs = 0;     // in a block of conv_sparse_quad: what registers hold
+  ConvKernel conv_winograd = nullptr;     // what pack_winograd takes, 16-bit sums
   ConvKernel conv_wide = nullptr;         // any types
   ConvKernel conv_quad = nullptr;         // unsigned inputs of at most 127,
   bool quad_takes_any = false;            // or any type

@@ -3,6 +3,9 @@
 from nybble.graph.types import Array
 
 CHANNEL_ALIGN: int
+WINOGRAD_MAGNITUDE: int
+WINOGRAD_WEIGHT: int
+WINOGRAD_OUTPUTS: int
 
 def available_isas() -> list[str]: ...
 def check_isa(name: str) -> None: ...
@@ -45,6 +48,7 @@ class ConvSpec:
     relu_maximum: int
     requantize: bool
     rule: Requantize
+    output_lists: list[int]
 
 class PoolSpec:
     input: int
@@ -61,6 +65,7 @@ class PoolSpec:
     dilation_h: int
     dilation_w: int
     count_padding: bool
+    output_lists: list[int]
 
 class PointSpec:
     input: int
@@ -70,6 +75,7 @@ class PointSpec:
     relu_maximum: int
     requantize: bool
     rule: Requantize
+    output_lists: list[int]
 
 class ScaleSpec:
     input: int
@@ -82,7 +88,6 @@ class Program:
     def add_lists(self, input: int, group: int, block_groups: int, offset: int, /) -> int: ...  # noqa: A002
     def set_input(self, value: int, /) -> None: ...
     def set_output(self, value: int, /) -> None: ...
-    def add_list_step(self, input: int, lists: int, /) -> None: ...  # noqa: A002
     def add_conv(self, spec: ConvSpec, weights: Array, /) -> None: ...
     def add_pool(self, spec: PoolSpec, /) -> None: ...
     def add_point(self, spec: PointSpec, /) -> None: ...

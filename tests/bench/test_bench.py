@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from nybble import _native
-from nybble.bench import BenchError, Photos, Settings, bench, noise, peers, race
+from nybble.bench import BenchError, Photos, Settings, bench, noise, peers, race, scaling
 from nybble.bench.ceilings import measure_ceilings
 from nybble.bench.dense import dense_copy
 from nybble.bench.peers import check_installed
@@ -38,6 +38,8 @@ class _Silent:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses and few rounds: nothing here depends on how fast anything is."""
     monkeypatch.setattr(race, "SETTLE", 0.0)
+    monkeypatch.setattr(scaling, "SETTLE", 0.0)
+    monkeypatch.setattr(scaling, "WINDOW", 0.001)
     monkeypatch.setattr(peers, "TRIALS", 1)
 
 
@@ -88,6 +90,10 @@ def test_alone_it_measures_speed_latency_memory_and_top1(graph: Graph, photos: P
         assert run["peak_rss_bytes"] is None or 10e6 < run["peak_rss_bytes"] < 500e6
     assert result["dense_zero_share"] < 0.01
     assert result["ratios"]["int4_vs_int8"]["batch_1"] is None
+    if any(name == scaling.LOOP for name, _, _ in _native.ceilings()):
+        assert result["scaling"]["batch_1"] > 0
+        assert result["scaling"]["best_batch_spread"]["batch"] in (1, 4)
+    assert _bench(graph, photos, tmp_path, threads=1, batches=(1,), dense=False)["scaling"] is None
 
 
 def test_peers_name_photos_as_the_float_network_does(graph: Graph, photos: Photos, tmp_path: Path) -> None:

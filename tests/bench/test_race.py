@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from nybble.bench import race
+from nybble.bench import race, scaling
 from nybble.bench.peers import Candidate, choose, share_right
 from nybble.bench.race import Contestant, Entry, Runs
 from nybble.bench.result import is_wrong, ratio_records, run_records
+from nybble.bench.scaling import Speeds, has_loop, scaling_record
+from nybble.engine.engine import available_isas
 
 
 class _Fixed:
@@ -67,6 +69,35 @@ def test_turns_collect_speed_and_latency(monkeypatch: pytest.MonkeyPatch) -> Non
     assert runs[Entry("a", 2)].images_per_second == pytest.approx([100, 100])
     assert runs[Entry("a", 2)].latencies == pytest.approx([0.015] * 4)
     assert race.paired(runs, Entry("a", 1), Entry("b", 2)).median == pytest.approx(4)
+
+
+def test_scaling_is_held_against_the_loop_round_by_round() -> None:
+    engine = {1: Speeds([10, 20, 10], [18, 36, 16]), 8: Speeds([10, 10, 10], [19, 19, 19])}
+    loop = Speeds([1, 2, 1], [2, 3.6, 2])
+    record = scaling_record(engine, loop, 2, "avx512vnni")
+    assert record["loop"]["isa"] == "avx512"
+    assert (record["threads"], record["rounds"]) == (2, 3)
+    assert record["batch_1"] == pytest.approx(0.9)
+    assert record["batch_1_spread"]["extremes"] == pytest.approx((0.8, 1.0))
+    assert record["batch_1_spread"]["engine"] == pytest.approx(1.8)
+    assert record["batch_1_spread"]["loop"] == pytest.approx(2.0)
+    # The fastest of all threads; each side at its own best.
+    assert record["best_batch_spread"]["batch"] == 8
+    assert record["best_batch"] == pytest.approx(0.95)
+    assert scaling_record({8: engine[8]}, loop, 2, "avx2")["batch_1"] is None
+
+
+def test_scaling_takes_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "SETTLE", 0)
+    monkeypatch.setattr(scaling, "WINDOW", 0.001)
+    isas = [isa for isa in available_isas() if has_loop(isa)]
+    if not isas:
+        pytest.skip("this processor has no loop")
+    rounds = [[0, 1], [2, 3], [4, 0]]
+    record = scaling.measure_scaling(_Fixed("one", 0.04), _Fixed("all", 0.02), 2, isas[0], [1, 2], rounds)
+    assert record["rounds"] == 3
+    assert record["batch_1_spread"]["engine"] == pytest.approx(2)
+    assert record["batch_1"] > 0
 
 
 def test_ratios_are_paired_by_round() -> None:

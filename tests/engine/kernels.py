@@ -11,10 +11,10 @@ import pytest
 
 from nybble import _native
 from nybble.engine import plan
-from nybble.engine.kernel import Kernel
+from nybble.engine.kernel import Kernel, window
 from nybble.graph import Conv2d, Graph, Linear
 
-METHODS = ("direct", "wide", "quad", "sparse", "sparse_quad")
+METHODS = ("direct", "wide", "quad", "sparse", "sparse_quad", "winograd")
 #: Channel pairs in a block of a list.
 LIST_BLOCKS = (16, 32, 64)
 
@@ -48,6 +48,10 @@ def methods(graph: Graph, head: Head, isa: str) -> list[str]:
             found.append("sparse_quad")
     if has_lists and list_blocks(graph, source):
         found.append("sparse")
+    place = window(graph, head)
+    is_plain = (place.kernel, place.stride, place.dilation) == ((3, 3), (1, 1), (1, 1))
+    if is_plain and has_lists and dtype.maximum <= 15 and int(np.abs(head.weight.numpy().astype(np.int16)).max()) <= 8:
+        found.append("winograd")
     return found
 
 
@@ -56,6 +60,8 @@ def kernel(isa: str, method: str, blocks: list[int], list_block: int, block_outp
     if method == "sparse_quad":
         most = min(block_outputs, _native.most_quad_outputs(isa))
         return Kernel(method, list_block=list_block, block_outputs=most, **cuts)
+    if method == "winograd":
+        return Kernel(method, block_outputs=min(block_outputs, _native.WINOGRAD_OUTPUTS), **cuts)
     if method == "sparse":
         allowed = [block for block in blocks if block <= list_block] or blocks[:1]
         return Kernel(method, list_block=max(allowed), block_outputs=block_outputs, **cuts)

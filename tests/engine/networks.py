@@ -81,8 +81,8 @@ def images(draw: st.DrawFn, graph: Graph, count: int = 9) -> Array:
 
 
 @st.composite
-def conv_networks(draw: st.DrawFn) -> Graph:
-    """A convolution of any geometry and types with any epilogue."""
+def conv_networks(draw: st.DrawFn, winograd: bool = False) -> Graph:
+    """A convolution of any geometry and types with any epilogue; or one that the Winograd method can run."""
     dtype = draw(st.sampled_from(ACTIVATIONS))
     groups, inputs, outputs = draw(_channels())
     rows, columns = draw(st.integers(1, 12)), draw(st.integers(1, 12))
@@ -91,6 +91,10 @@ def conv_networks(draw: st.DrawFn) -> Graph:
         kernel = Pair(1, 1)
     dilation = Pair(*(draw(st.sampled_from((1, 1, 2, 3))) for _ in range(2)))
     stride = Pair(*(draw(st.sampled_from((1, 1, 2, 3))) for _ in range(2)))
+    if winograd:
+        if groups > 1:
+            groups, inputs, outputs = 1, draw(st.integers(1, 400)), draw(st.integers(1, 80))
+        kernel, dilation, stride = Pair(3, 3), Pair(1, 1), Pair(1, 1)
     padding = draw(_paddings((rows, columns), kernel, dilation))
     height = output_extent(rows, kernel.rows, stride.rows, padding.top, padding.bottom, dilation.rows, False)
     width = output_extent(columns, kernel.columns, stride.columns, padding.left, padding.right, dilation.columns, False)
@@ -101,10 +105,13 @@ def conv_networks(draw: st.DrawFn) -> Graph:
         inputs = min(inputs, max(3, most // 3))
         outputs = max(1, min(outputs, most // inputs))
     network = Network(dtype, (inputs, rows, columns))
-    source = "image" if draw(st.integers(0, 3)) == 0 else copied(network, draw(st.sampled_from(ACTIVATIONS)))
+    if winograd:
+        source = copied(network, DType.U4)
+    else:
+        source = "image" if draw(st.integers(0, 3)) == 0 else copied(network, draw(st.sampled_from(ACTIVATIONS)))
 
     def convolution(name: str) -> Conv2d:
-        kind = draw(st.sampled_from((DType.S4, DType.S4, DType.S8)))
+        kind = DType.S4 if winograd else draw(st.sampled_from((DType.S4, DType.S4, DType.S8)))
         return Conv2d(
             name=name,
             inputs=(source,),

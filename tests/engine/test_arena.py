@@ -8,7 +8,8 @@ from hypothesis import given
 from networks import conv_networks, mixed_networks, stacked_networks
 
 from nybble.engine.arena import ALIGNMENT, Lifetime, aligned, place
-from nybble.engine.plan import Plan, make_plan
+from nybble.engine.kernel import LIST_GROUPS
+from nybble.engine.plan import Plan, lists_of, make_plan
 
 LIFETIMES = st.builds(
     lambda nbytes, first, length: Lifetime(nbytes, first, first + length),
@@ -49,12 +50,17 @@ def test_lifetimes_overlap_where_they_share_a_step() -> None:
 
 @given(st.one_of(mixed_networks(), stacked_networks(), conv_networks()), st.sampled_from(ISAS))
 def test_a_plan_keeps_what_a_step_reads(graph: object, isa: str) -> None:
-    """A value lives from the step that writes it to the last that reads it, the result to the end."""
+    """A value or its lists live from the step that writes them to the last that reads them, the result to the end."""
     plan: Plan = make_plan(graph, isa)  # type: ignore[arg-type]
     slots = list(plan.slots.values())
     check([Lifetime(slot.nbytes, slot.first, slot.last) for slot in slots], [s.offset for s in slots], plan.arena_bytes)
     for position, step in enumerate(plan.steps):
         assert plan.slots[step.output].first == position
-        for name in step.reads:
+        kernel = plan.kernels.get(step.output)
+        group = LIST_GROUPS.get(kernel.method) if kernel is not None else None
+        read = {step.source if group is None else lists_of(step.source, group)}
+        if step.shortcut is not None:
+            read.add(step.shortcut)
+        for name in read:
             assert plan.slots[name].first < position <= plan.slots[name].last
     assert plan.slots[plan.graph.outputs[0]].last == len(plan.steps)

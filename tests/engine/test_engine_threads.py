@@ -17,6 +17,8 @@ import pytest
 from agreement import ISAS, assert_same
 
 from nybble.engine import Engine
+from nybble.engine.choices import Choices, heads, methods
+from nybble.engine.kernel import LIST_GROUPS, Kernel
 from nybble.graph import Graph
 from nybble.graph.types import Array
 from nybble.reference import interpret
@@ -44,6 +46,27 @@ def test_more_threads_than_there_is_work(graph: Graph, images: Array, expected: 
     with Engine(graph, threads=7) as engine:
         for count in (1, 12):
             assert_same(engine.run_integer(images[:count]), expected[:count])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [2, 5])
+@pytest.mark.parametrize("method", ["direct", "quad", "sparse", "sparse_quad", "winograd"])
+def test_threads_share_tiles_whose_lists_one_of_them_builds(isa: str, threads: int, method: str) -> None:
+    """Values in several blocks of outputs and many small tiles, run by all threads together again and again."""
+    graph = bottleneck_resnet(blocks=(1, 1), width=24, classes=7, image=40, seed=6)
+    images = np.random.default_rng(7).integers(-128, 128, (3, 3, 40, 40)).astype(np.int8)
+    expected = interpret(graph, images)["scale"]
+    # Layers that the method cannot run keep their default, which reads the lists that the method's layers build.
+    kernels = {
+        name: Kernel(method, block_outputs=32, tile_pixels=3, list_block=16 if method in LIST_GROUPS else 0)
+        for name, head in heads(graph).items()
+        if method in methods(graph, head, isa)
+    }
+    if not kernels:
+        pytest.skip(f"{isa} has no {method} kernel")
+    with Engine(graph, threads=threads, isa=isa, choices=Choices(kernels)) as engine:
+        for i in [0, 1, 2] * 20:
+            assert_same(engine.run_integer(images[i : i + 1]), expected[i : i + 1])
 
 
 def test_several_engines_take_turns(graph: Graph, images: Array, expected: Array) -> None:

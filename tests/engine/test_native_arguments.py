@@ -38,9 +38,9 @@ class Small:
             point = _native.PointSpec()
             point.input, point.output, point.requantize = self.image, target, True
             point.rule = rule(1, 0, 0, 127 if target == self.signed else 15)
+            if target == self.bytes and isa != "scalar":
+                point.output_lists = [self.lists]
             self.program.add_point(point)
-        if isa != "scalar":
-            self.program.add_list_step(self.bytes, self.lists)
 
     def conv(self, method: str = "direct") -> _native.ConvSpec:
         spec = _native.ConvSpec()
@@ -136,10 +136,10 @@ def test_ids_of_no_value_and_of_the_wrong_one() -> None:
         for call in (program.set_input, program.set_output, lambda i: program.add_lists(i, 2, 16, 0)):
             with pytest.raises(ValueError, match="no such value"):
                 call(wrong)
+        point = small.point()
+        point.output_lists = [wrong]
         with pytest.raises(ValueError, match="no such value"):
-            program.add_list_step(wrong, small.lists)
-        with pytest.raises(ValueError, match="no such value"):
-            program.add_list_step(small.bytes, wrong)
+            program.add_point(point)
     for wrong in (small.bytes, small.sums, small.lists):
         with pytest.raises(ValueError, match="input: "):
             program.set_input(wrong)
@@ -278,13 +278,97 @@ def test_sparse_convolutions_need_lists_that_fit(isa: str) -> None:
     small.run()
 
 
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+@pytest.mark.parametrize("kind", ["conv", "pool", "point"])
+def test_steps_build_lists_of_what_they_write_only(isa: str, kind: str) -> None:
+    small = Small(isa)
+    program = small.program
+    of_more = program.add_lists(small.more, 2, 16, 12800)
+    of_sums = program.add_lists(small.sums, 2, 16, 13824)
+    over_output = program.add_lists(small.more, 2, 16, 9728 + 64)
+    over_input = program.add_lists(small.more, 2, 16, 512)
+    over_lists = program.add_lists(small.more, 2, 32, 12800 + 64)
+    for output, wrong in (
+        (small.more, [small.lists]),
+        (small.more, [small.bytes]),
+        (small.more, [small.more]),
+        (small.more, [over_output]),
+        (small.more, [over_input]),
+        (small.more, [of_more, over_lists]),
+        (small.more, [of_more, of_more]),
+        (small.sums, [of_sums]),
+    ):
+        spec, add = SPECS[kind](small)
+        spec.output, spec.output_lists = output, wrong  # type: ignore[attr-defined]
+        if kind != "pool" and output == small.more:
+            spec.requantize, spec.rule = True, rule(1, 0, 0, 15)  # type: ignore[attr-defined]
+        with pytest.raises(ValueError, match=r"lists|8-bit values only|overwrites"):
+            add(spec)
+    small.run()
+
+
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_lists_outlive_their_value_but_not_what_is_written_over_them(isa: str) -> None:
+    small = Small(isa)
+    program = small.program
+    over = program.add_value("u8", 33, 3, 4, False, 512 + 64)
+    pool = small.pool()
+    pool.input, pool.output = small.more, over
+    program.add_pool(pool)
+    program.add_conv(small.conv("sparse"), weights())
+    with pytest.raises(ValueError, match="nothing has written"):
+        program.add_conv(small.conv(), weights())
+    pool.output = program.add_value("u8", 33, 3, 4, False, 10752)
+    program.add_pool(pool)
+    with pytest.raises(ValueError, match="nothing has written"):
+        program.add_conv(small.conv("sparse"), weights())
+    small.run()
+
+
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_winograd_needs_its_window_and_small_operands(isa: str) -> None:
+    small = Small(isa)
+
+    def spec(**fields: int) -> _native.ConvSpec:
+        made = small.conv("winograd")
+        made.kernel_h = made.kernel_w = 3
+        for name, value in fields.items():
+            setattr(made, name, value)
+        return made
+
+    small.program.add_conv(spec(), weights(33, 33, 3, 3))
+    small.program.add_conv(spec(block_outputs=32, tile_pixels=1), weights(33, 33, 3, 3) * np.int8(-8))
+    for wrong in (
+        {"stride_h": 2},
+        {"stride_w": 2},
+        {"dilation_h": 2},
+        {"dilation_w": 2},
+        {"magnitude": 0},
+        {"magnitude": 16},
+        {"block_outputs": 160},
+        {"input": small.signed},
+        {"input": small.image},
+    ):
+        with pytest.raises(ValueError, match="conv"):
+            small.program.add_conv(spec(**wrong), weights(33, 33, 3, 3))
+    for size in (-9, 9, 127):
+        with pytest.raises(ValueError, match="weights of at most 8"):
+            small.program.add_conv(spec(), weights(33, 33, 3, 3) * np.int8(size))
+    for extents in ((1, 3), (3, 1), (5, 3)):
+        with pytest.raises(ValueError, match="3x3"):
+            small.program.add_conv(spec(kernel_h=extents[0], kernel_w=extents[1]), weights(33, 33, *extents))
+    small.run()
+
+
 def test_the_portable_kernels_have_no_lists() -> None:
     small = Small("scalar")
-    for method in ("sparse", "wide", "quad"):
+    for method in ("sparse", "wide", "quad", "winograd"):
         with pytest.raises(ValueError, match=r"instruction set|lists"):
             small.program.add_conv(small.conv(method), weights())
+    pool = small.pool()
+    pool.input, pool.output, pool.output_lists = small.more, small.bytes, [small.lists]
     with pytest.raises(ValueError, match="instruction set"):
-        small.program.add_list_step(small.bytes, small.lists)
+        small.program.add_pool(pool)
 
 
 def test_arrays_of_the_wrong_size() -> None:
@@ -395,31 +479,46 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
 def add_mutated(small: Small, random: np.random.Generator) -> None:
     kind = random.choice(["conv", "conv", "conv", "pool", "point", "scale"])
     if kind == "conv":
-        spec = small.conv(str(random.choice(["direct", "wide", "quad", "sparse"])))
+        spec = small.conv(str(random.choice(["direct", "wide", "quad", "sparse", "winograd"])))
         if random.random() < 0.3:
             spec.output, spec.requantize, spec.rule = small.more, True, rule(3, 4, 0, 15)
         spec.relu = bool(random.integers(2))
         kernel = [1, 1]
-        if random.random() < 0.5:
+        if spec.method == "winograd":
+            spec.block_outputs, kernel = 32, [3, 3]
+            spec.kernel_h, spec.kernel_w = kernel
+            spec.pad_top, spec.pad_left = (int(pad) for pad in random.integers(0, 4, 2))
+        elif random.random() < 0.5:
             kernel = [int(extent) for extent in random.integers(1, 4, 2)]
             spec.kernel_h, spec.kernel_w = kernel
             spec.pad_top, spec.pad_left = (int(pad) for pad in random.integers(0, 4, 2))
         mutate(spec, CONV_FIELDS, random)
+        add_lists_of(spec, small, random)
         inputs = 33 // spec.groups if spec.groups in (3, 11, 33) else 33
         small.program.add_conv(spec, random.integers(-8, 8, (33, inputs, *kernel)).astype(np.int8))
     elif kind == "pool":
         spec = small.pool()
         spec.average = bool(random.integers(2))
         mutate(spec, POOL_FIELDS, random)
+        add_lists_of(spec, small, random)
         small.program.add_pool(spec)
     elif kind == "point":
         spec = small.point()
         mutate(spec, ("input", "output", "other", "relu_maximum"), random)
+        add_lists_of(spec, small, random)
         small.program.add_point(spec)
     else:
         spec = small.scale()
         mutate(spec, ("input", "output"), random)
         small.program.add_scale(spec)
+
+
+def add_lists_of(spec: object, small: Small, random: np.random.Generator) -> None:
+    """Sometimes lists of what a step writes, or of something else, for it to build."""
+    if random.random() < 0.3:
+        of = spec.output if random.random() < 0.7 else small.bytes  # type: ignore[attr-defined]
+        offset = 64 * int(random.integers(0, ARENA // 64))
+        spec.output_lists = [small.program.add_lists(of, int(random.choice([2, 4])), 16, offset)]  # type: ignore[attr-defined]
 
 
 def mutate(spec: object, fields: tuple[str, ...], random: np.random.Generator) -> None:

@@ -83,6 +83,25 @@ struct OutputBlock {
   std::size_t offset;  // of its weights, in bytes
 };
 
+// ---- Winograd: squares of 2x2 outputs, 16-bit sums ---------------------------------------------------
+
+// Largest input and weight that the bounds in winograd.inc.h hold for, and outputs in a block: what registers hold.
+inline constexpr std::int32_t kWinogradMagnitude = 15, kWinogradWeight = 8, kWinogradOutputs = 128;
+// Tasks are cut between so many squares: kernels take several at a time.
+inline constexpr std::int32_t kWinogradGrain = 4;
+
+// Input channels whose part of every output of a block fits 14 bits, so that four times it fits 16.
+struct WinogradSegment {
+  std::size_t offset;     // of its weights in bytes: [position][pair][output][channel of the pair]
+  std::size_t constants;  // where [output pixel of the square][output] start
+  std::int32_t first_pair, pairs;
+};
+
+// Segments of an output block.
+struct WinogradBlock {
+  std::int32_t first_segment, segments;
+};
+
 struct PackedConv {
   const std::uint8_t* weights = nullptr;
   const OutputBlock* blocks = nullptr;
@@ -97,10 +116,14 @@ struct PackedConv {
   std::int32_t runs_per_row = 0;             // runs in one kernel row
   std::int32_t offset = 0;                   // added to every input
   const std::int32_t* correction = nullptr;  // to add to the sum of each output for that
+  // Winograd:
+  const WinogradBlock* winograd = nullptr;  // of each block
+  const WinogradSegment* segments = nullptr;
+  const std::int16_t* constants = nullptr;  // to add to four times the outputs of a segment
 };
 
 // One task: output pixels [first_pixel, first_pixel + pixels) of the batch (with 32-bit sums:
-// of one output row), and one block of output channels.
+// of one output row; Winograd: squares of 2x2 in place of pixels), and one block of output channels (Winograd: all).
 struct ConvTask {
   const ConvShape* shape;
   const Epilogue* epilogue;
@@ -136,6 +159,22 @@ NYBBLE_INLINE std::int64_t staged_row_elements(const ConvShape& s, std::int32_t 
 }
 
 inline constexpr std::int32_t kDotPixels = 4;  // output pixels computed together with 32-bit sums
+
+// Where the parts of Winograd's scratch memory start: zeros in place of a pixel outside the image come first.
+// Positions lie a cache line further apart than they need: 4 KiB apart, their lines would evict each other from L1.
+struct WinogradScratch {
+  std::int64_t inputs, products, sums, bytes;
+  std::int64_t pairs_apart, products_apart;  // from one position to the next
+
+  NYBBLE_INLINE WinogradScratch(const ConvShape& s, std::int64_t most_outputs, std::int64_t squares) {
+    pairs_apart = squares * s.input.stride / 2 + 16;
+    products_apart = squares * most_outputs + 32;
+    inputs = (std::int64_t{s.input.stride} + 63) / 64 * 64;
+    products = inputs + 16 * pairs_apart * 4;
+    sums = products + 16 * products_apart * 2;
+    bytes = sums + squares * 4 * most_outputs * 4;
+  }
+};
 
 // Finishes `count` sums of one pixel, output channels from `first`, in 64-bit integers: right for every
 // epilogue, and the definition for the fast ones.

@@ -5,22 +5,6 @@
 namespace nybble {
 namespace {
 
-// Equal blocks where possible: 320 outputs in blocks of at most 256 become 160 and 160.
-std::vector<OutputBlock> split_outputs(std::int32_t outputs, std::int32_t most, std::size_t bytes_per_output) {
-  const std::int32_t units = outputs / kChannelAlign;
-  const std::int32_t count = (units + most / kChannelAlign - 1) / (most / kChannelAlign);
-  std::vector<OutputBlock> blocks;
-  std::int32_t first = 0;
-  std::size_t offset = 0;
-  for (std::int32_t i = 0; i < count; ++i) {
-    const std::int32_t size = (units / count + (i < units % count ? 1 : 0)) * kChannelAlign;
-    blocks.push_back({first, size, offset});
-    first += size;
-    offset += static_cast<std::size_t>(size) * bytes_per_output;
-  }
-  return blocks;
-}
-
 class WeightReader {
  public:
   WeightReader(const ConvShape& shape, const std::int8_t* weights) : shape_(shape), weights_(weights) {}
@@ -46,6 +30,21 @@ class WeightReader {
 
 }  // namespace
 
+std::vector<OutputBlock> split_outputs(std::int32_t outputs, std::int32_t most, std::size_t bytes_per_output) {
+  const std::int32_t units = outputs / kChannelAlign;
+  const std::int32_t count = (units + most / kChannelAlign - 1) / (most / kChannelAlign);
+  std::vector<OutputBlock> blocks;
+  std::int32_t first = 0;
+  std::size_t offset = 0;
+  for (std::int32_t i = 0; i < count; ++i) {
+    const std::int32_t size = (units / count + (i < units % count ? 1 : 0)) * kChannelAlign;
+    blocks.push_back({first, size, offset});
+    first += size;
+    offset += static_cast<std::size_t>(size) * bytes_per_output;
+  }
+  return blocks;
+}
+
 PackedConv ConvWeights::view(const std::uint8_t* kept) const {
   PackedConv packed;
   packed.weights = kept;
@@ -60,11 +59,15 @@ PackedConv ConvWeights::view(const std::uint8_t* kept) const {
   packed.runs_per_row = runs_per_row;
   packed.offset = offset;
   packed.correction = correction.data();
+  packed.winograd = winograd.data();
+  packed.segments = segments.data();
+  packed.constants = constants.data();
   return packed;
 }
 
-bool ConvWeights::widens() const {
-  return std::any_of(visits.begin(), visits.end(), [](const SparseVisit& visit) { return visit.widen; });
+bool ConvWeights::fits16() const {
+  return std::all_of(highest.begin(), highest.end(), [](std::int64_t sum) { return sum <= INT16_MAX; }) &&
+         std::all_of(lowest.begin(), lowest.end(), [](std::int64_t sum) { return sum >= INT16_MIN; });
 }
 
 std::int32_t list_block_pairs(std::int32_t magnitude, std::int32_t weight_magnitude) {

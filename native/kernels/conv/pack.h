@@ -9,7 +9,7 @@
 
 namespace nybble {
 
-enum class ConvMethod { direct, sparse, sparse_quad, wide, quad };
+enum class ConvMethod { direct, sparse, sparse_quad, wide, quad, winograd };
 
 struct ConvWeights {
   AlignedBytes bytes;
@@ -18,15 +18,22 @@ struct ConvWeights {
   std::vector<SparseVisit> visits;
   std::int32_t run_groups = 0, runs_per_row = 0, offset = 0;
   std::vector<std::int32_t> correction;
+  // Winograd:
+  std::vector<WinogradBlock> winograd;
+  std::vector<WinogradSegment> segments;
+  std::vector<std::int16_t> constants;
   // 16-bit sums: the least and greatest sum of each output, whatever the activations are.
   std::vector<std::int64_t> lowest, highest;
 
-  // Whether 16 bits do not hold every sum.
-  bool widens() const;
+  // Whether 16 bits hold every sum.
+  bool fits16() const;
 
   // What kernels read, its weights at `kept`.
   PackedConv view(const std::uint8_t* kept) const;
 };
+
+// Equal blocks where possible: 320 outputs in blocks of at most 256 become 160 and 160.
+std::vector<OutputBlock> split_outputs(std::int32_t outputs, std::int32_t most, std::size_t bytes_per_output);
 
 // Pairs in a block of a list for activations up to `magnitude` and weights up to `weight_magnitude`:
 // the largest power of two, 64 at most, whose worst sum fits 16 bits; 0 where 16 pairs do not fit.
@@ -41,5 +48,8 @@ ConvWeights pack_sparse(const ConvShape& shape, const std::int8_t* weights, std:
 // For 32-bit sums of groups of two (wide) or four inputs (quad), to each of which `offset` is added.
 ConvWeights pack_dot(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs, std::int32_t group,
                      std::int32_t offset);
+// For 3x3 windows of stride 1 on activations of at most kWinogradMagnitude by weights of at most kWinogradWeight.
+ConvWeights pack_winograd(const ConvShape& shape, const std::int8_t* weights, std::int32_t magnitude,
+                          std::int32_t block_outputs);
 
 }  // namespace nybble

@@ -26,6 +26,13 @@ struct Avx2 {
   static NYBBLE_INLINE I16 load16(const std::int16_t* p) { return load(p); }
   static NYBBLE_INLINE void store16(std::int16_t* p, I16 v) { store(p, v); }
   static NYBBLE_INLINE I16 add16(I16 a, I16 b) { return _mm256_add_epi16(a, b); }
+  // Keeps a value in its register: the compiler neither reorders the sums it is part of nor reads it again.
+  static NYBBLE_INLINE void hold16(I16& v) { __asm__("" : "+x"(v)); }
+  static NYBBLE_INLINE I16 sub16(I16 a, I16 b) { return _mm256_sub_epi16(a, b); }
+  template <int kBits>
+  static NYBBLE_INLINE I16 shift_right16(I16 a) {
+    return _mm256_srai_epi16(a, kBits);
+  }
   // The low half of a list entry in every lane.
   static NYBBLE_INLINE __m256i broadcast_pair(const std::uint32_t* entry) {
     // From memory: through a general register it would take two more instructions.
@@ -42,6 +49,9 @@ struct Avx2 {
   // pair[0] * row[2i] + pair[1] * row[2i + 1]; the activations are the unsigned operand.
   static NYBBLE_INLINE I16 multiply_pairs(__m256i pair, const std::uint8_t* row) {
     return _mm256_maddubs_epi16(pair, load(row));
+  }
+  static NYBBLE_INLINE I16 multiply_bytes(__m256i inputs, __m256i weights) {
+    return _mm256_maddubs_epi16(inputs, weights);
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm256_cvtepi16_epi32(_mm256_castsi256_si128(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm256_cvtepi16_epi32(_mm256_extracti128_si256(v, 1)); }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,11 +22,14 @@ from nybble.bench.photos import Photos
 from nybble.bench.race import Contestant, Entry, Runs, Worker, take_turns
 from nybble.bench.result import is_wrong, ratio_records, run_records
 from nybble.bench.roofline import layer_points
+from nybble.bench.scaling import has_loop, measure_scaling
 from nybble.graph import Graph, Preprocessing, write_graph
 from nybble.graph.convert import to_bits
 
 #: Rounds that are run even if the seconds are spent: fewer give no spread.
 FEWEST_ROUNDS = 5
+#: Photos of a turn that measures scaling, if no batch needs more.
+FEWEST_SCALED = 8
 #: Photos that biases of the dense copy are raised on, and others on which it is looked whether that holds.
 DENSE_PHOTOS = 6
 
@@ -132,6 +135,7 @@ def bench(
         samples = folder / "photos.u8"
         photos.samples.tofile(samples)
         runs, top1, loaded, rounds = _race(contestants, photos, samples, preprocessing, settings, report)
+        result["scaling"] = _scaling(contestants, photos, samples, preprocessing, settings, report)
     wrong = {name for name, share in top1.items() if is_wrong(share, _float_top1(contestants, top1))}
     result |= {
         "rounds": rounds,
@@ -244,6 +248,43 @@ def _race(
     return runs, top1, loaded, rounds
 
 
+def _scaling(
+    contestants: list[Contestant],
+    photos: Photos,
+    samples: Path,
+    preprocessing: Preprocessing,
+    settings: Settings,
+    report: Report,
+) -> dict[str, Any] | None:
+    """How the 4-bit engine gains by threads; ``None`` without it, on one thread, or where there is no loop like it."""
+    ours = next((entry for entry in contestants if (entry.engine, entry.bits) == ("nybble", 4)), None)
+    if ours is None or settings.threads == 1:
+        return None
+    batches = sorted(set(settings.batches))
+    allowed = 2 * settings.seconds * len(batches)
+    report.stage("scaling over threads", None)
+    with ExitStack() as stack:
+        one, all_of_them = (
+            stack.enter_context(Worker(ours, samples, photos.samples.shape[1:], preprocessing, threads))
+            for threads in (1, settings.threads)
+        )
+        isa = one.about["isa"]
+        if not has_loop(isa):
+            return None
+        # Short turns: what disturbs a machine often lasts for seconds.
+        rounds = _photos_of_rounds(len(photos), max(FEWEST_SCALED, *batches), allowed)
+        return measure_scaling(one, all_of_them, settings.threads, isa, batches, rounds, report.advance)
+
+
+def _photos_of_rounds(count: int, turn: int, allowed: float) -> Iterator[list[int]]:
+    """The photos of each round, other ones than those before, until the seconds are spent."""
+    order = np.random.default_rng(0).permutation(count)
+    begun, done = time.perf_counter(), 0
+    while done < FEWEST_ROUNDS or time.perf_counter() - begun < allowed:
+        yield np.take(order, np.arange(done * turn, (done + 1) * turn), mode="wrap").tolist()
+        done += 1
+
+
 def _rounds(
     workers: list[Worker],
     count: int,
@@ -253,13 +294,9 @@ def _rounds(
     report: Report,
 ) -> int:
     """Rounds until the seconds are spent, each on other photos; returns how many."""
-    turn = _turn(settings, count)
-    order = np.random.default_rng(0).permutation(count)
-    allowed = settings.seconds * len(workers) * len(batches)
     report.stage("rounds", None)
-    begun, done = time.perf_counter(), 0
-    while done < FEWEST_ROUNDS or time.perf_counter() - begun < allowed:
-        chosen = np.take(order, np.arange(done * turn, (done + 1) * turn), mode="wrap").tolist()
+    done = 0
+    for chosen in _photos_of_rounds(count, _turn(settings, count), settings.seconds * len(workers) * len(batches)):
         take_turns(workers, chosen, batches, runs)
         done += 1
         report.advance()

@@ -203,6 +203,7 @@ def _show(result: dict[str, Any]) -> None:
             typer.echo(f"{peer:9} instruction set: {isa}")
     _show_runs(result)
     _show_ratios(result)
+    _show_scaling(result)
 
 
 def _show_runs(result: dict[str, Any]) -> None:
@@ -252,6 +253,22 @@ def _show_ratios(result: dict[str, Any]) -> None:
             cells += [f"{ratio[kind]:.2f}x", "{:.2f} to {:.2f}".format(*spread["quartiles"])]
             opponent = opponent or f"{spread['to']['contestant']}, batch {spread['to']['batch']}"
         grid.add_row(name, *cells, opponent)
+    console().print(grid)
+
+
+def _show_scaling(result: dict[str, Any]) -> None:
+    scaling = result["scaling"]
+    if scaling is None:
+        return
+    numbers = ("batch", "nybble 4-bit", "loop", "share of it", "between")
+    grid = table("scaling", *numbers, numbers=numbers)
+    grid.title = f"1 to {scaling['threads']} threads, beside {scaling['loop']['name']} ({scaling['loop']['isa']})"
+    for kind, name in (("best_batch", "best batch"), ("batch_1", "batch 1")):
+        if scaling[kind] is not None:
+            spread = scaling[f"{kind}_spread"]
+            times = f"{spread['engine']:.2f}x", f"{spread['loop']:.2f}x"
+            between = "{:.2f} to {:.2f}".format(*spread["quartiles"])
+            grid.add_row(name, str(spread["batch"]), *times, f"{scaling[kind]:.2f}", between)
     console().print(grid)
 
 

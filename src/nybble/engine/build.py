@@ -47,15 +47,18 @@ class Built:
                 self._add_scale(step, step.head)
             case _:
                 self._add_point(step)
-        self.step_names.append(step.output)
 
-    def _lists(self, name: str, group: int, block: int) -> int:
-        key = lists_of(name, group)
-        if key not in self.ids:
-            self.ids[key] = self.program.add_lists(self.ids[name], group, block, self.plan.slots[key].offset)
-            self.program.add_list_step(self.ids[name], self.ids[key])
+    def _output(self, name: str) -> tuple[int, list[int]]:
+        """The value that a step writes, and the lists of it that it builds."""
+        value = self._value(name)
+        self.step_names.append(name)
+        lists = []
+        for group, block in self.plan.lists.get(name, {}).items():
+            key = lists_of(name, group)
+            self.ids[key] = self.program.add_lists(value, group, block, self.plan.slots[key].offset)
             self.step_names.append(key)
-        return self.ids[key]
+            lists.append(self.ids[key])
+        return value, lists
 
     def _add_conv(self, step: Step, head: Conv2d | Linear) -> None:
         kernel = self.plan.kernels[step.output]
@@ -63,7 +66,7 @@ class Built:
         spec = _native.ConvSpec()
         spec.input = self.ids[step.source]
         if group := LIST_GROUPS.get(kernel.method):
-            spec.lists = self._lists(step.source, group, kernel.list_block)
+            spec.lists = self.ids[lists_of(step.source, group)]
         spec.method = kernel.method
         spec.magnitude = self.graph.values[step.source].dtype.magnitude
         spec.block_outputs = kernel.block_outputs
@@ -91,7 +94,7 @@ class Built:
         if isinstance(head, Linear):
             # The flat order of a (C, H, W) input is that of a kernel which covers it.
             weights = weights.reshape(weights.shape[0], -1, *place.kernel)
-        spec.output = self._value(step.output)
+        spec.output, spec.output_lists = self._output(step.output)
         self.program.add_conv(spec, np.ascontiguousarray(weights[outputs][:, inputs]))
 
     def _add_pool(self, step: Step, head: MaxPool2d | AvgPool2d) -> None:
@@ -105,14 +108,14 @@ class Built:
             spec.count_padding = head.count_include_pad
         else:
             spec.dilation_h, spec.dilation_w = head.dilation
-        spec.output = self._value(step.output)
+        spec.output, spec.output_lists = self._output(step.output)
         self.program.add_pool(spec)
 
     def _add_scale(self, step: Step, head: Scale) -> None:
         spec = _native.ScaleSpec()
         spec.input = self.ids[step.source]
         spec.scale = head.out_scale.numpy().tolist()
-        spec.output = self._value(step.output)
+        spec.output, _ = self._output(step.output)
         self.program.add_scale(spec)
 
     def _add_point(self, step: Step) -> None:
@@ -122,7 +125,7 @@ class Built:
         if step.shortcut is not None:
             spec.other = self.ids[step.shortcut]
         _set_epilogue(spec, step, order)
-        spec.output = self._value(step.output)
+        spec.output, spec.output_lists = self._output(step.output)
         self.program.add_point(spec)
 
     def restore(self, name: str, values: Array) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from nybble import _native
 from nybble.engine.fuse import Step, fuse
-from nybble.engine.kernel import LIST_GROUPS, Kernel, can_vectorize
+from nybble.engine.kernel import LIST_GROUPS, Kernel, can_vectorize, can_winograd
 from nybble.engine.order import Order, order_classes
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.errors import NybbleError
@@ -59,6 +59,8 @@ def methods(graph: Graph, head: Head, isa: str) -> list[str]:
     dtype = graph.values[head.inputs[0]].dtype
     if _native.quad_takes_any(isa) or (not dtype.is_signed and dtype.maximum <= 127):
         found.append("quad")
+    if can_winograd(graph, head):
+        found.append("winograd")
     return found + [method for method in LIST_GROUPS if list_blocks(graph, head, isa, method)]
 
 
@@ -86,7 +88,9 @@ def has_lists(graph: Graph, name: str) -> bool:
 
 def most_block_outputs(isa: str, method: str) -> int:
     """The largest ``block_outputs`` of a method."""
-    return int(_native.most_quad_outputs(isa)) if method == "sparse_quad" else _MOST_BLOCK
+    if method == "sparse_quad":
+        return int(_native.most_quad_outputs(isa))
+    return int(_native.WINOGRAD_OUTPUTS) if method == "winograd" else _MOST_BLOCK
 
 
 def why_illegal(graph: Graph, head: Head, isa: str, kernel: Kernel) -> str | None:

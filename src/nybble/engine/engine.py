@@ -21,7 +21,7 @@ from nybble.images import PhotoSource, class_names, load_photo
 
 #: Images that a thread runs through the network together. More share each read of the weights, but their
 #: values no longer fit the second-level cache: measured a few per cent slower on Zen 4.
-BATCH_IMAGES = int(os.environ.get("BI", "1"))
+BATCH_IMAGES = 1
 #: Photos that classify() decodes before it runs them.
 DECODED_PHOTOS = 8
 
@@ -231,7 +231,8 @@ class Engine:
         -------
         dict
             Nanoseconds from the end of one step to the end of the next, all threads waiting at each end, by the
-            name of the value that the step writes, or of the lists that it builds (``plan.lists_of``).
+            name of the value that the step writes; then, taken out of them, of the lists that it builds
+            (``plan.lists_of``), as if all threads had shared their work evenly.
 
         Raises
         ------

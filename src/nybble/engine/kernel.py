@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nybble import _native
-from nybble.engine.layout import is_tight, stored_channels
+from nybble.engine.layout import is_tight, stored_channels, stored_shape
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.nodes import Padding, Pair
 
@@ -18,10 +18,12 @@ class Kernel:
     """How a convolution runs.
 
     ``method`` is ``direct`` (any types and groups), ``sparse`` (lists of non-zero channel pairs, 16-bit
-    sums), ``sparse_quad`` (lists of non-zero groups of four, 32-bit sums), ``wide`` (32-bit sums, any types) or
-    ``quad`` (32-bit sums, four bytes at a time). The quads take unsigned inputs of at most 127, or any where
-    the instruction set has dot products; the sparse methods take unsigned inputs.
-    ``block_outputs`` output channels are computed together, for ``tile_pixels`` pixels at a time;
+    sums), ``sparse_quad`` (lists of non-zero groups of four, 32-bit sums), ``wide`` (32-bit sums, any types),
+    ``quad`` (32-bit sums, four bytes at a time) or ``winograd`` (3x3 windows of stride 1, 16-bit sums, zeros not
+    skipped). The quads take unsigned inputs of at most 127, or any where the instruction set has dot products; the
+    sparse methods take unsigned inputs; Winograd takes u4 by weights of at most 8 in size.
+    ``block_outputs`` output channels are computed together, for ``tile_pixels`` pixels at a time (Winograd: squares of
+    2x2 pixels, at most, so that they stay in L2);
     ``visit_bytes`` of weights are kept in L1 while they pass; ``list_block`` groups make a block of a list.
     """
 
@@ -57,6 +59,8 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
         return Kernel("direct")
     source = graph.values[head.inputs[0]]
     has_dot_products = _native.quad_takes_any(isa)
+    if _is_worth_winograd(graph, head):
+        return Kernel("winograd", block_outputs=128, tile_pixels=32)
     # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
     is_narrow = has_dot_products and head.weight.shape[0] <= 64
     if not is_narrow and not source.dtype.is_signed and not is_tight(graph, head.inputs[0]):
@@ -73,6 +77,32 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     if is_image and is_worth_lists and not source.dtype.is_signed and not is_tight(graph, head.inputs[0]):
         return Kernel("sparse_quad", block_outputs=64 if isa == "avx2" else 128, list_block=64)
     return Kernel("quad", block_outputs=128 if is_image else 32)
+
+
+def can_winograd(graph: Graph, head: Conv2d | Linear) -> bool:
+    """Whether the Winograd method may run a layer, where the instruction set has it."""
+    place = window(graph, head)
+    dtype = graph.values[head.inputs[0]].dtype
+    if (place.kernel, place.stride, place.dilation, place.groups) != ((3, 3), (1, 1), (1, 1), 1):
+        return False
+    if dtype.is_signed or dtype.maximum > _native.WINOGRAD_MAGNITUDE or is_tight(graph, head.inputs[0]):
+        return False
+    if head.weight.dtype.magnitude <= _native.WINOGRAD_WEIGHT:
+        return True
+    # The weights may be smaller than their type.
+    weights = head.weight.numpy()
+    return max(int(weights.max()), -int(weights.min())) <= _native.WINOGRAD_WEIGHT
+
+
+def _is_worth_winograd(graph: Graph, head: Conv2d | Linear) -> bool:
+    """Whether 16 products in place of 36 win more than skipping zeros: these are few in early layers.
+
+    Few channels leave padding in the vectors, and small images in the squares.
+    """
+    if not can_winograd(graph, head):
+        return False
+    channels, rows, columns = stored_shape(graph, head.inputs[0])
+    return 32 <= channels <= 256 and rows * columns >= 64
 
 
 def can_vectorize(graph: Graph, head: Conv2d | Linear) -> bool:

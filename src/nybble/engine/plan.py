@@ -33,6 +33,8 @@ class Plan:
     steps : list of Step
     kernels : dict
         Kernel of each convolution step, by the step's output.
+    lists : dict
+        The lists that are built of a value, by its name: groups in a block, by channels in a group.
     slots : dict
         The place of every stored value by its name, and of its lists by :func:`lists_of`; bytes are
         those of one image.
@@ -48,6 +50,7 @@ class Plan:
     isa: str
     steps: list[Step]
     kernels: dict[str, Kernel]
+    lists: dict[str, dict[int, int]] = field(default_factory=dict)
     slots: dict[str, Slot] = field(default_factory=dict)
     arena_bytes: int = 0
     orders: dict[str, Order] = field(default_factory=dict)
@@ -88,7 +91,8 @@ def make_plan(graph: Graph, isa: str, choices: Choices | None = None) -> Plan:
     }
     if choices is not None:
         kernels.update((name, kernel) for name, kernel in choices.kernels.items() if name in kernels)
-    plan = Plan(graph, isa, steps, _with_shared_lists(steps, kernels), tuned=choices is not None)
+    kernels = _with_shared_lists(steps, kernels)
+    plan = Plan(graph, isa, steps, kernels, _needed_lists(steps, kernels), tuned=choices is not None)
     if any(kernel.method in LIST_GROUPS for kernel in kernels.values()):
         plan.orders = channel_orders(graph, steps, choices.orders if choices is not None else {})
     _place(plan)
@@ -109,6 +113,15 @@ def _with_shared_lists(steps: list[Step], kernels: dict[str, Kernel]) -> dict[st
     }
 
 
+def _needed_lists(steps: list[Step], kernels: dict[str, Kernel]) -> dict[str, dict[int, int]]:
+    needed: dict[str, dict[int, int]] = {}
+    for step in steps:
+        kernel = kernels.get(step.output)
+        if kernel is not None and (group := LIST_GROUPS.get(kernel.method)):
+            needed.setdefault(step.source, {})[group] = kernel.list_block
+    return needed
+
+
 def _value_bytes(graph: Graph, name: str) -> int:
     _, height, width = stored_shape(graph, name)
     return (
@@ -127,16 +140,24 @@ def _place(plan: Plan) -> None:
     graph = plan.graph
     written = {graph.inputs[0].name: -1} | {step.output: i for i, step in enumerate(plan.steps)}
     last = dict(written)
-    lists: dict[str, Lifetime] = {}
+    last_list: dict[str, int] = {}
     for i, step in enumerate(plan.steps):
-        for name in step.reads:
-            last[name] = i
         kernel = plan.kernels.get(step.output)
-        if kernel is not None and (group := LIST_GROUPS.get(kernel.method)):
-            key = lists_of(step.source, group)
-            first = lists[key].first if key in lists else i
-            lists[key] = Lifetime(_list_bytes(graph, step.source, group, kernel.list_block), first, i)
+        group = LIST_GROUPS.get(kernel.method) if kernel is not None else None
+        if group is not None:
+            last_list[lists_of(step.source, group)] = i
+        for name in step.reads:
+            # Of a value with lists nothing else is read.
+            if group is None or name != step.source or name == step.shortcut:
+                last[name] = i
     last[graph.outputs[0]] = len(plan.steps)
+    # The step that writes a value builds its lists.
+    lists = {
+        key: Lifetime(_list_bytes(graph, name, group, block), written[name], last_list[key])
+        for name, blocks in plan.lists.items()
+        for group, block in blocks.items()
+        for key in [lists_of(name, group)]
+    }
 
     names = [*written, *lists]
     lifetimes = [Lifetime(_value_bytes(graph, name), written[name], last[name]) for name in written]

@@ -21,7 +21,7 @@ from nybble.graph.types import Array
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """One native step: a convolution with its epilogue, a pool, or building the lists of a value.
+    """One native step: a convolution with its epilogue, a pool; or the part of one that builds the lists of its value.
 
     Attributes
     ----------

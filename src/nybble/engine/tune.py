@@ -255,11 +255,12 @@ class _Search:
         default = choose_kernel(self.graph, head, self.isa)
         if default.method == method:
             return default
-        wanted = {"wide": 64, "quad": 128}.get(method, 192 if self.isa == "avx2" else 256)
+        wanted = {"wide": 64, "quad": 128, "winograd": 128}.get(method, 192 if self.isa == "avx2" else 256)
         sizes = block_sizes(self.graph, head, self.isa, method)
         outputs = max(size for size in sizes if size <= max(wanted, sizes[0]))
         blocks = list_blocks(self.graph, head, self.isa, method)
-        return Kernel(method, outputs, list_block=blocks[-1] if blocks else 0)
+        pixels = 32 if method == "winograd" else 64
+        return Kernel(method, outputs, pixels, list_block=blocks[-1] if blocks else 0)
 
     def _groups(self, part: str) -> list[list[str]]:
         """Layers whose candidates are taken together: those that share lists, where the lists change."""

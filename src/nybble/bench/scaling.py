@@ -1,0 +1,129 @@
+"""How much faster all threads are than one: of our engine, and of a loop that needs nothing but its core.
+
+The machine itself decides how two threads get on: its clock, its shared cores and its other guests. So the engine's
+scaling is held against that of a loop of the same instructions whose data lies in L1, in the same rounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nybble import _native
+from nybble.bench.race import Runner, Spread
+
+#: The loop whose instructions are those of the four-bit kernels, and seconds of one window of it.
+LOOP = "vpmaddubsw+vpaddw, L1"
+WINDOW = 0.05
+#: Pause after each turn, in seconds: longer than our threads look for new work before they sleep.
+SETTLE = 0.005
+#: Its vectors by the instruction set of the engine. The loops of VNNI have no instruction that four bits use.
+LOOP_ISAS = {"avx2": "avx2", "avx512": "avx512", "avx512vnni": "avx512"}
+
+
+@dataclass
+class Speeds:
+    """Work a second on one thread and on all of them, a number a round."""
+
+    one: list[float] = field(default_factory=list)
+    all: list[float] = field(default_factory=list)
+
+    @property
+    def scaling(self) -> list[float]:
+        """How many times as fast all threads were, round by round."""
+        return [many / one for one, many in zip(self.one, self.all, strict=True)]
+
+
+def has_loop(isa: str) -> bool:
+    """Whether this machine has a loop to hold an instruction set against."""
+    return (LOOP, LOOP_ISAS.get(isa), False) in _native.ceilings()
+
+
+def measure_scaling(
+    one: Runner,
+    all_of_them: Runner,
+    threads: int,
+    isa: str,
+    batches: Sequence[int],
+    rounds: Iterable[Sequence[int]],
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Take turns on one thread and on all, engine and loop.
+
+    Parameters
+    ----------
+    one, all_of_them : Runner
+        The engine on one thread and on ``threads``.
+    threads : int
+    isa : str
+        The engine's; see :func:`has_loop`.
+    batches : sequence of int
+    rounds : iterable of sequence of int
+        The photos of each round; at least one round.
+    advance : callable
+        Called after each round.
+
+    Returns
+    -------
+    dict
+        ``scaling`` of the result; see :func:`scaling_record`.
+    """
+    engine = {batch: Speeds() for batch in batches}
+    loop = Speeds()
+    for photos in rounds:
+        for batch, speeds in engine.items():
+            speeds.one.append(_speed(one, photos, batch))
+            speeds.all.append(_speed(all_of_them, photos, batch))
+        loop.one.append(_native.measure_ceiling(LOOP, LOOP_ISAS[isa], 1, WINDOW))
+        loop.all.append(_native.measure_ceiling(LOOP, LOOP_ISAS[isa], threads, WINDOW))
+        advance()
+    return scaling_record(engine, loop, threads, isa)
+
+
+def scaling_record(engine: dict[int, Speeds], loop: Speeds, threads: int, isa: str) -> dict[str, Any]:
+    """The ``scaling`` of the result.
+
+    Parameters
+    ----------
+    engine : dict
+        Speeds by batch size.
+    loop : Speeds
+
+    Returns
+    -------
+    dict
+        ``batch_1`` and ``best_batch``: the engine's scaling by the loop's, medians of the rounds; ``None`` where batch
+        1 was not measured. Each ``_spread`` has quartiles and extremes of it, the engine's and the loop's own scaling
+        (medians), and the batch size. The best batch is the fastest on all threads, on one thread the fastest there.
+    """
+    record: dict[str, Any] = {
+        "threads": threads,
+        "loop": {"name": LOOP, "isa": LOOP_ISAS[isa]},
+        "rounds": len(loop.one),
+        "batch_1": None,
+        "best_batch": None,
+    }
+    on_all = max(engine, key=lambda batch: Spread.of(engine[batch].all).median)
+    on_one = max(engine, key=lambda batch: Spread.of(engine[batch].one).median)
+    sides = {"best_batch": (Speeds(engine[on_one].one, engine[on_all].all), on_all)}
+    if 1 in engine:
+        sides["batch_1"] = (engine[1], 1)
+    for kind, (speeds, batch) in sides.items():
+        shares = Spread.of(ours / loops for ours, loops in zip(speeds.scaling, loop.scaling, strict=True))
+        record[kind] = shares.median
+        record[f"{kind}_spread"] = {
+            "quartiles": shares.quartiles,
+            "extremes": shares.extremes,
+            "engine": Spread.of(speeds.scaling).median,
+            "loop": Spread.of(loop.scaling).median,
+            "batch": batch,
+        }
+    return record
+
+
+def _speed(runner: Runner, photos: Sequence[int], batch: int) -> float:
+    seconds = runner.run(photos, batch)["seconds"]
+    time.sleep(SETTLE)
+    return len(photos) / float(seconds)
