@@ -117,14 +117,13 @@ class ConvStep final : public Step {
     }
     // Squares that are neighbours in a row of squares are runs of pixels in two rows.
     const Layout& out = shape_.output;
-    const std::int64_t rows = divide_up(out.height, 2), columns = divide_up(out.width, 2);
-    for (std::int64_t square = first, last = first + count, next; square < last; square = next) {
-      const std::int64_t row = square / columns, x = square % columns * 2;
-      next = std::min(last, (row + 1) * columns);
-      const std::int64_t width = std::min(x + (next - square) * 2, std::int64_t{out.width}) - x;
-      const std::int64_t top = row / rows * out.height + row % rows * 2;
-      const std::int64_t bottom = std::min(top + 2, (row / rows + 1) * out.height);
-      for (std::int64_t y = top; y < bottom; ++y) output_lists.build(memory, y * out.width + x, width);
+    const Squares squares(out);
+    for (std::int64_t index = first, last = first + count, next; index < last; index = next) {
+      const Square square(squares, index);
+      next = std::min(last, (index / squares.columns + 1) * squares.columns);
+      const std::int64_t width = std::min<std::int64_t>((next - index) * 2, out.width - square.x);
+      for (std::int32_t y = square.y; y < std::min(square.y + 2, out.height); ++y)
+        output_lists.build(memory, (square.image * out.height + y) * out.width + square.x, width);
     }
   }
 
@@ -139,8 +138,7 @@ class ConvStep final : public Step {
 
   // What tasks are cut out of: squares of 2x2 outputs, or outputs.
   std::int64_t units(std::int64_t images) const {
-    if (method_ != ConvMethod::winograd) return images * shape_.output.pixels();
-    return images * divide_up(shape_.output.height, 2) * divide_up(shape_.output.width, 2);
+    return images * (method_ == ConvMethod::winograd ? Squares(shape_.output).count() : shape_.output.pixels());
   }
 
   // Tasks are cut between so many units.

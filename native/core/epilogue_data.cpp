@@ -77,18 +77,19 @@ void EpilogueData::set_requantize(const Requantize& rule) {
   epilogue_.narrow = epilogue_.narrow && exact && element_bytes(output_.element) == 1;
 }
 
-// Without ReLU and shortcut, which the caller adds: an exact requantize of a sum.
+// The result of a sum that has its bias and shortcut.
 std::int64_t EpilogueData::requantized(std::int64_t value, std::size_t channel) const {
   if (epilogue_.relu) value = std::clamp<std::int64_t>(value, 0, epilogue_.relu_maximum);
-  const std::int64_t product = (value < 0 ? -value : value) * factor_[channel];
-  const std::int64_t rounded =
-      epilogue_.shift == 0 ? product : (product + (std::int64_t{1} << (epilogue_.shift - 1))) >> epilogue_.shift;
-  return std::clamp<std::int64_t>(value < 0 ? -rounded : rounded, epilogue_.low, epilogue_.high);
+  return std::clamp<std::int64_t>(requantize(value, factor_[channel], epilogue_.shift), epilogue_.low, epilogue_.high);
+}
+
+std::uint32_t EpilogueData::shortcut_factor(std::size_t channel) const {
+  return epilogue_.shortcut_requantize ? shortcut_factor_[channel] : 1;
 }
 
 // An unsigned shortcut's factor without a shift is doubled, and the rounded halving takes the double away.
 std::uint64_t EpilogueData::shortcut_factor16(std::size_t channel) const {
-  const std::uint64_t factor = epilogue_.shortcut_requantize ? shortcut_factor_[channel] : 1;
+  const std::uint64_t factor = shortcut_factor(channel);
   return epilogue_.shortcut_type == Element::u8 && epilogue_.shortcut_shift == 0 ? 2 * factor : factor;
 }
 
@@ -105,17 +106,16 @@ bool EpilogueData::fits_words(std::size_t channel, std::int64_t lowest, std::int
   if (epilogue_.shortcut) {
     const std::uint64_t factor = shortcut_factor16(channel);
     if (factor != shortcut_factor16_[channel]) return false;
-    const std::int64_t product = shortcut_magnitude_ * shortcut_factor16_[channel];
-    if (epilogue_.shortcut_type == Element::u8) {
-      if (product > UINT16_MAX || product >> epilogue_.shortcut_shift16 >= UINT16_MAX) return false;
-      highest += ((product >> epilogue_.shortcut_shift16) + 1) >> 1;
-    } else {
+    const bool is_signed = epilogue_.shortcut_type == Element::s8;
+    const std::int64_t most = requantize(shortcut_magnitude_, shortcut_factor(channel), epilogue_.shortcut_shift);
+    if (is_signed) {
       // 16-bit factors are signed; the sum must not saturate before a shortcut of the other sign is added.
       if (factor > INT16_MAX || lowest < INT16_MIN || highest > INT16_MAX) return false;
-      const std::int64_t half = epilogue_.shortcut_shift > 0 ? std::int64_t{1} << (epilogue_.shortcut_shift - 1) : 0;
-      highest += (product + half) >> epilogue_.shortcut_shift;
-      lowest -= (product + half) >> epilogue_.shortcut_shift;
+      lowest -= most;
+    } else if (shortcut_magnitude_ * shortcut_factor16_[channel] > UINT16_MAX || most > INT16_MAX) {
+      return false;
     }
+    highest += most;
   }
   const std::int64_t above = std::min<std::int64_t>(highest, INT16_MAX),
                      below = std::max<std::int64_t>(lowest, INT16_MIN);

@@ -25,6 +25,7 @@ class EpilogueData {
   std::vector<std::uint32_t> padded(const std::vector<std::uint32_t>& factor, const char* what) const;
 
   bool fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const;
+  std::uint32_t shortcut_factor(std::size_t channel) const;
   std::uint64_t shortcut_factor16(std::size_t channel) const;
   std::int64_t requantized(std::int64_t value, std::size_t channel) const;
 

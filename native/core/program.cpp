@@ -150,7 +150,7 @@ void Program::set_output(int id) {
 
 // A step reads values, and lists unless that is negative, which still hold what was written to them. What it writes, a
 // value and lists of it, lies apart from all that and from each other.
-void Program::check_step(std::initializer_list<int> reads, int reads_lists, int writes,
+void Program::check_step(const std::vector<int>& reads, int reads_lists, int writes,
                          const std::vector<int>& writes_lists) const {
   check_value(writes, "step output");
   require(!values_[static_cast<std::size_t>(writes)].is_lists, "step: writes to lists");
@@ -195,11 +195,11 @@ void Program::add_step(std::unique_ptr<Step> step, const std::vector<int>& lists
 void Program::add_conv(const ConvSpec& spec) {
   check_value(spec.input, "conv: input");
   require(!value(spec.input).is_lists, "conv: lists in place of a value");
-  if (spec.lists < 0) check_step({spec.input}, -1, spec.output, spec.output_lists);
+  std::vector<int> reads;
   // Of a value with lists nothing else is read: it may have been overwritten since.
-  else
-    check_step({}, spec.lists, spec.output, spec.output_lists);
-  if (spec.shortcut >= 0) check_step({spec.shortcut}, -1, spec.output, spec.output_lists);
+  if (spec.lists < 0) reads.push_back(spec.input);
+  if (spec.shortcut >= 0) reads.push_back(spec.shortcut);
+  check_step(reads, spec.lists, spec.output, spec.output_lists);
   add_step(make_conv_step(kernels_, values_, spec, weights_, pool_.threads()), spec.output_lists);
 }
 
@@ -266,12 +266,12 @@ void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, 
   tap_ = tap;
   out_ = out;
   timed_ = timing_;
-  shares_.reset();
   const std::int64_t group = most_images_, threads = pool_.threads();
   first_ = 0;
   if (threads > 1 && taps == nullptr) {
     images_ = images / (group * threads) * (group * threads);
     if (images_ > 0) {
+      shares_.reset();
       pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_apart(thread); }, this);
     }
     first_ = images_;

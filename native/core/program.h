@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -150,7 +149,7 @@ class Program {
   void add_step(std::unique_ptr<Step> step, const std::vector<int>& lists);
   void emit(const Memory& where, int value, std::int64_t images, std::uint8_t* nchw) const;
   void check_value(int id, const char* what) const;
-  void check_step(std::initializer_list<int> reads, int reads_lists, int writes,
+  void check_step(const std::vector<int>& reads, int reads_lists, int writes,
                   const std::vector<int>& writes_lists) const;
   Memory memory(int slice, std::int64_t* list_times) const;
   std::uint8_t* scratch(int thread) { return scratch_.data() + scratch_bytes_ * thread; }

@@ -11,12 +11,7 @@ if [ $# -eq 0 ]; then echo "sanitize: no tests named" >&2; exit 2; fi
 dir=$PWD/$DIR
 mkdir -p "$dir"
 
-# gcc first: its runtimes come with it, clang's are a package of their own. SANITIZE_CXX overrides.
-compiler=${SANITIZE_CXX:-}
-for name in g++ c++ clang++; do
-  [ -n "$compiler" ] || compiler=$(command -v "$name" || true)
-done
-if [ -z "$compiler" ]; then echo "sanitize: no C++ compiler found; install g++ or clang, or set SANITIZE_CXX" >&2; exit 1; fi
+. tests/sanitize/compiler.sh
 
 # The interpreter is not instrumented, so the runtimes have to be in the process before it. libstdc++ goes with
 # them: otherwise AddressSanitizer looks for __cxa_throw before it is there, and the first exception aborts.

@@ -5,10 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 PATH=$PWD/.venv/bin:$PATH  # CMake and Ninja, where make brought them
-compiler=${SANITIZE_CXX:-}
-for name in g++ c++ clang++; do
-  [ -n "$compiler" ] || compiler=$(command -v "$name" || true)
-done
+. tests/sanitize/compiler.sh
 build=build/threads
 mkdir -p "$build"
 if ! echo 'int main() {}' | "$compiler" -x c++ -fsanitize=thread -o "$build/probe" - 2>"$build/probe.log"; then

@@ -90,6 +90,28 @@ inline constexpr std::int32_t kWinogradMagnitude = 15, kWinogradWeight = 8, kWin
 // Tasks are cut between so many squares: kernels take several at a time.
 inline constexpr std::int32_t kWinogradGrain = 4;
 
+// Squares of outputs in an image; the last row and column may reach past it. Those of a batch are numbered row by row,
+// image by image.
+struct Squares {
+  std::int32_t rows, columns;
+
+  NYBBLE_INLINE explicit Squares(const Layout& output)
+      : rows((output.height + 1) / 2), columns((output.width + 1) / 2) {}
+  NYBBLE_INLINE std::int64_t count() const { return std::int64_t{rows} * columns; }
+};
+
+struct Square {
+  std::int64_t image;
+  std::int32_t y, x;  // first output
+
+  NYBBLE_INLINE Square(const Squares& squares, std::int64_t index) {
+    const std::int64_t row = index / squares.columns;
+    image = row / squares.rows;
+    y = static_cast<std::int32_t>(row % squares.rows) * 2;
+    x = static_cast<std::int32_t>(index % squares.columns) * 2;
+  }
+};
+
 // Input channels whose part of every output of a block fits 14 bits, so that four times it fits 16.
 struct WinogradSegment {
   std::size_t offset;     // of its weights in bytes: [position][pair][output][channel of the pair]
@@ -175,6 +197,10 @@ struct WinogradScratch {
     bytes = sums + squares * 4 * most_outputs * 4;
   }
 };
+
+// sign(v) * ((|v| + half) >> shift) for v = value * factor; |value| < 2^31 and factor < 2^32, so that v
+// and its rounding fit 64 bits.
+std::int64_t requantize(std::int64_t value, std::uint32_t factor, std::int32_t shift);
 
 // Finishes `count` sums of one pixel, output channels from `first`, in 64-bit integers: right for every
 // epilogue, and the definition for the fast ones.

@@ -1,16 +1,15 @@
 #include "kernels/conv/conv.h"
 
 namespace nybble {
-namespace {
 
-// sign(v) * ((|v| + half) >> shift) for v = value * factor; |value| < 2^31 and factor < 2^32, so that v
-// and its rounding fit 64 bits.
 std::int64_t requantize(std::int64_t value, std::uint32_t factor, std::int32_t shift) {
   const std::int64_t product = value * static_cast<std::int64_t>(factor);
   if (shift == 0) return product;
   const std::int64_t half = std::int64_t{1} << (shift - 1);
   return product < 0 ? -((-product + half) >> shift) : (product + half) >> shift;
 }
+
+namespace {
 
 std::int64_t load(const void* data, Element element, std::int64_t index) {
   switch (element) {

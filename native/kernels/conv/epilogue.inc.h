@@ -6,6 +6,8 @@
 // Where an epilogue's sums lie and its results go: output channels from `first` of one pixel.
 struct Finish {
   const Epilogue& epilogue;
+  const Layout& output;
+  std::int64_t pixel;
   std::int64_t base;  // index of the first element in the shortcut and the output
   std::int32_t first;
   const void* shortcut;
@@ -92,7 +94,7 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
     finish_exact(e, output, stored, pixel, first, count, shortcut, out);
     return;
   }
-  const Finish f{e, pixel * output.stride + first, first, shortcut, out};
+  const Finish f{e, output, pixel, pixel * output.stride + first, first, shortcut, out};
   constexpr std::int32_t kLanes = V::kLanes32;
   if (!e.requantize) {
     std::int32_t* target = static_cast<std::int32_t*>(out) + f.base;
@@ -188,19 +190,17 @@ NYBBLE_INLINE void finish_words(const Finish& f, const typename V::I16* sums, st
 
 // Groups that 16-bit lanes do not finish exactly.
 template <class V>
-__attribute__((noinline)) void finish_widened(const Finish& f, const Layout& output, const typename V::I16* sums,
-                                              std::int32_t i) {
+__attribute__((noinline)) void finish_widened(const Finish& f, const typename V::I16* sums, std::int32_t i) {
   alignas(64) std::int32_t wide[kChannelAlign];
   for (int j = 0; j < kChannelAlign / V::kLanes16; ++j) {
     V::store32(wide + j * V::kLanes16, V::widen_low(sums[j]));
     V::store32(wide + j * V::kLanes16 + V::kLanes32, V::widen_high(sums[j]));
   }
-  finish_pixel<V>(f.epilogue, output, (f.base - f.first) / output.stride, f.first + i, kChannelAlign, f.shortcut, f.out,
-                  wide);
+  finish_pixel<V>(f.epilogue, f.output, f.pixel, f.first + i, kChannelAlign, f.shortcut, f.out, wide);
 }
 
 template <class V, Words kWords, int kGroups>
-NYBBLE_INLINE void finish_groups(const Finish& f, const Layout& output, const typename V::I16* sums) {
+NYBBLE_INLINE void finish_groups(const Finish& f, const typename V::I16* sums) {
   constexpr int kVectors = kChannelAlign / V::kLanes16;
   const std::uint8_t* fits = f.epilogue.words + f.first / kChannelAlign;
   NYBBLE_UNROLL
@@ -211,7 +211,7 @@ NYBBLE_INLINE void finish_groups(const Finish& f, const Layout& output, const ty
       // A copy: if the sums' own address left this function, they would lie in memory all the time.
       typename V::I16 group[kVectors];
       for (int j = 0; j < kVectors; ++j) group[j] = sums[g * kVectors + j];
-      finish_widened<V>(f, output, group, g * kChannelAlign);
+      finish_widened<V>(f, group, g * kChannelAlign);
     }
 }
 
@@ -220,15 +220,15 @@ NYBBLE_INLINE void finish_groups(const Finish& f, const Layout& output, const ty
 template <class V, int kGroups>
 NYBBLE_INLINE void finish_pixel16(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
                                   const void* shortcut, void* out, const typename V::I16* sums) {
-  const Finish f{e, pixel * output.stride + first, first, shortcut, out};
+  const Finish f{e, output, pixel, pixel * output.stride + first, first, shortcut, out};
   if (e.low < 0 && !e.relu)
-    finish_groups<V, Words::signed_result, kGroups>(f, output, sums);
+    finish_groups<V, Words::signed_result, kGroups>(f, sums);
   else if (!e.shortcut)
-    finish_groups<V, Words::none, kGroups>(f, output, sums);
+    finish_groups<V, Words::none, kGroups>(f, sums);
   else if (e.shortcut_type == Element::s8)
-    finish_groups<V, Words::signed_shortcut, kGroups>(f, output, sums);
+    finish_groups<V, Words::signed_shortcut, kGroups>(f, sums);
   else if (e.shortcut_shift16 == 0)
-    finish_groups<V, Words::shortcut, kGroups>(f, output, sums);
+    finish_groups<V, Words::shortcut, kGroups>(f, sums);
   else
-    finish_groups<V, Words::shifted_shortcut, kGroups>(f, output, sums);
+    finish_groups<V, Words::shifted_shortcut, kGroups>(f, sums);
 }

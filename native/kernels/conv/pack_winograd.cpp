@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kernels/conv/pack.h"
+#include "kernels/conv/weights.h"
 
 namespace nybble {
 namespace {
@@ -43,13 +44,11 @@ std::int64_t added(const std::int64_t (&g)[3][3], int row, int column) {
 class Packer {
  public:
   Packer(const ConvShape& shape, const std::int8_t* weights, std::int64_t magnitude)
-      : shape_(shape), weights_(weights), magnitude_(magnitude) {}
+      : shape_(shape), reader_(shape, weights), magnitude_(magnitude) {}
 
   // Zero past the real channels.
   void taps(std::int32_t output, std::int32_t input, Taps& g) const {
-    const bool present = output < shape_.output.channels && input < shape_.input.channels;
-    const std::int8_t* from = weights_ + (std::int64_t{output} * shape_.input.channels + input) * 9;
-    for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = present ? from[i] : 0;
+    for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = reader_.at(output, input, i / 3, i % 3);
   }
 
   // First channels of the segments of a block, and the end of the last. Adds to the bounds of all channels together.
@@ -88,7 +87,7 @@ class Packer {
 
  private:
   const ConvShape& shape_;
-  const std::int8_t* weights_;
+  WeightReader reader_;
   std::int64_t magnitude_;
 };
 

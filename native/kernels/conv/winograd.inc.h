@@ -79,23 +79,6 @@ NYBBLE_INLINE void winograd_input(const std::uint8_t* const* pixels, std::int32_
   winograd_input_row(row, apart, out + 12 * apart);
 }
 
-// Squares of outputs in an image; the last row and column may reach past it.
-struct Squares {
-  std::int32_t rows, columns;
-};
-
-struct Square {
-  std::int64_t image;
-  std::int32_t y, x;  // first output
-
-  NYBBLE_INLINE Square(const Squares& squares, std::int64_t index) {
-    const std::int64_t row = index / squares.columns;
-    image = row / squares.rows;
-    y = static_cast<std::int32_t>(row % squares.rows) * 2;
-    x = static_cast<std::int32_t>(index % squares.columns) * 2;
-  }
-};
-
 void winograd_inputs(const ConvTask& task, const Squares& squares, const std::uint8_t* zeros, std::int64_t apart,
                      std::uint32_t* out) {
   const Layout& input = task.shape->input;
@@ -239,7 +222,7 @@ void conv_winograd(const ConvTask& task) {
   std::int16_t* products = reinterpret_cast<std::int16_t*>(task.scratch + scratch.products);
   std::uint8_t* sums = task.scratch + scratch.sums;
   for (std::int32_t i = 0; i < s.input.stride; ++i) zeros[i] = 0;
-  const Squares squares{(s.output.height + 1) / 2, (s.output.width + 1) / 2};
+  const Squares squares(s.output);
   winograd_inputs(task, squares, zeros, scratch.pairs_apart, inputs);
   for (std::int32_t b = 0; b < packed.block_count; ++b) {
     const WinogradBlock& cut = packed.winograd[b];

@@ -46,12 +46,12 @@ struct Avx2 {
     __builtin_memcpy(&index, reinterpret_cast<const std::uint8_t*>(entry) + 2, sizeof index);
     return index;
   }
-  // pair[0] * row[2i] + pair[1] * row[2i + 1]; the activations are the unsigned operand.
-  static NYBBLE_INLINE I16 multiply_pairs(__m256i pair, const std::uint8_t* row) {
-    return _mm256_maddubs_epi16(pair, load(row));
-  }
   static NYBBLE_INLINE I16 multiply_bytes(__m256i inputs, __m256i weights) {
     return _mm256_maddubs_epi16(inputs, weights);
+  }
+  // pair[0] * row[2i] + pair[1] * row[2i + 1]; the activations are the unsigned operand.
+  static NYBBLE_INLINE I16 multiply_pairs(__m256i pair, const std::uint8_t* row) {
+    return multiply_bytes(pair, load(row));
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm256_cvtepi16_epi32(_mm256_castsi256_si128(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm256_cvtepi16_epi32(_mm256_extracti128_si256(v, 1)); }
@@ -100,7 +100,7 @@ struct Avx2 {
   static NYBBLE_INLINE I32 multiply_wide_pairs(__m256i a, __m256i b) { return _mm256_madd_epi16(a, b); }
   // Four unsigned inputs of at most 127 by four weights: 2 * 127 * 128 fits 16 bits, no pair saturates.
   static NYBBLE_INLINE I32 add_quads(I32 sum, I32 inputs, I32 weights) {
-    const __m256i pairs = _mm256_maddubs_epi16(inputs, weights);
+    const __m256i pairs = multiply_bytes(inputs, weights);
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 

@@ -45,12 +45,12 @@ struct Avx512 {
     __builtin_memcpy(&index, reinterpret_cast<const std::uint8_t*>(entry) + 2, sizeof index);
     return index;
   }
-  // pair[0] * row[2i] + pair[1] * row[2i + 1]; the activations are the unsigned operand.
-  static NYBBLE_INLINE I16 multiply_pairs(__m512i pair, const std::uint8_t* row) {
-    return _mm512_maddubs_epi16(pair, load(row));
-  }
   static NYBBLE_INLINE I16 multiply_bytes(__m512i inputs, __m512i weights) {
     return _mm512_maddubs_epi16(inputs, weights);
+  }
+  // pair[0] * row[2i] + pair[1] * row[2i + 1]; the activations are the unsigned operand.
+  static NYBBLE_INLINE I16 multiply_pairs(__m512i pair, const std::uint8_t* row) {
+    return multiply_bytes(pair, load(row));
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm512_cvtepi16_epi32(_mm512_castsi512_si256(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1)); }
@@ -102,7 +102,7 @@ struct Avx512 {
   static NYBBLE_INLINE I32 multiply_wide_pairs(__m512i a, __m512i b) { return _mm512_madd_epi16(a, b); }
   // Four unsigned inputs of at most 127 by four weights: 2 * 127 * 128 fits 16 bits, no pair saturates.
   static NYBBLE_INLINE I32 add_quads(I32 sum, I32 inputs, I32 weights) {
-    const __m512i pairs = _mm512_maddubs_epi16(inputs, weights);
+    const __m512i pairs = multiply_bytes(inputs, weights);
     return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
   }
 

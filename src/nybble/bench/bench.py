@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,9 +23,11 @@ from nybble.bench.race import Contestant, Entry, Runs, Worker, take_turns
 from nybble.bench.result import is_wrong, ratio_records, run_records
 from nybble.bench.roofline import layer_points
 from nybble.bench.scaling import has_loop, measure_scaling
-from nybble.graph import Graph, Preprocessing, write_graph
+from nybble.graph import Graph, write_graph
 from nybble.graph.convert import to_bits
 
+#: The process of a contestant on so many threads.
+Start = Callable[[Contestant, int], Worker]
 #: Rounds that are run even if the seconds are spent: fewer give no spread.
 FEWEST_ROUNDS = 5
 #: Photos of a turn that measures scaling, if no batch needs more.
@@ -134,8 +136,12 @@ def bench(
             raise BenchError("nobody takes part: give --bits 4 or --against")
         samples = folder / "photos.u8"
         photos.samples.tofile(samples)
-        runs, top1, loaded, rounds = _race(contestants, photos, samples, preprocessing, settings, report)
-        result["scaling"] = _scaling(contestants, photos, samples, preprocessing, settings, report)
+
+        def start(contestant: Contestant, threads: int) -> Worker:
+            return Worker(contestant, samples, photos.samples.shape[1:], preprocessing, threads)
+
+        runs, top1, loaded, rounds = _race(contestants, photos, start, settings, report)
+        result["scaling"] = _scaling(contestants, len(photos), start, settings, report)
     wrong = {name for name, share in top1.items() if is_wrong(share, _float_top1(contestants, top1))}
     result |= {
         "rounds": rounds,
@@ -209,8 +215,7 @@ def _theirs(
 def _race(
     contestants: list[Contestant],
     photos: Photos,
-    samples: Path,
-    preprocessing: Preprocessing,
+    start: Start,
     settings: Settings,
     report: Report,
 ) -> tuple[dict[Entry, Runs], dict[str, float | None], dict[str, Any], int]:
@@ -221,9 +226,7 @@ def _race(
         workers: list[Worker] = []
         report.stage("loading, warming up, top-1", len(contestants))
         for contestant in contestants:
-            worker = stack.enter_context(
-                Worker(contestant, samples, photos.samples.shape[1:], preprocessing, settings.threads)
-            )
+            worker = stack.enter_context(start(contestant, settings.threads))
             workers.append(worker)
             # The smallest batch first: the peak of memory until then is that of a process that runs no other.
             for batch in batches:
@@ -250,9 +253,8 @@ def _race(
 
 def _scaling(
     contestants: list[Contestant],
-    photos: Photos,
-    samples: Path,
-    preprocessing: Preprocessing,
+    count: int,
+    start: Start,
     settings: Settings,
     report: Report,
 ) -> dict[str, Any] | None:
@@ -264,15 +266,12 @@ def _scaling(
     allowed = 2 * settings.seconds * len(batches)
     report.stage("scaling over threads", None)
     with ExitStack() as stack:
-        one, all_of_them = (
-            stack.enter_context(Worker(ours, samples, photos.samples.shape[1:], preprocessing, threads))
-            for threads in (1, settings.threads)
-        )
+        one, all_of_them = (stack.enter_context(start(ours, threads)) for threads in (1, settings.threads))
         isa = one.about["isa"]
         if not has_loop(isa):
             return None
         # Short turns: what disturbs a machine often lasts for seconds.
-        rounds = _photos_of_rounds(len(photos), max(FEWEST_SCALED, *batches), allowed)
+        rounds = _photos_of_rounds(count, max(FEWEST_SCALED, *batches), allowed)
         return measure_scaling(one, all_of_them, settings.threads, isa, batches, rounds, report.advance)
 
 

@@ -34,6 +34,10 @@ class Kernel:
     list_block: int = 0
 
 
+#: What suits Winograd: outputs in registers, squares in L2.
+WINOGRAD = Kernel("winograd", block_outputs=128, tile_pixels=32)
+
+
 @dataclass(frozen=True)
 class Window:
     """Geometry of a convolution; a linear layer is one whose window is its whole input."""
@@ -60,7 +64,7 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     source = graph.values[head.inputs[0]]
     has_dot_products = _native.quad_takes_any(isa)
     if _is_worth_winograd(graph, head):
-        return Kernel("winograd", block_outputs=128, tile_pixels=32)
+        return WINOGRAD
     # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
     is_narrow = has_dot_products and head.weight.shape[0] <= 64
     if not is_narrow and not source.dtype.is_signed and not is_tight(graph, head.inputs[0]):
