@@ -17,9 +17,10 @@ from nybble.bench import machine
 from nybble.bench.ceilings import WINDOWS, Ceiling, measure_ceilings
 from nybble.bench.dense import dense_copy
 from nybble.bench.errors import BenchError
-from nybble.bench.peers import INT8_PEERS, RESTRICTABLE, Choice, Kitchen, check_installed, share_right
+from nybble.bench.peers import INT8_PEERS, Choice, Kitchen, check_installed, share_right
 from nybble.bench.photos import Photos
 from nybble.bench.race import Contestant, Entry, Runs, Worker, take_turns
+from nybble.bench.restrict import restrict
 from nybble.bench.result import is_wrong, ratio_records, run_records
 from nybble.bench.roofline import layer_points
 from nybble.bench.scaling import has_loop, measure_scaling
@@ -56,7 +57,7 @@ class Settings:
     isa : str or None
         Of nybble.
     peer_isa : str or None
-        Of the peers that can be kept to one.
+        That the peers are kept to; see ``restrict``.
     ceilings : bool
         Also measure what the machine can do, and hold each layer against it.
     """
@@ -203,12 +204,11 @@ def _theirs(
             report.stage(f"INT8 models for {peer} (made and compared once, about two minutes)")
             choices[peer] = kitchen.int8(peer)
             models["INT8"] = (8, Path(choices[peer].chosen.path))
-        isa = settings.peer_isa if peer in RESTRICTABLE else None
+        restriction = kitchen.restriction(peer)
         for label, (bits, path) in models.items():
             for mode in ("latency", "throughput") if peer in INT8_PEERS else ("latency",):
                 name = f"{peer} {label}" + (", throughput" if mode == "throughput" else "")
-                environment = kitchen.environment(peer)
-                contestants.append(Contestant(name, peer, bits, path, mode, isa=isa, environment=environment))
+                contestants.append(Contestant(name, peer, bits, path, mode, restriction=restriction))
     return contestants, choices
 
 
@@ -239,7 +239,7 @@ def _race(
                 named[model] = share_right(dict(enumerate(answer["predictions"])), photos.labels)
             report.advance()
         loaded = {
-            contestant.name: {**worker.about, "environment": contestant.environment}
+            contestant.name: {**worker.about, "restriction": str(contestant.restriction or "none")}
             for contestant, worker in zip(contestants, workers, strict=True)
         }
         rounds = _rounds(workers, len(photos), batches, settings, runs, report)
@@ -312,9 +312,10 @@ def _turn(settings: Settings, count: int) -> int:
 def _peer_isas(settings: Settings) -> dict[str, str]:
     if settings.peer_isa is None:
         return dict.fromkeys(settings.against, "unrestricted")
+    restrictions = {peer: restrict(peer, settings.peer_isa) for peer in settings.against}
     return {
-        peer: settings.peer_isa if peer in RESTRICTABLE else "cannot be restricted; takes no part in ratios"
-        for peer in settings.against
+        peer: str(restriction) if restriction else "cannot be restricted here; takes no part in ratios"
+        for peer, restriction in restrictions.items()
     }
 
 

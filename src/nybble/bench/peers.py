@@ -15,6 +15,7 @@ from nybble.bench.errors import BenchError, require
 from nybble.bench.machine import describe
 from nybble.bench.photos import Photos
 from nybble.bench.race import Contestant, Worker
+from nybble.bench.restrict import Restriction, restrict
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 
@@ -33,12 +34,6 @@ SELECTION = 200
 #: Batch of the comparison, and how often each candidate runs it.
 TRIAL_BATCH = 8
 TRIALS = 6
-#: What keeps a peer to an instruction set. ONNX Runtime has no such setting.
-ISA_ENVIRONMENT = {
-    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
-    "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512"},
-}
-RESTRICTABLE = ("openvino", "torch")
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ class Kitchen:
         Up to ``CALIBRATION`` of them calibrate; candidates are compared on others.
     threads : int
     isa : str or None
-        A key of ``ISA_ENVIRONMENT`` that the peers keep to.
+        A key of ``restrict.ENVIRONMENT`` that the peers keep to where they can be made to.
     """
 
     def __init__(self, graph: Graph, folder: Path, calibration: Photos, threads: int, isa: str | None) -> None:
@@ -127,7 +122,8 @@ class Kitchen:
     def int8(self, peer: str) -> Choice:
         """The INT8 model of a peer: chosen by measurement, or as chosen before on such a machine."""
         about = describe()
-        machine = json.dumps([about["cpu"], about["flags"], self._threads, self._isa, _versions(peer)])
+        restriction = str(self.restriction(peer))
+        machine = json.dumps([about["cpu"], about["flags"], self._threads, restriction, _versions(peer)])
         record = self._place / f"{peer}-{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
         if record.is_file():
             known = Choice.load(record)
@@ -138,9 +134,9 @@ class Kitchen:
         choice.save(record)
         return choice
 
-    def environment(self, peer: str) -> dict[str, str]:
+    def restriction(self, peer: str) -> Restriction | None:
         """What keeps a peer to the instruction set asked for."""
-        return dict(ISA_ENVIRONMENT[self._isa]) if self._isa and peer in RESTRICTABLE else {}
+        return restrict(peer, self._isa) if self._isa else None
 
     def _make(self, peer: str) -> dict[str, Path]:
         from nybble.bench.onnx_int8 import make_nncf, make_qdq
@@ -166,9 +162,7 @@ class Kitchen:
         with ExitStack() as stack:
             workers = {}
             for name, path in {"float": self.float_path, **made}.items():
-                contestant = Contestant(
-                    f"{peer} {name}", peer, 8, path, isa=self._isa, environment=self.environment(peer)
-                )
+                contestant = Contestant(f"{peer} {name}", peer, 8, path, restriction=self.restriction(peer))
                 try:
                     worker = stack.enter_context(Worker(contestant, photos, shape, self._preprocessing, self._threads))
                     predictions = worker.run(everything if selection.labels else few, TRIAL_BATCH)["predictions"]

@@ -17,6 +17,7 @@ from typing import IO, Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from nybble.bench.errors import BenchError
+from nybble.bench.restrict import Restriction
 from nybble.graph import Preprocessing
 
 #: Pause after each turn, in seconds, until the threads of the one before have stopped spinning for new work:
@@ -43,9 +44,9 @@ class Contestant:
     activations : str
         ``real``, or ``dense`` for the network without zeros.
     isa : str or None
-        Instruction set to keep to: of nybble by name, of a peer through ``environment``.
-    environment : dict
-        Variables of its process.
+        The instruction set nybble is asked for.
+    restriction : Restriction or None
+        What keeps a peer to an instruction set.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Contestant:
     mode: str = "latency"
     activations: str = "real"
     isa: str | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    restriction: Restriction | None = None
 
 
 class Entry(NamedTuple):
@@ -119,11 +120,14 @@ class Worker:
         self, contestant: Contestant, photos: Path, shape: Sequence[int], preprocessing: Preprocessing, threads: int
     ) -> None:
         self.name = contestant.name
+        restriction = contestant.restriction
+        mask = restriction.cpu_mask if restriction else None
         setup = {
             "engine": contestant.engine,
             "model": str(contestant.model),
             "mode": contestant.mode,
-            "isa": contestant.isa if contestant.engine == "nybble" else None,
+            "isa": restriction.isa if restriction else contestant.isa,
+            "cpu_mask": str(mask) if mask else None,
             "photos": str(photos),
             "shape": list(shape),
             "mean": preprocessing.mean,
@@ -140,7 +144,7 @@ class Worker:
             stderr=self._complaints,
             text=True,
             start_new_session=True,
-            env={**os.environ, **contestant.environment},
+            env={**os.environ, **(restriction.environment if restriction else {})},
         )
         # Both are pipes, which the type of Popen does not tell.
         self._requests = cast(IO[str], self._process.stdin)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nybble.bench.peers import MARGIN, RESTRICTABLE
+from nybble.bench.peers import MARGIN
 from nybble.bench.race import Contestant, Entry, Runs, Spread, paired
 
 #: Ratio by name: (bits, activations) of ours, and of what it is held against; ``None`` for ours means the peers.
@@ -70,7 +70,7 @@ def _pick(
         and (entry.bits, entry.activations) == (bits, activations)
         and entry.name not in wrong
         # A peer that cannot be kept to the instruction set would run on another one than we do.
-        and (peer_isa is None or entry.engine == "nybble" or entry.engine in RESTRICTABLE)
+        and (peer_isa is None or entry.engine == "nybble" or entry.restriction is not None)
     ]
 
 
@@ -112,7 +112,7 @@ def _record(
         "bits": contestant.bits,
         "mode": contestant.mode,
         "activations": contestant.activations,
-        "isa": contestant.isa,
+        "isa": contestant.restriction.isa if contestant.restriction else contestant.isa,
         "threads": threads,
         "batch": batch,
         "images_per_second": speed.median,

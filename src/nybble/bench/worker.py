@@ -2,7 +2,7 @@
 
 Run as a script, so that a peer's process holds nothing of nybble and its peak memory is its own. The first argument is
 a JSON object: ``engine``, ``model``, ``photos`` (raw uint8 (N, H, W, C)), ``shape`` (H, W, C), ``mean``, ``std``,
-``threads``, ``mode``, ``isa``.
+``threads``, ``mode``, ``isa``, and ``cpu_mask``, the library that hides what lies beyond ``isa``, or null.
 
 Reads one JSON request a line, answers one JSON line each: ``{"photos": [indices], "batch": n}`` gives ``{"seconds":
 all calls together, "latencies": [a call each], "predictions": [a photo each], "peak_rss_bytes": until now}``. The first
@@ -12,7 +12,9 @@ nybble, float32 NCHW normalised for the others. What is timed is the call, from 
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -208,6 +210,13 @@ class Photos:
         return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
 
 
+def hide_instructions(cpu_mask: str, isa: str) -> None:
+    """Hide what lies beyond ``isa`` from every library loaded later; raises :class:`OSError` where that cannot be."""
+    error = ctypes.CDLL(cpu_mask).nybble_hide_instructions(isa.encode())
+    if error:
+        raise OSError(error, f"CPUID cannot be answered in the processor's place: {os.strerror(error)}")
+
+
 def serve(run_all: RunAll, photos: Photos, threads: int) -> None:
     """Answer requests until there are no more."""
     for line in sys.stdin:
@@ -233,6 +242,8 @@ def serve(run_all: RunAll, photos: Photos, threads: int) -> None:
 def main() -> None:
     """Load what the command line describes and serve."""
     setup = json.loads(sys.argv[1])
+    if setup["cpu_mask"] is not None:
+        hide_instructions(setup["cpu_mask"], setup["isa"])
     begun = time.perf_counter()
     run_all, about = OPEN[setup["engine"]](setup)
     _answer({**about, "load_seconds": time.perf_counter() - begun})

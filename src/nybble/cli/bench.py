@@ -59,7 +59,7 @@ def bench(
     peer_isa: Annotated[
         str | None,
         typer.Option(
-            "--peer-isa", help="Keep peers that can be kept to it to avx2 or avx512; others leave the ratios."
+            "--peer-isa", help="Keep peers to avx2, avx512 or avx512vnni; who cannot be kept leaves the ratios."
         ),
     ] = None,
     dense: Annotated[bool, typer.Option(help="Also run without zeros in the activations.")] = True,
@@ -125,10 +125,10 @@ def _checked_isa(isa: str | None) -> str | None:
 
 
 def _checked_peer_isa(isa: str | None) -> str | None:
-    from nybble.bench.peers import ISA_ENVIRONMENT
+    from nybble.bench.restrict import ENVIRONMENT
 
-    if isa is not None and isa not in ISA_ENVIRONMENT:
-        raise CommandError(f"--peer-isa {isa}: choose from {', '.join(ISA_ENVIRONMENT)}")
+    if isa is not None and isa not in ENVIRONMENT:
+        raise CommandError(f"--peer-isa {isa}: choose from {', '.join(ENVIRONMENT)}")
     return isa
 
 

@@ -1,0 +1,71 @@
+"""Keeps a peer to an older instruction set, so that a comparison holds for processors that have no more.
+
+Two ways: the peer's own environment variables, and a library that answers CPUID in the processor's place
+(``native/cpu_mask``), which holds for any peer but needs a processor with CPUID faulting.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from nybble import _native
+
+#: What peers understand by themselves. ONNX Runtime has no such setting.
+ENVIRONMENT = {
+    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512"},
+    "avx512vnni": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ATEN_CPU_CAPABILITY": "avx512"},
+}
+#: Those whose kernels of eight bits and of float all follow these variables.
+_FOLLOW = ("openvino", "torch")
+#: Seconds after which trying counts as failed.
+_PATIENCE = 60
+
+
+@dataclass(frozen=True)
+class Restriction:
+    """How a contestant is kept to an instruction set.
+
+    Attributes
+    ----------
+    isa : str
+        A key of ``ENVIRONMENT``.
+    environment : mapping of str to str
+        Variables of its process.
+    cpu_mask : Path or None
+        The library that its process loads before anything that asks the processor.
+    """
+
+    isa: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cpu_mask: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.isa}, by " + ("what CPUID tells" if self.cpu_mask else "its own setting")
+
+
+def restrict(peer: str, isa: str) -> Restriction | None:
+    """What keeps ``peer`` to ``isa`` on this machine; ``None`` if nothing does."""
+    mask = _mask() if masks_work() else None
+    environment = ENVIRONMENT[isa] if peer in _FOLLOW else {}
+    return Restriction(isa, environment, mask) if mask or environment else None
+
+
+@cache
+def masks_work() -> bool:
+    """Whether instructions can be hidden here: tried in a process of its own."""
+    mask = _mask()
+    if not mask.is_file():
+        return False
+    attempt = "import ctypes, sys; sys.exit(ctypes.CDLL(sys.argv[1]).nybble_hide_instructions(b'avx2'))"
+    command = [sys.executable, "-c", attempt, str(mask)]
+    return subprocess.run(command, timeout=_PATIENCE, capture_output=True, check=False).returncode == 0  # noqa: S603
+
+
+def _mask() -> Path:
+    return Path(_native.__file__).with_name("_cpu_mask.so")
