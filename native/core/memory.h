@@ -9,6 +9,7 @@
 namespace nybble {
 
 // Zeroed and aligned to 64 bytes (large ones to huge pages), with room for a vector to read past the end.
+// What nobody touches of a large one takes no memory, and its memory goes back to the system with it.
 class AlignedBytes {
  public:
   explicit AlignedBytes(std::size_t size = 0);
@@ -18,9 +19,10 @@ class AlignedBytes {
 
  private:
   struct Free {
+    std::size_t mapped;  // bytes, or 0 where malloc gave them
     void operator()(std::uint8_t* p) const;
   };
-  std::unique_ptr<std::uint8_t[], Free> data_;
+  std::unique_ptr<std::uint8_t[], Free> data_{nullptr, Free{0}};
   std::size_t size_;
 };
 
