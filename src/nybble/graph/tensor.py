@@ -117,16 +117,16 @@ def decode(dtype: DType, raw: bytes, count: int) -> Array:
     """Flat values from raw little-endian bytes; four-bit types lie low nibble first."""
     if dtype.bits != 4:
         return np.frombuffer(raw, dtype=dtype.storage, count=count).copy()
-    packed = np.frombuffer(raw, dtype=np.uint8)
-    values = np.empty(packed.size * 2, dtype=np.uint8)
-    np.bitwise_and(packed, 15, out=values[0::2])
-    np.right_shift(packed, 4, out=values[1::2])
-    if dtype is DType.S4:
-        signed = values.view(np.int8)
-        np.left_shift(signed, 4, out=signed)
-        np.right_shift(signed, 4, out=signed)
-        return signed[:count]
-    return values[:count]
+    # In 16-bit elements, each the two values of a byte.
+    signed = dtype is DType.S4
+    pairs = np.frombuffer(raw, dtype=np.int8 if signed else np.uint8).astype("<i2" if signed else "<u2")
+    low = pairs << 12
+    low >>= 12
+    low &= 255
+    pairs >>= 4
+    pairs <<= 8
+    pairs |= low
+    return pairs.view(dtype.storage)[:count]
 
 
 def encode(dtype: DType, values: Array) -> bytes:

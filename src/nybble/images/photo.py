@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from nybble.graph import Preprocessing
 from nybble.graph.types import Array
 from nybble.images.errors import ImageError
 
+# Pillow is imported where a photo is decoded: an engine that is fed with arrays does without it, its time and 5 MB.
+if TYPE_CHECKING:
+    from PIL import Image
+
 #: A photo: a file, its bytes, a Pillow image, or uint8 samples of shape (H, W, 3) or (H, W).
-PhotoSource = str | Path | bytes | Image.Image | Array
+PhotoSource: TypeAlias = "str | Path | bytes | Image.Image | Array"
 
 #: Most pixels a photo may have, before and after the resize. Pillow's own limit, under which it decodes silently.
 MAX_PIXELS = 89_478_485
@@ -64,6 +68,8 @@ def integer_input(photos: Array, preprocessing: Preprocessing) -> Array:
 
 def _decoded(source: PhotoSource, path: Path | None) -> Image.Image:
     """The photo in mode RGB."""
+    from PIL import Image, UnidentifiedImageError
+
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)):
             raise ImageError(
@@ -103,6 +109,8 @@ def _read(image: Image.Image, path: Path | None) -> Image.Image:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
     if image.mode.startswith("I"):
         # 16-bit grayscale; some Pillow versions widen it to "I". Pillow's own conversion would cut off at 255.
         samples = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
@@ -114,6 +122,8 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _resized(photo: Image.Image, preprocessing: Preprocessing, path: Path | None) -> Image.Image:
+    from PIL import Image
+
     short, long = sorted(photo.size)
     target = preprocessing.resize
     if short == target:
