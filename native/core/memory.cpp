@@ -43,12 +43,12 @@ constexpr std::size_t kChunk = 32 * kHugePage;
 
 // Zeroed, `alignment` a power of two that divides `size`. Null where there is no memory.
 std::uint8_t* map(std::size_t size, std::size_t alignment) {
-  void* found = mmap(nullptr, size + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                     -1, 0);
+  void* found =
+      mmap(nullptr, size + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (found == MAP_FAILED) return nullptr;
   auto* start = static_cast<std::uint8_t*>(found);
-  const std::size_t before = round_up(reinterpret_cast<std::uintptr_t>(start), alignment) -
-                             reinterpret_cast<std::uintptr_t>(start);
+  const std::size_t before =
+      round_up(reinterpret_cast<std::uintptr_t>(start), alignment) - reinterpret_cast<std::uintptr_t>(start);
   if (before > 0) (void)munmap(start, before);
   if (before < alignment) (void)munmap(start + before + size, alignment - before);
   // Fewer TLB misses: 25 MB of weights are read once an image. It is a hint, so failure is no error.

@@ -12,7 +12,7 @@ namespace nybble {
 // Where the values of the running batch lie, as one thread sees them.
 struct Memory {
   std::uint8_t* arena;
-  std::int64_t most_images;
+  std::int64_t most_images;  // that values have room for: those that run together
   const std::vector<Value>* values;
   // Of the running step, Step::counters of them: 0 before it and after it.
   std::atomic<std::int32_t>* finished;

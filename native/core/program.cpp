@@ -74,9 +74,9 @@ Program::Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes
 
 Program::~Program() = default;
 
-Memory Program::memory(int slice, std::int64_t* list_times) const {
-  return {arena_.data() + arena_bytes_ * most_images_ * slice, most_images_, &values_,
-          finished_.get() + counters_ * slice, list_times};
+Memory Program::memory(int slice, std::int64_t images, std::int64_t* list_times) const {
+  return {arena_.data() + arena_bytes_ * most_images_ * slice, images, &values_, finished_.get() + counters_ * slice,
+          list_times};
 }
 
 const Value& Program::value(int id) const {
@@ -254,8 +254,9 @@ std::vector<std::int64_t> Program::take_step_times() {
   return times;
 }
 
-// Many images: each thread takes a few and runs the whole network on them, with nothing to wait for.
-// What is left, and a single image, is run by all threads together, step by step.
+// Many images: each thread takes some and runs the whole network on them, with nothing to wait for.
+// What is left, and a single image, is run by all threads together, step by step. Either way several images go through
+// each step together, most_images at most.
 void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps,
                   const Tap* tap) {
   require(input_ >= 0 && output_ >= 0 && !steps_.empty(), "the program has no input, output or steps");
@@ -266,22 +267,21 @@ void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, 
   tap_ = tap;
   out_ = out;
   timed_ = timing_;
-  const std::int64_t group = most_images_, threads = pool_.threads();
+  const std::int64_t threads = pool_.threads();
   first_ = 0;
-  if (threads > 1 && taps == nullptr) {
-    images_ = images / (group * threads) * (group * threads);
-    if (images_ > 0) {
-      shares_.reset();
-      pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_apart(thread); }, this);
-    }
+  if (threads > 1 && images >= threads && taps == nullptr) {
+    images_ = images / threads * threads;
+    groups_ = divide_up(images_ / threads, most_images_) * threads;
+    shares_.reset();
+    pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_apart(thread); }, this);
     first_ = images_;
   }
-  for (; first_ < images; first_ += group) {
-    images_ = std::min(group, images - first_);
+  for (; first_ < images; first_ += images_) {
+    images_ = divide_up(images - first_, divide_up(images - first_, most_images_));
     shares_.reset();
     pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_together(thread); }, this);
     if (timed_) add_step_times();
-    emit(memory(0, nullptr), output_, images_, out_ + first_ * output_bytes());
+    emit(memory(0, images_, nullptr), output_, images_, out_ + first_ * output_bytes());
   }
 }
 
@@ -314,23 +314,23 @@ std::int64_t Program::output_bytes() const {
 }
 
 void Program::run_apart(int thread) {
-  const Memory where = memory(thread, nullptr);
   const Layout& input = values_[static_cast<std::size_t>(input_)].layout;
-  const std::int64_t group = most_images_, groups = images_ / group;
-  shares_.take(thread, 0, groups, [&](std::int64_t g) {
-    for (std::int64_t i = 0; i < group * input.height; ++i) {
+  shares_.take(thread, 0, groups_, [&](std::int64_t group) {
+    const std::int64_t first = images_ * group / groups_, count = images_ * (group + 1) / groups_ - first;
+    const Memory where = memory(thread, count, nullptr);
+    for (std::int64_t i = 0; i < count * input.height; ++i) {
       const std::int64_t image = i / input.height;
-      source_->load(input, g * group + image, i % input.height, where.at(input_) + image * input.image_bytes());
+      source_->load(input, first + image, i % input.height, where.at(input_) + image * input.image_bytes());
     }
     for (const auto& step : steps_)
-      for (std::int64_t i = 0, chunks = step->chunks(group); i < chunks; ++i)
-        step->run(where, i, group, scratch(thread));
-    emit(where, output_, group, out_ + g * group * output_bytes());
+      for (std::int64_t i = 0, chunks = step->chunks(count); i < chunks; ++i)
+        step->run(where, i, count, scratch(thread));
+    emit(where, output_, count, out_ + first * output_bytes());
   });
 }
 
 void Program::run_together(int thread) {
-  const Memory where = memory(0, timed_ ? list_times(thread) : nullptr);
+  const Memory where = memory(0, images_, timed_ ? list_times(thread) : nullptr);
   const Layout& input = values_[static_cast<std::size_t>(input_)].layout;
   const std::int64_t rows = images_ * input.height;
   shares_.take(thread, 0, rows, [&](std::int64_t i) {

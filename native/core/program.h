@@ -20,7 +20,7 @@
 
 namespace nybble {
 
-// A value in the arena. `offset` and sizes are for one image; a batch of n takes n times each.
+// A value in the arena. `offset` and sizes are for one image; n images that run together take n times each.
 struct Value {
   Layout layout;
   std::int64_t offset = 0;
@@ -98,7 +98,8 @@ struct Memory;
 
 class Program {
  public:
-  // `most_images` go through the steps together; the arena has room for them once for each thread.
+  // Up to `most_images` go through each step together; the arena has room for them once for each thread, which takes
+  // memory as soon as so many run.
   // Throws std::invalid_argument where a number is out of range or values do not fit together.
   Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes);
   ~Program();
@@ -151,7 +152,7 @@ class Program {
   void check_value(int id, const char* what) const;
   void check_step(const std::vector<int>& reads, int reads_lists, int writes,
                   const std::vector<int>& writes_lists) const;
-  Memory memory(int slice, std::int64_t* list_times) const;
+  Memory memory(int slice, std::int64_t images, std::int64_t* list_times) const;
   std::uint8_t* scratch(int thread) { return scratch_.data() + scratch_bytes_ * thread; }
   std::int64_t* list_times(int thread) {
     return list_times_.data() + values_.size() * static_cast<std::size_t>(thread);
@@ -183,6 +184,7 @@ class Program {
   Shares shares_;
   const Source* source_ = nullptr;
   std::int64_t first_ = 0, images_ = 0;
+  std::int64_t groups_ = 0;  // that images are cut into where threads run apart
   std::uint8_t* out_ = nullptr;
   const std::vector<int>* taps_ = nullptr;
   const Tap* tap_ = nullptr;

@@ -13,11 +13,11 @@ namespace {
 constexpr int kChannels = 64, kSize = 9, kImages = 5, kRuns = 8;
 constexpr std::size_t kValues = std::size_t{kImages} * kChannels * kSize * kSize;
 
-std::vector<std::uint8_t> results(nybble::Isa isa, int threads) {
+std::vector<std::uint8_t> results(nybble::Isa isa, int threads, int most_images) {
   std::vector<std::int8_t> weights(std::size_t{kChannels} * kChannels * 9);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<std::int8_t>(i * 7 / 3 % 16) - 8;
   constexpr std::int64_t kOffset = 1 << 16;
-  nybble::Program program(isa, threads, 1, 8 * kOffset);
+  nybble::Program program(isa, threads, most_images, 8 * kOffset);
   int before = program.add_value(nybble::Element::u8, kChannels, kSize, kSize, true, 0);
   program.set_input(before);
   int lists = -1;
@@ -62,12 +62,14 @@ std::vector<std::uint8_t> results(nybble::Isa isa, int threads) {
 
 int main() {
   int wrong = 0;
-  const std::vector<std::uint8_t> expected = results(nybble::Isa::scalar, 1);
+  const std::vector<std::uint8_t> expected = results(nybble::Isa::scalar, 1, 1);
   for (nybble::Isa isa : nybble::available_isas())
-    for (int threads : {1, 2, 3}) {
-      const bool same = results(isa, threads) == expected;
-      std::printf("%s, %d thread(s): %s\n", nybble::isa_name(isa), threads, same ? "right" : "WRONG");
-      wrong += same ? 0 : 1;
-    }
+    for (int threads : {1, 2, 3})
+      for (int together : {1, 2}) {
+        const bool same = results(isa, threads, together) == expected;
+        std::printf("%s, %d thread(s), %d image(s) together: %s\n", nybble::isa_name(isa), threads, together,
+                    same ? "right" : "WRONG");
+        wrong += same ? 0 : 1;
+      }
   return wrong != 0;
 }
