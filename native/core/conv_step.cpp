@@ -198,6 +198,17 @@ ConvShape checked_shape(const Layout& input, const Layout& output, const ConvSpe
   return s;
 }
 
+// Outputs in a block, so that threads share the blocks of a layer of few pixels. Were its only tile cut for them
+// instead, weights would pass through L1 once for each part.
+std::int32_t shared_outputs(const ConvShape& shape, const ConvSpec& spec, std::int64_t threads) {
+  const std::int64_t tiles = divide_up(shape.output.pixels(), spec.tile_pixels);
+  if (tiles >= threads) return spec.block_outputs;
+  // In blocks smaller than two thirds the entries of a list would cost more than that.
+  for (std::int32_t outputs = spec.block_outputs; outputs * 3 >= spec.block_outputs * 2; outputs -= kChannelAlign)
+    if (tiles * divide_up(shape.output.stride, outputs) % threads == 0) return outputs;
+  return spec.block_outputs;
+}
+
 std::int64_t largest(const std::int8_t* weights, std::size_t count) {
   std::int64_t most = 0;
   for (std::size_t i = 0; i < count; ++i)
@@ -283,7 +294,7 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
             "conv: a block of pairs could overflow 16 bits");
   }
   ConvWeights weights = pack_sparse(shape, spec.weights, quads ? 4 : 2, spec.magnitude, lists.block_groups,
-                                    spec.block_outputs, static_cast<std::size_t>(spec.visit_bytes));
+                                    shared_outputs(shape, spec, threads), static_cast<std::size_t>(spec.visit_bytes));
   if (!quads && weights.fits16()) epilogue->use_words(weights.lowest, weights.highest);
   return std::make_unique<ConvStep>(kernel, quads ? ConvMethod::sparse_quad : ConvMethod::sparse, shape,
                                     std::move(weights), std::move(epilogue), spec, &lists, store, threads);

@@ -40,6 +40,14 @@ struct Program::Source {
     out += row * layout.width * layout.channels;
     if (kind == Kind::samples) {
       const std::uint8_t* in = data + image * layout.image_elements() + row * layout.width * layout.channels;
+      if (layout.channels == 3) {
+        for (std::int64_t x = 0; x < layout.width; ++x, in += 3, out += 3) {
+          out[0] = table[in[0]];
+          out[1] = table[256 + in[1]];
+          out[2] = table[512 + in[2]];
+        }
+        return;
+      }
       for (std::int64_t x = 0; x < layout.width; ++x)
         for (std::int64_t c = 0; c < layout.channels; ++c) *out++ = table[256 * c + *in++];
       return;

@@ -7,15 +7,18 @@
 #include <string>
 #include <system_error>
 
+#include "core/clock.h"
+
 namespace nybble {
 namespace {
 
 // Threads that sleep between the steps of a run cost a third of its speed, since waking one takes as
-// long as a step. So a thread spins for about 20 microseconds, the wait of an even step; then offers its
-// processor to others between looks, in case the thread it waits for needs it; and sleeps after a few
-// tenths of a millisecond, longer than most steps. Idle engines sleep.
+// long as a step. So a thread spins for 10 to 20 microseconds, the wait of an even step; then offers its
+// processor to others between looks, in case the thread it waits for needs it; and sleeps after half a
+// millisecond, longer than most steps and than Python takes between two calls. Idle engines sleep.
 constexpr int kSpins = 1000;
 constexpr int kYields = 300;
+constexpr std::int64_t kYieldNanoseconds = 500'000;
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -31,7 +34,9 @@ void wait_for_change(std::atomic<std::uint32_t>& value, std::uint32_t old) {
     if (value.load(std::memory_order_acquire) != old) return;
     pause();
   }
-  for (int i = 0; i < kYields; ++i) {
+  // A yield takes from a fraction of a microsecond to a time slice of another process.
+  const std::int64_t begun = now_ns();
+  for (int i = 0; i < kYields || now_ns() - begun < kYieldNanoseconds; ++i) {
     if (value.load(std::memory_order_acquire) != old) return;
     sched_yield();
   }

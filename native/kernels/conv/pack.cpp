@@ -9,12 +9,11 @@ std::vector<OutputBlock> split_outputs(std::int32_t outputs, std::int32_t most, 
   const std::int32_t units = outputs / kChannelAlign;
   const std::int32_t count = (units + most / kChannelAlign - 1) / (most / kChannelAlign);
   std::vector<OutputBlock> blocks;
-  std::int32_t first = 0;
   std::size_t offset = 0;
   for (std::int32_t i = 0; i < count; ++i) {
-    const std::int32_t size = (units / count + (i < units % count ? 1 : 0)) * kChannelAlign;
+    const std::int32_t first = units * i / count * kChannelAlign;
+    const std::int32_t size = units * (i + 1) / count * kChannelAlign - first;
     blocks.push_back({first, size, offset});
-    first += size;
     offset += static_cast<std::size_t>(size) * bytes_per_output;
   }
   return blocks;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from nybble import _native
@@ -10,12 +12,15 @@ from nybble.engine.kernel import LIST_GROUPS, window
 from nybble.engine.layout import ELEMENTS, stored_shape
 from nybble.engine.order import Order
 from nybble.engine.plan import Plan, lists_of
-from nybble.graph import AvgPool2d, Conv2d, Linear, MaxPool2d, Quantize, Scale
+from nybble.graph import AvgPool2d, Conv2d, Linear, MaxPool2d, Preprocessing, Quantize, Scale
 from nybble.graph.types import ACTIVATIONS, Array
 
 
 class Built:
-    """A native program and the ids of its values and lists, by name."""
+    """A native program, the ids of its values and lists by name, and what each call needs to know of arrays.
+
+    Between two calls on batches of one, Python's own code is no longer in the caches, so that little of it costs much.
+    """
 
     def __init__(self, plan: Plan, threads: int, most_images: int) -> None:
         self.plan = plan
@@ -26,6 +31,10 @@ class Built:
         self.ids: dict[str, int] = {}
         self.step_names: list[str] = []
         source = self.graph.inputs[0].name
+        self.input_shape = stored_shape(self.graph, source)
+        self.photo_shape = (*self.input_shape[1:], self.input_shape[0])
+        self._buffers: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        self._table: Array | None = None
         self.program.set_input(self._value(source, tight=True))
         for step in plan.steps:
             self._add(step)
@@ -139,8 +148,17 @@ class Built:
 
     def buffer(self, name: str, images: int) -> Array:
         """An array for a value of so many images, in the graph's shape and the type's storage."""
-        value = self.graph.values[name]
-        return np.empty((images, *value.shape), dtype=value.dtype.storage)
+        if name not in self._buffers:
+            value = self.graph.values[name]
+            self._buffers[name] = (value.shape, value.dtype.storage)
+        shape, dtype = self._buffers[name]
+        return np.empty((images, *shape), dtype)
+
+    def table(self, preprocessing: Preprocessing) -> Array:
+        """The bytes of the table from 8-bit samples to the network's input."""
+        if self._table is None:
+            self._table = preprocessing.table().view(np.uint8)
+        return self._table
 
 
 def _set_epilogue(spec: _native.ConvSpec | _native.PointSpec, step: Step, order: Order | slice) -> None:

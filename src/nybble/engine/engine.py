@@ -12,6 +12,7 @@ import numpy as np
 from nybble import _native
 from nybble.engine.build import Built
 from nybble.engine.choices import Choices, check
+from nybble.engine.layout import stored_shape
 from nybble.engine.plan import Plan, make_plan
 from nybble.engine.scores import ranked, softmax
 from nybble.engine.tuned import is_enabled, load_choices, warn_ignored
@@ -19,8 +20,8 @@ from nybble.graph import Graph, read_graph
 from nybble.graph.types import Array
 from nybble.images import PhotoSource, class_names, load_photo
 
-#: Images that go through each step together at most, in a batch that has so many for every thread. Weights are read less
-#: often, and late layers have fewer ragged tiles; their values take memory only once so many have run.
+#: Images that go through each step together at most, in a batch that has so many for every thread. Weights are read
+#: less often, and late layers have fewer ragged tiles; values take memory only for as many as have run together.
 BATCH_IMAGES = 4
 #: Photos that classify() decodes before it runs them.
 DECODED_PHOTOS = 8
@@ -146,26 +147,22 @@ class Engine:
         """
         built = self._open()
         preprocessing = self.graph.preprocessing
-        channels, height, width = self._input_shape()
-        expected = f"uint8 (N, {height}, {width}, {channels}) photos or float32 (N, {channels}, {height}, {width})"
-        if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.float32):
-            raise ValueError(f"expected {expected}, got {_described(x)}")
+        photos = isinstance(x, np.ndarray) and x.dtype == np.uint8
+        if not photos and not (isinstance(x, np.ndarray) and x.dtype == np.float32):
+            raise self._unexpected(x)
         if preprocessing is None:
             raise ValueError("the model does not say how photos become its input; use run_integer")
-        photos = x.dtype == np.uint8
-        shape = (height, width, channels) if photos else (channels, height, width)
-        if x.ndim != 4 or x.shape[1:] != shape:
-            raise ValueError(f"expected {expected}, got {_described(x)}")
+        if x.ndim != 4 or x.shape[1:] != (built.photo_shape if photos else built.input_shape):
+            raise self._unexpected(x)
         result = built.buffer(self.graph.outputs[0], len(x))
         if photos:
-            table = preprocessing.table().view(np.uint8)
-            built.program.run_samples(np.ascontiguousarray(x), table, _bytes(result))
+            built.program.run_samples(np.ascontiguousarray(x), built.table(preprocessing), _bytes(result))
             return result
         high = float(preprocessing.input_type.maximum)
         low = -high if preprocessing.input_type.is_signed else 0.0
         numbers = (preprocessing.scale_numerator, preprocessing.scale_denominator, low, high)
         if not built.program.run_float(np.ascontiguousarray(x), *numbers, _bytes(result)):
-            raise ValueError(f"expected {expected} without NaN, but the input holds NaN")
+            raise self._unexpected(x, " without NaN, but the input holds NaN")
         return result
 
     def run_integer(self, x: Array) -> Array:
@@ -304,9 +301,10 @@ class Engine:
             raise ValueError("the engine is closed")
         return self._built
 
-    def _input_shape(self) -> tuple[int, int, int]:
-        shape = self.graph.inputs[0].shape
-        return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
+    def _unexpected(self, x: object, why: str = "") -> ValueError:
+        channels, height, width = stored_shape(self.graph, self.graph.inputs[0].name)
+        expected = f"uint8 (N, {height}, {width}, {channels}) photos or float32 (N, {channels}, {height}, {width})"
+        return ValueError(f"expected {expected}{why or f', got {_described(x)}'}")
 
     def _checked_integers(self, x: Array) -> Array:
         entry = self.graph.inputs[0]
