@@ -10,8 +10,6 @@ import pytest
 
 from nybble.bench import restrict
 from nybble.bench.machine import describe
-from nybble.bench.race import Contestant, Entry, Runs
-from nybble.bench.result import ratio_records
 
 # NumPy asks the processor when it is imported.
 _ASK = """
@@ -67,16 +65,3 @@ def test_without_a_mask_only_peers_with_a_setting_are_kept(monkeypatch: pytest.M
     assert kept is not None
     assert kept.cpu_mask is None
     assert kept.environment["ONEDNN_MAX_CPU_ISA"] == "AVX2"
-
-
-def test_who_cannot_be_kept_leaves_the_ratios(tmp_path) -> None:
-    kept = restrict.Restriction("avx2", {"ONEDNN_MAX_CPU_ISA": "AVX2"})
-    contestants = [
-        Contestant("ours", "nybble", 4, tmp_path),
-        Contestant("kept", "openvino", 8, tmp_path, restriction=kept),
-        Contestant("free", "onnxruntime", 8, tmp_path),
-    ]
-    speeds = {"ours": 60.0, "kept": 40.0, "free": 80.0}
-    runs = {Entry(name, 1): Runs(images_per_second=[speed]) for name, speed in speeds.items()}
-    assert ratio_records(contestants, runs, set(), "avx2")["int4_vs_best_int8_peer"]["batch_1"] == 1.5
-    assert ratio_records(contestants, runs, set(), None)["int4_vs_best_int8_peer"]["batch_1"] == 0.75
