@@ -33,11 +33,11 @@ std::size_t round_up(std::size_t size, std::size_t unit) { return (size + unit -
 #endif
 #endif
 
+#if NYBBLE_MAP
 // Weights of a layer and more. malloc would keep them for reuse between smaller ones that stay, and the
 // process would hold the holes.
 constexpr std::size_t kMapped = std::size_t{128} << 10;
 
-#if NYBBLE_MAP
 // Where memory is only promised, address space costs nothing; elsewhere a chunk is held whole.
 constexpr std::size_t kChunk = 32 * kHugePage;
 
