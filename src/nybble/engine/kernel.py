@@ -79,12 +79,13 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
         return Kernel("chained" if _is_worth_chains(graph, head) else "wide", block_outputs=64)
     is_image = len(source.shape) == 3 and source.shape[1] * source.shape[2] > 1
     # A dot product costs one instruction: skipping zeros pays where a list is read often and quads are rarely full.
-    # Without dot products it costs three, and skipping pays but where lists are so short that their ends cost more.
+    # Without dot products it costs three, and skipping pays but where few quads are zero and lists are read once: in
+    # pointwise layers on large images, which are early ones.
     is_point = window(graph, head).kernel == (1, 1)
     if has_dot_products:
         is_worth_lists = not is_point and source.shape[0] >= 256
     else:
-        is_worth_lists = not is_point or source.shape[0] > 128
+        is_worth_lists = is_image and (not is_point or source.shape[1] * source.shape[2] < 28 * 28)
     if is_image and is_worth_lists and not source.dtype.is_signed and not is_tight(graph, head.inputs[0]):
         return Kernel("sparse_quad", block_outputs=96 if isa == "avx2" else 128, list_block=64)
     if not is_image:
