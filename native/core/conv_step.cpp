@@ -52,8 +52,7 @@ class ConvStep final : public Step {
     switch (method_) {
       case ConvMethod::sparse:
       case ConvMethod::sparse_quad:
-        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 8 +
-               2 * kListRangeBytes * packed_.most_items;
+        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 8;
       case ConvMethod::wide:
       case ConvMethod::quad:
         return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;

@@ -43,7 +43,7 @@ NonZeroLists lists_at(const Value& value, std::uint8_t* memory, std::int64_t ima
     lists.indices = after;
     after += count * value.groups;
   }
-  lists.ends = after;
+  lists.counts = after;
   return lists;
 }
 

@@ -117,8 +117,7 @@ int Program::add_lists(int input, int group, int block_groups, std::int64_t offs
   value.is_lists = true;
   value.lists_of = input;
   value.list_group = group;
-  // A kernel looks at 16 groups at a time.
-  value.groups = (of.layout.stride / group + 15) / 16 * 16;
+  value.groups = list_groups(of.layout.stride, group);
   value.block_groups = block_groups;
   value.blocks = (value.groups + block_groups - 1) / block_groups;
   value.offset = offset;

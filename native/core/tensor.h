@@ -3,10 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 // Headers that files of several instruction sets include may hold no function that could be emitted out
 // of line: the linker would keep one copy, perhaps of an instruction set that the machine lacks.
 #define NYBBLE_INLINE inline __attribute__((always_inline))
+
+// The same for a lambda, between its parameters and its body.
+#define NYBBLE_LAMBDA __attribute__((always_inline))
 
 // Before a loop over registers: an array that is indexed by a loop variable lies in memory.
 #if defined(__clang__)
@@ -16,6 +20,14 @@
 #endif
 
 namespace nybble {
+
+// Calls f(0) to f(N - 1), each with a constant: registers in an array stay registers only if no index is ever a
+// variable, not even one that unrolling would remove later (GCC splits arrays before it unrolls).
+template <int N, class F>
+NYBBLE_INLINE void for_each_index(const F& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>)
+      NYBBLE_LAMBDA { (f(std::integral_constant<int, I>{}), ...); }(std::make_integer_sequence<int, N>{});
+}
 
 // Storage of one element: u4, u7 and u8 are bytes, u31 and s32 are 32-bit.
 enum class Element : std::uint8_t { u8, s8, s32, f32 };
@@ -43,15 +55,20 @@ struct Layout {
   }
 };
 
+// Groups that a pixel of so many elements has room for in a list: kernels look at 16 at a time.
+NYBBLE_INLINE constexpr std::int32_t list_groups(std::int32_t stride, std::int32_t group) {
+  return (stride / group + 15) / 16 * 16;
+}
+
 // The groups of two or four neighbouring channels of every pixel that are not all zero: what a sparse
-// convolution reads. The entries of a pixel start `groups` apart.
+// convolution reads. The entries of a pixel start `groups` apart, those of its block b `b * block_groups` after them.
 // Pairs: an entry is (index of the pair in its block) << 16 | second channel << 8 | first channel.
 // Quads: an entry is the four channels, first lowest; `indices` has the index of each in its block.
-// `ends[pixel * blocks + b]` counts the entries of the pixel up to the end of block b.
+// `counts[pixel * blocks + b]` are the entries of block b.
 struct NonZeroLists {
   std::uint32_t* entries = nullptr;
   std::uint16_t* indices = nullptr;
-  std::uint16_t* ends = nullptr;
+  std::uint16_t* counts = nullptr;
   std::int32_t groups = 0;        // per pixel, with the padding
   std::int32_t block_groups = 0;  // a power of two, 16 to 64
   std::int32_t blocks = 0;

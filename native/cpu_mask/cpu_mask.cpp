@@ -3,7 +3,8 @@
 // Linux lets a thread give up CPUID (arch_prctl ARCH_CPUID, "CPUID faulting", inherited by the threads it starts, gone
 // with exec); each use of it then raises SIGSEGV, and the handler here answers in its place with bits cleared. So any
 // library that asks the processor what it can do, and is loaded later, takes the code it would take on the older one.
-// A library of its own, which knows neither the engine nor Python: the benchmark's peers run in processes without nybble.
+// A library of its own, which knows neither the engine nor Python: the benchmark's peers run in processes without
+// nybble.
 #include <cerrno>
 #include <cstdint>
 #include <cstring>

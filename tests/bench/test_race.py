@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from nybble.bench import race, scaling
 from nybble.bench.peers import Candidate, choose, share_right
 from nybble.bench.race import Contestant, Entry, Runs
+from nybble.bench.restrict import Restriction
 from nybble.bench.result import is_wrong, ratio_records, run_records
 from nybble.bench.scaling import Speeds, has_loop, scaling_record
 from nybble.engine.engine import available_isas
@@ -123,8 +125,10 @@ def test_the_worst_case_is_held_against_the_peers_only_case() -> None:
 
 
 def test_a_peer_that_cannot_be_kept_to_an_instruction_set_leaves_the_ratios() -> None:
-    free = ratio_records(EVERYBODY, RUNS, set(), None)["int4_vs_best_int8_peer"]
-    kept = ratio_records(EVERYBODY, RUNS, set(), "avx2")["int4_vs_best_int8_peer"]
+    avx2 = Restriction("avx2", {"SOME_VARIABLE": "avx2"})
+    everybody = [replace(entry, restriction=avx2) if entry.name.startswith("peer") else entry for entry in EVERYBODY]
+    free = ratio_records(everybody, RUNS, set(), None)["int4_vs_best_int8_peer"]
+    kept = ratio_records(everybody, RUNS, set(), "avx2")["int4_vs_best_int8_peer"]
     assert free["best_batch_spread"]["to"]["contestant"] == "other INT8"
     assert kept["best_batch_spread"]["to"]["contestant"] == "peer INT8, throughput"
 

@@ -65,9 +65,10 @@ struct Epilogue {
 // One (kernel position, block of channel groups).
 struct SparseItem {
   std::int32_t dy, dx;  // input row and column relative to the window's first
-  std::int64_t pixels;  // from the window's first input pixel to the position's
   std::int32_t block;
   std::int32_t first_group;  // where its weights start, in groups from the start of the output block
+  std::int64_t entries;      // from the entries of the window's first input pixel to its own
+  std::int64_t counts;       // likewise
 };
 
 // Items whose weights are read together, so that they stay in L1 while the tile's pixels pass.
@@ -142,7 +143,6 @@ struct PackedConv {
   const SparseItem* items = nullptr;
   const SparseVisit* visits = nullptr;
   std::int32_t visit_count = 0;
-  std::int32_t most_items = 0;  // of any visit
   // The kernels with 32-bit sums:
   std::int32_t run_groups = 0;               // groups of two or four inputs in one contiguous run of the window
   std::int32_t runs_per_row = 0;             // runs in one kernel row
@@ -176,14 +176,14 @@ struct ConvTask {
 
 inline constexpr std::int32_t kMostTilePixels = 64;
 
-// Sparse kernel: where a list and its weights lie.
-inline constexpr std::int64_t kListRangeBytes = 32;
-
 // Sparse kernel: where the pixels of a tile read.
 struct TileCoordinates {
   std::int32_t rows[kMostTilePixels];
   std::int32_t columns[kMostTilePixels];
-  std::int64_t firsts[kMostTilePixels];  // input pixel of the window's first, which may lie outside the image
+  // Of the input pixel of the window's first, which may lie outside the image.
+  std::int64_t entries[kMostTilePixels];
+  std::int64_t counts[kMostTilePixels];
+  bool is_inside[kMostTilePixels];  // the whole window
 };
 
 // Elements of one staged input row for `pixels` output pixels: what the windows reach, and what the last

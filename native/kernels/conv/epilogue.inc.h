@@ -165,7 +165,7 @@ NYBBLE_INLINE void finish_words(const Finish& f, const typename V::I16* sums, st
   const Epilogue& e = f.epilogue;
   constexpr int kVectors = kChannelAlign / V::kLanes16;
   typename V::I16 results[kVectors];
-  for (int j = 0; j < kVectors; ++j) {
+  for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA {
     const std::int32_t k = i + j * V::kLanes16;
     const auto factor = V::load16(reinterpret_cast<const std::int16_t*>(e.factor16 + f.first + k));
     auto value = V::add_saturated16(sums[j], V::load16(e.bias16 + f.first + k));
@@ -188,7 +188,7 @@ NYBBLE_INLINE void finish_words(const Finish& f, const typename V::I16* sums, st
     } else {
       results[j] = V::halve_u16(V::mul_high_u16(V::max16(value, V::set16(0)), factor));
     }
-  }
+  });
   std::uint8_t* target = static_cast<std::uint8_t*>(f.out) + f.base + i;
   if constexpr (kWords == Words::signed_result)
     V::store_signed_bytes(target, results);
@@ -211,16 +211,18 @@ template <class V, Words kWords, int kGroups>
 NYBBLE_INLINE void finish_groups(const Finish& f, const typename V::I16* sums) {
   constexpr int kVectors = kChannelAlign / V::kLanes16;
   const std::uint8_t* fits = f.epilogue.words + f.first / kChannelAlign;
-  NYBBLE_UNROLL
-  for (int g = 0; g < kGroups; ++g)
+  for_each_index<kGroups>([&](auto g) NYBBLE_LAMBDA {
+    // A copy: if the sums' own address left this function, they would lie in memory all the time.
+    typename V::I16 group[kVectors];
+    for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA { group[j] = sums[g * kVectors + j]; });
     if (fits[g]) {
-      finish_words<V, kWords>(f, sums + g * kVectors, g * kChannelAlign);
+      finish_words<V, kWords>(f, group, g * kChannelAlign);
     } else {
-      // A copy: if the sums' own address left this function, they would lie in memory all the time.
-      typename V::I16 group[kVectors];
-      for (int j = 0; j < kVectors; ++j) group[j] = sums[g * kVectors + j];
-      finish_widened<V>(f, group, g * kChannelAlign);
+      typename V::I16 wide[kVectors];
+      for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA { wide[j] = group[j]; });
+      finish_widened<V>(f, wide, g * kChannelAlign);
     }
+  });
 }
 
 // As finish_pixel, for sums of 16 bits in kGroups * kChannelAlign / V::kLanes16 vectors. Right only where

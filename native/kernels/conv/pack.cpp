@@ -29,7 +29,6 @@ PackedConv ConvWeights::view(const std::uint8_t* kept) const {
   packed.items = items.data();
   packed.visits = visits.data();
   packed.visit_count = static_cast<std::int32_t>(visits.size());
-  for (const SparseVisit& visit : visits) packed.most_items = std::max(packed.most_items, visit.items);
   packed.run_groups = run_groups;
   packed.runs_per_row = runs_per_row;
   packed.offset = offset;
@@ -85,8 +84,10 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
   for (std::int32_t r = 0; r < s.kernel_h; ++r)
     for (std::int32_t c = 0; c < s.kernel_w; ++c)
       for (std::int32_t b = 0; b < blocks; ++b) {
-        packed.items.push_back({r * s.dilation_h, c * s.dilation_w,
-                                std::int64_t{r * s.dilation_h} * s.input.width + c * s.dilation_w, b, next});
+        const std::int64_t pixels = std::int64_t{r * s.dilation_h} * s.input.width + c * s.dilation_w;
+        packed.items.push_back({r * s.dilation_h, c * s.dilation_w, b, next,
+                                pixels * list_groups(s.input.stride, group) + std::int64_t{b} * block_groups,
+                                pixels * blocks + b});
         next += std::min(block_groups, groups - b * block_groups);
       }
 

@@ -22,6 +22,7 @@ struct PairSums {
   static NYBBLE_INLINE Sums load(const Stored* p) { return V::load16(p); }
   static NYBBLE_INLINE void store(Stored* p, Sums v) { V::store16(p, v); }
   static NYBBLE_INLINE auto inputs(const std::uint32_t* entry) { return V::broadcast_pair(entry); }
+  static NYBBLE_INLINE const std::uint16_t* indices(const NonZeroLists&, const std::uint32_t*) { return nullptr; }
   static NYBBLE_INLINE std::size_t index(const std::uint32_t* entry, const std::uint16_t*) {
     return V::pair_index(entry);
   }
@@ -29,7 +30,8 @@ struct PairSums {
     return V::add16(sums, V::multiply_pairs(inputs, weights));
   }
   // kLanes32 sums from output i.
-  static NYBBLE_INLINE typename V::I32 lanes(const Sums* sums, std::int32_t i) {
+  template <int i>
+  static NYBBLE_INLINE typename V::I32 lanes(const Sums* sums) {
     return i % kLanes == 0 ? V::widen_low(sums[i / kLanes]) : V::widen_high(sums[i / kLanes]);
   }
 };
@@ -45,33 +47,36 @@ struct QuadSums {
   static NYBBLE_INLINE Sums load(const Stored* p) { return V::load32(p); }
   static NYBBLE_INLINE void store(Stored* p, Sums v) { V::store32(p, v); }
   static NYBBLE_INLINE auto inputs(const std::uint32_t* entry) { return V::broadcast32(entry); }
+  static NYBBLE_INLINE const std::uint16_t* indices(const NonZeroLists& lists, const std::uint32_t* entry) {
+    return lists.indices + (entry - lists.entries);
+  }
   static NYBBLE_INLINE std::size_t index(const std::uint32_t*, const std::uint16_t* index) { return *index; }
   static NYBBLE_INLINE Sums add(Sums sums, typename V::I32 inputs, const std::uint8_t* weights) {
     return V::add_quads(sums, inputs, V::load(weights));
   }
-  static NYBBLE_INLINE typename V::I32 lanes(const Sums* sums, std::int32_t i) { return sums[i / kLanes]; }
+  template <int i>
+  static NYBBLE_INLINE typename V::I32 lanes(const Sums* sums) {
+    return sums[i / kLanes];
+  }
 };
-
-// A list that a pixel reads in one visit, and the weights of its groups.
-struct ListRange {
-  const std::uint32_t* entry;
-  const std::uint32_t* end;
-  const std::uint16_t* index;  // quads
-  const std::uint8_t* rows;
-};
-static_assert(sizeof(ListRange) <= kListRangeBytes);
 
 // Where the windows of a tile start.
 inline void find_coordinates(const ConvTask& task, TileCoordinates* where) {
   const ConvShape& s = *task.shape;
+  const NonZeroLists& lists = *task.lists;
   std::int64_t image = task.first_pixel / s.output.pixels();
   const std::int64_t within = task.first_pixel % s.output.pixels();
   std::int32_t y = static_cast<std::int32_t>(within / s.output.width);
   std::int32_t x = static_cast<std::int32_t>(within % s.output.width);
+  const std::int32_t reach_y = (s.kernel_h - 1) * s.dilation_h, reach_x = (s.kernel_w - 1) * s.dilation_w;
   for (std::int32_t p = 0; p < task.pixels; ++p) {
-    where->rows[p] = y * s.stride_h - s.pad_top;
-    where->columns[p] = x * s.stride_w - s.pad_left;
-    where->firsts[p] = image * s.input.pixels() + std::int64_t{where->rows[p]} * s.input.width + where->columns[p];
+    const std::int32_t row = y * s.stride_h - s.pad_top, column = x * s.stride_w - s.pad_left;
+    const std::int64_t first = image * s.input.pixels() + std::int64_t{row} * s.input.width + column;
+    where->rows[p] = row;
+    where->columns[p] = column;
+    where->entries[p] = first * lists.groups;
+    where->counts[p] = first * lists.blocks;
+    where->is_inside[p] = row >= 0 && column >= 0 && row + reach_y < s.input.height && column + reach_x < s.input.width;
     if (++x == s.output.width) {
       x = 0;
       if (++y == s.output.height) {
@@ -79,43 +84,6 @@ inline void find_coordinates(const ConvTask& task, TileCoordinates* where) {
         ++image;
       }
     }
-  }
-}
-
-// The lists of one pixel's visit. A list's end is a branch that is often predicted wrong; what follows it must not
-// wait for addresses, so they are found one pixel ahead.
-template <class S, int kRow>
-NYBBLE_INLINE void find_ranges(const ConvTask& task, const TileCoordinates& where, const SparseVisit& visit,
-                               const std::uint8_t* weights, std::int32_t pixel, ListRange* ranges) {
-  const ConvShape& s = *task.shape;
-  const NonZeroLists lists = *task.lists;
-  const SparseItem* item = task.packed->items + visit.first_item;
-  const SparseItem* stop = item + visit.items;
-  const std::int32_t row = where.rows[pixel], column = where.columns[pixel];
-  const std::int64_t first = where.firsts[pixel];
-  const auto find = [&](const SparseItem& at) {
-    const std::int64_t from = first + at.pixels;
-    const std::uint16_t* ends = lists.ends + from * lists.blocks + at.block;
-    const std::uint32_t* entries = lists.entries + from * lists.groups;
-    const std::uint32_t begin = at.block > 0 ? ends[-1] : 0;
-    ranges->entry = entries + begin;
-    ranges->end = entries + ends[0];
-    if constexpr (S::kGroup == 4) ranges->index = lists.indices + from * lists.groups + begin;
-    ranges->rows = weights + std::int64_t{at.first_group} * kRow;
-    __builtin_prefetch(ranges->entry);
-  };
-  const bool is_inside = row >= 0 && column >= 0 && row + (s.kernel_h - 1) * s.dilation_h < s.input.height &&
-                         column + (s.kernel_w - 1) * s.dilation_w < s.input.width;
-  if (is_inside) {
-    for (; item != stop; ++item, ++ranges) find(*item);
-    return;
-  }
-  for (; item != stop; ++item, ++ranges) {
-    const std::int32_t y = row + item->dy, x = column + item->dx;
-    if (y >= 0 && x >= 0 && y < s.input.height && x < s.input.width)
-      find(*item);
-    else
-      ranges->entry = ranges->end = nullptr;
   }
 }
 
@@ -132,44 +100,52 @@ void sparse_block(const ConvTask& task) {
   TileCoordinates* where = reinterpret_cast<TileCoordinates*>(task.scratch);
   std::int32_t* sums32 = reinterpret_cast<std::int32_t*>(task.scratch + sizeof(TileCoordinates));
   typename S::Stored* partial = reinterpret_cast<typename S::Stored*>(sums32 + kMostTilePixels * kOutputs);
-  ListRange* ranges = reinterpret_cast<ListRange*>(sums32 + 2 * kMostTilePixels * kOutputs);
   find_coordinates(task, where);
+  // Copies, which no store of a byte could change in the compiler's eyes.
+  const NonZeroLists lists = *task.lists;
+  const std::int32_t pixels = task.pixels, height = s.input.height, width = s.input.width;
 
   bool fresh = true, fresh32 = true;
   for (std::int32_t v = 0; v < packed.visit_count; ++v) {
-    const SparseVisit& visit = packed.visits[v];
+    const SparseVisit visit = packed.visits[v];
+    const SparseItem* const items = packed.items + visit.first_item;
+    const SparseItem* const stop = items + visit.items;
     const bool last = v + 1 == packed.visit_count;
     // The next visit's weights come from L2 or beyond: asked for now, a few lines a pixel.
-    const std::uint8_t* ahead =
-        last ? nullptr : weights + std::int64_t{packed.items[visit.first_item + visit.items].first_group} * kRow;
+    const std::uint8_t* ahead = last ? nullptr : weights + std::int64_t{stop->first_group} * kRow;
     const std::int32_t lines = last ? 0 : visit.groups_ahead * (kRow / 64);
-    const std::int32_t lines_each = (lines + task.pixels - 1) / task.pixels;
-    find_ranges<S, kRow>(task, *where, visit, weights, 0, ranges);
-    for (std::int32_t p = 0; p < task.pixels; ++p) {
-      for (std::int32_t n = 0; n < lines_each && !last; ++n, ahead += 64) __builtin_prefetch(ahead, 0, 2);
-      const ListRange* range = ranges + (p % 2) * packed.most_items;
-      if (p + 1 < task.pixels)
-        find_ranges<S, kRow>(task, *where, visit, weights, p + 1, ranges + (p + 1) % 2 * packed.most_items);
+    const std::int32_t lines_each = (lines + pixels - 1) / pixels;
+    for (std::int32_t p = 0; p < pixels; ++p) {
+      for (std::int32_t n = 0; n < lines_each; ++n, ahead += 64) __builtin_prefetch(ahead, 0, 2);
       if (last)
         prefetch_finish(*task.epilogue, s.output, task.first_pixel + p, block.first, kOutputs, task.shortcut,
                         task.output);
 
       typename S::Sums acc[N];
       if (fresh) {
-        NYBBLE_UNROLL
-        for (int j = 0; j < N; ++j) acc[j] = S::zero();
+        for_each_index<N>([&](auto j) NYBBLE_LAMBDA { acc[j] = S::zero(); });
       } else {
-        NYBBLE_UNROLL
-        for (int j = 0; j < N; ++j) acc[j] = S::load(partial + p * kOutputs + j * S::kLanes);
+        for_each_index<N>([&](auto j) NYBBLE_LAMBDA { acc[j] = S::load(partial + p * kOutputs + j * S::kLanes); });
       }
-      for (const ListRange* stop = range + visit.items; range != stop; ++range) {
-        const std::uint16_t* index = range->index;
-        for (const std::uint32_t *entry = range->entry, *end = range->end; entry != end; ++entry) {
+      const std::uint32_t* const entries = lists.entries + where->entries[p];
+      const std::uint16_t* const counts = lists.counts + where->counts[p];
+      const bool is_inside = where->is_inside[p];
+      for (const SparseItem* item = items; item != stop; ++item) {
+        if (!is_inside) {
+          const std::int32_t y = where->rows[p] + item->dy, x = where->columns[p] + item->dx;
+          if (y < 0 || x < 0 || y >= height || x >= width) continue;
+        }
+        const std::uint8_t* const rows = weights + std::int64_t{item->first_group} * kRow;
+        const std::uint32_t* entry = entries + item->entries;
+        const std::uint32_t* const end = entry + counts[item->counts];
+        const std::uint16_t* index = S::indices(lists, entry);
+        for (; entry != end; ++entry) {
           const auto inputs = S::inputs(entry);
-          const std::uint8_t* row = range->rows + S::index(entry, index) * kRow;
+          const std::uint8_t* row = rows + S::index(entry, index) * kRow;
+          // In one register: operands with an index register take two slots of the front end, not one.
+          __asm__("" : "+r"(row));
           if constexpr (S::kGroup == 4) ++index;  // pairs have no array of indices to step through
-          NYBBLE_UNROLL
-          for (int j = 0; j < N; ++j) acc[j] = S::add(acc[j], inputs, row + j * V::kBytes);
+          for_each_index<N>([&](auto j) NYBBLE_LAMBDA { acc[j] = S::add(acc[j], inputs, row + j * V::kBytes); });
         }
       }
 
@@ -179,15 +155,16 @@ void sparse_block(const ConvTask& task) {
           finish_pixel16<V, kOutputs / kChannelAlign>(*task.epilogue, s.output, task.first_pixel + p, block.first,
                                                       task.shortcut, task.output, acc);
       } else if (last || visit.widen) {
-        NYBBLE_UNROLL
-        for (std::int32_t i = 0; i < kOutputs; i += V::kLanes32)
-          V::store32(sums + i, fresh32 ? S::lanes(acc, i) : V::add32(S::lanes(acc, i), V::load32(sums + i)));
+        for_each_index<kOutputs / V::kLanes32>([&](auto n) NYBBLE_LAMBDA {
+          constexpr int i = n * V::kLanes32;
+          const auto lanes = S::template lanes<i>(acc);
+          V::store32(sums + i, fresh32 ? lanes : V::add32(lanes, V::load32(sums + i)));
+        });
         if (last)
           finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p, block.first, kOutputs, task.shortcut,
                           task.output, sums);
       } else {
-        NYBBLE_UNROLL
-        for (int j = 0; j < N; ++j) S::store(partial + p * kOutputs + j * S::kLanes, acc[j]);
+        for_each_index<N>([&](auto j) NYBBLE_LAMBDA { S::store(partial + p * kOutputs + j * S::kLanes, acc[j]); });
       }
     }
     fresh = visit.widen;
