@@ -56,6 +56,8 @@ class ConvStep final : public Step {
       case ConvMethod::wide:
       case ConvMethod::quad:
         return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;
+      case ConvMethod::chained:
+        return ChainedScratch(shape_, most_pixels()).bytes;
       case ConvMethod::winograd:
         return WinogradScratch(shape_, packed_.most_outputs, tile_pixels_).bytes;
       default:
@@ -126,8 +128,11 @@ class ConvStep final : public Step {
     }
   }
 
-  // The kernels with 32-bit sums stage the rows of one output row.
-  bool by_row() const { return (method_ == ConvMethod::wide || method_ == ConvMethod::quad) && !shape_.pointwise(); }
+  // The dense kernels stage the rows of one output row.
+  bool by_row() const {
+    return (method_ == ConvMethod::wide || method_ == ConvMethod::quad || method_ == ConvMethod::chained) &&
+           !shape_.pointwise();
+  }
 
   // Of one task.
   std::int32_t most_pixels() const { return by_row() ? std::min(tile_pixels_, shape_.output.width) : tile_pixels_; }
@@ -248,17 +253,27 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   if (spec.method == "wide") {
     require(kernels.conv_wide != nullptr, "conv: this instruction set has no wide kernel");
     return std::make_unique<ConvStep>(kernels.conv_wide, ConvMethod::wide, shape,
-                                      pack_dot(shape, spec.weights, spec.block_outputs, 2, 0), std::move(epilogue),
-                                      spec, nullptr, store, threads);
+                                      pack_dot(shape, spec.weights, spec.block_outputs, kernels.dot_outputs, 2, 0),
+                                      std::move(epilogue), spec, nullptr, store, threads);
   }
   if (spec.method == "quad") {
     require(kernels.conv_quad != nullptr, "conv: this instruction set has no kernel for groups of four");
     const bool is_signed = input.element == Element::s8;
     require(kernels.quad_takes_any || (!is_signed && spec.magnitude <= 127),
             "conv: groups of four could saturate with these inputs");
-    return std::make_unique<ConvStep>(kernels.conv_quad, ConvMethod::quad, shape,
-                                      pack_dot(shape, spec.weights, spec.block_outputs, 4, is_signed ? 128 : 0),
-                                      std::move(epilogue), spec, nullptr, store, threads);
+    return std::make_unique<ConvStep>(
+        kernels.conv_quad, ConvMethod::quad, shape,
+        pack_dot(shape, spec.weights, spec.block_outputs, kernels.dot_outputs, 4, is_signed ? 128 : 0),
+        std::move(epilogue), spec, nullptr, store, threads);
+  }
+  if (spec.method == "chained") {
+    require(kernels.conv_chained != nullptr, "conv: this instruction set has no chained kernel");
+    const bool is_signed = input.element == Element::s8;
+    require(is_signed || (spec.magnitude >= 1 && spec.magnitude <= 255), "conv: magnitude is not in 1..255");
+    return std::make_unique<ConvStep>(
+        kernels.conv_chained, ConvMethod::chained, shape,
+        pack_chained(shape, spec.weights, spec.block_outputs, is_signed ? 255 : spec.magnitude, is_signed ? 128 : 0),
+        std::move(epilogue), spec, nullptr, store, threads);
   }
   if (spec.method == "winograd") {
     require(kernels.conv_winograd != nullptr, "conv: this instruction set has no Winograd kernel");

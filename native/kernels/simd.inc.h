@@ -1,5 +1,6 @@
 // All kernels of an instruction set with vectors. Included by its file, inside its unnamed namespace, after the
 // vector type `Vector` and the lists of that vector size.
+#include "kernels/conv/chained.inc.h"
 #include "kernels/conv/direct.inc.h"
 #include "kernels/conv/dot.inc.h"
 #include "kernels/conv/sparse.inc.h"
@@ -18,6 +19,8 @@ constexpr KernelTable simd_kernels(Isa isa, bool quad_takes_any) {
       .conv_wide = conv_wide,
       .conv_quad = conv_quad,
       .quad_takes_any = quad_takes_any,
+      .dot_outputs = kDotOutputs,
+      .conv_chained = conv_chained,
       .pair_lists = build_pair_lists,
       .quad_lists = build_quad_lists,
       .max_pool = max_pool,

@@ -39,6 +39,8 @@ struct KernelTable {
   ConvKernel conv_wide = nullptr;         // any types
   ConvKernel conv_quad = nullptr;         // unsigned inputs of at most 127,
   bool quad_takes_any = false;            // or any type
+  std::int32_t dot_outputs = 0;           // that these two compute together
+  ConvKernel conv_chained = nullptr;      // any types
   ListKernel pair_lists = nullptr;
   ListKernel quad_lists = nullptr;
   PoolKernel max_pool = nullptr;

@@ -14,7 +14,7 @@ from nybble.engine import plan
 from nybble.engine.kernel import Kernel, window
 from nybble.graph import Conv2d, Graph, Linear
 
-METHODS = ("direct", "wide", "quad", "sparse", "sparse_quad", "winograd")
+METHODS = ("direct", "wide", "chained", "quad", "sparse", "sparse_quad", "winograd")
 #: Channel pairs in a block of a list.
 LIST_BLOCKS = (16, 32, 64)
 
@@ -38,7 +38,7 @@ def methods(graph: Graph, head: Head, isa: str) -> list[str]:
     found = ["direct"]
     if isa == "scalar" or (isinstance(head, Conv2d) and head.groups > 1):
         return found
-    found.append("wide")
+    found += ["wide", "chained"]
     (source,) = head.inputs
     dtype = graph.values[source].dtype
     has_lists = not dtype.is_signed and source != graph.inputs[0].name

@@ -125,6 +125,16 @@ struct WinogradBlock {
   std::int32_t first_segment, segments;
 };
 
+// ---- chained: 16-bit sums of any 8-bit inputs over what the bound of the weights allows ---------------
+
+// kChannelAlign outputs, from that multiple of it.
+struct ChainGroup {
+  std::size_t offset;  // of its weights in bytes: [entry][output][input of the quad]
+  std::int32_t first_entry, entries;
+  std::int32_t chain;  // entries in each chain, 1 to 4 or kLongestChain; `entries` is a multiple of it
+};
+inline constexpr std::int32_t kLongestChain = 6;
+
 struct PackedConv {
   const std::uint8_t* weights = nullptr;
   const OutputBlock* blocks = nullptr;
@@ -138,6 +148,10 @@ struct PackedConv {
   std::int32_t runs_per_row = 0;             // runs in one kernel row
   std::int32_t offset = 0;                   // added to every input
   const std::int32_t* correction = nullptr;  // to add to the sum of each output for that
+  // Chained; `runs_per_row`, `offset` and `correction` as above:
+  const ChainGroup* chain_groups = nullptr;   // of each kChannelAlign outputs
+  const std::int32_t* chain_quads = nullptr;  // of each entry: the quad's first byte in the window
+  std::int64_t run_bytes = 0;                 // inputs in one contiguous run of the window
   // Winograd:
   const WinogradBlock* winograd = nullptr;  // of each block
   const WinogradSegment* segments = nullptr;
@@ -181,6 +195,23 @@ NYBBLE_INLINE std::int64_t staged_row_elements(const ConvShape& s, std::int32_t 
 }
 
 inline constexpr std::int32_t kDotPixels = 4;  // output pixels computed together with 32-bit sums
+
+// Chained kernel: windows gathered before they are used, and pixels computed together, at most.
+inline constexpr std::int32_t kGatheredPixels = 8, kMostChainPixels = 4;
+
+// Where the parts of the chained kernel's scratch memory start: sums, windows, input rows. A vector's bytes may be read
+// and written past the end of either.
+struct ChainedScratch {
+  std::int64_t windows, staged, bytes;
+  std::int64_t window_bytes;  // from one window to the next
+
+  NYBBLE_INLINE ChainedScratch(const ConvShape& s, std::int32_t pixels) {
+    window_bytes = (std::int64_t{s.kernel_h} * s.kernel_w * s.input.stride + 3) / 4 * 4;
+    windows = kMostChainPixels * kChannelAlign * 4;
+    staged = windows + (kGatheredPixels * window_bytes + 127) / 64 * 64;
+    bytes = staged + staged_row_elements(s, pixels) * s.kernel_h + 64;
+  }
+};
 
 // Where the parts of Winograd's scratch memory start: zeros in place of a pixel outside the image come first.
 // Positions lie a cache line further apart than they need: 4 KiB apart, their lines would evict each other from L1.

@@ -46,15 +46,15 @@ NYBBLE_INLINE typename V::I32 shortcut_lanes(const Finish& f, std::int32_t i) {
   }
 }
 
-// ReLU (without a maximum) and requantize to a byte: what most layers do. max(0, v) + 0.5 is taken as
-// max(v + 0.5, 0.5); the fused product and sum are exact below 2^24 and monotonic above.
+// ReLU (without a maximum) and requantize to a byte, less than 0 where ReLU leaves 0: what most layers do. The fused
+// product and sum are exact below 2^24 and monotonic above; truncating what is between -1 and 0.5 gives 0.
 template <class V, Shortcut kShortcut>
 NYBBLE_INLINE typename V::I32 finish_unsigned(const Finish& f, typename V::I32 sum, std::int32_t i) {
   auto value = V::add32(sum, V::load32(f.epilogue.bias + f.first + i));
   if constexpr (kShortcut != Shortcut::none) value = V::add32(value, shortcut_lanes<V, kShortcut>(f, i));
   const auto half = V::setf(0.5f);
   const auto scaled = V::fma(V::to_float(value), V::loadf(f.epilogue.scale + f.first + i), half);
-  return V::truncate(V::minf(V::maxf(scaled, half), V::setf(static_cast<float>(f.epilogue.high))));
+  return V::truncate(V::minf(scaled, V::setf(static_cast<float>(f.epilogue.high))));
 }
 
 template <class V>
@@ -102,14 +102,22 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
     return;
   }
   std::uint8_t* target = static_cast<std::uint8_t*>(out) + f.base;
-  const auto finish = [&](const auto& lanes) {
-    for (std::int32_t i = 0; i < count; i += 2 * kLanes)
-      V::store_bytes(target + i, lanes(sums(i), i), lanes(sums(i + kLanes), i + kLanes));
-  };
   using I32 = typename V::I32;
-  if (!e.relu || e.relu_maximum != INT32_MAX || e.low > 0)
-    finish([&](I32 v, std::int32_t i) { return finish_any<V>(f, v, i); });
-  else if (!e.shortcut)
+  if (!e.relu || e.relu_maximum != INT32_MAX || e.low > 0) {
+    for (std::int32_t i = 0; i < count; i += 2 * kLanes)
+      V::store_bytes(target + i, finish_any<V>(f, sums(i), i), finish_any<V>(f, sums(i + kLanes), i + kLanes));
+    return;
+  }
+  const auto finish = [&](const auto& lanes) {
+    for (std::int32_t i = 0; i < count; i += kChannelAlign) {
+      I32 results[kChannelAlign / kLanes];
+      NYBBLE_UNROLL
+      for (std::int32_t j = 0; j < kChannelAlign / kLanes; ++j)
+        results[j] = lanes(sums(i + j * kLanes), i + j * kLanes);
+      V::store_positive_bytes(target + i, results);
+    }
+  };
+  if (!e.shortcut)
     finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::none>(f, v, i); });
   else if (e.shortcut_type == Element::u8 && e.shortcut_requantize)
     finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::u8_scaled>(f, v, i); });

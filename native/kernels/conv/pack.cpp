@@ -32,6 +32,9 @@ PackedConv ConvWeights::view(const std::uint8_t* kept) const {
   packed.runs_per_row = runs_per_row;
   packed.offset = offset;
   packed.correction = correction.data();
+  packed.chain_groups = chain_groups.data();
+  packed.chain_quads = chain_quads.data();
+  packed.run_bytes = run_bytes;
   packed.winograd = winograd.data();
   packed.segments = segments.data();
   packed.constants = constants.data();
@@ -150,8 +153,8 @@ ConvWeights pack_sparse(const ConvShape& s, const std::int8_t* weights, std::int
   return packed;
 }
 
-ConvWeights pack_dot(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs, std::int32_t group,
-                     std::int32_t offset) {
+ConvWeights pack_dot(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs, std::int32_t together,
+                     std::int32_t group, std::int32_t offset) {
   ConvWeights packed;
   // A staged pixel has the input's stride; columns are contiguous unless dilation leaves gaps.
   packed.runs_per_row = s.dilation_w == 1 ? 1 : s.kernel_w;
@@ -166,21 +169,20 @@ ConvWeights pack_dot(const ConvShape& s, const std::int8_t* weights, std::int32_
   packed.offset = offset;
   std::vector<std::int64_t> totals(static_cast<std::size_t>(s.output.stride), 0);
   const WeightReader reader(s, weights);
-  for (const OutputBlock& block : packed.blocks) {
-    std::uint8_t* out = packed.bytes.data() + block.offset;
+  // Blocks are multiples of `together`, and follow each other.
+  std::uint8_t* out = packed.bytes.data();
+  for (std::int32_t first = 0; first < s.output.stride; first += together)
     for (std::int32_t r = 0; r < s.kernel_h; ++r)
       for (std::int32_t n = 0; n < packed.runs_per_row; ++n)
         for (std::int32_t g = 0; g < packed.run_groups; ++g)
-          for (std::int32_t k = 0; k < block.outputs; ++k)
+          for (std::int32_t k = first; k < first + together; ++k)
             for (std::int32_t i = 0; i < group; ++i) {
               const std::int32_t element = group * g + i;
               const std::int32_t column = n * columns + element / s.input.stride;
-              const std::int8_t w =
-                  element < run ? reader.at(block.first + k, element % s.input.stride, r, column) : std::int8_t{0};
+              const std::int8_t w = element < run ? reader.at(k, element % s.input.stride, r, column) : std::int8_t{0};
               *out++ = static_cast<std::uint8_t>(w);
-              totals[static_cast<std::size_t>(block.first + k)] += w;
+              totals[static_cast<std::size_t>(k)] += w;
             }
-  }
   // Sums are taken modulo 2^32, and so is this; the result is in range.
   for (std::int64_t total : totals)
     packed.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * offset)));

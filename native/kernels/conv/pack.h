@@ -9,7 +9,7 @@
 
 namespace nybble {
 
-enum class ConvMethod { direct, sparse, sparse_quad, wide, quad, winograd };
+enum class ConvMethod { direct, sparse, sparse_quad, wide, quad, chained, winograd };
 
 struct ConvWeights {
   AlignedBytes bytes;
@@ -18,6 +18,10 @@ struct ConvWeights {
   std::vector<SparseVisit> visits;
   std::int32_t run_groups = 0, runs_per_row = 0, offset = 0;
   std::vector<std::int32_t> correction;
+  // Chained:
+  std::vector<ChainGroup> chain_groups;
+  std::vector<std::int32_t> chain_quads;
+  std::int64_t run_bytes = 0;
   // Winograd:
   std::vector<WinogradBlock> winograd;
   std::vector<WinogradSegment> segments;
@@ -45,9 +49,13 @@ ConvWeights pack_direct(const ConvShape& shape, const std::int8_t* weights, std:
 // For lists of groups of two (16-bit sums, widened where the bound asks for it) or four inputs (32-bit sums).
 ConvWeights pack_sparse(const ConvShape& shape, const std::int8_t* weights, std::int32_t group, std::int32_t magnitude,
                         std::int32_t block_groups, std::int32_t block_outputs, std::size_t visit_bytes);
-// For 32-bit sums of groups of two (wide) or four inputs (quad), to each of which `offset` is added.
-ConvWeights pack_dot(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs, std::int32_t group,
-                     std::int32_t offset);
+// For 32-bit sums of groups of two (wide) or four inputs (quad), to each of which `offset` is added. Outputs are
+// computed `together` within a block.
+ConvWeights pack_dot(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs,
+                     std::int32_t together, std::int32_t group, std::int32_t offset);
+// For chains of quads with 16-bit sums, for inputs that are 0 to `magnitude` once `offset` is added to each.
+ConvWeights pack_chained(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs,
+                         std::int32_t magnitude, std::int32_t offset);
 // For 3x3 windows of stride 1 on activations of at most kWinogradMagnitude by weights of at most kWinogradWeight.
 ConvWeights pack_winograd(const ConvShape& shape, const std::int8_t* weights, std::int32_t magnitude,
                           std::int32_t block_outputs);

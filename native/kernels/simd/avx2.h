@@ -133,6 +133,12 @@ struct Avx2 {
   static NYBBLE_INLINE F32 half_with_sign_of(F32 v) {
     return _mm256_or_ps(_mm256_set1_ps(0.5f), _mm256_and_ps(v, _mm256_set1_ps(-0.0f)));
   }
+  // 32 values of at most 255; negative ones become 0.
+  static NYBBLE_INLINE void store_positive_bytes(std::uint8_t* p, const I32* v) {
+    const __m256i words0 = _mm256_packus_epi32(v[0], v[1]), words1 = _mm256_packus_epi32(v[2], v[3]);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    store(p, _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words0, words1), order));
+  }
   // The low bytes of 16 values, which fit them.
   static NYBBLE_INLINE void store_bytes(std::uint8_t* p, I32 a, I32 b) {
     const __m256i low = _mm256_set1_epi32(255);

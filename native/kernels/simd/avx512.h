@@ -137,6 +137,11 @@ struct Avx512 {
   static NYBBLE_INLINE F32 half_with_sign_of(F32 v) {
     return _mm512_or_ps(_mm512_set1_ps(0.5f), _mm512_and_ps(v, _mm512_set1_ps(-0.0f)));
   }
+  // 32 values of at most 255; negative ones become 0.
+  static NYBBLE_INLINE void store_positive_bytes(std::uint8_t* p, const I32* v) {
+    const __m512i zero = _mm512_setzero_si512();
+    store_bytes(p, _mm512_max_epi32(v[0], zero), _mm512_max_epi32(v[1], zero));
+  }
   // The low bytes of 32 values, which fit them.
   static NYBBLE_INLINE void store_bytes(std::uint8_t* p, I32 a, I32 b) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));

@@ -55,7 +55,7 @@ def methods(graph: Graph, head: Head, isa: str) -> list[str]:
     """Methods that can run a convolution on an instruction set, ``direct``, the portable one, first."""
     if isa == "scalar" or not can_vectorize(graph, head):
         return ["direct"]
-    found = ["direct", "wide"]
+    found = ["direct", "wide", "chained"]
     dtype = graph.values[head.inputs[0]].dtype
     if _native.quad_takes_any(isa) or (not dtype.is_signed and dtype.maximum <= 127):
         found.append("quad")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from nybble import _native
 from nybble.engine.layout import is_tight, stored_channels, stored_shape
 from nybble.graph import Conv2d, Graph, Linear
@@ -19,9 +21,10 @@ class Kernel:
 
     ``method`` is ``direct`` (any types and groups), ``sparse`` (lists of non-zero channel pairs, 16-bit
     sums), ``sparse_quad`` (lists of non-zero groups of four, 32-bit sums), ``wide`` (32-bit sums, any types),
-    ``quad`` (32-bit sums, four bytes at a time) or ``winograd`` (3x3 windows of stride 1, 16-bit sums, zeros not
-    skipped). The quads take unsigned inputs of at most 127, or any where the instruction set has dot products; the
-    sparse methods take unsigned inputs; Winograd takes u4 by weights of at most 8 in size.
+    ``chained`` (any types, four bytes at a time, 16-bit sums over what the weights allow), ``quad`` (32-bit sums, four
+    bytes at a time) or ``winograd`` (3x3 windows of stride 1, 16-bit sums, zeros not skipped). The quads take unsigned
+    inputs of at most 127, or any where the instruction set has dot products; the sparse methods take unsigned inputs;
+    Winograd takes u4 by weights of at most 8 in size.
     ``block_outputs`` output channels are computed together, for ``tile_pixels`` pixels at a time (Winograd: squares of
     2x2 pixels, at most, so that they stay in L2);
     ``visit_bytes`` of weights are kept in L1 while they pass; ``list_block`` groups make a block of a list.
@@ -73,14 +76,37 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
         if pairs:
             return Kernel("sparse", block_outputs=192 if isa == "avx2" else 256, list_block=pairs)
     if not has_dot_products and (source.dtype.is_signed or source.dtype.maximum > 127):
-        return Kernel("wide", block_outputs=64)
+        return Kernel("chained" if _is_worth_chains(graph, head) else "wide", block_outputs=64)
     is_image = len(source.shape) == 3 and source.shape[1] * source.shape[2] > 1
     # A dot product costs one instruction: skipping zeros pays where a list is read often and quads are rarely full.
-    # Without dot products it costs three, and skipping always pays.
-    is_worth_lists = not has_dot_products or (window(graph, head).kernel != (1, 1) and source.shape[0] >= 256)
+    # Without dot products it costs three, and skipping pays but where few quads are zero and lists are read once: in
+    # pointwise layers on large images, which are early ones.
+    is_point = window(graph, head).kernel == (1, 1)
+    if has_dot_products:
+        is_worth_lists = not is_point and source.shape[0] >= 256
+    else:
+        is_worth_lists = is_image and (not is_point or source.shape[1] * source.shape[2] < 28 * 28)
     if is_image and is_worth_lists and not source.dtype.is_signed and not is_tight(graph, head.inputs[0]):
-        return Kernel("sparse_quad", block_outputs=64 if isa == "avx2" else 128, list_block=64)
-    return Kernel("quad", block_outputs=128 if is_image else 32)
+        return Kernel("sparse_quad", block_outputs=96 if isa == "avx2" else 128, list_block=64)
+    if not is_image:
+        return Kernel("quad", block_outputs=32)
+    return Kernel("quad", block_outputs=128 if has_dot_products else 256)
+
+
+def _is_worth_chains(graph: Graph, head: Conv2d | Linear) -> bool:
+    """Whether few weights are too large for products of bytes.
+
+    Four products of neighbours cost the wide method four vector operations, and the chained one two to three, once for
+    each part that the weights are split into.
+    """
+    source = graph.values[head.inputs[0]].dtype
+    limit = 32767 // (255 if source.is_signed else source.maximum)
+    weights = head.weight.numpy().astype(np.int32)
+    taps = np.moveaxis(weights.reshape(len(weights), weights.shape[1], -1), 1, 2).reshape(len(weights), -1)
+    quads = np.pad(taps, ((0, 0), (0, -taps.shape[1] % 4))).reshape(len(weights), -1, 2, 2)
+    above, below = np.maximum(quads, 0).sum(-1), np.maximum(-quads, 0).sum(-1)
+    is_split = (np.maximum(above, below) > limit).any((0, 2))
+    return float(is_split.mean()) <= 1 / 3
 
 
 def can_winograd(graph: Graph, head: Conv2d | Linear) -> bool:

@@ -255,7 +255,7 @@ class _Search:
         default = choose_kernel(self.graph, head, self.isa)
         if default.method == method:
             return default
-        wanted = {"wide": 64, "quad": 128, "winograd": WINOGRAD.block_outputs}.get(
+        wanted = {"wide": 64, "chained": 64, "quad": 128, "winograd": WINOGRAD.block_outputs}.get(
             method, 192 if self.isa == "avx2" else 256
         )
         sizes = block_sizes(self.graph, head, self.isa, method)
