@@ -149,8 +149,8 @@ def test_who_gets_it_by_default() -> None:
             (conv(weight, (7, 7)), False),
             (conv(weight[:, :31], (8, 8)), False),
             (conv(np.ones((1, 288, 3, 3), np.int64), (8, 8)), False),
-            (conv(weight, (8, 8), kind=DType.S8), True),
-            (conv(9 * weight, (8, 8), kind=DType.S8), False),
+            # By type: small weights of a wide one run as any others of it.
+            (conv(weight, (8, 8), kind=DType.S8), False),
         ):
             with Engine(graph, isa=isa, tuned=False) as engine:
                 assert (engine.plan.kernels["conv"].method == "winograd") is wanted

@@ -117,11 +117,7 @@ def can_winograd(graph: Graph, head: Conv2d | Linear) -> bool:
         return False
     if dtype.is_signed or dtype.maximum > _native.WINOGRAD_MAGNITUDE or is_tight(graph, head.inputs[0]):
         return False
-    if head.weight.dtype.magnitude <= _native.WINOGRAD_WEIGHT:
-        return True
-    # The weights may be smaller than their type.
-    weights = head.weight.numpy()
-    return max(int(weights.max()), -int(weights.min())) <= _native.WINOGRAD_WEIGHT
+    return bool(head.weight.dtype.magnitude <= _native.WINOGRAD_WEIGHT)
 
 
 def _is_worth_winograd(graph: Graph, head: Conv2d | Linear) -> bool:
