@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nybble.cli.accuracy import Share
 from nybble.engine.scores import ranked, softmax
+from nybble.statistics import Share
 
 
 def test_report(run: Any, engine: SimpleNamespace, model: Path, photos: Path) -> None:

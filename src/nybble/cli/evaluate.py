@@ -50,9 +50,9 @@ def evaluate(
     """
     path = locate(model)
     import nybble
-    from nybble.cli.accuracy import Share
     from nybble.engine.scores import ranked, softmax
     from nybble.images import LabelledFolder
+    from nybble.statistics import Share
 
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise CommandError(f"{predictions}: there is no folder {predictions.parent}")

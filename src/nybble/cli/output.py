@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -55,3 +56,19 @@ def progress(*, size: bool = False) -> Progress:
     amount = bars.DownloadColumn() if size else bars.MofNCompleteColumn()
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), amount, bars.TimeRemainingColumn())
     return bars.Progress(*columns, console=console, disable=console.quiet, transient=True)
+
+
+def callback(bar: Progress) -> Callable[[str, int, int | None], None]:
+    """A function ``(what, done, total)`` that shows each ``what`` as a bar of its own, removed once it is done."""
+    from rich.progress import TaskID
+
+    tasks: dict[str, TaskID] = {}
+
+    def show(what: str, done: int, total: int | None) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+        if total is not None and done >= total:
+            bar.remove_task(tasks.pop(what))
+
+    return show

@@ -4,7 +4,7 @@ from nybble.images.batches import batches
 from nybble.images.errors import ImageError
 from nybble.images.folder import LabelledFolder, LabelledPhoto
 from nybble.images.names import class_names
-from nybble.images.photo import PhotoSource, integer_input, load_photo
+from nybble.images.photo import PhotoSource, decode_photo, integer_input, load_photo
 
 __all__ = [
     "ImageError",
@@ -13,6 +13,7 @@ __all__ = [
     "PhotoSource",
     "batches",
     "class_names",
+    "decode_photo",
     "integer_input",
     "load_photo",
 ]

@@ -50,7 +50,7 @@ def load_photo(source: PhotoSource, preprocessing: Preprocessing) -> Array:
         If the file is missing, truncated, no image or too large.
     """
     path = Path(source) if isinstance(source, str | Path) else None
-    photo = _decoded(source, path)
+    photo = decode_photo(source)
     # A network of one channel reads grayscale, whose weights of the colours are Pillow's (ITU-R 601).
     photo = _resized(photo if len(preprocessing.mean) == 3 else photo.convert("L"), preprocessing, path)
     rows, columns = preprocessing.crop
@@ -58,6 +58,11 @@ def load_photo(source: PhotoSource, preprocessing: Preprocessing) -> Array:
     top = round((photo.height - rows) / 2)
     left = round((photo.width - columns) / 2)
     return np.array(photo.crop((left, top, left + columns, top + rows))).reshape(rows, columns, -1)
+
+
+def decode_photo(source: PhotoSource) -> Image.Image:
+    """Decode a photo to a Pillow image in mode RGB, of its own size; the rest as :func:`load_photo` has it."""
+    return _decoded(source, Path(source) if isinstance(source, str | Path) else None)
 
 
 def integer_input(photos: Array, preprocessing: Preprocessing) -> Array:
