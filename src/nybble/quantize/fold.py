@@ -1,0 +1,215 @@
+"""Bringing a captured network into the form that integers can take, without changing what it computes.
+
+Batch norm goes to the layer before it, or becomes a layer of its own; zero padding goes into the convolution or pool
+that reads it; ReLU moves in front of pools and padding, where the integer network still has its exact sums;
+flattening vanishes, as linear layers read images flat.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from nybble.graph import Padding, Pair
+from nybble.quantize.errors import CaptureError
+from nybble.quantize.float_network import (
+    INPUT,
+    AvgPool,
+    Conv,
+    Dense,
+    Flat,
+    FloatNetwork,
+    MaxPool,
+    Norm,
+    Op,
+    Pad,
+    Rectifier,
+    Sum,
+    Weighted,
+)
+
+
+def fold(network: FloatNetwork) -> FloatNetwork:
+    """A network of the same answers in which only what integers can express is left.
+
+    Raises
+    ------
+    CaptureError
+        Naming the source line of what cannot be brought into that form.
+    """
+    folded = FloatNetwork(network.input_shape, [replace(op) for op in network])
+    for change in (_drop_flattening, _move_rectifiers, _fold_padding, _attach_norms, _drop_idle):
+        change(folded)
+    return folded
+
+
+def fold_norm(op: Weighted) -> tuple[Tensor, Tensor]:
+    """Weights and bias of a layer with its batch norm multiplied in, computed in float64, returned in float32."""
+    weight = op.weight.double()
+    bias = torch.zeros(len(weight), dtype=torch.float64, device=weight.device) if op.bias is None else op.bias.double()
+    if op.norm is not None:
+        factor = op.norm.gain.double() / torch.sqrt(op.norm.variance.double() + op.norm.eps)
+        weight = weight * factor.reshape(-1, *[1] * (weight.dim() - 1))
+        bias = (bias - op.norm.mean.double()) * factor + op.norm.offset.double()
+    if not bool(torch.isfinite(weight).all()) or not bool(torch.isfinite(bias).all()):
+        raise CaptureError(f"{op.name}: its weights hold infinity or NaN")
+    return weight.float(), bias.float()
+
+
+def nonnegative(network: FloatNetwork) -> set[str]:
+    """Names of the values that cannot be negative."""
+    found: set[str] = set()
+    for op in network:
+        keeps = isinstance(op, MaxPool | AvgPool | Pad | Flat | Sum)
+        if isinstance(op, Rectifier) or (keeps and all(name in found for name in op.inputs)):
+            found.add(op.name)
+    return found
+
+
+def _remove(network: FloatNetwork, op: Op) -> None:
+    """Let the readers of an operation read what it reads. If it made the output, what it reads becomes the output."""
+    (source,) = op.inputs
+    if op.name == network.output and source == INPUT:
+        return
+    if op.name == network.output and source != network.ops[-2].name:
+        raise CaptureError(f"{op.place}: the network's result must come from its last operation")
+    network.ops.remove(op)
+    for reader in network:
+        reader.inputs = tuple(source if name == op.name else name for name in reader.inputs)
+
+
+def _drop_flattening(network: FloatNetwork) -> None:
+    shapes = network.shapes()
+    for op in [op for op in network if isinstance(op, Flat)]:
+        single = math.prod(shapes[op.inputs[0]][1:]) == 1
+        for reader in network.readers()[op.name]:
+            if not single and not isinstance(reader, Dense | Rectifier | Flat):
+                raise CaptureError(f"{reader.place}: only a linear layer can read what is flattened at {op.place}")
+        _remove(network, op)
+
+
+def _move_rectifiers(network: FloatNetwork) -> None:
+    """Put every ReLU right behind a layer or an addition."""
+    moved = True
+    while moved:
+        moved = False
+        readers = network.readers()
+        positive = nonnegative(network)
+        for position, op in enumerate(network.ops):
+            if not isinstance(op, Rectifier):
+                continue
+            source = op.inputs[0]
+            if source in positive and op.maximum is None:
+                _remove(network, op)
+                moved = True
+                break
+            if source == INPUT:
+                raise CaptureError(f"{op.place}: the network's input cannot pass through a ReLU; leave it out")
+            before = network[source]
+            alone = len(readers[source]) == 1
+            if isinstance(before, MaxPool | Pad) and alone:
+                # ReLU of the largest is the largest ReLU; and of zero is zero.
+                at = network.ops.index(before)
+                del network.ops[position]
+                network.ops.insert(at, op)
+                after = readers[op.name]
+                op.inputs, op.shape = before.inputs, network.shapes()[before.inputs[0]]
+                before.inputs = (op.name,)
+                for reader in after:
+                    reader.inputs = tuple(before.name if name == op.name else name for name in reader.inputs)
+                moved = True
+                break
+            if isinstance(before, Rectifier):
+                limits = [limit for limit in (op.maximum, before.maximum) if limit is not None]
+                op.maximum = min(limits) if limits else None
+                op.inputs = before.inputs
+                if alone:
+                    network.ops.remove(before)
+                moved = True
+                break
+            if not isinstance(before, Weighted | Sum | Norm):
+                raise CaptureError(
+                    f"{op.place}: a ReLU must follow a convolution, a linear layer, batch norm or an addition"
+                )
+
+
+def _fold_padding(network: FloatNetwork) -> None:
+    positive = nonnegative(network)
+    for op in [op for op in network if isinstance(op, Pad)]:
+        if any(op.channels):
+            _merge_into_channels(network, op)
+            continue
+        readers = network.readers()[op.name]
+        if readers and all(_takes_padding(reader, op, positive) for reader in readers):
+            for reader in readers:
+                if isinstance(reader, Conv | MaxPool | AvgPool | Pad):
+                    pairs = zip(reader.padding, op.padding, strict=True)
+                    reader.padding = Padding(*(own + more for own, more in pairs))
+            _remove(network, op)
+
+
+def _takes_padding(reader: Op, op: Pad, positive: set[str]) -> bool:
+    """Whether a reader's own padding, enlarged, does the same."""
+    if isinstance(reader, Conv):
+        return True
+    if isinstance(reader, Pad):
+        return reader.stride == (1, 1)
+    if isinstance(reader, MaxPool):
+        # There padding never wins, which zeros do not either where nothing is negative, unless a window has no more.
+        spans = [spread * (extent - 1) for spread, extent in zip(reader.dilation, reader.kernel_size, strict=True)]
+        total = [own + more for own, more in zip(reader.padding, op.padding, strict=True)]
+        fits = max(total[0], total[2]) <= spans[0] and max(total[1], total[3]) <= spans[1]
+        return op.inputs[0] in positive and fits and reader.dilation == (1, 1) and not reader.ceil_mode
+    if isinstance(reader, AvgPool):
+        total = [own + more for own, more in zip(reader.padding, op.padding, strict=True)]
+        fits = (
+            max(total[0], total[2]) < reader.kernel_size.rows and max(total[1], total[3]) < reader.kernel_size.columns
+        )
+        return fits and not reader.ceil_mode and (reader.count_include_pad or not any(reader.padding))
+    return False
+
+
+def _merge_into_channels(network: FloatNetwork, op: Pad) -> None:
+    """Let padding of channels skip the rows and columns that a pool of 1x1 before it skips."""
+    before = network[op.inputs[0]] if op.inputs[0] != INPUT else None
+    if not isinstance(before, MaxPool) or before.kernel_size != (1, 1) or any(before.padding) or before.ceil_mode:
+        return
+    if len(network.readers()[before.name]) == 1:
+        op.stride = Pair(op.stride.rows * before.stride.rows, op.stride.columns * before.stride.columns)
+        _remove(network, before)
+        _merge_into_channels(network, op)
+
+
+def _attach_norms(network: FloatNetwork) -> None:
+    for op in [op for op in network if isinstance(op, Norm)]:
+        source = op.inputs[0]
+        before = network[source] if source != INPUT else None
+        if isinstance(before, Weighted) and before.norm is None and len(network.readers()[source]) == 1:
+            before.norm = op
+            _remove(network, op)
+            continue
+        if len(op.shape) != 3:
+            raise CaptureError(f"{op.place}: batch norm of a vector must follow a linear layer that nothing else reads")
+        # A layer of its own: every channel for itself, times one.
+        weight = torch.ones(op.shape[0], 1, 1, 1, device=op.gain.device)
+        layer = Conv(
+            name=op.name,
+            inputs=op.inputs,
+            shape=op.shape,
+            place=op.place,
+            weight=weight,
+            groups=op.shape[0],
+            norm=replace(op),
+        )
+        network.ops[network.ops.index(op)] = layer
+
+
+def _drop_idle(network: FloatNetwork) -> None:
+    """Leave out pools and padding that do nothing."""
+    for op in list(network):
+        idle = isinstance(op, MaxPool | AvgPool) and op.kernel_size == op.stride == (1, 1) and not any(op.padding)
+        if idle or (isinstance(op, Pad) and op.stride == (1, 1) and not any(op.padding) and not any(op.channels)):
+            _remove(network, op)

@@ -1,0 +1,136 @@
+"""Capture and folding: the recorded network answers as the module does; what cannot be recorded is named."""
+
+from __future__ import annotations
+
+import float_networks
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nybble.graph import Padding
+from nybble.quantize.capture import capture
+from nybble.quantize.errors import CaptureError
+from nybble.quantize.float_network import Conv, Dense, Flat, Norm, Pad, Rectifier, Sum, Weighted
+from nybble.quantize.fold import fold, fold_norm
+
+
+@pytest.mark.parametrize("name", float_networks.NETWORKS)
+def test_captured_and_folded_networks_answer_as_the_module(name: str) -> None:
+    module, shape = float_networks.make(name)
+    module.train()
+    network = capture(module, shape)
+    assert module.training and all(child.training for child in module.modules())
+    module.eval()
+    x = float_networks.images(shape)
+    expected = module(x).detach()
+    torch.testing.assert_close(network(x).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+    folded = fold(network)
+    torch.testing.assert_close(folded(x).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(op, Flat | Norm) for op in folded)
+
+
+def test_layers_have_the_names_of_their_modules() -> None:
+    network = fold(capture(*float_networks.make("resnet")))
+    names = [op.name for op in network if isinstance(op, Weighted)]
+    assert names[:4] == ["conv1", "layer1.0.conv1", "layer1.0.conv2", "layer1.0.conv3"]
+    assert "layer1.0.downsample.0" in names and names[-1] == "fc"
+    assert network["layer1.0.add"].place.split(": ")[1] == "y += x if self.downsample is None else self.downsample(x)"
+
+
+def test_same_padding_goes_into_the_convolution() -> None:
+    network = fold(capture(*float_networks.make("lite")))
+    assert not any(isinstance(op, Pad) for op in network)
+    stem = network["stem"]
+    assert isinstance(stem, Conv)
+    assert stem.padding == Padding(1, 1, 1, 1)  # 31 rows and 33 columns; the next has 16 and 17
+    depthwise = network["blocks.0.depthwise"]
+    assert isinstance(depthwise, Conv)
+    assert depthwise.padding == Padding(0, 1, 1, 1)
+
+
+def test_option_a_shortcuts_become_one_operation() -> None:
+    network = fold(capture(*float_networks.make("cifar")))
+    pads = [op for op in network if isinstance(op, Pad)]
+    assert [(op.stride, op.channels) for op in pads] == [((2, 2), (4, 4)), ((2, 2), (8, 8))]
+
+
+def test_relu_moves_before_a_pool() -> None:
+    network = fold(capture(*float_networks.make("vgg")))
+    kinds = {type(network[op.inputs[0]]) for op in network if isinstance(op, Rectifier)}
+    assert kinds <= {Conv, Dense, Sum}
+
+
+def test_batch_norm_folds_into_weights() -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(3, 5, 3, bias=True), nn.BatchNorm2d(5)
+    nn.init.uniform_(norm.weight, -1, 2)
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.1, 3)
+    module = nn.Sequential(conv, norm).eval()
+    (op,) = fold(capture(module, (3, 8, 8))).ops
+    assert isinstance(op, Conv)
+    weight, bias = fold_norm(op)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(functional.conv2d(x, weight, bias), module(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+class Silu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.silu(self.conv(x)).mean((2, 3))
+
+
+class Deciding(Silu):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            return self.conv(x).mean((2, 3))
+        return -self.conv(x).mean((2, 3))
+
+
+class Random(Silu):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(self.conv(x), 0.5, training=True).mean((2, 3))
+
+
+class Concatenating(Silu):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return torch.cat([y, y], 1).mean((2, 3))
+
+
+class Interpolating(Silu):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.adaptive_avg_pool2d(self.conv(x), 4).flatten(1)
+
+
+class Two(Silu):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.conv(x).mean((2, 3))
+        return y, y
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (Silu(), ["return functional.silu(self.conv(x)).mean((2, 3))", "silu", "test_capture.py:"]),
+        (Deciding(), ["if x.sum() > 0:", "test_capture.py:"]),
+        (Random(), ["functional.dropout(self.conv(x), 0.5, training=True)", "test_capture.py:"]),
+        (Concatenating(), ["torch.cat([y, y], 1)", "concatenation"]),
+        (Interpolating(), ["adaptive_avg_pool2d(self.conv(x), 4)", "divides evenly"]),
+        (Two(), ["2 values"]),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid()), ["(module 1)", "sigmoid"]),
+    ],
+    ids=lambda entry: type(entry).__name__ if isinstance(entry, nn.Module) else "",
+)
+def test_what_cannot_be_captured_is_named_with_its_line(
+    module: nn.Module, words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CaptureError) as caught:
+        fold(capture(module, (3, 9, 9)))
+    for word in words:
+        assert word in str(caught.value)
+    assert capfd.readouterr() == ("", "")
