@@ -1,0 +1,74 @@
+"""One photo as the loaders' workers make it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from nybble.graph import Preprocessing
+from nybble.graph.types import Array
+from nybble.images import ImageError, decode_photo, load_photo
+from nybble.quantize.data.augment import augment, generator
+from nybble.quantize.data.photos import Photos
+from nybble.quantize.settings import AugmentationConfig
+
+#: Modes that Pillow gives grayscale files.
+_GRAY = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"))
+
+
+class Decoded(NamedTuple):
+    """A photo that was asked for: its samples, uint8 (rows, columns, channels), or why there are none."""
+
+    number: int
+    name: str
+    samples: Array | None
+    kinds: tuple[str, ...]
+    failure: str | None
+
+
+def evaluated(photos: Photos, index: int, preprocessing: Preprocessing) -> Decoded:
+    """A photo exactly as the engine sees it: :func:`nybble.images.load_photo`."""
+    return _decoded(photos, index, preprocessing, lambda photo: load_photo(photo, preprocessing))
+
+
+def augmented(
+    photos: Photos, index: int, preprocessing: Preprocessing, config: AugmentationConfig, seed: int, epoch: int
+) -> Decoded:
+    """A photo as :func:`nybble.quantize.data.augment.augment` varies it in one epoch."""
+    random = generator(seed, epoch, index)
+    return _decoded(
+        photos, index, preprocessing, lambda photo: augment(decode_photo(photo), preprocessing, config, random)
+    )
+
+
+def _decoded(
+    photos: Photos, index: int, preprocessing: Preprocessing, make: Callable[[bytes | Array], Array]
+) -> Decoded:
+    name = photos.name(index)
+    try:
+        content = photos.read(index)
+        if isinstance(content, bytes) and not content:
+            return Decoded(index, name, None, (), "is empty")
+        samples = make(content)
+        kinds = _kinds(content, preprocessing)
+    except ImageError as error:
+        return Decoded(index, name, None, (), error.message)
+    except OSError as error:
+        return Decoded(index, name, None, (), error.strerror or str(error))
+    return Decoded(index, name, samples, kinds, None)
+
+
+def _kinds(content: bytes | Array, preprocessing: Preprocessing) -> tuple[str, ...]:
+    if isinstance(content, np.ndarray):
+        gray, cmyk, size = content.ndim == 2, False, content.shape[:2]
+    else:
+        # The header only: nothing is decoded a second time.
+        with Image.open(io.BytesIO(content)) as image:
+            gray, cmyk, size = image.mode in _GRAY, image.mode == "CMYK", image.size
+    # A network of one channel reads grayscale as it is.
+    found = {"gray": gray and len(preprocessing.mean) == 3, "cmyk": cmyk, "tiny": min(size) < min(preprocessing.crop)}
+    return tuple(kind for kind, present in found.items() if present)
