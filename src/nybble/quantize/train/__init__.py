@@ -1,0 +1,16 @@
+"""Fine-tuning: the loop, its checkpoints and figures, and evaluation."""
+
+from nybble.quantize.train.average import WeightAverage
+from nybble.quantize.train.evaluate import Evaluation, compare, evaluate
+from nybble.quantize.train.finetune import TrainingResult, finetune
+from nybble.quantize.train.interrupt import TrainingInterrupted
+
+__all__ = [
+    "Evaluation",
+    "TrainingInterrupted",
+    "TrainingResult",
+    "WeightAverage",
+    "compare",
+    "evaluate",
+    "finetune",
+]

@@ -1,0 +1,43 @@
+"""What fine-tuning minimises."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from nybble.quantize.settings import TrainingConfig
+
+
+def loss(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: TrainingConfig) -> Tensor:
+    """Cross-entropy with label smoothing (Szegedy et al. 2016), blended with the teacher's answer.
+
+    Parameters
+    ----------
+    logits : Tensor
+        float (N, classes).
+    labels : Tensor
+        int64 (N,).
+    teacher : Tensor, optional
+        The float network's logits (N, classes). With it, ``config.distillation`` of the loss is the Kullback-Leibler
+        divergence at ``config.temperature``, times its square so that gradients keep their size (Hinton et al. 2015).
+
+    Returns
+    -------
+    Tensor
+        float32 scalar: the mean over the batch.
+    """
+    logits = logits.float()
+    share = config.distillation if teacher is not None else 0.0
+    total = logits.new_zeros(())
+    if share < 1:
+        total = (1 - share) * functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    if teacher is not None and share > 0:
+        t = config.temperature
+        divergence = functional.kl_div(
+            functional.log_softmax(logits / t, dim=1),
+            functional.log_softmax(teacher.float() / t, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        total = total + share * t * t * divergence
+    return total
