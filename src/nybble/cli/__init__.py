@@ -15,6 +15,7 @@ from nybble.cli.fetch import fetch
 from nybble.cli.group import Group
 from nybble.cli.inspect import inspect
 from nybble.cli.profile import profile
+from nybble.cli.quantize import quantize
 from nybble.cli.tune import tune
 from nybble.cli.verify import verify
 
@@ -40,6 +41,9 @@ app.command(epilog="Example: nybble tune nvidia-resnet50-int4 --images photos --
 app.command(
     epilog="Example: nybble bench nvidia-resnet50-int4 --images photos --against onnxruntime --against openvino"
 )(bench)
+app.command(epilog="Example: nybble quantize torchvision:resnet18@resnet18.pth --images photos --out resnet18-int4")(
+    quantize
+)
 
 
 def _version(wanted: bool) -> None:

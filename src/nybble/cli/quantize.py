@@ -1,0 +1,324 @@
+"""``nybble quantize``: from a trained network and photos to an integer model, every stage measured."""
+
+from __future__ import annotations
+
+import shutil
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nybble.cli.errors import CommandError
+from nybble.cli.model import Json, Threads
+from nybble.cli.output import callback, console, print_json, progress, table
+
+if TYPE_CHECKING:
+    from nybble.quantize.pipeline import Outcome, PipelineConfig, Stage
+
+
+class BitsOption(StrEnum):
+    """Bits of weights and activations."""
+
+    W4A4 = "w4a4"
+    W4A8 = "w4a8"
+    W8A8 = "w8a8"
+    MIXED = "mixed"
+
+
+class MethodOption(StrEnum):
+    """How rounding is learned, if at all."""
+
+    STE = "ste"
+    LSQ = "lsq"
+    RECONSTRUCT = "reconstruct"
+
+
+def quantize(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="torchvision:NAME[@WEIGHTS], PACKAGE.MODULE:FACTORY[@WEIGHTS], or a model folder.",
+            show_default=False,
+        ),
+    ],
+    images: Annotated[
+        Path,
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            help="Training photos: a folder a class, a folder with labels.csv, a .zip, or .tar shards.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="The folder to write, not there yet.", show_default=False)
+    ],
+    val: Annotated[
+        Path | None,
+        typer.Option(
+            "--val",
+            metavar="DIR",
+            help="Labelled photos on which everything is chosen.",
+            show_default="a tenth of --images",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", min=0, help="Epochs of fine-tuning; 0: post-training.", show_default="15"),
+    ] = None,
+    bits: Annotated[
+        BitsOption | None, typer.Option("--bits", help="Bits of weights and activations.", show_default="w4a4")
+    ] = None,
+    method: Annotated[
+        MethodOption | None,
+        typer.Option(
+            "--method",
+            help="Fine-tuning with ranges from histograms (ste) or learned (lsq); rounding learned block by block, "
+            "without epochs unless --epochs asks for them (reconstruct).",
+            show_default="ste",
+        ),
+    ] = None,
+    min_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--min-accuracy",
+            metavar="PERCENT",
+            min=0,
+            max=100,
+            help="With --bits mixed: the fastest choice of bits that has this top-1 before fine-tuning.",
+            show_default=False,
+        ),
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            "--speed",
+            metavar="TIMES",
+            min=1,
+            help="With --bits mixed: the best choice of bits that is so many times as fast as 8 bits.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML; options win.", show_default=False)
+    ] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option("--resize", min=1, help="Pixels of a photo's short side.", show_default="as SOURCE says"),
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option("--crop", min=1, help="Pixels of the network's square input.", show_default="as SOURCE says"),
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option("--mean", metavar="R,G,B", help="Of samples from 0 to 1.", show_default="as SOURCE says"),
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option("--std", metavar="R,G,B", help="Deviations.", show_default="as SOURCE says")
+    ] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(
+            "--work",
+            metavar="DIR",
+            help="Folder for the state of the run, kept afterwards; the same command goes on from there.",
+            show_default="beside --out, removed at the end",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Write histograms, curves and the error of each layer here.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, help="Of the split, calibration and training.", show_default="0"),
+    ] = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Quantize a trained network with photos, and say what each stage costs.
+
+    Calibrates ranges, fine-tunes (unless --epochs is 0), writes the integer network, and ends with top-1, size and
+    speed of the float, the calibrated, the fine-tuned and the integer network on the selection photos. A run that was
+    killed goes on when the same command is given again.
+    """
+    from pydantic import ValidationError
+
+    from nybble.quantize import pipeline
+    from nybble.quantize.train import TrainingInterrupted
+
+    pipeline.check_free(out)
+    options = {
+        "bits": bits,
+        "method": method,
+        "epochs": epochs,
+        "seed": seed,
+        "min_accuracy": min_accuracy,
+        "speed": speed,
+        "preprocessing": {
+            "resize": resize,
+            "crop": None if crop is None else (crop, crop),
+            "mean": _numbers("--mean", mean),
+            "std": _numbers("--std", std),
+        },
+    }
+    try:
+        settings = _settings(config, options)
+    except ValidationError as error:
+        raise CommandError("; ".join(entry["msg"] for entry in error.errors())) from None
+    folder = work if work is not None else out.absolute().with_name(f".{out.absolute().name}.work")
+    try:
+        with progress() as bar:
+            finished = pipeline.quantize(
+                source,
+                images,
+                settings,
+                val=val,
+                work=folder,
+                report=report,
+                threads=threads,
+                progress=callback(bar),
+            )
+    except TrainingInterrupted as error:
+        typer.echo(f"interrupted: {error}", err=True)
+        raise typer.Exit(130) from None
+    if finished is None:
+        return
+    pipeline.save(finished.graph, finished.outcome, out)
+    if work is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    if as_json:
+        print_json(finished.outcome.to_dict())
+    else:
+        _print(finished.outcome, report)
+
+
+def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
+    """The configuration file's settings, options in their place."""
+    from nybble.quantize import Bits
+    from nybble.quantize.pipeline import PipelineConfig
+
+    settings = PipelineConfig.load(path) if path is not None else PipelineConfig()
+    bits, method, epochs = options["bits"], options["method"], options["epochs"]
+    budget = {name: options[name] for name in ("min_accuracy", "speed") if options[name] is not None}
+    if budget:
+        if bits not in (None, BitsOption.MIXED):
+            raise CommandError(f"--min-accuracy and --speed choose between bits: give --bits mixed, not {bits}")
+        if len(budget) > 1:
+            raise CommandError("give one of --min-accuracy and --speed, not both")
+        bits = BitsOption.MIXED
+    if bits is not None:
+        if (settings.layers or settings.activations) and bits != settings.bits:
+            raise CommandError(
+                f"--bits {bits} has no effect on layers that {path} lists; remove `layers` and `activations` from it"
+            )
+        settings.bits = Bits(bits)
+    for name, value in budget.items():
+        settings.min_accuracy = settings.speed = None
+        setattr(settings, name, value)
+    if method is MethodOption.RECONSTRUCT:
+        settings.reconstruct = True
+        if epochs is None:
+            epochs = 0
+    elif method is not None:
+        settings.method = method.value
+        settings.reconstruct = False
+    if epochs is not None:
+        settings.training.epochs = epochs
+    if options["seed"] is not None:
+        settings.seed = settings.calibration.seed = options["seed"]
+        settings.training.seed = settings.reconstruction.seed = options["seed"]
+    for name, value in options["preprocessing"].items():
+        if value is not None:
+            setattr(settings.preprocessing, name, value)
+    return settings
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise CommandError(f"{option} {text}: is not a list of numbers such as 0.485,0.456,0.406") from None
+
+
+def _print(outcome: Outcome, report: Path | None) -> None:
+    numbers = ("top-1", "points", "lost", "won", "size", "images/s")
+    grid = table("network", "top-1", "95 % interval", *numbers[1:], numbers=numbers)
+    for stage in outcome.stages:
+        grid.add_row(*_row(stage))
+    console().print(grid)
+    typer.echo(
+        "points, lost, won: the change of top-1, and photos that only the float network, or only this one, has right"
+    )
+    last = outcome.stages[-1]
+    typer.echo(f"{last.name} against float: {last.against_float}")
+    typer.echo(
+        f"top-1 on {outcome.stages[0].evaluation.top1.total} photos ({outcome.selection_origin}); "
+        f"{outcome.train} to calibrate{' and train' if outcome.training else ''} with"
+    )
+    typer.echo(
+        f"speed with {outcome.threads} thread{'s' * (outcome.threads != 1)}, batch {outcome.batch}, in turns: "
+        f"float in torch, integers in nybble ({outcome.isa})"
+    )
+    typer.echo(
+        f"the integer network is the {outcome.kept} one; both put {outcome.same_as_fake:.1%} of the photos into the "
+        "same class"
+    )
+    chosen = outcome.details.get("bits")
+    if chosen is not None:
+        accuracy = "" if chosen["accuracy"] is None else f", {chosen['accuracy']:.2f} % before fine-tuning"
+        typer.echo(
+            f"{len(chosen['four_bits'])} of {chosen['groups']} groups of layers have 4 bits, the others 8: "
+            f"{chosen['times_as_fast_as_8_bits']:.2f} times as fast as all in 8 bits{accuracy}"
+        )
+    for what, found in (*outcome.photos.items(), ("selection", outcome.stages[0].evaluation.report.to_dict())):
+        for line in _unusual(what, found):
+            typer.echo(line)
+    if report is not None:
+        typer.echo(f"report in {report}")
+    typer.echo(f"in {outcome.out}")
+
+
+def _row(stage: Stage) -> tuple[str, ...]:
+    top1, against = stage.evaluation.top1, stage.against_float
+    low, high = top1.interval
+    return (
+        stage.name,
+        f"{top1.value:.2%}",
+        f"{100 * low:.1f}-{100 * high:.1f} %",
+        "" if against is None else f"{100 * against.difference:+.2f}",
+        "" if against is None else str(against.first_only),
+        "" if against is None else str(against.second_only),
+        "" if stage.bytes is None else f"{stage.bytes / 1e6:.2f} MB",
+        "" if stage.images_per_second is None else f"{stage.images_per_second:.1f}",
+    )
+
+
+def _unusual(what: str, found: dict[str, Any]) -> list[str]:
+    """Lines about photos that could not be used, or were not as expected."""
+    if not found:
+        return []
+    failed = [f"{entry['name']} ({entry['reason']})" for entry in found["failed"]]
+    kinds = {
+        "could not be used": failed,
+        "in grayscale": found["gray"],
+        "in CMYK": found["cmyk"],
+        "smaller than the crop": found["tiny"],
+    }
+    return [
+        f"{what}: 1 photo {words}, {names[0]}"
+        if len(names) == 1
+        else f"{what}: {len(names)} photos {words}, such as {names[0]}"
+        for words, names in kinds.items()
+        if names
+    ]

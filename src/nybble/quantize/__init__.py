@@ -1,0 +1,73 @@
+"""From a trained PyTorch network to an integer one: calibrate, fine-tune, convert. Needs ``nybble[quantize]``."""
+
+# isort: split
+import nybble.quantize.extra  # noqa: F401 (first: without torch it says what to install)
+
+# isort: split
+from nybble.quantize.agreement import Agreement, compare
+from nybble.quantize.bias import correct_bias
+from nybble.quantize.calibrate import calibrate
+from nybble.quantize.config import ActivationConfig, Bits, LayerConfig, QuantizeConfig
+from nybble.quantize.convert import ConversionReport, convert
+from nybble.quantize.data import Photos, open_photos
+from nybble.quantize.data import batches as photo_batches
+from nybble.quantize.data import split as split_photos
+from nybble.quantize.equalize import EqualizationReport, equalize
+from nybble.quantize.errors import CaptureError, MissingExtraError, QuantizeError, SourceError
+from nybble.quantize.mixed import MixedChoice, choose_bits, engine_times, network_timer
+from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.prepare import prepare
+from nybble.quantize.reconstruct import ReconstructionReport, reconstruct
+from nybble.quantize.restore import from_graph
+from nybble.quantize.sensitivity import Sensitivities, sensitivity, top1
+from nybble.quantize.settings import CalibrationConfig, MixedConfig, ReconstructionConfig, TrainingConfig
+from nybble.quantize.snap import snap_steps
+from nybble.quantize.source import load_source, load_weights
+from nybble.quantize.train import Evaluation, TrainingInterrupted, TrainingResult, evaluate, finetune
+
+__all__ = [
+    "ActivationConfig",
+    "Agreement",
+    "Bits",
+    "CalibrationConfig",
+    "CaptureError",
+    "ConversionReport",
+    "EqualizationReport",
+    "Evaluation",
+    "LayerConfig",
+    "MissingExtraError",
+    "MixedChoice",
+    "MixedConfig",
+    "Photos",
+    "QuantizeConfig",
+    "QuantizeError",
+    "QuantizedNetwork",
+    "ReconstructionConfig",
+    "ReconstructionReport",
+    "Sensitivities",
+    "SourceError",
+    "TrainingConfig",
+    "TrainingInterrupted",
+    "TrainingResult",
+    "calibrate",
+    "choose_bits",
+    "compare",
+    "convert",
+    "correct_bias",
+    "engine_times",
+    "equalize",
+    "evaluate",
+    "finetune",
+    "from_graph",
+    "load_source",
+    "load_weights",
+    "network_timer",
+    "open_photos",
+    "photo_batches",
+    "prepare",
+    "reconstruct",
+    "sensitivity",
+    "snap_steps",
+    "split_photos",
+    "top1",
+]

@@ -1,0 +1,20 @@
+"""Whether the packages of ``nybble[quantize]`` are there; imported before whatever needs them."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from nybble.quantize.errors import MissingExtraError
+
+#: Without the others (Matplotlib, TensorBoard) there are no pictures.
+NEEDED = ("torch", "torchvision", "yaml")
+
+
+def check() -> None:
+    """Raise MissingExtraError, which says what to install, unless everything is there."""
+    for name in NEEDED:
+        if importlib.util.find_spec(name) is None:
+            raise MissingExtraError(f"quantizing needs {name}: pip install 'nybble[quantize]'")
+
+
+check()

@@ -1,0 +1,17 @@
+"""The whole way from a SOURCE and photos to a model directory: what ``nybble quantize`` runs."""
+
+from nybble.quantize.pipeline.outcome import Outcome, Stage
+from nybble.quantize.pipeline.output import check_free, save
+from nybble.quantize.pipeline.run import Finished, quantize
+from nybble.quantize.pipeline.settings import PipelineConfig, PreprocessingConfig
+
+__all__ = [
+    "Finished",
+    "Outcome",
+    "PipelineConfig",
+    "PreprocessingConfig",
+    "Stage",
+    "check_free",
+    "quantize",
+    "save",
+]

@@ -1,0 +1,59 @@
+"""How fast two networks are beside each other, how large, and the engine as something to evaluate."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nybble.engine import Engine
+from nybble.graph import Graph
+from nybble.graph import Tensor as GraphTensor
+
+_ROUNDS = 5
+#: A round runs each network at least so long.
+_SECONDS = 0.2
+
+
+class EngineModule(nn.Module):
+    """The engine as a module: normalised images (N, C, H, W) to logits (N, classes)."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self._engine = engine
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, float32."""
+        return torch.from_numpy(np.array(self._engine(np.ascontiguousarray(x.numpy()))))
+
+
+def in_turns(runs: Mapping[str, Callable[[], object]], images: int) -> dict[str, float]:
+    """Images a second of each, a call having so many images: the median of rounds in which all take turns."""
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(_ROUNDS):
+        for name, run in runs.items():
+            count, begun = 0, time.perf_counter()
+            while count == 0 or time.perf_counter() - begun < _SECONDS:
+                run()
+                count += 1
+            speeds[name].append(count * images / (time.perf_counter() - begun))
+    return {name: statistics.median(values) for name, values in speeds.items()}
+
+
+def float_bytes(module: nn.Module) -> int:
+    """Of all parameters and buffers."""
+    tensors = (*module.parameters(), *module.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def graph_bytes(graph: Graph) -> int:
+    """Of all constants in a model directory."""
+    values = (getattr(node, entry.name) for node in graph for entry in fields(node))
+    return sum(value.nbytes for value in values if isinstance(value, GraphTensor))

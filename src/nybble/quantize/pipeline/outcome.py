@@ -1,0 +1,134 @@
+"""What a run found, as a command prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nybble.quantize.pipeline.settings import PipelineConfig
+from nybble.quantize.train import Evaluation, compare
+from nybble.statistics import Discordance
+
+
+@dataclass
+class Stage:
+    """One network on the selection photos.
+
+    Attributes
+    ----------
+    name : str
+        ``float``, ``calibrated``, ``fine-tuned`` or ``integer engine``.
+    evaluation : Evaluation
+    against_float : Discordance or None
+        Where it and the float network (the first) differ.
+    bytes : int or None
+        Of all constants, where the network exists as such.
+    images_per_second : float or None
+        Where it is meant to be fast: fake quantizers are not.
+    """
+
+    name: str
+    evaluation: Evaluation
+    against_float: Discordance | None = None
+    bytes: int | None = None
+    images_per_second: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        against = self.against_float
+        return {
+            "name": self.name,
+            **self.evaluation.to_dict(),
+            "against_float": None
+            if against is None
+            else {
+                "difference": against.difference,
+                "interval": against.interval,
+                "float_only": against.first_only,
+                "this_only": against.second_only,
+                "p_value": against.p_value,
+            },
+            "bytes": self.bytes,
+            "images_per_second": self.images_per_second,
+        }
+
+
+@dataclass
+class Outcome:
+    """The outcome of :func:`nybble.quantize.pipeline.quantize`.
+
+    Attributes
+    ----------
+    source, out : str, Path
+    config : PipelineConfig
+        As it was used, every layer and activation listed.
+    train, selection : int
+        Photos.
+    selection_origin : str
+    stages : list of Stage
+        In order; the first is the float network, the last the integer engine.
+    kept : str
+        The stage whose weights became the integer network.
+    threads, batch, isa : int, int, str
+        Of the speeds.
+    same_as_fake : float
+        Share of selection photos that engine and fake-quantized network put into the same class.
+    largest_rescale_error : float
+        Of rounding factors, in steps of a result.
+    training : list of dict
+        Figures of each epoch.
+    photos : dict
+        What was unusual about training photos.
+    details : dict
+        What methods found: bits chosen, and the like.
+    seconds : float
+    """
+
+    source: str
+    out: Path
+    config: PipelineConfig
+    train: int = 0
+    selection: int = 0
+    selection_origin: str = ""
+    stages: list[Stage] = field(default_factory=list)
+    kept: str = ""
+    threads: int = 0
+    batch: int = 0
+    isa: str = ""
+    same_as_fake: float = 1.0
+    largest_rescale_error: float = 0.0
+    training: list[dict[str, float]] = field(default_factory=list)
+    photos: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, name: str, evaluation: Evaluation, *, size: int | None = None) -> Stage:
+        """Append a stage, compared with the first."""
+        against = compare(self.stages[0].evaluation, evaluation) if self.stages else None
+        self.stages.append(Stage(name, evaluation, against, size))
+        return self.stages[-1]
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "source": self.source,
+            "out": str(self.out),
+            "bits": self.config.bits.value,
+            "method": self.config.method,
+            "seed": self.config.seed,
+            "images": {"train": self.train, "selection": self.selection, "selection_origin": self.selection_origin},
+            "stages": [stage.to_dict() for stage in self.stages],
+            "kept": self.kept,
+            "speed": {"threads": self.threads, "batch": self.batch, "isa": self.isa},
+            "same_top1_as_fake_quantized": self.same_as_fake,
+            "largest_rescale_error": self.largest_rescale_error,
+            "training": self.training,
+            "photos": self.photos,
+            "details": self.details,
+            "seconds": self.seconds,
+        }

@@ -1,0 +1,338 @@
+"""The stages of a run: float, calibrated, fine-tuned, integer."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nybble.engine import Engine
+from nybble.graph import Graph, GraphError, Preprocessing
+from nybble.quantize.calibrate import calibrate
+from nybble.quantize.capture import capture
+from nybble.quantize.convert import ConversionReport, convert
+from nybble.quantize.data import Loader, batches
+from nybble.quantize.errors import QuantizeError
+from nybble.quantize.float_network import FloatNetwork
+from nybble.quantize.fold import fold
+from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.pipeline import post
+from nybble.quantize.pipeline.measure import EngineModule, float_bytes, graph_bytes, in_turns
+from nybble.quantize.pipeline.outcome import Outcome
+from nybble.quantize.pipeline.preprocessing import preprocessing_of_source
+from nybble.quantize.pipeline.report import Report
+from nybble.quantize.pipeline.selection import Chosen, check_classes, choose_photos
+from nybble.quantize.pipeline.settings import PipelineConfig
+from nybble.quantize.pipeline.store import evaluated
+from nybble.quantize.prepare import prepare_captured
+from nybble.quantize.progress import Progress, silent
+from nybble.quantize.report import CalibrationReport
+from nybble.quantize.restore import from_graph
+from nybble.quantize.source import load_source
+from nybble.quantize.train import Evaluation, evaluate, finetune
+
+FLOAT, CALIBRATED, GIVEN, FINETUNED, ENGINE = "float", "calibrated", "as given", "fine-tuned", "integer engine"
+#: Photos that go through the network together when its speed is measured.
+_TIMED_TOGETHER = 8
+
+
+class Finished(NamedTuple):
+    """The integer network, and what is known about it."""
+
+    graph: Graph
+    outcome: Outcome
+
+
+def quantize(
+    source: str,
+    images: str | Path,
+    config: PipelineConfig,
+    *,
+    val: str | Path | None = None,
+    work: str | Path,
+    report: str | Path | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> Finished | None:
+    """Quantize what a SOURCE names, and measure every stage on the selection photos.
+
+    Parameters
+    ----------
+    source : str
+        See :func:`nybble.quantize.source.load_source`. Of a module the float network is calibrated; a model directory
+        keeps its bits and ranges, and is fine-tuned further.
+    images : str or Path
+        Training photos (:func:`nybble.quantize.data.open_photos`); labelled if there are epochs to train, or without
+        ``val``.
+    config : PipelineConfig
+        ``training.epochs`` of 0 is post-training quantization.
+    val : str or Path, optional
+        Labelled photos on which everything is chosen; by default a share of the training photos is split off.
+    work : str or Path
+        Folder for the state of the run: the same call goes on from there. The float network's answers, calibration,
+        checkpoints.
+    report : str or Path, optional
+        Folder for histograms, curves and the error of each layer.
+    threads : int, optional
+        Of torch and of the engine; by default one a processor that the process may use.
+    progress : callable
+
+    Returns
+    -------
+    Finished or None
+        ``None`` in all but the first process of ``torchrun``.
+
+    Raises
+    ------
+    TrainingInterrupted
+        After SIGTERM or SIGINT in training; the same call goes on.
+    QuantizeError
+        Naming what is wrong with the source, the photos or the configuration.
+    """
+    with _threads(threads):
+        return _Run(
+            source, Path(images), config, None if val is None else Path(val), Path(work), threads, progress
+        ).run(None if report is None else Path(report))
+
+
+class _Run:
+    def __init__(
+        self,
+        source: str,
+        images: Path,
+        config: PipelineConfig,
+        val: Path | None,
+        work: Path,
+        threads: int | None,
+        progress: Progress,
+    ) -> None:
+        self._source, self._images, self._config, self._val = source, images, config, val
+        self._work, self._threads = work, threads
+        self._is_first = os.environ.get("RANK", "0") == "0"
+        self._progress = progress if self._is_first else silent
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._photos: Chosen
+        self._preprocessing: Preprocessing
+        self._outcome: Outcome
+        self._details: dict[str, Any] = {}
+
+    def run(self, folder: Path | None) -> Finished | None:
+        begun = time.perf_counter()
+        self._photos = choose_photos(self._images, self._val, self._config)
+        module, network = self._networks()
+        config = self._config
+        outcome = self._outcome = Outcome(self._source, Path(), config, details=self._details)
+        outcome.train, outcome.selection = len(self._photos.train), len(self._photos.selection)
+        outcome.selection_origin = self._photos.origin
+        outcome.add(FLOAT, self._evaluated(FLOAT, module), size=float_bytes(module))
+        calibration = self._calibrate(network)
+        outcome.kept = GIVEN if calibration is None else CALIBRATED
+        outcome.add(outcome.kept, self._evaluated(outcome.kept, network))
+        if config.training.epochs:
+            self._finetune(network, module)
+        if not self._is_first:
+            return None
+        network.to("cpu")
+        graph, conversion = convert(network)
+        self._integer(module.to("cpu"), graph, conversion)
+        if folder is not None:
+            report = Report(folder, outcome)
+            report.write(calibration, self._work / "training")
+            report.layers(network, graph, conversion, self._first_images(config.report_images))
+        outcome.seconds = time.perf_counter() - begun
+        return Finished(graph, outcome)
+
+    # The networks
+
+    def _networks(self) -> tuple[nn.Module, QuantizedNetwork]:
+        """The float network and the prepared one; settles the configuration and holds labels against it."""
+        loaded = load_source(self._source)
+        train = self._photos.train
+        if loaded.graph is not None:
+            return self._restored(loaded.graph)
+        if loaded.module is None:
+            raise QuantizeError(f"{self._source}: names no network")
+        module = loaded.module
+        preprocessing = preprocessing_of_source(self._source, module, self._config.preprocessing)
+        self._preprocessing = preprocessing
+        self._config = self._config.resolved(preprocessing, len(train))
+        # Recorded once: a choice of bits prepares it three times.
+        captured = fold(capture(module, (len(preprocessing.mean), *preprocessing.crop)))
+        network = self._prepared(captured, self._config)
+        self._settle(network)
+        if self._config.has_budget:
+            self._config = post.choose(
+                functools.partial(self._prepared, captured),
+                train,
+                self._photos.selection,
+                self._config,
+                self._work,
+                self._progress,
+                self._details,
+            )
+            network = self._prepared(captured, self._config)
+            self._settle(network)
+        post.before_calibration(network, self._config, self._details)
+        return module.to(self._device), network.to(self._device)
+
+    def _prepared(self, captured: FloatNetwork, config: PipelineConfig) -> QuantizedNetwork:
+        return prepare_captured(captured, config, self._preprocessing)
+
+    def _restored(self, graph: Graph) -> tuple[nn.Module, QuantizedNetwork]:
+        """A model directory: the float network is the same one with its clipping, but without rounding."""
+        config = self._config
+        if graph.preprocessing is None:
+            raise QuantizeError(f"{self._source}: has no file `preprocessing`, so it takes no photos")
+        if not config.training.epochs:
+            raise QuantizeError(
+                f"{self._source}: is quantized already, so without epochs there is nothing to do; to quantize anew, "
+                "start from the float network"
+            )
+        if config.preprocessing.model_fields_set:
+            raise QuantizeError(f"{self._source}: a model directory has its own preprocessing, which cannot be changed")
+        if config.layers or config.activations or config.from_float:
+            raise QuantizeError(
+                f"{self._source}: a model directory keeps its bits; reconstruction and the choice of bits start "
+                "from the float network"
+            )
+        network = from_graph(graph, method=config.method)
+        self._preprocessing = graph.preprocessing
+        config = config.resolved(graph.preprocessing, len(self._photos.train))
+        for name in ("layers", "activations"):
+            setattr(config, name, getattr(network.config, name))
+        self._config = config
+        self._settle(network)
+        clipped = copy.deepcopy(network)
+        clipped.set_mode("clip")
+        return clipped.to(self._device), network.to(self._device)
+
+    def _settle(self, network: QuantizedNetwork) -> None:
+        shape = network.input_shape
+        with torch.no_grad():
+            classes = network(torch.zeros(1, *shape)).shape[1]
+        train, selection = self._photos.train, self._photos.selection
+        check_classes(train, classes, self._images, need_labels=self._config.training.epochs > 0)
+        check_classes(selection, classes, self._val or self._images, need_labels=True)
+        if len(train.classes) == classes and network.class_names is None:
+            network.class_names = train.classes
+        if isinstance(network.config, PipelineConfig) and not self._config.has_budget:
+            # With every layer listed.
+            self._config = network.config
+        else:
+            network.config = self._config
+
+    # The stages
+
+    def _evaluated(self, name: str, network: nn.Module) -> Evaluation:
+        config, photos = self._config, self._photos.selection
+
+        def run() -> Evaluation:
+            return evaluate(
+                network,
+                photos,
+                self._preprocessing,
+                batch=config.batch,
+                workers=config.calibration.workers,
+                progress=self._progress,
+                what=f"evaluating: {name}",
+            )
+
+        mode = getattr(network, "mode", "")
+        about = f"{mode} {self._preprocessing} {config.layers} {config.activations}"
+        return evaluated(self._work, name, network, photos, about, run)
+
+    def _calibrate(self, network: QuantizedNetwork) -> CalibrationReport | None:
+        """Set ranges; a restored network, which is in mode ``quantize``, has its own."""
+        if network.mode == "quantize":
+            return None
+        config = self._config.calibration
+        data = batches(self._photos.train, self._preprocessing, config)
+        found = calibrate(network, data, config, work=self._work, progress=self._progress)
+        self._outcome.photos["calibration"] = data.report.to_dict() if data.report.read else {}
+        images = (batch.images for batch in data)
+        post.after_calibration(network, images, self._config, self._work, self._progress)
+        return found
+
+    def _finetune(self, network: QuantizedNetwork, module: nn.Module) -> None:
+        """Train; the calibrated network stays where training made it worse on the selection photos."""
+        config, outcome = self._config.training, self._outcome
+        before = copy.deepcopy(network.state_dict())
+        found = finetune(
+            network,
+            self._photos.train,
+            self._photos.selection,
+            config,
+            teacher=module if config.distillation else None,
+            work=self._work / "training",
+            progress=self._progress,
+        )
+        outcome.training = list(found.epochs)
+        outcome.photos["training"] = found.report.to_dict() if found.report.read else {}
+        network.set_mode("quantize")
+        stage = outcome.add(FINETUNED, self._evaluated(FINETUNED, network))
+        if stage.evaluation.top1.right < outcome.stage(outcome.kept).evaluation.top1.right:
+            network.load_state_dict(before)
+        else:
+            outcome.kept = FINETUNED
+
+    def _integer(self, module: nn.Module, graph: Graph, conversion: ConversionReport) -> None:
+        outcome, config = self._outcome, self._config
+        try:
+            engine = Engine(graph, threads=self._threads)
+        except GraphError as error:
+            raise QuantizeError(f"the integer network cannot run: {error}") from error
+        with engine:
+            network = EngineModule(engine)
+            found = evaluate(
+                network,
+                self._photos.selection,
+                self._preprocessing,
+                batch=config.batch,
+                workers=config.calibration.workers,
+                progress=self._progress,
+                what=f"evaluating: {ENGINE}",
+            )
+            kept = outcome.stage(outcome.kept).evaluation
+            same = sum(found.predictions[index] == answer for index, answer in kept.predictions.items())
+            outcome.same_as_fake = same / max(1, len(kept.predictions))
+            stage = outcome.add(ENGINE, found, size=graph_bytes(graph))
+            photos = next(self._first_images(_TIMED_TOGETHER))
+            samples = np.ascontiguousarray(photos.numpy())
+            module.eval()
+            with torch.inference_mode():
+                speeds = in_turns({FLOAT: lambda: module(photos), ENGINE: lambda: engine(samples)}, len(photos))
+            outcome.stages[0].images_per_second, stage.images_per_second = speeds[FLOAT], speeds[ENGINE]
+            outcome.threads, outcome.batch, outcome.isa = engine.threads, len(photos), engine.isa
+        outcome.largest_rescale_error = conversion.largest_error
+
+    def _first_images(self, count: int) -> Iterator[Tensor]:
+        """The first selection photos, normalised, (N, C, H, W)."""
+        photos = self._photos.selection
+        loader = Loader(photos, self._preprocessing, batch=min(count, self._config.batch))
+        for batch in loader.in_order():
+            some = batch.images[:count].contiguous()
+            count -= len(some)
+            yield some
+            if not count:
+                return
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let torch use so many threads."""
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,145 @@
+"""What can be set of the whole way; one YAML file holds all of it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from nybble.graph import GraphError, Preprocessing
+from nybble.quantize.config import Bits, QuantizeConfig
+from nybble.quantize.errors import QuantizeError
+
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+#: Photos to calibrate with, unless the configuration says otherwise.
+CALIBRATION_IMAGES = 1000
+#: Networks for photos up to this size are trained with shifted photos, larger ones with parts of them.
+_SMALL = 64
+
+
+class PreprocessingConfig(BaseModel):
+    """How a photo becomes the network's input. What is absent is as the source has it."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    resize: int | None = Field(default=None, ge=1, description="pixels of the short side; the crop's, if only that is")
+    crop: tuple[int, int] | None = Field(default=None, description="rows and columns of the input")
+    interpolation: Interpolation | None = None
+    mean: tuple[float, ...] | None = Field(default=None, description="of each channel, of samples from 0 to 1")
+    std: tuple[float, ...] | None = Field(default=None, description="of each channel")
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing) -> PreprocessingConfig:
+        """All of a preprocessing but the input's scale, which follows from it."""
+        return cls(
+            resize=preprocessing.resize,
+            crop=preprocessing.crop,
+            interpolation=preprocessing.interpolation,  # type: ignore[arg-type]
+            mean=preprocessing.mean,
+            std=preprocessing.std,
+        )
+
+    def applied(self, base: Preprocessing) -> Preprocessing:
+        """``base`` with what is set here; the input's s8 scale covers black and white.
+
+        Raises
+        ------
+        QuantizeError
+            Naming the field that makes no sense.
+        """
+        chosen: dict[str, Any] = {
+            name: getattr(base, name) for name in ("resize", "crop", "interpolation", "mean", "std")
+        }
+        given = self.model_dump(exclude_none=True)
+        if "crop" in given and "resize" not in given:
+            given["resize"] = max(given["crop"])
+        chosen |= given
+        if all(chosen[name] == getattr(base, name) for name in chosen):
+            return base
+        try:
+            # The constructor says what is wrong before the scale is computed from it.
+            Preprocessing(**chosen)
+            sizes = [
+                max(abs(mean), abs(1 - mean)) / std for mean, std in zip(chosen["mean"], chosen["std"], strict=True)
+            ]
+            scale = {"scale_numerator": 127.0, "scale_denominator": round(max(sizes), 4)}
+            same = all(chosen[name] == getattr(base, name) for name in ("mean", "std"))
+            return Preprocessing(**chosen, **({} if same else scale))
+        except GraphError as error:
+            raise QuantizeError(f"preprocessing.{error.field}: {error}") from error
+
+
+class PipelineConfig(QuantizeConfig):
+    """A :class:`QuantizeConfig`, and what the whole way needs besides.
+
+    Attributes
+    ----------
+    preprocessing : PreprocessingConfig
+    equalize : bool
+        Even out channels between layers before calibration (Nagel et al. 2019).
+    correct_bias : bool
+        Take off what rounding adds to a channel on average, after calibration.
+    reconstruct : bool
+        Learn how to round, block by block, after calibration, as ``reconstruction`` says.
+    min_accuracy, speed : float, optional
+        With bits ``mixed``, choose between 4 and 8 bits layer by layer: the fastest network of at least so many per
+        cent of top-1 on the selection photos once calibrated, or the best one that is so many times as fast as in
+        8 bits.
+    selection_share : float
+        Share of the training photos that is split off for selection where there are no others for it.
+    seed : int
+        Draws that split, and stands for the seeds of calibration and training that are not set themselves.
+    batch : int
+        Photos together in evaluations.
+    report_images : int
+        Photos on which the report compares the networks value by value.
+    """
+
+    preprocessing: PreprocessingConfig = PreprocessingConfig()
+    equalize: bool = False
+    correct_bias: bool = False
+    reconstruct: bool = False
+    min_accuracy: float | None = Field(default=None, ge=0, le=100)
+    speed: float | None = Field(default=None, ge=1)
+    selection_share: float = Field(default=0.1, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    batch: int = Field(default=16, ge=1)
+    report_images: int = Field(default=16, ge=1)
+
+    @property
+    def from_float(self) -> bool:
+        """Whether something is asked for that starts from the float network."""
+        return self.equalize or self.correct_bias or self.reconstruct or self.has_budget
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether bits are to be chosen by measuring."""
+        return self.min_accuracy is not None or self.speed is not None
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> PipelineConfig:
+        if self.min_accuracy is not None and self.speed is not None:
+            raise ValueError("give one of min_accuracy and speed, not both")
+        if self.has_budget and self.bits is not Bits.MIXED:
+            raise ValueError(f"min_accuracy and speed choose between bits, so they need bits=mixed, not {self.bits}")
+        if self.has_budget and (self.layers or self.activations):
+            raise ValueError("min_accuracy and speed choose the bits of all layers, so `layers` must be left out")
+        return self
+
+    def resolved(self, preprocessing: Preprocessing, photos: int) -> PipelineConfig:
+        """A copy in which defaults that depend on the network's input and the number of training photos are set."""
+        config = self.model_copy(deep=True)
+        config.preprocessing = PreprocessingConfig.of(preprocessing)
+        calibration, training = config.calibration, config.training
+        for part in (calibration, training, config.reconstruction):
+            if "seed" not in part.model_fields_set:
+                part.seed = config.seed
+        if "images" not in calibration.model_fields_set and photos > CALIBRATION_IMAGES:
+            calibration.images = CALIBRATION_IMAGES
+        if "batch" not in training.model_fields_set and photos < training.batch * training.accumulate:
+            training.batch = max(1, photos // training.accumulate) * training.accumulate
+        if "crop" not in training.augmentation.model_fields_set and max(preprocessing.crop) <= _SMALL:
+            training.augmentation.crop = "pad"
+            if "padding" not in training.augmentation.model_fields_set:
+                training.augmentation.padding = max(1, max(preprocessing.crop) // 8)
+        return config

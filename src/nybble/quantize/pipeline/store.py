@@ -1,0 +1,69 @@
+"""Evaluations that are done, in the work folder: a run that was killed does not repeat them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nybble.quantize import atomic
+from nybble.quantize.data import PhotoReport, Photos
+from nybble.quantize.train import Evaluation
+from nybble.statistics import Share
+
+_KINDS = ("gray", "cmyk", "tiny")
+
+
+def evaluated(
+    folder: Path, name: str, network: nn.Module, photos: Photos, about: str, evaluate: Callable[[], Evaluation]
+) -> Evaluation:
+    """The evaluation stored as ``name`` if it is of this network on these photos, else a new one, stored."""
+    key = f"{digest_of(network)} {photos.fingerprint} {about}"
+    path = folder / f"{name}.pt"
+    state = atomic.load(path)
+    if state is not None and state.get("key") == key:
+        return _unpacked(state["evaluation"])
+    found = evaluate()
+    atomic.save(path, {"key": key, "evaluation": _packed(found)})
+    return found
+
+
+def digest_of(network: nn.Module) -> str:
+    """A digest of names and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _packed(found: Evaluation) -> dict[str, Any]:
+    report = found.report
+    return {
+        "top1": list(found.top1),
+        "top5": list(found.top5),
+        "loss": found.loss,
+        "predictions": found.predictions,
+        "labels": found.labels,
+        "report": {
+            "read": sorted(report.read),
+            "failed": report.failed,
+            **{kind: getattr(report, kind) for kind in _KINDS},
+        },
+    }
+
+
+def _unpacked(state: dict[str, Any]) -> Evaluation:
+    report = state["report"] | {"read": set(state["report"]["read"])}
+    return Evaluation(
+        top1=Share(*state["top1"]),
+        top5=Share(*state["top5"]),
+        loss=state["loss"],
+        predictions=state["predictions"],
+        labels=state["labels"],
+        report=PhotoReport(**report),
+    )
