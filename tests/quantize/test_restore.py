@@ -8,7 +8,7 @@ import float_networks
 import numpy as np
 import pytest
 import torch
-from test_convert import calibrated
+from calibrated_networks import calibrated
 
 from nybble.graph import Conv2d, Graph, Linear, Quantize, ReLU, Scale, read_graph
 from nybble.quantize.agreement import compare, input_codes
