@@ -89,7 +89,7 @@ class Run:
         self.optimizer = make_optimizer(network, config)
         self.average = WeightAverage(network, config.ema) if config.ema else None
         self.amp = {"off": None, "float16": torch.float16, "bfloat16": torch.bfloat16}[config.amp]
-        if processes.device.type != "cuda":
+        if processes.device.type != "cuda" and self.amp is torch.float16:
             self.amp = None
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=self.amp is torch.float16)
         self.at = Position()
