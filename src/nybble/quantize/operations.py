@@ -84,7 +84,8 @@ class ReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
-        return functional.relu(x) if self.maximum is None else x.clamp(0, self.maximum)
+        # hardtanh rather than clamp: its gradient takes one pass over memory instead of four.
+        return functional.relu(x) if self.maximum is None else functional.hardtanh(x, 0.0, self.maximum)
 
     def extra_repr(self) -> str:
         """What ``print`` shows of it."""

