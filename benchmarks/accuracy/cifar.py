@@ -64,6 +64,8 @@ TRAINING = TrainingConfig(
     amp="bfloat16",
     augmentation=AUGMENTATION,
 )
+#: Eight bits need little.
+SHORT = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 0.002})
 EIGHT = CalibrationConfig(method="percentile", percentile=99.999, images=2000, batch=100, workers=0, seed=SEED)
 FOUR = CalibrationConfig(method="mse", weights="mse", images=1000, batch=100, workers=0, seed=SEED)
 RECONSTRUCTION = ReconstructionConfig(images=1000, iterations=1000, seed=SEED)
@@ -143,16 +145,23 @@ def reconstructed(name: str) -> dict[str, Any]:
 
 def trained(bits: Bits, name: str, method: str) -> dict[str, Any]:
     """Fine-tuned with quantizers in place, distilled from the float network."""
-    network = prepared(bits, FOUR if bits is Bits.W4A4 else EIGHT, method)
+    calibration, config = (FOUR, TRAINING) if bits is Bits.W4A4 else (EIGHT, SHORT)
+    network = prepared(bits, calibration, method)
     training_photos, selection = training()
     result = finetune(
-        network, training_photos, selection, teacher=float_network(), work=FOLDER / f"{name}-work", progress=Progress()
+        network,
+        training_photos,
+        selection,
+        config,
+        teacher=float_network(),
+        work=FOLDER / f"{name}-work",
+        progress=Progress(),
     )
     return settle(network, name) | {
         "method": method,
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
-        "training": TRAINING.model_dump(mode="json"),
+        "training": config.model_dump(mode="json"),
     }
 
 
@@ -175,6 +184,7 @@ STAGES = {
     "w4a4-calibrated": lambda: calibrated(Bits.W4A4, FOUR, "w4a4-calibrated"),
     "w4a4-lsq": lambda: trained(Bits.W4A4, "w4a4-lsq", "lsq"),
     "w4a4-ste": lambda: trained(Bits.W4A4, "w4a4-ste", "ste"),
+    "w8a8-lsq": lambda: trained(Bits.W8A8, "w8a8-lsq", "lsq"),
     "w4a4-reconstructed": lambda: reconstructed("w4a4-reconstructed"),
     "final": final,
 }
