@@ -14,7 +14,7 @@ from nybble.bench import race, scaling
 from nybble.bench.peers import Candidate, choose, share_right
 from nybble.bench.race import Contestant, Entry, Runs
 from nybble.bench.restrict import Restriction
-from nybble.bench.result import is_wrong, ratio_records, run_records
+from nybble.bench.result import float_top1, is_wrong, ratio_records, run_records
 from nybble.bench.scaling import Speeds, has_loop, scaling_record
 from nybble.engine.engine import available_isas
 
@@ -143,6 +143,12 @@ def test_wrong_is_more_than_three_points_under_the_float() -> None:
     assert is_wrong(0.868, 0.9) is True
     assert is_wrong(None, 0.9) is None
     assert is_wrong(0.5, None) is None
+
+
+def test_a_float_peer_that_is_wrong_is_no_reference() -> None:
+    both = [*EVERYBODY, _contestant("broken FP32", "torch", 32)]
+    assert float_top1(both, {entry.name: 0.9 for entry in both} | {"broken FP32": 0.8}) == 0.9
+    assert float_top1([OURS], {"ours": 0.9}) is None
 
 
 def test_records_have_the_fields_that_readers_rely_on() -> None:

@@ -21,7 +21,7 @@ from nybble.bench.peers import INT8_PEERS, Choice, Kitchen, check_installed, sha
 from nybble.bench.photos import Photos
 from nybble.bench.race import Contestant, Entry, Runs, Worker, take_turns
 from nybble.bench.restrict import restrict
-from nybble.bench.result import is_wrong, ratio_records, run_records
+from nybble.bench.result import float_top1, is_wrong, ratio_records, run_records
 from nybble.bench.roofline import layer_points
 from nybble.bench.scaling import has_loop, measure_scaling
 from nybble.graph import Graph, write_graph
@@ -143,7 +143,8 @@ def bench(
 
         runs, top1, loaded, rounds = _race(contestants, photos, start, settings, report)
         result["scaling"] = _scaling(contestants, len(photos), start, settings, report)
-    wrong = {name for name, share in top1.items() if is_wrong(share, _float_top1(contestants, top1))}
+    reference = float_top1(contestants, top1)
+    wrong = {name for name, share in top1.items() if is_wrong(share, reference)}
     result |= {
         "rounds": rounds,
         "photos_per_turn": _turn(settings, len(photos)),
@@ -317,7 +318,3 @@ def _peer_isas(settings: Settings) -> dict[str, str]:
         peer: str(restriction) if restriction else "cannot be restricted here; takes no part in ratios"
         for peer, restriction in restrictions.items()
     }
-
-
-def _float_top1(contestants: list[Contestant], top1: dict[str, float | None]) -> float | None:
-    return next((top1[entry.name] for entry in contestants if entry.bits == 32), None)

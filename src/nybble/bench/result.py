@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,12 @@ RATIOS: dict[str, tuple[tuple[int, str], str, int, str]] = {
 }
 
 
+def float_top1(contestants: Sequence[Contestant], top1: Mapping[str, float | None]) -> float | None:
+    """The best top-1 of those that run the float network: one of them could be wrong itself."""
+    known = (top1[entry.name] for entry in contestants if entry.bits == 32)
+    return max((share for share in known if share is not None), default=None)
+
+
 def is_wrong(top1: float | None, float_top1: float | None) -> bool | None:
     """Whether an accuracy is more than 3 points under the float's; ``None`` where that is not known."""
     if top1 is None or float_top1 is None:
@@ -34,9 +40,9 @@ def run_records(
     contestants: Sequence[Contestant], runs: dict[Entry, Runs], threads: int, top1: dict[str, float | None]
 ) -> list[dict[str, Any]]:
     """The ``runs`` of the result: one object a contestant and batch size."""
-    float_top1 = next((top1[entry.name] for entry in contestants if entry.bits == 32), None)
+    reference = float_top1(contestants, top1)
     return [
-        _record(contestant, batch, runs[Entry(name, batch)], threads, top1[name], float_top1)
+        _record(contestant, batch, runs[Entry(name, batch)], threads, top1[name], reference)
         for contestant in contestants
         for name, batch in runs
         if name == contestant.name
@@ -102,7 +108,7 @@ def _ratio(runs: dict[Entry, Runs], ours: list[Contestant], others: list[Contest
 
 
 def _record(
-    contestant: Contestant, batch: int, run: Runs, threads: int, top1: float | None, float_top1: float | None
+    contestant: Contestant, batch: int, run: Runs, threads: int, top1: float | None, reference: float | None
 ) -> dict[str, Any]:
     speed = Spread.of(run.images_per_second)
     p50, p90, p99 = np.percentile(run.latencies, [50, 90, 99]).tolist()
@@ -125,5 +131,5 @@ def _record(
         "latency": {"p50": p50, "p90": p90, "p99": p99},
         "peak_rss_bytes": run.peak_rss_bytes,
         "top1": top1,
-        "wrong": is_wrong(top1, float_top1),
+        "wrong": is_wrong(top1, reference),
     }
