@@ -255,7 +255,7 @@ def test_an_interrupt_ends_every_process_and_leaves_nothing(folder: Path, tmp_pa
     try:
         workers = _children(process.pid)
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=20)
+        _, complaints = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
