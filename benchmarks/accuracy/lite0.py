@@ -20,6 +20,7 @@ from nybble.graph import Preprocessing, read_graph, write_graph
 from nybble.quantize import (
     Bits,
     CalibrationConfig,
+    LayerConfig,
     QuantizeConfig,
     TrainingConfig,
     calibrate,
@@ -29,6 +30,7 @@ from nybble.quantize import (
     snap_steps,
 )
 from nybble.quantize.data import CsvPhotos, batches, every
+from nybble.quantize.layers import QuantizedConv2d
 from nybble.quantize.network import QuantizedNetwork
 from nybble.quantize.settings import AugmentationConfig
 from nybble.quantize.train.evaluate import evaluate
@@ -82,9 +84,15 @@ def photos() -> tuple[Any, Any]:
 
 
 def prepared(bits: Bits, calibration: CalibrationConfig, method: str = "ste") -> QuantizedNetwork:
-    """With quantizers, not yet calibrated."""
+    """With quantizers, not yet calibrated. In ``w4a8`` depthwise layers have 8-bit weights, as in ``mixed``."""
     config = QuantizeConfig(bits=bits, method=method, calibration=calibration, training=TRAINING)
     network = prepare(float_network(), SHAPE, config, PREPROCESSING)
+    if bits is Bits.W4A8:
+        config = network.config.model_copy(deep=True)
+        for name, layer in network.layers().items():
+            if isinstance(layer, QuantizedConv2d) and layer.is_depthwise:
+                config.layers[name] = LayerConfig(weight_bits=8)
+        network = prepare(float_network(), SHAPE, config, PREPROCESSING)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -126,7 +134,7 @@ def trained(bits: Bits, name: str) -> dict[str, Any]:
 
 
 def final() -> dict[str, Any]:
-    """photos-500, once, for the float network and every directory that the other stages wrote."""
+    """photos-500, once, for the float network and the integer networks that the other stages wrote."""
     test = CsvPhotos(DATA / "photos-500")
     reference = evaluate(float_network(), test, PREPROCESSING, batch=20, progress=Progress())
     found: dict[str, Any] = {"float": figures(reference)}
@@ -141,6 +149,8 @@ STAGES = {
     "w8a8": lambda: calibrated(Bits.W8A8, EIGHT, "w8a8"),
     "mixed-calibrated": lambda: calibrated(Bits.MIXED, FOUR, "mixed-calibrated"),
     "w4a4-calibrated": lambda: calibrated(Bits.W4A4, FOUR, "w4a4-calibrated"),
+    "w4a8-calibrated": lambda: calibrated(Bits.W4A8, FOUR, "w4a8-calibrated"),
+    "w4a8-trained": lambda: trained(Bits.W4A8, "w4a8-trained"),
     "mixed-trained": lambda: trained(Bits.MIXED, "mixed-trained"),
     "w4a4-trained": lambda: trained(Bits.W4A4, "w4a4-trained"),
     "final": final,

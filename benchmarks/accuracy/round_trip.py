@@ -36,7 +36,9 @@ SEED = 20261126
 SMALLEST, LARGEST = 0.25, 4.0
 FOLDER = WORK / "round-trip"
 MODEL = DATA / "nvidia-resnet50-int4"
-CALIBRATION = CalibrationConfig(method="percentile", percentile=99.999, images=192, batch=16, workers=0, seed=SEED)
+CALIBRATION = CalibrationConfig(
+    method="percentile", percentile=99.999, weights="mse", images=192, batch=16, workers=0, seed=SEED
+)
 
 
 class Clip(nn.Module):

@@ -123,3 +123,13 @@ def test_weight_ranges() -> None:
     weight[3, 0, 0, 0] = torch.nan
     with pytest.raises(QuantizeError, match="output channel 3"):
         weight_range(weight, 4)
+
+
+def test_weights_that_were_quantized_before_find_their_codes_again() -> None:
+    random = torch.Generator().manual_seed(0)
+    codes = torch.randint(-7, 8, (64, 32), generator=random)
+    # No channel uses all codes: the largest are 1 to 6.
+    codes = codes.minimum(torch.arange(64)[:, None] % 6 + 1).maximum(-(torch.arange(64)[:, None] % 6 + 1))
+    weight = codes * torch.rand(64, 1, generator=random)
+    step = weight_range(weight, 4, "mse")[:, None] / 7
+    torch.testing.assert_close((weight / step).round().clamp(-7, 7) * step, weight)

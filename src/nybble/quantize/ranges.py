@@ -17,6 +17,8 @@ _CLIPS = 256
 _ENTROPY_BINS = 2048
 #: Clips a weight channel tries, from this share of its largest magnitude to all of it.
 _WEIGHT_CLIPS, _SMALLEST_WEIGHT_CLIP = 81, 0.2
+#: Ranges wider than the largest magnitude put that on one of so many codes below the highest.
+_WIDER = 7
 
 
 def activation_range(observer: HistogramObserver, dtype: DType, config: CalibrationConfig) -> float:
@@ -149,7 +151,9 @@ def weight_range(weight: Tensor, bits: int, method: WeightRangeMethod = "max") -
     bits : int
         The integers are ``-(2 ** (bits - 1) - 1) .. 2 ** (bits - 1) - 1``.
     method : {"max", "mse"}
-        The channel's largest magnitude, or the share of it (0.20, 0.21, ..., 1) with the least squared error.
+        The channel's largest magnitude, or the share of it (0.20, 0.21, ..., 1) with the least squared error. Wider
+        ranges are tried as well in which the largest weight is a whole number of steps: for weights that were
+        quantized before, with a step that left codes unused, one of them finds that step again.
 
     Returns
     -------
@@ -170,7 +174,8 @@ def weight_range(weight: Tensor, bits: int, method: WeightRangeMethod = "max") -
     if method == "mse":
         limit = 2 ** (bits - 1) - 1
         least = torch.full_like(largest, torch.inf)
-        for share in torch.linspace(1.0, _SMALLEST_WEIGHT_CLIP, _WEIGHT_CLIPS).tolist():
+        wider = [limit / code for code in range(limit - 1, max(0, limit - _WIDER), -1)]
+        for share in torch.linspace(1.0, _SMALLEST_WEIGHT_CLIP, _WEIGHT_CLIPS).tolist() + wider:
             step = (largest * share / limit).clamp_min(torch.finfo(torch.float32).tiny)[:, None]
             error = ((rows / step).round().clamp(-limit, limit) * step - rows).square().sum(dim=1)
             better = error < least

@@ -89,7 +89,9 @@ class TrainingConfig(BaseModel):
     temperature: float = Field(default=2.0, gt=0, description="of the distillation")
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay a step of the averaged weights; 0: none")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient")
-    amp: Literal["off", "float16", "bfloat16"] = Field(default="off", description="mixed precision; float16: GPU only")
+    amp: Literal["off", "float16", "bfloat16"] = Field(
+        default="off", description="mixed precision; float16 on a GPU only"
+    )
     range_batches: int = Field(
         default=8,
         ge=0,
