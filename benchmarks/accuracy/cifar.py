@@ -33,7 +33,7 @@ from nybble.quantize import (
     reconstruct,
     snap_steps,
 )
-from nybble.quantize.data import batches
+from nybble.quantize.data import batches, draw
 from nybble.quantize.network import QuantizedNetwork
 from nybble.quantize.settings import AugmentationConfig, ReconstructionConfig
 from nybble.quantize.train.evaluate import evaluate
@@ -67,13 +67,17 @@ TRAINING = TrainingConfig(
     amp="bfloat16",
     augmentation=AUGMENTATION,
 )
-#: Eight bits need little.
-SHORT = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 3e-5})
+#: After the first epoch, another; and then what was still missing.
+SECOND = TRAINING.model_copy(update={"seed": SEED + 1})
+LONG = TRAINING.model_copy(update={"seed": SEED + 2, "epochs": 4, "learning_rate": 4e-4})
+#: Eight bits need little: a part of an epoch.
+SHORT_IMAGES = 12_800
+SHORT = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 5e-5})
 EIGHT = CalibrationConfig(method="percentile", percentile=99.999, images=2000, batch=100, workers=0, seed=SEED)
 FOUR = CalibrationConfig(method="mse", weights="mse", images=1000, batch=100, workers=0, seed=SEED)
 #: On the selection split, of the ways to the same bits.
-CHOSEN = ("w8a8", "w4a4-lsq", "w4a4-reconstructed", "w4a4-calibrated")
-RECONSTRUCTION = ReconstructionConfig(images=1000, iterations=1000, seed=SEED)
+CHOSEN = ("w8a8-lsq", "w8a8-mse", "w4a4-lsq-3", "w4a4-reconstructed", "w4a4-calibrated")
+RECONSTRUCTION = ReconstructionConfig(images=1000, iterations=500, seed=SEED)
 
 
 def train_float() -> dict[str, Any]:
@@ -148,11 +152,19 @@ def reconstructed(name: str) -> dict[str, Any]:
     }
 
 
-def trained(bits: Bits, name: str, method: str) -> dict[str, Any]:
-    """Fine-tuned with quantizers in place, distilled from the float network."""
-    calibration, config = (FOUR, TRAINING) if bits is Bits.W4A4 else (EIGHT, SHORT)
-    network = prepared(bits, calibration, method)
+def trained(
+    bits: Bits, name: str, method: str, start: str | None = None, config: TrainingConfig = TRAINING
+) -> dict[str, Any]:
+    """Fine-tuned with quantizers in place, distilled from the float network; from where another stage ended."""
+    network = prepared(bits, FOUR if bits is Bits.W4A4 else EIGHT, method)
+    if start is not None:
+        state = atomic.load(FOLDER / f"{start}-work" / "best.pt")
+        if state is None:
+            raise SystemExit(f"run the stage {start} first")
+        network.load_state_dict(state["network"])
     training_photos, selection = training()
+    if bits is Bits.W8A8:
+        training_photos = draw(training_photos, SHORT_IMAGES, SEED)
     result = finetune(
         network,
         training_photos,
@@ -190,8 +202,10 @@ STAGES = {
     "w8a8-minmax": lambda: calibrated(Bits.W8A8, EIGHT.model_copy(update={"method": "minmax"}), "w8a8-minmax"),
     "w4a4-calibrated": lambda: calibrated(Bits.W4A4, FOUR, "w4a4-calibrated"),
     "w4a4-lsq": lambda: trained(Bits.W4A4, "w4a4-lsq", "lsq"),
+    "w4a4-lsq-2": lambda: trained(Bits.W4A4, "w4a4-lsq-2", "lsq", "w4a4-lsq", SECOND),
+    "w4a4-lsq-3": lambda: trained(Bits.W4A4, "w4a4-lsq-3", "lsq", "w4a4-lsq-2", LONG),
     "w4a4-ste": lambda: trained(Bits.W4A4, "w4a4-ste", "ste"),
-    "w8a8-lsq": lambda: trained(Bits.W8A8, "w8a8-lsq", "lsq"),
+    "w8a8-lsq": lambda: trained(Bits.W8A8, "w8a8-lsq", "lsq", None, SHORT),
     "w4a4-reconstructed": lambda: reconstructed("w4a4-reconstructed"),
     "final": final,
 }

@@ -9,6 +9,7 @@ Trained and calibrated on the rows of imagenet-1k-one-each whose index is no mul
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -133,8 +134,8 @@ def trained(bits: Bits, name: str) -> dict[str, Any]:
     }
 
 
-def final() -> dict[str, Any]:
-    """photos-500, once, for the float network and the integer networks that the other stages wrote."""
+def final(names: Sequence[str]) -> dict[str, Any]:
+    """photos-500, once for each network, beside the float one."""
     test = CsvPhotos(DATA / "photos-500")
     reference = evaluate(float_network(), test, PREPROCESSING, batch=20, progress=Progress())
     found: dict[str, Any] = {"float": figures(reference)}
@@ -153,7 +154,7 @@ STAGES = {
     "w4a8-trained": lambda: trained(Bits.W4A8, "w4a8-trained"),
     "mixed-trained": lambda: trained(Bits.MIXED, "mixed-trained"),
     "w4a4-trained": lambda: trained(Bits.W4A4, "w4a4-trained"),
-    "final": final,
+    "final": lambda: final(("w8a8", "w4a8-calibrated", "mixed-calibrated", "mixed-trained", "w4a4-calibrated")),
 }
 
 
