@@ -55,9 +55,14 @@ def methods(graph: Graph, head: Head, isa: str) -> list[str]:
     """Methods that can run a convolution on an instruction set, ``direct``, the portable one, first."""
     if isa == "scalar" or not can_vectorize(graph, head):
         return ["direct"]
-    found = ["direct", "wide", "chained"]
+    found = ["direct", "wide"]
     dtype = graph.values[head.inputs[0]].dtype
-    if _native.quad_takes_any(isa) or (not dtype.is_signed and dtype.maximum <= 127):
+    narrow = not dtype.is_signed and dtype.maximum <= 127
+    if not narrow:
+        # Its speed depends on how large the weights are. In place of `wide` it takes what these allow; where quads do,
+        # it would be chosen for the small weights of a network converted from four bits, and for no other's.
+        found.append("chained")
+    if _native.quad_takes_any(isa) or narrow:
         found.append("quad")
     if can_winograd(graph, head):
         found.append("winograd")
