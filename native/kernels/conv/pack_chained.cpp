@@ -79,7 +79,9 @@ std::vector<Chain> join(const std::vector<Entry>& entries, const Limits& limits,
                    [](const auto& a, const auto& b) { return a.first.largest() > b.first.largest(); });
   std::vector<Chain> chains;
   std::vector<std::size_t> open;
-  for (const auto& [bounds, entry] : sorted) {
+  for (const auto& item : sorted) {
+    // No structured binding: clang 14 has none in lambdas.
+    const Bounds& bounds = item.first;
     auto found = std::find_if(open.begin(), open.end(), [&](std::size_t chain) {
       Bounds both = chains[chain].bounds;
       both.add(bounds);
@@ -92,7 +94,7 @@ std::vector<Chain> join(const std::vector<Entry>& entries, const Limits& limits,
     }
     Chain& chain = chains[*found];
     chain.bounds.add(bounds);
-    chain.entries.push_back(entry);
+    chain.entries.push_back(item.second);
     if (chain.entries.size() == most) open.erase(found);
   }
   return chains;
