@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -288,29 +289,25 @@ class _Converter:
 
     @_convert.register
     def _(self, module: operations.MaxPool2d, step: Step) -> None:
-        reads = self._type(step.inputs[0]).dtype
-        self._units[step.name] = self._units[step.inputs[0]]
-        self._append(
-            step,
-            lambda name, inputs: MaxPool2d(
-                name=name,
-                inputs=inputs,
-                input_type=reads,
-                kernel_size=module.kernel_size,
-                stride=module.stride,
-                padding=module.padding,
-                dilation=module.dilation,
-                ceil_mode=module.ceil_mode,
-            ),
-        )
+        self._pool(module, step, MaxPool2d, dilation=module.dilation)
 
     @_convert.register
     def _(self, module: operations.AvgPool2d, step: Step) -> None:
+        self._pool(module, step, AvgPool2d, count_include_pad=module.count_include_pad)
+
+    def _pool(
+        self,
+        module: operations.MaxPool2d | operations.AvgPool2d,
+        step: Step,
+        kind: type[MaxPool2d] | type[AvgPool2d],
+        **own: Any,
+    ) -> None:
+        """A pool, which keeps the type and the unit of what it reads."""
         reads = self._type(step.inputs[0]).dtype
         self._units[step.name] = self._units[step.inputs[0]]
         self._append(
             step,
-            lambda name, inputs: AvgPool2d(
+            lambda name, inputs: kind(
                 name=name,
                 inputs=inputs,
                 input_type=reads,
@@ -318,7 +315,7 @@ class _Converter:
                 stride=module.stride,
                 padding=module.padding,
                 ceil_mode=module.ceil_mode,
-                count_include_pad=module.count_include_pad,
+                **own,
             ),
         )
 
