@@ -70,6 +70,7 @@ TRAINING = TrainingConfig(
 #: After the first epoch, another; and then what was still missing.
 SECOND = TRAINING.model_copy(update={"seed": SEED + 1})
 LONG = TRAINING.model_copy(update={"seed": SEED + 2, "epochs": 4, "learning_rate": 4e-4})
+LONGER = TRAINING.model_copy(update={"seed": SEED + 3, "epochs": 10, "learning_rate": 4e-4})
 #: Eight bits need little: a part of an epoch.
 SHORT_IMAGES = 12_800
 SHORT = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 5e-5})
@@ -204,6 +205,7 @@ STAGES = {
     "w4a4-lsq": lambda: trained(Bits.W4A4, "w4a4-lsq", "lsq"),
     "w4a4-lsq-2": lambda: trained(Bits.W4A4, "w4a4-lsq-2", "lsq", "w4a4-lsq", SECOND),
     "w4a4-lsq-3": lambda: trained(Bits.W4A4, "w4a4-lsq-3", "lsq", "w4a4-lsq-2", LONG),
+    "w4a4-lsq-4": lambda: trained(Bits.W4A4, "w4a4-lsq-4", "lsq", "w4a4-lsq-3", LONGER),
     "w4a4-ste": lambda: trained(Bits.W4A4, "w4a4-ste", "ste"),
     "w8a8-lsq": lambda: trained(Bits.W8A8, "w8a8-lsq", "lsq", None, SHORT),
     "w4a4-reconstructed": lambda: reconstructed("w4a4-reconstructed"),

@@ -197,6 +197,7 @@ def test_photos_are_evaluated_as_the_engine_sees_them() -> None:
 AUGMENTATIONS = [
     AugmentationConfig(),
     AugmentationConfig(area=(0.01, 0.02), aspect=(0.1, 10)),
+    AugmentationConfig(size=12),
     AugmentationConfig(crop="pad"),
     AugmentationConfig(crop="centre", flip=0),
     AugmentationConfig(crop="pad", brightness=0.4, contrast=0.4, saturation=0.4),
@@ -219,7 +220,8 @@ def test_augmentation_follows_from_seed_epoch_and_index(augmentation: Augmentati
     first = images(list(range(12)))
     again = images(list(range(11, -1, -1)), workers=2)
     assert all(torch.equal(first[index], again[index]) for index in range(12))
-    assert all(image.shape == (3, 8, 8) for image in first.values())
+    side = augmentation.size or 8
+    assert all(image.shape == (3, side, side) for image in first.values())
     varies = augmentation.crop != "centre"
     for other in (images(list(range(12)), epoch=1), images(list(range(12)), seed=1)):
         assert any(not torch.equal(first[index], other[index]) for index in range(12)) == varies
@@ -280,7 +282,8 @@ def test_gray_networks_read_gray() -> None:
     assert not loader.report.gray
     for config in AUGMENTATIONS:
         (batch,) = Loader(photos, gray, batch=2, augmentation=config).load([[0, 1]])
-        assert batch.images.shape == (2, 1, 8, 8)
+        side = config.size or 8
+        assert batch.images.shape == (2, 1, side, side)
 
 
 @pytest.mark.data

@@ -100,6 +100,7 @@ SETTINGS = {
         "ste",
         {"ema": 0.9, "clip_norm": 0.5, "accumulate": 2, "label_smoothing": 0.1, "distillation": 0.5, "save_every": 2},
     ),
+    "blocks": ("lsq", {"distillation": 0.5, "features": 0.5, "mixup": 0.3, "optimizer": "adamw"}),
 }
 
 
@@ -195,6 +196,9 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
 
     refused("do not fill one batch of 64", config=changed(batch=64))
     refused("distillation=0.5 needs a teacher", config=changed(distillation=0.5))
+    refused("features=1.0 needs a teacher", config=changed(features=1.0))
+    with pytest.raises(QuantizeError, match="has to be a copy of the network"):
+        finetune(prepared, photos, None, changed(features=1.0), teacher=torch.nn.Identity(), work=tmp_path / "other")
     unlabelled = stripes(16)
     unlabelled._labels = [0] * 15 + [-1]
     refused("15: has no label", train=unlabelled)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train.average import WeightAverage
-from nybble.quantize.train.loss import loss
+from nybble.quantize.train.loss import feature_loss, loss, mixed
 from nybble.quantize.train.optimizer import make_optimizer, parameter_groups
 from nybble.quantize.train.schedule import rate, set_rate
 from nybble.statistics import Discordance, Share
@@ -101,3 +101,19 @@ def test_discordant_pairs() -> None:
     assert 0 < Discordance(1200, 1000, 5000).p_value < 1e-4
     assert "only the first right 20, only the second 5" in str(pairs)
     assert math.isclose(Share(1, 2).value, 0.5)
+
+
+def test_features_are_compared_by_their_energy() -> None:
+    wanted = {"a": torch.full((2, 3), 2.0), "b": torch.tensor([3.0, 4.0])}
+    values = {"a": torch.full((2, 3), 1.0), "b": torch.tensor([3.0, 4.0])}
+    assert float(feature_loss(values, wanted)) == pytest.approx((0.25 + 0) / 2)
+
+
+def test_mixed_images_are_blends_of_two() -> None:
+    images = torch.arange(5.0).reshape(5, 1, 1, 1).expand(5, 3, 4, 4)
+    blended, partners, share = mixed(images, 0.4, np.random.default_rng(3))
+    assert 0 < share < 1
+    assert sorted(partners.tolist()) == [0, 1, 2, 3, 4]
+    torch.testing.assert_close(blended, share * images + (1 - share) * images[partners])
+    again = mixed(images, 0.4, np.random.default_rng(3))
+    assert torch.equal(blended, again[0])

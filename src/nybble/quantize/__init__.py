@@ -7,6 +7,7 @@ import nybble.quantize.extra  # noqa: F401 (first: without torch it says what to
 from nybble.quantize.agreement import Agreement, compare
 from nybble.quantize.bias import correct_bias
 from nybble.quantize.calibrate import calibrate
+from nybble.quantize.channels import FittedChannels, fit_channels
 from nybble.quantize.config import ActivationConfig, Bits, LayerConfig, QuantizeConfig
 from nybble.quantize.convert import ConversionReport, convert
 from nybble.quantize.data import Photos, open_photos
@@ -34,6 +35,7 @@ __all__ = [
     "ConversionReport",
     "EqualizationReport",
     "Evaluation",
+    "FittedChannels",
     "LayerConfig",
     "MissingExtraError",
     "MixedChoice",
@@ -58,6 +60,7 @@ __all__ = [
     "equalize",
     "evaluate",
     "finetune",
+    "fit_channels",
     "from_graph",
     "load_source",
     "load_weights",

@@ -9,7 +9,7 @@ activation between them, which has one step for all channels, and in the second 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +65,8 @@ def equalize(
     It belongs between ``prepare`` and ``calibrate``: weight ranges are set anew, those of activations are no longer
     right, and the network is in mode ``float`` afterwards. A layer is paired with the next one where nothing else
     reads what is between them, and that is at most ReLUs and pools. A ReLU6 or another fixed clip would have to be
-    scaled by channel, which the integer network cannot express: such layers are skipped, as are those whose sums go
-    into an addition. Do not use it on a network whose clipping belongs to its function (:func:`from_graph`).
+    scaled by channel: such layers are skipped (:func:`nybble.quantize.fit_channels` is for them), as are those whose
+    sums go into an addition. Do not use it on a network whose clipping belongs to its function (:func:`from_graph`).
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def equalize(
             factor = _factors(first.name, size, _columns(second, len(first.weight)))
             bounded = (totals[place] * factor).clamp(1 / _LARGEST_FACTOR, _LARGEST_FACTOR)
             factor, totals[place] = bounded / totals[place], bounded
-            _move(first, second, factor)
+            move_factors(first, second, factor)
             if sizes is not None:
                 sizes[first.name] = size / factor
             moved = max(moved, float(factor.log().abs().max()))
@@ -118,14 +118,11 @@ def equalize(
 
 
 def _pairs(network: QuantizedNetwork, report: EqualizationReport) -> list[tuple[QuantizedLayer, QuantizedLayer]]:
-    readers: dict[str, list[Step]] = {}
-    for step in network.steps:
-        for name in step.inputs:
-            readers.setdefault(name, []).append(step)
+    readers = readers_of(network)
     found = []
     for step in network.steps:
         if isinstance(step.module, QuantizedLayer):
-            partner = _partner(step.name, readers)
+            partner = find_partner(step.name, readers)
             if isinstance(partner, str):
                 report.skipped[step.name] = partner
             else:
@@ -133,8 +130,17 @@ def _pairs(network: QuantizedNetwork, report: EqualizationReport) -> list[tuple[
     return found
 
 
-def _partner(name: str, readers: dict[str, list[Step]]) -> QuantizedLayer | str:
-    """The layer that alone reads a value, or why there is none."""
+def readers_of(network: QuantizedNetwork) -> dict[str, list[Step]]:
+    """By value, the steps that read it."""
+    readers: dict[str, list[Step]] = {}
+    for step in network.steps:
+        for name in step.inputs:
+            readers.setdefault(name, []).append(step)
+    return readers
+
+
+def find_partner(name: str, readers: Mapping[str, list[Step]], *, clipped: bool = False) -> QuantizedLayer | str:
+    """The layer that alone reads a value, or why there is none; behind a fixed clip only if ``clipped``."""
     while name in readers:
         if len(readers[name]) > 1:
             return f"{name} is read by {' and '.join(step.name for step in readers[name])}"
@@ -142,9 +148,9 @@ def _partner(name: str, readers: dict[str, list[Step]]) -> QuantizedLayer | str:
         name, module = step.name, step.module
         if isinstance(module, QuantizedLayer):
             return module
-        if isinstance(module, operations.ReLU) and module.maximum is not None:
+        if isinstance(module, operations.ReLU) and module.maximum is not None and not clipped:
             return f"{step.name} clips at {module.maximum:g}, which would have to differ by channel"
-        if isinstance(module, ActivationQuantizer) and module.limit is not None:
+        if isinstance(module, ActivationQuantizer) and module.limit is not None and not clipped:
             return f"{step.name} clips at {module.limit:g}, which would have to differ by channel"
         if isinstance(module, operations.Add):
             return f"its sums go into the addition {step.name}"
@@ -213,7 +219,7 @@ def _factors(name: str, rows: Tensor, columns: Tensor) -> Tensor:
     return torch.where(alive, logarithm.exp(), 1.0)
 
 
-def _move(first: QuantizedLayer, second: QuantizedLayer, factor: Tensor) -> None:
+def move_factors(first: QuantizedLayer, second: QuantizedLayer, factor: Tensor) -> None:
     """Divide a layer's outputs by factors (K,), and multiply the weights that read them."""
     first.weight.div_(factor.reshape(-1, *[1] * (first.weight.dim() - 1)))
     first.bias.div_(factor)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nybble.graph import DType
+from nybble.quantize import fused
 from nybble.quantize.errors import QuantizeError
 
 Mode = Literal["float", "clip", "quantize"]
@@ -58,12 +59,16 @@ class _FakeQuantize(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
         ctx.save_for_backward(x, step)
         ctx.range = low, high
+        if fused.suits(x, step):
+            return fused.quantized(x, step, low, high)
         return codes(x, step, low, high).mul_(step)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         x, step = ctx.saved_tensors
         low, high = ctx.range
+        if fused.suits(x, step):
+            return fused.gradients(gradients[0], x, step, low, high)[0], None, None, None
         return _passed(gradients[0], x, step, low, high).to(x.dtype), None, None, None
 
 
@@ -72,17 +77,25 @@ class _LearnedStep(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, share: float) -> Tensor:
-        y = codes(x, step, low, high).mul_(step)
-        ctx.save_for_backward(x, step, y)
         ctx.range = low, high
         ctx.share = share
+        if fused.suits(x, step):
+            # The result is computed again in the backward pass, which is cheaper than to read it.
+            ctx.save_for_backward(x, step)
+            return fused.quantized(x, step, low, high)
+        y = codes(x, step, low, high).mul_(step)
+        ctx.save_for_backward(x, step, y)
         return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (gradient,) = gradients
-        x, step, y = ctx.saved_tensors
+        x, step, *rest = ctx.saved_tensors
         low, high = ctx.range
+        if not rest:
+            passed, slope = fused.gradients(gradient, x, step, low, high)
+            return passed, slope.reshape(step.shape).div(step).mul_(ctx.share), None, None, None
+        (y,) = rest
         passed = _passed(gradient, x, step, low, high)
         # Inside, d(codes * step)/d(step) is codes - x / step; outside it is the code itself. Times the step, and the
         # gradient, that is gradient * y less passed * x.

@@ -13,7 +13,7 @@ from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake import ActivationQuantizer, Mode, WeightQuantizer
 from nybble.quantize.layers import QuantizedLayer
-from nybble.quantize.operations import Add, AvgPool2d
+from nybble.quantize.operations import Add, AvgPool2d, ReLU
 
 
 class Step(NamedTuple):
@@ -67,6 +67,12 @@ class QuantizedNetwork(nn.Module):
         self.modules_by_step = nn.ModuleDict({_key(step.name): step.module for step in steps})
         if len(self.modules_by_step) != len(steps):
             raise QuantizeError("two steps of the network have the same name")
+        for step in steps:
+            readers = [other.module for other in steps if step.name in other.inputs]
+            if isinstance(step.module, ReLU) and len(readers) == 1 and step.name != self.output:
+                (reader,) = readers
+                if isinstance(reader, ActivationQuantizer) and not reader.dtype.is_signed:
+                    step.module.precede(reader)
         self._last_reader = {name: step.name for step in steps for name in step.inputs}
         self.set_mode("float")
 
@@ -112,10 +118,11 @@ class QuantizedNetwork(nn.Module):
             if isinstance(module, ActivationQuantizer | WeightQuantizer | QuantizedLayer | AvgPool2d | Add):
                 module.mode = mode
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes), float32, of normalised images (N, C, H, W)."""
-        values = self.run({self.INPUT: self.input_quantizer(x)})
-        return values[self.output].flatten(1)
+    def forward(self, x: Tensor, keep: Sequence[str] = ()) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Logits (N, classes), float32, of normalised images (N, C, H, W); with the values to keep, if there are."""
+        values = self.run({self.INPUT: self.input_quantizer(x)}, keep=keep)
+        logits = values[self.output].flatten(1)
+        return (logits, {name: values[name] for name in keep}) if keep else logits
 
     def run(
         self, values: Mapping[str, Tensor], *, keep: Iterable[str] = (), stop: str | None = None

@@ -76,14 +76,44 @@ class Add(nn.Module):
 
 
 class ReLU(nn.Module):
-    """``max(0, x)``, and ``min(maximum, .)`` where a maximum is given (6 for ReLU6)."""
+    """``max(0, x)``, and ``min(maximum, .)`` where a maximum is given (6 for ReLU6).
+
+    Attributes
+    ----------
+    maximum : float or None
+    divisor : Tensor or None
+        (C,): what channels were divided by, and the maximum with them (:func:`nybble.quantize.fit_channels`).
+    """
+
+    divisor: Tensor | None
 
     def __init__(self, maximum: float | None = None) -> None:
         super().__init__()
         self.maximum = maximum
+        self.register_buffer("divisor", None)
+        # In a tuple, so that it is not registered twice: the network owns it.
+        self._behind: tuple[ActivationQuantizer, ...] = ()
+
+    def precede(self, quantizer: ActivationQuantizer) -> None:
+        """Say that an unsigned quantizer is all that reads the result: it clips at 0, and no later than this does."""
+        self._behind = (quantizer,)
+
+    @property
+    def is_absorbed(self) -> bool:
+        """Whether the quantizer behind does the clipping as well, which saves training two passes over memory."""
+        return (
+            bool(self._behind)
+            and self.training
+            and all(q.mode == "quantize" and q.observer is None for q in self._behind)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """Any shape; (N, C, ...) where channels were divided."""
+        if self.is_absorbed:
+            return x
+        if self.divisor is not None and self.maximum is not None:
+            maxima = (self.maximum / self.divisor).reshape(-1, *[1] * (x.dim() - 2))
+            return torch.minimum(functional.relu(x), maxima)
         # hardtanh rather than clamp: its gradient takes one pass over memory instead of four.
         return functional.relu(x) if self.maximum is None else functional.hardtanh(x, 0.0, self.maximum)
 
@@ -160,9 +190,11 @@ class AvgPool2d(nn.Module):
         sides = (top, left)
         if not self.padding.is_symmetric:
             x, sides = functional.pad(x, (left, right, top, bottom)), (0, 0)
+        # Smaller images than the network is for, in training: a window over all of them stays one.
+        window = (min(self.kernel_size.rows, x.shape[2]), min(self.kernel_size.columns, x.shape[3]))
         y = functional.avg_pool2d(
             x,
-            tuple(self.kernel_size),
+            window,
             tuple(self.stride),
             sides,
             self.ceil_mode,

@@ -21,6 +21,7 @@ from nybble.quantize import atomic
 from nybble.quantize.blocks import Block, Values, Walk, cache_folder, split
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake import SMALLEST_STEP, ActivationQuantizer, learned_step_quantize
+from nybble.quantize.fused import fused
 from nybble.quantize.layers import QuantizedLayer
 from nybble.quantize.network import QuantizedNetwork, Step
 from nybble.quantize.progress import Progress, silent
@@ -113,7 +114,7 @@ def reconstruct(
     config = config if config is not None else network.config.reconstruction
     was_training = network.training
     network.eval()
-    with cache_folder(work) as folder:
+    with cache_folder(work) as folder, fused(config.compile):
         snap_steps(network)
         about = {"network": _digest(network), "settings": config.model_dump_json(), "version": 1}
         walk = Walk(network, batches, folder, images=config.images, chunk=config.chunk)

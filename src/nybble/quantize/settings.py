@@ -48,6 +48,12 @@ class AugmentationConfig(BaseModel):
         description="resized: random area and aspect ratio, as for ImageNet; pad: zero border, then a crop, as for "
         "CIFAR; centre: what evaluation sees",
     )
+    size: int | None = Field(
+        default=None,
+        ge=8,
+        description="rows and columns of a crop=resized, by default those of evaluation; smaller ones train faster "
+        "(progressive resizing)",
+    )
     area: tuple[float, float] = Field(
         default=(0.35, 1.0), description="smallest and largest share of the photo in a crop"
     )
@@ -87,10 +93,22 @@ class TrainingConfig(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     distillation: float = Field(default=0.0, ge=0, le=1, description="share of the loss that follows the teacher")
     temperature: float = Field(default=2.0, gt=0, description="of the distillation")
+    features: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the blocks' relative squared error against the teacher's, which then has to be the "
+        "network itself in floating point",
+    )
+    mixup: float = Field(
+        default=0.0, ge=0, description="alpha of the beta distribution by which pairs of photos are blended; 0: none"
+    )
     ema: float = Field(default=0.0, ge=0, lt=1, description="decay a step of the averaged weights; 0: none")
     clip_norm: float | None = Field(default=None, gt=0, description="largest norm of the gradient")
     amp: Literal["off", "float16", "bfloat16"] = Field(
         default="off", description="mixed precision; float16 on a GPU only"
+    )
+    compile: bool = Field(
+        default=False, description="compile the fake quantizers with torch.compile; on a CPU, with a C++ compiler"
     )
     range_batches: int = Field(
         default=8,
@@ -111,6 +129,8 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _divisible(self) -> TrainingConfig:
+        if self.augmentation.size is not None and self.augmentation.crop != "resized":
+            raise ValueError(f"augmentation.size={self.augmentation.size} is for crop=resized only")
         if self.batch % self.accumulate:
             raise ValueError(f"batch={self.batch} cannot be cut into accumulate={self.accumulate} equal parts")
         return self
@@ -139,6 +159,9 @@ class ReconstructionConfig(BaseModel):
     sharpness: tuple[float, float] = Field(default=(20.0, 2.0), description="its exponent at first and at the end")
     warmup: float = Field(
         default=0.3, ge=0, lt=1, description="share of the iterations without that term; step sizes learn only in them"
+    )
+    compile: bool = Field(
+        default=False, description="compile the fake quantizers with torch.compile; on a CPU, with a C++ compiler"
     )
     seed: int = Field(default=0, ge=0)
 

@@ -38,7 +38,7 @@ def augment(
     Returns
     -------
     ndarray
-        uint8 (crop rows, crop columns, channels).
+        uint8 (rows, columns, channels): as large as the preprocessing's crop, or ``config.size``.
     """
     if config.crop == "resized":
         photo = _resized_crop(photo, preprocessing, config, random)
@@ -51,8 +51,7 @@ def augment(
     photo = _coloured(photo, config, random)
     if len(preprocessing.mean) == 1:
         photo = photo.convert("L")
-    rows, columns = preprocessing.crop
-    return np.asarray(photo).reshape(rows, columns, -1)
+    return np.asarray(photo).reshape(photo.height, photo.width, -1)
 
 
 def _resized_crop(
@@ -74,7 +73,7 @@ def _resized_crop(
         columns, rows = min(width, round(height * widest)), min(height, round(width / narrowest))
         left, top = (width - columns) // 2, (height - rows) // 2
         box = (left, top, left + columns, top + rows)
-    target_rows, target_columns = preprocessing.crop
+    target_rows, target_columns = preprocessing.crop if config.size is None else (config.size, config.size)
     return photo.resize((target_columns, target_rows), Image.Resampling[preprocessing.interpolation.upper()], box=box)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from nybble.quantize.data import PhotoReport, Photos, open_photos
 from nybble.quantize.errors import QuantizeError
+from nybble.quantize.fused import fused
 from nybble.quantize.progress import Progress, silent
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train.interrupt import stop_on_signal
@@ -69,7 +70,8 @@ def finetune(
     config : TrainingConfig, optional
         By default the network's own.
     teacher : nn.Module, optional
-        Float network for ``config.distillation``; reads the same images.
+        Float network for ``config.distillation``; reads the same images. For ``config.features`` it has to be a copy
+        of the network in mode ``float``.
     work : str or Path
         Folder for ``last.pt``, ``best.pt``, ``metrics.csv``, ``curves.png`` and ``tensorboard/``. All files are
         replaced whole.
@@ -95,10 +97,11 @@ def finetune(
     photos = train if isinstance(train, Photos) else open_photos(train)
     held_out = val if val is None or isinstance(val, Photos) else open_photos(val)
     config = config if config is not None else network.config.training
-    if config.distillation and teacher is None:
-        raise QuantizeError(f"distillation={config.distillation} needs a teacher")
+    for name in ("distillation", "features"):
+        if getattr(config, name) and teacher is None:
+            raise QuantizeError(f"{name}={getattr(config, name)} needs a teacher")
     folder = Path(work)
-    with joined(device) as processes, stop_on_signal() as stop:
+    with joined(device) as processes, stop_on_signal() as stop, fused(config.compile):
         run = Run(
             network, photos, held_out, config, teacher, folder, processes, progress if processes.is_first else silent
         )

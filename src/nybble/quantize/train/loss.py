@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,3 +45,25 @@ def loss(logits: Tensor, labels: Tensor, teacher: Tensor | None, config: Trainin
         )
         total = total + share * t * t * divergence
     return total
+
+
+def feature_loss(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
+    """Squared error of values as a share of the teacher's energy, averaged over the values (Romero et al. 2015)."""
+    shares = [
+        (student[name].float() - wanted.float()).square().sum() / wanted.float().square().sum().clamp_min(1e-12)
+        for name, wanted in teacher.items()
+    ]
+    return torch.stack(shares).mean()
+
+
+def mixed(images: Tensor, alpha: float, random: np.random.Generator) -> tuple[Tensor, Tensor, float]:
+    """Blend each image with another of the batch (Zhang et al. 2018).
+
+    Returns
+    -------
+    tuple
+        Images of the same shape; the number of each one's partner, int64 (N,); the share of the first.
+    """
+    share = float(random.beta(alpha, alpha))
+    partners = torch.from_numpy(random.permutation(len(images))).to(images.device)
+    return torch.lerp(images[partners], images, share), partners, share

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nybble.quantize import atomic
+from nybble.quantize.blocks import split
 from nybble.quantize.data import Batch, Loader, Photos, Subset
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.progress import Progress
@@ -24,6 +25,7 @@ from nybble.quantize.train.adjust import adjust_ranges
 from nybble.quantize.train.average import WeightAverage
 from nybble.quantize.train.evaluate import check_labels, evaluate, preprocessing_of
 from nybble.quantize.train.interrupt import StopRequest, TrainingInterrupted
+from nybble.quantize.train.loss import feature_loss, mixed
 from nybble.quantize.train.loss import loss as loss_of
 from nybble.quantize.train.metrics import Board, Row, draw_curves, write_csv
 from nybble.quantize.train.optimizer import make_optimizer
@@ -71,6 +73,12 @@ class Run:
         self.val, self.config, self.work, self.processes, self.progress = val, config, work, processes, progress
         self.teacher = None if teacher is None else teacher.to(processes.device).eval().requires_grad_(False)
         preprocessing = preprocessing_of(network)
+        self.blocks = [block.steps[-1].name for block in split(network)][:-1] if config.features else []
+        if config.features and not isinstance(teacher, type(network)):
+            raise QuantizeError(
+                f"features={config.features:g} compares blocks, for which the teacher has to be a copy of the network "
+                "in mode float"
+            )
         self.loader = Loader(
             train,
             preprocessing,
@@ -219,14 +227,20 @@ class Run:
             # Gradients of the parts add up here; the processes need exchange them once only.
             quiet = wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) and not last else nullcontext()
             with quiet:
+                partners, own = None, 1.0
+                if config.mixup:
+                    random = np.random.default_rng(
+                        (config.seed, self.at.epoch, self.at.step, place, self.processes.rank)
+                    )
+                    some, partners, own = mixed(some, config.mixup, random)
                 with torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
-                    logits = wrapped(some)
-                    told = None
-                    if self.teacher is not None and config.distillation:
-                        with torch.no_grad():
-                            told = self.teacher(some)
+                    logits, told, apart = self._answers(wrapped, some)
                 check_labels(labels, indices, self.loader.photos, logits.shape[1])
-                value = loss_of(logits, truth, told, config)
+                value = own * loss_of(logits, truth, told, config)
+                if partners is not None:
+                    value = value + (1 - own) * loss_of(logits, truth[partners], told, config)
+                if apart is not None:
+                    value = value + config.features * apart
                 share = len(truth) / len(batch.labels)
                 self.scaler.scale(value * share).backward()
             sums[0] += value.detach().double() * len(truth)
@@ -238,6 +252,20 @@ class Run:
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.network)
+
+    def _answers(self, wrapped: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The network's logits, the teacher's, and how far the blocks' values are apart."""
+        config, teacher = self.config, self.teacher
+        if teacher is None or not (config.distillation or config.features):
+            return wrapped(images), None, None
+        if not config.features:
+            with torch.no_grad():
+                told = teacher(images)
+            return wrapped(images), told, None
+        with torch.no_grad():
+            told, wanted = teacher(images, self.blocks)
+        logits, values = wrapped(images, self.blocks)
+        return logits, told, feature_loss(values, wanted)
 
     def _look(self, sums: Tensor) -> None:
         self.at.loss, self.at.right = sums.tolist()
