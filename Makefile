@@ -37,7 +37,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
-demo: $(STAMPS)/demo ## classify a few photos
+demo: $(STAMPS)/demo ## classify a few photos, measure speed, write demo.html
 	@$(BIN)/nybble demo $(DEMO_ARGS)
 
 .PHONY: test

@@ -12,11 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nybble.cli import app
-from nybble.cli.model import find
+from nybble.fetch import cached
 from nybble.graph import write_graph
+from nybble.models import MODEL_VARIABLE, locate
 from nybble.synthetic import resnet50
 
 RESULTS = Path(__file__).with_name("results")
+#: The network that peers are measured on.
+NETWORK = "nvidia-resnet50-int4"
 
 
 def main(given: list[str]) -> None:
@@ -26,19 +29,27 @@ def main(given: list[str]) -> None:
 
 
 def _model() -> str:
-    """The model that ``nybble demo`` would show, else one with random weights, which says so in its name."""
-    found = find(None)
-    if found is not None:
-        return str(found.path)
+    """``NYBBLE_MODEL``, the published ResNet-50 where it is at hand, or one with random weights, whose name says so."""
+    named = os.environ.get(MODEL_VARIABLE)
+    if named:
+        return str(locate(named))
+    for folder in (cached(NETWORK), _shared() / NETWORK):
+        if folder is not None and folder.is_dir():
+            return str(folder)
     path = RESULTS / "SYNTHETIC-resnet50"
     if not path.is_dir():
         write_graph(resnet50(), path)
     return str(path)
 
 
-def _data(given: list[str]) -> list[str]:
+def _shared() -> Path:
+    """The development data, which may be absent."""
     named = os.environ.get("NYBBLE_SHARED_DATA")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    return Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def _data(given: list[str]) -> list[str]:
+    folder = _shared()
     wanted = {"--images": folder / "photos-500", "--calibration": folder / "imagenet-1k-one-each"}
     return [
         part

@@ -5,6 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from nybble.cli.classify import split
+
 
 def test_table(run: Any, engine: SimpleNamespace, model: Path, photos: Path) -> None:
     result = run("classify", model, photos / "0.png", photos / "1.png", "--top", 2, "--threads", 1)
@@ -27,3 +31,35 @@ def test_json(run: Any, engine: SimpleNamespace, model: Path, photos: Path) -> N
     assert len(scores) == 5
     assert scores == sorted(scores, reverse=True)
     assert photo["predictions"][0]["name"] == f"thing {photo['predictions'][0]['index']}"
+
+
+def test_without_model(
+    run: Any, engine: SimpleNamespace, model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NYBBLE_MODEL", str(model))
+    named = run("classify", model, photos / "0.png", photos / "1.png", "--json")
+    result = run("classify", photos / "0.png", photos / "1.png", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == json.loads(named.stdout)
+
+
+def test_which_arguments_are_photos(model: Path, photos: Path) -> None:
+    photo, other = photos / "0.png", photos / "1.png"
+    assert split([str(photo), str(other)]) == (None, [photo, other])
+    assert split(["missing.jpg"]) == (None, [Path("missing.jpg")])
+    assert split([str(model), str(photo)]) == (str(model), [photo])
+    for name in ("efficientnet-lite0", "nvidia-resnet50-int4"):
+        assert split([name, str(photo)]) == (name, [photo])
+    assert split(["mistyped", str(photo)]) == ("mistyped", [photo])
+
+
+def test_what_was_meant_is_asked(run: Any, model: Path, photos: Path) -> None:
+    result = run("classify", model)
+    assert result.exit_code == 2
+    assert "is a model; name photos after it" in result.stderr
+    result = run("classify", "mistyped", photos / "0.png")
+    assert result.exit_code == 1
+    assert "mistyped: there is no such folder" in result.stderr
+    result = run("classify")
+    assert result.exit_code == 2
+    assert "IMAGE" in result.stderr

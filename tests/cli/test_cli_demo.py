@@ -1,112 +1,115 @@
 from __future__ import annotations
 
+import json
 import re
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
-from nybble import synthetic
-from nybble.cli import model as models
-from nybble.cli.model import ModelNotFoundError, find
+from nybble import models, synthetic
+from nybble.demo import ANSWERS, Answer, Form, PhotoAnswers, Recorded, write_answers
+from nybble.demo.photos import PHOTOS, fingerprint, samples
 from nybble.graph import read_graph
-
-NAME = "nvidia-resnet50-int4"
-
-
-@pytest.fixture(autouse=True)
-def no_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The data of the checkout these tests run from does not count; returns where it would be sought."""
-    data = tmp_path / "shared" / "data"
-    monkeypatch.setattr(models, "_checkout_data", lambda: [data])
-    return data
 
 
 @pytest.fixture
-def skimage_photos() -> None:
+def tiny(engine: SimpleNamespace, model: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A tiny network in the place of ResNet-50, and engines that are the reference."""
     pytest.importorskip("skimage")
-
-
-@pytest.mark.usefixtures("skimage_photos")
-def test_classifies_the_photos_of_scikit_image(run: Any, engine: SimpleNamespace, model: Path) -> None:
-    result = run("demo", "--model", model, "--seconds", 0, "--threads", 1)
-    assert result.exit_code == 0, result.output
-    assert str(model) in result.stdout
-    assert "the one asked for" in result.stdout
-    assert re.search(r"chelsea\.png +a cat +thing \d +\d+\.\d%", result.stdout)
-    assert re.search(r"coffee\.png +a cup of coffee +thing \d +\d+\.\d%", result.stdout)
-    assert re.search(r"8 +\d+\.\d +median of 5 runs", result.stdout)
-    assert engine.made[0].threads == 1
-
-
-@pytest.mark.usefixtures("skimage_photos")
-def test_without_a_model_it_shows_the_speed_alone(
-    run: Any, engine: SimpleNamespace, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    pytest.importorskip("jinja2")
     monkeypatch.setattr(synthetic, "resnet50", lambda: read_graph(model))
-    result = run("demo", "--seconds", 0)
+    return engine
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "page.html"
+
+
+def test_photos_answers_and_speeds(run: Any, tiny: SimpleNamespace, model: Path, out: Path) -> None:
+    result = run("demo", "--model", model, "--seconds", 0, "--threads", 1, "--out", out)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("No trained model was found")
-    assert f"`nybble fetch {NAME}`" in result.stdout
-    assert "ResNet-50 v1.5, synthetic weights" in result.stdout
-    assert "median of 5 runs" in result.stdout
-    assert "chelsea" not in result.stdout
-    assert not re.search(r"thing \d", result.stdout)
+    assert f"model    {model} (the one asked for)" in result.stdout
+    assert re.search(r"chelsea\.png +thing \d \d+\.\d%", result.stdout)
+    assert "a cup of coffee" in result.stdout
+    # Classes that are not ImageNet's can be neither right nor wrong.
+    assert not re.search(r"right|WRONG", result.stdout)
+    assert re.search(rf"{model.name}, 4-bit +8 +\d+\.\d +median of 5 runs in turns", result.stdout)
+    for bits in ("4-bit", "8-bit"):
+        what = rf"ResNet-50 v1\.5, {bits}, random weights: speed only"
+        assert re.search(rf"{what} +1 +\d+\.\d +median of 5 runs in turns", result.stdout)
+    assert result.stdout.endswith(f"page     {out}\n")
+    assert out.read_text(encoding="utf-8").count("<img ") == len(samples())
+    assert [made.threads for made in tiny.made] == [1, 1, 1]
 
 
-def test_without_scikit_image_it_says_what_to_install(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    result = run("demo")
+def test_json_with_recorded_answers(
+    run: Any, tiny: SimpleNamespace, model: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"float": [Answer(index=9, name="thing 9", score=0.75)]}
+    photos = {sample.file: PhotoAnswers(sha256=fingerprint(path), answers=answers) for sample, path in samples()}
+    photos["coffee.png"] = PhotoAnswers(sha256="0" * 64, answers=answers)
+    recorded = Recorded(
+        network="tiny",
+        made="2026-11-26",
+        command="python record.py",
+        software={},
+        forms={"float": Form(label="float", how="torch", bytes=4)},
+        photos=photos,
+    )
+    try:
+        write_answers(model / ANSWERS, recorded)
+        result = run("demo", "--model", model / "model", "--seconds", 0, "--out", out, "--json")
+    finally:
+        (model / ANSWERS).unlink()
+    assert (result.exit_code, result.stderr) == (0, "")
+    report = json.loads(result.stdout)
+    assert report["page"] == str(out)
+    assert [(form["key"], form["recorded"]) for form in report["forms"]] == [("float", True), ("now", False)]
+    by_file = {photo["file"]: photo["answers"] for photo in report["photos"]}
+    assert by_file["chelsea.png"]["float"]["predictions"] == [{"index": 9, "name": "thing 9", "score": 0.75}]
+    assert len(by_file["chelsea.png"]["now"]["predictions"]) == 3
+    assert "float" not in by_file["coffee.png"]
+    (note,) = report["notes"]
+    assert note.startswith("coffee.png: answers were recorded for another version of this photo")
+    right, total = report["same_class"]["float"]
+    assert total == len(samples()) - 1
+    assert 0 <= right <= total
+    assert report["right"] is None
+    assert len(report["speeds"]) == 6
+    assert {speed["rounds"] for speed in report["speeds"]} == {5}
+
+
+def test_the_model_of_the_environment(
+    run: Any, tiny: SimpleNamespace, model: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NYBBLE_MODEL", str(model))
+    result = run("demo", "--seconds", 0, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert f"model    {model} (named by NYBBLE_MODEL)" in result.stdout
+
+
+def test_what_is_missing_is_said(run: Any, model: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "shipped", lambda: None)
+    result = run("demo", "--out", out)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "efficientnet-lite0 is missing from this installation" in result.stderr
+    monkeypatch.setattr("nybble.demo.photos.find_spec", lambda name: None)
+    result = run("demo", "--model", model, "--out", out)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "pip install 'nybble[demo]'" in result.stderr
+    assert not out.exists()
 
 
-def test_where_a_model_is_looked_for(
-    model: Path, tmp_path: Path, no_checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert find(None) is None
-    shutil.copytree(model, no_checkout / NAME)
-    found = find(None)
-    assert found is not None
-    assert found == (no_checkout / NAME, "development data beside the checkout")
-    shutil.copytree(model, tmp_path / "cache" / NAME)
-    assert find(None) == (tmp_path / "cache" / NAME, "fetched before, in the cache")
-    monkeypatch.setenv("NYBBLE_MODEL", str(model))
-    assert find(None) == (model, "named by NYBBLE_MODEL")
-    assert find(NAME) == (tmp_path / "cache" / NAME, "the one asked for")
+@pytest.mark.parametrize(("name", "text"), [("no/page.html", "there is no folder"), ("", "this is a folder")])
+def test_a_page_that_cannot_be_written_is_refused_at_once(run: Any, tmp_path: Path, name: str, text: str) -> None:
+    result = run("demo", "--out", tmp_path / name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert text in result.stderr
 
 
-def test_a_wrong_wish_is_not_replaced(no_checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (no_checkout / NAME).mkdir(parents=True)
-    with pytest.raises(ModelNotFoundError, match="nowhere: there is no such folder"):
-        find("nowhere")
-    monkeypatch.setenv("NYBBLE_MODEL", "nowhere")
-    with pytest.raises(ModelNotFoundError, match="NYBBLE_MODEL: nowhere: there is no such folder"):
-        find(None)
-
-
-def test_a_checkout_is_looked_for_from_the_current_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.undo()
-    (tmp_path / "checkout").mkdir()
-    monkeypatch.chdir(tmp_path / "checkout")
-    assert models._checkout_data()[0] == tmp_path / "shared" / "data"
-
-
-def test_speed_is_the_median_after_one_run_that_does_not_count() -> None:
-    from nybble.cli.demo import measure
-
-    now = 0.0
-    costs = iter([9.0, 1.0, 5.0, 2.0, 1.0, 3.0, 2.0])
-    batches = []
-
-    def engine(photos: Any) -> None:
-        nonlocal now
-        batches.append(len(photos))
-        now += next(costs)
-
-    photos = np.zeros((2, 4, 4, 3), dtype=np.uint8)
-    assert measure(engine, photos, 8, 13.0, clock=lambda: now) == (8, 8 / 2.0, 5)
-    assert batches == [8] * 6
+def test_sample_photos_are_told_apart() -> None:
+    assert len({sample.file for sample in PHOTOS}) == len(PHOTOS)
+    assert all(0 <= label < 1000 for sample in PHOTOS for label in sample.classes)

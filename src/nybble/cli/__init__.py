@@ -27,9 +27,9 @@ app = typer.Typer(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(epilog="Example: nybble demo --model nvidia-resnet50-int4")(demo)
+app.command(epilog="Example: nybble demo --out demo.html")(demo)
 app.command(epilog="Example: nybble fetch nvidia-resnet50-int4")(fetch)
-app.command(epilog="Example: nybble classify nvidia-resnet50-int4 cat.jpg coffee.png")(classify)
+app.command(epilog="Example: nybble classify cat.jpg coffee.png")(classify)
 app.command(epilog="Example: nybble evaluate nvidia-resnet50-int4 --images photos --predictions predictions.csv")(
     evaluate
 )
@@ -63,7 +63,8 @@ def main(
 ) -> None:
     """Run image networks in 4-bit integers.
 
-    MODEL is the folder of a model, or the name of one that `nybble fetch` has downloaded.
+    MODEL is the folder of a model, or the name of one: efficientnet-lite0 comes with nybble, `nybble fetch` downloads
+    others. Without it, it is what NYBBLE_MODEL names, else efficientnet-lite0.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nybble.cli.errors import CommandError
-from nybble.cli.model import locate
 from nybble.cli.output import console, progress, table
 from nybble.cli.photos import class_count, preprocessing_of
 
@@ -146,6 +145,7 @@ def _work(
     from nybble.bench.peers import check_installed
     from nybble.bench.photos import SYNTHETIC
     from nybble.graph import read_graph
+    from nybble.models import locate
 
     # Before photos are decoded for nothing.
     check_installed(list(against))

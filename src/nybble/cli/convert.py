@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.errors import CommandError
-from nybble.cli.model import Json, Model, locate
+from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ class Row:
 
 
 def convert(
-    model: Model,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model folder or the name of a model.", show_default=False)
+    ],
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="The folder to write the converted model to.", show_default=False)
     ],
@@ -49,6 +51,7 @@ def convert(
     """
     from nybble.graph import convert as converting
     from nybble.graph import read_graph, write_graph
+    from nybble.models import locate
 
     source = locate(model)
     if _folder(source) == _folder(out):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.errors import CommandError
-from nybble.cli.model import Json, Model, Threads, locate
+from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import print_json, progress
 from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
 
@@ -27,8 +27,8 @@ _DECODED_TOGETHER = 64
 
 
 def evaluate(
-    model: Model,
     images: Images,
+    model: Model = None,
     limit: Limit = None,
     predictions: Annotated[
         Path | None,
@@ -48,15 +48,17 @@ def evaluate(
     Images per second are those of the engine alone, from decoded photos to logits; the figure that includes reading,
     decoding and resizing them stands beside it.
     """
-    path = locate(model)
     import nybble
     from nybble.engine.scores import ranked, softmax
     from nybble.images import LabelledFolder
+    from nybble.models import find
     from nybble.statistics import Share
+
+    chosen = find(model)
 
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise CommandError(f"{predictions}: there is no folder {predictions.parent}")
-    engine = nybble.load(path, threads=threads)
+    engine = nybble.load(chosen.path, threads=threads)
     preprocessing = preprocessing_of(engine.graph)
     run = _reference(engine.graph, preprocessing) if reference else engine
     folder = LabelledFolder(images, limit, classes=class_count(engine.graph))
@@ -87,7 +89,7 @@ def evaluate(
     if as_json:
         print_json(
             {
-                "model": model,
+                "model": chosen.name,
                 "folder": str(images),
                 "images": count,
                 "top1": top1.value,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nybble.cli.model import Json, Model, locate
+from nybble.cli.model import Json, Model
 from nybble.cli.output import console, print_json, table
 
 if TYPE_CHECKING:
@@ -34,15 +34,17 @@ class Row:
     parameter_bytes: int
 
 
-def inspect(model: Model, as_json: Json = False) -> None:
+def inspect(model: Model = None, as_json: Json = False) -> None:
     """List the layers of a model: shapes, types, multiply-accumulates, bytes.
 
     Bytes are those of a layer's weights, biases, factors and scales in the model folder, where two 4-bit weights share
     one byte.
     """
     from nybble.graph import read_graph
+    from nybble.models import find
 
-    graph = read_graph(locate(model))
+    chosen = find(model)
+    graph = read_graph(chosen.path)
     rows = [_row(graph, node) for node in graph]
     totals = {
         "layers": len(rows),
@@ -53,7 +55,7 @@ def inspect(model: Model, as_json: Json = False) -> None:
     if as_json:
         print_json(
             {
-                "model": model,
+                "model": chosen.name,
                 "inputs": [
                     {"name": entry.name, "type": entry.dtype.value, "shape": list(entry.shape)}
                     for entry in graph.inputs

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nybble.cli.errors import CommandError
-from nybble.cli.model import Json, Model, Threads, locate
+from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import console, print_json, table
 from nybble.cli.photos import Limit, OptionalImages, inputs_of
 
@@ -22,7 +22,7 @@ _PHOTOS = 10
 
 
 def profile(
-    model: Model,
+    model: Model = None,
     images: OptionalImages = None,
     limit: Limit = None,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Times that each photo runs.")] = 5,
@@ -38,21 +38,22 @@ def profile(
     Times are medians over the runs of all photos, ten unless --limit says otherwise. Without --images the inputs are
     seeded noise, whose zeros lie elsewhere than those of photos.
     """
-    path = locate(model)
     import nybble
     from nybble.cache import write_text
     from nybble.engine.profile import profile as measure
     from nybble.engine.profile import trace_events
+    from nybble.models import find
 
+    chosen = find(model)
     if trace is not None and not trace.absolute().parent.is_dir():
         raise CommandError(f"{trace}: there is no folder {trace.parent}")
-    engine = nybble.load(path, threads=threads)
+    engine = nybble.load(chosen.path, threads=threads)
     inputs = inputs_of(engine.graph, images, limit or _PHOTOS)
     found = measure(engine, inputs, runs)
     if trace is not None:
         write_text(trace, json.dumps(trace_events(found)) + "\n")
     if as_json:
-        print_json({"model": model, "inputs": str(images) if images else "noise", **_document(found)})
+        print_json({"model": chosen.name, "inputs": str(images) if images else "noise", **_document(found)})
         return
     grid = table(
         "step",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.model import Json, Model, Threads, locate
+from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import console, print_json, progress, table
 from nybble.cli.photos import Limit, OptionalImages, inputs_of
 
@@ -20,7 +20,7 @@ _PHOTOS = 64
 
 
 def tune(
-    model: Model,
+    model: Model = None,
     images: OptionalImages = None,
     limit: Limit = None,
     threads: Threads = None,
@@ -34,13 +34,14 @@ def tune(
     taken unless --limit says otherwise, should be like those to come, but none that accuracy is measured on. Without
     --images the inputs are seeded noise, and channel orders stay as they are.
     """
-    path = locate(model)
     from nybble.engine import Engine
     from nybble.engine.tune import tune as search
     from nybble.engine.tuned import save_choices
     from nybble.graph import read_graph
+    from nybble.models import find
 
-    graph = read_graph(path)
+    chosen = find(model)
+    graph = read_graph(chosen.path)
     inputs = inputs_of(graph, images, limit or _PHOTOS)
     with Engine(graph, threads=threads, tuned=False) as engine:
         isa, count = engine.isa, engine.threads
@@ -61,7 +62,7 @@ def tune(
         }
         print_json(
             {
-                "model": model,
+                "model": chosen.name,
                 "inputs": str(images) if images else "noise",
                 "images": len(inputs),
                 "isa": isa,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.errors import CommandError
-from nybble.cli.model import Json, Model, Threads, locate
+from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import print_json, progress
 from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
 
@@ -35,8 +35,8 @@ class Difference:
 
 
 def verify(
-    model: Model,
     images: Images,
+    model: Model = None,
     limit: Limit = None,
     layers: Annotated[
         bool, typer.Option("--layers", help="Compare the output of every fused step, not only the logits.")
@@ -50,12 +50,13 @@ def verify(
     Logits are compared both from the photos and from the network's integer input. The reference is written to be
     plainly right, not fast: expect a second an image.
     """
-    path = locate(model)
     import nybble
     from nybble.images import LabelledFolder, batches
+    from nybble.models import find
     from nybble.reference import interpret
 
-    engine = nybble.load(path, threads=threads)
+    chosen = find(model)
+    engine = nybble.load(chosen.path, threads=threads)
     graph = engine.graph
     preprocessing = preprocessing_of(graph)
     folder = LabelledFolder(images, limit, classes=class_count(graph))
@@ -83,7 +84,7 @@ def verify(
     if as_json:
         print_json(
             {
-                "model": model,
+                "model": chosen.name,
                 "folder": str(images),
                 "images": count,
                 "steps": len(steps),

@@ -19,6 +19,7 @@ from nybble.engine.tuned import is_enabled, load_choices, warn_ignored
 from nybble.graph import Graph, read_graph
 from nybble.graph.types import Array
 from nybble.images import PhotoSource, class_names, load_photo
+from nybble.models import find
 
 #: Images that go through each step together at most, in a batch that has so many for every thread. Weights are read
 #: less often, and late layers have fewer ragged tiles; values take memory only for as many as have run together.
@@ -36,14 +37,19 @@ class Prediction(NamedTuple):
 
 
 def load(
-    path: str | os.PathLike[str], threads: int | None = None, isa: str | None = None, *, tuned: bool = True
+    path: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    isa: str | None = None,
+    *,
+    tuned: bool = True,
 ) -> Engine:
     """Load a model directory into an engine.
 
     Parameters
     ----------
-    path : path
-        The folder ``model/`` or the one that holds it.
+    path : path, optional
+        The folder ``model/`` or the one that holds it. Without one, the model that the environment variable
+        ``NYBBLE_MODEL`` names, else the trained network that comes with nybble.
     threads, isa, tuned
         As for :class:`Engine`.
 
@@ -51,10 +57,12 @@ def load(
     ------
     ModelFormatError
         Naming file and line, if the directory cannot be read.
+    ModelNotFoundError
+        If no path is given and ``NYBBLE_MODEL`` names nothing, or this installation lacks the network.
     ValueError
         If ``threads`` or ``isa`` is not available here.
     """
-    return Engine(read_graph(path), threads=threads, isa=isa, tuned=tuned)
+    return Engine(read_graph(path if path is not None else find().path), threads=threads, isa=isa, tuned=tuned)
 
 
 class Engine:

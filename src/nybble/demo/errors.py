@@ -1,0 +1,9 @@
+"""The error of the demo."""
+
+from __future__ import annotations
+
+from nybble.graph.errors import NybbleError
+
+
+class DemoError(NybbleError):
+    """What the demo cannot show; the text names the file or the package that is missing or wrong."""

@@ -1,0 +1,130 @@
+"""What the demo found, as data: the terminal, the page and ``--json`` show the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nybble.demo.answers import Answer
+from nybble.demo.photos import Sample
+from nybble.demo.speed import Speed
+from nybble.models import Found
+
+
+@dataclass(frozen=True)
+class Column:
+    """A form of the network beside others: ``recorded`` earlier, or run here and now.
+
+    ``how`` says how it answered; ``bytes`` are those of its constants.
+    """
+
+    key: str
+    label: str
+    recorded: bool
+    how: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A photo and the answers to it, by the key of the column; a recorded form may lack some."""
+
+    sample: Sample
+    path: Path
+    answers: dict[str, list[Answer]]
+
+    def is_right(self, key: str) -> bool | None:
+        """Whether the first answer is right; ``None`` where there is none, or no class says what the photo shows."""
+        if key not in self.answers or not self.sample.classes:
+            return None
+        return self.answers[key][0].index in self.sample.classes
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Everything the demo shows. The last of ``columns`` is what runs here; ``judged`` says whether its classes are
+    ImageNet's, so that answers can be right or wrong. ``four_bit_share`` is the part of MACs with 4-bit operands.
+    """
+
+    made: str
+    version: str
+    machine: dict[str, Any]
+    model: Found
+    isa: str
+    threads: int
+    load_seconds: float
+    four_bit_share: float
+    judged: bool
+    columns: tuple[Column, ...]
+    photos: tuple[Shown, ...]
+    speeds: tuple[Speed, ...]
+    recorded: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def live(self) -> Column:
+        """The form that runs here."""
+        return self.columns[-1]
+
+    @property
+    def has_eight_bit_instructions(self) -> bool:
+        """Whether the kernels had VNNI, dot products of 8-bit integers that have no like for 4 bits."""
+        return "vnni" in self.isa
+
+    def right(self, key: str) -> tuple[int, int]:
+        """Photos that a form has right, of those it answered whose class is known."""
+        verdicts = [verdict for photo in self.photos if (verdict := photo.is_right(key)) is not None]
+        return sum(verdicts), len(verdicts)
+
+    def agreement(self, key: str) -> tuple[int, int]:
+        """Photos on which a form's first answer is that of the form that runs here, of those that both answered."""
+        pairs = [
+            (photo.answers[key][0].index, photo.answers[self.live.key][0].index)
+            for photo in self.photos
+            if key in photo.answers
+        ]
+        return sum(first == second for first, second in pairs), len(pairs)
+
+    def ratio(self, network: str, batch: int) -> float | None:
+        """How many times as fast as in 8 bits a network runs in 4, where both were measured: a ratio of medians."""
+        speeds = {
+            speed.bits: speed.images_per_second
+            for speed in self.speeds
+            if (speed.network, speed.batch) == (network, batch)
+        }
+        return speeds["4-bit"] / speeds["8-bit"] if speeds.keys() >= {"4-bit", "8-bit"} else None
+
+    def document(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "made": self.made,
+            "nybble": self.version,
+            "machine": self.machine,
+            "model": {"path": str(self.model.path), "name": self.model.name, "why": self.model.why},
+            "isa": self.isa,
+            "threads": self.threads,
+            "load_seconds": self.load_seconds,
+            "four_bit_share_of_macs": self.four_bit_share,
+            "forms": [asdict(column) for column in self.columns],
+            "recorded": self.recorded,
+            "photos": [self._photo(photo) for photo in self.photos],
+            "right": {column.key: list(self.right(column.key)) for column in self.columns} if self.judged else None,
+            "same_class": {column.key: list(self.agreement(column.key)) for column in self.columns[:-1]},
+            "speeds": [asdict(speed) for speed in self.speeds],
+            "notes": list(self.notes),
+        }
+
+    def _photo(self, photo: Shown) -> dict[str, Any]:
+        return {
+            "file": photo.sample.file,
+            "shows": photo.sample.shows,
+            "right_classes": list(photo.sample.classes) if self.judged else None,
+            "answers": {
+                key: {
+                    "right": photo.is_right(key) if self.judged else None,
+                    "predictions": [answer.model_dump() for answer in answers],
+                }
+                for key, answers in photo.answers.items()
+            },
+        }

@@ -1,0 +1,86 @@
+"""Speeds of several networks, measured in turns so that whatever else the machine does hits all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from nybble.graph.types import Array
+
+#: Rounds whose median is the speed, at least.
+ROUNDS = 5
+#: Weights that are a network's own, and weights drawn at random, for speed alone.
+OWN, RANDOM = "own", "random"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A network that takes turns: ``run`` takes uint8 ``photos`` (N, H, W, C).
+
+    ``weights`` is ``OWN`` or ``RANDOM``.
+    """
+
+    network: str
+    bits: str
+    weights: str
+    run: Callable[[Array], object]
+    photos: Array
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second at one batch size: the median of ``rounds``."""
+
+    network: str
+    bits: str
+    weights: str
+    batch: int
+    images_per_second: float
+    rounds: int
+
+
+def measure_in_turns(
+    contestants: Sequence[Contestant], batch: int, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> list[Speed]:
+    """The speed of each contestant, from decoded photos to logits.
+
+    Each runs once without being counted, then all run one batch in turns, as often as fits into ``seconds`` and five
+    times at least. Round ``r`` of a batch of ``b`` takes photos ``r``, ``r + 1`` to ``r + b - 1``, counted round the
+    photos there are: on sparse activations one photo is faster than another.
+
+    Parameters
+    ----------
+    contestants : sequence of Contestant
+    batch : int
+    seconds : float
+        For all of them together.
+    clock : callable
+        Seconds from some moment.
+
+    Returns
+    -------
+    list of Speed
+        In the order of the contestants.
+    """
+    durations: list[list[float]] = [[] for _ in contestants]
+    for contestant in contestants:
+        contestant.run(_batch(contestant.photos, 0, batch))
+    end = clock() + seconds
+    done = 0
+    while done < ROUNDS or clock() < end:
+        for contestant, taken in zip(contestants, durations, strict=True):
+            photos = _batch(contestant.photos, done, batch)
+            start = clock()
+            contestant.run(photos)
+            taken.append(clock() - start)
+        done += 1
+    return [
+        Speed(one.network, one.bits, one.weights, batch, batch / statistics.median(taken), done)
+        for one, taken in zip(contestants, durations, strict=True)
+    ]
+
+
+def _batch(photos: Array, first: int, count: int) -> Array:
+    return photos[[position % len(photos) for position in range(first, first + count)]]

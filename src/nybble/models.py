@@ -1,0 +1,92 @@
+"""Which model is meant: a folder, a name, what ``NYBBLE_MODEL`` says, or the trained network that comes with nybble."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from nybble.graph.errors import NybbleError
+
+#: The variable that names the model where none is given.
+MODEL_VARIABLE = "NYBBLE_MODEL"
+#: The network in the box: a folder of ``models/`` in the repository, of ``nybble/data/models/`` once installed.
+SHIPPED = "efficientnet-lite0"
+
+
+class ModelNotFoundError(NybbleError):
+    """A model that is nowhere; the text says how to get one."""
+
+
+class Found(NamedTuple):
+    """A model folder, what the user calls it, and why it is this one."""
+
+    path: Path
+    name: str
+    why: str
+
+
+def names() -> list[str]:
+    """Models that have a name: the one in the box, then those that can be fetched."""
+    from nybble import fetch
+
+    return [SHIPPED, *fetch.available()]
+
+
+def shipped() -> Path | None:
+    """The folder of the network that comes with nybble; ``None`` where this installation lacks it."""
+    package = Path(__file__).resolve().parent
+    for models in (package / "data" / "models", package.parents[1] / "models"):
+        if (models / SHIPPED / "model" / "model").is_file():
+            return models / SHIPPED
+    return None
+
+
+def locate(model: str) -> Path:
+    """The folder that a path or a name means.
+
+    Raises
+    ------
+    ModelNotFoundError
+        Where there is neither such a folder nor a model of that name here; the text says how to get one.
+    """
+    from nybble import fetch
+
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if model == SHIPPED:
+        folder = shipped()
+        if folder is None:
+            raise ModelNotFoundError(f"{SHIPPED} is missing from this installation of nybble; install nybble again")
+        return folder
+    if model in fetch.available():
+        folder = fetch.cached(model)
+        if folder is None:
+            raise ModelNotFoundError(f"{model} is not downloaded yet; run: nybble fetch {model}")
+        return folder
+    if path.exists():
+        raise ModelNotFoundError(f"{model}: a model is a folder, this is a file")
+    raise ModelNotFoundError(
+        f"{model}: there is no such folder; {SHIPPED} comes with nybble, "
+        f"`nybble fetch {fetch.available()[0]}` downloads a model"
+    )
+
+
+def find(model: str | None = None) -> Found:
+    """The model asked for, else that of ``NYBBLE_MODEL``, else the one that comes with nybble.
+
+    Raises
+    ------
+    ModelNotFoundError
+        As :func:`locate`: a wrong wish is not silently replaced.
+    """
+    if model is not None:
+        return Found(locate(model), model, "the one asked for")
+    named = os.environ.get(MODEL_VARIABLE)
+    if named:
+        try:
+            return Found(locate(named), named, f"named by {MODEL_VARIABLE}")
+        except ModelNotFoundError as error:
+            raise ModelNotFoundError(f"{MODEL_VARIABLE}: {error}") from None
+    return Found(locate(SHIPPED), SHIPPED, "comes with nybble")

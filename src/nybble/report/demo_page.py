@@ -1,0 +1,93 @@
+"""``demo.html``: one page with photos, answers and bars, which needs nothing beside itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from nybble.cache import write_text
+from nybble.demo import DemoError, DemoResult, Speed
+from nybble.demo.show import BATCHES
+
+#: Longest side of the pictures in the page, in pixels: sharp enough on a phone, 20 to 40 KB each.
+PICTURE = 640
+_QUALITY = 82
+_TEMPLATE = "demo_page.html.j2"
+
+
+class SpeedRow(NamedTuple):
+    """A network's speeds, by batch size."""
+
+    network: str
+    bits: str
+    weights: str
+    speeds: dict[int, Speed]
+
+
+def render_demo(result: DemoResult) -> str:
+    """The page as text.
+
+    Raises
+    ------
+    DemoError
+        Where Jinja, which fills the template, is not installed.
+    """
+    if find_spec("jinja2") is None:
+        raise DemoError("demo.html is made with Jinja, which is not installed: pip install 'nybble[demo]'")
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    environment.filters["width"] = lambda share: f"{100 * share:.1f}%"
+    environment.filters["megabytes"] = lambda count: f"{count / 1e6:.1f} MB"
+    environment.filters["count"] = lambda pair: f"{pair[0]} of {pair[1]}"
+    rows = _rows(result)
+    page: str = environment.get_template(_TEMPLATE).render(
+        result=result,
+        pictures={photo.sample.file: picture(photo.path) for photo in result.photos},
+        rows=rows,
+        batches=BATCHES,
+        fastest=max((speed.images_per_second for speed in result.speeds), default=1.0),
+        ratios={network: result.ratio(network, BATCHES[-1]) for network in dict.fromkeys(row.network for row in rows)},
+    )
+    return page
+
+
+def write_demo(path: Path, result: DemoResult) -> None:
+    """Write the page, whole or not at all. Raises :class:`DemoError` and ``OSError``."""
+    write_text(path, render_demo(result))
+
+
+def picture(path: Path) -> str:
+    """A photo as the ``data:`` URL of a small JPEG."""
+    from PIL import Image
+
+    from nybble.images.photo import decode_photo
+
+    photo = decode_photo(path)
+    photo.thumbnail((PICTURE, PICTURE), Image.Resampling.LANCZOS)
+    sink = io.BytesIO()
+    photo.save(sink, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode('ascii')}"
+
+
+def _rows(result: DemoResult) -> list[SpeedRow]:
+    rows: dict[tuple[str, str, str], SpeedRow] = {}
+    for speed in result.speeds:
+        key = (speed.network, speed.bits, speed.weights)
+        rows.setdefault(key, SpeedRow(*key, {})).speeds[speed.batch] = speed
+    return list(rows.values())
+
+
+def _percent(share: float) -> str:
+    """A share as a percentage with one decimal; nothing is rounded to 100 that is less."""
+    return f"{min(100 * share, 99.9) if share < 1 else 100.0:.1f} %"

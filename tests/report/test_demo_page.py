@@ -1,0 +1,175 @@
+"""The demo's page: it stands by itself, and everything that was found is in it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nybble.demo import Answer, Column, DemoError, DemoResult, Sample, Shown, Speed
+from nybble.models import Found
+from nybble.report import render_demo, write_demo
+
+pytest.importorskip("jinja2")
+
+LIVE = Column("now", "4-bit", False, "run here, now, by nybble", 3_200_000)
+PAST = Column("float", "float", True, "PyTorch & <friends>", 18_500_000)
+
+
+class Page(HTMLParser):
+    """What a page consists of: tags with attributes, and its text."""
+
+    VOID = frozenset(("meta", "link", "img", "br"))
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self._parts: list[str] = []
+        self.feed(page)
+        self.close()
+        self.text = " ".join(" ".join(self._parts).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self._parts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> DemoResult:
+    noise = np.random.default_rng(3).integers(0, 256, (300, 900, 3), dtype=np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noise).save(tmp_path / name)
+    answers = {
+        "float": [Answer(index=7, name="cock", score=0.9), Answer(index=8, name="hen", score=0.05)],
+        "now": [Answer(index=8, name="hen", score=0.62), Answer(index=7, name="cock <b>", score=0.2)],
+    }
+    return DemoResult(
+        made="2026-11-26T04:00:00+00:00",
+        version="0.1.0",
+        machine={"cpu": "A processor", "usable_cpus": 2, "system": "Linux 6", "flags": []},
+        model=Found(tmp_path, "tiny <model>", "the one asked for"),
+        isa="avx2",
+        threads=1,
+        load_seconds=0.25,
+        four_bit_share=0.879,
+        judged=True,
+        columns=(PAST, LIVE),
+        photos=(
+            Shown(Sample("a.png", "a hen", (8,), "so it is said"), tmp_path / "a.png", answers),
+            Shown(Sample("b.png", "nothing"), tmp_path / "b.png", {"now": answers["now"]}),
+        ),
+        speeds=tuple(
+            Speed(network, bits, weights, batch, speed * batch, 5)
+            for batch in (1, 8)
+            for network, bits, weights, speed in (
+                ("tiny", "4-bit", "own", 80.0),
+                ("ResNet-50 v1.5", "4-bit", "random", 50.0),
+                ("ResNet-50 v1.5", "8-bit", "random", 25.0),
+            )
+        ),
+        recorded="2026-11-26, python record.py",
+        notes=("b.png: not recorded",),
+    )
+
+
+def test_nothing_is_loaded_from_anywhere(result: DemoResult) -> None:
+    source = render_demo(result)
+    page = Page(source)
+    assert page.open == []
+    for tag, attributes in page.tags:
+        assert tag not in {"script", "iframe", "object", "embed", "audio", "video"}
+        for name in ("src", "href", "srcset", "data", "action", "poster"):
+            assert (attributes.get(name) or "data:").startswith(("data:", "#")), (tag, attributes)
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r"base64,[A-Za-z0-9+/=]+", "", source))
+    (policy,) = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_photos_are_in_the_page_and_described(result: DemoResult) -> None:
+    images = Page(render_demo(result)).all("img")
+    assert [image["alt"] for image in images] == ["Photo of a hen", "Photo of nothing"]
+    for image in images:
+        kind, _, data = (image["src"] or "").partition(",")
+        assert kind == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+            picture.load()
+            assert (picture.format, picture.size) == ("JPEG", (640, 213))
+
+
+def test_all_answers_and_speeds_are_there(result: DemoResult) -> None:
+    source = render_demo(result)
+    text = Page(source).text
+    assert re.search(r"float recorded ✗ wrong cock 90\.0 % hen 5\.0 % 4-bit run here, now ✓ right hen 62\.0 %", text)
+    assert "cock <b> 20.0 %" in text
+    assert "not recorded for this photo" in text
+    assert "tiny <model>" in text
+    assert "87.9 % of its multiplications" in text
+    assert "PyTorch & <friends> (recorded); 18.5 MB" in text
+    assert "right, where a class of ImageNet fits 1 of 1" in text
+    assert "same answer as float 0 of 1" in text
+    for speed in result.speeds:
+        assert f" {speed.images_per_second:.1f}" in text
+    assert text.count("random weights: speed only") == 2
+    assert "ResNet-50 v1.5 runs 2.00 times as fast in 4 bits as in 8" in text
+    assert "b.png: not recorded" in text
+    assert "width:62.0%" in source
+
+
+def test_headings_regions_and_keyboard(result: DemoResult) -> None:
+    page = Page(render_demo(result))
+    assert page.all("html") == [{"lang": "en"}]
+    assert len(page.all("h1")) == len(page.all("main")) == len(page.all("caption")) == 1
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        assert attributes.get("aria-labelledby", ids[0]) in ids
+    # What scrolls sideways must take the keyboard's focus.
+    (scrolling,) = [attributes for _, attributes in page.tags if attributes.get("class") == "scroll"]
+    assert (scrolling["tabindex"], scrolling["role"]) == ("0", "region")
+    assert "prefers-color-scheme: dark" in render_demo(result)
+
+
+@pytest.mark.parametrize(("isa", "noted"), [("avx2", False), ("avx512vnni", True)])
+def test_vnni_is_mentioned_where_it_ran(result: DemoResult, isa: str, noted: bool) -> None:
+    assert ("instructions that multiply 8-bit integers" in render_demo(replace(result, isa=isa))) is noted
+
+
+def test_a_model_of_other_classes_is_not_judged(result: DemoResult) -> None:
+    text = Page(render_demo(replace(result, judged=False, columns=(LIVE,), recorded=None, notes=()))).text
+    for word in ("✓", "✗", "right", "so it is said", "recorded"):
+        assert word not in text
+
+
+def test_it_is_written_whole(result: DemoResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out" / "demo.html"
+    out.parent.mkdir()
+    write_demo(out, result)
+    before = out.read_bytes()
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(Exception, match=r"a\.png"):
+        write_demo(out, result)
+    assert out.read_bytes() == before
+    monkeypatch.setattr("nybble.report.demo_page.find_spec", lambda name: None)
+    with pytest.raises(DemoError, match=r"pip install 'nybble\[demo\]'"):
+        write_demo(out, result)
+    assert [path.name for path in out.parent.iterdir()] == ["demo.html"]

@@ -1,0 +1,82 @@
+"""Which model is meant where none is given, and by which names."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import nybble
+from nybble import fetch, models
+from nybble.graph import write_graph
+from nybble.models import SHIPPED, Found, ModelNotFoundError, find, locate, names
+from nybble.synthetic import bottleneck_resnet
+
+FETCHED = "nvidia-resnet50-int4"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    write_graph(bottleneck_resnet(blocks=(1,), width=8, image=32, classes=10), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An installation of nybble without a network; returns the package's folder."""
+    package = tmp_path / "src" / "nybble"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(models, "__file__", str(package / "models.py"))
+    monkeypatch.setenv("NYBBLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("NYBBLE_MODEL", raising=False)
+    return package
+
+
+@pytest.mark.parametrize("place", ["data/models", "../../models"])
+def test_the_network_in_the_box_lies_in_the_package_or_the_checkout(installation: Path, tiny: Path, place: str) -> None:
+    (installation / "data").mkdir()
+    shutil.copytree(tiny, installation / place / SHIPPED)
+    found = find()
+    assert found == Found(found.path, SHIPPED, "comes with nybble")
+    assert found.path.samefile(installation / place / SHIPPED)
+    assert nybble.load(threads=1).graph.values["scale"].shape == (10,)
+
+
+def test_a_card_alone_is_no_network(installation: Path) -> None:
+    folder = installation / "data" / "models" / SHIPPED
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("# no model yet\n")
+    with pytest.raises(ModelNotFoundError, match="missing from this installation"):
+        nybble.load()
+
+
+def test_the_order_of_resolution(installation: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny, installation / "data" / "models" / SHIPPED)
+    shutil.copytree(tiny, fetch.cache_folder() / FETCHED)
+    assert find().name == SHIPPED
+    monkeypatch.setenv("NYBBLE_MODEL", FETCHED)
+    assert find() == Found(fetch.cache_folder() / FETCHED, FETCHED, "named by NYBBLE_MODEL")
+    assert find(str(tiny)) == Found(tiny, str(tiny), "the one asked for")
+    assert find(SHIPPED) == Found(installation / "data" / "models" / SHIPPED, SHIPPED, "the one asked for")
+
+
+def test_a_wrong_wish_is_not_replaced(installation: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(tiny, installation / "data" / "models" / SHIPPED)
+    with pytest.raises(ModelNotFoundError, match=f"nowhere: there is no such folder; {SHIPPED} comes with nybble"):
+        find("nowhere")
+    monkeypatch.setenv("NYBBLE_MODEL", "nowhere")
+    with pytest.raises(ModelNotFoundError, match="NYBBLE_MODEL: nowhere: there is no such folder"):
+        nybble.load()
+
+
+def test_what_a_name_means(tiny: Path) -> None:
+    assert names() == [SHIPPED, FETCHED]
+    assert locate(str(tiny)) == tiny
+    with pytest.raises(ModelNotFoundError, match=f"run: nybble fetch {FETCHED}"):
+        locate(FETCHED)
+    with pytest.raises(ModelNotFoundError, match="a model is a folder, this is a file"):
+        locate(str(tiny / "model" / "model"))
+    with pytest.raises(ModelNotFoundError, match="install nybble again"):
+        locate(SHIPPED)
