@@ -18,6 +18,9 @@ hypothesis.settings.register_profile("sanitize", max_examples=10, deadline=None,
 hypothesis.settings.load_profile(os.environ.get("NYBBLE_HYPOTHESIS") or ("ci" if os.environ.get("CI") else "quick"))
 
 
+# Whether models/efficientnet-lite0 has its network yet. Once it has, tests that need it may not be skipped: set True.
+NETWORK_IN_THE_BOX = False
+
 # What this machine's user has tuned takes no part; tests of tuned choices turn them on.
 os.environ["NYBBLE_TUNED"] = "0"
 
@@ -41,5 +44,20 @@ def shared_data() -> Path:
         return folder.resolve()
     message = f"development data not found at {folder}; set NYBBLE_SHARED_DATA to the folder that holds it"
     if os.environ.get("NYBBLE_REQUIRE_DATA") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def network_in_the_box() -> Path:
+    """The folder ``models/efficientnet-lite0`` of the checkout, with its network in it.
+
+    Where the network is not there yet the test is skipped, unless ``NETWORK_IN_THE_BOX`` says that it must be.
+    """
+    folder = REPOSITORY / "models" / "efficientnet-lite0"
+    if (folder / "model" / "model").is_file():
+        return folder
+    message = f"{folder / 'model'} is not there yet"
+    if NETWORK_IN_THE_BOX:
         pytest.fail(message)
     pytest.skip(message)
