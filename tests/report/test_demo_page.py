@@ -86,6 +86,7 @@ def result(tmp_path: Path) -> DemoResult:
                 ("ResNet-50 v1.5", "8-bit", "random", 25.0),
             )
         ),
+        disturbance=None,
         recorded="2026-11-26, python record.py",
         notes=("b.png: not recorded",),
     )
@@ -152,6 +153,12 @@ def test_headings_regions_and_keyboard(result: DemoResult) -> None:
 @pytest.mark.parametrize(("isa", "noted"), [("avx2", False), ("avx512vnni", True)])
 def test_vnni_is_mentioned_where_it_ran(result: DemoResult, isa: str, noted: bool) -> None:
     assert ("instructions that multiply 8-bit integers" in render_demo(replace(result, isa=isa))) is noted
+
+
+@pytest.mark.parametrize(("share", "noted"), [(None, False), (0.05, False), (0.31, True)])
+def test_a_busy_machine_is_mentioned(result: DemoResult, share: float | None, noted: bool) -> None:
+    text = Page(render_demo(replace(result, disturbance=share))).text
+    assert ("Other work used 31.0 % of the processors" in text) is noted
 
 
 def test_a_model_of_other_classes_is_not_judged(result: DemoResult) -> None:

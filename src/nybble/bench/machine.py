@@ -13,6 +13,9 @@ FLAGS_OF_INTEREST = (
     *("avx_vnni_int8", "amx_int8", "gfni", "asimd", "asimddp", "i8mm", "sve", "sve2"),
 )
 
+#: Part of the processor time in other hands above which speeds come with a warning.
+DISTURBED = 0.05
+
 
 def describe() -> dict[str, Any]:
     """The machine as far as it can be asked: a field that this system does not tell is empty."""

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from nybble.bench import Photos
     from nybble.graph import Graph
 
-#: Part of the processor time in other hands above which the output warns.
-DISTURBED = 0.05
-
 
 def bench(
     model: Annotated[
@@ -183,6 +180,8 @@ def _reporting() -> Iterator[_Bars]:
 
 
 def _show(result: dict[str, Any]) -> None:
+    from nybble.bench.machine import DISTURBED
+
     about = result["machine"]
     typer.echo(f"network   {result['network']}")
     typer.echo(f"photos    {result['photos']}; INT8 peers calibrated on some of {result['calibration']}")

@@ -94,6 +94,8 @@ def _print(result: DemoResult) -> None:
         grid.add_row(what, str(speed.batch), f"{speed.images_per_second:.1f}", rounds)
     console().print(grid)
     typer.echo("")
+    if result.is_disturbed:
+        typer.echo(f"WARNING  other work used {result.disturbance:.0%} of the processors meanwhile: no speeds to go by")
     if result.has_eight_bit_instructions:
         typer.echo(
             "note     this processor has instructions for 8-bit integers that 4 bits lack: 8 bits may be as fast"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nybble.bench.machine import DISTURBED
 from nybble.demo.answers import Answer
 from nybble.demo.photos import Sample
 from nybble.demo.speed import Speed
@@ -44,7 +45,8 @@ class Shown:
 @dataclass(frozen=True)
 class DemoResult:
     """Everything the demo shows. The last of ``columns`` is what runs here; ``judged`` says whether its classes are
-    ImageNet's, so that answers can be right or wrong. ``four_bit_share`` is the part of MACs with 4-bit operands.
+    ImageNet's, so that answers can be right or wrong. ``four_bit_share`` is the part of MACs with 4-bit operands,
+    ``disturbance`` that of the processors' time which others used while speeds were measured, where it is known.
     """
 
     made: str
@@ -59,6 +61,7 @@ class DemoResult:
     columns: tuple[Column, ...]
     photos: tuple[Shown, ...]
     speeds: tuple[Speed, ...]
+    disturbance: float | None
     recorded: str | None
     notes: tuple[str, ...]
 
@@ -71,6 +74,11 @@ class DemoResult:
     def has_eight_bit_instructions(self) -> bool:
         """Whether the kernels had VNNI, dot products of 8-bit integers that have no like for 4 bits."""
         return "vnni" in self.isa
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether others used so much of the processors that the speeds say little."""
+        return self.disturbance is not None and self.disturbance > DISTURBED
 
     def right(self, key: str) -> tuple[int, int]:
         """Photos that a form has right, of those it answered whose class is known."""
@@ -112,6 +120,7 @@ class DemoResult:
             "right": {column.key: list(self.right(column.key)) for column in self.columns} if self.judged else None,
             "same_class": {column.key: list(self.agreement(column.key)) for column in self.columns[:-1]},
             "speeds": [asdict(speed) for speed in self.speeds],
+            "disturbance": self.disturbance,
             "notes": list(self.notes),
         }
 

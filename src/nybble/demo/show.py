@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nybble.bench.machine import describe, disturbance, usage
 from nybble.demo.answers import Answer, Form, Recorded, read_answers
 from nybble.demo.errors import DemoError
 from nybble.demo.photos import Sample, fingerprint, samples
@@ -54,7 +55,6 @@ def show(
         Where the photos or the model's preprocessing are missing, or its recorded answers are damaged.
     """
     import nybble
-    from nybble.bench.machine import describe
 
     progress = progress or _ignore
     photos = samples()
@@ -69,6 +69,9 @@ def show(
     share = four_bit_share(graph)
     live = Column("now", "4-bit" if share else "8-bit", False, "run here, now, by nybble", constant_bytes(graph))
     shown, notes = _answered(engine, photos, recorded, live)
+    before = usage()
+    speeds = _speeds(engine, live, _network(found), [path for _, path in photos], seconds, progress)
+    taken = disturbance(before, usage())
     columns = [Column(key, form.label, True, form.how, form.bytes) for key, form in _forms(recorded)]
     return DemoResult(
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -82,7 +85,8 @@ def show(
         judged=len(class_names(graph)) == _IMAGENET,
         columns=(*columns, live),
         photos=tuple(shown),
-        speeds=tuple(_speeds(engine, live, _network(found), [path for _, path in photos], seconds, progress)),
+        speeds=tuple(speeds),
+        disturbance=sum(taken.values()) if taken is not None else None,
         recorded=f"{recorded.made}, {recorded.command}" if recorded is not None else None,
         notes=tuple(notes),
     )
