@@ -9,6 +9,7 @@ on, so figures on them are higher than on the test set). ``final`` runs the 10,0
 
 from __future__ import annotations
 
+import copy
 import sys
 from typing import Any
 
@@ -71,6 +72,19 @@ TRAINING = TrainingConfig(
 SECOND = TRAINING.model_copy(update={"seed": SEED + 1})
 LONG = TRAINING.model_copy(update={"seed": SEED + 2, "epochs": 4, "learning_rate": 4e-4})
 LONGER = TRAINING.model_copy(update={"seed": SEED + 3, "epochs": 10, "learning_rate": 4e-4})
+#: The float network's answers and blocks alone, in float32.
+BLOCKS = TRAINING.model_copy(
+    update={
+        "seed": SEED + 4,
+        "epochs": 5,
+        "learning_rate": 3e-4,
+        "distillation": 1.0,
+        "temperature": 6.0,
+        "features": 2.0,
+        "amp": "off",
+        "compile": True,
+    }
+)
 #: Eight bits need little: a part of an epoch.
 SHORT_IMAGES = 12_800
 SHORT = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 5e-5})
@@ -158,6 +172,9 @@ def trained(
 ) -> dict[str, Any]:
     """Fine-tuned with quantizers in place, distilled from the float network; from where another stage ended."""
     network = prepared(bits, FOUR if bits is Bits.W4A4 else EIGHT, method)
+    teacher = copy.deepcopy(network) if config.features else float_network()
+    if config.features:
+        teacher.set_mode("float")
     if start is not None:
         state = atomic.load(FOLDER / f"{start}-work" / "best.pt")
         if state is None:
@@ -171,7 +188,7 @@ def trained(
         training_photos,
         selection,
         config,
-        teacher=float_network(),
+        teacher=teacher,
         work=FOLDER / f"{name}-work",
         progress=Progress(),
     )
@@ -206,6 +223,7 @@ STAGES = {
     "w4a4-lsq-2": lambda: trained(Bits.W4A4, "w4a4-lsq-2", "lsq", "w4a4-lsq", SECOND),
     "w4a4-lsq-3": lambda: trained(Bits.W4A4, "w4a4-lsq-3", "lsq", "w4a4-lsq-2", LONG),
     "w4a4-lsq-4": lambda: trained(Bits.W4A4, "w4a4-lsq-4", "lsq", "w4a4-lsq-3", LONGER),
+    "w4a4-blocks": lambda: trained(Bits.W4A4, "w4a4-blocks", "lsq", "w4a4-lsq-4", BLOCKS),
     "w4a4-ste": lambda: trained(Bits.W4A4, "w4a4-ste", "ste"),
     "w8a8-lsq": lambda: trained(Bits.W8A8, "w8a8-lsq", "lsq", None, SHORT),
     "w4a4-reconstructed": lambda: reconstructed("w4a4-reconstructed"),
