@@ -8,6 +8,7 @@ Trained and calibrated on the rows of imagenet-1k-one-each whose index is no mul
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,20 +18,23 @@ from engine_module import EngineModule
 from records import DATA, WORK, Progress, figures, stage
 from torch import nn
 
-from nybble.graph import Preprocessing, read_graph, write_graph
+from nybble.graph import DType, Preprocessing, read_graph, write_graph
 from nybble.quantize import (
+    ActivationConfig,
     Bits,
     CalibrationConfig,
     LayerConfig,
     QuantizeConfig,
     TrainingConfig,
+    atomic,
     calibrate,
     convert,
     finetune,
+    fit_channels,
     prepare,
-    snap_steps,
 )
 from nybble.quantize.data import CsvPhotos, batches, every
+from nybble.quantize.fake import Method
 from nybble.quantize.layers import QuantizedConv2d
 from nybble.quantize.network import QuantizedNetwork
 from nybble.quantize.settings import AugmentationConfig
@@ -51,20 +55,28 @@ PREPROCESSING = Preprocessing(
 )
 EIGHT = CalibrationConfig(method="percentile", percentile=99.999, images=400, workers=0, seed=SEED)
 FOUR = CalibrationConfig(method="mse", weights="mse", images=256, workers=0, seed=SEED)
+#: Follows the float network's blocks and, nearly linearly at this temperature, its logits. At temperature 1 only the
+#: classes of the photos trained on would ever be right, and the others' logits sink: 800 photos are of 800 classes.
 TRAINING = TrainingConfig(
-    epochs=6,
+    epochs=8,
     batch=32,
     optimizer="adamw",
     learning_rate=2e-4,
     scale_rate=0.25,
-    warmup_epochs=0.5,
+    warmup_epochs=1.0,
     weight_decay=0.0,
     distillation=1.0,
-    temperature=1.0,
+    temperature=10.0,
+    features=5.0,
+    compile=True,
     seed=SEED,
     workers=0,
     save_every=10,
-    augmentation=AugmentationConfig(area=(0.35, 1.0)),
+    augmentation=AugmentationConfig(area=(0.25, 1.0), size=160),
+)
+#: Whole photos, from where the small ones ended.
+LARGE = TRAINING.model_copy(
+    update={"learning_rate": 1.5e-4, "augmentation": AugmentationConfig(area=(0.25, 1.0))},
 )
 
 
@@ -84,22 +96,30 @@ def photos() -> tuple[Any, Any]:
     return every(known, 5, rest=True), every(known, 5)
 
 
-def prepared(bits: Bits, calibration: CalibrationConfig, method: str = "ste") -> QuantizedNetwork:
-    """With quantizers, not yet calibrated. In ``w4a8`` depthwise layers have 8-bit weights, as in ``mixed``."""
+def prepared(
+    bits: Bits, calibration: CalibrationConfig, method: Method = "ste", bottlenecks: DType = DType.S4
+) -> QuantizedNetwork:
+    """With quantizers, not yet calibrated.
+
+    ``bottlenecks`` is the type of what the linear bottlenecks make. In ``w4a8`` depthwise layers have 8-bit weights,
+    as in ``mixed``.
+    """
     config = QuantizeConfig(bits=bits, method=method, calibration=calibration, training=TRAINING)
     network = prepare(float_network(), SHAPE, config, PREPROCESSING)
+    config = network.config.model_copy(deep=True)
     if bits is Bits.W4A8:
-        config = network.config.model_copy(deep=True)
         for name, layer in network.layers().items():
             if isinstance(layer, QuantizedConv2d) and layer.is_depthwise:
                 config.layers[name] = LayerConfig(weight_bits=8)
-        network = prepare(float_network(), SHAPE, config, PREPROCESSING)
+    for name, activation in config.activations.items():
+        if activation.dtype is DType.S4:
+            config.activations[name] = ActivationConfig(dtype=bottlenecks)
+    network = prepare(float_network(), SHAPE, config, PREPROCESSING)
     return network.to(memory_format=torch.channels_last)
 
 
 def settle(network: QuantizedNetwork, name: str) -> dict[str, Any]:
     """Convert, keep, and let the engine answer the selection set."""
-    snap_steps(network)
     graph, report = convert(network)
     write_graph(graph, FOLDER / name)
     found = evaluate(EngineModule(graph), photos()[1], PREPROCESSING, batch=20)
@@ -119,19 +139,43 @@ def calibrated(bits: Bits, calibration: CalibrationConfig, name: str) -> dict[st
     return settle(network, name) | {"calibration": calibration.model_dump(mode="json"), "images": report.images}
 
 
-def trained(bits: Bits, name: str) -> dict[str, Any]:
-    """Learned steps, distilled from the float network; labels are not used."""
-    network = prepared(bits, FOUR, "lsq")
+def trained(
+    name: str,
+    bits: Bits,
+    training: TrainingConfig,
+    *,
+    bottlenecks: DType = DType.S8,
+    start: str | None = None,
+) -> dict[str, Any]:
+    """Learned steps; the float network is the only teacher, labels are not used. From where another stage ended."""
+    network = prepared(bits, FOUR, "lsq", bottlenecks)
     train, selection = photos()
-    calibrate(network, batches(train, PREPROCESSING, FOUR), work=FOLDER / f"{name}-work", progress=Progress())
-    result = finetune(
-        network, train, selection, teacher=float_network(), work=FOLDER / f"{name}-work", progress=Progress()
-    )
+    fit_channels(network, batches(train, PREPROCESSING, FOUR))
+    calibrate(network, batches(train, PREPROCESSING, FOUR), progress=Progress())
+    teacher = copy.deepcopy(network)
+    teacher.set_mode("float")
+    if start is not None:
+        state = atomic.load(FOLDER / f"{start}-work" / "best.pt")
+        if state is None:
+            raise SystemExit(f"run the stage {start} first")
+        take_over(network, state["network"])
+    work = FOLDER / f"{name}-work"
+    result = finetune(network, train, selection, training, teacher=teacher, work=work, progress=Progress())
     return settle(network, name) | {
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,
-        "training": TRAINING.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
     }
+
+
+def take_over(network: QuantizedNetwork, state: dict[str, torch.Tensor]) -> None:
+    """Go on from another network's weights and steps, but for the steps of activations that have another type here."""
+    ranges = {name: quantizer.range for name, quantizer in network.activation_quantizers().items()}
+    network.load_state_dict(state)
+    for name, quantizer in network.activation_quantizers().items():
+        # A type of more bits has finer steps, by a factor of eight or more.
+        if not 1 / 4 < quantizer.range / ranges[name] < 4:
+            quantizer.set_range(ranges[name])
 
 
 def final(names: Sequence[str]) -> dict[str, Any]:
@@ -151,9 +195,10 @@ STAGES = {
     "mixed-calibrated": lambda: calibrated(Bits.MIXED, FOUR, "mixed-calibrated"),
     "w4a4-calibrated": lambda: calibrated(Bits.W4A4, FOUR, "w4a4-calibrated"),
     "w4a8-calibrated": lambda: calibrated(Bits.W4A8, FOUR, "w4a8-calibrated"),
-    "w4a8-trained": lambda: trained(Bits.W4A8, "w4a8-trained"),
-    "mixed-trained": lambda: trained(Bits.MIXED, "mixed-trained"),
-    "w4a4-trained": lambda: trained(Bits.W4A4, "w4a4-trained"),
+    "mixed-s8-small": lambda: trained("mixed-s8-small", Bits.MIXED, TRAINING),
+    "mixed-s8": lambda: trained("mixed-s8", Bits.MIXED, LARGE, start="mixed-s8-small"),
+    "mixed-s4": lambda: trained("mixed-s4", Bits.MIXED, LARGE, bottlenecks=DType.S4, start="mixed-s8"),
+    "w4a4": lambda: trained("w4a4", Bits.W4A4, LARGE, bottlenecks=DType.S4, start="mixed-s4"),
     "final": lambda: final(("w8a8", "w4a8-calibrated", "mixed-calibrated", "mixed-trained", "w4a4-calibrated")),
 }
 

@@ -79,7 +79,8 @@ def _numbers(step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor, Tensor]
 
 def _is_dense(x: Tensor) -> bool:
     """Whether the elements lie in memory without gaps, in one of two orders."""
-    return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+    dense: bool = x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+    return dense
 
 
 def _flat(x: Tensor) -> Tensor:
