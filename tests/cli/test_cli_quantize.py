@@ -221,9 +221,12 @@ def test_where_training_makes_it_worse_the_calibrated_network_stays(images: Path
     assert content(tmp_path / "plain" / "model") == content(tmp_path / "out" / "model")
 
 
-def test_a_model_directory_is_trained_further(images: Path, settings: Path, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert call(SOURCE, "--images", images, "--config", settings, "--epochs", 0, "--out", first).exit_code == 0
+def test_a_model_directory_is_trained_further(images: Path, tmp_path: Path) -> None:
+    first, second, settings = tmp_path / "first", tmp_path / "second", tmp_path / "blocks.yaml"
+    following = SETTINGS["training"] | {"distillation": 0.5, "features": 1.0}
+    settings.write_text(yaml.safe_dump(SETTINGS | {"training": following}))
+    found = call(SOURCE, "--images", images, "--config", settings, "--epochs", 1, "--out", first)
+    assert found.exit_code == 0, found.output
     found = call(first, "--images", images, "--config", settings, "--epochs", 1, "--method", "lsq", "--out", second)
     assert found.exit_code == 0, found.output
     assert [line.split("  ")[0] for line in found.stdout.splitlines()[2:6]] == [

@@ -123,6 +123,8 @@ class _Run:
         self._photos: Chosen
         self._preprocessing: Preprocessing
         self._outcome: Outcome
+        #: The prepared network in floating point, for what compares blocks.
+        self._teacher: QuantizedNetwork
         self._details: dict[str, Any] = {}
 
     def run(self, folder: Path | None) -> Finished | None:
@@ -182,6 +184,8 @@ class _Run:
             network = self._prepared(captured, self._config)
             self._settle(network)
         post.before_calibration(network, self._config, self._details)
+        if self._config.training.features:
+            self._teacher = copy.deepcopy(network).to(self._device)
         return module.to(self._device), network.to(self._device)
 
     def _prepared(self, captured: FloatNetwork, config: PipelineConfig) -> QuantizedNetwork:
@@ -213,7 +217,8 @@ class _Run:
         self._settle(network)
         clipped = copy.deepcopy(network)
         clipped.set_mode("clip")
-        return clipped.to(self._device), network.to(self._device)
+        self._teacher = clipped.to(self._device)
+        return self._teacher, network.to(self._device)
 
     def _settle(self, network: QuantizedNetwork) -> None:
         shape = network.input_shape
@@ -271,7 +276,7 @@ class _Run:
             self._photos.train,
             self._photos.selection,
             config,
-            teacher=module if config.distillation else None,
+            teacher=self._teacher if config.features else module if config.distillation else None,
             work=self._work / "training",
             progress=self._progress,
         )
