@@ -10,6 +10,7 @@ import numpy as np
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -115,8 +116,8 @@ def _makers(value: ValueType) -> list[Maker]:
     if value.dtype in SUMS:
         return [_relu, _quantize, _quantize, _add, _scale]
     if len(value.shape) == 3:
-        return [_conv, _conv, _conv, _max_pool, _average_pool, _linear, _quantize]
-    return [_linear, _quantize]
+        return [_conv, _conv, _conv, _max_pool, _average_pool, _concat, _linear, _quantize]
+    return [_linear, _concat, _quantize]
 
 
 def _conv(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType], max_channels: int) -> Node:
@@ -232,6 +233,16 @@ def _quantize_to(
 def _add(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType], max_channels: int) -> Node:
     alike = [other for other, value in values.items() if value.dtype in SUMS and value.shape == values[source].shape]
     return Add(name=name, inputs=(source, draw(st.sampled_from(alike))))
+
+
+def _concat(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType], max_channels: int) -> Node:
+    kind = values[source]
+    alike = [
+        other for other, value in values.items() if value.dtype is kind.dtype and value.shape[1:] == kind.shape[1:]
+    ]
+    others = draw(st.lists(st.sampled_from(alike), min_size=1, max_size=2))
+    inputs = draw(st.permutations([source, *others]))
+    return Concat(name=name, inputs=tuple(inputs), input_type=kind.dtype)
 
 
 def _scale(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType], max_channels: int) -> Node:

@@ -16,6 +16,7 @@ from nybble import reference
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -255,6 +256,15 @@ def test_quantize_of_sums_equals_loops(data: st.DataObject) -> None:
     result = interpret(graph, np.ones((1, 1, 1, 1), np.int8), keep=["sum"])
     assert result["sum"].ravel().tolist() == [total + 1 for total in sums]
     np.testing.assert_array_equal(result["y"][0], loop_quantize(node, result["sum"][0]))
+
+
+def test_concat_copies_one_channel_after_the_other() -> None:
+    image = Input(name="x", dtype=DType.S8, shape=(2, 1, 2))
+    pool = MaxPool2d(name="y", inputs=("x",), input_type=DType.S8, kernel_size=Pair(1, 1), stride=Pair(1, 1))
+    joined = Concat(name="z", inputs=("y", "x", "y"), input_type=DType.S8)
+    result = interpret(Graph([image], [pool, joined], ["z"]), np.array([[[[1, -2]], [[3, -128]]]]))["z"]
+    assert result.dtype == np.int8
+    assert result.tolist() == [[[[1, -2]], [[3, -128]]] * 3]
 
 
 def constants(sums: list[int], name: str = "sum") -> Conv2d:

@@ -14,6 +14,7 @@
 #include "core/program.h"
 
 namespace nb = nanobind;
+using nybble::ConcatSpec;
 using nybble::ConvSpec;
 using nybble::Element;
 using nybble::PointSpec;
@@ -123,6 +124,11 @@ void bind_specs(nb::module_& m) {
       .def_rw("requantize", &PointSpec::requantize)
       .def_rw("rule", &PointSpec::rule)
       .def_rw("output_lists", &PointSpec::output_lists);
+  nb::class_<ConcatSpec>(m, "ConcatSpec")
+      .def(nb::init<>())
+      .def_rw("inputs", &ConcatSpec::inputs)
+      .def_rw("output", &ConcatSpec::output)
+      .def_rw("output_lists", &ConcatSpec::output_lists);
   nb::class_<ScaleSpec>(m, "ScaleSpec")
       .def(nb::init<>())
       .def_rw("input", &ScaleSpec::input)
@@ -185,6 +191,7 @@ NB_MODULE(_native, m) {
            })
       .def("add_pool", &Program::add_pool)
       .def("add_point", &Program::add_point)
+      .def("add_concat", &Program::add_concat)
       .def("add_scale", &Program::add_scale)
       .def("run_integer",
            [](Program& self, const ArrayIn<std::uint8_t>& x, const ArrayOut<std::uint8_t>& out) {

@@ -220,6 +220,12 @@ void Program::add_point(const PointSpec& spec) {
   add_step(make_point_step(values_, spec), spec.output_lists);
 }
 
+void Program::add_concat(const ConcatSpec& spec) {
+  require(!spec.inputs.empty(), "concat: no inputs");
+  check_step(spec.inputs, -1, spec.output, spec.output_lists);
+  add_step(make_concat_step(values_, spec), spec.output_lists);
+}
+
 void Program::add_scale(const ScaleSpec& spec) {
   check_step({spec.input}, -1, spec.output, {});
   add_step(make_scale_step(values_, spec), {});

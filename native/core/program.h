@@ -85,6 +85,13 @@ struct PointSpec {
   std::vector<int> output_lists;
 };
 
+// Channels of 8-bit values of one type, one value after the other.
+struct ConcatSpec {
+  std::vector<int> inputs;
+  int output = -1;
+  std::vector<int> output_lists;
+};
+
 struct ScaleSpec {
   int input = -1, output = -1;
   std::vector<float> scale;
@@ -112,6 +119,7 @@ class Program {
   void add_conv(const ConvSpec& spec);
   void add_pool(const PoolSpec& spec);
   void add_point(const PointSpec& spec);
+  void add_concat(const ConcatSpec& spec);
   void add_scale(const ScaleSpec& spec);
 
   // Integer input (images, channels, height, width).

@@ -1,6 +1,7 @@
 #include "core/steps.h"
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 
 #include "core/epilogue_data.h"
@@ -67,6 +68,50 @@ class PointStep final : public Step {
   Layout in_, out_;
   std::unique_ptr<EpilogueData> epilogue_;
   int input_, other_;
+};
+
+class ConcatStep final : public Step {
+ public:
+  ConcatStep(const std::vector<Value>& values, const ConcatSpec& spec) : out_(value_of(values, spec.output).layout) {
+    output = spec.output;
+    for (const int id : spec.inputs) {
+      const Layout& in = value_of(values, id).layout;
+      // Channels of padding are copied where they are overwritten again or belong to the padding of the result, so that
+      // most copies have a size that vectors divide.
+      const std::int32_t after = out_.stride - filled_ < in.stride ? out_.stride - filled_ : in.stride;
+      parts_.push_back({id, in.stride, filled_, in.stride % kChannelAlign == 0 ? after : in.channels});
+      filled_ += in.channels;
+    }
+  }
+
+  std::int64_t chunks(std::int64_t images) const override { return images * out_.height; }
+
+  void run(const Memory& memory, std::int64_t chunk, std::int64_t, std::uint8_t*) const override {
+    const std::int64_t first = chunk * out_.width;
+    std::uint8_t* row = memory.at(output) + first * out_.stride;
+    for (const Part& part : parts_) {
+      const std::uint8_t* in = memory.at(part.input) + first * part.stride;
+      std::uint8_t* out = row + part.offset;
+      const auto bytes = static_cast<std::size_t>(part.copied);
+      for (std::int64_t x = 0; x < out_.width; ++x, in += part.stride, out += out_.stride) std::memcpy(out, in, bytes);
+    }
+    const auto rest = static_cast<std::size_t>(out_.stride - filled_);
+    if (rest != 0)
+      for (std::int64_t x = 0; x < out_.width; ++x) std::memset(row + x * out_.stride + filled_, 0, rest);
+    output_lists.build(memory, first, out_.width);
+  }
+
+ private:
+  struct Part {
+    int input;
+    std::int32_t stride;  // from pixel to pixel of the input
+    std::int32_t offset;  // of its first channel in the result
+    std::int32_t copied;  // channels
+  };
+
+  Layout out_;
+  std::vector<Part> parts_;
+  std::int32_t filled_ = 0;
 };
 
 class ScaleStep final : public Step {
@@ -137,6 +182,20 @@ std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const Po
   if (spec.requantize) epilogue->set_requantize(spec.rule);
   require(spec.requantize || out.element == Element::s32, "point: sums need 32 bits");
   return std::make_unique<PointStep>(in, out, std::move(epilogue), spec);
+}
+
+std::unique_ptr<Step> make_concat_step(const std::vector<Value>& values, const ConcatSpec& spec) {
+  const Layout& out = value_of(values, spec.output).layout;
+  require(element_bytes(out.element) == 1, "concat: 8-bit values only");
+  std::int64_t channels = 0;
+  for (const int id : spec.inputs) {
+    const Layout& in = value_of(values, id).layout;
+    require(in.element == out.element, "concat: types differ");
+    require(in.height == out.height && in.width == out.width, "concat: sizes differ");
+    channels += in.channels;
+  }
+  require(channels == out.channels, "concat: channels do not add up");
+  return std::make_unique<ConcatStep>(values, spec);
 }
 
 std::unique_ptr<Step> make_scale_step(const std::vector<Value>& values, const ScaleSpec& spec) {

@@ -29,6 +29,7 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
 std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vector<Value>& values,
                                      const PoolSpec& spec);
 std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const PointSpec& spec);
+std::unique_ptr<Step> make_concat_step(const std::vector<Value>& values, const ConcatSpec& spec);
 std::unique_ptr<Step> make_scale_step(const std::vector<Value>& values, const ScaleSpec& spec);
 
 inline std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }

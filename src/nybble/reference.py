@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -217,6 +218,12 @@ def _(node: Add, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
     left, right = values
     result: Array = left + right
     return result
+
+
+@compute.register
+def _(node: Concat, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
+    joined: Array = np.concatenate(values, axis=1)
+    return joined
 
 
 @compute.register

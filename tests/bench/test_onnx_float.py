@@ -8,6 +8,7 @@ import pytest
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -116,6 +117,33 @@ def test_without_rounding_the_exact_form_equals_the_interpreter(seed: int) -> No
     weights = np.abs(graph["fc"].weight.numpy().astype(np.float64)).sum(axis=1)  # type: ignore[attr-defined]
     scales = graph["scale"].out_scale.numpy()  # type: ignore[attr-defined]
     assert np.all(np.abs(found["scale"] - wanted["scale"]) <= weights / 2 / scales + 1e-3)
+
+
+def test_joined_channels_keep_their_units() -> None:
+    """The branches have units of their own, one of them a shortcut's."""
+    rng = np.random.default_rng(3)
+    nodes: list[Node] = [
+        _conv(rng, "a", "image", "s8", 3, 1),
+        _quantize("a_q", "a", "s32 s4", [16, 32, 16, 48], 4),
+        _conv(rng, "b", "a_q", "s4", 1, 1),
+        _quantize("a_kept", "a_q", "s4 s32", [2, 4, 2, 6], 1),
+        Add(name="b_add", inputs=("b", "a_kept")),
+        _quantize("b_q", "b_add", "s32 s4", [16, 16, 48, 16], 4),
+        Concat(name="joined", inputs=("b_q", "a_q"), input_type=DType.S4),
+        Conv2d(
+            name="c",
+            inputs=("joined",),
+            input_type=DType.S4,
+            weight=Tensor.from_array("s4", rng.integers(-7, 8, (3, 2 * CHANNELS, 1, 1))),
+        ),
+        Scale(name="scale", inputs=("c",), out_scale=Tensor.from_array("f32", np.array([4.0, 1.0, 9.0]))),
+    ]
+    graph = Graph([Input(name="image", dtype=DType.S8, shape=(CHANNELS, 5, 5))], nodes, ["joined", "scale"])
+    image = rng.integers(-1, 2, (2, CHANNELS, 5, 5)).astype(np.int8)
+    wanted = interpret(graph, image)
+    assert len(np.unique(wanted["joined"])) > 4
+    for name, value in _run(graph, image).items():
+        np.testing.assert_allclose(value, wanted[name], atol=1e-3)
 
 
 @pytest.mark.parametrize(("types", "step"), [("u31 u4", 3), ("u31 u7", 29), ("s32 s4", 3), ("s32 s8", 31)])

@@ -8,6 +8,7 @@ import numpy as np
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -198,11 +199,17 @@ def stacked_networks(draw: st.DrawFn) -> Graph:
     last = activation("stem", "image", draw(st.integers(2, 70)), draw(st.sampled_from((1, 3))))
     for block in range(draw(st.integers(1, 3))):
         channels = network.values[last].shape[0]
-        form = draw(st.sampled_from(("residual", "projection", "depthwise", "pool")))
+        form = draw(st.sampled_from(("residual", "projection", "depthwise", "pool", "concat")))
         if form == "pool":
             pool = draw(st.sampled_from((MaxPool2d, AvgPool2d)))
             window = {"kernel_size": Pair(2, 2), "stride": Pair(1, 1), "padding": Padding(1, 0, 0, 1)}
             last = network.add(pool(name=f"b{block}", inputs=(last,), input_type=DType.U4, **window))
+        elif form == "concat":
+            # Channels that fill vectors and such that do not, some of them read twice.
+            wide = draw(st.sampled_from((1, 31, 32, 33, 64)))
+            others = [activation(f"b{block}_part", last, wide, draw(st.sampled_from((1, 3)))), last]
+            inputs = draw(st.permutations([*others, *others[: draw(st.integers(0, 1))]]))
+            last = network.add(Concat(name=f"b{block}", inputs=tuple(inputs), input_type=DType.U4))
         elif form == "depthwise":
             last = activation(f"b{block}", last, channels, 3, channels)
         else:

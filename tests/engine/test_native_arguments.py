@@ -32,6 +32,7 @@ class Small:
         self.floats = self.program.add_value("f32", 33, 3, 4, False, 6144)
         self.more = self.program.add_value("u8", 33, 3, 4, False, 9728)
         self.lists = self.program.add_lists(self.bytes, 2, 16, 10752)
+        self.joined = self.program.add_value("u8", 66, 3, 4, False, 24576)
         self.program.set_input(self.image)
         self.program.set_output(self.more)
         for target in (self.bytes, self.more, self.signed, self.sums):
@@ -57,6 +58,12 @@ class Small:
     def point(self) -> _native.PointSpec:
         spec = _native.PointSpec()
         spec.input, spec.output = self.bytes, self.sums
+        return spec
+
+    def concat(self) -> _native.ConcatSpec:
+        spec = _native.ConcatSpec()
+        spec.inputs = [self.image, self.bytes]
+        spec.output = self.joined
         return spec
 
     def scale(self) -> _native.ScaleSpec:
@@ -182,6 +189,34 @@ def test_steps_of_wrong_values(kind: str) -> None:
             setattr(fresh, field, wrong)
             with pytest.raises(ValueError, match=r"shape|channels|32 bits|from s32"):
                 add(fresh)
+
+
+def test_concatenations_that_do_not_add_up() -> None:
+    small = Small("scalar")
+    small.program.add_concat(small.concat())
+    turned = small.program.add_value("u8", 33, 4, 3, False, 20480)
+    pool = small.pool()
+    pool.output = turned
+    small.program.add_pool(pool)
+    wrongs: dict[str, list[int]] = {
+        "no inputs": [],
+        "no such value": [small.image, 99],
+        "types differ": [small.image, small.signed],
+        "do not add up": [small.image, small.bytes, small.more],
+        "sizes differ": [small.image, turned],
+        "lists in place": [small.image, small.lists],
+        "overwrites": [small.image, small.joined],
+    }
+    for message, inputs in wrongs.items():
+        spec = small.concat()
+        spec.inputs = inputs
+        with pytest.raises(ValueError, match=message):
+            small.program.add_concat(spec)
+    spec = small.concat()
+    spec.output = small.sums
+    with pytest.raises(ValueError, match="8-bit values only"):
+        small.program.add_concat(spec)
+    small.run()
 
 
 @pytest.mark.parametrize("field", ["kernel_h", "kernel_w", "stride_h", "stride_w", "dilation_h", "dilation_w"])
@@ -477,7 +512,7 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
 
 
 def add_mutated(small: Small, random: np.random.Generator) -> None:
-    kind = random.choice(["conv", "conv", "conv", "pool", "point", "scale"])
+    kind = random.choice(["conv", "conv", "conv", "pool", "point", "concat", "scale"])
     if kind == "conv":
         spec = small.conv(str(random.choice(["direct", "wide", "chained", "quad", "sparse", "winograd"])))
         if random.random() < 0.3:
@@ -507,6 +542,15 @@ def add_mutated(small: Small, random: np.random.Generator) -> None:
         mutate(spec, ("input", "output", "other", "relu_maximum"), random)
         add_lists_of(spec, small, random)
         small.program.add_point(spec)
+    elif kind == "concat":
+        spec = small.concat()
+        choices = [small.image, small.bytes, small.more, small.signed, small.joined, small.lists, 99]
+        if random.random() < 0.5:
+            spec.inputs = [int(value) for value in random.choice(choices, random.integers(0, 4))]
+        if random.random() < 0.5:
+            spec.output = int(random.choice(NUMBERS[:8]))
+        add_lists_of(spec, small, random)
+        small.program.add_concat(spec)
     else:
         spec = small.scale()
         mutate(spec, ("input", "output"), random)

@@ -14,6 +14,7 @@ from hypothesis import assume, given
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -129,6 +130,8 @@ def meaning(old: Node, new: Node, conversion: Conversion, sources: list[Array]) 
             return np.clip(sources[0], 0, old.maximum), 0.5 / unit
         case Add(), Add():
             return sources[0] + sources[1], 0.0
+        case Concat(), Concat():
+            return np.concatenate(sources, axis=1), 0.0
         case Scale(), Scale():
             shape = (-1, *(1,) * (sources[0].ndim - 2))
             plain = sources[0] / old.out_scale.numpy().astype(np.float64).reshape(shape)

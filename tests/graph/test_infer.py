@@ -12,6 +12,7 @@ from hypothesis import given
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -70,6 +71,10 @@ def quantize(**changes: object) -> Quantize:
     return replace(node, **changes)  # type: ignore[arg-type]
 
 
+def concat(*inputs: str) -> Concat:
+    return Concat(name="joined", inputs=inputs, input_type=DType.U4)
+
+
 def pool(kind: type[MaxPool2d] | type[AvgPool2d], **changes: object) -> Node:
     node = kind(name="pool", inputs=("x",), input_type=DType.U4, kernel_size=Pair(3, 2), stride=Pair(2, 1))
     return replace(node, **changes)  # type: ignore[arg-type]
@@ -86,6 +91,9 @@ def test_types_shapes_and_magnitudes() -> None:
     assert infer(pool(MaxPool2d), [IMAGE]) == ValueType(DType.U4, (4, 2, 4), 15)
     assert infer(pool(AvgPool2d, ceil_mode=True), [IMAGE]) == ValueType(DType.U4, (4, 3, 4), 15)
     assert infer(Add(name="a", inputs=("x", "y")), [SUMS, SUMS]) == ValueType(DType.S32, (4, 6, 5), 2000)
+    small = ValueType(DType.U4, (2, 6, 5), 3)
+    assert infer(concat("x", "y", "y"), [small, IMAGE, IMAGE]) == ValueType(DType.U4, (10, 6, 5), 15)
+    assert infer(concat("x", "x"), [small, small]).magnitude == 3
     scale = Scale(name="s", inputs=("x",), out_scale=tensor(DType.F32, (4,)))
     assert infer(scale, [SUMS]) == ValueType(DType.F32, (4, 6, 5), 0)
     assert str(IMAGE) == "u4[4x6x5]"
@@ -161,6 +169,11 @@ def test_no_value_passes_its_magnitude(data: st.DataObject) -> None:
         (Add(name="a", inputs=("x", "y")), [SUMS, IMAGE], "inputs", "cannot add u4"),
         (Add(name="a", inputs=("x", "y")), [SUMS, replace(SUMS, shape=(4,))], "inputs", "the shapes differ"),
         (Add(name="a", inputs=("x",)), [SUMS], "inputs", "reads 2 value"),
+        (concat("x"), [IMAGE], "inputs", "reads 2 or more value"),
+        (concat("x", "y"), [IMAGE, SUMS], "compute_mode", "declared to join u4, but y is s32"),
+        (concat("x", "y"), [IMAGE, replace(IMAGE, shape=(4, 6, 6))], "inputs", "differ in more than channels"),
+        (concat("x", "y"), [IMAGE, replace(IMAGE, shape=(4,))], "inputs", "differ in more than channels"),
+        (replace(concat("x", "y"), input_type=DType.S32), [SUMS, SUMS], "compute_mode", "declared to join s32"),
         (Scale(name="s", inputs=("x",), out_scale=tensor(DType.F32, (3,))), [SUMS], "out_scale", "has 3 scales"),
         (Scale(name="s", inputs=("x",), out_scale=tensor(DType.F32, (4,), 0)), [SUMS], "out_scale", "holds zero"),
         (Scale(name="s", inputs=("x",), out_scale=tensor(DType.S32, (4,))), [SUMS], "out_scale", "not f32"),

@@ -14,6 +14,7 @@ import pytest
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -61,11 +62,12 @@ def every_type() -> Graph:
         ),
         MaxPool2d(name="max", inputs=("quantize",), input_type=DType.S4, **window),
         AvgPool2d(name="average", inputs=("max",), input_type=DType.S4, **window),
+        Concat(name="concat", inputs=("average", "average"), input_type=DType.S4),
         Linear(
             name="linear",
-            inputs=("average",),
+            inputs=("concat",),
             input_type=DType.S4,
-            weight=Tensor.from_array(DType.S8, random.integers(-99, 99, (3, 4 * 6 * 3))),
+            weight=Tensor.from_array(DType.S8, random.integers(-99, 99, (3, 8 * 6 * 3))),
         ),
         Scale(name="scale", inputs=("linear",), out_scale=Tensor.from_array(DType.F32, np.array([1.0, 2.0, 3.0]))),
     ]
@@ -148,7 +150,7 @@ EDITS = [
     ("graph", "conv", "u8s4s32", "u8s8s32", "conv:2", "compute_mode says s8, but must be the weight's type s4"),
     ("graph", "conv", "u8s4s32", "u8s4u31", "conv:2", "compute_mode says u31"),
     ("graph", "linear", "out_features=3", "out_features=4", "linear:4", "out_features says 4"),
-    ("graph", "linear", "in_features=72", "in_features=12", "linear:3", "in_features says 12"),
+    ("graph", "linear", "in_features=144", "in_features=12", "linear:3", "in_features says 12"),
     ("graph", "quantize", "max_requant=70000", "max_requant=7", "quantize:5", "max_requant says 7.* 70000"),
     ("graph", "quantize", "output_bits=3", "output_bits=4", "quantize:3", "output_bits=4 does not go with .* s4"),
     ("graph", "quantize", "u32s4", "u16s4", "quantize:2", "compute_mode says u16"),
@@ -169,7 +171,7 @@ EDITS = [
     ("graph", "model", "image=u8,3:2 6 5", "image=u8,2:2 6", "model:2", "is not one or three extents"),
     ("graph", "model", "image=u8,3:2 6 5", "image=u8,3:2 6 99999", "model:2", "is not one or three extents"),
     ("graph", "model", "image=u8,3:2 6 5", "image=u8,3:2 6", "model:2", "announces 3 values"),
-    ("graph", "model", "image=u8,3:2 6 5", "image=u8,3:2 6 6", "linear:5", "takes 72 features, but average has"),
+    ("graph", "model", "image=u8,3:2 6 5", "image=u8,3:2 6 6", "linear:5", "takes 144 features, but concat has"),
     ("graph", "average", "padding=4:1 0 0 1", "padding=4:9 0 0 1", "average:5", "nothing but padding"),
     ("graph", "average", "kernel_size=2:2 3", "kernel_size=2:20 3", "average:3", "does not fit"),
     # Structure
@@ -185,8 +187,8 @@ EDITS = [
     ("graph", "model", "node.relu", "node", "model:4", "unknown key 'node'"),
     ("graph", "model", "node.relu", "knot.relu", "model:4", "unknown key 'knot.relu'"),
     ("graph", "model", "outputs=2:scale max\n", "", "model:1", "Graph lacks the key outputs"),
-    ("graph", "model", "outputs=2:scale max", "outputs=1:nobody", "model:11", "output 'nobody' is not defined"),
-    ("graph", "model", "outputs=2:scale max", "outputs=0:", "model:11", "has no output"),
+    ("graph", "model", "outputs=2:scale max", "outputs=1:nobody", "model:12", "output 'nobody' is not defined"),
+    ("graph", "model", "outputs=2:scale max", "outputs=0:", "model:12", "has no output"),
     ("graph", "model", "input.image", "input.conv", "model:2", "defined twice"),
     ("resnet", "layer1", "Sequential\nchildren_count=1", "ResNetQuantized\ncompute_mode=s8f32", "layer1:1", "a cycle"),
     (
@@ -205,6 +207,10 @@ EDITS = [
         "relu:1",
         "unknown layer type 'Sequential'",
     ),
+    ("graph", "concat", "s4s4", "s4u4", "concat:2", "compute_mode says u4, but must be the inputs' type s4"),
+    ("graph", "concat", "s4s4", "u4u4", "concat:2", "declared to join u4, but average is s4"),
+    ("graph", "model", "concat=2:average average", "concat=1:average", "model:9", "reads 2 or more value"),
+    ("resnet", "layer4_1_downsample", "Quantize", "Concat", "layer4_1_downsample:1", "no place in a container"),
     ("resnet", "layer4_1_downsample", "Quantize", "Add", "layer4_1_downsample:1", "no place in a container"),
     # Tensors and paths
     ("graph", "conv", "weight=s4,4:4 1 3 3", "weight=s4,4:4 1 3 5", "conv:5", "kernel_size says"),
@@ -215,7 +221,7 @@ EDITS = [
     ("graph", "conv", "groups=2", "groups=2\n!model/x", "conv:10", "groups is no tensor"),
     ("graph", "quantize", "u32,4:1 4 1 1", "u32,4:4 1 1 1", "quantize:6", "shape 1 C 1 1"),
     ("graph", "quantize", "u32,4:1 4 1 1", "u32,1:4", "quantize:6", "must have 4 dimensions"),
-    ("graph", "linear", "s8,2:3 72", "s8,2:300000 120000", "linear:5", "at most 268435456 elements"),
+    ("graph", "linear", "s8,2:3 144", "s8,2:300000 120000", "linear:5", "at most 268435456 elements"),
     ("graph", "scale", "f32,1:3", "f16,1:3", "scale:3", "must be DTYPE,NDIMS"),
     *(
         ("graph", "conv", "!model/npdata/conv.bias", f"!{path}", "conv:11", message)
@@ -358,7 +364,7 @@ def test_links_inside_are_followed(copy: Callable[[str], Path], tmp_path: Path) 
     (model / "relu").rename(model / "shared")
     (model / "relu").symlink_to("shared")
     (tmp_path / "link").symlink_to(model)
-    assert len(read_graph(model)) == len(read_graph(tmp_path / "link")) == 8
+    assert len(read_graph(model)) == len(read_graph(tmp_path / "link")) == 9
 
 
 @pytest.mark.parametrize("value", [b"\x00\x00\xc0\x7f", b"\x00\x00\x80\xff", b"\x00\x00\x00\x80"])

@@ -28,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     Graph,
     Linear,
@@ -155,6 +156,8 @@ class _Exporter:
                 self._want(node.inputs[0], 1.0 / node.out_scale.numpy().reshape(-1).astype(np.float64))
             elif isinstance(node, (MaxPool2d, AvgPool2d)) and node.inputs[0] in self.unit:
                 self.unit[node.name] = self.unit[node.inputs[0]]
+            elif isinstance(node, Concat) and all(name in self.unit for name in node.inputs):
+                self.unit[node.name] = np.concatenate([self.unit[name] for name in node.inputs])
         for node in self.graph:
             if isinstance(node, Quantize) and self._is_detour(node) and node.name not in self.unit:
                 self._detour(node, np.ones(node.factor.shape))
@@ -332,6 +335,10 @@ class _Exporter:
             pads=list(node.padding),
             count_include_pad=int(node.count_include_pad),
         )
+
+    def _emit_concat(self, node: Concat) -> None:
+        self.unit[node.name] = np.concatenate([self.unit[name] for name in node.inputs])
+        self._node("Concat", [self._source(name) for name in node.inputs], node.name, axis=1)
 
     def _emit_scale(self, node: Scale) -> None:
         unit = 1.0 / node.out_scale.numpy().reshape(-1).astype(np.float64)

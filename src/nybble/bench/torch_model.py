@@ -67,6 +67,7 @@ def _run(op: str, inputs: list[Any], given: dict[str, Any]) -> Any:
         case _:
             simple = {
                 "Add": lambda: first + inputs[1],
+                "Concat": lambda: torch.cat(inputs, 1),
                 "Mul": lambda: first * inputs[1],
                 "Max": lambda: torch.maximum(first, inputs[1]),
                 "Min": lambda: torch.minimum(first, inputs[1]),

@@ -70,8 +70,11 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
     for entry in graph.inputs:
         grid.add_row(entry.name, "input", "", _tensor(entry.dtype.value, entry.shape))
     for row in rows:
-        # Several inputs are those of an Add, and of one shape.
-        sources = _tensor(" + ".join(row.input_types), row.input_shapes[0])
+        # Those of an Add have one shape, those of a Concat one type.
+        if row.op == "Concat":
+            sources = f"{row.input_types[0]} {', '.join('x'.join(map(str, shape)) for shape in row.input_shapes)}"
+        else:
+            sources = _tensor(" + ".join(row.input_types), row.input_shapes[0])
         weights = _tensor(row.weight_type, row.weight_shape) if row.weight_type and row.weight_shape else ""
         numbers = (f"{value:,}" if value else "" for value in (row.macs, row.parameter_bytes))
         output = _tensor(row.output_type, row.output_shape)

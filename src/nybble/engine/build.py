@@ -12,7 +12,7 @@ from nybble.engine.kernel import LIST_GROUPS, window
 from nybble.engine.layout import ELEMENTS, stored_shape
 from nybble.engine.order import Order
 from nybble.engine.plan import Plan, lists_of
-from nybble.graph import AvgPool2d, Conv2d, Linear, MaxPool2d, Preprocessing, Quantize, Scale
+from nybble.graph import AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Preprocessing, Quantize, Scale
 from nybble.graph.types import ACTIVATIONS, Array
 
 
@@ -52,6 +52,8 @@ class Built:
                 self._add_conv(step, step.head)
             case MaxPool2d() | AvgPool2d():
                 self._add_pool(step, step.head)
+            case Concat():
+                self._add_concat(step, step.head)
             case Scale():
                 self._add_scale(step, step.head)
             case _:
@@ -119,6 +121,12 @@ class Built:
             spec.dilation_h, spec.dilation_w = head.dilation
         spec.output, spec.output_lists = self._output(step.output)
         self.program.add_pool(spec)
+
+    def _add_concat(self, step: Step, head: Concat) -> None:
+        spec = _native.ConcatSpec()
+        spec.inputs = [self.ids[name] for name in head.inputs]
+        spec.output, spec.output_lists = self._output(step.output)
+        self.program.add_concat(spec)
 
     def _add_scale(self, step: Step, head: Scale) -> None:
         spec = _native.ScaleSpec()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -24,8 +25,8 @@ from nybble.graph.types import ACTIVATIONS
 class Step:
     """Nodes that run as one: a head, then what its epilogue does before the result is stored.
 
-    ``source`` is the value the head reads, ``output`` the one that is stored; values between them never
-    exist in memory. ``shortcut`` is the value that ``add`` adds to the sums, through
+    ``source`` is the value the head reads (of a Concat the first), ``output`` the one that is stored; values between
+    them never exist in memory. ``shortcut`` is the value that ``add`` adds to the sums, through
     ``shortcut_quantize`` where the graph rescales it first.
     """
 
@@ -42,12 +43,14 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """``conv``, ``pool``, ``scale`` or ``point`` (element by element)."""
+        """``conv``, ``pool``, ``concat``, ``scale`` or ``point`` (element by element)."""
         match self.head:
             case Conv2d() | Linear():
                 return "conv"
             case MaxPool2d() | AvgPool2d():
                 return "pool"
+            case Concat():
+                return "concat"
             case Scale():
                 return "scale"
             case _:
@@ -87,7 +90,8 @@ class _Fuser:
         elif isinstance(head, Quantize):
             step.quantize = head
         self.taken.update(node.name for node in step.nodes)
-        step.reads = [step.source] + ([step.shortcut] if step.shortcut is not None else [])
+        heads = head.inputs if isinstance(head, Concat) else (step.source,)
+        step.reads = [*heads, *([step.shortcut] if step.shortcut is not None else [])]
         return step
 
     def _extend(self, step: Step) -> None:

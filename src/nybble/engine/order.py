@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nybble.engine.fuse import Step
-from nybble.graph import Conv2d, Graph, Linear, Scale
+from nybble.graph import Concat, Conv2d, Graph, Linear, Scale
 from nybble.graph.types import Array
 
 Order = NDArray[np.intp]
@@ -135,6 +135,9 @@ class _Classes:
             if isinstance(head, Conv2d) and head.groups > 1:
                 self.fixed.update((step.source, step.output))
             self.heads[step.output] = head
+        elif isinstance(head, Concat):
+            # Its channels come from several values, each in an order of its own; they stay where the graph has them.
+            self.fixed.update((*step.reads, step.output))
         elif isinstance(head, Scale):
             self.fixed.add(step.source)
         else:

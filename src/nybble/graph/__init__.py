@@ -7,6 +7,7 @@ from nybble.graph.infer import ValueType
 from nybble.graph.nodes import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     Input,
     Linear,
@@ -25,6 +26,7 @@ from nybble.graph.types import DType
 __all__ = [
     "Add",
     "AvgPool2d",
+    "Concat",
     "Conv2d",
     "DType",
     "Graph",

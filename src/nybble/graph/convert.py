@@ -16,7 +16,7 @@ import numpy as np
 from nybble.graph.errors import GraphError
 from nybble.graph.graph import Graph
 from nybble.graph.infer import MAX_SHIFT
-from nybble.graph.nodes import Add, AvgPool2d, Conv2d, Linear, MaxPool2d, Node, Quantize, ReLU, Scale
+from nybble.graph.nodes import Add, AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Node, Quantize, ReLU, Scale
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, DType
 
@@ -133,7 +133,7 @@ class _Converter:
         self._nodes.append(node)
         if isinstance(node, Quantize):
             self._types[node.name] = node.output_type
-        elif isinstance(node, MaxPool2d | AvgPool2d):
+        elif isinstance(node, MaxPool2d | AvgPool2d | Concat):
             self._types[node.name] = node.input_type
 
     def _converted(self, node: Node) -> Node:
@@ -149,6 +149,8 @@ class _Converter:
                 return self._quantize(node)
             case MaxPool2d() | AvgPool2d():
                 return replace(node, input_type=self._type(node))
+            case Concat():
+                return self._concat(node)
             case Scale():
                 return replace(node, out_scale=_scale(node, unit))
             case ReLU():
@@ -168,6 +170,17 @@ class _Converter:
     def _inputs(self, node: Node) -> tuple[str, ...]:
         return tuple(self._rescaled.get(name, name) for name in node.inputs)
 
+    def _concat(self, node: Concat) -> Concat:
+        """A network's input keeps its four bits; where it is joined with what became wider, it is widened there."""
+        unit = self._units.of_values[node.name]
+        widened = WIDER[node.input_type] if unit != 1 else node.input_type
+        kept = {name: self._old.values[name] for name in node.inputs if self._units.of_values[name] != unit}
+        names = {
+            name: self._rescaling(name, value.dtype, widened, value.shape[0], unit, Fraction(value.magnitude))
+            for name, value in kept.items()
+        }
+        return replace(node, inputs=tuple(names.get(name, name) for name in node.inputs), input_type=widened)
+
     def _quantize(self, node: Quantize) -> Quantize:
         source = self._old.values[node.inputs[0]]
         before, after = self._units.of_values[node.inputs[0]], self._units.of_values[node.name]
@@ -185,23 +198,31 @@ class _Converter:
         own, joint = self._units.of_values[node.name], self._units.of_joints.get(node.name)
         if joint is None or joint == own:
             return
-        name = f"{node.name}_rescaled"
-        while name in self._old.values:
+        value = self._old.values[node.name]
+        name = self._rescaling(node.name, DType.S32, DType.S32, value.shape[0], joint / own, value.magnitude * own)
+        self._units.of_values[name] = joint
+        self._rescaled[node.name] = name
+
+    def _rescaling(
+        self, source: str, before: DType, after: DType, channels: int, ratio: Fraction, magnitude: Fraction
+    ) -> str:
+        """An additional Quantize that brings a value to another unit; its name."""
+        name = f"{source}_rescaled"
+        while name in self._old.values or name in self._units.of_values:
             name += "_"
-        channels = self._old.values[node.name].shape[0]
         plain = Quantize(
             name=name,
-            inputs=(node.name,),
-            input_type=DType.S32,
-            output_type=DType.S32,
+            inputs=(source,),
+            input_type=before,
+            output_type=after,
             factor=Tensor.from_array(DType.U16, np.ones(channels, np.uint16)),
             shift=0,
         )
-        rule = requantize(plain, DType.S32, joint / own, self._old.values[node.name].magnitude * own)
-        self._units.of_values[name] = joint
+        rule = requantize(plain, after, ratio, magnitude)
         self._errors[name] = rule.error
-        self._rescaled[node.name] = name
+        self._units.of_values[name] = ratio
         self._append(replace(plain, factor=rule.factor, shift=rule.shift))
+        return name
 
 
 @dataclass
@@ -225,6 +246,9 @@ def _units(graph: Graph) -> _Units:
             units[node.name] = STEPS.get(node.output_type, _ONE)
         elif isinstance(node, MaxPool2d | AvgPool2d | Conv2d | Linear):
             units[node.name] = units[node.inputs[0]]
+        elif isinstance(node, Concat):
+            # Only a network's input keeps its four bits.
+            units[node.name] = max(units[name] for name in node.inputs)
         elif isinstance(node, Scale):
             units[node.name] = _ONE
     joints: dict[str, Fraction] = {}

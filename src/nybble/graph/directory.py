@@ -156,8 +156,8 @@ class _FolderSource:
         file = self._folder.layer(file_name)
         if kind not in (None, file.kind):
             raise file.error(f"must be of type {kind}, found {file.kind[:40]!r}")
-        if file.kind == "Add":
-            raise file.error("an Add has no place in a container, which names no inputs")
+        if file.kind in ("Add", "Concat"):
+            raise file.error(f"{file.kind} has no place in a container, which names no inputs")
         return read_layer(self._folder, file, name, (value,))
 
     def bottleneck(self, name: str, stride: Pair) -> None:

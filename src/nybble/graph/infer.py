@@ -13,6 +13,7 @@ from nybble.graph.errors import GraphError
 from nybble.graph.nodes import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     Input,
     Linear,
@@ -63,9 +64,12 @@ def infer(node: Node, inputs: Sequence[ValueType]) -> ValueType:
         Naming the node and the attribute that does not fit its inputs, or the sum that could pass
         2**31 - 1: the sum of absolute weights times the largest input, plus bias, plus shortcut.
     """
-    arity = 2 if isinstance(node, Add) else 1
-    if len(inputs) != arity:
-        raise GraphError(f"{node.op} reads {arity} value(s), not {len(inputs)}", node=node.name, field="inputs")
+    arity = 1 if not isinstance(node, Add | Concat) else 2
+    if len(inputs) != arity and not (isinstance(node, Concat) and len(inputs) > arity):
+        several = " or more" if isinstance(node, Concat) else ""
+        raise GraphError(
+            f"{node.op} reads {arity}{several} value(s), not {len(inputs)}", node=node.name, field="inputs"
+        )
     result = _infer(node, inputs)
     _check_shape(result.shape, node.name)
     if not result.dtype.is_float and result.magnitude > SUM_LIMIT:
@@ -203,6 +207,24 @@ def _(node: Add, inputs: Sequence[ValueType]) -> ValueType:
     if left.shape != right.shape:
         raise GraphError(f"cannot add {left} and {right}: the shapes differ", node=node.name, field="inputs")
     return ValueType(DType.S32, left.shape, left.magnitude + right.magnitude)
+
+
+@_infer.register
+def _(node: Concat, inputs: Sequence[ValueType]) -> ValueType:
+    first = inputs[0]
+    for name, source in zip(node.inputs, inputs, strict=True):
+        if source.dtype is not node.input_type or source.dtype not in ACTIVATIONS:
+            raise GraphError(
+                f"is declared to join {node.input_type}, but {name} is {source.dtype}",
+                node=node.name,
+                field="compute_mode",
+            )
+        if source.shape[1:] != first.shape[1:]:
+            raise GraphError(
+                f"cannot join {first} and {source}: they differ in more than channels", node=node.name, field="inputs"
+            )
+    channels = sum(source.shape[0] for source in inputs)
+    return ValueType(first.dtype, (channels, *first.shape[1:]), max(source.magnitude for source in inputs))
 
 
 @_infer.register

@@ -9,7 +9,20 @@ from functools import singledispatch
 from nybble.graph.folder import DATA, ROOT, ModelFolder
 from nybble.graph.infer import MAX_ELEMENTS, MAX_EXTENT, MAX_SHIFT, ValueType
 from nybble.graph.lines import LayerFile, LayerText, joined
-from nybble.graph.nodes import Add, AvgPool2d, Conv2d, Linear, MaxPool2d, Node, Padding, Pair, Quantize, ReLU, Scale
+from nybble.graph.nodes import (
+    Add,
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    Linear,
+    MaxPool2d,
+    Node,
+    Padding,
+    Pair,
+    Quantize,
+    ReLU,
+    Scale,
+)
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, DType
 
@@ -156,6 +169,12 @@ def _read_add(_: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...
     return Add(name=name, inputs=inputs)
 
 
+def _read_concat(_: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> Node:
+    input_type, output_type = file.mode(2)
+    _expect(file, "compute_mode", output_type, input_type, "the inputs' type")
+    return Concat(name=name, inputs=inputs, input_type=input_type)
+
+
 def _read_scale(folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> Node:
     _expect(file, "compute_mode", file.mode(3)[1:], (DType.F32, DType.F32), "parameter and output:")
     reference = file.tensor("out_scale", (DType.F32,), 1)
@@ -165,6 +184,7 @@ def _read_scale(folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[s
 _READERS: dict[str, Callable[[ModelFolder, LayerFile, str, tuple[str, ...]], Node]] = {
     "Add": _read_add,
     "AvgPool2d": _read_average_pool,
+    "Concat": _read_concat,
     "Conv2d": _read_conv,
     "Linear": _read_linear,
     "MaxPool2d": _read_max_pool,
@@ -288,6 +308,11 @@ def _(node: AvgPool2d, output: LayerOutput, sources: list[DType]) -> None:
 @_write.register
 def _(node: Add, output: LayerOutput, sources: list[DType]) -> None:
     output.text.add("compute_mode", f"{''.join(sources)}{DType.S32}")
+
+
+@_write.register
+def _(node: Concat, output: LayerOutput, sources: list[DType]) -> None:
+    output.text.add("compute_mode", f"{node.input_type}{node.input_type}")
 
 
 @_write.register

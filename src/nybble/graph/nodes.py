@@ -135,6 +135,16 @@ class Add(Node):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Concat(Node):
+    """The channels of two or more values, one after the other: all of one activation type and one size. Type stays.
+
+    Codes are copied as they are, so what one step of them stands for must be the same in all of them.
+    """
+
+    input_type: DType
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Scale(Node):
     """Logits: float32(x) divided by float32 ``out_scale`` of the channel."""
 
