@@ -159,6 +159,56 @@ class VggNet(nn.Module):
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
+class Fire(nn.Module):
+    """SqueezeNet's: a narrow convolution, then one of 1x1 and one of 3x3 beside each other."""
+
+    def __init__(self, channels: int, narrow: int, wide: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, narrow, 1)
+        self.expand1x1 = nn.Conv2d(narrow, wide, 1)
+        self.expand3x3 = nn.Conv2d(narrow, wide + 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.squeeze(x), inplace=True)
+        return torch.cat([functional.relu(self.expand1x1(x)), functional.relu(self.expand3x3(x))], 1)
+
+
+class FireNet(nn.Module):
+    """SqueezeNet in small: its logits come from a convolution, a ReLU and an average over the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2), nn.ReLU(True), nn.MaxPool2d(3, 2, ceil_mode=True), Fire(8, 4, 8), Fire(17, 5, 9)
+        )
+        self.classifier = nn.Sequential(nn.Dropout(), nn.Conv2d(19, 10, 1), nn.ReLU(True), nn.AdaptiveAvgPool2d((1, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.flatten(self.classifier(self.features(x)), 1)
+
+
+class BranchNet(nn.Module):
+    """Branches of all kinds: dense growth, one pooled, one that clips at 6, one signed, and the image itself.
+
+    Its ReLU and batch norm come after a concatenation.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.first = nn.Conv2d(8, 6, 3, padding=1)
+        self.second = nn.Conv2d(14, 7, 1)
+        self.norm = nn.BatchNorm2d(24)
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(self.stem(x))
+        y = torch.cat([y, functional.relu(self.first(y))], 1)
+        z = torch.cat((functional.relu6(self.second(y)), y, functional.max_pool2d(x, 3, 1, 1)), dim=-3)
+        z = functional.relu(torch.cat([self.norm(z), self.stem(x)], 1))
+        return self.fc(functional.adaptive_avg_pool2d(z[:, :, ::2, ::2], 1).flatten(1))
+
+
 class OddNet(nn.Module):
     """What no published network has all of: batch norm first, weights that are computed, values read twice.
 
@@ -189,6 +239,8 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, int, int]]] = {
     "cifar": (CifarNet, (3, 16, 16)),
     "lite": (LiteNet, (3, 31, 33)),
     "vgg": (VggNet, (3, 13, 18)),
+    "fire": (FireNet, (3, 19, 23)),
+    "branches": (BranchNet, (3, 9, 10)),
     "odd": (OddNet, (3, 15, 17)),
 }
 

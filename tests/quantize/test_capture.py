@@ -99,7 +99,7 @@ class Random(Silu):
 class Concatenating(Silu):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
-        return torch.cat([y, y], 1).mean((2, 3))
+        return torch.cat([y, y], 2).mean((2, 3))
 
 
 class Interpolating(Silu):
@@ -119,7 +119,7 @@ class Two(Silu):
         (Silu(), ["return functional.silu(self.conv(x)).mean((2, 3))", "silu", "test_capture.py:"]),
         (Deciding(), ["if x.sum() > 0:", "test_capture.py:"]),
         (Random(), ["functional.dropout(self.conv(x), 0.5, training=True)", "test_capture.py:"]),
-        (Concatenating(), ["torch.cat([y, y], 1)", "concatenation"]),
+        (Concatenating(), ["torch.cat([y, y], 2)", "concatenation"]),
         (Interpolating(), ["adaptive_avg_pool2d(self.conv(x), 4)", "divides evenly"]),
         (Two(), ["2 values"]),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid()), ["(module 1)", "sigmoid"]),

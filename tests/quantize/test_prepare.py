@@ -55,6 +55,46 @@ def test_linear_bottlenecks_are_signed_and_mixed_keeps_depthwise_layers_in_eight
     assert set(_types("lite", Bits.W8A8)[0].values()) == {8}
 
 
+def test_what_is_joined_has_one_quantizer() -> None:
+    module, shape = float_networks.make("fire")
+    network = prepare(module, shape)
+    steps = {step.name: step.module for step in network.steps}
+    first, second = (steps[f"features.3.expand{size}.quantize"] for size in ("1x1", "3x3"))
+    assert first is second and first is network.activation_quantizers()["features.3.cat"]
+    assert network.layers()["features.4.squeeze"].input_quantizer is first
+    seen: list[tuple[int, ...]] = []
+    network.activation_quantizers()["features.3.cat"].observer = lambda x: seen.append(tuple(x.shape))
+    network(float_networks.images(shape, 2))
+    assert seen == [(2, 8, 4, 5), (2, 9, 4, 5)]
+    # One parameter, however often it is used.
+    learned = prepare(module, shape, QuantizeConfig(method="lsq"))
+    assert sum("scale" in name for name, _ in learned.named_parameters()) == 6 + len(learned.layers())
+
+
+def test_what_clips_elsewhere_and_the_image_are_rounded_once_more() -> None:
+    network = prepare(*float_networks.make("branches"))
+    steps = {step.name: step for step in network.steps}
+    activations = network.activation_quantizers()
+    assert list(activations) == ["input", "cat", "second", "cat_3"]
+    assert (activations["second"].limit, activations["cat"].limit) == (6.0, None)
+    # The image has negative values.
+    assert (activations["cat"].dtype, activations["second"].dtype) == (DType.S4, DType.U4)
+    assert steps["cat_2"].inputs == ("cat_2.rescale", "cat", "cat_2.rescale_2")
+    assert steps["cat_2.rescale"].inputs == ("second.quantize",) and steps["cat_2.rescale_2"].inputs == ("max_pool2d",)
+    assert steps["cat_2.rescale"].module is activations["cat"]
+
+
+def test_an_average_that_makes_the_logits_is_not_rounded() -> None:
+    module, shape = float_networks.make("fire")
+    network = prepare(module, shape, QuantizeConfig(bits=Bits.W8A8))
+    x = float_networks.images(shape)
+    for quantizer in network.activation_quantizers().values():
+        quantizer.set_range(4.0)
+    network.set_mode("quantize")
+    counts = (network(x) / network.activation_quantizers()["classifier.1"].step()).double() * 20
+    assert bool((counts - counts.round()).abs().max() < 1e-2) and not bool((counts % 20 == 0).all())
+
+
 def test_configuration_is_filled_in_and_obeyed(tmp_path: Path) -> None:
     module, shape = float_networks.make("resnet")
     network = prepare(module, shape, QuantizeConfig(bits=Bits.W4A8, method="lsq"))

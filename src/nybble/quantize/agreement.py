@@ -164,7 +164,12 @@ class _Comparison:
         self._names = report.values
         self._engine = engine
         self._quantizers = [step for step in network.steps if isinstance(step.module, ActivationQuantizer)]
-        self._found = {step.name: ValueAgreement(_quantizer(step).name) for step in self._quantizers}
+        names = [_quantizer(step).name for step in self._quantizers]
+        self._found = {
+            # A quantizer that makes several values is told from itself by the step.
+            step.name: ValueAgreement(name if names.count(name) == 1 else step.name.removesuffix(".quantize"))
+            for name, step in zip(names, self._quantizers, strict=True)
+        }
         self._fake_noise = {step.name: _Noise() for step in self._quantizers}
         self._integer_noise = {step.name: _Noise() for step in self._quantizers}
         self._result = Agreement(values=list(self._found.values()))

@@ -19,6 +19,7 @@ from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake import ActivationQuantizer
 from nybble.quantize.layers import QuantizedLayer
 from nybble.quantize.network import QuantizedNetwork, Step
+from nybble.quantize.operations import Concat
 
 #: Computes a step from its inputs.
 Compute = Callable[[Step, list[Tensor]], Tensor]
@@ -49,8 +50,9 @@ class Block:
 
     @property
     def quantizers(self) -> list[ActivationQuantizer]:
-        """Those of the activations that the block makes."""
-        return [step.module for step in self.steps if isinstance(step.module, ActivationQuantizer)]
+        """Those of the activations that the block makes; one that makes several is there once."""
+        found = (step.module for step in self.steps)
+        return list(dict.fromkeys(module for module in found if isinstance(module, ActivationQuantizer)))
 
     def run(self, x: Tensor, compute: Compute | None = None, *, stop: str | None = None) -> Tensor:
         """The block's result, or the value of its step ``stop``; ``compute`` replaces the modules' own forward."""
@@ -76,7 +78,7 @@ def split(network: QuantizedNetwork) -> list[Block]:
     source, pending = network.INPUT, []
     for place, step in enumerate(steps):
         pending.append(step)
-        if isinstance(step.module, ActivationQuantizer) or (
+        if isinstance(step.module, ActivationQuantizer | Concat) or (
             step.inputs[0] in coded and not isinstance(step.module, QuantizedLayer) and len(step.inputs) == 1
         ):
             coded.add(step.name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nybble.graph import DType
 from nybble.quantize.config import ActivationConfig, Bits, LayerConfig, QuantizeConfig
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.float_network import INPUT, Conv, FloatNetwork, MaxPool, Op, Pad, Pool, Rectifier, Sum, Weighted
+from nybble.quantize.float_network import INPUT, Concat, Conv, FloatNetwork, Op, Pad, Pool, Rectifier, Sum, Weighted
 
 
 class Choice:
@@ -34,10 +36,10 @@ class Choice:
         self._used.add(op.name)
         return self.config.layers[op.name].weight_bits
 
-    def activation(self, name: str, value: str, signed: bool) -> ActivationConfig:
-        """The type of an activation called ``name``, which is the float network's ``value`` made integer."""
+    def activation(self, name: str, values: Sequence[str], signed: bool) -> ActivationConfig:
+        """The type of an activation called ``name``: the float network's ``values`` made integer, with one step."""
         if name not in self.config.activations:
-            bits = self._wanted(value) or 8
+            bits = max(self._wanted(value) or 8 for value in values)
             small, large = (DType.S4, DType.S8) if signed else (DType.U4, DType.U7)
             self.config.activations[name] = ActivationConfig(dtype=small if bits == 4 else large)
         self._used.add(name)
@@ -85,16 +87,18 @@ class Choice:
             if reader.name in self._last:
                 return 8
             return self._preset(reader, 4) if self.config.bits is Bits.MIXED else self.config.bits.activations
-        if isinstance(reader, Pool | Pad):
+        if isinstance(reader, Pool | Pad | Concat):
             return self._wanted(reader.name)
         return None
 
     def _reads_input(self, op: Op) -> bool:
-        while op.inputs[0] != INPUT:
-            op = self._network[op.inputs[0]]
-            if not isinstance(op, Pool | Pad):
-                return False
-        return True
+        for name in op.inputs:
+            if name == INPUT:
+                return True
+            before = self._network[name]
+            if isinstance(before, Pool | Pad | Concat) and self._reads_input(before):
+                return True
+        return False
 
     def _last_layers(self) -> set[str]:
         """Layers between which and the result there is no other."""
@@ -107,6 +111,6 @@ class Choice:
             op = self._network[name]
             if isinstance(op, Weighted):
                 found.add(name)
-            elif isinstance(op, Pool | Pad | Rectifier | MaxPool | Sum):
+            elif isinstance(op, Pool | Pad | Rectifier | Sum | Concat):
                 waiting.extend(op.inputs)
         return found

@@ -14,6 +14,7 @@ from torch import nn
 from nybble.graph import Add as AddNode
 from nybble.graph import (
     AvgPool2d,
+    Concat,
     Conv2d,
     DType,
     Graph,
@@ -255,8 +256,9 @@ class _Converter:
     @_convert.register
     def _(self, module: ActivationQuantizer, step: Step) -> None:
         (source,) = step.inputs
-        multiplier = self._units[source] / _number(module.step())
         reads = self._type(source)
+        # Codes have one unit for all channels.
+        multiplier = np.broadcast_to(self._units[source], reads.shape[:1]) / _number(module.step())
         reach = np.minimum(float(module.dtype.magnitude), reads.magnitude * multiplier)
         chosen = rescale(multiplier, reach, tolerance=self._tolerance, shift=module.shift)
         self._units[step.name] = _number(module.step())
@@ -293,7 +295,35 @@ class _Converter:
 
     @_convert.register
     def _(self, module: operations.AvgPool2d, step: Step) -> None:
-        self._pool(module, step, AvgPool2d, count_include_pad=module.count_include_pad)
+        if module.exact:
+            self._window_sums(module, step)
+        else:
+            self._pool(module, step, AvgPool2d, count_include_pad=module.count_include_pad)
+
+    def _window_sums(self, module: operations.AvgPool2d, step: Step) -> None:
+        """A convolution that sums up each channel's windows: averages that nothing rounds."""
+        reads = self._type(step.inputs[0])
+        weight = np.ones((reads.shape[0], 1, *module.kernel_size), np.int8)
+        count = module.kernel_size.rows * module.kernel_size.columns
+        self._units[step.name] = np.full(len(weight), float(self._units[step.inputs[0]]) / count)
+        self._append(
+            step,
+            lambda name, inputs: Conv2d(
+                name=name,
+                inputs=inputs,
+                input_type=reads.dtype,
+                weight=Tensor.from_array(DType.S4, weight),
+                stride=module.stride,
+                groups=len(weight),
+            ),
+        )
+
+    @_convert.register
+    def _(self, module: operations.Concat, step: Step) -> None:
+        source = step.inputs[0]
+        reads = self._type(source).dtype
+        self._units[step.name] = self._units[source]
+        self._append(step, lambda name, inputs: Concat(name=name, inputs=inputs, input_type=reads))
 
     def _pool(
         self,

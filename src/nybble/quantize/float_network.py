@@ -113,6 +113,14 @@ class Sum(Op):
 
 
 @dataclass(kw_only=True)
+class Concat(Op):
+    """The channels of several images, one after the other."""
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return torch.cat(values, 1)
+
+
+@dataclass(kw_only=True)
 class Pool(Op):
     """What both pools have."""
 

@@ -18,6 +18,7 @@ from nybble.quantize.errors import CaptureError
 from nybble.quantize.float_network import (
     INPUT,
     AvgPool,
+    Concat,
     Conv,
     Dense,
     Flat,
@@ -63,7 +64,7 @@ def nonnegative(network: FloatNetwork) -> set[str]:
     """Names of the values that cannot be negative."""
     found: set[str] = set()
     for op in network:
-        keeps = isinstance(op, MaxPool | AvgPool | Pad | Flat | Sum)
+        keeps = isinstance(op, MaxPool | AvgPool | Pad | Flat | Sum | Concat)
         if isinstance(op, Rectifier) or (keeps and all(name in found for name in op.inputs)):
             found.add(op.name)
     return found
@@ -122,6 +123,10 @@ def _move_rectifiers(network: FloatNetwork) -> None:
                     reader.inputs = tuple(before.name if name == op.name else name for name in reader.inputs)
                 moved = True
                 break
+            if isinstance(before, Concat) and alone:
+                _put_before(network, op, before)
+                moved = True
+                break
             if isinstance(before, Rectifier):
                 limits = [limit for limit in (op.maximum, before.maximum) if limit is not None]
                 op.maximum = min(limits) if limits else None
@@ -132,8 +137,27 @@ def _move_rectifiers(network: FloatNetwork) -> None:
                 break
             if not isinstance(before, Weighted | Sum | Norm):
                 raise CaptureError(
-                    f"{op.place}: a ReLU must follow a convolution, a linear layer, batch norm or an addition"
+                    f"{op.place}: a ReLU must follow a convolution, a linear layer, batch norm, an addition or a "
+                    "concatenation of such"
                 )
+
+
+def _put_before(network: FloatNetwork, op: Rectifier, joined: Concat) -> None:
+    """Let a ReLU work on what a concatenation joins, not on the result."""
+    shapes = network.shapes()
+    place = network.ops.index(joined)
+    network.ops.remove(op)
+    made: dict[str, str] = {}
+    for source in dict.fromkeys(joined.inputs):
+        name = f"{op.name}.{len(made)}"
+        while name in shapes:
+            name += "_"
+        made[source] = name
+        single = Rectifier(name=name, inputs=(source,), shape=shapes[source], place=op.place, maximum=op.maximum)
+        network.ops.insert(place + len(made) - 1, single)
+    joined.inputs = tuple(made[name] for name in joined.inputs)
+    for reader in network:
+        reader.inputs = tuple(joined.name if name == op.name else name for name in reader.inputs)
 
 
 def _fold_padding(network: FloatNetwork) -> None:

@@ -158,7 +158,10 @@ class MaxPool2d(nn.Module):
 
 
 class AvgPool2d(nn.Module):
-    """The average of each window, in mode ``quantize`` rounded to whole steps as the integer network does: half up."""
+    """The average of each window, in mode ``quantize`` rounded to whole steps as the integer network does: half up.
+
+    An ``exact`` one makes logits: the integer network sums its windows up, and nothing is rounded.
+    """
 
     def __init__(
         self,
@@ -168,6 +171,7 @@ class AvgPool2d(nn.Module):
         padding: Padding = Padding(),
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        exact: bool = False,
     ) -> None:
         super().__init__()
         self.kernel_size = kernel_size
@@ -175,6 +179,7 @@ class AvgPool2d(nn.Module):
         self.padding = padding
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
+        self.exact = exact
         self.mode: Mode = "float"
         # In a tuple, so that it is not registered twice: the network owns it.
         self._reads = (quantizer,)
@@ -200,7 +205,7 @@ class AvgPool2d(nn.Module):
             self.ceil_mode,
             self.count_include_pad,
         )
-        if self.mode != "quantize":
+        if self.mode != "quantize" or self.exact:
             return y
         step = self.quantizer.step()
         with torch.no_grad():
@@ -211,6 +216,14 @@ class AvgPool2d(nn.Module):
     def extra_repr(self) -> str:
         """What ``print`` shows of it."""
         return f"{tuple(self.kernel_size)}, stride={tuple(self.stride)}"
+
+
+class Concat(nn.Module):
+    """The channels of several values, one after the other: all are codes of one quantizer, so they can be copied."""
+
+    def forward(self, *values: Tensor) -> Tensor:
+        """Tensors (N, C, H, W) that agree but for C."""
+        return torch.cat(values, 1)
 
 
 class Pad(nn.Module):

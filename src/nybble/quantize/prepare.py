@@ -15,6 +15,7 @@ from nybble.quantize.fake import ActivationQuantizer, WeightQuantizer
 from nybble.quantize.float_network import (
     INPUT,
     AvgPool,
+    Concat,
     Conv,
     FloatNetwork,
     MaxPool,
@@ -25,9 +26,11 @@ from nybble.quantize.float_network import (
     Weighted,
 )
 from nybble.quantize.fold import fold, fold_norm, nonnegative
+from nybble.quantize.joined import Joined, joined_values
 from nybble.quantize.layers import FoldedNorm, QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from nybble.quantize.network import QuantizedNetwork, Step
 from nybble.quantize.operations import Add, AvgPool2d, MaxPool2d, ReLU
+from nybble.quantize.operations import Concat as ConcatStep
 from nybble.quantize.operations import Pad as PadStep
 
 
@@ -110,6 +113,9 @@ class _Preparation:
         self._sums: dict[str, str] = {}
         self._codes: dict[str, tuple[str, ActivationQuantizer]] = {INPUT: (INPUT, self._input)}
         self._depth: dict[str, int] = {INPUT: 0}
+        #: What concatenations bring together, by each of their values, and its quantizer once made.
+        self._joined = joined_values(network)
+        self._shared: dict[str, ActivationQuantizer] = {}
 
     def run(self) -> QuantizedNetwork:
         for op in self._network:
@@ -152,15 +158,34 @@ class _Preparation:
             pool = MaxPool2d(op.kernel_size, op.stride, op.padding, op.dilation, op.ceil_mode)
             self._on_codes(op, pool)
         elif isinstance(op, AvgPool):
-            quantizer = self._coded(op.inputs[0])[1]
-            self._on_codes(
-                op,
-                AvgPool2d(quantizer, op.kernel_size, op.stride, op.padding, op.ceil_mode, op.count_include_pad),
-            )
+            self._add_average(op)
+        elif isinstance(op, Concat):
+            self._add_concat(op)
         elif isinstance(op, Pad):
             self._on_codes(op, PadStep(op.stride, op.padding, op.channels))
         else:
             raise QuantizeError(f"{op.place or op.name}: {type(op).__name__} has no quantized form")
+
+    def _add_average(self, op: AvgPool) -> None:
+        source, quantizer = self._coded(op.inputs[0])
+        exact = op.name == self._network.output and not any(op.padding) and not op.ceil_mode
+        pool = AvgPool2d(
+            quantizer, op.kernel_size, op.stride, op.padding, op.ceil_mode, op.count_include_pad, exact=exact
+        )
+        step = self._step(op.name, pool, source)
+        if exact:
+            self._sums[op.name] = step
+        else:
+            self._codes[op.name] = (step, quantizer)
+
+    def _add_concat(self, op: Concat) -> None:
+        coded = [self._coded(name) for name in op.inputs]
+        quantizer = coded[0][1]
+        if any(other is not quantizer for _, other in coded):
+            quantizer = self._shared_quantizer(self._joined[op.name])
+        # Codes of another quantizer, as of the network's input or of a ReLU6 among others, are rounded once more.
+        steps = [step if own is quantizer else self._step(f"{op.name}.rescale", quantizer, step) for step, own in coded]
+        self._codes[op.name] = (self._step(op.name, ConcatStep(), *steps), quantizer)
 
     def _add_sum(self, op: Sum) -> None:
         left, right = op.inputs
@@ -193,14 +218,28 @@ class _Preparation:
     def _coded(self, value: str) -> tuple[str, ActivationQuantizer]:
         """The step that makes a value's codes, added when the first reader asks, and their quantizer."""
         if value not in self._codes:
-            op = self._network[value]
             name = self._base(value)
-            chosen = self._choice.activation(name, value, value not in self._unsigned)
-            limit = op.maximum if isinstance(op, Rectifier) else None
-            quantizer = ActivationQuantizer(name, chosen.dtype, self._method, limit)
-            quantizer.shift = chosen.shift
+            if value in self._joined:
+                quantizer = self._shared_quantizer(self._joined[value])
+            else:
+                quantizer = self._quantizer(name, [value], [value])
             self._codes[value] = (self._step(f"{name}.quantize", quantizer, self._sums[value]), quantizer)
         return self._codes[value]
+
+    def _shared_quantizer(self, joined: Joined) -> ActivationQuantizer:
+        if joined.name not in self._shared:
+            values = joined.values or joined.results
+            self._shared[joined.name] = self._quantizer(joined.name, values, joined.results)
+        return self._shared[joined.name]
+
+    def _quantizer(self, name: str, values: Sequence[str], results: Sequence[str]) -> ActivationQuantizer:
+        """A quantizer of values that have one maximum; negative ones arrive if one of ``results`` has such."""
+        chosen = self._choice.activation(name, values, any(result not in self._unsigned for result in results))
+        op = self._network[values[0]]
+        limit = op.maximum if isinstance(op, Rectifier) else None
+        quantizer = ActivationQuantizer(name, chosen.dtype, self._method, limit)
+        quantizer.shift = chosen.shift
+        return quantizer
 
     def _base(self, value: str) -> str:
         """What an activation is called: after its layer, where its activation function alone reads that."""

@@ -17,6 +17,7 @@ import torch
 from nybble.graph import (
     Add,
     AvgPool2d,
+    Concat,
     Conv2d,
     Graph,
     Linear,
@@ -32,6 +33,7 @@ from nybble.quantize.config import ActivationConfig, LayerConfig, QuantizeConfig
 from nybble.quantize.convert import ADDED_UNITS
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake import ActivationQuantizer, Method, WeightQuantizer
+from nybble.quantize.joined import joined_groups
 from nybble.quantize.layers import QuantizedConv2d, QuantizedLayer, QuantizedLinear
 from nybble.quantize.network import QuantizedNetwork, Step
 
@@ -87,6 +89,8 @@ class _Restoration:
         self._made: dict[str, str] = {entry.name: QuantizedNetwork.INPUT}
         self._quantizers: dict[str, ActivationQuantizer] = {entry.name: self._input}
         self._layers: dict[str, QuantizedLayer] = {}
+        #: Of values whose codes a concatenation copies side by side, the one whose quantizer all have.
+        self._joined = self._first_of_joined()
 
     def run(self) -> QuantizedNetwork:
         for node in self._graph:
@@ -180,12 +184,23 @@ class _Restoration:
             self._quantizers[node.name] = self._quantizers[copied.inputs[0]]
             self._append(node, copy, copied.inputs[0])
             return
-        quantizer = ActivationQuantizer(node.name, node.output_type, self._method)
-        quantizer.set_range(self._scale(node.name) * node.output_type.maximum)
-        quantizer.shift = node.shift
-        self._config.activations[node.name] = ActivationConfig(dtype=node.output_type, shift=node.shift)
-        self._quantizers[node.name] = quantizer
+        first = self._joined.get(node.name, node.name)
+        if first not in self._quantizers:
+            quantizer = ActivationQuantizer(node.name, node.output_type, self._method)
+            quantizer.set_range(self._scale(node.name) * node.output_type.maximum)
+            quantizer.shift = node.shift
+            self._config.activations[node.name] = ActivationConfig(dtype=node.output_type, shift=node.shift)
+            self._quantizers[first] = quantizer
+        quantizer = self._quantizers[node.name] = self._quantizers[first]
+        if quantizer.shift != node.shift and first in self._config.activations:
+            # One quantizer has one shift; where the graph has several, conversion chooses.
+            quantizer.shift = self._config.activations[first].shift = None
         self._append(node, quantizer, source)
+
+    @_restore.register
+    def _(self, node: Concat) -> None:
+        self._quantizers[node.name] = self._quantizers[node.inputs[0]]
+        self._append(node, operations.Concat(), *node.inputs)
 
     @_restore.register
     def _(self, node: MaxPool2d) -> None:
@@ -220,6 +235,7 @@ class _Restoration:
 
     def _scale(self, name: str) -> float:
         """The step of a value's codes."""
+        name = self._joined.get(name, name)
         if name not in self._scales:
             node = self._nodes[name]
             if not isinstance(node, Quantize):
@@ -342,6 +358,23 @@ class _Restoration:
         if after < 0 or not np.array_equal(weight, np.eye(len(weight), channels, -before, dtype=weight.dtype)):
             return None
         return operations.Pad(node.stride, node.padding, (before, after))
+
+    def _first_of_joined(self) -> dict[str, str]:
+        def origin(name: str) -> str:
+            node = self._nodes.get(name)
+            if isinstance(node, MaxPool2d | AvgPool2d):
+                return origin(node.inputs[0])
+            if isinstance(node, Quantize) and self._is_copied(node):
+                return origin(self._nodes[node.inputs[0]].inputs[0])
+            return name
+
+        order = [entry.name for entry in self._graph.inputs] + list(self._nodes)
+        found: dict[str, str] = {}
+        nodes = ((node.name, node.inputs) for node in self._graph if isinstance(node, Concat))
+        for names in joined_groups(nodes, origin):
+            first, *others = sorted(names, key=order.index)
+            found.update(dict.fromkeys(others, first))
+        return found
 
     def _is_copied(self, node: Quantize) -> bool:
         source = self._nodes.get(node.inputs[0])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nybble.graph import Padding, Pair
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.float_network import AvgPool, Conv, Dense, Flat, MaxPool, Norm, Op, Pad, Rectifier, Sum
+from nybble.quantize.float_network import AvgPool, Concat, Conv, Dense, Flat, MaxPool, Norm, Op, Pad, Rectifier, Sum
 
 #: Operations without a result that is used.
 IGNORED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten._assert_scalar.default)
@@ -50,7 +50,8 @@ def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape:
     if handler is None:
         raise CaptureError(
             f"{target} cannot be captured; a network may consist of convolutions, batch norm, ReLU and ReLU6, "
-            "additions, max and average pools, flattening, linear layers, zero padding and strided slices"
+            "additions, concatenations of channels, max and average pools, flattening, linear layers, zero padding and "
+            "strided slices"
         )
     kwargs = {name: value for name, value in kwargs.items() if value is not None}
     try:
@@ -366,9 +367,17 @@ def _slice(
 def _cat(shape: tuple[int, ...], values: Sequence[Any], dimension: int = 0) -> Result:
     found = [i for i, value in enumerate(values) if isinstance(value, Translation)]
     zeros = [value for value in values if isinstance(value, Tensor) and not bool(value.any())]
-    if dimension not in (1, -3) or len(shape) != 3 or len(found) != 1 or len(zeros) + 1 != len(values):
-        raise CaptureError("a concatenation cannot be captured, except with channels of zeros")
+    if dimension not in (1, -3) or len(shape) != 3:
+        raise CaptureError(
+            "a concatenation can be captured of the channels of images only: dimension 1 of (N, C, H, W)"
+        )
+    if len(found) == len(values) > 1:
+        return Concat(name="", inputs=tuple(value.name for value in values), shape=shape)
+    if len(found) != 1 or len(zeros) + 1 != len(values):
+        raise CaptureError("a concatenation with constants cannot be captured, except one value with channels of zeros")
     x = values[found[0]]
+    if not zeros:
+        return Translation(x.name, x.shape)
     before = sum(int(value.shape[1]) for value in values[: found[0]])
     after = sum(int(value.shape[1]) for value in values[found[0] + 1 :])
     return Pad(name="", inputs=(x.name,), shape=shape, channels=(before, after))

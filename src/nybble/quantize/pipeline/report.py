@@ -116,7 +116,8 @@ def decibels(signal: float, noise: float) -> float:
 def _rows(
     network: QuantizedNetwork, conversion: ConversionReport, found: Agreement, alone: dict[str, float]
 ) -> list[dict[str, Any]]:
-    values = {value.name: value for value in found.values}
+    # In the order of the steps.
+    values = iter(found.values)
     layers = {record.name: record for record in conversion.layers}
     rescales = {record.name: record for record in conversion.rescales}
     rows: list[dict[str, Any]] = []
@@ -133,11 +134,11 @@ def _rows(
                 }
             )
         elif isinstance(step.module, ActivationQuantizer):
-            value = values[step.module.name]
+            value = next(values)
             rescale = rescales.get(conversion.values[step.name])
             rows.append(
                 {
-                    "name": step.module.name,
+                    "name": value.name,
                     "kind": "activation",
                     "type": str(step.module.dtype),
                     "alone": alone[step.name],
