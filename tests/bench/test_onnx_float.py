@@ -119,6 +119,25 @@ def test_without_rounding_the_exact_form_equals_the_interpreter(seed: int) -> No
     assert np.all(np.abs(found["scale"] - wanted["scale"]) <= weights / 2 / scales + 1e-3)
 
 
+def test_sums_over_an_image_are_an_average() -> None:
+    rng = np.random.default_rng(4)
+    ones = Tensor.from_array("s4", np.ones((CHANNELS, 1, 5, 6), np.int8))
+    nodes: list[Node] = [
+        _conv(rng, "a", "image", "s8", 3, 1),
+        _quantize("a_q", "a", "s32 s4", [16, 32, 16, 48], 4),
+        Conv2d(name="sum", inputs=("a_q",), input_type=DType.S4, weight=ones, groups=CHANNELS),
+        Scale(name="scale", inputs=("sum",), out_scale=Tensor.from_array("f32", np.full(CHANNELS, 30.0))),
+    ]
+    graph = Graph([Input(name="image", dtype=DType.S8, shape=(CHANNELS, 5, 6))], nodes, ["sum", "scale"])
+    image = rng.integers(-1, 2, (2, CHANNELS, 5, 6)).astype(np.int8)
+    wanted = interpret(graph, image)
+    for name, value in _run(graph, image).items():
+        np.testing.assert_allclose(value, wanted[name], atol=1e-3)
+    plain = Graph(graph.inputs, nodes, ["scale"])
+    operators = [node.op_type for node in onnx_float.float_model(plain, exact=False).graph.node]
+    assert operators == ["Conv", "Clip", "GlobalAveragePool", "Identity"]
+
+
 def test_joined_channels_keep_their_units() -> None:
     """The branches have units of their own, one of them a shortcut's."""
     rng = np.random.default_rng(3)

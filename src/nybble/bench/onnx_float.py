@@ -216,6 +216,11 @@ class _Exporter:
 
     def _emit_conv2d(self, node: Conv2d) -> None:
         source = self._source(node.inputs[0])
+        if self._sums_up_images(node):
+            pixels = node.kernel_size.rows * node.kernel_size.columns
+            self.unit[node.name] = self.unit[node.inputs[0]] / pixels
+            self._node("GlobalAveragePool", [source], node.name)
+            return
         unit = self.wanted.get(node.name, np.ones(node.out_channels))
         weight = node.weight.numpy().astype(np.float64) * unit[:, None, None, None]
         read = self.unit[node.inputs[0]].reshape(node.groups, 1, -1, 1, 1)
@@ -234,6 +239,14 @@ class _Exporter:
             group=node.groups,
         )
         self.unit[node.name] = unit
+
+    def _sums_up_images(self, node: Conv2d) -> bool:
+        """Whether a convolution stands for an average over each channel's image, which nothing rounds."""
+        shape = self.graph.values[node.inputs[0]].shape
+        alone = node.groups == node.in_channels == node.out_channels and node.bias is None
+        return (
+            alone and shape[1:] == node.kernel_size and not any(node.padding) and bool(np.all(node.weight.numpy() == 1))
+        )
 
     def _emit_linear(self, node: Linear) -> None:
         name = node.inputs[0]

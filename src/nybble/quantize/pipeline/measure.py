@@ -29,7 +29,8 @@ class EngineModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, float32."""
-        return torch.from_numpy(np.array(self._engine(np.ascontiguousarray(x.numpy()))))
+        # Behind an average there are rows and columns, one of each.
+        return torch.from_numpy(np.array(self._engine(np.ascontiguousarray(x.numpy())))).flatten(1)
 
 
 def in_turns(runs: Mapping[str, Callable[[], object]], images: int) -> dict[str, float]:
