@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,29 @@ def call(*arguments: object) -> Any:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_float_onnx_file(images: Path, settings: Path, val: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs onnx: pip install 'nybble[onnx]'")
+    file = tmp_path / "small.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(small().eval(), (torch.zeros(2, 3, 8, 8),), str(file), dynamo=False)
+    common = ("--images", images, "--val", val, "--config", settings, "--epochs", 0)
+    preprocessing = ("--resize", 8, "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225")
+    results = []
+    for name, source, given in (("file", file, preprocessing), ("module", SOURCE, ())):
+        found = call(source, *common, *given, "--out", tmp_path / name, "--json")
+        assert found.exit_code == 0, found.output
+        results.append(json.loads(found.stdout))
+    (first, _, engine), (float_module, _, engine_module) = (result["stages"] for result in results)
+    assert (first["top1_right"], engine["top1_right"]) == (float_module["top1_right"], engine_module["top1_right"])
+    graphs = [read_graph(tmp_path / name) for name in ("file", "module")]
+    assert [node.op for node in graphs[0]] == [node.op for node in graphs[1]]
+    assert graphs[0].preprocessing == graphs[1].preprocessing
+    file.write_bytes(file.read_bytes()[:-40])
+    found = call(file, *common, "--out", tmp_path / "damaged")
+    assert found.exit_code == 1 and "small.onnx: is no ONNX file that can be read" in found.stderr
 
 
 def test_from_float_to_integer_and_again_from_the_settings_it_wrote(

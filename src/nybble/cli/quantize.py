@@ -39,7 +39,7 @@ def quantize(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="torchvision:NAME[@WEIGHTS], PACKAGE.MODULE:FACTORY[@WEIGHTS], or a model folder.",
+            help="torchvision:NAME[@WEIGHTS], PACKAGE.MODULE:FACTORY[@WEIGHTS], an .onnx file, or a model folder.",
             show_default=False,
         ),
     ],

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.float_network import INPUT, FloatNetwork, Op, Weighted
+from nybble.quantize.float_network import INPUT, FloatNetwork, Op, RecordedModule, Weighted
 from nybble.quantize.translate import IGNORED, Translation, translate
 
 _TORCH = f"{Path(torch.__file__).parent}{os.sep}"
@@ -54,6 +54,8 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int]) -> FloatNetwor
         If an operation cannot be expressed, naming it and its source line, or if the recorded network does not give
         the module's answers.
     """
+    if isinstance(module, RecordedModule):
+        return module.recorded(input_shape)
     training = {name: child.training for name, child in module.named_modules()}
     module.eval()
     generator = torch.Generator().manual_seed(0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from nybble.graph import Padding, Pair
@@ -230,6 +230,18 @@ class FloatNetwork:
     def __call__(self, x: Tensor) -> Tensor:
         """Logits of (N, C, H, W) images."""
         values = {INPUT: x}
+        last_reader = {name: op.name for op in self.ops for name in op.inputs}
         for op in self.ops:
             values[op.name] = op(*(values[name] for name in op.inputs))
+            for name in set(op.inputs):
+                if last_reader[name] == op.name:
+                    del values[name]
         return values[self.output]
+
+
+class RecordedModule(nn.Module):
+    """A module that knows its operations: it is not captured, but asked."""
+
+    def recorded(self, input_shape: tuple[int, int, int]) -> FloatNetwork:
+        """The operations for images of a shape (C, H, W)."""
+        raise NotImplementedError

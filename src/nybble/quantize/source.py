@@ -1,7 +1,7 @@
 """SOURCE strings: what to quantize, named on one line.
 
 ``torchvision:resnet50``, ``torchvision:resnet50@weights.pth``, ``package.module:factory``,
-``package.module:factory@weights``, or the path of a model directory.
+``package.module:factory@weights``, or the path of a model directory or of an ONNX file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nybble.graph import Graph, read_graph
 from nybble.quantize.errors import SourceError
+from nybble.quantize.onnx_source import load_onnx
 
 #: Under what checkpoints keep their weights.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "ema", "net")
@@ -43,8 +44,8 @@ def load_source(source: str) -> Loaded:
     ----------
     source : str
         ``torchvision:NAME[@WEIGHTS]``, ``PACKAGE.MODULE:FACTORY[@WEIGHTS]`` (a function or class that is called without
-        arguments, or a module), or a model directory. Nothing is downloaded: without weights, torchvision's networks
-        have random ones.
+        arguments, or a module), a model directory, or a file that ends in ``.onnx``. Nothing is downloaded: without
+        weights, torchvision's networks have random ones.
 
     Returns
     -------
@@ -58,13 +59,15 @@ def load_source(source: str) -> Loaded:
     ModelFormatError
         If a model directory cannot be read.
     """
+    if source.endswith(".onnx"):
+        return Loaded(module=load_onnx(Path(source)))
     if Path(source).exists():
         return Loaded(graph=read_graph(source))
     name, _, weights = source.partition("@")
     package, colon, factory = name.partition(":")
     if not colon or not package or not factory:
         raise SourceError(
-            f"{source}: is no model directory, and not of the form torchvision:NAME[@WEIGHTS] or "
+            f"{source}: is no model directory and no .onnx file, and not of the form torchvision:NAME[@WEIGHTS] or "
             "PACKAGE.MODULE:FACTORY[@WEIGHTS]"
         )
     module = _torchvision(factory) if package == "torchvision" else _made(package, factory)

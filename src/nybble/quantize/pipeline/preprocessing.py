@@ -10,6 +10,7 @@ from torch import nn
 
 from nybble.graph import Preprocessing
 from nybble.quantize.errors import QuantizeError
+from nybble.quantize.onnx_source import OnnxModule
 from nybble.quantize.pipeline.settings import PreprocessingConfig
 
 
@@ -18,13 +19,16 @@ def preprocessing_of_source(source: str, module: nn.Module, config: Preprocessin
 
     A module says it by an attribute ``preprocessing``; torchvision by the transforms that it lists with its weights:
     those of the file's name, else those of the network's first weights. Any other module is taken to read photos as
-    ImageNet's networks do, with a warning unless the configuration names a crop.
+    ImageNet's networks do, with a warning unless the configuration names a crop. Of an ONNX file channels are known,
+    and mostly rows and columns; there the warning stays away if the configuration names mean and deviation.
 
     Raises
     ------
     QuantizeError
-        If the configuration makes no sense.
+        If the configuration makes no sense, or images of another size than the file takes.
     """
+    if isinstance(module, OnnxModule):
+        return _onnx(source, module, config)
     named, _, weights = source.partition("@")
     package, _, name = named.partition(":")
     base = getattr(module, "preprocessing", None)
@@ -40,6 +44,34 @@ def preprocessing_of_source(source: str, module: nn.Module, config: Preprocessin
                 stacklevel=2,
             )
     return config.applied(base)
+
+
+def _onnx(source: str, module: OnnxModule, config: PreprocessingConfig) -> Preprocessing:
+    usual = Preprocessing()
+    # ImageNet's, or for gray photos its average.
+    mean, std = ((values if module.channels == 3 else (sum(values) / 3,)) for values in (usual.mean, usual.std))
+    size = module.image_size or usual.crop
+    # 256 for 224, as usual.
+    resize = round(max(size) * usual.resize / usual.crop[0])
+    base = Preprocessing(resize=resize, crop=size, mean=mean, std=std)
+    if config.mean is None or config.std is None:
+        warnings.warn(
+            f"{source} does not say how its input is made of photos: taken are {resize} pixels on the short side, a "
+            f"crop of {size[0]}x{size[1]}, ImageNet's mean and deviation; --resize, --crop, --mean and --std say "
+            "otherwise",
+            stacklevel=3,
+        )
+    chosen = config.applied(base)
+    if module.image_size is not None and chosen.crop != module.image_size:
+        raise QuantizeError(
+            f"{source}: takes images of {size[0]}x{size[1]} pixels, so they cannot be cropped to "
+            f"{chosen.crop[0]}x{chosen.crop[1]}"
+        )
+    if len(chosen.mean) != module.channels:
+        raise QuantizeError(
+            f"{source}: takes images of {module.channels} channels, but {len(chosen.mean)} means are given"
+        )
+    return chosen
 
 
 def _torchvision(name: str, weights: str) -> Preprocessing | None:
