@@ -34,6 +34,13 @@ def small() -> nn.Module:
     return network
 
 
+def clipped() -> nn.Module:
+    """As :func:`small`, its second activation function a ReLU6."""
+    network = small()
+    network[4] = nn.ReLU6()
+    return network
+
+
 class Sigmoid(nn.Module):
     """Does something that no integer layer does."""
 

@@ -385,3 +385,15 @@ def test_weights_come_from_a_file(images: Path, settings: Path, tmp_path: Path) 
     assert found.exit_code == 0, found.output
     # Whatever is on a photo, the answer is class 2.
     assert {stage["top1"] for stage in json.loads(found.stdout)["stages"]} == {2 / 7}
+
+
+def test_channels_behind_a_relu6_are_fitted(images: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "fitted.yaml"
+    settings.write_text(yaml.safe_dump(SETTINGS | {"fit_channels": True}))
+    source, out = "sources_to_quantize:clipped", tmp_path / "out"
+    found = call(source, "--images", images, "--config", settings, "--epochs", 0, "--out", out, "--json")
+    assert found.exit_code == 0, found.output
+    ((_, smallest, largest),) = json.loads(found.stdout)["details"]["fitted_channels"]
+    assert 0 < smallest < largest <= 6
+    refused = call(out, "--images", images, "--config", settings, "--epochs", 1, "--out", tmp_path / "again")
+    assert refused.exit_code == 1 and "start from the float network" in refused.stderr

@@ -12,6 +12,7 @@ from torch import Tensor
 from nybble.quantize import atomic
 from nybble.quantize.bias import correct_bias
 from nybble.quantize.calibrate import calibrate
+from nybble.quantize.channels import fit_channels
 from nybble.quantize.config import ActivationConfig, Bits, LayerConfig
 from nybble.quantize.data import Loader, Photos, batches
 from nybble.quantize.equalize import equalize
@@ -29,11 +30,16 @@ Details = dict[str, Any]
 CHOICE = "bits.pt"
 
 
-def before_calibration(network: QuantizedNetwork, config: PipelineConfig, details: Details) -> None:
-    """Equalise channels; the float network stays the same function."""
+def before_calibration(
+    network: QuantizedNetwork, data: Iterable[Any], config: PipelineConfig, details: Details
+) -> None:
+    """Equalise channels, or fit those behind a ReLU6; the float network stays the same function."""
     if config.equalize:
         found = equalize(network)
         details["equalized"] = [[pair.first, pair.second, pair.smallest, pair.largest] for pair in found.pairs]
+    if config.fit_channels:
+        fitted = fit_channels(network, data, images=config.calibration.images)
+        details["fitted_channels"] = [[entry.name, entry.smallest, entry.largest] for entry in fitted]
 
 
 def after_calibration(
@@ -111,7 +117,7 @@ def _measured(
     preprocessing, settings = preprocessing_of(eight), config.mixed
     data = batches(train, preprocessing, config.calibration)
     for network, bits in ((eight, 8), (four, 4)):
-        before_calibration(network, config, {})
+        before_calibration(network, data, config, {})
         calibrate(network, data, config.calibration, work=work / f"all-{bits}-bit", progress=progress)
     times, seconds_8 = engine_times(eight, four, data, settings)
     found = sensitivity(eight, four, data, times, seconds_8, images=settings.images, progress=progress)

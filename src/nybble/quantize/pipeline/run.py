@@ -183,10 +183,12 @@ class _Run:
             )
             network = self._prepared(captured, self._config)
             self._settle(network)
-        post.before_calibration(network, self._config, self._details)
+        network.to(self._device)
+        data = batches(train, preprocessing, self._config.calibration)
+        post.before_calibration(network, data, self._config, self._details)
         if self._config.training.features:
-            self._teacher = copy.deepcopy(network).to(self._device)
-        return module.to(self._device), network.to(self._device)
+            self._teacher = copy.deepcopy(network)
+        return module.to(self._device), network
 
     def _prepared(self, captured: FloatNetwork, config: PipelineConfig) -> QuantizedNetwork:
         return prepare_captured(captured, config, self._preprocessing)

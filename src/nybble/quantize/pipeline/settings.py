@@ -77,6 +77,8 @@ class PipelineConfig(QuantizeConfig):
     preprocessing : PreprocessingConfig
     equalize : bool
         Even out channels between layers before calibration (Nagel et al. 2019).
+    fit_channels : bool
+        Give channels behind a ReLU6 ranges of their own before calibration.
     correct_bias : bool
         Take off what rounding adds to a channel on average, after calibration.
     reconstruct : bool
@@ -97,6 +99,7 @@ class PipelineConfig(QuantizeConfig):
 
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     equalize: bool = False
+    fit_channels: bool = False
     correct_bias: bool = False
     reconstruct: bool = False
     min_accuracy: float | None = Field(default=None, ge=0, le=100)
@@ -109,7 +112,7 @@ class PipelineConfig(QuantizeConfig):
     @property
     def from_float(self) -> bool:
         """Whether something is asked for that starts from the float network."""
-        return self.equalize or self.correct_bias or self.reconstruct or self.has_budget
+        return self.equalize or self.fit_channels or self.correct_bias or self.reconstruct or self.has_budget
 
     @property
     def has_budget(self) -> bool:
