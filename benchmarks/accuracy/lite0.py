@@ -74,8 +74,17 @@ TRAINING = TrainingConfig(
     save_every=10,
     augmentation=AugmentationConfig(area=(0.25, 1.0), size=160),
 )
-#: Whole photos, from where the small ones ended.
-LARGE = TRAINING.model_copy(
+#: Larger ones, the last layer left as it is, from where the small ones ended.
+LARGER = TRAINING.model_copy(
+    update={
+        "epochs": 6,
+        "learning_rate": 8e-5,
+        "features": 10.0,
+        "augmentation": AugmentationConfig(area=(0.25, 1.0), size=192),
+    }
+)
+#: The same at the size of evaluation, the last layer trained as well.
+WHOLE = TRAINING.model_copy(
     update={"learning_rate": 1.5e-4, "augmentation": AugmentationConfig(area=(0.25, 1.0))},
 )
 
@@ -146,6 +155,7 @@ def trained(
     *,
     bottlenecks: DType = DType.S8,
     start: str | None = None,
+    frozen: bool = False,
 ) -> dict[str, Any]:
     """Learned steps; the float network is the only teacher, labels are not used. From where another stage ended."""
     network = prepared(bits, FOUR, "lsq", bottlenecks)
@@ -159,6 +169,8 @@ def trained(
         if state is None:
             raise SystemExit(f"run the stage {start} first")
         take_over(network, state["network"])
+    if frozen:
+        list(network.layers().values())[-1].requires_grad_(False)
     work = FOLDER / f"{name}-work"
     result = finetune(network, train, selection, training, teacher=teacher, work=work, progress=Progress())
     return settle(network, name) | {
@@ -196,9 +208,10 @@ STAGES = {
     "w4a4-calibrated": lambda: calibrated(Bits.W4A4, FOUR, "w4a4-calibrated"),
     "w4a8-calibrated": lambda: calibrated(Bits.W4A8, FOUR, "w4a8-calibrated"),
     "mixed-s8-small": lambda: trained("mixed-s8-small", Bits.MIXED, TRAINING),
-    "mixed-s8": lambda: trained("mixed-s8", Bits.MIXED, LARGE, start="mixed-s8-small"),
-    "mixed-s4": lambda: trained("mixed-s4", Bits.MIXED, LARGE, bottlenecks=DType.S4, start="mixed-s8"),
-    "w4a4": lambda: trained("w4a4", Bits.W4A4, LARGE, bottlenecks=DType.S4, start="mixed-s4"),
+    "mixed-s8": lambda: trained("mixed-s8", Bits.MIXED, LARGER, start="mixed-s8-small", frozen=True),
+    "mixed-s8-whole": lambda: trained("mixed-s8-whole", Bits.MIXED, WHOLE, start="mixed-s8-small"),
+    "mixed-s4": lambda: trained("mixed-s4", Bits.MIXED, TRAINING, bottlenecks=DType.S4, start="mixed-s8-small"),
+    "w4a4": lambda: trained("w4a4", Bits.W4A4, TRAINING, bottlenecks=DType.S4, start="mixed-s8-small"),
     "final": lambda: final(("w8a8", "w4a8-calibrated", "mixed-calibrated", "mixed-trained", "w4a4-calibrated")),
 }
 
