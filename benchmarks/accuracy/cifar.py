@@ -32,7 +32,6 @@ from nybble.quantize import (
     finetune,
     prepare,
     reconstruct,
-    snap_steps,
 )
 from nybble.quantize.data import batches, draw
 from nybble.quantize.network import QuantizedNetwork
@@ -90,6 +89,8 @@ SHORT_IMAGES = 12_800
 SHORT = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 5e-5})
 EIGHT = CalibrationConfig(method="percentile", percentile=99.999, images=2000, batch=100, workers=0, seed=SEED)
 FOUR = CalibrationConfig(method="mse", weights="mse", images=1000, batch=100, workers=0, seed=SEED)
+#: In steps of the result.
+TOLERANCE = 1e-6
 #: On the selection split, of the ways to the same bits.
 CHOSEN = ("w8a8-lsq", "w8a8-mse", "w4a4-lsq-3", "w4a4-reconstructed", "w4a4-calibrated")
 RECONSTRUCTION = ReconstructionConfig(images=1000, iterations=500, seed=SEED)
@@ -132,9 +133,11 @@ def prepared(bits: Bits, calibration: CalibrationConfig, method: str = "ste") ->
 
 
 def settle(network: QuantizedNetwork, name: str) -> dict[str, Any]:
-    """Convert, keep, and let the engine answer the selection set."""
-    snap_steps(network)
-    graph, report = convert(network)
+    """Convert, keep, and let the engine answer the selection set.
+
+    With shifts long enough that factors err by next to nothing: steps that were learned are not moved any more.
+    """
+    graph, report = convert(network, tolerance=TOLERANCE)
     write_graph(graph, FOLDER / name)
     selection = training()[1]
     found = evaluate(EngineModule(graph), selection, resnet20.PREPROCESSING, batch=250)
