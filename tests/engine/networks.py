@@ -232,6 +232,56 @@ def stacked_networks(draw: st.DrawFn) -> Graph:
 
 
 @st.composite
+def pool_networks(draw: st.DrawFn) -> Graph:
+    """A pool of any size, up to the whole image, on a stored value or on the input."""
+    network = Network(draw(st.sampled_from(ACTIVATIONS)), (draw(st.integers(1, 70)), *draw(_extents(1, 40))))
+    dtype = draw(st.sampled_from(ACTIVATIONS))
+    source = "image" if draw(st.booleans()) else copied(network, dtype)
+    size = network.values[source].shape[1:]
+    kernel = Pair(*(extent if draw(st.booleans()) else draw(st.integers(1, extent)) for extent in size))
+    kind = draw(st.sampled_from((AvgPool2d, AvgPool2d, MaxPool2d)))
+    counts = {"count_include_pad": draw(st.booleans())} if kind is AvgPool2d else {}
+    network.add(
+        kind(
+            name="pool",
+            inputs=(source,),
+            input_type=network.values[source].dtype,
+            kernel_size=kernel,
+            stride=Pair(draw(st.integers(1, 9)), draw(st.integers(1, 9))),
+            padding=Padding(*(draw(st.integers(0, kernel[side % 2] - 1)) for side in range(4))),
+            ceil_mode=draw(st.booleans()),
+            **counts,
+        )
+    )
+    return network.graph()
+
+
+@st.composite
+def joined_networks(draw: st.DrawFn) -> Graph:
+    """Values of any channel counts joined, the image perhaps among them, and a convolution that reads the result."""
+    dtype = draw(st.sampled_from(ACTIVATIONS))
+    network = Network(dtype, (draw(st.integers(1, 70)), *draw(_extents(1, 6))))
+    random = np.random.default_rng(draw(SEEDS))
+    names = ["image"]
+    for index in range(draw(st.integers(1, 3))):
+        channels = draw(st.sampled_from((1, 7, 31, 32, 33, 64, 65, 96)))
+        weight = random.integers(-8, 7, (channels, network.values["image"].shape[0], 1, 1), endpoint=True)
+        weights = Tensor.from_array(DType.S4, weight)
+        sums = network.add(Conv2d(name=f"part{index}", inputs=("image",), input_type=dtype, weight=weights))
+        names.append(network.add(draw(quantizes(network, f"codes{index}", sums, dtype))))
+    inputs = draw(st.lists(st.sampled_from(names), min_size=2, max_size=5))
+    last = network.add(Concat(name="joined", inputs=tuple(inputs), input_type=dtype))
+    if draw(st.booleans()):
+        inputs = draw(st.permutations([last, *inputs]))
+        last = network.add(Concat(name="again", inputs=tuple(inputs), input_type=dtype))
+    shape = (draw(st.integers(1, 70)), network.values[last].shape[0], 1, 1)
+    weights = Tensor.from_array(DType.S4, random.integers(-8, 7, shape, endpoint=True))
+    sums = network.add(Conv2d(name="conv", inputs=(last,), input_type=dtype, weight=weights))
+    finish_with(draw, network, sums, None)
+    return network.graph(_output(draw, network))
+
+
+@st.composite
 def mixed_networks(draw: st.DrawFn) -> Graph:
     """A graph of every node type with one input, of which one value, often in the middle, is the output."""
     graph = draw(graphs(max_nodes=8).filter(lambda graph: len(graph.inputs) == 1))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from agreement import assert_agrees
 from hypothesis import given
-from networks import conv_networks, images, linear_networks, mixed_networks, stacked_networks
+from networks import (
+    conv_networks,
+    images,
+    joined_networks,
+    linear_networks,
+    mixed_networks,
+    pool_networks,
+    stacked_networks,
+)
 
 THREADS = st.sampled_from((1, 2, 3))
 TOGETHER = st.sampled_from((1, 2, 3, 8))
@@ -32,4 +40,16 @@ def test_networks_of_all_nodes(data: st.DataObject, threads: int, together: int)
 @given(st.data(), THREADS, TOGETHER)
 def test_stacks_of_residual_blocks(data: st.DataObject, threads: int, together: int) -> None:
     graph = data.draw(stacked_networks())
+    assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
+
+
+@given(st.data(), THREADS, TOGETHER)
+def test_pools_of_any_size(data: st.DataObject, threads: int, together: int) -> None:
+    graph = data.draw(pool_networks())
+    assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
+
+
+@given(st.data(), THREADS, TOGETHER)
+def test_joined_channels(data: st.DataObject, threads: int, together: int) -> None:
+    graph = data.draw(joined_networks())
     assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
