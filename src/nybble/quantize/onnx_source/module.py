@@ -45,7 +45,9 @@ class OnnxModule(RecordedModule):
             If the file's images have another shape, or it does not fit this one.
         """
         if input_shape != self.network.input_shape:
+            device = next(self.buffers()).device
             self._use(build(self._model, (input_shape[1], input_shape[2]), input_shape[0]))
+            self.to(device)
         self._take_over()
         return self.network
 
