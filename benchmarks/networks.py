@@ -215,33 +215,36 @@ def _command(*words: str) -> str:
     return done.stdout
 
 
+#: Heads of docs/networks.md; speeds are batch 1 / best batch.
+HEADS = ("network", "weights", "bits", "input", "GMAC", "at 4 bits", "MB", "verify: steps equal", "ONNX round trip")
+HEADS += ("4-bit, images/s", "8-bit", "best INT8 peer", "4-bit against it")
+
+
 def _table() -> None:
-    """Rows of docs/networks.md, from what was recorded."""
-    rows = [
-        "| network | weights | bits | input | GMAC | at 4 bits | MB | verify | ONNX round trip | 4-bit, images/s | "
-        "8-bit | best INT8 peer | 4-bit against it |",
-        "|---" * 13 + "|",
-    ]
+    """The table of docs/networks.md from what was recorded, without columns that no stage has filled."""
+    rows = []
     for name in NETWORKS:
         made, trip, speed = (_known(f"{name}{suffix}") for suffix in ("", "-onnx", "-speed"))
         if made is None:
             continue
         verify = made["verify"]
-        equal = f"{verify['steps']} steps on {verify['images']} photos: equal" if verify["equal"] else "**differs**"
-        cells = [
-            name,
-            made["weights"],
-            made["bits"],
-            str(made["input"][0]),
-            f"{made['macs'] / 1e9:.2f}",
-            f"{made['share_of_4_bits']:.0%}",
-            f"{made['bytes'] / 1e6:.1f}",
-            equal,
-            _trip(trip),
-            *_speeds(speed),
-        ]
-        rows.append(f"| {' | '.join(cells)} |")
-    show("\n".join(rows))
+        rows.append(
+            [
+                name,
+                made["weights"],
+                made["bits"],
+                str(made["input"][0]),
+                f"{made['macs'] / 1e9:.2f}",
+                f"{made['share_of_4_bits']:.0%}",
+                f"{made['bytes'] / 1e6:.1f}",
+                f"{verify['steps']} of {verify['steps']}" if verify["equal"] else "**differs**",
+                _trip(trip),
+                *_speeds(speed),
+            ]
+        )
+    kept = [place for place in range(len(HEADS)) if any(row[place] for row in rows)]
+    for row in (HEADS, ["---"] * len(HEADS), *rows):
+        show(f"| {' | '.join(row[place] for place in kept)} |")
 
 
 def _trip(found: dict[str, Any] | None) -> str:
