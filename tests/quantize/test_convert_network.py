@@ -27,13 +27,13 @@ from nybble.graph import (
     read_graph,
     write_graph,
 )
+from nybble.graph.rescale import rescale
 from nybble.quantize.agreement import compare, input_codes
 from nybble.quantize.config import Bits, QuantizeConfig
 from nybble.quantize.convert import ConversionReport, convert
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.network import QuantizedNetwork
 from nybble.quantize.prepare import prepare
-from nybble.quantize.rescale import rescale
 from nybble.quantize.snap import snap_steps
 from nybble.reference import interpret
 
@@ -251,5 +251,5 @@ def test_a_factor_is_as_near_as_it_says(multipliers: list[float], steps: float, 
 
 
 def test_a_multiplier_beyond_32_bits_is_refused() -> None:
-    with pytest.raises(QuantizeError, match="32 bits"):
+    with pytest.raises(GraphError, match="32 bits"):
         rescale(np.array([1e10]), np.array([1.0]))

@@ -29,13 +29,13 @@ from nybble.graph import (
     ValueType,
 )
 from nybble.graph.infer import infer, infer_input
+from nybble.graph.rescale import TOLERANCE, Rescale, rescale
 from nybble.graph.types import Array
 from nybble.quantize import operations
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake import ActivationQuantizer
 from nybble.quantize.layers import QuantizedConv2d, QuantizedLayer
 from nybble.quantize.network import QuantizedNetwork, Step
-from nybble.quantize.rescale import TOLERANCE, Rescale, rescale
 
 #: Of the step that sums are rounded to, the least that one unit of them may stand for. Finer channels, which have next
 #: to no weights, are made coarser: below this their factors would lose precision.

@@ -15,11 +15,11 @@ from __future__ import annotations
 import torch
 
 from nybble.graph import DType
+from nybble.graph.rescale import PREFERRED_SHIFT
 from nybble.quantize import operations
 from nybble.quantize.fake import ActivationQuantizer
 from nybble.quantize.layers import QuantizedLayer
 from nybble.quantize.network import QuantizedNetwork
-from nybble.quantize.rescale import PREFERRED_SHIFT
 
 
 @torch.no_grad()

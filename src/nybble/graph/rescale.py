@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nybble.graph import DType, Tensor
+from nybble.graph.errors import GraphError
 from nybble.graph.infer import MAX_SHIFT
-from nybble.graph.types import Array
-from nybble.quantize.errors import QuantizeError
+from nybble.graph.tensor import Tensor
+from nybble.graph.types import Array, DType
 
 #: The shift for which engines have their fastest exact epilogues.
 PREFERRED_SHIFT = 16
@@ -64,7 +64,7 @@ def rescale(
 
     Raises
     ------
-    QuantizeError
+    GraphError
         If no factor of 32 bits expresses a multiplier.
     """
     errors = {}
@@ -75,12 +75,12 @@ def rescale(
             relative = np.divide(lost, multiplier, out=np.zeros_like(lost), where=multiplier > 0)
             errors[candidate] = float((relative * reach).max())
     if not errors:
-        raise QuantizeError(f"a multiplier of {multiplier.max():.3g} does not fit a factor of 32 bits")
+        raise GraphError(f"a multiplier of {multiplier.max():.3g} does not fit a factor of 32 bits")
     best = min(errors, key=lambda candidate: (errors[candidate], candidate))
     if shift is None:
         shift = _chosen(multiplier, errors, tolerance)
     elif shift not in errors:
-        raise QuantizeError(f"with shift {shift}, a multiplier of {multiplier.max():.3g} does not fit 32 bits")
+        raise GraphError(f"with shift {shift}, a multiplier of {multiplier.max():.3g} does not fit 32 bits")
     factor = np.rint(multiplier * 2.0**shift).astype(np.int64)
     dtype = DType.U16 if factor.max() <= DType.U16.maximum else DType.U32
     return Rescale(Tensor.from_array(dtype, factor), shift, errors[shift], best, errors[best])
