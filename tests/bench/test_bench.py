@@ -99,10 +99,10 @@ def test_alone_it_measures_speed_latency_memory_and_top1(graph: Graph, photos: P
 def test_peers_name_photos_as_the_float_network_does(graph: Graph, photos: Photos, tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    from nybble.bench.onnx_float import write_float_model
+    from nybble.graph.onnx import write_float_model
 
     model, samples = tmp_path / "float.onnx", tmp_path / "photos.u8"
-    write_float_model(graph, model, exact=False)
+    write_float_model(graph, model, plain=True)
     photos.samples.tofile(samples)
     answers = {}
     for engine in ("onnxruntime", "openvino", "torch"):

@@ -99,7 +99,7 @@ class Kitchen:
     """
 
     def __init__(self, graph: Graph, folder: Path, calibration: Photos, threads: int, isa: str | None) -> None:
-        from nybble.bench.onnx_float import write_float_model
+        from nybble.graph.onnx import write_float_model
 
         assert graph.preprocessing is not None  # noqa: S101 - the caller has refused other graphs
         self._preprocessing: Preprocessing = graph.preprocessing
@@ -111,7 +111,7 @@ class Kitchen:
         self._selection = calibration[order[cut : cut + SELECTION]] if len(calibration) > cut else self._calibration
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / "float.onnx"
-        write_float_model(graph, part, exact=False)
+        write_float_model(graph, part, plain=True)
         digest = hashlib.sha256(part.read_bytes())
         digest.update(np.ascontiguousarray(self._calibration.samples).data)
         digest.update(_versions("onnxruntime", "nncf").encode())

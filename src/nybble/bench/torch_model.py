@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 class OnnxModule(torch.nn.Module):
-    """Runs the operators that :mod:`nybble.bench.onnx_float` writes, one after the other; made to be traced."""
+    """Runs the operators that :mod:`nybble.graph.onnx.float_form` writes, one after the other; made to be traced."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ from nybble.reference import interpret
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-from nybble.bench import onnx_float  # noqa: E402 - needs onnx
+from nybble.graph.onnx import float_form  # noqa: E402 - needs onnx
 
 CHANNELS = 4
 
@@ -94,10 +94,10 @@ def _bottlenecks(rng: np.random.Generator, unit: int) -> Graph:
 
 def _run(graph: Graph, image: Array, unit: float = 0.25) -> dict[str, Array]:
     """The float model's outputs, in integer steps."""
-    model = onnx_float.float_model(graph, input_unit=unit)
+    model = float_form.float_model(graph, input_unit=unit)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(None, {"image": image.astype(np.float32) * np.float32(unit)})
-    sizes = onnx_float.units(graph, input_unit=unit)
+    sizes = float_form.units(graph, input_unit=unit)
     return {
         name: value / sizes[name].reshape(1, -1, *[1] * (value.ndim - 2))
         for name, value in zip(graph.outputs, found, strict=True)
@@ -134,7 +134,7 @@ def test_sums_over_an_image_are_an_average() -> None:
     for name, value in _run(graph, image).items():
         np.testing.assert_allclose(value, wanted[name], atol=1e-3)
     plain = Graph(graph.inputs, nodes, ["scale"])
-    operators = [node.op_type for node in onnx_float.float_model(plain, exact=False).graph.node]
+    operators = [node.op_type for node in float_form.float_model(plain, plain=True).graph.node]
     assert operators == ["Conv", "Clip", "GlobalAveragePool", "Identity"]
 
 
@@ -182,7 +182,7 @@ def test_rounding_is_all_that_one_layer_loses(types: str, step: int) -> None:
 
 def test_the_plain_form_is_convolutions_clips_and_sums() -> None:
     graph = _bottlenecks(np.random.default_rng(0), unit=16)
-    plain = onnx_float.float_model(graph, exact=False)
+    plain = float_form.float_model(graph, plain=True)
     assert {node.op_type for node in plain.graph.node} >= {"Conv", "Clip", "Add", "MaxPool", "Gemm"}
     assert not {"Max", "Min"} & {node.op_type for node in plain.graph.node if "a_small" in node.name}
 
@@ -191,4 +191,4 @@ def test_several_inputs_are_refused() -> None:
     entries = [Input(name=name, dtype=DType.S8, shape=(CHANNELS, 5, 5)) for name in ("one", "two")]
     graph = Graph(entries, [_conv(np.random.default_rng(0), "conv", "one", "s8", 1, 1)], ["conv"])
     with pytest.raises(ValueError, match="one input, not 2"):
-        onnx_float.float_model(graph)
+        float_form.float_model(graph)

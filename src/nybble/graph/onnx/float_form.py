@@ -1,0 +1,164 @@
+"""A float ONNX model out of an integer graph: the scales multiplied back in, the clipping kept, the rounding dropped.
+
+Two forms are made. The full one keeps everything but the rounding: a ``Mul`` by nearly 1 where a shortcut's rounded
+(or, at 65,535, clamped) factors leave a rest, and a clip of its own for each channel where an activation has its own
+unit in each channel, as the 8-bit projections of shortcuts do. The *plain* one leaves these two out and is the network
+as its author trained it, convolution, ReLU with a maximum, sum: what an engine for float or 8-bit networks expects and
+runs fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from nybble.graph.graph import Graph
+from nybble.graph.nodes import Conv2d, Linear, Quantize, ReLU, Scale
+from nybble.graph.onnx.errors import OnnxExportError
+from nybble.graph.onnx.real import RealForm
+from nybble.graph.onnx.units import Units, is_average
+from nybble.graph.onnx.writer import write_model
+from nybble.graph.types import ACTIVATIONS, Array
+
+#: The plain form also drops a multiplication of which half the channels are within this part of 1: the rest of two
+#: rounded factors, half a step of a 4-bit activation at most.
+PLAIN_TOLERANCE = 2.0**-5
+
+
+def float_model(
+    graph: Graph,
+    *,
+    input_unit: Array | float = 1.0,
+    plain: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> onnx.ModelProto:
+    """Make the float counterpart of an integer graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        With one input.
+    input_unit : float or array of shape (channels,), optional
+        Real value of one integer step of the input: ``scale_denominator / scale_numerator`` of the preprocessing
+        makes a model of normalised photos, 1 one of the integer input itself.
+    plain : bool, optional
+        Drop the rests of a shortcut's factors and the clips that differ by channel (see the module's text).
+    metadata : mapping of str to str, optional
+
+    Returns
+    -------
+    onnx.ModelProto
+        Input and outputs float32 with the graph's names and a batch dimension ``N``. An output of an activation type
+        is in units of :func:`units`; logits (behind a ``Scale``) are logits.
+
+    Raises
+    ------
+    OnnxExportError
+        If the graph has several inputs, or a pool counts or clips in a way that ONNX cannot express.
+    """
+    return _FloatForm(graph, _units(graph, input_unit), plain).model(metadata)
+
+
+def units(graph: Graph, *, input_unit: Array | float = 1.0) -> dict[str, Array]:
+    """The real value of one integer step of each value in :func:`float_model`, float64 (channels), by name."""
+    return _units(graph, input_unit).of
+
+
+def write_float_model(graph: Graph, path: Path, *, plain: bool = False) -> None:
+    """Write :func:`float_model` to a file; the input is a normalised photo where the graph knows its preprocessing."""
+    write_model(float_model(graph, input_unit=photo_unit(graph), plain=plain), path)
+
+
+def photo_unit(graph: Graph) -> float:
+    """What one step of the input is in a normalised photo; 1 where the graph does not know its preprocessing."""
+    known = graph.preprocessing
+    return 1.0 if known is None else known.scale_denominator / known.scale_numerator
+
+
+def _units(graph: Graph, input_unit: Array | float) -> Units:
+    if len(graph.inputs) != 1:
+        raise OnnxExportError(f"the float export takes graphs of one input, not {len(graph.inputs)}")
+    entry = graph.inputs[0]
+    unit = np.broadcast_to(np.asarray(input_unit, dtype=np.float64), entry.shape[:1])
+    return Units(graph, {entry.name: unit}, natural=True)
+
+
+class _FloatForm(RealForm):
+    opset = 17
+    ir_version = 9
+    transposed = True
+
+    def __init__(self, graph: Graph, units: Units, plain: bool) -> None:
+        super().__init__(graph, units)
+        self._plain = plain
+        self._readers = graph.consumers()
+
+    def _is_negligible(self, ratio: Array) -> bool:
+        return super()._is_negligible(ratio) or (self._plain and bool(np.median(np.abs(ratio - 1)) <= PLAIN_TOLERANCE))
+
+    def _enter(self, name: str) -> None:
+        pass
+
+    def _convolution(self, node: Conv2d) -> None:
+        if is_average(self.graph, node):
+            self.writer.node("GlobalAveragePool", [self._source(node.inputs[0])], node.name)
+        else:
+            super()._convolution(node)
+
+    def _weights(self, node: Conv2d | Linear, transpose: bool) -> list[str]:
+        unit = self.units.of[node.name]
+        read = self.units.of[node.inputs[0]]
+        if isinstance(node, Linear):
+            # A flattened image repeats each channel's unit for all its pixels.
+            read = np.repeat(read, node.weight.shape[1] // len(read)).reshape(1, 1, -1)
+        else:
+            read = read.reshape(node.groups, 1, -1, 1, 1)
+        weight = node.weight.numpy().astype(np.float64)
+        grouped = weight.reshape(read.shape[0], -1, *weight.shape[1:]) / read
+        scaled = grouped.reshape(weight.shape) * unit.reshape(-1, *([1] * (weight.ndim - 1)))
+        inputs = [self.writer.constant(f"{node.name}/weight", scaled.T if transpose else scaled)]
+        if node.bias is not None:
+            inputs.append(self.writer.constant(f"{node.name}/bias", node.bias.numpy() * unit))
+        elif transpose:
+            inputs.append(self.writer.constant(f"{node.name}/bias", np.zeros_like(unit)))
+        return inputs
+
+    def _relu(self, node: ReLU) -> None:
+        source = self._source(node.inputs[0])
+        unit = self.units.of[node.name]
+        if node.maximum is not None:
+            self._clip(source, node.name, np.zeros_like(unit), node.maximum * unit)
+        elif self._is_clipped(node.name):
+            # The requantization behind it clips at 0 as well: one clip does for both.
+            self._renamed[node.name] = source
+        else:
+            self.writer.node("Relu", [source], node.name)
+
+    def _is_clipped(self, name: str) -> bool:
+        readers = self._readers[name]
+        return (
+            len(readers) == 1
+            and name not in self.graph.outputs
+            and isinstance(readers[0], Quantize)
+            and readers[0].output_type in ACTIVATIONS
+            and not readers[0].output_type.is_signed
+        )
+
+    def _requantize(self, node: Quantize, source: str) -> None:
+        unit, kind = self.units.of[node.name], node.output_type
+        if kind.is_signed and self._plain and self.units.is_detour(node):
+            self._renamed[node.name] = source
+            return
+        self._clip(source, node.name, kind.minimum * unit, kind.maximum * unit)
+
+    def _store(self, name: str, pooled: str) -> None:
+        pass
+
+    def _logits(self, node: Scale) -> None:
+        # Negative scales differ by a factor of -1.
+        self._renamed[node.name] = self._in_units(
+            node.inputs[0], 1.0 / node.out_scale.numpy().reshape(-1).astype(np.float64), node.name
+        )

@@ -1,0 +1,173 @@
+"""What an ONNX model cannot say itself, in its ``metadata_props``; an import does without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nybble.graph.errors import GraphError
+from nybble.graph.graph import Graph
+from nybble.graph.infer import MAX_SHIFT
+from nybble.graph.nodes import Add, AvgPool2d, Conv2d, Linear, Node, Quantize
+from nybble.graph.onnx.errors import OnnxImportError
+from nybble.graph.preprocessing import Preprocessing
+from nybble.graph.types import SUMS, DType
+
+FORM, PREPROCESSING, CLASS_NAMES, NODES, OUTPUTS = (
+    f"nybble.{name}" for name in ("form", "preprocessing", "class_names", "nodes", "outputs")
+)
+#: Largest property that is read.
+MAX_PROPERTY = 16 << 20
+
+
+#: Scales of float32 give factors up to here back.
+EXACT_FACTOR = 1 << 20
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What the graph said of a node: shift, types and large factors of a Quantize, type of a bias, a pool's stride."""
+
+    shift: int | None = None
+    factors: tuple[int, ...] | None = None
+    stride: tuple[int, int] | None = None
+    factor: DType | None = None
+    output: DType | None = None
+    bias: DType | None = None
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The properties of a model that nybble has written; of another one, nothing."""
+
+    form: str | None = None
+    preprocessing: Preprocessing | None = None
+    class_names: tuple[str, ...] | None = None
+    nodes: Mapping[str, Hint] = field(default_factory=dict)
+    outputs: Mapping[str, DType] = field(default_factory=dict)
+
+
+def properties(graph: Graph, form: str) -> dict[str, str]:
+    """The properties of a model of a graph."""
+    made = {FORM: form}
+    known = graph.preprocessing
+    if known is not None:
+        fields = (
+            "resize",
+            "crop",
+            "interpolation",
+            "mean",
+            "std",
+            "input_type",
+            "scale_numerator",
+            "scale_denominator",
+        )
+        made[PREPROCESSING] = json.dumps({name: getattr(known, name) for name in fields})
+    if graph.class_names is not None:
+        made[CLASS_NAMES] = json.dumps(graph.class_names)
+    made[OUTPUTS] = json.dumps({name: graph.values[name].dtype for name in graph.outputs})
+    nodes: dict[str, dict[str, Any]] = {}
+    readers = graph.consumers()
+    for node in graph:
+        if isinstance(node, Quantize):
+            nodes[node.name] = {"shift": node.shift, "factor": node.factor.dtype, "output": node.output_type}
+            if int(node.factor.numpy().max()) > EXACT_FACTOR or _is_hidden(graph, node, readers[node.name]):
+                nodes[node.name]["factors"] = node.factor.numpy().tolist()
+        elif isinstance(node, AvgPool2d):
+            nodes[node.name] = {"stride": node.stride}
+        elif isinstance(node, Conv2d | Linear) and node.bias is not None:
+            nodes[node.name] = {"bias": node.bias.dtype}
+    made[NODES] = json.dumps(nodes)
+    return made
+
+
+def _is_hidden(graph: Graph, node: Quantize, readers: Sequence[Node]) -> bool:
+    """Whether the unit of a requantized sum follows from no scale: what it is added to is no convolution's sum."""
+    if node.output_type not in SUMS:
+        return False
+    if len(readers) != 1 or not isinstance(readers[0], Add):
+        return True
+    others = [name for name in readers[0].inputs if name != node.name]
+    return not any(isinstance(other, Conv2d | Linear) for other in graph if other.name in others)
+
+
+def read_metadata(given: Mapping[str, str]) -> Metadata:
+    """Read :func:`properties`.
+
+    Raises
+    ------
+    OnnxImportError
+        Naming a property of nybble's that does not hold what it should.
+    """
+    return Metadata(
+        form=given.get(FORM),
+        preprocessing=_read(given, PREPROCESSING, _preprocessing),
+        class_names=_read(given, CLASS_NAMES, _class_names),
+        nodes=_read(given, NODES, _nodes) or {},
+        outputs=_read(given, OUTPUTS, lambda held: {_text(name): DType(kind) for name, kind in held.items()}) or {},
+    )
+
+
+def _read(given: Mapping[str, str], name: str, parse: Any) -> Any:
+    if name not in given:
+        return None
+    if len(given[name]) > MAX_PROPERTY:
+        raise OnnxImportError(f"metadata property {name} is larger than {MAX_PROPERTY} characters")
+    try:
+        return parse(json.loads(given[name]))
+    except (GraphError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise OnnxImportError(
+            f"metadata property {name} does not hold what nybble writes there ({error}); remove it to import without"
+        ) from error
+
+
+def _preprocessing(held: Any) -> Preprocessing:
+    rows, columns = held.pop("crop")
+    return Preprocessing(
+        resize=_integer(held.pop("resize")),
+        crop=(_integer(rows), _integer(columns)),
+        interpolation=_text(held.pop("interpolation")),
+        mean=tuple(float(value) for value in held.pop("mean")),
+        std=tuple(float(value) for value in held.pop("std")),
+        input_type=DType(held.pop("input_type")),
+        scale_numerator=float(held.pop("scale_numerator")),
+        scale_denominator=float(held.pop("scale_denominator")),
+    )
+
+
+def _class_names(held: Any) -> tuple[str, ...]:
+    if not isinstance(held, list):
+        raise TypeError("no list")
+    return tuple(_text(name) for name in held)
+
+
+def _nodes(held: Any) -> dict[str, Hint]:
+    hints = {}
+    for name, hint in held.items():
+        shift = hint.get("shift")
+        if shift is not None and not 0 <= _integer(shift) <= MAX_SHIFT:
+            raise ValueError(f"shift {shift} is not in 0..{MAX_SHIFT}")
+        kinds = {key: DType(hint[key]) for key in ("factor", "output", "bias") if key in hint}
+        factors = tuple(map(_integer, hint["factors"])) if "factors" in hint else None
+        stride = _pair(hint["stride"]) if "stride" in hint else None
+        hints[_text(name)] = Hint(shift=shift, factors=factors, stride=stride, **kinds)
+    return hints
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    rows, columns = map(_integer, value)
+    return rows, columns
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no integer")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

@@ -1,0 +1,124 @@
+"""The QDQ form in ONNX Runtime: what it is made of, that it runs, and that it agrees with the reference."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from test_onnx_exact import LEVELS, run
+
+from nybble.graph import AvgPool2d, DType, Graph, GraphError, Input, Node, Pair, Quantize, Tensor
+from nybble.graph.convert import to_bits
+from nybble.graph.types import ACTIVATIONS
+from nybble.reference import interpret
+from nybble.synthetic import bottleneck_resnet
+from strategies import batches, graphs
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto  # noqa: E402 - needs onnx
+
+from nybble.graph.onnx import OnnxExportError, export_onnx, to_onnx  # noqa: E402
+
+RESNET = bottleneck_resnet(blocks=(1, 1), width=8, classes=10, image=16)
+
+
+def _weights(model: Any) -> Counter[int]:
+    return Counter(tensor.data_type for tensor in model.graph.initializer if tensor.name.endswith("/weight/stored"))
+
+
+def test_types() -> None:
+    made = to_onnx(RESNET)
+    assert made.opset == 21
+    assert _weights(made.model)[TensorProto.INT4] == 8
+    assert _weights(made.model)[TensorProto.INT8] == 2
+    zeros = Counter(tensor.data_type for tensor in made.model.graph.initializer if tensor.name.endswith("/zero"))
+    assert zeros[TensorProto.UINT4] == sum(
+        isinstance(node, Quantize) and node.output_type is DType.U4 and node.name != "quantize1" for node in RESNET
+    )
+    wide = to_onnx(to_bits(RESNET, 8)).model
+    assert set(_weights(wide)) == {TensorProto.INT8}
+    assert not {TensorProto.UINT4, TensorProto.INT4} & {tensor.data_type for tensor in wide.graph.initializer}
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=["as it is", "optimised"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_network_agrees_with_the_reference(bits: int, level: Any) -> None:
+    graph = to_bits(RESNET, bits) if bits == 8 else RESNET
+    images = np.random.default_rng(0).integers(-60, 60, (16, 3, 16, 16)).astype(np.int8)
+    wanted = interpret(graph, images)["scale"]
+    known = graph.preprocessing
+    assert known is not None
+    photos = images.astype(np.float32) * np.float32(known.scale_denominator / known.scale_numerator)
+    (found,) = run(to_onnx(graph).model, {"input": photos}, level)
+    if bits == 4:
+        # Rounded alike, halves included: only float32 sums differ, next to never.
+        assert np.mean(np.all(np.isclose(found, wanted, atol=1e-4), axis=1)) >= 0.8
+    np.testing.assert_allclose(found, wanted, atol=np.abs(wanted).max() / 10)
+    # In eight bits and optimised, ONNX Runtime requantizes in its own way.
+    assert np.mean(found.argmax(axis=1) == wanted.argmax(axis=1)) >= 0.9
+
+
+@given(graph=graphs(), data=st.data())
+def test_any_graph_runs(graph: Graph, data: st.DataObject) -> None:
+    inputs = {entry.name: data.draw(batches(entry))[:1] for entry in graph.inputs}
+    try:
+        model = to_onnx(graph).model
+    except OnnxExportError as error:
+        assert "ceil_mode" in str(error)
+        return
+    for level in LEVELS:
+        found = run(model, {name: values.astype(np.float32) for name, values in inputs.items()}, level)
+        for name, values in zip(graph.outputs, found, strict=True):
+            dtype = graph.values[name].dtype
+            if dtype in ACTIVATIONS:
+                assert dtype.minimum - 0.01 <= values.min() <= values.max() <= dtype.maximum + 0.01
+                np.testing.assert_allclose(values, np.rint(values), atol=1e-3)
+
+
+HALVES = [("s8", "u4", 3), ("s8", "s4", 4), ("u8", "u7", 1), ("s8", "s8", 2)]
+
+
+@pytest.mark.parametrize(("reads", "makes", "shift"), HALVES)
+def test_halves_go_away_from_zero(reads: str, makes: str, shift: int) -> None:
+    source = DType(reads)
+    node = Quantize(
+        name="q",
+        inputs=("x",),
+        input_type=source,
+        output_type=DType(makes),
+        factor=Tensor.from_array("u16", np.array([1])),
+        shift=shift,
+    )
+    graph = Graph([Input(name="x", dtype=source, shape=(1,))], [node], ["q"])
+    values = np.arange(source.minimum, source.maximum + 1).reshape(-1, 1)
+    for level in LEVELS:
+        (found,) = run(to_onnx(graph).model, {"x": values.astype(np.float32)}, level)
+        np.testing.assert_array_equal(found, interpret(graph, values)["q"])
+
+
+def test_what_onnx_cannot_say_is_refused(tmp_path: Any) -> None:
+    pool: Node = AvgPool2d(
+        name="pool", inputs=("x",), input_type=DType.U8, kernel_size=Pair(2, 2), stride=Pair(2, 2), ceil_mode=True
+    )
+    graph = Graph([Input(name="x", dtype=DType.U8, shape=(1, 3, 3))], [pool], ["pool"])
+    with pytest.raises(OnnxExportError, match="pool: ONNX runtimes disagree about average pools in ceil mode"):
+        export_onnx(graph, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+    values = np.arange(9).reshape(1, 1, 3, 3).astype(np.uint8)
+    (found,) = run(to_onnx(graph, "exact").model, {"x": values}, LEVELS[0])
+    np.testing.assert_array_equal(found, interpret(graph, values)["pool"])
+    with pytest.raises(ValueError, match="none of qdq, exact, float"):
+        to_onnx(graph, "int2")  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match="pool"):
+        to_onnx(graph, "float")
+
+
+def test_nothing_else_needs_onnx() -> None:
+    code = "import sys, nybble, nybble.graph, nybble.cli; sys.exit('onnx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
