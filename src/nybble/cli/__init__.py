@@ -11,8 +11,10 @@ from nybble.cli.classify import classify
 from nybble.cli.convert import convert
 from nybble.cli.demo import demo
 from nybble.cli.evaluate import evaluate
+from nybble.cli.export import export
 from nybble.cli.fetch import fetch
 from nybble.cli.group import Group
+from nybble.cli.import_ import import_
 from nybble.cli.inspect import inspect
 from nybble.cli.profile import profile
 from nybble.cli.quantize import quantize
@@ -36,6 +38,8 @@ app.command(epilog="Example: nybble evaluate nvidia-resnet50-int4 --images photo
 app.command(epilog="Example: nybble verify nvidia-resnet50-int4 --images photos --limit 10 --layers")(verify)
 app.command(epilog="Example: nybble inspect nvidia-resnet50-int4")(inspect)
 app.command(epilog="Example: nybble convert nvidia-resnet50-int4 resnet50-int8 --bits 8")(convert)
+app.command(epilog="Example: nybble export nvidia-resnet50-int4 resnet50-int4.onnx")(export)
+app.command(name="import", epilog="Example: nybble import resnet50-int8.onnx resnet50-int8 --imagenet")(import_)
 app.command(epilog="Example: nybble profile nvidia-resnet50-int4 --images photos --trace trace.json")(profile)
 app.command(epilog="Example: nybble tune nvidia-resnet50-int4 --images photos --limit 64")(tune)
 app.command(

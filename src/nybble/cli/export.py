@@ -1,0 +1,66 @@
+"""``nybble export``: a model as an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nybble.cli.errors import CommandError
+from nybble.cli.model import Json
+from nybble.cli.output import print_json
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model folder or the name of a model.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The ONNX file to write.", show_default=False)],
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact", help="Integer arithmetic in float32 operators: every logit equal to the engine's. Integer input."
+        ),
+    ] = False,
+    is_float: Annotated[bool, typer.Option("--float", help="Real numbers: no rounding, the clipping kept.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model as ONNX.
+
+    By default with QuantizeLinear and DequantizeLinear (QDQ) and integer weights, INT4 and UINT4 for four bits: it
+    takes normalised photos, and other runtimes run it in integers as far as they can. Needs `nybble[onnx]`.
+    """
+    from nybble.graph import read_graph
+    from nybble.graph.onnx import Form, export_onnx
+    from nybble.models import locate
+
+    if exact and is_float:
+        raise CommandError("--exact and --float exclude each other")
+    form: Form = "exact" if exact else "float" if is_float else "qdq"
+    made = export_onnx(read_graph(locate(model)), out, form)
+    size = out.stat().st_size
+    if as_json:
+        print_json(
+            {
+                "model": model,
+                "out": str(out),
+                "form": form,
+                "opset": made.opset,
+                "bytes": size,
+                "inputs": made.inputs,
+                "outputs": made.outputs,
+                "operators": made.operators,
+                "wider_than_float32": made.wide,
+            }
+        )
+        return
+    count = sum(made.operators.values())
+    typer.echo(f"{form}, operator set {made.opset}: {count} nodes, {size / 1e6:.2f} MB; ONNX's checker has passed it")
+    typer.echo(", ".join(f"{number} {name}" for name, number in made.operators.items()))
+    for title, entries in (("input", made.inputs), ("output", made.outputs)):
+        for name, kind in entries.items():
+            typer.echo(f"{title} {name}: {kind}")
+    for name, why in made.wide.items():
+        typer.echo(f"{name} is wider than float32: {why}")
+    typer.echo(f"in {out}")

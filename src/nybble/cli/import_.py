@@ -1,0 +1,85 @@
+"""``nybble import``: an ONNX QDQ model as a model folder, and what its scales became."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nybble.cli.errors import CommandError
+from nybble.cli.model import Json
+from nybble.cli.output import console, print_json, table
+
+#: Rows of the table of errors.
+SHOWN = 10
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX model in QDQ form.", show_default=False)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write the model to.", show_default=False)],
+    imagenet: Annotated[
+        bool,
+        typer.Option(
+            "--imagenet",
+            help="The input is a photo normalised with ImageNet's mean and deviation (nybble's own exports say so).",
+        ),
+    ] = False,
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            "--resize", min=1, help="With --imagenet: the short side before the crop.", show_default="8/7 of the input"
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Read an ONNX model that was quantized with QuantizeLinear and DequantizeLinear, in 4 or 8 bits.
+
+    Weights, zero points and types stay as they are; scales become factors and shifts, and what that rounds is reported,
+    in steps of each node's result. Types must be symmetric or hold nothing negative: quantize symmetrically.
+    Needs `nybble[onnx]`.
+    """
+    from nybble.graph import write_graph
+    from nybble.graph.onnx import import_onnx
+
+    if resize is not None and not imagenet:
+        raise CommandError("--resize belongs to --imagenet")
+    made = import_onnx(source)
+    if imagenet:
+        made = made.for_photos(resize=resize)
+    write_graph(made.graph, out)
+    largest = made.roundings[0].error if made.roundings else 0.0
+    if as_json:
+        print_json(
+            {
+                "source": str(source),
+                "out": str(out),
+                "operators": made.operators,
+                "nodes": len(made.graph),
+                "inputs": {entry.name: f"{entry.dtype}{list(entry.shape)}" for entry in made.graph.inputs},
+                "input_scale": made.input_scale,
+                "preprocessing": made.graph.preprocessing is not None,
+                "class_names": made.graph.class_names is not None,
+                "largest_error": largest,
+                "roundings": [asdict(entry) for entry in made.roundings],
+                "notes": list(made.notes),
+            }
+        )
+        return
+    if made.roundings:
+        grid = table("node", "of its", "error", "", numbers=("error",))
+        for entry in made.roundings[:SHOWN]:
+            grid.add_row(entry.node, entry.what, f"{entry.error:.1e}", entry.detail)
+        console().print(grid)
+        more = f", the largest {SHOWN} shown" if len(made.roundings) > SHOWN else ""
+        rounded = f"{len(made.roundings)} of {len(made.graph)} nodes were rounded{more}"
+        typer.echo(f"{rounded}; largest error {largest:.1e} steps")
+    else:
+        typer.echo(f"{len(made.graph)} nodes, all scales exact")
+    for note in made.notes:
+        typer.echo(note)
+    if made.graph.preprocessing is None:
+        scale = f"a step of the input is {made.input_scale:.6g}; " if made.input_scale else ""
+        typer.echo(f"{scale}how photos become the input is not known: --imagenet, or add the file preprocessing")
+    typer.echo(f"in {out}")
