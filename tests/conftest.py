@@ -19,7 +19,7 @@ hypothesis.settings.load_profile(os.environ.get("NYBBLE_HYPOTHESIS") or ("ci" if
 
 
 # Whether models/efficientnet-lite0 has its network yet. Once it has, tests that need it may not be skipped: set True.
-NETWORK_IN_THE_BOX = False
+NETWORK_IN_THE_BOX = True
 
 # What this machine's user has tuned takes no part; tests of tuned choices turn them on.
 os.environ["NYBBLE_TUNED"] = "0"

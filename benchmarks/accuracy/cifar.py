@@ -32,6 +32,7 @@ from nybble.quantize import (
     finetune,
     prepare,
     reconstruct,
+    snap_steps,
 )
 from nybble.quantize.data import batches, draw
 from nybble.quantize.network import QuantizedNetwork
@@ -132,12 +133,15 @@ def prepared(bits: Bits, calibration: CalibrationConfig, method: str = "ste") ->
     return network
 
 
-def settle(network: QuantizedNetwork, name: str) -> dict[str, Any]:
+def settle(network: QuantizedNetwork, name: str, *, exact_steps: bool = True) -> dict[str, Any]:
     """Convert, keep, and let the engine answer the selection set.
 
-    With shifts long enough that factors err by next to nothing: steps that were learned are not moved any more.
+    Factors are exact because weight steps are made so, or else err by next to nothing because shifts are long enough.
+    Of networks with learned steps the first was better on the selection split in eight bits, the second in four.
     """
-    graph, report = convert(network, tolerance=TOLERANCE)
+    if exact_steps:
+        snap_steps(network)
+    graph, report = convert(network) if exact_steps else convert(network, tolerance=TOLERANCE)
     write_graph(graph, FOLDER / name)
     selection = training()[1]
     found = evaluate(EngineModule(graph), selection, resnet20.PREPROCESSING, batch=250)
@@ -195,7 +199,7 @@ def trained(
         work=FOLDER / f"{name}-work",
         progress=Progress(),
     )
-    return settle(network, name) | {
+    return settle(network, name, exact_steps=bits is not Bits.W4A4) | {
         "method": method,
         "epochs": result.epochs,
         "best_epoch": result.best_epoch,

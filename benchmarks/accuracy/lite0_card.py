@@ -22,7 +22,7 @@ from nybble.graph import Conv2d, DType, Graph, Linear, read_graph
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "efficientnet-lite0"
 THIS = "this network"
-ROWS = ("float=float", "8-bit=w8a8", f"{THIS}=mixed-trained", "all 4-bit=w4a4-trained")
+ROWS = ("float=float", "8-bit=w8a8", f"{THIS}=mixed-s8-whole", "all 4-bit=w4a4")
 _BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
