@@ -58,6 +58,8 @@ class ConvStep final : public Step {
         return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;
       case ConvMethod::chained:
         return ChainedScratch(shape_, most_pixels()).bytes;
+      case ConvMethod::grouped:
+        return GroupedScratch(shape_, packed_.tile_pixels).bytes;
       case ConvMethod::winograd:
         return WinogradScratch(shape_, packed_.most_outputs, tile_pixels_).bytes;
       default:
@@ -130,6 +132,7 @@ class ConvStep final : public Step {
 
   // The dense kernels stage the rows of one output row.
   bool by_row() const {
+    if (method_ == ConvMethod::grouped) return true;
     return (method_ == ConvMethod::wide || method_ == ConvMethod::quad || method_ == ConvMethod::chained) &&
            !shape_.pointwise();
   }
@@ -249,7 +252,22 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
     return std::make_unique<ConvStep>(kernels.conv_direct, ConvMethod::direct, shape,
                                       pack_direct(shape, spec.weights, spec.block_outputs), std::move(epilogue), spec,
                                       nullptr, store, threads);
-  require(shape.groups == 1, "conv: groups need the direct method");
+  const bool is_signed = input.element == Element::s8;
+  // Inputs lie between these.
+  const std::int32_t magnitude = is_signed ? std::min(spec.magnitude, 128) : spec.magnitude;
+  const std::int32_t low = is_signed ? -magnitude : 0, high = is_signed ? magnitude - 1 : magnitude;
+  if (spec.method == "grouped") {
+    require(kernels.conv_grouped != nullptr, "conv: this instruction set has no grouped kernel");
+    require(magnitude >= 1 && magnitude <= 255, "conv: magnitude is not in 1..255");
+    require(input.stride % kChannelAlign == 0, "conv: the grouped method needs padded inputs");
+    const std::int32_t pixels = std::min(spec.tile_pixels, output.width);
+    require(GroupedScratch(shape, pixels).bytes <= INT32_MAX, "conv: window too large for the grouped method");
+    ConvWeights weights = pack_grouped(shape, spec.weights, spec.block_outputs, pixels, low, high);
+    epilogue->use_words(weights.lowest, weights.highest);
+    return std::make_unique<ConvStep>(kernels.conv_grouped, ConvMethod::grouped, shape, std::move(weights),
+                                      std::move(epilogue), spec, nullptr, store, threads);
+  }
+  require(shape.groups == 1, "conv: groups need the direct or the grouped method");
   if (spec.method == "wide") {
     require(kernels.conv_wide != nullptr, "conv: this instruction set has no wide kernel");
     return std::make_unique<ConvStep>(kernels.conv_wide, ConvMethod::wide, shape,
@@ -258,7 +276,6 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   }
   if (spec.method == "quad") {
     require(kernels.conv_quad != nullptr, "conv: this instruction set has no kernel for groups of four");
-    const bool is_signed = input.element == Element::s8;
     require(kernels.quad_takes_any || (!is_signed && spec.magnitude <= 127),
             "conv: groups of four could saturate with these inputs");
     return std::make_unique<ConvStep>(
@@ -268,12 +285,10 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   }
   if (spec.method == "chained") {
     require(kernels.conv_chained != nullptr, "conv: this instruction set has no chained kernel");
-    const bool is_signed = input.element == Element::s8;
-    require(is_signed || (spec.magnitude >= 1 && spec.magnitude <= 255), "conv: magnitude is not in 1..255");
-    return std::make_unique<ConvStep>(
-        kernels.conv_chained, ConvMethod::chained, shape,
-        pack_chained(shape, spec.weights, spec.block_outputs, is_signed ? 255 : spec.magnitude, is_signed ? 128 : 0),
-        std::move(epilogue), spec, nullptr, store, threads);
+    require(magnitude >= 1 && magnitude <= 255, "conv: magnitude is not in 1..255");
+    return std::make_unique<ConvStep>(kernels.conv_chained, ConvMethod::chained, shape,
+                                      pack_chained(shape, spec.weights, spec.block_outputs, high - low, -low),
+                                      std::move(epilogue), spec, nullptr, store, threads);
   }
   if (spec.method == "winograd") {
     require(kernels.conv_winograd != nullptr, "conv: this instruction set has no Winograd kernel");

@@ -94,11 +94,13 @@ std::uint64_t EpilogueData::shortcut_factor16(std::size_t channel) const {
 }
 
 // What 16-bit lanes compute is this epilogue if
+// - they hold the sum;
 // - factor * 2^(17 - shift) fits 16 bits: floor(floor(v * factor16 / 2^16) / 2 + 1/2) is the rounded quotient,
 //   since a floor of a floor is the floor;
 // - where a sum saturates, the result is what the exact sum gives: it is monotonic in the sum, so it is enough to look
 //   at the ends. (With an unsigned shortcut of at most 32,767 a sum that saturates below stays negative.)
 bool EpilogueData::fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const {
+  if (lowest < INT16_MIN || highest > INT16_MAX) return false;
   if (factor16_[channel] != std::uint64_t{factor_[channel]} << 17 >> epilogue_.shift) return false;
   lowest += bias_[channel];
   highest += bias_[channel];

@@ -15,8 +15,7 @@ class EpilogueData {
   void add_shortcut(const Layout& shortcut, std::int64_t magnitude, bool requantize, const Requantize& rule);
   void set_relu(std::int32_t maximum);
   void set_requantize(const Requantize& rule);
-  // Finds the channels that 16-bit lanes finish exactly, from the least and greatest sum of each output, which fit
-  // 16 bits. Call it last.
+  // Finds the channels that 16-bit lanes finish exactly, from the least and greatest sum of each output. Call it last.
   void use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest);
 
   const Epilogue& get() const { return epilogue_; }

@@ -3,6 +3,7 @@
 #include "kernels/conv/chained.inc.h"
 #include "kernels/conv/direct.inc.h"
 #include "kernels/conv/dot.inc.h"
+#include "kernels/conv/grouped.inc.h"
 #include "kernels/conv/sparse.inc.h"
 #include "kernels/conv/winograd.inc.h"
 #include "kernels/pool/pool.inc.h"
@@ -21,6 +22,7 @@ constexpr KernelTable simd_kernels(Isa isa, bool quad_takes_any) {
       .quad_takes_any = quad_takes_any,
       .dot_outputs = kDotOutputs,
       .conv_chained = conv_chained,
+      .conv_grouped = conv_grouped,
       .pair_lists = build_pair_lists,
       .quad_lists = build_quad_lists,
       .max_pool = max_pool,

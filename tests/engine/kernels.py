@@ -14,7 +14,7 @@ from nybble.engine import plan
 from nybble.engine.kernel import Kernel, window
 from nybble.graph import Conv2d, Graph, Linear
 
-METHODS = ("direct", "wide", "chained", "quad", "sparse", "sparse_quad", "winograd")
+METHODS = ("direct", "wide", "chained", "quad", "sparse", "sparse_quad", "winograd", "grouped")
 #: Channel pairs in a block of a list.
 LIST_BLOCKS = (16, 32, 64)
 
@@ -36,10 +36,10 @@ def list_blocks(graph: Graph, source: str) -> list[int]:
 def methods(graph: Graph, head: Head, isa: str) -> list[str]:
     """Methods that can run a convolution."""
     found = ["direct"]
-    if isa == "scalar" or (isinstance(head, Conv2d) and head.groups > 1):
-        return found
-    found += ["wide", "chained"]
     (source,) = head.inputs
+    if isa == "scalar" or (isinstance(head, Conv2d) and head.groups > 1):
+        return found if isa == "scalar" or source == graph.inputs[0].name else [*found, "grouped"]
+    found += ["wide", "chained"]
     dtype = graph.values[source].dtype
     has_lists = not dtype.is_signed and source != graph.inputs[0].name
     if _native.quad_takes_any(isa) or (not dtype.is_signed and dtype.maximum <= 127):

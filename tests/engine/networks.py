@@ -82,10 +82,10 @@ def images(draw: st.DrawFn, graph: Graph, count: int = 9) -> Array:
 
 
 @st.composite
-def conv_networks(draw: st.DrawFn, winograd: bool = False) -> Graph:
-    """A convolution of any geometry and types with any epilogue; or one that the Winograd method can run."""
+def conv_networks(draw: st.DrawFn, winograd: bool = False, grouped: bool = False) -> Graph:
+    """A convolution of any geometry and types with any epilogue; or one that the Winograd or grouped method can run."""
     dtype = draw(st.sampled_from(ACTIVATIONS))
-    groups, inputs, outputs = draw(_channels())
+    groups, inputs, outputs = draw(_channels(("groups", "depthwise") if grouped else CHANNEL_FORMS))
     rows, columns = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     kernel = Pair(draw(st.integers(1, 7)), draw(st.integers(1, 7)))
     if draw(st.integers(0, 2)) == 0:
@@ -109,7 +109,8 @@ def conv_networks(draw: st.DrawFn, winograd: bool = False) -> Graph:
     if winograd:
         source = copied(network, DType.U4)
     else:
-        source = "image" if draw(st.integers(0, 3)) == 0 else copied(network, draw(st.sampled_from(ACTIVATIONS)))
+        is_tight = not grouped and draw(st.integers(0, 3)) == 0
+        source = "image" if is_tight else copied(network, draw(st.sampled_from(ACTIVATIONS)))
 
     def convolution(name: str) -> Conv2d:
         kind = DType.S4 if winograd else draw(st.sampled_from((DType.S4, DType.S4, DType.S8)))
@@ -339,16 +340,24 @@ def _extents(draw: st.DrawFn, least: int, most: int) -> tuple[int, int]:
     return draw(st.integers(least, most)), draw(st.integers(least, most))
 
 
+#: How often a convolution has one group, several, or one a channel.
+CHANNEL_FORMS = ("one", "one", "one", "groups", "depthwise")
+
+
 @st.composite
-def _channels(draw: st.DrawFn) -> tuple[int, int, int]:
+def _channels(draw: st.DrawFn, forms: tuple[str, ...]) -> tuple[int, int, int]:
     """Groups, inputs and outputs."""
-    form = draw(st.sampled_from(("one", "one", "one", "groups", "depthwise")))
+    form = draw(st.sampled_from(forms))
     if form == "depthwise":
         channels = draw(st.integers(2, 80))
         return channels, channels, channels * draw(st.sampled_from((1, 1, 2)))
     if form == "groups":
+        # Those of one network, and odd ones.
+        each = draw(st.sampled_from((4, 8, 16, 32, 0)))
         groups = draw(st.integers(2, 9))
-        return groups, groups * draw(st.integers(1, 7)), groups * draw(st.integers(1, 7))
+        if each:
+            return groups, groups * each, groups * each
+        return groups, groups * draw(st.integers(1, 37)), groups * draw(st.integers(1, 37))
     counts = st.one_of(st.integers(1, 80), st.integers(1, 80), st.integers(81, 300))
     return 1, draw(counts), draw(counts)
 

@@ -397,7 +397,7 @@ def test_winograd_needs_its_window_and_small_operands(isa: str) -> None:
 
 def test_the_portable_kernels_have_no_lists() -> None:
     small = Small("scalar")
-    for method in ("sparse", "wide", "chained", "quad", "winograd"):
+    for method in ("sparse", "wide", "chained", "quad", "winograd", "grouped"):
         with pytest.raises(ValueError, match=r"instruction set|lists"):
             small.program.add_conv(small.conv(method), weights())
     pool = small.pool()
@@ -514,7 +514,7 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
 def add_mutated(small: Small, random: np.random.Generator) -> None:
     kind = random.choice(["conv", "conv", "conv", "pool", "point", "concat", "scale"])
     if kind == "conv":
-        spec = small.conv(str(random.choice(["direct", "wide", "chained", "quad", "sparse", "winograd"])))
+        spec = small.conv(str(random.choice(["direct", "wide", "chained", "quad", "sparse", "winograd", "grouped"])))
         if random.random() < 0.3:
             spec.output, spec.requantize, spec.rule = small.more, True, rule(3, 4, 0, 15)
         spec.relu = bool(random.integers(2))

@@ -135,6 +135,32 @@ struct ChainGroup {
 };
 inline constexpr std::int32_t kLongestChain = 6;
 
+// ---- grouped: pairs of bytes of each output's own inputs ----------------------------------------------
+
+// Bytes of one pair of each of kChannelAlign outputs, and outputs that one shuffle of bytes picks the pairs of.
+inline constexpr std::int32_t kGroupedBytes = 2 * kChannelAlign, kGatheredOutputs = 16;
+
+// The output, of kChannelAlign, at place i: as interleaving 32 bytes with 32 others in halves of 16 leaves them.
+NYBBLE_INLINE constexpr std::int32_t staged_output(std::int32_t i) {
+  return i / 8 == 1 ? i + 8 : i / 8 == 2 ? i - 8 : i;
+}
+
+// kChannelAlign outputs, from that multiple of it.
+struct GroupedUnit {
+  std::size_t offset;  // of its weights in bytes: [chain][entry][place of the output][input of the pair]
+  std::int32_t first_entry;
+  std::int32_t chains, chain;  // chains, and entries in each
+};
+
+// Shuffles whose results together are the pairs of kGatheredOutputs outputs.
+struct GatherVector {
+  std::int32_t first_step, steps;
+};
+struct GatherStep {
+  std::int32_t first;  // of 16 neighbouring channels
+  std::uint8_t picks[2 * kGatheredOutputs];
+};
+
 struct PackedConv {
   const std::uint8_t* weights = nullptr;
   const OutputBlock* blocks = nullptr;
@@ -156,6 +182,12 @@ struct PackedConv {
   const WinogradBlock* winograd = nullptr;  // of each block
   const WinogradSegment* segments = nullptr;
   const std::int16_t* constants = nullptr;  // to add to four times the outputs of a segment
+  // Grouped; `offset` and `correction` as above, and `constants` are corrections modulo 2^16:
+  const GroupedUnit* grouped_units = nullptr;    // of each kChannelAlign outputs
+  const std::int32_t* grouped_places = nullptr;  // of each entry: its first byte in the staged window
+  const GatherVector* gathers = nullptr;         // [unit][pair][half], none for depthwise
+  const GatherStep* gather_steps = nullptr;
+  std::int32_t tile_pixels = 0;  // that scratch memory is laid out for
 };
 
 // One task: output pixels [first_pixel, first_pixel + pixels) of the batch (with 32-bit sums:
@@ -226,6 +258,28 @@ struct WinogradScratch {
     products = inputs + 16 * pairs_apart * 4;
     sums = products + 16 * products_apart * 2;
     bytes = sums + squares * 4 * most_outputs * 4;
+  }
+};
+
+// Grouped kernel: pixels computed together, at most.
+inline constexpr std::int32_t kMostGroupedPixels = 4;
+
+// Where the parts of the grouped kernel's scratch memory lie: sums, then the staged window of one unit. A staged pixel
+// is the pairs of each output's inputs; depthwise, the pair is of two kernel rows, and so many rows are one.
+struct GroupedScratch {
+  bool is_depthwise;
+  std::int32_t rows, pairs;
+  std::int64_t columns, pixel_bytes, row_bytes, staged, bytes;
+
+  NYBBLE_INLINE GroupedScratch(const ConvShape& s, std::int32_t pixels) {
+    is_depthwise = s.group_inputs() == 1 && s.group_outputs() == 1;
+    rows = is_depthwise ? (s.kernel_h + 1) / 2 : s.kernel_h;
+    pairs = (s.group_inputs() + 1) / 2;
+    columns = std::int64_t{pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1;
+    pixel_bytes = std::int64_t{pairs} * kGroupedBytes;
+    row_bytes = columns * pixel_bytes;
+    staged = kMostGroupedPixels * kChannelAlign * 4;
+    bytes = staged + rows * row_bytes;
   }
 };
 

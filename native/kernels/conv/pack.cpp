@@ -38,6 +38,11 @@ PackedConv ConvWeights::view(const std::uint8_t* kept) const {
   packed.winograd = winograd.data();
   packed.segments = segments.data();
   packed.constants = constants.data();
+  packed.grouped_units = grouped_units.data();
+  packed.grouped_places = grouped_places.data();
+  packed.gathers = gathers.data();
+  packed.gather_steps = gather_steps.data();
+  packed.tile_pixels = tile_pixels;
   return packed;
 }
 

@@ -9,7 +9,7 @@
 
 namespace nybble {
 
-enum class ConvMethod { direct, sparse, sparse_quad, wide, quad, chained, winograd };
+enum class ConvMethod { direct, sparse, sparse_quad, wide, quad, chained, winograd, grouped };
 
 struct ConvWeights {
   AlignedBytes bytes;
@@ -26,6 +26,12 @@ struct ConvWeights {
   std::vector<WinogradBlock> winograd;
   std::vector<WinogradSegment> segments;
   std::vector<std::int16_t> constants;
+  // Grouped:
+  std::vector<GroupedUnit> grouped_units;
+  std::vector<std::int32_t> grouped_places;
+  std::vector<GatherVector> gathers;
+  std::vector<GatherStep> gather_steps;
+  std::int32_t tile_pixels = 0;
   // 16-bit sums: the least and greatest sum of each output, whatever the activations are.
   std::vector<std::int64_t> lowest, highest;
 
@@ -59,5 +65,9 @@ ConvWeights pack_chained(const ConvShape& shape, const std::int8_t* weights, std
 // For 3x3 windows of stride 1 on activations of at most kWinogradMagnitude by weights of at most kWinogradWeight.
 ConvWeights pack_winograd(const ConvShape& shape, const std::int8_t* weights, std::int32_t magnitude,
                           std::int32_t block_outputs);
+// For any number of groups, inputs padded to kChannelAlign channels and between `low` (0, or less for signed ones) and
+// `high`. `tile_pixels` of one output row are computed at a time, at most.
+ConvWeights pack_grouped(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs,
+                         std::int32_t tile_pixels, std::int32_t low, std::int32_t high);
 
 }  // namespace nybble

@@ -87,6 +87,20 @@ struct Avx2 {
     store(p, _mm256_permute4x64_epi64(_mm256_packs_epi16(words[0], words[1]), 0xD8));
   }
 
+  // Sums of kChannelAlign channels in the order of staged_output(), put in order.
+  static NYBBLE_INLINE void order16(I16* sums) {
+    const __m256i low = _mm256_permute2x128_si256(sums[0], sums[1], 0x20);
+    sums[1] = _mm256_permute2x128_si256(sums[0], sums[1], 0x31);
+    sums[0] = low;
+  }
+  // kLanes32 of them from channel i, stored as pair_low and pair_high of each vector leave them.
+  static NYBBLE_INLINE I32 load_ordered32(const std::int32_t* sums, std::int32_t i) {
+    const std::int32_t* half = sums + i % 16 * 2 + i / 16 * 4;
+    const __m128i low = _mm_loadu_si128(reinterpret_cast<const __m128i*>(half));
+    const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(half + 8));
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+  }
+
   // 16-bit operands, 32-bit sums.
   static NYBBLE_INLINE __m256i widen_pairs(const std::uint8_t* p) {
     return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

@@ -89,6 +89,15 @@ struct Avx512 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi16_epi8(words[0]));
   }
 
+  // Sums of kChannelAlign channels in the order of staged_output(), put in order.
+  static NYBBLE_INLINE void order16(I16* sums) { sums[0] = _mm512_shuffle_i64x2(sums[0], sums[0], 0xD8); }
+  // kLanes32 of them from channel i, stored as pair_low and pair_high leave them.
+  static NYBBLE_INLINE I32 load_ordered32(const std::int32_t* sums, std::int32_t i) {
+    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13);
+    const __m512i order = _mm512_add_epi64(first, _mm512_set1_epi64(i / 16 * 2));
+    return _mm512_permutex2var_epi64(load(sums), order, load(sums + kLanes32));
+  }
+
   // 16-bit operands, 32-bit sums.
   static NYBBLE_INLINE __m512i widen_pairs(const std::uint8_t* p) {
     return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));

@@ -13,7 +13,7 @@ import numpy as np
 
 from nybble import _native
 from nybble.engine.fuse import Step, fuse
-from nybble.engine.kernel import LIST_GROUPS, Kernel, can_vectorize, can_winograd
+from nybble.engine.kernel import LIST_GROUPS, Kernel, can_group, can_vectorize, can_winograd
 from nybble.engine.order import Order, order_classes
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.errors import NybbleError
@@ -53,6 +53,8 @@ def heads(graph: Graph) -> dict[str, Head]:
 
 def methods(graph: Graph, head: Head, isa: str) -> list[str]:
     """Methods that can run a convolution on an instruction set, ``direct``, the portable one, first."""
+    if isa != "scalar" and can_group(graph, head):
+        return ["direct", "grouped"]
     if isa == "scalar" or not can_vectorize(graph, head):
         return ["direct"]
     found = ["direct", "wide"]

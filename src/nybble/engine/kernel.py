@@ -22,7 +22,8 @@ class Kernel:
     ``method`` is ``direct`` (any types and groups), ``sparse`` (lists of non-zero channel pairs, 16-bit
     sums), ``sparse_quad`` (lists of non-zero groups of four, 32-bit sums), ``wide`` (32-bit sums, any types),
     ``chained`` (any types, four bytes at a time, 16-bit sums over what the weights allow), ``quad`` (32-bit sums, four
-    bytes at a time) or ``winograd`` (3x3 windows of stride 1, 16-bit sums, zeros not skipped). The quads take unsigned
+    bytes at a time), ``winograd`` (3x3 windows of stride 1, 16-bit sums, zeros not skipped) or ``grouped`` (any number
+    of groups, depthwise above all, 16-bit sums over what the weights allow). The quads take unsigned
     inputs of at most 127, or any where the instruction set has dot products; the sparse methods take unsigned inputs;
     Winograd takes u4 by weights of at most 8 in size.
     ``block_outputs`` output channels are computed together, for ``tile_pixels`` pixels at a time (Winograd: squares of
@@ -62,6 +63,8 @@ def window(graph: Graph, head: Conv2d | Linear) -> Window:
 
 def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     """The untuned default for a convolution or linear layer on an instruction set."""
+    if isa != "scalar" and can_group(graph, head):
+        return Kernel("grouped")
     if isa == "scalar" or not can_vectorize(graph, head):
         return Kernel("direct")
     source = graph.values[head.inputs[0]]
@@ -132,8 +135,18 @@ def _is_worth_winograd(graph: Graph, head: Conv2d | Linear) -> bool:
 
 
 def can_vectorize(graph: Graph, head: Conv2d | Linear) -> bool:
-    """Whether any method but the direct one may run a layer."""
+    """Whether the methods for layers without groups may run a layer."""
     return window(graph, head).groups == 1 and _staged_bytes(graph, head) <= _MOST_STAGED
+
+
+def can_group(graph: Graph, head: Conv2d | Linear) -> bool:
+    """Whether the method for groups is meant for a layer and may run it, where the instruction set has it."""
+    place = window(graph, head)
+    if place.groups == 1 or is_tight(graph, head.inputs[0]):
+        return False
+    # Two bytes for each of 32 outputs and each pair of inputs of a group.
+    pairs = -(-head.weight.shape[1] // 2)
+    return place.kernel.rows * _staged_columns(place) * pairs * 2 * int(_native.CHANNEL_ALIGN) <= _MOST_STAGED
 
 
 #: Bytes of input rows that a thread may hold for one output row; windows with holes can ask for gigabytes.
@@ -143,6 +156,9 @@ _MOST_STAGED = 64 << 20
 def _staged_bytes(graph: Graph, head: Conv2d | Linear) -> int:
     """What the methods with 32-bit sums copy for one task, at most."""
     place = window(graph, head)
-    channels = stored_channels(graph, head.inputs[0])
-    reach = 63 * place.stride.columns + (place.kernel.columns - 1) * place.dilation.columns + 1
-    return 2 * place.kernel.rows * reach * channels
+    return 2 * place.kernel.rows * _staged_columns(place) * stored_channels(graph, head.inputs[0])
+
+
+def _staged_columns(place: Window) -> int:
+    """Columns of the input that a task reads, at most."""
+    return 63 * place.stride.columns + (place.kernel.columns - 1) * place.dilation.columns + 1
