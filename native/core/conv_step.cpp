@@ -58,6 +58,8 @@ class ConvStep final : public Step {
         return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;
       case ConvMethod::chained:
         return ChainedScratch(shape_, most_pixels()).bytes;
+      case ConvMethod::pair:
+        return PairScratch(shape_, packed_.tile_pixels).bytes;
       case ConvMethod::grouped:
         return GroupedScratch(shape_, packed_.tile_pixels).bytes;
       case ConvMethod::winograd:
@@ -133,7 +135,8 @@ class ConvStep final : public Step {
   // The dense kernels stage the rows of one output row.
   bool by_row() const {
     if (method_ == ConvMethod::grouped) return true;
-    return (method_ == ConvMethod::wide || method_ == ConvMethod::quad || method_ == ConvMethod::chained) &&
+    return (method_ == ConvMethod::wide || method_ == ConvMethod::quad || method_ == ConvMethod::chained ||
+            method_ == ConvMethod::pair) &&
            !shape_.pointwise();
   }
 
@@ -282,6 +285,19 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
         kernels.conv_quad, ConvMethod::quad, shape,
         pack_dot(shape, spec.weights, spec.block_outputs, kernels.dot_outputs, 4, is_signed ? 128 : 0),
         std::move(epilogue), spec, nullptr, store, threads);
+  }
+  if (spec.method == "pair") {
+    require(kernels.conv_pair != nullptr, "conv: this instruction set has no kernel for pairs");
+    require(magnitude >= 1 && magnitude <= 255, "conv: magnitude is not in 1..255");
+    require(input.stride % kChannelAlign == 0, "conv: pairs need padded inputs");
+    require(std::int64_t{2} * (high - low) * largest(spec.weights, spec.weight_count) <= INT16_MAX,
+            "conv: a pair could saturate with these inputs and weights");
+    const std::int32_t pixels = shape.pointwise() ? spec.tile_pixels : std::min(spec.tile_pixels, output.width);
+    require(PairScratch(shape, pixels).bytes <= INT32_MAX, "conv: window too large for pairs");
+    ConvWeights weights = pack_pair(shape, spec.weights, spec.block_outputs, pixels, low, high);
+    epilogue->use_words(weights.lowest, weights.highest);
+    return std::make_unique<ConvStep>(kernels.conv_pair, ConvMethod::pair, shape, std::move(weights),
+                                      std::move(epilogue), spec, nullptr, store, threads);
   }
   if (spec.method == "chained") {
     require(kernels.conv_chained != nullptr, "conv: this instruction set has no chained kernel");

@@ -45,7 +45,7 @@ struct ConvSpec {
   int input = -1, output = -1;
   int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
   int pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1, groups = 1;
-  std::string method;            // direct, sparse, sparse_quad, wide, quad, chained, winograd or grouped
+  std::string method;            // direct, sparse, sparse_quad, wide, quad, chained, winograd, pair or grouped
   std::int32_t magnitude = 255;  // largest input, which bounds 16-bit sums
   int lists = -1;                // of the input, for the sparse methods
   int block_outputs = 128;

@@ -4,6 +4,7 @@
 #include "kernels/conv/direct.inc.h"
 #include "kernels/conv/dot.inc.h"
 #include "kernels/conv/grouped.inc.h"
+#include "kernels/conv/pair.inc.h"
 #include "kernels/conv/sparse.inc.h"
 #include "kernels/conv/winograd.inc.h"
 #include "kernels/pool/pool.inc.h"
@@ -22,6 +23,7 @@ constexpr KernelTable simd_kernels(Isa isa, bool quad_takes_any) {
       .quad_takes_any = quad_takes_any,
       .dot_outputs = kDotOutputs,
       .conv_chained = conv_chained,
+      .conv_pair = conv_pair,
       .conv_grouped = conv_grouped,
       .pair_lists = build_pair_lists,
       .quad_lists = build_quad_lists,

@@ -41,6 +41,7 @@ struct KernelTable {
   bool quad_takes_any = false;            // or any type
   std::int32_t dot_outputs = 0;           // that these two compute together
   ConvKernel conv_chained = nullptr;      // any types
+  ConvKernel conv_pair = nullptr;         // any padded inputs of which pairs fit 16 bits
   ConvKernel conv_grouped = nullptr;      // any types and groups, padded inputs
   ListKernel pair_lists = nullptr;
   ListKernel quad_lists = nullptr;

@@ -14,7 +14,8 @@ from nybble.engine import plan
 from nybble.engine.kernel import Kernel, window
 from nybble.graph import Conv2d, Graph, Linear
 
-METHODS = ("direct", "wide", "chained", "quad", "sparse", "sparse_quad", "winograd", "grouped")
+#: Those for layers without groups.
+METHODS = ("direct", "wide", "chained", "quad", "sparse", "sparse_quad", "winograd", "pair")
 #: Channel pairs in a block of a list.
 LIST_BLOCKS = (16, 32, 64)
 
@@ -48,6 +49,10 @@ def methods(graph: Graph, head: Head, isa: str) -> list[str]:
             found.append("sparse_quad")
     if has_lists and list_blocks(graph, source):
         found.append("sparse")
+    if source != graph.inputs[0].name:
+        most = (dtype.maximum - dtype.minimum) * int(np.abs(head.weight.numpy().astype(np.int16)).max())
+        if 2 * most < 1 << 15:
+            found.append("pair")
     place = window(graph, head)
     is_plain = (place.kernel, place.stride, place.dilation) == ((3, 3), (1, 1), (1, 1))
     if is_plain and has_lists and dtype.maximum <= 15 and int(np.abs(head.weight.numpy().astype(np.int16)).max()) <= 8:
@@ -85,7 +90,7 @@ def choices(draw: st.DrawFn) -> Choice:
         # The same for one convolution in every instruction set that has the method.
         random = np.random.default_rng([seed, *head.name.encode()])
         found = methods(graph, head, isa)
-        method = found[int(random.integers(12)) % len(found)]
+        method = found[int(random.integers(60)) % len(found)]
         return kernel(
             isa,
             method,

@@ -135,6 +135,25 @@ struct ChainGroup {
 };
 inline constexpr std::int32_t kLongestChain = 6;
 
+// ---- pair: 16-bit sums over segments of the window ----------------------------------------------------
+
+// Outputs computed together; the last tile of a block may have kChannelAlign.
+inline constexpr std::int32_t kPairOutputs = 2 * kChannelAlign;
+
+struct PairTile {
+  std::size_t offset;     // of its weights in bytes: [pair][output][input of the pair]
+  std::size_t constants;  // where [segment][output] start: what 16-bit sums start at
+  std::int32_t first_run, runs;
+  bool is_one_segment;
+};
+
+// Pairs that follow each other in the staged window.
+struct PairRun {
+  std::int32_t place;  // of the first, in bytes
+  std::int32_t pairs;
+  bool ends;  // a segment
+};
+
 // ---- grouped: pairs of bytes of each output's own inputs ----------------------------------------------
 
 // Bytes of one pair of each of kChannelAlign outputs, and outputs that one shuffle of bytes picks the pairs of.
@@ -182,6 +201,9 @@ struct PackedConv {
   const WinogradBlock* winograd = nullptr;  // of each block
   const WinogradSegment* segments = nullptr;
   const std::int16_t* constants = nullptr;  // to add to four times the outputs of a segment
+  // Pair; `offset` as above:
+  const PairTile* pair_tiles = nullptr;  // of each block from its `offset` on
+  const PairRun* pair_runs = nullptr;
   // Grouped; `offset` and `correction` as above, and `constants` are corrections modulo 2^16:
   const GroupedUnit* grouped_units = nullptr;    // of each kChannelAlign outputs
   const std::int32_t* grouped_places = nullptr;  // of each entry: its first byte in the staged window
@@ -258,6 +280,20 @@ struct WinogradScratch {
     products = inputs + 16 * pairs_apart * 4;
     sums = products + 16 * products_apart * 2;
     bytes = sums + squares * 4 * most_outputs * 4;
+  }
+};
+
+// Where the parts of the pair kernel's scratch memory lie: 32-bit sums of kPairSums outputs, then the staged window, in
+// which each pair of channels of a pixel lies twice.
+inline constexpr std::int32_t kPairSums = 8 * kChannelAlign;
+struct PairScratch {
+  std::int64_t pixel_bytes, row_bytes, staged, bytes;
+
+  NYBBLE_INLINE PairScratch(const ConvShape& s, std::int32_t pixels) {
+    pixel_bytes = std::int64_t{2} * s.input.stride;
+    row_bytes = (std::int64_t{pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1) * pixel_bytes;
+    staged = kPairSums * 4;
+    bytes = staged + s.kernel_h * row_bytes;
   }
 };
 

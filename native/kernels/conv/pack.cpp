@@ -38,6 +38,8 @@ PackedConv ConvWeights::view(const std::uint8_t* kept) const {
   packed.winograd = winograd.data();
   packed.segments = segments.data();
   packed.constants = constants.data();
+  packed.pair_tiles = pair_tiles.data();
+  packed.pair_runs = pair_runs.data();
   packed.grouped_units = grouped_units.data();
   packed.grouped_places = grouped_places.data();
   packed.gathers = gathers.data();

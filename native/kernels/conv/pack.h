@@ -9,7 +9,7 @@
 
 namespace nybble {
 
-enum class ConvMethod { direct, sparse, sparse_quad, wide, quad, chained, winograd, grouped };
+enum class ConvMethod { direct, sparse, sparse_quad, wide, quad, chained, winograd, pair, grouped };
 
 struct ConvWeights {
   AlignedBytes bytes;
@@ -26,6 +26,9 @@ struct ConvWeights {
   std::vector<WinogradBlock> winograd;
   std::vector<WinogradSegment> segments;
   std::vector<std::int16_t> constants;
+  // Pair:
+  std::vector<PairTile> pair_tiles;
+  std::vector<PairRun> pair_runs;
   // Grouped:
   std::vector<GroupedUnit> grouped_units;
   std::vector<std::int32_t> grouped_places;
@@ -65,6 +68,10 @@ ConvWeights pack_chained(const ConvShape& shape, const std::int8_t* weights, std
 // For 3x3 windows of stride 1 on activations of at most kWinogradMagnitude by weights of at most kWinogradWeight.
 ConvWeights pack_winograd(const ConvShape& shape, const std::int8_t* weights, std::int32_t magnitude,
                           std::int32_t block_outputs);
+// For pairs of inputs between `low` (0, or less for signed ones) and `high`, padded to kChannelAlign channels, whose
+// products with two weights fit 16 bits. `tile_pixels` are computed at a time, at most.
+ConvWeights pack_pair(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs,
+                      std::int32_t tile_pixels, std::int32_t low, std::int32_t high);
 // For any number of groups, inputs padded to kChannelAlign channels and between `low` (0, or less for signed ones) and
 // `high`. `tile_pixels` of one output row are computed at a time, at most.
 ConvWeights pack_grouped(const ConvShape& shape, const std::int8_t* weights, std::int32_t block_outputs,

@@ -13,7 +13,7 @@ import numpy as np
 
 from nybble import _native
 from nybble.engine.fuse import Step, fuse
-from nybble.engine.kernel import LIST_GROUPS, Kernel, can_group, can_vectorize, can_winograd
+from nybble.engine.kernel import LIST_GROUPS, Kernel, can_group, can_pair, can_vectorize, can_winograd
 from nybble.engine.order import Order, order_classes
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.errors import NybbleError
@@ -66,6 +66,8 @@ def methods(graph: Graph, head: Head, isa: str) -> list[str]:
         found.append("chained")
     if _native.quad_takes_any(isa) or narrow:
         found.append("quad")
+    if can_pair(graph, head):
+        found.append("pair")
     if can_winograd(graph, head):
         found.append("winograd")
     return found + [method for method in LIST_GROUPS if list_blocks(graph, head, isa, method)]

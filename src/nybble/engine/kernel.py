@@ -22,8 +22,9 @@ class Kernel:
     ``method`` is ``direct`` (any types and groups), ``sparse`` (lists of non-zero channel pairs, 16-bit
     sums), ``sparse_quad`` (lists of non-zero groups of four, 32-bit sums), ``wide`` (32-bit sums, any types),
     ``chained`` (any types, four bytes at a time, 16-bit sums over what the weights allow), ``quad`` (32-bit sums, four
-    bytes at a time), ``winograd`` (3x3 windows of stride 1, 16-bit sums, zeros not skipped) or ``grouped`` (any number
-    of groups, depthwise above all, 16-bit sums over what the weights allow). The quads take unsigned
+    bytes at a time), ``winograd`` (3x3 windows of stride 1, 16-bit sums, zeros not skipped), ``pair`` (two
+    bytes at a time, 16-bit sums, zeros not skipped) or ``grouped`` (any number of groups, depthwise above all, 16-bit
+    sums over what the weights allow). Pairs take what :func:`can_pair` allows. The quads take unsigned
     inputs of at most 127, or any where the instruction set has dot products; the sparse methods take unsigned inputs;
     Winograd takes u4 by weights of at most 8 in size.
     ``block_outputs`` output channels are computed together, for ``tile_pixels`` pixels at a time (Winograd: squares of
@@ -40,6 +41,9 @@ class Kernel:
 
 #: What suits Winograd: outputs in registers, squares in L2.
 WINOGRAD = Kernel("winograd", block_outputs=128, tile_pixels=32)
+
+#: What suits dense pairs: a tile of inputs and a block of weights in L1.
+PAIR = Kernel("pair", tile_pixels=32)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     has_dot_products = _native.quad_takes_any(isa)
     if _is_worth_winograd(graph, head):
         return WINOGRAD
+    if not has_dot_products and _is_worth_pairs(graph, head):
+        return PAIR
     # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
     is_narrow = has_dot_products and head.weight.shape[0] <= 64
     if not is_narrow and not source.dtype.is_signed and not is_tight(graph, head.inputs[0]):
@@ -94,6 +100,25 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     if not is_image:
         return Kernel("quad", block_outputs=32)
     return Kernel("quad", block_outputs=128 if has_dot_products else 256)
+
+
+def _is_worth_pairs(graph: Graph, head: Conv2d | Linear) -> bool:
+    """Whether dense pairs are faster than what else 16-bit sums allow, without dot products.
+
+    Signed inputs have no lists. Unsigned ones do, but few outputs leave little work for an entry of a list, and early
+    layers, on large images, have few zeros.
+    """
+    if not can_pair(graph, head):
+        return False
+    source = graph.values[head.inputs[0]]
+    if source.dtype.is_signed or source.dtype.maximum > 127:
+        return True
+    if not _native.list_block_pairs(source.dtype.maximum, head.weight.dtype.magnitude):
+        return False
+    _, rows, columns = stored_shape(graph, head.inputs[0])
+    outputs = head.weight.shape[0]
+    least = 28 * 28 if outputs <= 64 else 56 * 56
+    return window(graph, head).kernel == (1, 1) and outputs <= 128 and rows * columns >= least
 
 
 def _is_worth_chains(graph: Graph, head: Conv2d | Linear) -> bool:
@@ -137,6 +162,17 @@ def _is_worth_winograd(graph: Graph, head: Conv2d | Linear) -> bool:
 def can_vectorize(graph: Graph, head: Conv2d | Linear) -> bool:
     """Whether the methods for layers without groups may run a layer."""
     return window(graph, head).groups == 1 and _staged_bytes(graph, head) <= _MOST_STAGED
+
+
+def can_pair(graph: Graph, head: Conv2d | Linear) -> bool:
+    """Whether the method for pairs may run a layer, where the instruction set has it: by type, four pairs fit 16 bits.
+
+    Signed inputs get an offset that makes them unsigned: they are 0 to 255, or 0 to 15.
+    """
+    if not can_vectorize(graph, head) or is_tight(graph, head.inputs[0]):
+        return False
+    dtype = graph.values[head.inputs[0]].dtype
+    return 8 * (dtype.maximum - dtype.minimum) * int(head.weight.dtype.magnitude) < 1 << 15
 
 
 def can_group(graph: Graph, head: Conv2d | Linear) -> bool:

@@ -1,0 +1,91 @@
+// Packing for the pair kernel: where 16-bit sums must be widened, by the bound of the weights.
+#include <algorithm>
+#include <array>
+
+#include "kernels/conv/pack.h"
+#include "kernels/conv/weights.h"
+
+namespace nybble {
+
+ConvWeights pack_pair(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs,
+                      std::int32_t tile_pixels, std::int32_t low, std::int32_t high) {
+  ConvWeights packed;
+  const PairScratch places(s, tile_pixels);
+  const std::int32_t pairs = (s.input.channels + 1) / 2;
+  packed.tile_pixels = tile_pixels;
+  packed.offset = -low;
+  packed.blocks = split_outputs(s.output.stride, block_outputs, 0);
+  packed.highest.assign(static_cast<std::size_t>(s.output.stride), 0);
+  packed.lowest.assign(static_cast<std::size_t>(s.output.stride), 0);
+  packed.bytes = AlignedBytes(static_cast<std::size_t>(s.kernel_h) * static_cast<std::size_t>(s.kernel_w) *
+                              static_cast<std::size_t>(pairs) * 2 * static_cast<std::size_t>(s.output.stride));
+  const WeightReader reader(s, weights);
+  std::uint8_t* out = packed.bytes.data();
+  const auto pack_tile = [&](std::int32_t first, std::int32_t outputs) {
+    PairTile tile;
+    tile.offset = static_cast<std::size_t>(out - packed.bytes.data());
+    tile.constants = packed.constants.size();
+    tile.first_run = static_cast<std::int32_t>(packed.pair_runs.size());
+    std::int32_t segments = 0;
+    // Of the segment so far: the sums that 16 bits hold, and what the offset adds to them.
+    std::array<std::int64_t, kPairOutputs> above{}, below{}, offsets{};
+    const auto end_segment = [&] {
+      for (std::int32_t k = 0; k < outputs; ++k)
+        packed.constants.push_back(
+            static_cast<std::int16_t>(static_cast<std::uint16_t>(-offsets[static_cast<std::size_t>(k)])));
+      above.fill(0);
+      below.fill(0);
+      offsets.fill(0);
+      packed.pair_runs.back().ends = true;
+      ++segments;
+    };
+    bool begins = true;
+    for (std::int32_t r = 0; r < s.kernel_h; ++r)
+      for (std::int32_t c = 0; c < s.kernel_w; ++c) {
+        const std::int64_t place = r * places.row_bytes + std::int64_t{c} * s.dilation_w * places.pixel_bytes;
+        for (std::int32_t pair = 0; pair < pairs; ++pair) {
+          std::array<std::int64_t, kPairOutputs> add_above{}, add_below{}, add_offset{};
+          bool fits = true;
+          for (std::size_t k = 0; k < static_cast<std::size_t>(outputs); ++k) {
+            for (std::int32_t n = 0; n < 2; ++n) {
+              const std::int64_t w = reader.at(first + static_cast<std::int32_t>(k), 2 * pair + n, r, c);
+              *out++ = static_cast<std::uint8_t>(w);
+              add_above[k] += w * (w > 0 ? high : low);
+              add_below[k] += w * (w > 0 ? low : high);
+              add_offset[k] += w * -low;
+            }
+            fits = fits && above[k] + add_above[k] <= INT16_MAX && below[k] + add_below[k] >= INT16_MIN;
+          }
+          if (!fits) {
+            end_segment();
+            begins = true;
+          }
+          if (begins || pair == 0)
+            packed.pair_runs.push_back({static_cast<std::int32_t>(place + std::int64_t{4} * pair), 0, false});
+          begins = false;
+          ++packed.pair_runs.back().pairs;
+          for (std::size_t k = 0; k < static_cast<std::size_t>(outputs); ++k) {
+            above[k] += add_above[k];
+            below[k] += add_below[k];
+            offsets[k] += add_offset[k];
+            packed.highest[static_cast<std::size_t>(first) + k] += add_above[k];
+            packed.lowest[static_cast<std::size_t>(first) + k] += add_below[k];
+          }
+        }
+      }
+    end_segment();
+    // What sums would start at after the last segment.
+    if (segments > 1) packed.constants.resize(packed.constants.size() + static_cast<std::size_t>(outputs));
+    tile.runs = static_cast<std::int32_t>(packed.pair_runs.size()) - tile.first_run;
+    tile.is_one_segment = segments == 1;
+    packed.pair_tiles.push_back(tile);
+  };
+  for (OutputBlock& block : packed.blocks) {
+    block.offset = packed.pair_tiles.size();
+    for (std::int32_t k = 0; k < block.outputs; k += kPairOutputs)
+      pack_tile(block.first + k, std::min(kPairOutputs, block.outputs - k));
+  }
+  return packed;
+}
+
+}  // namespace nybble

@@ -1,0 +1,152 @@
+// Convolution of any inputs of 8 bits by pairs of bytes (vpmaddubsw) with 16-bit sums, groups of one, zeros not skipped.
+// Included by one file per instruction set, after the vector type V, inside its unnamed namespace.
+//
+// Each pair of inputs is staged twice, so that a 32-bit broadcast, a mere load, spreads it over the outputs; signed
+// inputs get an offset that makes them the unsigned operand, padding included, and 16-bit sums start at what it adds,
+// negated. pack_pair cuts the window into segments whose sums fit 16 bits whatever the inputs are. Where one segment is
+// all, the epilogue may have 16-bit lanes; elsewhere segments are added to 32-bit sums.
+#include "kernels/conv/epilogue.inc.h"
+
+inline void stage_pairs(const ConvTask& task, const PairScratch& places, std::uint8_t* staged) {
+  using B = Bytes32;
+  const ConvShape& s = *task.shape;
+  const auto offset = B::set8(static_cast<std::int8_t>(task.packed->offset));
+  const auto copy = [&](const std::uint8_t* from, std::int64_t elements, std::uint8_t* to) {
+    for (std::int64_t i = 0; i < elements; i += B::kBytes)
+      B::store_pairs_twice(reinterpret_cast<std::uint32_t*>(to + 2 * i), B::add8(B::load(from + i), offset));
+  };
+  const auto fill = [&](std::uint8_t* to, const std::uint8_t* end) {
+    for (; to < end; to += B::kBytes) B::store(to, offset);
+  };
+  const std::uint8_t* input = static_cast<const std::uint8_t*>(task.input);
+  if (s.pointwise()) {
+    copy(input + task.first_pixel * s.input.stride, std::int64_t{task.pixels} * s.input.stride, staged);
+    return;
+  }
+  const std::int64_t within = task.first_pixel % s.output.pixels();
+  const std::int64_t top = within / s.output.width * s.stride_h - s.pad_top;
+  const std::int64_t left = within % s.output.width * s.stride_w - s.pad_left;
+  const std::int64_t columns =
+      std::int64_t{task.pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1;
+  // Columns [from, to) lie in the image.
+  std::int64_t from = left < 0 ? -left : 0, to = s.input.width - left;
+  from = from < columns ? from : columns;
+  to = to < columns ? (to > from ? to : from) : columns;
+  input += task.first_pixel / s.output.pixels() * s.input.image_elements();
+  for (std::int32_t r = 0; r < s.kernel_h; ++r, staged += places.row_bytes) {
+    const std::int64_t y = top + std::int64_t{r} * s.dilation_h;
+    const bool is_inside = y >= 0 && y < s.input.height;
+    const std::int64_t begin = is_inside ? from : columns, end = is_inside ? to : columns;
+    fill(staged, staged + begin * places.pixel_bytes);
+    if (begin < end)
+      copy(input + (y * s.input.width + left + begin) * s.input.stride, (end - begin) * s.input.stride,
+           staged + begin * places.pixel_bytes);
+    fill(staged + end * places.pixel_bytes, staged + columns * places.pixel_bytes);
+  }
+}
+
+// P pixels of N vectors of outputs: 16-bit sums in `acc` where the tile has one segment, else 32-bit ones in `sums`.
+template <class V, int P, int N>
+NYBBLE_INLINE void pair_sums(const PackedConv& packed, const PairTile& tile, const std::uint8_t* const* windows,
+                             typename V::I16 (&acc)[P][N], std::int32_t* sums) {
+  constexpr int kOutputs = N * V::kLanes16;
+  const std::uint8_t* row = packed.weights + tile.offset;
+  const std::int16_t* start = packed.constants + tile.constants;
+  const PairRun* run = packed.pair_runs + tile.first_run;
+  const auto begin = [&] NYBBLE_LAMBDA {
+    for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
+      for_each_index<P>([&](auto p) NYBBLE_LAMBDA { acc[p][j] = V::load16(start + j * V::kLanes16); });
+    });
+  };
+  begin();
+  bool is_first = true;
+  for (const PairRun* const stop = run + tile.runs; run != stop; ++run) {
+    for (std::int64_t place = run->place, end = place + std::int64_t{4} * run->pairs; place != end; place += 4) {
+      typename V::I16 inputs[P];
+      for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = V::broadcast32(windows[p] + place); });
+      for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
+        auto weights = V::load(row + j * V::kBytes);
+        V::hold16(weights);
+        for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+          acc[p][j] = V::add16(acc[p][j], V::multiply_bytes(inputs[p], weights));
+          V::hold16(acc[p][j]);
+        });
+      });
+      row += N * V::kBytes;
+    }
+    if (!run->ends || tile.is_one_segment) continue;
+    for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+      for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
+        std::int32_t* low = sums + p * kOutputs + j * V::kLanes16;
+        std::int32_t* high = low + V::kLanes32;
+        auto a = V::widen_low(acc[p][j]), b = V::widen_high(acc[p][j]);
+        if (!is_first) {
+          a = V::add32(a, V::load32(low));
+          b = V::add32(b, V::load32(high));
+        }
+        V::store32(low, a);
+        V::store32(high, b);
+      });
+    });
+    is_first = false;
+    start += kOutputs;
+    begin();
+  }
+}
+
+// The outputs of a tile, kUnits times kChannelAlign from `first`.
+template <class V, int kUnits>
+void pair_tile(const ConvTask& task, const PairScratch& places, const PairTile& tile, std::int32_t first,
+               const std::uint8_t* staged, std::int32_t* sums) {
+  constexpr int kOutputs = kUnits * kChannelAlign, N = kOutputs / V::kLanes16;
+  // Eight vectors of sums leave registers for what they are made of.
+  constexpr int P = 8 / N;
+  static_assert(P * kOutputs <= kPairSums);
+  const ConvShape& s = *task.shape;
+  const Epilogue& e = *task.epilogue;
+  const std::int64_t step = s.stride_w * places.pixel_bytes;
+  for (std::int32_t p = 0; p < task.pixels; p += P) {
+    const std::int32_t count = task.pixels - p < P ? task.pixels - p : P;
+    const std::uint8_t* windows[P];
+    const std::int64_t pixel = task.first_pixel + p;
+    // A ragged end repeats its first pixel and drops the result.
+    for (std::int32_t i = 0; i < P; ++i) windows[i] = staged + (p + (i < count ? i : 0)) * step;
+    for (std::int32_t i = 0; i < count; ++i)
+      prefetch_finish(e, s.output, pixel + i, first, kOutputs, task.shortcut, task.output);
+    typename V::I16 acc[P][N];
+    pair_sums<V, P, N>(*task.packed, tile, windows, acc, sums);
+    const bool is_word = tile.is_one_segment && e.words != nullptr;
+    for_each_index<P>([&](auto i) NYBBLE_LAMBDA {
+      if (i >= count) return;
+      if (is_word) {
+        finish_pixel16<V, kUnits>(e, s.output, pixel + i, first, task.shortcut, task.output, acc[i]);
+        return;
+      }
+      std::int32_t* stored = sums + i * kOutputs;
+      if (tile.is_one_segment)
+        for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
+          V::store32(stored + j * V::kLanes16, V::widen_low(acc[i][j]));
+          V::store32(stored + j * V::kLanes16 + V::kLanes32, V::widen_high(acc[i][j]));
+        });
+      finish_pixel<V>(e, s.output, pixel + i, first, kOutputs, task.shortcut, task.output, stored);
+    });
+  }
+}
+
+// The task's pixels lie in one output row, or the convolution is pointwise.
+void conv_pair(const ConvTask& task) {
+  using V = Vector;
+  const PackedConv& packed = *task.packed;
+  const OutputBlock& block = packed.blocks[task.block];
+  const PairScratch places(*task.shape, packed.tile_pixels);
+  std::int32_t* sums = reinterpret_cast<std::int32_t*>(task.scratch);
+  std::uint8_t* staged = task.scratch + places.staged;
+  stage_pairs(task, places, staged);
+  const PairTile* tile = packed.pair_tiles + block.offset;
+  for (std::int32_t k = 0; k < block.outputs; k += kPairOutputs, ++tile) {
+    if (block.outputs - k >= kPairOutputs)
+      pair_tile<V, kPairOutputs / kChannelAlign>(task, places, *tile, block.first + k, staged, sums);
+    else
+      pair_tile<V, 1>(task, places, *tile, block.first + k, staged, sums);
+  }
+}
