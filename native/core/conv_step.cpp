@@ -267,6 +267,7 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
     require(GroupedScratch(shape, pixels).bytes <= INT32_MAX, "conv: window too large for the grouped method");
     ConvWeights weights = pack_grouped(shape, spec.weights, spec.block_outputs, pixels, low, high);
     epilogue->use_words(weights.lowest, weights.highest);
+    epilogue->use_staged(weights.highest, weights.correction, kernels.dot_outputs / 2);
     return std::make_unique<ConvStep>(kernels.conv_grouped, ConvMethod::grouped, shape, std::move(weights),
                                       std::move(epilogue), spec, nullptr, store, threads);
   }

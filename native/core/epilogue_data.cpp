@@ -99,12 +99,20 @@ std::uint64_t EpilogueData::shortcut_factor16(std::size_t channel) const {
 //   since a floor of a floor is the floor;
 // - where a sum saturates, the result is what the exact sum gives: it is monotonic in the sum, so it is enough to look
 //   at the ends. (With an unsigned shortcut of at most 32,767 a sum that saturates below stays negative.)
+// A bias that 16 bits do not hold is cut to them, which is right where the result is one and the same for all sums.
 bool EpilogueData::fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const {
   if (lowest < INT16_MIN || highest > INT16_MAX) return false;
   if (factor16_[channel] != std::uint64_t{factor_[channel]} << 17 >> epilogue_.shift) return false;
+  if (bias_[channel] != bias16_[channel]) {
+    const std::int64_t result = requantized(lowest + bias_[channel], channel);
+    const auto words = [&](std::int64_t sum) {
+      return requantized(std::clamp<std::int64_t>(sum + bias16_[channel], INT16_MIN, INT16_MAX), channel);
+    };
+    return !epilogue_.shortcut && requantized(highest + bias_[channel], channel) == result && words(lowest) == result &&
+           words(highest) == result && (!epilogue_.relu || epilogue_.relu_maximum == INT32_MAX);
+  }
   lowest += bias_[channel];
   highest += bias_[channel];
-  if (bias_[channel] != bias16_[channel]) return false;
   if (epilogue_.shortcut) {
     const std::uint64_t factor = shortcut_factor16(channel);
     if (factor != shortcut_factor16_[channel]) return false;
@@ -150,6 +158,29 @@ void EpilogueData::use_words(const std::vector<std::int64_t>& lowest, const std:
   epilogue_.bias16 = bias16_.data();
   epilogue_.factor16 = factor16_.data();
   epilogue_.shortcut_factor16 = shortcut_factor16_.data();
+}
+
+void EpilogueData::use_staged(const std::vector<std::int64_t>& highest, const std::vector<std::int32_t>& correction,
+                              std::int32_t lanes) {
+  const bool is_unsigned = (epilogue_.relu && epilogue_.relu_maximum == INT32_MAX && epilogue_.low <= 0) ||
+                           (!epilogue_.relu && epilogue_.low == 0);
+  if (!epilogue_.narrow || !epilogue_.requantize || epilogue_.shortcut || !is_unsigned) return;
+  for (std::size_t k = 0; k < static_cast<std::size_t>(output_.channels); ++k)
+    if (static_cast<double>(highest[k] + bias_[k]) * static_cast<double>(scale_[k]) >= double{1 << 30}) return;
+  bias_staged_.resize(bias_.size());
+  scale_staged_.resize(bias_.size());
+  for (std::int32_t i = 0; i < output_.stride; ++i) {
+    const std::int32_t within = i % kChannelAlign, lane = within % lanes;
+    // 16-bit sums are interleaved in halves of 16 bytes: each gives four lanes of the low and four of the high vector.
+    const std::int32_t place = within / (2 * lanes) * 2 * lanes + lane / 4 * 8 + within / lanes % 2 * 4 + lane % 4;
+    const auto channel = static_cast<std::size_t>(i - within + staged_output(place));
+    // Modulo 2^32, as sums are.
+    bias_staged_[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(
+        static_cast<std::uint32_t>(bias_[channel]) + static_cast<std::uint32_t>(correction[channel]));
+    scale_staged_[static_cast<std::size_t>(i)] = scale_[channel];
+  }
+  epilogue_.bias_staged = bias_staged_.data();
+  epilogue_.scale_staged = scale_staged_.data();
 }
 
 }  // namespace nybble

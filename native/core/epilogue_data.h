@@ -17,6 +17,10 @@ class EpilogueData {
   void set_requantize(const Requantize& rule);
   // Finds the channels that 16-bit lanes finish exactly, from the least and greatest sum of each output. Call it last.
   void use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest);
+  // For the grouped kernel: biases, with `correction`, and scales in the order in which vectors of so many lanes hold
+  // its sums, if the result is unsigned and its float32 cannot pass 2^31. Call it last.
+  void use_staged(const std::vector<std::int64_t>& highest, const std::vector<std::int32_t>& correction,
+                  std::int32_t lanes);
 
   const Epilogue& get() const { return epilogue_; }
 
@@ -33,6 +37,8 @@ class EpilogueData {
   std::vector<std::int32_t> bias_;
   std::vector<std::uint32_t> shortcut_factor_, factor_;
   std::vector<float> scale_;
+  std::vector<std::int32_t> bias_staged_;
+  std::vector<float> scale_staged_;
   std::vector<std::uint8_t> words_;
   std::vector<std::int16_t> bias16_;
   std::vector<std::uint16_t> factor16_, shortcut_factor16_;

@@ -58,6 +58,10 @@ struct Epilogue {
   const std::uint16_t* factor16 = nullptr;  // factor * 2^(17 - shift)
   const std::uint16_t* shortcut_factor16 = nullptr;
   std::int32_t shortcut_shift16 = 0;  // unsigned shortcuts: one less than theirs, since the last bit is rounded
+
+  // As EpilogueData::use_staged arranges them; null where it does not.
+  const std::int32_t* bias_staged = nullptr;
+  const float* scale_staged = nullptr;
 };
 
 // ---- sparse: lists of non-zero pairs with 16-bit sums, or of non-zero quads with 32-bit sums ----------
@@ -168,7 +172,7 @@ NYBBLE_INLINE constexpr std::int32_t staged_output(std::int32_t i) {
 struct GroupedUnit {
   std::size_t offset;  // of its weights in bytes: [chain][entry][place of the output][input of the pair]
   std::int32_t first_entry;
-  std::int32_t chains, chain;  // chains, and entries in each
+  std::int32_t chains, chain, last;  // chains, entries in each but the last, and in that
 };
 
 // Shuffles whose results together are the pairs of kGatheredOutputs outputs.
@@ -304,11 +308,13 @@ inline constexpr std::int32_t kMostGroupedPixels = 4;
 // is the pairs of each output's inputs; depthwise, the pair is of two kernel rows, and so many rows are one.
 struct GroupedScratch {
   bool is_depthwise;
+  bool is_odd;
   std::int32_t rows, pairs;
   std::int64_t columns, pixel_bytes, row_bytes, staged, bytes;
 
   NYBBLE_INLINE GroupedScratch(const ConvShape& s, std::int32_t pixels) {
     is_depthwise = s.group_inputs() == 1 && s.group_outputs() == 1;
+    is_odd = s.kernel_h % 2 != 0;
     rows = is_depthwise ? (s.kernel_h + 1) / 2 : s.kernel_h;
     pairs = (s.group_inputs() + 1) / 2;
     columns = std::int64_t{pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1;
@@ -317,6 +323,8 @@ struct GroupedScratch {
     staged = kMostGroupedPixels * kChannelAlign * 4;
     bytes = staged + rows * row_bytes;
   }
+  // Whether a staged row has pairs of neighbouring taps.
+  NYBBLE_INLINE bool is_beside(std::int32_t row) const { return is_depthwise && is_odd && row == rows - 1; }
 };
 
 // sign(v) * ((|v| + half) >> shift) for v = value * factor; |value| < 2^31 and factor < 2^32, so that v

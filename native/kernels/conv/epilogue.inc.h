@@ -46,14 +46,26 @@ NYBBLE_INLINE typename V::I32 shortcut_lanes(const Finish& f, std::int32_t i) {
   }
 }
 
-// ReLU (without a maximum) and requantize to a byte, less than 0 where ReLU leaves 0: what most layers do. The fused
-// product and sum are exact below 2^24 and monotonic above; truncating what is between -1 and 0.5 gives 0.
+// ReLU (without a maximum), or a least result of 0, and requantize to a byte, less than 0 where ReLU leaves 0: what
+// most layers do. The fused product and sum are exact below 2^24 and monotonic above; truncating what is between -1 and
+// 0.5 gives 0.
 template <class V, Shortcut kShortcut>
 NYBBLE_INLINE typename V::I32 finish_unsigned(const Finish& f, typename V::I32 sum, std::int32_t i) {
   auto value = V::add32(sum, V::load32(f.epilogue.bias + f.first + i));
   if constexpr (kShortcut != Shortcut::none) value = V::add32(value, shortcut_lanes<V, kShortcut>(f, i));
   const auto half = V::setf(0.5f);
   const auto scaled = V::fma(V::to_float(value), V::loadf(f.epilogue.scale + f.first + i), half);
+  return V::truncate(V::minf(scaled, V::setf(static_cast<float>(f.epilogue.high))));
+}
+
+// Requantize to a signed byte without ReLU, exact as above with half of the sign of the product. What is too large is
+// cut before it is truncated; too small, truncating gives the least integer there is.
+template <class V, Shortcut kShortcut>
+NYBBLE_INLINE typename V::I32 finish_signed(const Finish& f, typename V::I32 sum, std::int32_t i) {
+  auto sums = V::add32(sum, V::load32(f.epilogue.bias + f.first + i));
+  if constexpr (kShortcut != Shortcut::none) sums = V::add32(sums, shortcut_lanes<V, kShortcut>(f, i));
+  const auto value = V::to_float(sums);
+  const auto scaled = V::fma(value, V::loadf(f.epilogue.scale + f.first + i), V::half_with_sign_of(value));
   return V::truncate(V::minf(scaled, V::setf(static_cast<float>(f.epilogue.high))));
 }
 
@@ -103,7 +115,8 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
   }
   std::uint8_t* target = static_cast<std::uint8_t*>(out) + f.base;
   using I32 = typename V::I32;
-  if (!e.relu || e.relu_maximum != INT32_MAX || e.low > 0) {
+  const bool is_signed = !e.relu && e.low < 0 && e.low >= INT8_MIN && e.high <= INT8_MAX;
+  if (!is_signed && (e.relu ? e.relu_maximum != INT32_MAX || e.low > 0 : e.low != 0)) {
     for (std::int32_t i = 0; i < count; i += 2 * kLanes)
       V::store_bytes(target + i, finish_any<V>(f, sums(i), i), finish_any<V>(f, sums(i + kLanes), i + kLanes));
     return;
@@ -114,9 +127,19 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
       NYBBLE_UNROLL
       for (std::int32_t j = 0; j < kChannelAlign / kLanes; ++j)
         results[j] = lanes(sums(i + j * kLanes), i + j * kLanes);
-      V::store_positive_bytes(target + i, results);
+      if (is_signed)
+        V::store_clamped_bytes(target + i, results, e.low, e.high);
+      else
+        V::store_positive_bytes(target + i, results);
     }
   };
+  if (is_signed) {
+    if (!e.shortcut)
+      finish([&](I32 v, std::int32_t i) { return finish_signed<V, Shortcut::none>(f, v, i); });
+    else
+      finish([&](I32 v, std::int32_t i) { return finish_signed<V, Shortcut::any>(f, v, i); });
+    return;
+  }
   if (!e.shortcut)
     finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::none>(f, v, i); });
   else if (e.shortcut_type == Element::u8 && e.shortcut_requantize)

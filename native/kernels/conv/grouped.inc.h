@@ -9,61 +9,90 @@
 // lanes; elsewhere two chains at a time are interleaved and added to 32-bit sums.
 #include "kernels/conv/epilogue.inc.h"
 
+// In place of pixels outside the image.
+alignas(64) constexpr std::uint8_t kBlankPixel[kChannelAlign] = {};
+
+// Columns of a task's window, from its first, that lie in the image.
+struct Inside {
+  std::int64_t from = 0, count = 0;
+  bool has(std::int64_t x) const { return static_cast<std::uint64_t>(x - from) < static_cast<std::uint64_t>(count); }
+};
+
+// A row of a depthwise window: each pixel of kChannelAlign channels beside another.
+template <bool kHasOffset>
+void stage_depthwise(const std::uint8_t* first, Inside inside, const std::uint8_t* second, Inside second_inside,
+                     std::int64_t columns, std::int64_t stride, std::int32_t offset, std::uint8_t* out) {
+  using B = Bytes32;
+  const auto add = B::set8(static_cast<std::int8_t>(offset));
+  for (std::int64_t x = 0; x < columns; ++x, out += kGroupedBytes) {
+    auto a = B::load(inside.has(x) ? first + x * stride : kBlankPixel);
+    auto b = B::load(second_inside.has(x) ? second + x * stride : kBlankPixel);
+    if constexpr (kHasOffset) {
+      a = B::add8(a, add);
+      b = B::add8(b, add);
+    }
+    B::store_interleaved(out, a, b);
+  }
+}
+
+// A row of the window of a unit of larger groups.
+inline void stage_gathered(const PackedConv& packed, std::int32_t unit, std::int32_t vectors, const std::uint8_t* row,
+                           Inside inside, std::int64_t columns, std::int64_t stride, std::uint8_t* out) {
+  using B = Bytes32;
+  const auto offset = B::set8(static_cast<std::int8_t>(packed.offset));
+  const GatherVector* gathers = packed.gathers + std::int64_t{unit} * vectors;
+  for (std::int64_t x = 0; x < columns; ++x) {
+    if (!inside.has(x)) {
+      for (std::int32_t v = 0; v < vectors; ++v, out += B::kBytes) B::store(out, offset);
+      continue;
+    }
+    const std::uint8_t* pixel = row + x * stride;
+    for (std::int32_t v = 0; v < vectors; ++v, out += B::kBytes) {
+      const GatherStep* step = packed.gather_steps + gathers[v].first_step;
+      auto value = B::set8(0);
+      for (const GatherStep* stop = step + gathers[v].steps; step != stop; ++step)
+        value = B::or8(value, B::shuffle(B::load_twice(pixel + step->first), step->picks));
+      B::store(out, B::add8(value, offset));
+    }
+  }
+}
+
 // Stages the window of a unit: the pixels that a task covers.
 inline void stage_unit(const ConvTask& task, const GroupedScratch& places, std::int32_t unit, std::int32_t top,
                        std::int32_t left, const std::uint8_t* image, std::uint8_t* staged) {
-  using B = Bytes32;
   const ConvShape& s = *task.shape;
   const PackedConv& packed = *task.packed;
-  const auto offset = B::set8(static_cast<std::int8_t>(packed.offset));
+  const std::int64_t stride = s.input.stride;
   const std::int64_t columns =
       std::int64_t{task.pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1;
-  // Columns [from, to) lie in the image.
-  std::int64_t from = left < 0 ? -std::int64_t{left} : 0, to = s.input.width - std::int64_t{left};
-  from = from < columns ? from : columns;
-  to = to < columns ? (to > from ? to : from) : columns;
-  const std::int64_t row_elements = std::int64_t{s.input.width} * s.input.stride;
-  const auto source = [&](std::int32_t r) -> const std::uint8_t* {
+  // Of a kernel row: the pixel of the window's first column, and which of its columns there are.
+  const auto find = [&](std::int32_t r, const std::uint8_t** row) {
     const std::int64_t y = top + std::int64_t{r} * s.dilation_h;
-    return r < s.kernel_h && y >= 0 && y < s.input.height
-               ? image + y * row_elements + left * std::int64_t{s.input.stride}
-               : nullptr;
+    Inside inside;
+    if (r >= s.kernel_h || y < 0 || y >= s.input.height || left >= s.input.width) return inside;
+    *row = image + (y * s.input.width + left) * stride;
+    inside.from = left < 0 ? -std::int64_t{left} : 0;
+    const std::int64_t end = s.input.width - std::int64_t{left};
+    inside.count = end > inside.from ? end - inside.from : 0;
+    return inside;
   };
   for (std::int32_t row = 0; row < places.rows; ++row, staged += places.row_bytes) {
-    const std::uint8_t* first = source(places.is_depthwise ? 2 * row : row);
-    const std::uint8_t* second = places.is_depthwise ? source(2 * row + 1) : nullptr;
-    const bool is_empty = first == nullptr && second == nullptr;
-    const std::int64_t begin = is_empty ? columns : from, end = is_empty ? columns : to;
-    const auto fill = [&](std::int64_t x, std::int64_t stop) {
-      for (std::int64_t i = x * places.pixel_bytes; i < stop * places.pixel_bytes; i += B::kBytes)
-        B::store(staged + i, offset);
-    };
-    fill(0, begin);
-    if (places.is_depthwise) {
-      const std::int64_t channel = std::int64_t{unit} * kChannelAlign;
-      std::uint8_t* out = staged + begin * kGroupedBytes;
-      for (std::int64_t x = begin; x < end; ++x, out += kGroupedBytes) {
-        const std::int64_t at = x * s.input.stride + channel;
-        const auto a = first == nullptr ? offset : B::add8(B::load(first + at), offset);
-        const auto b = second == nullptr ? offset : B::add8(B::load(second + at), offset);
-        B::store_interleaved(out, a, b);
-      }
-    } else {
-      const std::int32_t vectors = 2 * places.pairs;
-      const GatherVector* gathers = packed.gathers + std::int64_t{unit} * vectors;
-      std::uint8_t* out = staged + begin * places.pixel_bytes;
-      for (std::int64_t x = begin; x < end; ++x) {
-        const std::uint8_t* pixel = first + x * s.input.stride;
-        for (std::int32_t v = 0; v < vectors; ++v, out += B::kBytes) {
-          const GatherStep* step = packed.gather_steps + gathers[v].first_step;
-          auto value = B::set8(0);
-          for (const GatherStep* stop = step + gathers[v].steps; step != stop; ++step)
-            value = B::or8(value, B::shuffle(B::load_twice(pixel + step->first), step->picks));
-          B::store(out, B::add8(value, offset));
-        }
-      }
+    const std::uint8_t *first = image, *second = image;
+    const Inside inside = find(places.is_depthwise ? 2 * row : row, &first);
+    if (!places.is_depthwise) {
+      stage_gathered(packed, unit, 2 * places.pairs, first, inside, columns, stride, staged);
+      continue;
     }
-    fill(end, columns);
+    Inside second_inside;
+    if (places.is_beside(row)) {
+      second = first + s.dilation_w * stride;
+      second_inside = {inside.from - s.dilation_w, inside.count};
+    } else {
+      second_inside = find(2 * row + 1, &second);
+    }
+    const std::int64_t channel = std::int64_t{unit} * kChannelAlign;
+    const auto stage = packed.offset == 0 ? stage_depthwise<false> : stage_depthwise<true>;
+    stage(first + channel, inside, second + channel, second_inside, columns, stride, packed.offset, staged);
   }
 }
 
@@ -100,18 +129,22 @@ NYBBLE_INLINE void grouped_sums(const PackedConv& packed, const GroupedUnit& uni
   constexpr int N = kGroupedBytes / V::kBytes;
   const std::uint8_t* row = packed.weights + unit.offset;
   const std::int32_t* entry = packed.grouped_places + unit.first_entry;
-  const std::int32_t length = L > 0 ? L : unit.chain;
   const auto ones = V::set16(1);
-  for (std::int32_t chain = 0; chain < unit.chains; chain += 2) {
-    typename V::I16 other[P][N];
-    add_chain<V, P, L>(windows, entry, length, row, acc);
+  const auto add = [&](std::int32_t chain, typename V::I16(&to)[P][N]) NYBBLE_LAMBDA {
+    const std::int32_t length = chain + 1 < unit.chains ? unit.chain : unit.last;
+    if (length == L)
+      add_chain<V, P, L>(windows, entry, L, row, to);
+    else
+      add_chain<V, P, 0>(windows, entry, length, row, to);
     entry += length;
     row += std::int64_t{length} * kGroupedBytes;
+  };
+  for (std::int32_t chain = 0; chain < unit.chains; chain += 2) {
+    typename V::I16 other[P][N];
+    add(chain, acc);
     if (unit.chains == 1) return;
     if (chain + 1 < unit.chains) {
-      add_chain<V, P, L>(windows, entry, length, row, other);
-      entry += length;
-      row += std::int64_t{length} * kGroupedBytes;
+      add(chain + 1, other);
     } else {
       for_each_index<P * N>([&](auto i) NYBBLE_LAMBDA { other[i / N][i % N] = V::set16(0); });
     }
@@ -130,6 +163,22 @@ NYBBLE_INLINE void grouped_sums(const PackedConv& packed, const GroupedUnit& uni
       });
     });
   }
+}
+
+// As finish_pixel, for the sums of a unit in the order that V::load_ordered32 reads. Right only where
+// Epilogue::bias_staged is not null.
+template <class V>
+NYBBLE_INLINE void finish_staged(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
+                                 void* out, const std::int32_t* sums) {
+  constexpr int kVectors = kChannelAlign / V::kLanes32;
+  const auto half = V::setf(0.5f);
+  typename V::I32 results[kVectors];
+  for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA {
+    const std::int32_t i = j * V::kLanes32;
+    const auto value = V::add32(V::load32(sums + i), V::load32(e.bias_staged + first + i));
+    results[j] = V::truncate(V::fma(V::to_float(value), V::loadf(e.scale_staged + first + i), half));
+  });
+  V::store_staged_bytes(static_cast<std::uint8_t*>(out) + pixel * output.stride + first, results, e.high);
 }
 
 // The task's pixels lie in one output row.
@@ -208,6 +257,11 @@ void conv_grouped(const ConvTask& task) {
           }
         });
         if (is_word) continue;
+      }
+      if (e.bias_staged != nullptr) {
+        for (std::int32_t i = 0; i < count; ++i)
+          finish_staged<V>(e, s.output, pixel + i, first, task.output, sums + i * kChannelAlign);
+        continue;
       }
       for (std::int32_t i = 0; i < count; ++i)
         finish_sums<V>(e, s.output, pixel + i, first, kChannelAlign, task.shortcut, task.output, [&](std::int32_t k) {

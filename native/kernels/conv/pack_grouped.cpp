@@ -12,28 +12,35 @@ namespace {
 // The pair of bytes of each output that lie at byte `place` of the staged window.
 using Entry = ChainEntry<2>;
 
-// Vector operations of a pixel of kChannelAlign outputs: products, then pairs of chains that are widened and added.
-std::size_t cost(std::size_t chains, std::size_t length) {
-  const std::size_t joints = (chains + 1) / 2;
-  return 4 * chains * length + (chains > 1 ? 12 * joints : 0);
-}
+// Chains of one length, but for the last one, which may be shorter.
+struct Chains {
+  std::vector<Chain<2>> chains;
+  std::size_t length = 0, last = 0;
 
-// Chains of one length, those that cost least.
-std::vector<Chain<2>> join(const std::vector<Entry>& entries, const ChainLimits& limits, std::size_t* length) {
-  std::vector<std::size_t> lengths;
-  for (std::size_t n = 2; n < entries.size(); n += n < 6 ? 1 : n / 3) lengths.push_back(n);
-  lengths.push_back(entries.size());
-  *length = 1;
-  std::vector<Chain<2>> chains = join_entries(entries, limits, 1);
-  for (const std::size_t longer : lengths) {
-    std::vector<Chain<2>> found = join_entries(entries, limits, longer);
-    std::size_t longest = 0;
-    for (const Chain<2>& chain : found) longest = std::max(longest, chain.entries.size());
-    if (cost(found.size(), longest) >= cost(chains.size(), *length)) continue;
-    chains = std::move(found);
-    *length = longest;
+  Chains(const std::vector<Entry>& entries, const ChainLimits& limits, std::size_t most)
+      : chains(join_entries(entries, limits, most)) {
+    std::stable_sort(chains.begin(), chains.end(),
+                     [](const auto& a, const auto& b) { return a.entries.size() > b.entries.size(); });
+    length = chains.front().entries.size();
+    last = chains.back().entries.size();
   }
-  return chains;
+
+  // Vector operations of a pixel of kChannelAlign outputs: products, then pairs of chains that are widened and added.
+  std::size_t cost() const {
+    const std::size_t joints = (chains.size() + 1) / 2;
+    return 4 * ((chains.size() - 1) * length + last) + (chains.size() > 1 ? 12 * joints : 0);
+  }
+};
+
+// Those that cost least.
+Chains join(const std::vector<Entry>& entries, const ChainLimits& limits) {
+  Chains best(entries, limits, 1);
+  for (std::size_t most = 2;; most = std::min(most + (most < 6 ? 1 : most / 3), entries.size())) {
+    if (most > entries.size()) return best;
+    Chains found(entries, limits, most);
+    if (found.cost() < best.cost()) best = std::move(found);
+    if (most == entries.size()) return best;
+  }
 }
 
 // How the pairs of inputs of kGatheredOutputs outputs are picked out of a pixel: shuffles of 16 neighbouring bytes.
@@ -97,32 +104,40 @@ ConvWeights pack_grouped(const ConvShape& s, const std::int8_t* weights, std::in
     for (std::int32_t row = 0; row < places.rows; ++row)
       for (std::int32_t c = 0; c < s.kernel_w; ++c)
         for (std::int32_t pair = 0; pair < places.pairs; ++pair) {
+          // The last of an odd number of depthwise rows: pairs of neighbouring taps.
+          const bool is_beside = places.is_beside(row);
+          if (is_beside && c % 2 != 0) continue;
           Entry entry;
           entry.place =
               static_cast<std::int32_t>(row * places.row_bytes + std::int64_t{c} * s.dilation_w * places.pixel_bytes +
                                         std::int64_t{pair} * kGroupedBytes);
           for (std::int32_t i = 0; i < kChannelAlign; ++i)
             for (std::int32_t n = 0; n < 2; ++n) {
-              if (places.is_depthwise) {
-                if (2 * row + n < s.kernel_h) read(entry, i, n, 0, 2 * row + n, c);
+              if (is_beside) {
+                if (c + n < s.kernel_w) read(entry, i, n, 0, 2 * row, c + n);
+              } else if (places.is_depthwise) {
+                read(entry, i, n, 0, 2 * row + n, c);
               } else {
                 read(entry, i, n, 2 * pair + n, row, c);
               }
             }
           split_entry(entry, limits, entries);
         }
-    std::size_t length = 0;
-    const std::vector<Chain<2>> chains = join(entries, limits, &length);
+    const Chains found = join(entries, limits);
     packed.grouped_units.push_back({rows.size(), static_cast<std::int32_t>(packed.grouped_places.size()),
-                                    static_cast<std::int32_t>(chains.size()), static_cast<std::int32_t>(length)});
+                                    static_cast<std::int32_t>(found.chains.size()),
+                                    static_cast<std::int32_t>(found.length), static_cast<std::int32_t>(found.last)});
     Entry zeros;
     zeros.place = entries.front().place;
-    for (const Chain<2>& chain : chains)
-      for (std::size_t i = 0; i < length; ++i) {
-        const Entry& entry = i < chain.entries.size() ? *chain.entries[i] : zeros;
+    for (std::size_t n = 0; n < found.chains.size(); ++n) {
+      const auto& chain = found.chains[n].entries;
+      // Entries of zeros fill what is short but not the last.
+      for (std::size_t i = 0; i < (n + 1 < found.chains.size() ? found.length : found.last); ++i) {
+        const Entry& entry = i < chain.size() ? *chain[i] : zeros;
         packed.grouped_places.push_back(entry.place);
         rows.insert(rows.end(), entry.weights.begin(), entry.weights.end());
       }
+    }
     for (std::int64_t total : totals) {
       packed.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(total * low)));
       packed.constants.push_back(static_cast<std::int16_t>(static_cast<std::uint16_t>(total * low)));

@@ -1,5 +1,5 @@
-// Convolution of any inputs of 8 bits by pairs of bytes (vpmaddubsw) with 16-bit sums, groups of one, zeros not skipped.
-// Included by one file per instruction set, after the vector type V, inside its unnamed namespace.
+// Convolution of any inputs of 8 bits by pairs of bytes (vpmaddubsw) with 16-bit sums, groups of one, zeros not
+// skipped. Included by one file per instruction set, after the vector type V, inside its unnamed namespace.
 //
 // Each pair of inputs is staged twice, so that a 32-bit broadcast, a mere load, spreads it over the outputs; signed
 // inputs get an offset that makes them the unsigned operand, padding included, and 16-bit sums start at what it adds,
@@ -53,7 +53,7 @@ NYBBLE_INLINE void pair_sums(const PackedConv& packed, const PairTile& tile, con
   const std::uint8_t* row = packed.weights + tile.offset;
   const std::int16_t* start = packed.constants + tile.constants;
   const PairRun* run = packed.pair_runs + tile.first_run;
-  const auto begin = [&] NYBBLE_LAMBDA {
+  const auto begin = [&]() NYBBLE_LAMBDA {
     for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
       for_each_index<P>([&](auto p) NYBBLE_LAMBDA { acc[p][j] = V::load16(start + j * V::kLanes16); });
     });

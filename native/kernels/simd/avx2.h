@@ -153,6 +153,19 @@ struct Avx2 {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     store(p, _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words0, words1), order));
   }
+  // 32 values; those beyond `low` or `high`, signed bytes, become these.
+  static NYBBLE_INLINE void store_clamped_bytes(std::uint8_t* p, const I32* v, std::int32_t low, std::int32_t high) {
+    const __m256i words0 = _mm256_packs_epi32(v[0], v[1]), words1 = _mm256_packs_epi32(v[2], v[3]);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(words0, words1), order);
+    const __m256i cut = _mm256_min_epi8(bytes, _mm256_set1_epi8(static_cast<char>(high)));
+    store(p, _mm256_max_epi8(cut, _mm256_set1_epi8(static_cast<char>(low))));
+  }
+  // 32 values in the order that load_ordered32 reads, at most `high` of them kept; negative ones become 0.
+  static NYBBLE_INLINE void store_staged_bytes(std::uint8_t* p, const I32* v, std::int32_t high) {
+    const __m256i words0 = _mm256_packs_epi32(v[0], v[1]), words1 = _mm256_packs_epi32(v[2], v[3]);
+    store(p, _mm256_min_epu8(_mm256_packus_epi16(words0, words1), _mm256_set1_epi8(static_cast<char>(high))));
+  }
   // The low bytes of 16 values, which fit them.
   static NYBBLE_INLINE void store_bytes(std::uint8_t* p, I32 a, I32 b) {
     const __m256i low = _mm256_set1_epi32(255);

@@ -151,6 +151,19 @@ struct Avx512 {
     const __m512i zero = _mm512_setzero_si512();
     store_bytes(p, _mm512_max_epi32(v[0], zero), _mm512_max_epi32(v[1], zero));
   }
+  // 32 values; those beyond `low` or `high`, signed bytes, become these.
+  static NYBBLE_INLINE void store_clamped_bytes(std::uint8_t* p, const I32* v, std::int32_t low, std::int32_t high) {
+    const __m512i least = _mm512_set1_epi32(low), most = _mm512_set1_epi32(high);
+    store_bytes(p, _mm512_max_epi32(_mm512_min_epi32(v[0], most), least),
+                _mm512_max_epi32(_mm512_min_epi32(v[1], most), least));
+  }
+  // 32 values in the order that load_ordered32 reads, at most `high` of them kept; negative ones become 0.
+  static NYBBLE_INLINE void store_staged_bytes(std::uint8_t* p, const I32* v, std::int32_t high) {
+    const __m512i words = _mm512_max_epi16(_mm512_packs_epi32(v[0], v[1]), _mm512_setzero_si512());
+    const __m256i bytes = _mm256_permute4x64_epi64(_mm512_cvtusepi16_epi8(words), 0xD8);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm256_min_epu8(bytes, _mm256_set1_epi8(static_cast<char>(high))));
+  }
   // The low bytes of 32 values, which fit them.
   static NYBBLE_INLINE void store_bytes(std::uint8_t* p, I32 a, I32 b) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
