@@ -395,9 +395,31 @@ def test_winograd_needs_its_window_and_small_operands(isa: str) -> None:
     small.run()
 
 
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_pairs_and_groups_need_padded_inputs_and_pairs_small_weights(isa: str) -> None:
+    small = Small(isa)
+    for method in ("pair", "grouped"):
+        for wrong in ({"input": small.image}, {"magnitude": 0}, {"magnitude": 256}):
+            spec = small.conv(method)
+            for name, value in wrong.items():
+                setattr(spec, name, value)
+            with pytest.raises(ValueError, match=r"padded inputs|magnitude"):
+                small.program.add_conv(spec, weights())
+    grouped = small.conv("grouped")
+    grouped.groups = 33
+    small.program.add_conv(grouped, weights(33, 1, 1, 1) * np.int8(-128))
+    # Signed inputs are 0 to 255 once they have their offset: 2 * 255 * 64 fits 16 bits, 2 * 255 * 65 does not.
+    signed = small.conv("pair")
+    signed.input, signed.magnitude = small.signed, 128
+    small.program.add_conv(signed, np.full((33, 33, 1, 1), -64, np.int8))
+    with pytest.raises(ValueError, match="saturate"):
+        small.program.add_conv(signed, np.full((33, 33, 1, 1), 65, np.int8))
+    small.run()
+
+
 def test_the_portable_kernels_have_no_lists() -> None:
     small = Small("scalar")
-    for method in ("sparse", "wide", "chained", "quad", "winograd", "grouped"):
+    for method in ("sparse", "wide", "chained", "quad", "winograd", "pair", "grouped"):
         with pytest.raises(ValueError, match=r"instruction set|lists"):
             small.program.add_conv(small.conv(method), weights())
     pool = small.pool()
@@ -511,10 +533,15 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
     assert FUZZ_CASES // 10 < accepted < 2 * FUZZ_CASES
 
 
+FUZZED = ["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "grouped"]
+
+
 def add_mutated(small: Small, random: np.random.Generator) -> None:
     kind = random.choice(["conv", "conv", "conv", "pool", "point", "concat", "scale"])
     if kind == "conv":
-        spec = small.conv(str(random.choice(["direct", "wide", "chained", "quad", "sparse", "winograd", "grouped"])))
+        spec = small.conv(
+            str(random.choice(["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "grouped"]))
+        )
         if random.random() < 0.3:
             spec.output, spec.requantize, spec.rule = small.more, True, rule(3, 4, 0, 15)
         spec.relu = bool(random.integers(2))

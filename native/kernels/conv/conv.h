@@ -175,7 +175,7 @@ struct GroupedUnit {
   std::int32_t chains, chain, last;  // chains, entries in each but the last, and in that
 };
 
-// Shuffles whose results together are the pairs of kGatheredOutputs outputs.
+// Shuffles, one or more, whose results together are the pairs of kGatheredOutputs outputs.
 struct GatherVector {
   std::int32_t first_step, steps;
 };

@@ -36,8 +36,9 @@ void stage_depthwise(const std::uint8_t* first, Inside inside, const std::uint8_
 }
 
 // A row of the window of a unit of larger groups.
-inline void stage_gathered(const PackedConv& packed, std::int32_t unit, std::int32_t vectors, const std::uint8_t* row,
-                           Inside inside, std::int64_t columns, std::int64_t stride, std::uint8_t* out) {
+template <bool kHasOffset>
+void stage_gathered(const PackedConv& packed, std::int32_t unit, std::int32_t vectors, const std::uint8_t* row,
+                    Inside inside, std::int64_t columns, std::int64_t stride, std::uint8_t* out) {
   using B = Bytes32;
   const auto offset = B::set8(static_cast<std::int8_t>(packed.offset));
   const GatherVector* gathers = packed.gathers + std::int64_t{unit} * vectors;
@@ -49,10 +50,11 @@ inline void stage_gathered(const PackedConv& packed, std::int32_t unit, std::int
     const std::uint8_t* pixel = row + x * stride;
     for (std::int32_t v = 0; v < vectors; ++v, out += B::kBytes) {
       const GatherStep* step = packed.gather_steps + gathers[v].first_step;
-      auto value = B::set8(0);
-      for (const GatherStep* stop = step + gathers[v].steps; step != stop; ++step)
+      auto value = B::shuffle(B::load_twice(pixel + step->first), step->picks);
+      for (const GatherStep* stop = step++ + gathers[v].steps; step != stop; ++step)
         value = B::or8(value, B::shuffle(B::load_twice(pixel + step->first), step->picks));
-      B::store(out, B::add8(value, offset));
+      if constexpr (kHasOffset) value = B::add8(value, offset);
+      B::store(out, value);
     }
   }
 }
@@ -80,7 +82,8 @@ inline void stage_unit(const ConvTask& task, const GroupedScratch& places, std::
     const std::uint8_t *first = image, *second = image;
     const Inside inside = find(places.is_depthwise ? 2 * row : row, &first);
     if (!places.is_depthwise) {
-      stage_gathered(packed, unit, 2 * places.pairs, first, inside, columns, stride, staged);
+      const auto stage = packed.offset == 0 ? stage_gathered<false> : stage_gathered<true>;
+      stage(packed, unit, 2 * places.pairs, first, inside, columns, stride, staged);
       continue;
     }
     Inside second_inside;

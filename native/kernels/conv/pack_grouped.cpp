@@ -56,13 +56,12 @@ void add_gather(const ConvShape& s, std::int32_t first, std::int32_t pair, ConvW
     }
   }
   GatherVector vector{static_cast<std::int32_t>(packed.gather_steps.size()), 0};
-  for (;;) {
-    const auto next = std::min_element(wanted.begin(), wanted.end(), [](std::int32_t a, std::int32_t b) {
+  do {
+    const std::int32_t next = *std::min_element(wanted.begin(), wanted.end(), [](std::int32_t a, std::int32_t b) {
       return static_cast<std::uint32_t>(a) < static_cast<std::uint32_t>(b);  // those that are done last
     });
-    if (*next < 0) break;
     GatherStep step;
-    step.first = std::min(*next, s.input.stride - 16);
+    step.first = std::min(std::max(next, 0), s.input.stride - 16);
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       const bool is_here = wanted[i] >= step.first && wanted[i] < step.first + 16;
       step.picks[i] = is_here ? static_cast<std::uint8_t>(wanted[i] - step.first) : std::uint8_t{0x80};
@@ -70,7 +69,7 @@ void add_gather(const ConvShape& s, std::int32_t first, std::int32_t pair, ConvW
     }
     packed.gather_steps.push_back(step);
     ++vector.steps;
-  }
+  } while (*std::max_element(wanted.begin(), wanted.end()) >= 0);
   packed.gathers.push_back(vector);
 }
 
