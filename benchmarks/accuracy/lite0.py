@@ -130,7 +130,10 @@ def prepared(
 
 
 def settle(network: QuantizedNetwork, name: str) -> dict[str, Any]:
-    """Convert, keep, and let the engine answer the selection set."""
+    """Convert, keep, and let the engine answer the selection set.
+
+    Steps that were learned are not moved any more (``snap_steps``), so that some factors need shifts above 16.
+    """
     graph, report = convert(network)
     write_graph(graph, FOLDER / name)
     found = evaluate(EngineModule(graph), photos()[1], PREPROCESSING, batch=20)

@@ -75,6 +75,9 @@ void EpilogueData::set_requantize(const Requantize& rule) {
   const std::int64_t magnitude = std::max(std::int64_t{rule.high}, -std::int64_t{rule.low});
   const bool exact = most <= kExactFloat && magnitude + 1 <= kExactFloat >> rule.shift;
   epilogue_.narrow = epilogue_.narrow && exact && element_bytes(output_.element) == 1;
+  if (epilogue_.narrow || epilogue_.shortcut || element_bytes(output_.element) != 1) return;
+  for (std::uint32_t factor : factor_) scale_double_.push_back(std::ldexp(static_cast<double>(factor), -rule.shift));
+  epilogue_.scale_double = scale_double_.data();
 }
 
 // The result of a sum that has its bias and shortcut.

@@ -37,6 +37,7 @@ class EpilogueData {
   std::vector<std::int32_t> bias_;
   std::vector<std::uint32_t> shortcut_factor_, factor_;
   std::vector<float> scale_;
+  std::vector<double> scale_double_;
   std::vector<std::int32_t> bias_staged_;
   std::vector<float> scale_staged_;
   std::vector<std::uint8_t> words_;

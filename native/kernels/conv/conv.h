@@ -51,6 +51,10 @@ struct Epilogue {
   // float32. (Below 2^24 every step is exact; above it every step is monotonic, and the result clamps.)
   bool narrow = false;
 
+  // Without a shortcut, for results of one byte that are not `narrow`: factor * 2^-shift, for double precision. Null
+  // elsewhere.
+  const double* scale_double = nullptr;
+
   // 16-bit lanes, for sums that fit them: exact in the groups of kChannelAlign channels where `words` is not
   // zero, as EpilogueData::use_words proves. Null where no group is.
   const std::uint8_t* words = nullptr;

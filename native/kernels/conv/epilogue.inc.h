@@ -95,6 +95,31 @@ NYBBLE_INLINE void prefetch_finish(const Epilogue& e, const Layout& output, std:
       __builtin_prefetch(static_cast<const std::uint8_t*>(shortcut) + base + i, 0, 3);
 }
 
+// Results of one byte in double precision, for shifts and factors that float32 is too short for. A sum and a factor
+// have 63 bits together, but a product that the clip leaves alone, and its half, stay below 2^(8 + 31 + 1) units of
+// 2^-shift, where every step is exact; above, every step is monotonic, and the result clamps.
+template <class V>
+__attribute__((noinline)) void finish_doubles(const Epilogue& e, const std::int32_t* sums, std::int32_t first,
+                                              std::int32_t count, std::uint8_t* target) {
+  const std::int32_t* bias = e.bias + first;
+  const double* scale = e.scale_double + first;
+  const std::int32_t least = e.relu ? 0 : INT32_MIN, most = e.relu ? e.relu_maximum : INT32_MAX;
+  const double low = e.low, high = e.high;
+  alignas(64) std::int32_t results[kChannelAlign];
+  for (std::int32_t i = 0; i < count; i += kChannelAlign) {
+    for (std::int32_t j = 0; j < kChannelAlign; ++j) {
+      std::int32_t value = sums[i + j] + bias[i + j];
+      value = value < least ? least : value;
+      value = value > most ? most : value;
+      double scaled = value * scale[i + j] + (value < 0 ? -0.5 : 0.5);
+      scaled = scaled < low ? low : scaled;
+      scaled = scaled > high ? high : scaled;
+      results[j] = static_cast<std::int32_t>(scaled);
+    }
+    for (std::int32_t j = 0; j < kChannelAlign; ++j) target[i + j] = static_cast<std::uint8_t>(results[j]);
+  }
+}
+
 // Finishes `count` sums of one pixel, a multiple of kChannelAlign, output channels from `first`. sums(i) are the
 // kLanes32 sums from channel first + i.
 template <class V, class Sums>
@@ -103,7 +128,10 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
   if (!e.narrow) {
     alignas(64) std::int32_t stored[256];
     for (std::int32_t i = 0; i < count; i += V::kLanes32) V::store32(stored + i, sums(i));
-    finish_exact(e, output, stored, pixel, first, count, shortcut, out);
+    if (e.scale_double != nullptr)
+      finish_doubles<V>(e, stored, first, count, static_cast<std::uint8_t*>(out) + pixel * output.stride + first);
+    else
+      finish_exact(e, output, stored, pixel, first, count, shortcut, out);
     return;
   }
   const Finish f{e, output, pixel, pixel * output.stride + first, first, shortcut, out};
