@@ -64,8 +64,8 @@ types: $(STAMPS)/dev ## mypy
 	$(BIN)/mypy
 
 .PHONY: pytest
-# In continuous integration no test is skipped for a missing peer or for want of torch.
-pytest: $(STAMPS)/dev $(STAMPS)/demo $(if $(CI),$(STAMPS)/bench $(STAMPS)/quantize) ## the tests alone
+# In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
+pytest: $(STAMPS)/dev $(STAMPS)/demo $(if $(CI),$(STAMPS)/bench $(STAMPS)/mlperf $(STAMPS)/quantize) ## the tests alone
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 .PHONY: sanitize
@@ -129,4 +129,4 @@ $(STAMPS)/$(1): pyproject.toml $(STAMPS)/native
 	@$$(INSTALL) $$$$($(BIN)/python tools/requirements.py $(1))
 	@touch $$@
 endef
-$(foreach name,demo bench dev quantize,$(eval $(call extra,$(name))))
+$(foreach name,demo bench dev mlperf quantize,$(eval $(call extra,$(name))))

@@ -16,6 +16,7 @@ from nybble.cli.fetch import fetch
 from nybble.cli.group import Group
 from nybble.cli.import_ import import_
 from nybble.cli.inspect import inspect
+from nybble.cli.mlperf import mlperf
 from nybble.cli.profile import profile
 from nybble.cli.quantize import quantize
 from nybble.cli.tune import tune
@@ -48,6 +49,7 @@ app.command(
 app.command(epilog="Example: nybble quantize torchvision:resnet18@resnet18.pth --images photos --out resnet18-int4")(
     quantize
 )
+app.add_typer(mlperf, name="mlperf")
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,349 @@
+"""``nybble mlperf``: MLPerf Inference's image classification, measured by LoadGen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nybble.cli.errors import CommandError
+from nybble.cli.model import Json, Model, Threads
+from nybble.cli.output import print_json, progress
+from nybble.cli.photos import Limit
+
+if TYPE_CHECKING:
+    from nybble.mlperf.accuracy import Comparison
+    from nybble.mlperf.run import Outcome
+
+mlperf = typer.Typer(
+    rich_markup_mode="markdown", no_args_is_help=True, help="Run MLPerf Inference's image classification with LoadGen."
+)
+
+#: Differences that are shown before the rest is only counted.
+_SHOWN = 20
+
+
+class Scenario(StrEnum):
+    """LoadGen's scenarios."""
+
+    OFFLINE = "Offline"
+    SINGLE_STREAM = "SingleStream"
+    MULTI_STREAM = "MultiStream"
+    SERVER = "Server"
+
+
+class Mode(StrEnum):
+    """What a run is for."""
+
+    PERFORMANCE = "performance"
+    ACCURACY = "accuracy"
+    SUBMISSION = "submission"
+
+
+Log = Annotated[
+    Path, typer.Argument(metavar="LOG", help="mlperf_log_accuracy.json, or the folder that has it.", show_default=False)
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="labels.csv, or a list of lines `file label` such as val_map.txt.",
+        show_default=False,
+    ),
+]
+
+
+@mlperf.command(epilog="Example: nybble mlperf run --images photos --scenario Offline --mode submission --out mlperf")
+def run(
+    images: Annotated[
+        Path,
+        typer.Option(
+            "--images", metavar="DIR", help="Folder of photos with a labels.csv or a val_map.txt.", show_default=False
+        ),
+    ],
+    model: Model = None,
+    scenario: Annotated[Scenario, typer.Option("--scenario", "-s", help="What LoadGen asks for.")] = Scenario.OFFLINE,
+    mode: Annotated[Mode, typer.Option("--mode", "-m", help="submission: accuracy, then performance.")] = (
+        Mode.PERFORMANCE
+    ),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where logs and descriptions go.")] = Path("mlperf"),
+    conf: Annotated[
+        Path | None,
+        typer.Option("--conf", metavar="FILE", help="mlperf.conf, over LoadGen's own.", show_default=False),
+    ] = None,
+    user_conf: Annotated[
+        Path | None,
+        typer.Option("--user-conf", metavar="FILE", help="user.conf, over both.", show_default="targets measured"),
+    ] = None,
+    threads: Threads = None,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", "-b", min=1, max=1024, help="Photos that run together at most.", show_default="8"),
+    ] = None,
+    find_peak: Annotated[
+        bool, typer.Option("--find-peak", help="Server: search the highest rate that keeps the latency bound.")
+    ] = False,
+    labels: Labels = None,
+    limit: Limit = None,
+    compare_with: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare", metavar="LOG|NPZ", help="Compare the answers with those of another system.", show_default=False
+        ),
+    ] = None,
+    submitter: Annotated[str, typer.Option("--submitter", help="Names the folder of a submission.")] = "nybble",
+    system: Annotated[str, typer.Option("--system", help="Names the machine.", show_default="from its processor")] = "",
+    as_json: Json = False,
+) -> None:
+    """Measure speed or accuracy under MLPerf's rules.
+
+    LoadGen's built-in configuration holds, then --conf, then --user-conf; without a target it is measured. A run that
+    is stopped leaves nothing in --out. docs/mlperf.md says more.
+    """
+    from nybble.mlperf.accuracy import compare as compared
+    from nybble.mlperf.accuracy import read_answers
+    from nybble.mlperf.labels import Labelled, find_photos
+    from nybble.mlperf.layout import checked_name
+    from nybble.mlperf.run import Request
+    from nybble.mlperf.run import run as execute
+    from nybble.models import find
+
+    if compare_with is not None and mode is Mode.PERFORMANCE:
+        raise CommandError("--compare needs answers: --mode accuracy or submission logs them")
+    chosen = find(model)
+    request = Request(
+        model=chosen.path,
+        name=chosen.name,
+        images=images,
+        labels=labels,
+        limit=limit,
+        scenario=scenario.value,
+        mode=mode.value,
+        conf=conf,
+        user_conf=user_conf,
+        threads=threads,
+        batch=batch,
+        find_peak=find_peak,
+        submitter=checked_name(submitter, "--submitter"),
+        system=checked_name(system, "--system") if system else "",
+    )
+    other = None if compare_with is None else read_answers(compare_with)
+    with _reporting() as report:
+        outcome = execute(request, out, report)
+    comparison = None
+    if other is not None and compare_with is not None:
+        photos = [Labelled(photo.file, photo.label) for photo in find_photos(images, labels, 1 << 31, limit)]
+        numbered = compare_with.suffix == ".npz" and all(photo.row is not None for photo in photos)
+        comparison = compared(read_answers(outcome.folders[0]), other, photos if numbered else None)
+    if as_json:
+        print_json(_as_json(outcome, comparison))
+    else:
+        _show(chosen.name, request.scenario, outcome)
+        if comparison is not None:
+            _show_comparison(comparison)
+    if outcome.performance is not None and not outcome.performance.valid:
+        raise typer.Exit(1)
+
+
+@mlperf.command(epilog="Example: nybble mlperf accuracy mlperf_log_accuracy.json --labels val_map.txt")
+def accuracy(
+    log: Log,
+    labels: Annotated[
+        Path,
+        typer.Option(
+            "--labels", metavar="FILE", help="The list that was run: labels.csv or val_map.txt.", show_default=False
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Top-1 accuracy of the answers that LoadGen logged, as MLPerf's own script counts it."""
+    from nybble.mlperf.accuracy import accuracy as counted
+    from nybble.mlperf.accuracy import read_answers
+    from nybble.mlperf.labels import read_labels
+
+    share = counted(read_answers(log), read_labels(labels), str(log))
+    if as_json:
+        result = {"accuracy": share.value, "right": share.right, "photos": share.total, "interval": share.interval}
+        print_json(result)
+        return
+    typer.echo(f"accuracy={100 * share.value:.3f}%, good={share.right}, total={share.total}")
+
+
+@mlperf.command(epilog="Example: nybble mlperf compare mlperf_log_accuracy.json t4-predictions.npz")
+def compare(
+    log: Log,
+    other: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LOG|NPZ",
+            help="Another log, or an array `prediction` in the order of the photos.",
+            show_default=False,
+        ),
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="The list that LOG ran, if it is a part of ImageNet's: ILSVRC2012_val_N is photo N of the other.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Photos to which two logs have different answers; exit code 1 if there are any."""
+    from nybble.mlperf.accuracy import compare as compared
+    from nybble.mlperf.accuracy import read_answers
+    from nybble.mlperf.labels import read_labels
+
+    comparison = compared(read_answers(log), read_answers(other), None if labels is None else read_labels(labels))
+    if as_json:
+        print_json(_comparison_json(comparison))
+    else:
+        _show_comparison(comparison)
+    if comparison.differences:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _reporting() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Shows the work under way as one bar."""
+    with progress() as bar:
+        task = bar.add_task("starting", total=None)
+
+        def report(what: str, done: int, total: int | None) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield report
+
+
+def _show(name: str, scenario: str, outcome: Outcome) -> None:
+    typer.echo(f"model       {name}")
+    typer.echo(f"scenario    {scenario}")
+    typer.echo(f"photos      {outcome.run['photos']}")
+    if outcome.accuracy is not None:
+        typer.echo(f"accuracy    {outcome.accuracy}")
+    result = outcome.performance
+    if result is not None:
+        typer.echo(
+            f"result      {result.figure:.2f} {result.unit}{' (early-stopping estimate)' * (result.unit == 'ms')}"
+        )
+        if scenario == "Server":
+            bound = float(result.values["effective_target_latency_ns"]) / 1e6
+            typer.echo(f"            within {bound:g} ms" + ", the highest rate found" * bool(outcome.run.get("peak")))
+        if scenario != "Offline":
+            known = result.percentiles
+            typer.echo("latency     " + ", ".join(f"p{p} {known[p]:.2f} ms" for p in ("50", "90", "99") if p in known))
+        typer.echo(f"validity    {'VALID' if result.valid else 'INVALID'}")
+        for reason in result.reasons:
+            typer.echo(f"            {reason}")
+    for reason in outcome.shortfalls:
+        typer.echo(f"not a submission: {reason}")
+    for folder in outcome.folders:
+        typer.echo(f"logs        {folder}")
+
+
+def _as_json(outcome: Outcome, comparison: Comparison | None) -> dict[str, object]:
+    result, share = outcome.performance, outcome.accuracy
+    return {
+        "run": outcome.run,
+        "accuracy": None
+        if share is None
+        else {"accuracy": share.value, "right": share.right, "photos": share.total, "interval": share.interval},
+        "performance": None
+        if result is None
+        else {
+            "valid": result.valid,
+            "figure": result.figure,
+            "unit": result.unit,
+            "reasons": result.reasons,
+            "latency_ms": result.percentiles,
+        },
+        "comparison": None if comparison is None else _comparison_json(comparison),
+        "logs": [str(folder) for folder in outcome.folders],
+    }
+
+
+def _comparison_json(comparison: Comparison) -> dict[str, object]:
+    return {
+        "compared": comparison.compared,
+        "differences": [one._asdict() for one in comparison.differences],
+        "first_only": comparison.first_only,
+        "second_only": comparison.second_only,
+    }
+
+
+def _show_comparison(comparison: Comparison) -> None:
+    differences = comparison.differences
+    typer.echo(f"compared    {comparison.compared} photos")
+    typer.echo(f"different   {len(differences)}")
+    for one in differences[:_SHOWN]:
+        typer.echo(f"            {one.photo}: {one.first} and {one.second}")
+    if len(differences) > _SHOWN:
+        typer.echo(f"            and {len(differences) - _SHOWN} more")
+    for name, count in (("first", comparison.first_only), ("second", comparison.second_only)):
+        if count:
+            typer.echo(f"only in the {name}: {count} photos")
+
+
+@mlperf.command(epilog="Example: nybble mlperf check mlperf")
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What run wrote into --out.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Whether a folder has what a submission needs, and whether its runs are valid; exit code 1 if not."""
+    from nybble.mlperf.check import check as checked
+
+    report = checked(folder)
+    if as_json:
+        findings = {
+            name: [{"place": str(one.place), "text": one.text} for one in found]
+            for name, found in (("problems", report.problems), ("shortfalls", report.shortfalls))
+        }
+        print_json({"results": [list(one) for one in report.results], **findings})
+    else:
+        for scenario, text in report.results:
+            typer.echo(f"{scenario:12}  {text}")
+        for problem in report.problems:
+            typer.echo(f"PROBLEM       {problem.place}: {problem.text}")
+        for text in dict.fromkeys(one.text for one in report.shortfalls):
+            typer.echo(f"not a submission: {text}")
+        typer.echo(f"{len(report.problems)} problems" if report.problems else "complete and valid")
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@mlperf.command(epilog="Example: nybble mlperf audit mlperf --test TEST01")
+def audit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What run wrote into --out.", show_default=False)],
+    test: Annotated[
+        list[str] | None,
+        typer.Option("--test", help="TEST01, TEST04 or TEST05; repeat it.", show_default="all three"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """MLPerf's audit tests on runs that exist.
+
+    TEST01: answers of a performance run are those of the accuracy run; TEST04: one photo again and again is no faster;
+    TEST05: other seeds give the same speed.
+    """
+    from nybble.mlperf.audit import TESTS
+    from nybble.mlperf.audit import audit as audited
+
+    unknown = [name for name in test or () if name not in TESTS]
+    if unknown:
+        raise CommandError(f"there is no test {unknown[0]!r}, only {', '.join(TESTS)}")
+    with _reporting() as report:
+        verdicts = audited(folder, tuple(dict.fromkeys(test or TESTS)), report)
+    if as_json:
+        print_json([verdict._asdict() for verdict in verdicts])
+    else:
+        for verdict in verdicts:
+            typer.echo(f"{verdict.scenario:12}  {verdict.test}  {'PASS' if verdict.passed else 'FAIL'}  {verdict.text}")
+    if not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(1)

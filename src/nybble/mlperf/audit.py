@@ -1,0 +1,147 @@
+"""The audit tests of MLPerf that apply to image classification, run on results that exist.
+
+Settings and tolerances are those of the folder ``compliance`` of mlcommons/inference; TEST05 is asked for up to v4.1.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nybble.graph import read_graph
+from nybble.mlperf import conf
+from nybble.mlperf.accuracy import compare, read_answers
+from nybble.mlperf.errors import MlperfError
+from nybble.mlperf.layout import RUN, Layout, layouts, place, read_json, scenarios, staging
+from nybble.mlperf.process import execute
+from nybble.mlperf.result import ACCURACY, Result, read_result
+from nybble.mlperf.run import Report, Request, about_run, photos_of, prepare_job
+
+TESTS = ("TEST01", "TEST04", "TEST05")
+
+_SAMPLING = {"accuracy_log_rng_seed": 720381539243781796, "accuracy_log_sampling_target": 4096}
+_SAME_PHOTO = 3
+_SAME = {"performance_issue_unique": False, "performance_issue_same": True, "performance_issue_same_index": _SAME_PHOTO}
+_SEEDS = ("qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed")
+_TOLERANCE = {"TEST01": 0.10, "TEST04": 0.10, "TEST05": 0.05}
+#: Latencies vary more.
+_STREAM_TOLERANCE = 0.20
+
+
+class Verdict(NamedTuple):
+    """The outcome of a test of a scenario, with a line that says what was compared."""
+
+    scenario: str
+    test: str
+    passed: bool
+    text: str
+
+
+def audit(out: Path, tests: Sequence[str] = TESTS, report: Report = lambda *_: None) -> list[Verdict]:
+    """Run tests for every scenario that has a performance run; logs go to ``compliance``.
+
+    Parameters
+    ----------
+    out : Path
+        What ``nybble mlperf run`` has written.
+    tests : sequence of str
+        Of ``TESTS``.
+    report : callable
+
+    Raises
+    ------
+    MlperfError
+        Where there is nothing to audit, the network or the photos have changed since, TEST01 has no accuracy run to
+        compare with, TEST04 no photo number 3, or a run fails.
+    """
+    verdicts = []
+    for layout in layouts(out):
+        for scenario in scenarios(layout):
+            if layout.performance(scenario).is_dir():
+                verdicts += _scenario(layout, scenario, tests, report)
+    if not verdicts:
+        raise MlperfError(f"{out}: has no performance run to audit")
+    return verdicts
+
+
+def _scenario(layout: Layout, scenario: str, tests: Sequence[str], report: Report) -> list[Verdict]:
+    about = read_json(layout.measurements(scenario) / RUN)
+    try:
+        fields = dict(about["request"])
+        for name in ("model", "images", "labels", "conf", "user_conf"):
+            fields[name] = None if fields.get(name) is None else Path(fields[name])
+        request = Request(**fields)
+        settings = dict(about["runs"]["performance"]["settings"])
+    except (KeyError, TypeError) as error:
+        raise MlperfError(f"{layout.measurements(scenario) / RUN}: cannot be used: {error}") from error
+    reference = read_result(layout.performance(scenario))
+    graph = read_graph(request.model)
+    photos = photos_of(request, graph)
+    now = about_run(request, graph, photos)
+    if any(now[key] != about[key] for key in ("model_digest", "photos_digest")):
+        raise MlperfError(f"{layout.out}: the network or the photos are others than those of its {scenario} run")
+    job = prepare_job(request, graph, photos, settings, report)
+    base = conf.builtin(scenario)
+    verdicts = []
+    for test in tests:
+        if test == "TEST01" and not (layout.accuracy(scenario) / ACCURACY).is_file():
+            raise MlperfError(f"TEST01 compares with the {scenario} accuracy run, which is missing from {layout.out}")
+        if test == "TEST04" and job.performance_count <= _SAME_PHOTO:
+            raise MlperfError(f"TEST04 needs {_SAME_PHOTO + 1} photos at least, there are {job.performance_count}")
+        with staging(layout.out) as stage:
+            logs = stage / "run_1"
+            logs.mkdir()
+            changed = {**settings, **_changes(test, base)}
+            what = f"{scenario}, {test}, photos"
+            execute(
+                replace(job, task="performance", settings=changed, logs=str(logs)),
+                lambda done, what=what: report(what, done, None),  # type: ignore[misc]
+            )
+            verdict = _verdict(layout, scenario, test, reference, read_result(logs), logs)
+            _place(layout, verdict, stage, logs)
+        verdicts.append(verdict)
+    return verdicts
+
+
+def _changes(test: str, base: Mapping[str, Any]) -> dict[str, Any]:
+    if test == "TEST01":
+        return _SAMPLING
+    if test == "TEST04":
+        return _SAME
+    return {name: base[f"test05_{name}"] for name in _SEEDS}
+
+
+def _verdict(layout: Layout, scenario: str, test: str, before: Result, after: Result, logs: Path) -> Verdict:
+    """Speed within the tolerance (TEST04: no faster), and for TEST01 the same answers as in the accuracy run."""
+    tolerance = _STREAM_TOLERANCE if before.unit == "ms" else _TOLERANCE[test]
+    # A latency counts as its inverse.
+    ratio = before.figure / after.figure if before.unit == "ms" and after.figure else after.figure / before.figure
+    text = f"{after} after {before}; speed {ratio:.3f} of it, "
+    if test == "TEST04":
+        passed = ratio < 1 + tolerance
+        text += f"less than {1 + tolerance:g} wanted with one photo alone"
+    else:
+        passed = 1 - tolerance <= ratio <= 1 + tolerance
+        text += f"{1 - tolerance:g} to {1 + tolerance:g} wanted"
+    passed = passed and before.valid and after.valid
+    if test == "TEST01":
+        compared = compare(read_answers(layout.accuracy(scenario)), read_answers(logs))
+        passed = passed and not compared.differences and not compared.second_only
+        text += f"; {len(compared.differences)} of {compared.compared} answers differ from the accuracy run"
+    return Verdict(scenario, test, passed, text)
+
+
+def _place(layout: Layout, verdict: Verdict, stage: Path, logs: Path) -> None:
+    folder = stage / verdict.test
+    (folder / "performance").mkdir(parents=True)
+    shutil.move(logs, folder / "performance" / "run_1")
+    line = f"{verdict.text}\nTEST {'PASS' if verdict.passed else 'FAIL'}\n"
+    (folder / "verify_performance.txt").write_text(line, encoding="utf-8")
+    if verdict.test == "TEST01":
+        (folder / "accuracy").mkdir()
+        shutil.copyfile(folder / "performance" / "run_1" / ACCURACY, folder / "accuracy" / ACCURACY)
+        (folder / "verify_accuracy.txt").write_text(line, encoding="utf-8")
+    place(folder, layout.compliance(verdict.scenario, verdict.test))

@@ -1,0 +1,63 @@
+"""What the process that runs LoadGen is told, and what it answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: A job that only measures how long batches take.
+ESTIMATE = "estimate"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of LoadGen.
+
+    Attributes
+    ----------
+    task : str
+        ``performance``, ``accuracy`` or ``ESTIMATE``.
+    model, samples : str
+        Paths of the model folder and of the prepared photos.
+    shape : tuple of int
+        Of the prepared photos: (N, H, W, C).
+    scenario : str
+    threads : int or None
+        As for ``nybble.Engine``.
+    batch : int
+        Photos that go through the engine together at most.
+    settings : dict
+        By the names of LoadGen's ``TestSettings``.
+    performance_count : int
+        Photos that LoadGen may keep in memory at a time.
+    logs : str
+        The folder for LoadGen's logs.
+    """
+
+    task: str
+    model: str
+    samples: str
+    shape: tuple[int, ...]
+    scenario: str
+    batch: int
+    threads: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    performance_count: int = 0
+    logs: str = ""
+
+    def line(self) -> str:
+        """The job as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, line: str) -> Job:
+        """The inverse of :meth:`line`."""
+        fields = json.loads(line)
+        return cls(**{**fields, "shape": tuple(fields["shape"])})
+
+    @property
+    def log_folder(self) -> Path:
+        """The folder for LoadGen's logs."""
+        return Path(self.logs)

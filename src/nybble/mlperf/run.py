@@ -1,0 +1,350 @@
+"""One command, one scenario: prepare the photos, measure what LoadGen should expect, run it, put the logs in place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nybble.cache import cache_folder
+from nybble.engine.tuned import model_digest
+from nybble.graph import Graph, read_graph
+from nybble.images import LabelledPhoto
+from nybble.mlperf import conf, describe, extra
+from nybble.mlperf.accuracy import accuracy, accuracy_text, read_answers
+from nybble.mlperf.conf import Settings
+from nybble.mlperf.errors import MlperfError
+from nybble.mlperf.job import ESTIMATE, Job
+from nybble.mlperf.labels import Labelled, find_photos
+from nybble.mlperf.layout import README, RUN, USER_CONF, Layout, place, read_json, staging, write_json
+from nybble.mlperf.peak import find_peak
+from nybble.mlperf.process import execute
+from nybble.mlperf.result import ACCURACY, Result, read_result
+from nybble.mlperf.scenarios import MODES, SCENARIOS
+from nybble.mlperf.store import open_store
+from nybble.statistics import Share
+
+#: Told what is under way, how much of it is done, and of how much (``None``: nobody knows).
+Report = Callable[[str, int, int | None], None]
+
+#: LoadGen prepares queries for this part of the latency measured, so that it does not run out of them.
+_EXPECTED_LATENCY = 0.5
+#: And photos for this multiple of the throughput measured; it adds a tenth itself.
+_EXPECTED_QPS = 1.05
+#: A trial of the search for the highest rate, at most.
+_TRIAL_MS = 10_000
+#: Queries from which on Server can be valid (early stopping at 99 %).
+_SERVER_QUERIES = 459
+#: A rate found in short trials is lowered by so much, so often at most, until a whole run holds.
+_STEP_BACK, _STEPS_BACK = 0.95, 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run, as the command line says it.
+
+    Attributes
+    ----------
+    model : Path
+    name : str
+        What the model is called.
+    images, labels : Path
+        As for :func:`nybble.mlperf.labels.find_photos`.
+    limit : int or None
+        Only the first photos.
+    scenario, mode : str
+        Of ``SCENARIOS`` and ``MODES``.
+    conf, user_conf : Path or None
+    threads, batch : int or None
+    find_peak : bool
+        Search the highest rate of Server, whatever the files say.
+    submitter, system : str
+        Names of folders.
+    """
+
+    model: Path
+    name: str
+    images: Path
+    labels: Path | None = None
+    limit: int | None = None
+    scenario: str = "Offline"
+    mode: str = "performance"
+    conf: Path | None = None
+    user_conf: Path | None = None
+    threads: int | None = None
+    batch: int | None = None
+    find_peak: bool = False
+    submitter: str = "nybble"
+    system: str = ""
+
+
+@dataclass
+class Outcome:
+    """What came of a request.
+
+    Attributes
+    ----------
+    performance : Result or None
+    accuracy : Share or None
+    shortfalls : list of str
+        Why it is no submission.
+    folders : list of Path
+        Where the logs are.
+    run : dict
+        What ``run.json`` says.
+    """
+
+    shortfalls: list[str]
+    run: dict[str, Any]
+    performance: Result | None = None
+    accuracy: Share | None = None
+    folders: list[Path] = field(default_factory=list)
+
+
+def run(request: Request, out: Path, report: Report = lambda *_: None) -> Outcome:
+    """Run a scenario and put everything that a submission needs into ``out``.
+
+    Raises
+    ------
+    MlperfError, ImageError, ModelFormatError
+        One error that names the file, line or setting; ``out`` has nothing of the run then.
+    """
+    if request.scenario not in SCENARIOS or request.mode not in MODES:
+        raise MlperfError(f"scenario {request.scenario!r} or mode {request.mode!r} is not known")
+    if request.find_peak and request.scenario != "Server":
+        raise MlperfError("only Server has a highest rate to find; leave --find-peak out")
+    extra.loadgen()
+    base = conf.builtin(request.scenario)
+    stated = _stated(request)
+    graph = read_graph(request.model)
+    photos = photos_of(request, graph)
+    layout = Layout(out, request.submitter, request.system or describe.system_name())
+    about = about_run(request, graph, photos)
+    earlier = _earlier(layout, request.scenario, about)
+    with staging(out) as stage:
+        runner = _Runner(request, graph, photos, {**base, **stated}, stage, report)
+        runner.set_expectations(stated)
+        outcome = runner.run(base, about)
+        outcome.run["runs"] = {**earlier, **outcome.run["runs"]}
+        _place(request, graph, layout, outcome, base, stage)
+    return outcome
+
+
+def prepare_job(
+    request: Request, graph: Graph, photos: Sequence[LabelledPhoto], settings: Settings, report: Report
+) -> Job:
+    """The photos prepared, and what the runs of a request have in common."""
+    assert graph.preprocessing is not None  # noqa: S101
+    path, samples = open_store(
+        photos,
+        graph.preprocessing,
+        cache_folder() / "mlperf",
+        lambda done: report("preparing photos", done, len(photos)),
+    )
+    return Job(
+        task=ESTIMATE,
+        model=str(request.model),
+        samples=str(path),
+        shape=samples.shape,
+        scenario=request.scenario,
+        batch=_batch(request, settings),
+        threads=request.threads,
+        performance_count=int(settings["performance_sample_count_override"]),
+        settings=settings,
+    )
+
+
+class _Runner:
+    """The runs of one request."""
+
+    def __init__(
+        self,
+        request: Request,
+        graph: Graph,
+        photos: Sequence[LabelledPhoto],
+        settings: Settings,
+        stage: Path,
+        report: Report,
+    ) -> None:
+        self.request = request
+        self.photos = photos
+        self.settings = settings
+        self.stage = stage
+        self.report = report
+        # LoadGen asks for no more photos at a time than there are.
+        wanted = int(settings["performance_sample_count_override"]) or len(photos)
+        settings["performance_sample_count_override"] = min(wanted, len(photos))
+        self.job = prepare_job(request, graph, photos, settings, report)
+        self.estimate: dict[str, Any] = {}
+
+    def set_expectations(self, stated: Settings) -> None:
+        """What LoadGen expects of the system, where the files do not say: measured."""
+        scenario, settings = self.request.scenario, self.settings
+        self.report("measuring batches", 0, None)
+        self.estimate = execute(replace(self.job, task=ESTIMATE))
+        self.report("measuring batches", 1, 1)
+        single, batch = self.estimate["single_seconds"], self.estimate["batch_seconds"]
+        throughput = max(1 / single, self.job.batch / batch)
+        expected: Settings = {
+            "Offline": {"offline_expected_qps": _EXPECTED_QPS * throughput},
+            "SingleStream": {"single_stream_expected_latency_ns": _EXPECTED_LATENCY * single * 1e9},
+            "MultiStream": {
+                "multi_stream_expected_latency_ns": _EXPECTED_LATENCY
+                * 1e9
+                * int(settings["multi_stream_samples_per_query"] if scenario == "MultiStream" else 1)
+                / throughput
+            },
+            "Server": {"server_target_qps": 0.5 * throughput},
+        }[scenario]
+        settings.update({name: value for name, value in expected.items() if name not in stated})
+        searches = self.request.find_peak or "server_target_qps" not in stated
+        self.peak = scenario == "Server" and searches and self.request.mode != "accuracy"
+        if self.peak:
+            bound = settings["server_target_latency_ns"] / 1e9
+            if single >= bound:
+                raise MlperfError(
+                    f"a photo alone takes {1e3 * single:.1f} ms, the latency bound is {1e3 * bound:g} ms: "
+                    "raise Server.target_latency in the user.conf"
+                )
+            settings["server_target_qps"] = find_peak(self._holds, throughput)
+
+    def run(self, base: Settings, about: dict[str, Any]) -> Outcome:
+        """Accuracy first, as that is what can be wrong."""
+        shortfalls = describe.shortfalls(self.settings, base, len(self.photos))
+        engine = {name: self.estimate[name] for name in ("isa", "threads", "tuned")}
+        outcome = Outcome(shortfalls, {**about, "shortfalls": shortfalls, "runs": {}})
+        if self.request.mode in ("accuracy", "submission"):
+            self._execute("accuracy", self.stage / "accuracy", len(self.photos))
+            log = self.stage / "accuracy" / ACCURACY
+            answers = read_answers(log)
+            if len(answers) != len(self.photos):
+                raise MlperfError(f"LoadGen asked for {len(answers)} of the {len(self.photos)} photos")
+            labels = [Labelled(photo.file, photo.label) for photo in self.photos]
+            outcome.accuracy = accuracy(answers, labels)
+            (self.stage / "accuracy" / "accuracy.txt").write_text(accuracy_text(outcome.accuracy, log))
+            outcome.run["runs"]["accuracy"] = {**engine, "batch": self.job.batch, "settings": dict(self.settings)}
+        if self.request.mode in ("performance", "submission"):
+            for left in reversed(range(_STEPS_BACK if self.peak else 1)):
+                self._execute("performance", self.stage / "performance", self._expected_samples())
+                outcome.performance = read_result(self.stage / "performance")
+                if outcome.performance.valid or not left:
+                    break
+                self.settings["server_target_qps"] *= _STEP_BACK
+            outcome.run["runs"]["performance"] = {**engine, "batch": self.job.batch, "settings": dict(self.settings)}
+            outcome.run["peak"] = self.peak
+        return outcome
+
+    def _expected_samples(self) -> int | None:
+        if self.request.scenario == "Offline":
+            expected = 1.1 * self.settings["min_duration_ms"] / 1000 * self.settings["offline_expected_qps"]
+            return int(max(self.settings["min_query_count"], expected))
+        return None
+
+    def _execute(self, task: str, logs: Path, total: int | None, **changes: Any) -> None:
+        shutil.rmtree(logs, ignore_errors=True)
+        logs.mkdir()
+        job = replace(self.job, task=task, logs=str(logs), settings={**self.settings, **changes})
+        what = {"accuracy": "accuracy run, photos", "performance": "performance run, photos"}[task]
+        self.report(what, 0, total)
+        done = execute(job, lambda done: self.report(what, done, total))["answered"]
+        self.report(what, done, done)
+
+    def _holds(self, rate: float) -> bool:
+        """Whether a short run at a rate is valid."""
+        duration = min(self.settings["min_duration_ms"], _TRIAL_MS)
+        count = min(self.settings["min_query_count"], int(max(_SERVER_QUERIES, rate * duration / 1000)))
+        changes = {"server_target_qps": rate, "min_duration_ms": duration, "min_query_count": count}
+        self._execute("performance", self.stage / "trial", None, **changes)
+        return read_result(self.stage / "trial").valid
+
+
+def _stated(request: Request) -> Settings:
+    stated: Settings = {}
+    for path, user in ((request.conf, False), (request.user_conf, True)):
+        if path is not None:
+            stated.update(conf.read(path, request.scenario, user=user))
+    return stated
+
+
+def photos_of(request: Request, graph: Graph) -> Sequence[LabelledPhoto]:
+    """The photos of a request. Raises :class:`MlperfError` or :class:`ImageError`."""
+    if graph.preprocessing is None:
+        raise MlperfError(f"{request.name}: has no file `preprocessing`, so it takes no photos; see docs/format.md")
+    classes = graph.values[graph.outputs[0]].shape[0]
+    return find_photos(request.images, request.labels, classes, request.limit)
+
+
+def _batch(request: Request, settings: Settings) -> int:
+    """Photos in a batch at most: no more than a query of the scenario has."""
+    wanted = request.batch or 8
+    if request.scenario == "SingleStream":
+        return 1
+    if request.scenario == "MultiStream":
+        return min(wanted, int(settings["multi_stream_samples_per_query"]))
+    return wanted
+
+
+def about_run(request: Request, graph: Graph, photos: Sequence[LabelledPhoto]) -> dict[str, Any]:
+    """``run.json``, as far as it is known beforehand."""
+    import nybble
+
+    paths = {name: str(value.resolve()) for name, value in asdict(request).items() if isinstance(value, Path)}
+    rest = {name: value for name, value in asdict(request).items() if not isinstance(value, Path)}
+    return {
+        "nybble": nybble.__version__,
+        "model_digest": model_digest(graph),
+        "photos": len(photos),
+        "photos_digest": _digest(photos),
+        "request": {**rest, **paths},
+    }
+
+
+def _digest(photos: Sequence[LabelledPhoto]) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(f"{photo.file}\0{photo.label}\n".encode())
+    return digest.hexdigest()
+
+
+def _earlier(layout: Layout, scenario: str, about: dict[str, Any]) -> dict[str, Any]:
+    """The runs there are: accuracy and performance of a scenario must be those of one network on one list."""
+    path = layout.measurements(scenario) / RUN
+    if not path.is_file():
+        return {}
+    earlier = read_json(path)
+    for key, what in (("model_digest", "another network"), ("photos_digest", "other photos")):
+        if earlier.get(key) != about[key]:
+            raise MlperfError(f"{layout.out}: has {scenario} results of {what}; give --out another folder")
+    return dict(earlier.get("runs", {}))
+
+
+def _place(request: Request, graph: Graph, layout: Layout, outcome: Outcome, base: Settings, stage: Path) -> None:
+    scenario = request.scenario
+    measurements = stage / "measurements"
+    measurements.mkdir()
+    runs = outcome.run["runs"]
+    settings = runs.get("performance", runs.get("accuracy"))["settings"]
+    (measurements / USER_CONF).write_text(conf.text(scenario, settings, base), encoding="utf-8")
+    readme = describe.readme(request.name, scenario, outcome.run["photos"], outcome.shortfalls)
+    (measurements / README).write_text(readme, encoding="utf-8")
+    write_json(measurements / layout.implementation(scenario).name, describe.implementation(graph, request.name))
+    write_json(measurements / RUN, outcome.run)
+    if request.conf is not None:
+        shutil.copyfile(request.conf, measurements / "mlperf.conf")
+    system, note = stage / "system.json", stage / "calibration.md"
+    write_json(system, describe.system_description(layout.system, request.submitter))
+    card = request.model / README
+    note.write_text(describe.calibration_note(request.name, card if card.is_file() else None), encoding="utf-8")
+    # What people may have filled in stays theirs.
+    for staged, final in ((system, layout.system_file), (note, layout.calibration)):
+        if not final.exists():
+            place(staged, final)
+    place(measurements, layout.measurements(scenario))
+    for name, final in (("accuracy", layout.accuracy(scenario)), ("performance", layout.performance(scenario))):
+        if (stage / name).is_dir():
+            place(stage / name, final)
+            outcome.folders.append(final)

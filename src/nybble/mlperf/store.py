@@ -1,0 +1,154 @@
+"""Photos decoded, resized and cropped once, in a file that is mapped into memory.
+
+A folder of the cache for each list of photos and preprocessing: ``samples`` holds uint8 (N, H, W, C), ``checks`` a
+number a photo, 0 until it is there, then its CRC-32 and a bit that is always set. A photo is written before its check,
+so a killed run goes on where it stopped; whatever does not match its check is made again whenever a store is opened.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from nybble.graph import Preprocessing
+from nybble.graph.types import Array
+from nybble.images import LabelledPhoto, load_photo
+from nybble.mlperf.errors import MlperfError
+
+#: Called with how many photos are ready.
+Report = Callable[[int], None]
+
+_FORM = 1
+_THERE = 1 << 32
+_CHUNK = 64
+
+
+def open_store(
+    photos: Sequence[LabelledPhoto],
+    preprocessing: Preprocessing,
+    cache: Path,
+    report: Report = lambda _: None,
+    workers: int | None = None,
+) -> tuple[Path, Array]:
+    """The prepared photos, made as far as they are missing or damaged.
+
+    Parameters
+    ----------
+    photos : sequence of LabelledPhoto
+    preprocessing : Preprocessing
+    cache : Path
+        The folder that holds the stores.
+    report : callable
+        Told how many photos are ready.
+    workers : int, optional
+        Threads; one a usable CPU by default.
+
+    Returns
+    -------
+    path : Path
+        The file of samples.
+    samples : ndarray
+        uint8 (N, H, W, C), mapped for reading.
+
+    Raises
+    ------
+    ImageError
+        Naming the photo that cannot be decoded; those before it stay prepared.
+    MlperfError
+        Where the cache cannot be written.
+    """
+    shape = (len(photos), *preprocessing.crop, len(preprocessing.mean))
+    folder = cache / _key(photos, preprocessing)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / "lock"):
+            samples = _mapped(folder / "samples", shape, np.uint8)
+            checks = _mapped(folder / "checks", shape[:1], np.uint64)
+            _fill(samples, checks, photos, preprocessing, report, workers or _usable_cpus())
+            samples.flush()
+            checks.flush()
+    except OSError as error:
+        raise MlperfError(
+            f"{folder}: the prepared photos ({math.prod(shape) / 1e6:.0f} MB) cannot be kept: "
+            f"{error.strerror or error}; NYBBLE_CACHE names another folder"
+        ) from error
+    return folder / "samples", map_samples(folder / "samples", shape)
+
+
+def map_samples(path: Path, shape: tuple[int, ...]) -> Array:
+    """A store's samples, mapped for reading."""
+    return np.memmap(path, np.uint8, "r", shape=shape)
+
+
+def _fill(
+    samples: Array,
+    checks: Array,
+    photos: Sequence[LabelledPhoto],
+    preprocessing: Preprocessing,
+    report: Report,
+    workers: int,
+) -> None:
+    def prepare(row: int) -> None:
+        if checks[row] != _check(samples[row]):
+            checks[row] = 0
+            samples[row] = load_photo(photos[row].path, preprocessing)
+            checks[row] = _check(samples[row])
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="nybble-prepare") as pool:
+        for first in range(0, len(photos), _CHUNK):
+            rows = range(first, min(first + _CHUNK, len(photos)))
+            # All of a chunk are waited for, so that an error leaves no thread behind that writes.
+            outcomes = [pool.submit(prepare, row) for row in rows]
+            errors = [error for outcome in outcomes if (error := outcome.exception()) is not None]
+            if errors:
+                raise errors[0]
+            report(rows.stop)
+
+
+def _check(sample: Array) -> int:
+    return _THERE | zlib.crc32(sample.data)
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap[tuple[int, ...], np.dtype[np.generic]]:
+    """A file of that size, zeros where it was shorter. Space is taken now: a full disk is an error, not a signal."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    with path.open("ab") as file:
+        if os.fstat(file.fileno()).st_size != size:
+            file.truncate(size)
+        os.posix_fallocate(file.fileno(), 0, size)
+    return np.memmap(path, dtype, "r+", shape=shape)
+
+
+def _key(photos: Sequence[LabelledPhoto], preprocessing: Preprocessing) -> str:
+    """Names the folder: the photos' names, sizes and times, how they are prepared, and by which decoder."""
+    from PIL import __version__ as pillow
+
+    settings = {name: str(value) for name, value in asdict(preprocessing).items() if not name.startswith("_")}
+    digest = hashlib.sha256(json.dumps([_FORM, pillow, settings], sort_keys=True).encode())
+    for photo in photos:
+        about = photo.path.stat()
+        digest.update(f"{photo.path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:24]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time prepares a folder; the lock ends with the process."""
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
