@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from nybble.images import LabelledFolder, load_photo
 from nybble.mlperf.accuracy import read_answers
 from nybble.mlperf.layout import layouts
 from nybble.mlperf.result import read_detail
+from nybble.mlperf.run import _Runner
 
 Run = Callable[..., Any]
 
@@ -92,6 +94,25 @@ def test_a_bound_below_a_single_photo_is_one_error(
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1 and "a photo alone takes" in result.stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("expected", "peak", "long_enough", "after"),
+    [
+        ({"offline_expected_qps": 10.0}, False, False, {"offline_expected_qps": 105.0}),
+        ({"single_stream_expected_latency_ns": 10.0}, False, False, {"single_stream_expected_latency_ns": 5.0}),
+        ({"server_target_qps": 10.0}, True, True, {"server_target_qps": 9.5}),
+        ({"server_target_qps": 10.0}, False, True, None),
+        ({}, False, False, None),
+    ],
+)
+def test_what_was_measured_wrong_is_corrected(
+    expected: dict[str, float], peak: bool, long_enough: bool, after: dict[str, float] | None
+) -> None:
+    runner = SimpleNamespace(expected=expected, settings=dict(expected), peak=peak)
+    result = SimpleNamespace(figure=100.0, values={"result_min_duration_met": long_enough})
+    assert _Runner._correct(runner, result) is (after is not None)  # type: ignore[arg-type]
+    assert runner.settings == (after or expected)
 
 
 def test_an_invalid_run_says_why_and_is_found_by_the_check(
