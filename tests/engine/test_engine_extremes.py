@@ -8,7 +8,7 @@ from agreement import assert_agrees
 from kernels import METHODS, always, forced
 from networks import Network, copied
 
-from nybble.graph import Conv2d, DType, Graph, Linear, Padding, Tensor
+from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, Tensor
 from nybble.graph.types import ACTIVATIONS, Array
 from nybble.reference import interpret
 from strategies import values_of
@@ -177,3 +177,26 @@ def test_exact_halves_go_away_from_zero(target: DType) -> None:
     away = np.sign(halves) * ((np.abs(halves) + 1) // 2)
     np.testing.assert_array_equal(result, np.clip(away, target.minimum, target.maximum))
     assert_agrees(network.graph(), np.zeros((2, 1), np.uint8))
+
+
+@pytest.mark.parametrize("method", ["sparse", "wide", "winograd", "pair"])
+@pytest.mark.parametrize("shift", [0, 1, 15, 16, 30, 31])
+def test_every_shift_of_a_shortcut(method: str, shift: int) -> None:
+    """The half that rounds is 2**(shift - 1), of 31 too; sums of one unit show a shortcut that is off by one."""
+    factor = min(2**16 - 1, max(1, (2**31 - 1 - (1 << shift >> 1)) // 15))
+    network = Network(DType.U4, (1, 3, 3))
+    source = copied(network, DType.U4)
+    weight = Tensor.from_array(
+        DType.S4, np.eye(32, 1, dtype=np.int64).reshape(32, 1, 1, 1) + np.zeros((32, 1, 3, 3), int)
+    )
+    for name in ("conv", "second"):
+        network.add(
+            Conv2d(name=name, inputs=(source,), input_type=DType.U4, weight=weight, padding=Padding(1, 1, 1, 1))
+        )
+    network.requantize("narrow", "second", DType.U4, 2**16 - 1, 0)
+    network.requantize("rescale", "narrow", DType.S32, factor, shift)
+    network.add(Add(name="add", inputs=("rescale", "conv")))
+    network.requantize("quantize", "add", DType.U4, 2**16 - 1, 15)
+    batch = np.random.default_rng(shift).integers(0, 2, (5, 1, 3, 3)).astype(np.uint8)
+    with forced(always(method)):
+        assert_agrees(network.graph(), batch)

@@ -24,7 +24,7 @@ NYBBLE_INLINE typename V::I32 shortcut_lanes(const Finish& f, std::int32_t i) {
   if constexpr (kShortcut == Shortcut::u8_scaled) {
     // Never negative, so that adding half and shifting rounds.
     const auto value = V::widen_u8(static_cast<const std::uint8_t*>(f.shortcut) + f.base + i);
-    const auto half = V::set32(1 << e.shortcut_shift >> 1);
+    const auto half = V::set32(e.shortcut_shift > 0 ? 1 << (e.shortcut_shift - 1) : 0);
     return V::shift_right32(V::add32(V::mul32(value, V::load32(factor)), half), e.shortcut_shift);
   } else {
     typename V::I32 value;

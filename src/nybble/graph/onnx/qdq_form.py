@@ -2,8 +2,8 @@
 
 Activations have scale 1: a weight's scale is then the factor of the requantization behind it divided by 2**shift, which
 float32 holds exactly, and an importer finds the factors again. Only the input has the scale of a normalised photo.
-u7, for which ONNX has no type, is UINT8 with a Clip of the integers at 127; so are four bits around a max pool, which
-ONNX Runtime does not have, with a Clip at their own bounds. All zero points are 0.
+u7, for which ONNX has no type, is UINT8 with a Clip of the integers at 127; so are four bits around a max pool or before
+8-bit weights, which ONNX Runtime does not have, with a Clip at their own bounds. All zero points are 0.
 """
 
 from __future__ import annotations
@@ -74,8 +74,11 @@ class _QdqForm(RealForm):
         super().__init__(graph, units)
         self._entries = {entry.name for entry in graph.inputs}
         self._rounds_shortcuts = has_four_bits(graph)
-        #: ONNX Runtime would run these pools in the type they read, and has none for four bits.
-        self._pools = {name for node in graph if isinstance(node, MaxPool2d) for name in (node.name, *node.inputs)}
+        #: ONNX Runtime would run these pools in the type they read, and layers with 8-bit weights too: it has neither
+        #: for four bits.
+        self._widened = {name for node in graph if isinstance(node, MaxPool2d) for name in (node.name, *node.inputs)}
+        layers = (node for node in graph if isinstance(node, Conv2d | Linear))
+        self._widened |= {node.inputs[0] for node in layers if node.weight.dtype is DType.S8}
 
     def _enter(self, name: str) -> None:
         self._renamed[name] = self._stored(name, name, f"{name}/stored")
@@ -154,7 +157,7 @@ class _QdqForm(RealForm):
         return self.writer.node("DequantizeLinear", [stored, scale, zero], output, name=f"{name}/dequantize")
 
     def _held(self, name: str, dtype: DType) -> DType:
-        """The type that ONNX has for an activation: u7, and what max pools read and make, take eight bits."""
-        if dtype is DType.U7 or (dtype is DType.U4 and name in self._pools):
+        """The type that ONNX has for an activation: u7, and four bits that have to be widened, take eight."""
+        if dtype is DType.U7 or (dtype is DType.U4 and name in self._widened):
             return DType.U8
-        return DType.S8 if dtype is DType.S4 and name in self._pools else dtype
+        return DType.S8 if dtype is DType.S4 and name in self._widened else dtype
