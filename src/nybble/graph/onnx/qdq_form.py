@@ -2,8 +2,8 @@
 
 Activations have scale 1: a weight's scale is then the factor of the requantization behind it divided by 2**shift, which
 float32 holds exactly, and an importer finds the factors again. Only the input has the scale of a normalised photo.
-u7, for which ONNX has no type, is UINT8 with a Clip of the integers at 127; so are four bits around a max pool or before
-8-bit weights, which ONNX Runtime does not have, with a Clip at their own bounds. All zero points are 0.
+u7, for which ONNX has no type, is UINT8 with a Clip of the integers at 127; so are four bits around a max pool or
+before 8-bit weights, which ONNX Runtime does not have, with a Clip at their own bounds. All zero points are 0.
 """
 
 from __future__ import annotations
