@@ -186,13 +186,18 @@ def trained(
 
 
 def take_over(network: QuantizedNetwork, state: dict[str, torch.Tensor]) -> None:
-    """Go on from another network's weights and steps, but for the steps of activations that have another type here."""
-    ranges = {name: quantizer.range for name, quantizer in network.activation_quantizers().items()}
+    """Go on from another network's weights and steps, but for the steps of what has other bits here."""
+    activations = {name: quantizer.range for name, quantizer in network.activation_quantizers().items()}
+    weights = {name: quantizer.scale.detach().clone() for name, quantizer in network.weight_quantizers().items()}
     network.load_state_dict(state)
+    # A type of more bits has finer steps, by a factor of eight or more.
     for name, quantizer in network.activation_quantizers().items():
-        # A type of more bits has finer steps, by a factor of eight or more.
-        if not 1 / 4 < quantizer.range / ranges[name] < 4:
-            quantizer.set_range(ranges[name])
+        if not 1 / 4 < quantizer.range / activations[name] < 4:
+            quantizer.set_range(activations[name])
+    for name, quantizer in network.weight_quantizers().items():
+        if not 1 / 4 < float((quantizer.scale.detach() / weights[name]).median()) < 4:
+            with torch.no_grad():
+                quantizer.scale.copy_(weights[name])
 
 
 def final(names: Sequence[str]) -> dict[str, Any]:
