@@ -11,6 +11,9 @@ import torch
 from tiny_networks import network
 from torch.nn import functional
 
+from nybble.graph import DType, Pair
+from nybble.quantize.fake import ActivationQuantizer
+from nybble.quantize.operations import AvgPool2d, ReLU
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train.average import WeightAverage
 from nybble.quantize.train.loss import feature_loss, loss, mixed
@@ -117,3 +120,30 @@ def test_mixed_images_are_blends_of_two() -> None:
     torch.testing.assert_close(blended, share * images + (1 - share) * images[partners])
     again = mixed(images, 0.4, np.random.default_rng(3))
     assert torch.equal(blended, again[0])
+
+
+def test_a_window_over_the_whole_image_stays_one_on_a_smaller_image() -> None:
+    """Training may show smaller photos than the network was captured with."""
+    quantizer = ActivationQuantizer("x", DType.U7)
+    quantizer.set_range(127.0)
+    pool = AvgPool2d(quantizer, Pair(7, 7), Pair(7, 7))
+    images = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(pool(images), images.mean((2, 3), keepdim=True))
+    assert pool(torch.zeros(1, 3, 7, 7)).shape == (1, 3, 1, 1)
+
+
+def test_a_relu_is_left_to_the_quantizer_behind_it_in_training_only() -> None:
+    prepared = network("lsq")
+    prepared.set_mode("quantize")
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    relu = next(module for module in prepared.modules() if isinstance(module, ReLU))
+    answers = {}
+    for training in (True, False):
+        prepared.train(training)
+        assert relu.is_absorbed == training
+        answers[training] = prepared(images).detach()
+    assert torch.equal(answers[True], answers[False])
+    prepared.train()
+    quantizer = prepared.activation_quantizers()["relu1"]
+    quantizer.observer = lambda values: None
+    assert not relu.is_absorbed
