@@ -23,11 +23,11 @@ from torch import Tensor
 from nybble.graph.types import DType
 from nybble.quantize import operations
 from nybble.quantize.blocks import first_images
-from nybble.quantize.equalize import find_partner, move_factors, readers_of
+from nybble.quantize.equalize import find_partner, move_factors, reset_weight_ranges
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake import ActivationQuantizer
 from nybble.quantize.layers import QuantizedConv2d, QuantizedLayer
-from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.network import QuantizedNetwork, readers_of
 
 #: Bins of a channel's histogram, from 0 to where the activation function clips.
 _BINS = 384
@@ -104,13 +104,12 @@ def fit_channels(
         move_factors(place.first, place.second, factor)
         place.rectifier.divisor = factor
         found.append(FittedChannels(place.quantizer.name, float(ranges.min()), float(ranges.max())))
-    for name, weights in network.weight_quantizers().items():
-        weights.set_range(network.layers()[name].weight.flatten(1).abs().amax(1))
+    reset_weight_ranges(network)
     return found
 
 
 def _places(network: QuantizedNetwork) -> list[_Place]:
-    readers = readers_of(network)
+    readers = readers_of(network.steps)
     found = []
     for step in network.steps:
         if not isinstance(step.module, QuantizedLayer):

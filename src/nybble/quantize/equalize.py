@@ -21,7 +21,7 @@ from nybble.quantize.blocks import first_images
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake import ActivationQuantizer
 from nybble.quantize.layers import QuantizedConv2d, QuantizedLayer
-from nybble.quantize.network import QuantizedNetwork, Step
+from nybble.quantize.network import QuantizedNetwork, Step, readers_of
 
 #: Factors that are nearer to 1 than this end the iteration.
 _SETTLED = 1e-3
@@ -108,8 +108,7 @@ def equalize(
             moved = max(moved, float(factor.log().abs().max()))
         if moved < _SETTLED:
             break
-    for name, quantizer in network.weight_quantizers().items():
-        quantizer.set_range(network.layers()[name].weight.flatten(1).abs().amax(1))
+    reset_weight_ranges(network)
     report.pairs = [
         EqualizedPair(first.name, second.name, float(total.min()), float(total.max()))
         for (first, second), total in zip(pairs, totals, strict=True)
@@ -118,7 +117,7 @@ def equalize(
 
 
 def _pairs(network: QuantizedNetwork, report: EqualizationReport) -> list[tuple[QuantizedLayer, QuantizedLayer]]:
-    readers = readers_of(network)
+    readers = readers_of(network.steps)
     found = []
     for step in network.steps:
         if isinstance(step.module, QuantizedLayer):
@@ -130,13 +129,10 @@ def _pairs(network: QuantizedNetwork, report: EqualizationReport) -> list[tuple[
     return found
 
 
-def readers_of(network: QuantizedNetwork) -> dict[str, list[Step]]:
-    """By value, the steps that read it."""
-    readers: dict[str, list[Step]] = {}
-    for step in network.steps:
-        for name in step.inputs:
-            readers.setdefault(name, []).append(step)
-    return readers
+def reset_weight_ranges(network: QuantizedNetwork) -> None:
+    """Weight steps from the largest magnitude of each channel, after weights were scaled."""
+    for name, quantizer in network.weight_quantizers().items():
+        quantizer.set_range(network.layers()[name].weight.flatten(1).abs().amax(1))
 
 
 def find_partner(name: str, readers: Mapping[str, list[Step]], *, clipped: bool = False) -> QuantizedLayer | str:

@@ -24,6 +24,15 @@ class Step(NamedTuple):
     module: nn.Module
 
 
+def readers_of(steps: Sequence[Step]) -> dict[str, list[Step]]:
+    """By value, the steps that read it."""
+    readers: dict[str, list[Step]] = {}
+    for step in steps:
+        for name in step.inputs:
+            readers.setdefault(name, []).append(step)
+    return readers
+
+
 class QuantizedNetwork(nn.Module):
     """Layers, additions, pools and quantizers in execution order.
 
@@ -67,10 +76,11 @@ class QuantizedNetwork(nn.Module):
         self.modules_by_step = nn.ModuleDict({_key(step.name): step.module for step in steps})
         if len(self.modules_by_step) != len(steps):
             raise QuantizeError("two steps of the network have the same name")
+        readers = readers_of(steps)
         for step in steps:
-            readers = [other.module for other in steps if step.name in other.inputs]
-            if isinstance(step.module, ReLU) and len(readers) == 1 and step.name != self.output:
-                (reader,) = readers
+            reads = readers.get(step.name, [])
+            if isinstance(step.module, ReLU) and len(reads) == 1 and step.name != self.output:
+                reader = reads[0].module
                 if isinstance(reader, ActivationQuantizer) and not reader.dtype.is_signed:
                     step.module.precede(reader)
         self._last_reader = {name: step.name for step in steps for name in step.inputs}
