@@ -32,6 +32,7 @@ from nybble.quantize import (
     finetune,
     fit_channels,
     prepare,
+    snap_steps,
 )
 from nybble.quantize.data import CsvPhotos, batches, every
 from nybble.quantize.fake import Method
@@ -89,6 +90,8 @@ LARGER = TRAINING.model_copy(
 WHOLE = TRAINING.model_copy(
     update={"learning_rate": 1.5e-4, "augmentation": AugmentationConfig(area=(0.25, 1.0))},
 )
+#: And once more with weight steps for which every factor is exact at a shift of 16; steps are not trained any more.
+EXACT = WHOLE.model_copy(update={"learning_rate": 1e-4, "scale_rate": 0.0})
 
 
 def float_network() -> nn.Module:
@@ -132,7 +135,7 @@ def prepared(
 def settle(network: QuantizedNetwork, name: str) -> dict[str, Any]:
     """Convert, keep, and let the engine answer the selection set.
 
-    Steps that were learned are not moved any more (``snap_steps``), so that some factors need shifts above 16.
+    Steps are not moved any more (``snap_steps``): of learned ones some factors need shifts above 16.
     """
     graph, report = convert(network)
     write_graph(graph, FOLDER / name)
@@ -161,6 +164,7 @@ def trained(
     bottlenecks: DType = DType.S8,
     start: str | None = None,
     frozen: bool = False,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """Learned steps; the float network is the only teacher, labels are not used. From where another stage ended."""
     network = prepared(bits, FOUR, "lsq", bottlenecks)
@@ -174,6 +178,8 @@ def trained(
         if state is None:
             raise SystemExit(f"run the stage {start} first")
         take_over(network, state["network"])
+    if exact:
+        snap_steps(network)
     if frozen:
         list(network.layers().values())[-1].requires_grad_(False)
     work = FOLDER / f"{name}-work"
@@ -219,6 +225,7 @@ STAGES = {
     "mixed-s8-small": lambda: trained("mixed-s8-small", Bits.MIXED, TRAINING),
     "mixed-s8": lambda: trained("mixed-s8", Bits.MIXED, LARGER, start="mixed-s8-small", frozen=True),
     "mixed-s8-whole": lambda: trained("mixed-s8-whole", Bits.MIXED, WHOLE, start="mixed-s8-small"),
+    "mixed-s8-exact": lambda: trained("mixed-s8-exact", Bits.MIXED, EXACT, start="mixed-s8-whole", exact=True),
     "mixed-s4": lambda: trained("mixed-s4", Bits.MIXED, TRAINING, bottlenecks=DType.S4, start="mixed-s8-small"),
     "w4a4": lambda: trained("w4a4", Bits.W4A4, TRAINING, bottlenecks=DType.S4, start="mixed-s8-small"),
     "final": lambda: final(REPORTED),

@@ -40,6 +40,16 @@ def test_rates_of_groups() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5, pytest.approx(0.05)]
 
 
+def test_a_rate_of_zero_leaves_steps_alone() -> None:
+    prepared = network("lsq")
+    scales = {id(entry) for name, entry in prepared.named_parameters() if name.endswith(".scale")}
+    trained = {
+        id(entry) for group in parameter_groups(prepared, TrainingConfig(scale_rate=0)) for entry in group["params"]
+    }
+    assert scales
+    assert not scales & trained
+
+
 @pytest.mark.parametrize("method", ["ste", "lsq"])
 def test_only_weights_decay(method: str) -> None:
     prepared = network(method)

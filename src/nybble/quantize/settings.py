@@ -89,7 +89,9 @@ class TrainingConfig(BaseModel):
     warmup_epochs: float = Field(default=0.5, ge=0, description="epochs (fractions too) of linear warm-up")
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0, description="of weights only: not of biases, scales, batch norms")
-    scale_rate: float = Field(default=1.0, gt=0, description="factor on the learning rate of learned step sizes")
+    scale_rate: float = Field(
+        default=1.0, ge=0, description="factor on the learning rate of learned step sizes; 0: they stay as they are"
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     distillation: float = Field(default=0.0, ge=0, le=1, description="share of the loss that follows the teacher")
     temperature: float = Field(default=2.0, gt=0, description="of the distillation")

@@ -14,7 +14,7 @@ def parameter_groups(network: nn.Module, config: TrainingConfig) -> list[dict[st
     """Weights decay; biases, batch norms' parameters and learned step sizes do not.
 
     A weight is a parameter of two dimensions or more; everything else is a vector or a scalar. Learned steps (named
-    ``scale``) have a learning rate of their own, by ``config.scale_rate``.
+    ``scale``) have a learning rate of their own, by ``config.scale_rate``; at 0 they are left out.
     """
     weights: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -31,7 +31,7 @@ def parameter_groups(network: nn.Module, config: TrainingConfig) -> list[dict[st
         {"params": others, "weight_decay": 0.0, "factor": 1.0},
         {"params": scales, "weight_decay": 0.0, "factor": config.scale_rate},
     ]
-    return [group for group in groups if group["params"]]
+    return [group for group in groups if group["params"] and group["factor"]]
 
 
 def make_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
