@@ -51,8 +51,8 @@ void EpilogueData::add_shortcut(const Layout& shortcut, std::int64_t magnitude, 
   const std::int64_t most = *std::max_element(shortcut_factor_.begin(), shortcut_factor_.end());
   const std::int64_t half = rule.shift > 0 ? std::int64_t{1} << (rule.shift - 1) : 0;
   // The product in 32 bits, and the clamp to the shortcut's own type, must be idle.
-  const bool fits = most == 0 || magnitude <= (INT32_MAX - half) / most;
-  epilogue_.narrow = epilogue_.narrow && fits;
+  fits_lanes_ = most == 0 || magnitude <= (INT32_MAX - half) / most;
+  epilogue_.narrow = fits_lanes_;
 }
 
 void EpilogueData::set_relu(std::int32_t maximum) {
@@ -74,10 +74,35 @@ void EpilogueData::set_requantize(const Requantize& rule) {
   const std::int64_t most = *std::max_element(factor_.begin(), factor_.end());
   const std::int64_t magnitude = std::max(std::int64_t{rule.high}, -std::int64_t{rule.low});
   const bool exact = most <= kExactFloat && magnitude + 1 <= kExactFloat >> rule.shift;
-  epilogue_.narrow = epilogue_.narrow && exact && element_bytes(output_.element) == 1;
-  if (epilogue_.narrow || epilogue_.shortcut || element_bytes(output_.element) != 1) return;
+  const bool is_byte = element_bytes(output_.element) == 1;
+  epilogue_.narrow = fits_lanes_ && exact && is_byte;
+  if (exact || !fits_lanes_ || !is_byte) return;
   for (std::uint32_t factor : factor_) scale_double_.push_back(std::ldexp(static_cast<double>(factor), -rule.shift));
   epilogue_.scale_double = scale_double_.data();
+  set_guard();
+}
+
+// Whether guarded.inc.h may compute results in float32. In units of 2^-kGuardBits of a step, let S be the exact product
+// of a value and its factor, C half a step, and u = 2^-24. Kernels compute q = (S (1 + a) (1 + b) + C) (1 + c): the
+// value as a float, the factor as one, and the fused product and sum are each off by u of their size at most. So |q -
+// (S + C)| <= |S| (3u + 4u^2) + C u (1 + u). It must be less than one half.
+//
+// Where a result and its half lie no more than a step outside what is kept, |S| is less than 2 steps more than the
+// largest result in size, which is what `error` counts with. All others are off by less than 3u of their size, so that
+// they stay outside, on their side, and clamp. (The least integer there is, which is what all below it become, clamps
+// as well.)
+void EpilogueData::set_guard() {
+  const Epilogue& e = epilogue_;
+  const bool is_unsigned = e.relu ? e.relu_maximum == INT32_MAX && e.low <= 0 : e.low == 0;
+  const bool is_signed = !e.relu && e.low < 0 && e.low >= INT8_MIN && e.high <= INT8_MAX;
+  if (e.high < 0 || e.high > UINT8_MAX || (!is_unsigned && !is_signed)) return;
+  const double step = 1 << kGuardBits, unit = std::ldexp(1.0, -24);
+  const double steps = 2 + std::max(e.high, is_signed ? -e.low : 0);
+  const double error = (steps * 3.001 + 1) * step * unit;
+  if (error >= 0.5) return;
+  epilogue_.guarded = true;
+  epilogue_.guarded_most = static_cast<float>((e.high + 0.5) * step);
+  for (float& scale : scale_) scale = std::ldexp(scale, kGuardBits);
 }
 
 // The result of a sum that has its bias and shortcut.
@@ -167,7 +192,8 @@ void EpilogueData::use_staged(const std::vector<std::int64_t>& highest, const st
                               std::int32_t lanes) {
   const bool is_unsigned = (epilogue_.relu && epilogue_.relu_maximum == INT32_MAX && epilogue_.low <= 0) ||
                            (!epilogue_.relu && epilogue_.low == 0);
-  if (!epilogue_.narrow || !epilogue_.requantize || epilogue_.shortcut || !is_unsigned) return;
+  const bool is_float = epilogue_.narrow || epilogue_.guarded;
+  if (!is_float || !epilogue_.requantize || epilogue_.shortcut || !is_unsigned) return;
   for (std::size_t k = 0; k < static_cast<std::size_t>(output_.channels); ++k)
     if (static_cast<double>(highest[k] + bias_[k]) * static_cast<double>(scale_[k]) >= double{1 << 30}) return;
   bias_staged_.resize(bias_.size());

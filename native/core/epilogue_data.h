@@ -27,12 +27,14 @@ class EpilogueData {
  private:
   std::vector<std::uint32_t> padded(const std::vector<std::uint32_t>& factor, const char* what) const;
 
+  void set_guard();
   bool fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const;
   std::uint32_t shortcut_factor(std::size_t channel) const;
   std::uint64_t shortcut_factor16(std::size_t channel) const;
   std::int64_t requantized(std::int64_t value, std::size_t channel) const;
 
   Layout output_;
+  bool fits_lanes_ = true;  // whether 32-bit lanes hold the shortcut's product
   std::int64_t shortcut_magnitude_ = 0;
   std::vector<std::int32_t> bias_;
   std::vector<std::uint32_t> shortcut_factor_, factor_;

@@ -26,6 +26,9 @@ struct ConvShape {
   }
 };
 
+// Bits below a step that guarded.inc.h computes results with.
+inline constexpr int kGuardBits = 13;
+
 // What happens to a sum before it is stored, in this order: bias, shortcut, ReLU, requantize.
 // Arrays have `output.stride` elements, zero past the channels.
 struct Epilogue {
@@ -42,7 +45,7 @@ struct Epilogue {
 
   bool requantize = false;
   const std::uint32_t* factor = nullptr;
-  const float* scale = nullptr;  // factor * 2^-shift
+  const float* scale = nullptr;  // factor * 2^-shift; where `guarded`, 2^kGuardBits times that
   std::int32_t shift = 0;
   std::int32_t low = INT32_MIN, high = INT32_MAX;
 
@@ -51,9 +54,11 @@ struct Epilogue {
   // float32. (Below 2^24 every step is exact; above it every step is monotonic, and the result clamps.)
   bool narrow = false;
 
-  // Without a shortcut, for results of one byte that are not `narrow`: factor * 2^-shift, for double precision. Null
-  // elsewhere.
+  // For results of one byte that float32 alone keeps from being `narrow`: factor * 2^-shift, for double precision. Null
+  // elsewhere. Most of them are `guarded`: float32 does but for results close to a tie.
   const double* scale_double = nullptr;
+  bool guarded = false;
+  float guarded_most = 0;  // half a step above the largest result, in units of 2^-kGuardBits of a step
 
   // 16-bit lanes, for sums that fit them: exact in the groups of kChannelAlign channels where `words` is not
   // zero, as EpilogueData::use_words proves. Null where no group is.

@@ -1,6 +1,6 @@
 // The fast epilogue: bias, shortcut, ReLU and requantize in 32-bit and float32 lanes. Included by one
 // file per instruction set, after the vector type V, inside its unnamed namespace. Right only where
-// Epilogue::narrow holds; conv/epilogue.cpp is the definition.
+// Epilogue::narrow holds, and with a guard (guarded.inc.h) elsewhere; conv/epilogue.cpp is the definition.
 #pragma once
 
 // Where an epilogue's sums lie and its results go: output channels from `first` of one pixel.
@@ -46,15 +46,23 @@ NYBBLE_INLINE typename V::I32 shortcut_lanes(const Finish& f, std::int32_t i) {
   }
 }
 
+// kLanes32 sums from `i` with their bias and shortcut.
+template <class V, Shortcut kShortcut>
+NYBBLE_INLINE typename V::I32 biased(const Finish& f, typename V::I32 sum, std::int32_t i) {
+  const auto value = V::add32(sum, V::load32(f.epilogue.bias + f.first + i));
+  if constexpr (kShortcut == Shortcut::none)
+    return value;
+  else
+    return V::add32(value, shortcut_lanes<V, kShortcut>(f, i));
+}
+
 // ReLU (without a maximum), or a least result of 0, and requantize to a byte, less than 0 where ReLU leaves 0: what
 // most layers do. The fused product and sum are exact below 2^24 and monotonic above; truncating what is between -1 and
 // 0.5 gives 0.
 template <class V, Shortcut kShortcut>
 NYBBLE_INLINE typename V::I32 finish_unsigned(const Finish& f, typename V::I32 sum, std::int32_t i) {
-  auto value = V::add32(sum, V::load32(f.epilogue.bias + f.first + i));
-  if constexpr (kShortcut != Shortcut::none) value = V::add32(value, shortcut_lanes<V, kShortcut>(f, i));
-  const auto half = V::setf(0.5f);
-  const auto scaled = V::fma(V::to_float(value), V::loadf(f.epilogue.scale + f.first + i), half);
+  const auto value = V::to_float(biased<V, kShortcut>(f, sum, i));
+  const auto scaled = V::fma(value, V::loadf(f.epilogue.scale + f.first + i), V::setf(0.5f));
   return V::truncate(V::minf(scaled, V::setf(static_cast<float>(f.epilogue.high))));
 }
 
@@ -62,9 +70,7 @@ NYBBLE_INLINE typename V::I32 finish_unsigned(const Finish& f, typename V::I32 s
 // cut before it is truncated; too small, truncating gives the least integer there is.
 template <class V, Shortcut kShortcut>
 NYBBLE_INLINE typename V::I32 finish_signed(const Finish& f, typename V::I32 sum, std::int32_t i) {
-  auto sums = V::add32(sum, V::load32(f.epilogue.bias + f.first + i));
-  if constexpr (kShortcut != Shortcut::none) sums = V::add32(sums, shortcut_lanes<V, kShortcut>(f, i));
-  const auto value = V::to_float(sums);
+  const auto value = V::to_float(biased<V, kShortcut>(f, sum, i));
   const auto scaled = V::fma(value, V::loadf(f.epilogue.scale + f.first + i), V::half_with_sign_of(value));
   return V::truncate(V::minf(scaled, V::setf(static_cast<float>(f.epilogue.high))));
 }
@@ -72,8 +78,7 @@ NYBBLE_INLINE typename V::I32 finish_signed(const Finish& f, typename V::I32 sum
 template <class V>
 NYBBLE_INLINE typename V::I32 finish_any(const Finish& f, typename V::I32 sum, std::int32_t i) {
   const Epilogue& e = f.epilogue;
-  auto value = V::add32(sum, V::load32(e.bias + f.first + i));
-  if (e.shortcut) value = V::add32(value, shortcut_lanes<V, Shortcut::any>(f, i));
+  auto value = e.shortcut ? biased<V, Shortcut::any>(f, sum, i) : biased<V, Shortcut::none>(f, sum, i);
   if (e.relu) value = V::min32(V::max32(value, V::set32(0)), V::set32(e.relu_maximum));
   if (!e.requantize) return value;
   auto scaled = V::mulf(V::to_float(value), V::loadf(e.scale + f.first + i));
@@ -95,47 +100,32 @@ NYBBLE_INLINE void prefetch_finish(const Epilogue& e, const Layout& output, std:
       __builtin_prefetch(static_cast<const std::uint8_t*>(shortcut) + base + i, 0, 3);
 }
 
-// Results of one byte in double precision, for shifts and factors that float32 is too short for. A sum and a factor
-// have 63 bits together, but a product that the clip leaves alone, and its half, stay below 2^(8 + 31 + 1) units of
-// 2^-shift, where every step is exact; above, every step is monotonic, and the result clamps.
-template <class V>
-__attribute__((noinline)) void finish_doubles(const Epilogue& e, const std::int32_t* sums, std::int32_t first,
-                                              std::int32_t count, std::uint8_t* target) {
-  const std::int32_t* bias = e.bias + first;
-  const double* scale = e.scale_double + first;
-  const std::int32_t least = e.relu ? 0 : INT32_MIN, most = e.relu ? e.relu_maximum : INT32_MAX;
-  const double low = e.low, high = e.high;
-  alignas(64) std::int32_t results[kChannelAlign];
-  for (std::int32_t i = 0; i < count; i += kChannelAlign) {
-    for (std::int32_t j = 0; j < kChannelAlign; ++j) {
-      std::int32_t value = sums[i + j] + bias[i + j];
-      value = value < least ? least : value;
-      value = value > most ? most : value;
-      double scaled = value * scale[i + j] + (value < 0 ? -0.5 : 0.5);
-      scaled = scaled < low ? low : scaled;
-      scaled = scaled > high ? high : scaled;
-      results[j] = static_cast<std::int32_t>(scaled);
-    }
-    for (std::int32_t j = 0; j < kChannelAlign; ++j) target[i + j] = static_cast<std::uint8_t>(results[j]);
-  }
-}
+#include "kernels/conv/guarded.inc.h"
 
 // Finishes `count` sums of one pixel, a multiple of kChannelAlign, output channels from `first`. sums(i) are the
 // kLanes32 sums from channel first + i.
 template <class V, class Sums>
 NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
                                std::int32_t count, const void* shortcut, void* out, const Sums& sums) {
-  if (!e.narrow) {
-    alignas(64) std::int32_t stored[256];
-    for (std::int32_t i = 0; i < count; i += V::kLanes32) V::store32(stored + i, sums(i));
-    if (e.scale_double != nullptr)
-      finish_doubles<V>(e, stored, first, count, static_cast<std::uint8_t*>(out) + pixel * output.stride + first);
-    else
-      finish_exact(e, output, stored, pixel, first, count, shortcut, out);
-    return;
-  }
   const Finish f{e, output, pixel, pixel * output.stride + first, first, shortcut, out};
   constexpr std::int32_t kLanes = V::kLanes32;
+  const bool is_signed = !e.relu && e.low < 0 && e.low >= INT8_MIN && e.high <= INT8_MAX;
+  if (e.guarded) {
+    if (!e.shortcut)
+      finish_guarded<V, Shortcut::none>(f, count, sums, is_signed);
+    else
+      finish_guarded<V, Shortcut::any>(f, count, sums, is_signed);
+    return;
+  }
+  if (!e.narrow) {
+    alignas(64) std::int32_t stored[256];
+    for (std::int32_t i = 0; i < count; i += kLanes) V::store32(stored + i, sums(i));
+    if (e.scale_double == nullptr)
+      finish_exact(e, output, stored, pixel, first, count, shortcut, out);
+    else
+      for (std::int32_t i = 0; i < count; i += kChannelAlign) finish_doubles<V>(f, stored + i, i);
+    return;
+  }
   if (!e.requantize) {
     std::int32_t* target = static_cast<std::int32_t*>(out) + f.base;
     for (std::int32_t i = 0; i < count; i += kLanes) V::store32(target + i, finish_any<V>(f, sums(i), i));
@@ -143,7 +133,6 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
   }
   std::uint8_t* target = static_cast<std::uint8_t*>(out) + f.base;
   using I32 = typename V::I32;
-  const bool is_signed = !e.relu && e.low < 0 && e.low >= INT8_MIN && e.high <= INT8_MAX;
   if (!is_signed && (e.relu ? e.relu_maximum != INT32_MAX || e.low > 0 : e.low != 0)) {
     for (std::int32_t i = 0; i < count; i += 2 * kLanes)
       V::store_bytes(target + i, finish_any<V>(f, sums(i), i), finish_any<V>(f, sums(i + kLanes), i + kLanes));

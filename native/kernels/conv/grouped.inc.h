@@ -169,19 +169,41 @@ NYBBLE_INLINE void grouped_sums(const PackedConv& packed, const GroupedUnit& uni
 }
 
 // As finish_pixel, for the sums of a unit in the order that V::load_ordered32 reads. Right only where
-// Epilogue::bias_staged is not null.
-template <class V>
-NYBBLE_INLINE void finish_staged(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
+// Epilogue::bias_staged is not null. Writes nothing and returns false where a result is in doubt.
+template <class V, bool kGuard>
+NYBBLE_INLINE bool finish_staged(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
                                  void* out, const std::int32_t* sums) {
   constexpr int kVectors = kChannelAlign / V::kLanes32;
   const auto half = V::setf(0.5f);
+  [[maybe_unused]] Guarded<V> guarded(e);
   typename V::I32 results[kVectors];
   for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA {
     const std::int32_t i = j * V::kLanes32;
+    const float* scale = e.scale_staged + first + i;
     const auto value = V::add32(V::load32(sums + i), V::load32(e.bias_staged + first + i));
-    results[j] = V::truncate(V::fma(V::to_float(value), V::loadf(e.scale_staged + first + i), half));
+    if constexpr (kGuard)
+      results[j] = guarded.template round<false>(value, scale);
+    else
+      results[j] = V::truncate(V::fma(V::to_float(value), V::loadf(scale), half));
   });
+  if constexpr (kGuard)
+    if (guarded.is_in_doubt()) return false;
   V::store_staged_bytes(static_cast<std::uint8_t*>(out) + pixel * output.stride + first, results, e.high);
+  return true;
+}
+
+// Whatever the epilogue is. Out of line: conv_grouped needs its registers.
+template <class V>
+__attribute__((noinline)) void finish_ordered(const ConvTask& task, std::int64_t pixel, std::int32_t first,
+                                              const std::int32_t* sums) {
+  const Epilogue& e = *task.epilogue;
+  const Layout& output = task.shape->output;
+  if (e.bias_staged != nullptr && finish_staged<V, true>(e, output, pixel, first, task.output, sums)) return;
+  const std::int32_t* correction = task.packed->correction + first;
+  finish_sums<V>(e, output, pixel, first, kChannelAlign, task.shortcut, task.output, [&](std::int32_t i) {
+    const auto sum = V::load_ordered32(sums, i);
+    return task.packed->offset == 0 ? sum : V::add32(sum, V::load32(correction + i));
+  });
 }
 
 // The task's pixels lie in one output row.
@@ -209,7 +231,6 @@ void conv_grouped(const ConvTask& task) {
     const std::int32_t index = first / kChannelAlign;
     const GroupedUnit& unit = packed.grouped_units[index];
     const bool is_word = unit.chains == 1 && e.words != nullptr && e.words[index] != 0;
-    const std::int32_t* correction = packed.correction + first;
     stage_unit(task, places, index, top, left, image, staged);
     for (std::int32_t p = 0; p < task.pixels; p += P) {
       const std::int32_t count = task.pixels - p < P ? task.pixels - p : P;
@@ -261,16 +282,12 @@ void conv_grouped(const ConvTask& task) {
         });
         if (is_word) continue;
       }
-      if (e.bias_staged != nullptr) {
+      if (e.bias_staged != nullptr && !e.guarded) {
         for (std::int32_t i = 0; i < count; ++i)
-          finish_staged<V>(e, s.output, pixel + i, first, task.output, sums + i * kChannelAlign);
+          finish_staged<V, false>(e, s.output, pixel + i, first, task.output, sums + i * kChannelAlign);
         continue;
       }
-      for (std::int32_t i = 0; i < count; ++i)
-        finish_sums<V>(e, s.output, pixel + i, first, kChannelAlign, task.shortcut, task.output, [&](std::int32_t k) {
-          const auto sum = V::load_ordered32(sums + i * kChannelAlign, k);
-          return packed.offset == 0 ? sum : V::add32(sum, V::load32(correction + k));
-        });
+      for (std::int32_t i = 0; i < count; ++i) finish_ordered<V>(task, pixel + i, first, sums + i * kChannelAlign);
     }
   }
 }

@@ -128,6 +128,18 @@ struct Avx2 {
   static NYBBLE_INLINE I32 max32(I32 a, I32 b) { return _mm256_max_epi32(a, b); }
   static NYBBLE_INLINE I32 abs32(I32 a) { return _mm256_abs_epi32(a); }
   static NYBBLE_INLINE I32 shift_right32(I32 a, int n) { return _mm256_sra_epi32(a, _mm_cvtsi32_si128(n)); }
+  template <int kBits>
+  static NYBBLE_INLINE I32 shift_left32(I32 a) {
+    return _mm256_slli_epi32(a, kBits);
+  }
+  template <int kBits>
+  static NYBBLE_INLINE I32 shift_right32(I32 a) {
+    return _mm256_srai_epi32(a, kBits);
+  }
+  static NYBBLE_INLINE I32 min_u32(I32 a, I32 b) { return _mm256_min_epu32(a, b); }
+  static NYBBLE_INLINE bool any_zero32(I32 a) {
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi32(a, _mm256_setzero_si256())) != 0;
+  }
   static NYBBLE_INLINE I32 copy_sign32(I32 magnitude, I32 sign) { return _mm256_sign_epi32(magnitude, sign); }
   static NYBBLE_INLINE I32 widen_u8(const std::uint8_t* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
@@ -139,6 +151,8 @@ struct Avx2 {
   static NYBBLE_INLINE F32 loadf(const float* p) { return _mm256_loadu_ps(p); }
   static NYBBLE_INLINE F32 to_float(I32 v) { return _mm256_cvtepi32_ps(v); }
   static NYBBLE_INLINE I32 truncate(F32 v) { return _mm256_cvttps_epi32(v); }
+  // To the nearest integer; what 32 bits do not hold becomes the least there is.
+  static NYBBLE_INLINE I32 round(F32 v) { return _mm256_cvtps_epi32(v); }
   static NYBBLE_INLINE F32 mulf(F32 a, F32 b) { return _mm256_mul_ps(a, b); }
   static NYBBLE_INLINE F32 addf(F32 a, F32 b) { return _mm256_add_ps(a, b); }
   static NYBBLE_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }

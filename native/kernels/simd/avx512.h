@@ -125,6 +125,16 @@ struct Avx512 {
   static NYBBLE_INLINE I32 max32(I32 a, I32 b) { return _mm512_max_epi32(a, b); }
   static NYBBLE_INLINE I32 abs32(I32 a) { return _mm512_abs_epi32(a); }
   static NYBBLE_INLINE I32 shift_right32(I32 a, int n) { return _mm512_sra_epi32(a, _mm_cvtsi32_si128(n)); }
+  template <int kBits>
+  static NYBBLE_INLINE I32 shift_left32(I32 a) {
+    return _mm512_slli_epi32(a, kBits);
+  }
+  template <int kBits>
+  static NYBBLE_INLINE I32 shift_right32(I32 a) {
+    return _mm512_srai_epi32(a, kBits);
+  }
+  static NYBBLE_INLINE I32 min_u32(I32 a, I32 b) { return _mm512_min_epu32(a, b); }
+  static NYBBLE_INLINE bool any_zero32(I32 a) { return _mm512_testn_epi32_mask(a, a) != 0; }
   static NYBBLE_INLINE I32 copy_sign32(I32 magnitude, I32 sign) {
     return _mm512_mask_sub_epi32(magnitude, _mm512_movepi32_mask(sign), _mm512_setzero_si512(), magnitude);
   }
@@ -138,6 +148,8 @@ struct Avx512 {
   static NYBBLE_INLINE F32 loadf(const float* p) { return _mm512_loadu_ps(p); }
   static NYBBLE_INLINE F32 to_float(I32 v) { return _mm512_cvtepi32_ps(v); }
   static NYBBLE_INLINE I32 truncate(F32 v) { return _mm512_cvttps_epi32(v); }
+  // To the nearest integer; what 32 bits do not hold becomes the least there is.
+  static NYBBLE_INLINE I32 round(F32 v) { return _mm512_cvtps_epi32(v); }
   static NYBBLE_INLINE F32 mulf(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
   static NYBBLE_INLINE F32 addf(F32 a, F32 b) { return _mm512_add_ps(a, b); }
   static NYBBLE_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
