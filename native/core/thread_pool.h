@@ -32,6 +32,7 @@ class ThreadPool {
   void stop();
   void abandon();
   void work(int thread, std::uint32_t seen);
+  void leave_taken_cpu();
 
   int threads_;
   pid_t owner_ = 0;
@@ -41,6 +42,7 @@ class ThreadPool {
   alignas(64) std::atomic<std::uint32_t> started_{0};  // counts jobs
   alignas(64) std::atomic<std::uint32_t> arrived_{0};
   alignas(64) std::atomic<std::uint32_t> passed_{0};  // counts barriers
+  std::atomic<std::uint64_t> taken_{0};  // bit c: a thread of this job has begun it on CPU c, of the first 64
   std::atomic<bool> stop_{false};
 };
 
