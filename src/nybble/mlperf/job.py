@@ -34,6 +34,8 @@ class Job:
         Photos that LoadGen may keep in memory at a time.
     logs : str
         The folder for LoadGen's logs.
+    most_late : int or None
+        Server only: the run is given up, and answers ``late`` instead of logs, once more queries than these were late.
     """
 
     task: str
@@ -46,6 +48,7 @@ class Job:
     settings: dict[str, Any] = field(default_factory=dict)
     performance_count: int = 0
     logs: str = ""
+    most_late: int | None = None
 
     def line(self) -> str:
         """The job as one line of JSON."""

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from nybble.mlperf.errors import MlperfError
 
 #: The search ends where it knows the rate to this part of it.
-PRECISION = 0.03
-#: A rate is given up as too high at this part of the engine's throughput.
-_LEAST = 0.11
+PRECISION = 0.05
+#: And after so many seconds at the latest, when the trial that is under way has ended.
+SECONDS = 240.0
+#: The first rate to try, as a part of the engine's throughput; what a rate that is too high is lowered to while none has
+#: held; and the part at which the search is given up.
+_FIRST, _LOWER, _LEAST = 0.6, 0.75, 0.11
 
 
-def find_peak(holds: Callable[[float], bool], throughput: float) -> float:
+def find_peak(
+    holds: Callable[[float], bool],
+    throughput: float,
+    seconds: float = SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> float:
     """Search by halving.
+
+    A rate that did not hold is tried once more before it counts as too high: a machine that stops for a moment, as
+    virtual ones do, makes queries late at any rate.
 
     Parameters
     ----------
@@ -21,28 +33,36 @@ def find_peak(holds: Callable[[float], bool], throughput: float) -> float:
         Whether a run at so many queries a second is valid.
     throughput : float
         Photos a second in full batches, which no rate can exceed for long.
+    seconds : float
+        After which no trial is begun.
+    clock : callable
+        Seconds, from anywhere.
 
     Returns
     -------
     float
-        A rate that holds; one higher by ``PRECISION`` did not, or exceeds the throughput.
+        The highest rate that held; unless time was short, one higher by ``PRECISION`` did not, or exceeds the
+        throughput.
 
     Raises
     ------
     MlperfError
-        If none from a tenth of the throughput on holds.
+        If none from a tenth of the throughput on holds, or none that there was time for.
     """
+    end = clock() + seconds
     low, high = 0.0, 1.1 * throughput
-    rate = 0.8 * throughput
-    while high - low > PRECISION * high:
-        if holds(rate):
+    rate = _FIRST * throughput
+    while high - low > PRECISION * high and clock() < end:
+        if holds(rate) or (clock() < end and holds(rate)):
             low = rate
         else:
             high = rate
             if rate < _LEAST * throughput:
-                raise MlperfError(
-                    f"no rate keeps the latency bound, not even {rate:.2f} queries a second of the {throughput:.1f} "
-                    "that the engine can do: raise Server.target_latency in the user.conf"
-                )
-        rate = (low + high) / 2 if low else high / 2
+                break
+        rate = (low + high) / 2 if low else _LOWER * high
+    if not low:
+        raise MlperfError(
+            f"no rate keeps the latency bound, not even {high:.2f} queries a second of the {throughput:.1f} "
+            "that the engine can do: raise Server.target_latency in the user.conf, or end what else is running"
+        )
     return low

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -182,6 +183,7 @@ class _Runner:
         self.estimate: dict[str, Any] = {}
         self.expected: Settings = {}
         self.peak = False
+        self.trials: list[dict[str, Any]] = []
 
     def set_expectations(self, stated: Settings) -> None:
         """What LoadGen expects of the system, where the files do not say: measured."""
@@ -238,6 +240,7 @@ class _Runner:
                     break
             outcome.run["runs"]["performance"] = {**engine, "batch": self.job.batch, "settings": dict(self.settings)}
             outcome.run["peak"] = self.peak
+            outcome.run["trials"] = self.trials
         return outcome
 
     def _correct(self, result: Result) -> bool:
@@ -260,22 +263,32 @@ class _Runner:
             return int(max(self.settings["min_query_count"], expected))
         return None
 
-    def _execute(self, task: str, logs: Path, total: int | None, **changes: Any) -> None:
+    def _execute(self, task: str, logs: Path, total: int | None) -> None:
+        what = {"accuracy": "accuracy run, photos", "performance": "performance run, photos"}[task]
+        self._start(replace(self.job, task=task, settings=self.settings), logs, what, total)
+
+    def _start(self, job: Job, logs: Path, what: str, total: int | None) -> dict[str, Any]:
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir()
-        job = replace(self.job, task=task, logs=str(logs), settings={**self.settings, **changes})
-        what = {"accuracy": "accuracy run, photos", "performance": "performance run, photos"}[task]
         self.report(what, 0, total)
-        done = execute(job, lambda done: self.report(what, done, total))["answered"]
-        self.report(what, done, done)
+        answer = execute(replace(job, logs=str(logs)), lambda done: self.report(what, done, total))
+        self.report(what, 1, 1)
+        return answer
 
     def _holds(self, rate: float) -> bool:
-        """Whether a short run at a rate is valid."""
-        duration = min(self.settings["min_duration_ms"], _TRIAL_MS)
-        count = min(self.settings["min_query_count"], int(max(_SERVER_QUERIES, rate * duration / 1000)))
+        """Whether a short run at a rate is valid; one that cannot be any more is ended."""
+        settings = self.settings
+        duration = min(settings["min_duration_ms"], _TRIAL_MS)
+        count = min(settings["min_query_count"], _SERVER_QUERIES)
+        queries = max(int(count), int(rate * duration / 1000))
+        late = (1 - settings["server_target_latency_percentile"]) * queries
         changes = {"server_target_qps": rate, "min_duration_ms": duration, "min_query_count": count}
-        self._execute("performance", self.stage / "trial", None, **changes)
-        return read_result(self.stage / "trial").valid
+        job = replace(self.job, task="performance", settings={**settings, **changes}, most_late=math.ceil(late))
+        what = f"trial {len(self.trials) + 1} of the rate, {rate:.1f} queries/s, photos"
+        answer = self._start(job, self.stage / "trial", what, queries)
+        valid = "late" not in answer and read_result(self.stage / "trial").valid
+        self.trials.append({"target_qps": rate, "valid": valid})
+        return valid
 
 
 def _stated(request: Request) -> Settings:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +20,11 @@ from nybble.mlperf.errors import MlperfError
 
 #: uint8 photos (N, H, W, C) to logits (N, classes).
 Run = Callable[[Array], Array]
+
+#: A query comes here after LoadGen's clock for it has started; this part of the bound is kept for that.
+_SLACK = 0.03
+#: A larger batch must take so much less time a photo, since its first photos wait for its last.
+_PAYS = 1.05
 
 
 class Photos:
@@ -109,10 +113,11 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Gathers single queries (Server) into batches, as large as the latency bound allows.
+    """Gathers single queries (Server) into batches that keep the latency bound.
 
-    Nothing waits for a batch to fill: whatever has come while the engine was busy goes together, but no more than
-    lets the oldest query keep the bound. Where it cannot keep it any more, as many go as there are, to catch up.
+    Nothing waits for a batch to fill. Of the queries that came while the engine was busy as many go together as take
+    the least time a photo, and no more than lets the oldest one keep the bound. A query that cannot keep it any more
+    waits until there is nothing else to do, or it would make those behind it late as well.
 
     Parameters
     ----------
@@ -124,6 +129,14 @@ class Batcher:
         Seconds from a query to its answer.
     failed : callable
         Told an error of ``answer``, after which nothing is answered any more.
+    most_late : int, optional
+        ``hopeless`` is called with the number of late queries once they are more than that.
+    hopeless : callable
+
+    Attributes
+    ----------
+    late : int
+        Queries that were answered after the bound.
     """
 
     def __init__(
@@ -132,12 +145,19 @@ class Batcher:
         seconds: Sequence[float],
         bound: float,
         failed: Callable[[BaseException], None],
+        most_late: int | None = None,
+        hopeless: Callable[[int], None] = lambda late: None,
     ) -> None:
+        self.late = 0
         self._answer = answer
         self._seconds = list(seconds)
-        self._bound = bound
+        self._pace = 1.0
+        self._bound = bound * (1 - _SLACK)
         self._failed = failed
+        self._most_late = most_late
+        self._hopeless = hopeless
         self._queue: deque[_Waiting] = deque()
+        self._too_late: deque[_Waiting] = deque()
         self._changed = threading.Condition()
         self._open = True
         self._thread = threading.Thread(target=self._work, name="nybble-server", daemon=True)
@@ -159,28 +179,38 @@ class Batcher:
 
     def size(self, waiting: int, oldest: float) -> int:
         """How many of so many waiting queries go together; the oldest has waited for ``oldest`` seconds."""
-        most = min(waiting, len(self._seconds))
-        left = self._bound - oldest
-        if self._seconds[0] > left:
-            return most
-        return max(count for count in range(1, most + 1) if self._seconds[count - 1] <= left or count == 1)
+        left = (self._bound - oldest) / self._pace
+        best = 1
+        for count in range(2, min(waiting, len(self._seconds)) + 1):
+            seconds = self._seconds[count - 1]
+            if seconds <= left and count * self._seconds[best - 1] > _PAYS * best * seconds:
+                best = count
+        return best
+
+    def _next(self) -> list[_Waiting]:
+        """The next batch; empty when all is answered."""
+        with self._changed:
+            while not self._queue and not self._too_late and self._open:
+                self._changed.wait()
+            now = time.perf_counter()
+            while self._queue and now - self._queue[0].since > self._bound - self._pace * self._seconds[0]:
+                self._too_late.append(self._queue.popleft())
+            if not self._queue:
+                # One at a time: the next query may come at any moment.
+                return [self._too_late.popleft()] if self._too_late else []
+            count = self.size(len(self._queue), now - self._queue[0].since)
+            return [self._queue.popleft() for _ in range(count)]
 
     def _work(self) -> None:
         try:
-            while True:
-                with self._changed:
-                    while not self._queue and self._open:
-                        self._changed.wait()
-                    if not self._queue:
-                        return
-                    count = self.size(len(self._queue), time.perf_counter() - self._queue[0].since)
-                    batch = list(islice(self._queue, count))
-                    for _ in batch:
-                        self._queue.popleft()
+            while batch := self._next():
                 begun = time.perf_counter()
                 self._answer([one.number for one in batch], [one.photo for one in batch])
+                ended = time.perf_counter()
                 # Machines change their pace; a tenth of what is new follows it without following every hiccup.
-                known = self._seconds[count - 1]
-                self._seconds[count - 1] = known + 0.1 * (time.perf_counter() - begun - known)
+                self._pace += 0.1 * ((ended - begun) / self._seconds[len(batch) - 1] - self._pace)
+                self.late += sum(ended - one.since > self._bound for one in batch)
+                if self._most_late is not None and self.late > self._most_late:
+                    self._hopeless(self.late)
         except BaseException as error:
             self._failed(error)

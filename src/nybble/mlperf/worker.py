@@ -7,7 +7,9 @@ standard input does, so that no run outlives the command that started it.
 
 from __future__ import annotations
 
+import gc
 import json
+import math
 import os
 import statistics
 import sys
@@ -43,9 +45,11 @@ def main() -> None:
     os._exit(0)  # The result is out; nothing that LoadGen or a library does at exit may spoil it.
 
 
-def batch_seconds(run: Run, samples: Array, sizes: Sequence[int], least: float = _SECONDS) -> list[float]:
-    """Median seconds of a batch of each size, on the first photos."""
-    seconds = []
+def batch_seconds(
+    run: Run, samples: Array, sizes: Sequence[int], least: float = _SECONDS, most: float = math.inf
+) -> list[float]:
+    """Median seconds of a batch of each size, on the first photos, up to the first that takes more than ``most``."""
+    seconds: list[float] = []
     for size in sizes:
         photos = samples[[i % len(samples) for i in range(size)]]
         run(photos)
@@ -55,6 +59,8 @@ def batch_seconds(run: Run, samples: Array, sizes: Sequence[int], least: float =
             run(photos)
             times.append(time.perf_counter() - begun)
         seconds.append(statistics.median(times))
+        if seconds[-1] > most:
+            break
     return seconds
 
 
@@ -92,12 +98,16 @@ def _run(job: Job) -> dict[str, Any]:
     batcher = None
     issue: Callable[[Sequence[int], Sequence[int]], None] = answerer.answer
     if job.scenario == "Server":
-        seconds = batch_seconds(engine, samples, range(1, job.batch + 1), _SECONDS_OF_MANY)
-        batcher = Batcher(answerer.answer, seconds, settings.server_target_latency_ns / 1e9, _fail)
+        bound = settings.server_target_latency_ns / 1e9
+        seconds = batch_seconds(engine, samples, range(1, job.batch + 1), _SECONDS_OF_MANY, bound)
+        batcher = Batcher(answerer.answer, seconds, bound, _fail, job.most_late, _give_up)
         issue = batcher.issue
     else:
         batch_seconds(engine, samples, (job.batch,))
     threading.Thread(target=_report, args=(answerer,), daemon=True).start()
+    # What is there stays; a collection that looks through all of it takes as long as several photos.
+    gc.collect()
+    gc.freeze()
     system = loadgen.ConstructFastSUT(_guarded(issue), lambda: None)
     library = loadgen.ConstructQSL(job.shape[0], job.performance_count, _guarded(photos.load), _guarded(photos.unload))
     # A name that no file has: LoadGen would take an audit.config of the working folder for its own.
@@ -122,6 +132,12 @@ def _guarded(call: Callable[..., None]) -> Callable[..., None]:
             _fail(error)
 
     return guarded
+
+
+def _give_up(late: int) -> None:
+    """End a run that cannot become valid any more; LoadGen itself would go on to the end."""
+    _say({"result": {"late": late}})
+    os._exit(0)
 
 
 def _report(answerer: Answerer) -> None:
