@@ -20,8 +20,9 @@ import pytest
 import nybble
 from nybble.images import LabelledFolder, load_photo
 from nybble.mlperf.accuracy import read_answers
+from nybble.mlperf.audit import _as_wanted
 from nybble.mlperf.layout import layouts
-from nybble.mlperf.result import read_detail
+from nybble.mlperf.result import Result, read_detail
 from nybble.mlperf.run import _Runner
 
 Run = Callable[..., Any]
@@ -247,6 +248,33 @@ def test_the_check_finds_what_is_missing_or_changed(run: Run, offline: Path, tmp
         lambda x: change(x.performance("Offline") / "mlperf_log_detail.txt", '"value": "VALID"', '"value": "INVALID"')
     )
     assert "under way or was killed" in spoiled(lambda x: (x.out / ".partial-1").mkdir())
+
+
+@pytest.mark.parametrize(
+    ("test", "scenario", "before", "after", "passed"),
+    [
+        ("TEST01", "Offline", 100, 91, True),
+        ("TEST01", "Offline", 100, 111, False),
+        ("TEST01", "SingleStream", 5, 5.6, False),
+        ("TEST01", "SingleStream", 0.1, 0.115, True),
+        ("TEST01", "MultiStream", 1.5, 1.3, True),
+        ("TEST04", "Server", 100, 109, True),
+        ("TEST04", "Server", 100, 111, False),
+        ("TEST04", "Server", 100, 50, True),
+        ("TEST04", "SingleStream", 5, 4.2, True),
+        ("TEST04", "SingleStream", 5, 4.1, False),
+        ("TEST05", "Offline", 100, 94, False),
+        ("TEST05", "Offline", 100, 150, True),
+        ("TEST05", "MultiStream", 40, 42.1, False),
+        ("TEST05", "MultiStream", 40, 20, True),
+    ],
+)
+def test_tolerances_are_those_of_the_audits(
+    test: str, scenario: str, before: float, after: float, passed: bool
+) -> None:
+    unit = "ms" if "Stream" in scenario else "samples/s"
+    first, second = (Result(scenario, True, figure, unit, (), {}) for figure in (before, after))
+    assert _as_wanted(test, first, second)[0] is passed
 
 
 def test_audits_run_as_their_tests_say(run: Run, offline: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from nybble.mlperf.errors import MlperfError
 PRECISION = 0.05
 #: And after so many seconds at the latest, when the trial that is under way has ended.
 SECONDS = 240.0
-#: The first rate to try, as a part of the engine's throughput; what a rate that is too high is lowered to while none has
-#: held; and the part at which the search is given up.
+#: The first rate to try, as a part of the engine's throughput; what a rate that is too high is lowered to while none
+#: has held; and the part at which the search is given up.
 _FIRST, _LOWER, _LEAST = 0.6, 0.75, 0.11
 
 
