@@ -36,9 +36,17 @@ def test_layers_add_up(isa: str, threads: int) -> None:
     ]
     for layer in found.layers:
         assert (layer.kernel is None) == (layer.kind != "conv") == (layer.macs == 0)
+        assert (layer.bytes > 0) == (layer.kernel is not None)
         assert layer.seconds > 0
         if layer.gmacs is not None:
             assert layer.gmacs * layer.seconds * 1e9 == pytest.approx(layer.macs)
+
+
+def test_bytes_are_those_of_input_weights_and_output() -> None:
+    found = {layer.head: layer.bytes for layer in profile(Engine(GRAPH, threads=1), IMAGES, runs=1).layers}
+    for head in heads(GRAPH).values():
+        sizes = [GRAPH.values[head.inputs[0]].shape, head.weight.shape, GRAPH.values[head.name].shape]
+        assert found[head.name] == sum(int(np.prod(size)) for size in sizes)
 
 
 def test_times_are_medians_of_single_runs() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_networks import PREPROCESSING, network, stripes
 
+from nybble import schemas
 from nybble.quantize.calibrate import STATE, calibrate
 from nybble.quantize.data import batches
 from nybble.quantize.errors import QuantizeError
@@ -147,6 +148,24 @@ def test_what_cannot_be_calibrated() -> None:
 def test_plain_tensors_will_do() -> None:
     report = calibrate(network(), [torch.randn(3, 3, 8, 8), (torch.randn(2, 3, 8, 8), torch.zeros(2))], CONFIG)
     assert report.images == 5
+
+
+def test_histograms_are_kept_in_fewer_bins() -> None:
+    source = [torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))]
+    report = calibrate(network(), source, CalibrationConfig(batch=4, workers=0, bins=1024))
+    document = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert document["schema"] == schemas.CALIBRATION
+    for name, observer in report.observers.items():
+        tensor, histogram = document["tensors"][name], document["tensors"][name]["histogram"]
+        counts, width = np.array(histogram["counts"]), histogram["width"]
+        assert counts.sum() + observer.zeros + observer.negatives == observer.total == tensor["values"]
+        assert len(counts) == 128 * (1 + observer.signed)
+        assert histogram["start"] == (-128 * width if observer.signed else 0)
+        assert width == 8 * observer.width
+        filled = np.flatnonzero(counts)
+        if tensor["maximum"] > 0:
+            last = histogram["start"] + (filled[-1] + 1) * width
+            assert last - width <= tensor["maximum"] <= last
 
 
 def test_histograms_are_drawn(tmp_path: Path) -> None:

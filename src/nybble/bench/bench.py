@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nybble import schemas
 from nybble.bench import machine
 from nybble.bench.ceilings import WINDOWS, Ceiling, measure_ceilings
 from nybble.bench.dense import dense_copy
@@ -119,10 +120,12 @@ def bench(
     used, begun = machine.usage(), time.perf_counter()
     about = machine.describe()
     result: dict[str, Any] = {
+        "schema": schemas.BENCH,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": about,
         "network": source,
         "photos": photos.source,
+        "photo_count": len(photos),
         "calibration": calibration.source,
         "settings": {**asdict(settings), "isa_of_peers": _peer_isas(settings)},
     }

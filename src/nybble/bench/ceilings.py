@@ -13,6 +13,22 @@ WINDOWS = 5
 WINDOW = 0.04
 
 
+#: The instructions that a kernel's method multiplies and adds with: what its ceiling is. ``direct`` has none.
+_SUMS_OF_16_BITS = dict.fromkeys(("sparse", "winograd", "pair", "chained", "grouped"), "vpmaddubsw+vpaddw")
+LOOPS = {
+    **_SUMS_OF_16_BITS,
+    **dict.fromkeys(("quad", "sparse_quad"), "vpmaddubsw+vpmaddwd+vpaddd"),
+    "wide": "vpmaddwd+vpaddd",
+}
+#: And where the instruction set has dot products.
+LOOPS_WITH_DOTS = {**LOOPS, "quad": "vpdpbusd", "sparse_quad": "vpdpbusd"}
+
+
+def loop_of(method: str | None, isa: str) -> str | None:
+    """The instructions whose ceiling holds for a kernel's method; ``None`` where none was measured."""
+    return (LOOPS_WITH_DOTS if isa == "avx512vnni" else LOOPS).get(method or "")
+
+
 @dataclass
 class Ceiling:
     """The rate of one loop on some threads.

@@ -6,7 +6,7 @@ from typing import Any
 
 from nybble.engine import Engine
 from nybble.engine.profile import profile
-from nybble.graph import Conv2d, Graph, Linear
+from nybble.graph import Graph
 from nybble.graph.types import Array
 
 #: Runs of each photo.
@@ -46,26 +46,7 @@ def layer_points(graph: Graph, photos: Array, threads: int, isa: str | None) -> 
                 "macs": layer.macs,
                 "gmacs_per_second": layer.macs / layer.seconds / 1e9,
                 "zero_share": layer.zero_share,
-                "bytes": _bytes_moved(graph, layer.head),
+                "bytes": layer.bytes,
             }
         )
     return points
-
-
-def _bytes_moved(graph: Graph, head: str) -> int:
-    """What must be read and written at least: input, weights, and an output of a byte an element."""
-    node = graph[head]
-    if not isinstance(node, Conv2d | Linear):
-        return 0
-    return (
-        _elements(graph.values[node.inputs[0]].shape)
-        + _elements(node.weight.shape)
-        + _elements(graph.values[node.name].shape)
-    )
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

@@ -52,6 +52,7 @@ def evaluate(
     from nybble.engine.scores import ranked, softmax
     from nybble.images import LabelledFolder
     from nybble.models import find
+    from nybble.schemas import EVALUATE
     from nybble.statistics import Share
 
     chosen = find(model)
@@ -89,6 +90,7 @@ def evaluate(
     if as_json:
         print_json(
             {
+                "schema": EVALUATE,
                 "model": chosen.name,
                 "folder": str(images),
                 "images": count,

@@ -43,6 +43,7 @@ def profile(
     from nybble.engine.profile import profile as measure
     from nybble.engine.profile import trace_events
     from nybble.models import find
+    from nybble.schemas import PROFILE
 
     chosen = find(model)
     if trace is not None and not trace.absolute().parent.is_dir():
@@ -53,7 +54,8 @@ def profile(
     if trace is not None:
         write_text(trace, json.dumps(trace_events(found)) + "\n")
     if as_json:
-        print_json({"model": chosen.name, "inputs": str(images) if images else "noise", **_document(found)})
+        inputs_of_run = str(images) if images else "noise"
+        print_json({"schema": PROFILE, "model": chosen.name, "inputs": inputs_of_run, **_document(found)})
         return
     grid = table(
         "step",

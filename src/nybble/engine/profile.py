@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -37,6 +38,9 @@ class LayerProfile:
         Of one image, median over the runs.
     macs : int
         Multiply-accumulates of one image, those with zeros included; 0 but for a convolution.
+    bytes : int
+        What a convolution must read and write of one image at least: input, weights and output, a byte an element;
+        0 for others.
     gmacs : float or None
         10**9 MACs a second.
     zero_share, zero_pair_share : float or None
@@ -52,6 +56,7 @@ class LayerProfile:
     kernel: Kernel | None
     seconds: float
     macs: int
+    bytes: int
     gmacs: float | None
     zero_share: float | None
     zero_pair_share: float | None
@@ -220,7 +225,9 @@ def _layer(
         head, kind = source, "lists"
     else:
         source, head, kind = step.source, step.head.name, step.kind
-    macs = head_macs(graph, step.head) if step is not None and isinstance(step.head, Conv2d | Linear) else 0
+    macs = moved = 0
+    if step is not None and isinstance(step.head, Conv2d | Linear):
+        macs, moved = head_macs(graph, step.head), _bytes_moved(graph, step.head)
     zero, pairs = zeros.get(source, (None, None))
     return LayerProfile(
         name=name,
@@ -229,11 +236,17 @@ def _layer(
         kernel=engine.plan.kernels.get(name),
         seconds=seconds[name],
         macs=macs,
+        bytes=moved,
         gmacs=macs / seconds[name] / 1e9 if macs and seconds[name] else None,
         zero_share=zero,
         zero_pair_share=pairs,
         share=seconds[name] / total if total else 0.0,
     )
+
+
+def _bytes_moved(graph: Graph, node: Conv2d | Linear) -> int:
+    shapes = graph.values[node.inputs[0]].shape, node.weight.shape, graph.values[node.name].shape
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def _zeros(engine: Engine, inputs: Array) -> dict[str, tuple[float, float | None]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nybble import schemas
 from nybble.graph.types import DType
 from nybble.quantize import atomic
 from nybble.quantize.errors import QuantizeError
@@ -71,12 +72,16 @@ class CalibrationReport:
     observers: dict[str, HistogramObserver]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the histograms, ready for JSON."""
+        """Ready for JSON: all figures, and each histogram as it is drawn (docs/calibrate.md)."""
         return {
+            "schema": schemas.CALIBRATION,
             "config": self.config.model_dump(mode="json"),
             "images": self.images,
             "seconds": self.seconds,
-            "tensors": {name: asdict(tensor) for name, tensor in self.tensors.items()},
+            "tensors": {
+                name: {**asdict(tensor), "histogram": _histogram(self.observers[name])}
+                for name, tensor in self.tensors.items()
+            },
         }
 
     def save_png(self, path: str | Path) -> None:
@@ -106,10 +111,20 @@ class CalibrationReport:
         atomic.write(Path(path), lambda part: figure.savefig(part, format="png", dpi=80))
 
 
+def _histogram(observer: HistogramObserver) -> dict[str, Any]:
+    """Bins to draw, neighbours of the counted ones merged: the first begins at ``start``, each is ``width`` wide."""
+    merged = max(1, observer.bins // _DRAWN_BINS)
+    return {
+        "start": float(observer.edges()[0]),
+        "width": merged * observer.width,
+        "counts": observer.counts.reshape(-1, merged).sum(axis=1).tolist(),
+    }
+
+
 def _draw(axes: Axes, name: str, tensor: TensorRange, observer: HistogramObserver) -> None:
-    merged = max(1, len(observer.counts) // _DRAWN_BINS // (2 if observer.signed else 1))
-    counts = observer.counts.reshape(-1, merged).sum(axis=1)
-    edges = observer.edges()[::merged]
+    drawn = _histogram(observer)
+    counts = drawn["counts"]
+    edges = drawn["start"] + drawn["width"] * np.arange(len(counts) + 1)
     if observer.width:
         axes.stairs(np.maximum(counts, 0.5), edges, fill=True, color="#0b5fa5", baseline=0.5)
         axes.set_yscale("log")

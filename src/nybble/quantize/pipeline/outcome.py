@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nybble import schemas
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.train import Evaluation, compare
 from nybble.statistics import Discordance
@@ -116,6 +117,7 @@ class Outcome:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
+            "schema": schemas.QUANTIZE,
             "source": self.source,
             "out": str(self.out),
             "bits": self.config.bits.value,
