@@ -17,7 +17,7 @@ import pytest
 
 from nybble import _native
 from nybble.bench import BenchError, Photos, Settings, bench, noise, peers, race, scaling
-from nybble.bench.ceilings import measure_ceilings
+from nybble.bench.ceilings import LOOPS, loop_of, measure_ceilings
 from nybble.bench.dense import dense_copy
 from nybble.bench.peers import check_installed
 from nybble.bench.race import Contestant, Worker
@@ -142,15 +142,15 @@ def test_against_onnxruntime_the_ratios_are_there(
         result["ratios"]["int4_vs_best_fp32"]["batch_1"] is None or result["ratios"]["int4_vs_best_fp32"]["batch_1"] > 0
     )
     if find_spec("matplotlib") is not None:
-        from nybble.bench.plots import write_plots
+        from nybble.report.plots import write_plots
 
+        threads = result["settings"]["threads"]
         result["ceilings"] = [
-            {"name": "mix", "isa": "avx2", "threads": 2, "unit": "GMAC/s", "best": 100.0},
-            {"name": "read", "isa": "avx2", "threads": 2, "unit": "GB/s", "best": 20.0},
+            {"name": "vpmaddubsw+vpaddw, L1", "isa": "avx2", "threads": threads, "unit": "GMAC/s", "best": 100.0},
+            {"name": "read, L2", "isa": "avx2", "threads": threads, "unit": "GB/s", "best": 20.0},
         ]
-        result["layers"] = [
-            {"isa": "avx2", "macs": 900, "bytes": 30, "method": "sparse", "gmacs_per_second": 80.0},
-        ]
+        layer = {"name": "conv", "isa": "avx2", "macs": 900, "bytes": 30, "method": "sparse"}
+        result["layers"] = [{**layer, "seconds": 1e-3, "gmacs_per_second": 80.0, "zero_share": 0.5}]
         written = write_plots(result, tmp_path / "plot")
         assert {path.name for path in written} == {
             f"plot-{kind}.{suffix}" for kind in ("throughput", "latency", "roofline") for suffix in ("png", "svg")
@@ -191,6 +191,19 @@ def test_peers_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> 
         check_installed(["torch"])
     with pytest.raises(BenchError, match="choose from onnxruntime, openvino, torch"):
         check_installed(["tensorrt"])
+
+
+def test_every_method_but_one_has_a_ceiling() -> None:
+    """On each instruction set that this machine has loops of; a loop that is renamed would leave a roofline bare."""
+    loops: dict[str, set[str]] = {}
+    for name, isa, _ in _native.ceilings():
+        loops.setdefault(isa, set()).add(name.partition(", ")[0])
+    for isa, names in loops.items():
+        # VNNI only adds to what AVX-512 has.
+        known = names | (loops["avx512"] if isa == "avx512vnni" else set())
+        for method in (*LOOPS, "direct"):
+            assert (loop_of(method, isa) in known) == (method != "direct"), (method, isa)
+    assert loop_of(None, "avx2") is None
 
 
 def test_ceilings_are_positive_and_bad_arguments_are_refused() -> None:

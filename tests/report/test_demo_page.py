@@ -6,11 +6,11 @@ import base64
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markup import Page
 from PIL import Image
 
 from nybble.demo import Answer, Column, DemoError, DemoResult, Sample, Shown, Speed
@@ -21,36 +21,6 @@ pytest.importorskip("jinja2")
 
 LIVE = Column("now", "4-bit", False, "run here, now, by nybble", 3_200_000)
 PAST = Column("float", "float", True, "PyTorch & <friends>", 18_500_000)
-
-
-class Page(HTMLParser):
-    """What a page consists of: tags with attributes, and its text."""
-
-    VOID = frozenset(("meta", "link", "img", "br"))
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self._parts: list[str] = []
-        self.feed(page)
-        self.close()
-        self.text = " ".join(" ".join(self._parts).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self._parts.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture
@@ -176,7 +146,7 @@ def test_it_is_written_whole(result: DemoResult, tmp_path: Path, monkeypatch: py
     with pytest.raises(Exception, match=r"a\.png"):
         write_demo(out, result)
     assert out.read_bytes() == before
-    monkeypatch.setattr("nybble.report.demo_page.find_spec", lambda name: None)
+    monkeypatch.setattr("nybble.report.demo_page.has_jinja", lambda: False)
     with pytest.raises(DemoError, match=r"pip install 'nybble\[demo\]'"):
         write_demo(out, result)
     assert [path.name for path in out.parent.iterdir()] == ["demo.html"]

@@ -19,6 +19,7 @@ from nybble.cli.inspect import inspect
 from nybble.cli.mlperf import mlperf
 from nybble.cli.profile import profile
 from nybble.cli.quantize import quantize
+from nybble.cli.report import report
 from nybble.cli.tune import tune
 from nybble.cli.verify import verify
 
@@ -50,6 +51,7 @@ app.command(epilog="Example: nybble quantize torchvision:resnet18@resnet18.pth -
     quantize
 )
 app.add_typer(mlperf, name="mlperf")
+app.command(epilog="Example: nybble report results --out report.html")(report)
 
 
 def _version(wanted: bool) -> None:

@@ -83,6 +83,7 @@ def bench(
     from nybble.bench import Settings, machine
     from nybble.bench import bench as run
     from nybble.bench.bench import ceiling_records
+    from nybble.schemas import BENCH
 
     settings = Settings(
         against=tuple(dict.fromkeys(against or ())),
@@ -97,7 +98,7 @@ def bench(
     )
     if model is None:
         with _reporting() as report:
-            result = {"machine": machine.describe(), **ceiling_records(threads, report)}
+            result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, report)}
     else:
         graph, source, photos, known = _work(model, images, calibration, limit, settings.against)
         with _reporting() as report:
@@ -290,7 +291,7 @@ def _plot(result: dict[str, Any], stem: Path | None, json_file: Path | None) -> 
         if json_file is None or find_spec("matplotlib") is None:
             return
         stem = json_file.with_suffix("")
-    from nybble.bench.plots import write_plots
+    from nybble.report.plots import write_plots
 
     for path in write_plots(result, stem):
         typer.echo(f"plot      {path}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from nybble.cache import write_text
 from nybble.demo import DemoError, DemoResult, Speed
 from nybble.demo.show import BATCHES
+from nybble.report.page import has_jinja, render
 
 #: Longest side of the pictures in the page, in pixels: sharp enough on a phone, 20 to 40 KB each.
 PICTURE = 640
@@ -35,23 +35,17 @@ def render_demo(result: DemoResult) -> str:
     DemoError
         Where Jinja, which fills the template, is not installed.
     """
-    if find_spec("jinja2") is None:
+    if not has_jinja():
         raise DemoError("demo.html is made with Jinja, which is not installed: pip install 'nybble[demo]'")
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = _percent
-    environment.filters["width"] = lambda share: f"{100 * share:.1f}%"
-    environment.filters["megabytes"] = lambda count: f"{count / 1e6:.1f} MB"
-    environment.filters["count"] = lambda pair: f"{pair[0]} of {pair[1]}"
     rows = _rows(result)
-    page: str = environment.get_template(_TEMPLATE).render(
+    return render(
+        _TEMPLATE,
+        {
+            "percent": _percent,
+            "width": lambda share: f"{100 * share:.1f}%",
+            "megabytes": lambda count: f"{count / 1e6:.1f} MB",
+            "count": lambda pair: f"{pair[0]} of {pair[1]}",
+        },
         result=result,
         pictures={photo.sample.file: picture(photo.path) for photo in result.photos},
         rows=rows,
@@ -59,7 +53,6 @@ def render_demo(result: DemoResult) -> str:
         fastest=max((speed.images_per_second for speed in result.speeds), default=1.0),
         ratios={network: result.ratio(network, BATCHES[-1]) for network in dict.fromkeys(row.network for row in rows)},
     )
-    return page
 
 
 def write_demo(path: Path, result: DemoResult) -> None:

@@ -1,0 +1,56 @@
+"""``nybble report``: what was measured, on one page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nybble.cli.errors import CommandError
+
+
+def report(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders of results, shown beside each other.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("report.html"),
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures",
+            metavar="DIR",
+            help="Also write each picture as PNG and SVG and each table as CSV here.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Show what nybble measured on one page: speed, accuracy, memory, layers, calibration, MLPerf.
+
+    A DIR holds, under any names, what `bench --json`, `evaluate --json`, `profile --json`, `quantize --report` and
+    `mlperf run --out` wrote. The page needs no network and follows light or dark; its numbers are those of the files.
+    """
+    if not out.absolute().parent.is_dir():
+        raise CommandError(f"{out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise CommandError(f"{out}: this is a folder; name a file for the page")
+    if figures is not None and figures.exists() and not figures.is_dir():
+        raise CommandError(f"{figures}: is there already, and is no folder")
+    from nybble.report import read_material, write_figures, write_report
+    from nybble.report.report_page import check_installed
+
+    check_installed()
+    material = read_material(folders)
+    for source in material.sources:
+        scenarios = f", {len(source.scenarios)} MLPerf scenarios" if source.scenarios else ""
+        typer.echo(f"{source.label}: {len(source.records)} files of nybble{scenarios}")
+        if source.ignored:
+            few = ", ".join(source.ignored[:5]) + (", ..." if len(source.ignored) > 5 else "")
+            typer.echo(f"{source.label}: {len(source.ignored)} files left out: {few}")
+    write_report(out, material, datetime.now(UTC).date().isoformat())
+    if figures is not None:
+        written = list(write_figures(figures, material))
+        typer.echo(f"figures  {len(written)} files in {figures}")
+    typer.echo(f"page     {out}")

@@ -1,0 +1,47 @@
+"""Colours of pages and pictures, by what they stand for: light and dark. Each differs from its ground by WCAG's AA."""
+
+from __future__ import annotations
+
+#: Name: on light and on dark ground. Pages have them as CSS variables. Those of pictures (``DRAWN``) are all different.
+COLOURS: dict[str, tuple[str, str]] = {
+    "paper": ("#fbfaf7", "#15171b"),
+    "card": ("#ffffff", "#1e2126"),
+    "ink": ("#1d1f23", "#eceae4"),
+    "soft": ("#5a5f69", "#a9aeb8"),
+    "line": ("#dcd9d2", "#353942"),
+    "track": ("#ece9e2", "#2d3139"),
+    "now": ("#0b6e4f", "#4cc596"),
+    "past": ("#7a7f8c", "#868d9b"),
+    "right": ("#0b6e4f", "#5fd3a6"),
+    "wrong": ("#a3281f", "#ff8f85"),
+    "four": ("#0b5fa5", "#6cb2f0"),
+    "eight": ("#c26a0a", "#f0a355"),
+    "float": ("#777b82", "#9aa0ab"),
+    "violet": ("#7a3ea1", "#c79be8"),
+    "teal": ("#0f766e", "#4fc4bb"),
+}
+DRAWN = ("card", "ink", "soft", "line", "track", "wrong", "four", "eight", "float", "violet", "teal")
+
+#: By bits of weights; they differ in lightness as well.
+BITS = {4: "four", 8: "eight", 32: "float"}
+#: Colour and marker of kernels' methods, so that colour is not all that tells them apart; what is no convolution, and
+#: what is rare, shares the last.
+METHODS = {
+    "sparse": ("four", "o"),
+    "quad": ("eight", "s"),
+    "winograd": ("violet", "^"),
+    "grouped": ("teal", "D"),
+    "chained": ("wrong", "v"),
+    "pair": ("ink", "P"),
+}
+OTHER = ("float", "X")
+
+
+def light(name: str) -> str:
+    """The colour on light ground."""
+    return COLOURS[name][0]
+
+
+def stylesheet(theme: int) -> str:
+    """CSS declarations of all colours: 0 light, 1 dark."""
+    return " ".join(f"--{name}: {pair[theme]};" for name, pair in COLOURS.items())

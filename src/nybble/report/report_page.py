@@ -1,0 +1,116 @@
+"""``report.html``: what nybble measured, on one page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from nybble.cache import write_text
+from nybble.report.drawing import WIDE, WIDTH, Chart, inline, require_matplotlib, write_chart
+from nybble.report.errors import ReportError
+from nybble.report.numbers import Number
+from nybble.report.page import has_jinja, render
+from nybble.report.sections import Section, Table, facts, sections
+from nybble.report.source import MAKERS, Material
+
+_TEMPLATE = "report_page.html.j2"
+#: The sections that each of ``MAKERS`` fills.
+_FILLS = {
+    "speed and memory": "throughput",
+    "the roofline": "roofline",
+    "accuracy": "accuracy",
+    "time of each layer": "layers",
+    "calibration": "calibration",
+    "MLPerf scenarios": "scenarios",
+}
+
+
+def check_installed() -> None:
+    """Raise :class:`ReportError` where a package is missing that pages are made with."""
+    if not has_jinja():
+        raise ReportError("the page is made with Jinja, which is not installed: pip install 'nybble[demo]'")
+    require_matplotlib()
+
+
+def render_report(material: Material, made: str) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    material : Material
+    made : str
+        The date that it says.
+
+    Raises
+    ------
+    ReportError
+        Where Jinja or Matplotlib is not installed.
+    """
+    import nybble
+
+    check_installed()
+    found = sections(material)
+    shown = {section.key for section in found}
+    return render(
+        _TEMPLATE,
+        {},
+        labels=[source.label for source in material.sources],
+        made=made,
+        version=nybble.__version__,
+        facts=[(source.label, figures) for source in material.sources if (figures := facts(source))],
+        sections=found,
+        pictures={chart.key: _pictures(chart) for section in found for chart in section.charts},
+        sources=material.sources,
+        missing=[(what, command) for what, command in MAKERS.items() if _FILLS[what] not in shown],
+    )
+
+
+def write_report(path: Path, material: Material, made: str) -> None:
+    """Write the page, whole or not at all. Raises :class:`ReportError` and ``OSError``."""
+    write_text(path, render_report(material, made))
+
+
+def write_figures(folder: Path, material: Material) -> Iterator[Path]:
+    """Write every chart as PNG and SVG and every table as CSV; gives each file once it is there.
+
+    Raises
+    ------
+    ReportError
+        Where Matplotlib is not installed.
+    OSError
+    """
+    require_matplotlib()
+    folder.mkdir(parents=True, exist_ok=True)
+    for section in sections(material):
+        for chart in section.charts:
+            yield from write_chart(chart, folder / chart.key)
+        yield from _tables(folder, section)
+
+
+def _pictures(chart: Chart) -> list[object]:
+    from markupsafe import Markup
+
+    # Markup that this package has made, with every text in it escaped.
+    if not chart.resizes:
+        return [Markup(inline(chart, WIDTH))]  # noqa: S704
+    narrow, roomy = inline(chart, WIDTH, "-narrow"), inline(chart, WIDE, "-roomy")
+    return [Markup(f'<div class="narrow">{narrow}</div>'), Markup(f'<div class="roomy">{roomy}</div>')]  # noqa: S704
+
+
+def _tables(folder: Path, section: Section) -> Iterator[Path]:
+    for table in section.tables:
+        path = folder / f"{table.key}.csv"
+        write_text(path, _csv(table))
+        yield path
+
+
+def _csv(table: Table) -> str:
+    """A table in full precision, in the units of the files: seconds, bytes, shares of 1."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(column.strip() for column in table.columns)
+    for row in table.rows:
+        writer.writerow("" if cell is None else repr(cell.value) if isinstance(cell, Number) else cell for cell in row)
+    return sink.getvalue()
