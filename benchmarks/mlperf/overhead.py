@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import typer
+
 SHORT = Path(__file__).with_name("short.conf")
 
 
@@ -34,17 +36,17 @@ def main() -> None:
             path = Path(folder) / "bench.json"
             _nybble("bench", given.model, *setting, "--seconds", 10, "--no-dense", "--json", path)
             (bench,) = json.loads(path.read_text(encoding="utf-8"))["runs"]
-            run = ("mlperf", "run", given.model, *setting, "--user-conf", SHORT, "--out", Path(folder) / "out", "--json")
-            offline = json.loads(_nybble(*run))
+            run = ("--user-conf", SHORT, "--out", Path(folder) / "out", "--json")
+            offline = json.loads(_nybble("mlperf", "run", given.model, *setting, *run))
             before, after = bench["images_per_second"], offline["performance"]["figure"]
             ratios.append(after / before)
-            print(f"{pair}: bench {before:.1f}, Offline {after:.1f} samples/s, {ratios[-1]:.3f} of it", flush=True)
-    print(f"median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
+            typer.echo(f"{pair}: bench {before:.1f}, Offline {after:.1f} samples/s, {ratios[-1]:.3f} of it")
+    typer.echo(f"median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
 
 
 def _nybble(*arguments: Any) -> str:
     command = [sys.executable, "-c", "from nybble.cli import app; app()", *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603
 
 
 if __name__ == "__main__":
