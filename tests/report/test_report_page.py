@@ -143,12 +143,34 @@ def test_layers_and_roofline_are_those_of_the_files(page: Page) -> None:
     assert (intensity, rate, ceiling, share) == (100, 100.0, 182.6, 100.0 / 182.6)
     assert beside["quad"][4:6] == ["vpmaddubsw+vpmaddwd+vpaddd", 95.4]
     assert beside["direct"][4:] == [NONE, NONE, NONE]
-    assert {row[0] for row in page.tables["table-ceilings"][1:]} == {
-        "vpmaddubsw+vpaddw, registers",
-        "vpmaddubsw+vpmaddwd+vpaddd, L1",
-        "read, L2",
-        "read, DRAM",
-    }
+    ceilings = [list(entry.values()) for entry in documents.bench()["ceilings"]]
+    assert page.tables["table-ceilings"][1:] == ceilings
+
+
+def test_a_profile_is_held_against_ceilings_of_its_network(tmp_path: Path) -> None:
+    folder = documents.write(tmp_path, a=documents.bench(network="efficientnet-lite0"), b=documents.profile())
+    page = Page(render_report(read_material([folder]), "today"))
+    rates = {row[0]: row[1:] for row in page.tables["table-roofline"][1:]}
+    rate = 4e-3 / (1.0625e-4 * 3)
+    assert rates["conv2"] == ["sparse", 4_000_000 / 77_777, rate, "vpmaddubsw+vpaddw", 182.6, rate / 182.6]
+    assert set(rates) == {"conv1", "conv2"}
+
+
+def test_ceilings_alone_are_shown(tmp_path: Path) -> None:
+    whole = documents.bench()
+    alone = {name: whole[name] for name in ("schema", "machine", "ceilings")}
+    page = Page(render_report(read_material([documents.write(tmp_path, x=alone)]), "today"))
+    assert [attributes["id"] for attributes in page.all("section")] == ["roofline", "machine", "files"]
+    assert len(page.tables["table-ceilings"]) == 1 + len(whole["ceilings"])
+
+
+def test_answers_that_are_all_right_have_a_scale(tmp_path: Path) -> None:
+    runs = [documents.run("nybble 4-bit", 4, 1, 50.0, top1=1.0)]
+    document = documents.bench(runs=runs, photo_count=None, ratios={}, ceilings=[], layers=None)
+    page = Page(render_report(read_material([documents.write(tmp_path, x=document)]), "today"))
+    (row,) = page.tables["table-accuracy"][1:]
+    assert row == ["64 photos of a folder", "nybble 4-bit", 1.0, *[NONE] * 5]
+    assert "An interval is missing" in page.text
 
 
 def test_scenarios_say_their_verdict_and_why(page: Page) -> None:

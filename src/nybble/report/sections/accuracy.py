@@ -155,7 +155,7 @@ def _scale(answered: list[_Answered]) -> tuple[float, list[tuple[float, str]]]:
     """Where the scale begins, and its ticks: it ends at 100 %."""
     lowest = min(entry.top1.interval[0] if entry.top1 is not None else entry.value for entry in answered)
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (1 - lowest) / step <= 5 or step == 0.2)
-    low = max(0.0, math.floor(lowest / step) * step)
+    low = min(max(0.0, math.floor(lowest / step) * step), 1 - step)
     ticks = round((1 - low) / step)
     return low, [(1 - place * step, f"{100 * (1 - place * step):.0f}{NARROW}%") for place in range(ticks + 1)]
 

@@ -24,20 +24,23 @@ def roofline(material: Material) -> Section | None:
     """Each convolution's rate over the multiplications that a byte allows, beside the ceilings."""
     found = [(network, _ceilings(network)) for network in networks(material) if network.bench is not None]
     found = [(network, ceilings) for network, ceilings in found if ceilings and any(_points(network))]
-    if not found:
+    measured: list[tuple[str, list[Cell]]] = [
+        (bench.label, [entry.name, entry.isa, count(entry.threads), entry.unit, plain(entry.best), _median(entry)])
+        for bench in material.benches
+        for entry in bench.record.ceilings
+    ]
+    if not measured:
         return None
-    charts = [_roofline(network, ceilings, place + 1) for place, (network, ceilings) in enumerate(found)]
+    marks = ("loop", "isa", "threads", "unit", "best window", "median")
+    tables = [table("ceilings", "Ceilings measured on this machine", marks, measured)]
+    if not found:
+        intro = "What loops of nothing but one mix of instructions reach here; no layer was measured beside them."
+        return Section("roofline", "Roofline", intro, tables=tables, open_tables=True)
     columns = ("layer", "method", "MAC/byte", "GMAC/s", "instructions", "ceiling", "of it")
     rows = (
         (network.label, _beside(layer, ceilings, network.isa))
         for network, ceilings in found
         for layer in _points(network)
-    )
-    marks = ("loop", "threads", "unit", "ceiling")
-    measured = (
-        (network.label, (ceiling.name, count(ceiling.threads), ceiling.unit, plain(ceiling.best)))
-        for network, ceilings in found
-        for ceiling in ceilings.values()
     )
     return Section(
         "roofline",
@@ -45,12 +48,13 @@ def roofline(material: Material) -> Section | None:
         "Each mark is a layer: how fast it multiplies, over how many multiplications there are for a byte that it must "
         "read or write. Slanted lines are what memory delivers, level ones what a loop of nothing but the kernel's "
         "instructions reaches. Zeros count as work, and Winograd's kernel saves multiplications: both may pass a line.",
-        charts,
-        [
-            table("roofline", "Layers beside the ceiling of their kernel's instructions", columns, rows),
-            table("ceilings", "Ceilings measured on this machine, the best window", marks, measured),
-        ],
+        [_roofline(network, ceilings, place + 1) for place, (network, ceilings) in enumerate(found)],
+        [table("roofline", "Layers beside the ceiling of their kernel's instructions", columns, rows), *tables],
     )
+
+
+def _median(entry: Ceiling) -> Cell:
+    return None if entry.median is None else plain(entry.median)
 
 
 def _roofline(network: Network, ceilings: Mapping[str, Ceiling], number: int) -> Chart:
