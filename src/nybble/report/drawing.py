@@ -145,6 +145,14 @@ def _write_label(axes: Axes, y: float, label: Sequence[str], text: str, width: f
     return _LINE * (len(label) - 1)
 
 
+def bar_chart(
+    key: str, title: str, what: str, groups: Sequence[tuple[str, Sequence[Bar]]], limit: float | None = None
+) -> Chart:
+    """:func:`draw_bars` as a chart, in whose description ``Bars of WHAT`` is followed by every bar's label and text."""
+    described = "; ".join(f"{bar.label} {bar.text}" for _, group in groups for bar in group)
+    return Chart(key, title, f"Bars of {what}: {described}.", lambda width: draw_bars(groups, width, limit))
+
+
 def draw_bars(groups: Sequence[tuple[str, Sequence[Bar]]], width: float, limit: float | None = None) -> Figure:
     """Horizontal bars, what each is and its value above it; ``limit`` is where the scale ends."""
     row, heading, bar, foot = 33.0, 24.0, 10.0, 4.0

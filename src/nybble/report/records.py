@@ -338,9 +338,13 @@ def read_record(path: Path, content: bytes) -> Record | None:
     try:
         return KINDS[schema].model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ReportError(f"{path}: field {field}: {first['msg'].lower()} ({schema})") from error
+        raise ReportError(f"{path}: {wrong_field(error)} ({schema})") from error
+
+
+def wrong_field(error: ValidationError) -> str:
+    """The first field that is wrong, and why."""
+    first = error.errors(include_url=False)[0]
+    return f"field {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
 
 
 def _schema(path: Path, document: Mapping[str, Any]) -> str | None:

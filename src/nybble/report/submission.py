@@ -13,7 +13,7 @@ from nybble.mlperf.layout import DIVISION, RUN, Layout, read_json, scenarios
 from nybble.mlperf.result import DETAIL, Result, read_result
 from nybble.mlperf.scenarios import SCENARIOS
 from nybble.report.errors import ReportError
-from nybble.report.records import Record
+from nybble.report.records import Record, wrong_field
 from nybble.statistics import Share
 
 
@@ -107,5 +107,4 @@ def _read_run(path: Path) -> RunRecord:
     try:
         return RunRecord.model_validate(read_json(path))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ReportError(f"{path}: field {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from error
+        raise ReportError(f"{path}: {wrong_field(error)}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nybble.report.drawing import SMALL, Bar, Chart, Legend, canvas, draw_bars, rectangle, write
+from nybble.report.drawing import SMALL, Bar, Chart, Legend, bar_chart, canvas, rectangle, write
 from nybble.report.numbers import NARROW, Cell, Number, milliseconds, percent, plain
 from nybble.report.palette import light
 from nybble.report.sections.networks import Layer, Network, by_method, legend_of, marks_of, networks
@@ -45,13 +45,8 @@ def _methods(network: Network, number: int) -> Chart:
         text = f"{milliseconds(seconds)}, {100 * seconds / total:.0f}{NARROW}%" if total else str(milliseconds(seconds))
         bars.append(Bar(label, seconds, text, marks[method][0]))
     bars.sort(key=lambda bar: -bar.value)
-    described = "; ".join(f"{bar.label} {bar.text}" for bar in bars)
-    return Chart(
-        f"methods-{number}",
-        f"{network.title}: by kind of kernel",
-        f"Bars of the time of an image by kind of kernel: {described}.",
-        lambda width: draw_bars([("", bars)], width),
-    )
+    title = f"{network.title}: by kind of kernel"
+    return bar_chart(f"methods-{number}", title, "the time of an image by kind of kernel", [("", bars)])
 
 
 def _skyline(network: Network, number: int) -> Chart:

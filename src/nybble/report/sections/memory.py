@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nybble.report.drawing import Bar, Chart, draw_bars
+from nybble.report.drawing import Bar, Chart, bar_chart
 from nybble.report.numbers import count, megabytes
 from nybble.report.palette import BITS
 from nybble.report.records import Bench
@@ -53,15 +53,7 @@ def memory(material: Material) -> Section | None:
             )
             for found, stage, size in sizes
         ]
-        described = "; ".join(f"{bar.label} {bar.text}" for bar in bars)
-        charts.append(
-            Chart(
-                "constants",
-                "Constants of the network",
-                f"Bars of megabytes: {described}.",
-                lambda width: draw_bars([("", bars)], width),
-            )
-        )
+        charts.append(bar_chart("constants", "Constants of the network", "megabytes", [("", bars)]))
         tables.append(
             table(
                 "constants",
@@ -100,10 +92,5 @@ def _peaks(bench: Named[Bench], number: int, batch: int, limit: float) -> Chart 
     ]
     if not bars:
         return None
-    described = "; ".join(f"{bar.label} {bar.text}" for bar in bars)
-    return Chart(
-        f"memory-{number}-batch-{batch}",
-        titled(f"Batch {batch}: peak memory", bench.label),
-        f"Bars of megabytes: {described}.",
-        lambda width: draw_bars([("", bars)], width, limit),
-    )
+    title = titled(f"Batch {batch}: peak memory", bench.label)
+    return bar_chart(f"memory-{number}-batch-{batch}", title, "megabytes", [("", bars)], limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nybble.report.drawing import Bar, Chart, draw_bars
+from nybble.report.drawing import Bar, bar_chart
 from nybble.report.numbers import NARROW, Cell, Number, count, percent, plain
 from nybble.report.sections.section import Section, Table, name_of, table
 from nybble.report.source import Material, Named
@@ -23,27 +23,12 @@ def scenarios(material: Material) -> Section | None:
     rates = [entry for entry in found if _unit(entry.record) == "samples/s"]
     if rates:
         bars = [_rate(entry) for entry in rates]
-        described = "; ".join(f"{bar.label} {bar.text}" for bar in bars)
-        charts.append(
-            Chart(
-                "scenario-rates",
-                "Samples a second",
-                f"Bars of samples a second: {described}.",
-                lambda width: draw_bars([("", bars)], width),
-            )
-        )
+        charts.append(bar_chart("scenario-rates", "Samples a second", "samples a second", [("", bars)]))
     timed = [entry for entry in found if _percentiles(entry.record)]
     if timed:
         times = [_latency(entry) for entry in timed]
-        described = "; ".join(f"{bar.label} {bar.text}" for bar in times)
-        charts.append(
-            Chart(
-                "scenario-latencies",
-                "Latency: median, 90th and 99th percentile",
-                f"Bars of milliseconds, median, 90th and 99th percentile: {described}.",
-                lambda width: draw_bars([("", times)], width),
-            )
-        )
+        title, what = "Latency: median, 90th and 99th percentile", "milliseconds, median, 90th and 99th percentile"
+        charts.append(bar_chart("scenario-latencies", title, what, [("", times)]))
     return Section(
         "scenarios",
         "MLPerf scenarios",

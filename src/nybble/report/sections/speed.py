@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from nybble.bench.machine import DISTURBED
-from nybble.report.drawing import Bar, Chart, Dot, draw_bars, draw_intervals
+from nybble.report.drawing import Bar, Chart, Dot, bar_chart, draw_intervals
 from nybble.report.numbers import NARROW, Cell, count, milliseconds, plain, times
 from nybble.report.palette import BITS
 from nybble.report.records import Bench, RatioSpread, Run
@@ -84,13 +84,7 @@ def throughput_chart(
         )
 
     groups = _groups(bench.runs, batch_sizes, bar)
-    described = "; ".join(f"{entry.label} {entry.text}" for _, group in groups for entry in group)
-    return Chart(
-        key,
-        f"{title}: images a second",
-        f"Bars of images a second: {described}.",
-        lambda width: draw_bars(groups, width, limit),
-    )
+    return bar_chart(key, f"{title}: images a second", "images a second", groups, limit)
 
 
 def latency(material: Material) -> Section | None:
@@ -147,13 +141,8 @@ def latency_chart(bench: Bench, key: str, title: str, batch_sizes: Sequence[int]
         )
 
     groups = _groups(_answering(bench.runs), batch_sizes, bar)
-    described = "; ".join(f"{entry.label} {entry.text}" for _, group in groups for entry in group)
-    return Chart(
-        key,
-        f"{title}: milliseconds of a call",
-        f"Bars of median, 90th and 99th percentile of a call's time: {described}.",
-        lambda width: draw_bars(groups, width, limit),
-    )
+    what = "median, 90th and 99th percentile of a call's time"
+    return bar_chart(key, f"{title}: milliseconds of a call", what, groups, limit)
 
 
 def ratios(material: Material) -> Section | None:
