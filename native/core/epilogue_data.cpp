@@ -93,11 +93,9 @@ void EpilogueData::set_requantize(const Requantize& rule) {
 // as well.)
 void EpilogueData::set_guard() {
   const Epilogue& e = epilogue_;
-  const bool is_unsigned = e.relu ? e.relu_maximum == INT32_MAX && e.low <= 0 : e.low == 0;
-  const bool is_signed = !e.relu && e.low < 0 && e.low >= INT8_MIN && e.high <= INT8_MAX;
-  if (e.high < 0 || e.high > UINT8_MAX || (!is_unsigned && !is_signed)) return;
+  if (e.high < 0 || e.high > UINT8_MAX || (!e.is_unsigned() && !e.is_signed())) return;
   const double step = 1 << kGuardBits, unit = std::ldexp(1.0, -24);
-  const double steps = 2 + std::max(e.high, is_signed ? -e.low : 0);
+  const double steps = 2 + std::max(e.high, e.is_signed() ? -e.low : 0);
   const double error = (steps * 3.001 + 1) * step * unit;
   if (error >= 0.5) return;
   epilogue_.guarded = true;
@@ -190,10 +188,8 @@ void EpilogueData::use_words(const std::vector<std::int64_t>& lowest, const std:
 
 void EpilogueData::use_staged(const std::vector<std::int64_t>& highest, const std::vector<std::int32_t>& correction,
                               std::int32_t lanes) {
-  const bool is_unsigned = (epilogue_.relu && epilogue_.relu_maximum == INT32_MAX && epilogue_.low <= 0) ||
-                           (!epilogue_.relu && epilogue_.low == 0);
   const bool is_float = epilogue_.narrow || epilogue_.guarded;
-  if (!is_float || !epilogue_.requantize || epilogue_.shortcut || !is_unsigned) return;
+  if (!is_float || !epilogue_.requantize || epilogue_.shortcut || !epilogue_.is_unsigned()) return;
   for (std::size_t k = 0; k < static_cast<std::size_t>(output_.channels); ++k)
     if (static_cast<double>(highest[k] + bias_[k]) * static_cast<double>(scale_[k]) >= double{1 << 30}) return;
   bias_staged_.resize(bias_.size());

@@ -71,6 +71,11 @@ struct Epilogue {
   // As EpilogueData::use_staged arranges them; null where it does not.
   const std::int32_t* bias_staged = nullptr;
   const float* scale_staged = nullptr;
+
+  // Whether results are bytes that only a largest one bounds, as 0 is the least (a ReLU, or the clamp)...
+  NYBBLE_INLINE bool is_unsigned() const { return relu ? relu_maximum == INT32_MAX && low <= 0 : low == 0; }
+  // ... or bytes of both signs.
+  NYBBLE_INLINE bool is_signed() const { return !relu && low < 0 && low >= INT8_MIN && high <= INT8_MAX; }
 };
 
 // ---- sparse: lists of non-zero pairs with 16-bit sums, or of non-zero quads with 32-bit sums ----------

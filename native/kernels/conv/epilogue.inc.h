@@ -109,7 +109,7 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
                                std::int32_t count, const void* shortcut, void* out, const Sums& sums) {
   const Finish f{e, output, pixel, pixel * output.stride + first, first, shortcut, out};
   constexpr std::int32_t kLanes = V::kLanes32;
-  const bool is_signed = !e.relu && e.low < 0 && e.low >= INT8_MIN && e.high <= INT8_MAX;
+  const bool is_signed = e.is_signed();
   if (e.guarded) {
     if (!e.shortcut)
       finish_guarded<V, Shortcut::none>(f, count, sums, is_signed);
@@ -133,7 +133,7 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
   }
   std::uint8_t* target = static_cast<std::uint8_t*>(out) + f.base;
   using I32 = typename V::I32;
-  if (!is_signed && (e.relu ? e.relu_maximum != INT32_MAX || e.low > 0 : e.low != 0)) {
+  if (!is_signed && !e.is_unsigned()) {
     for (std::int32_t i = 0; i < count; i += 2 * kLanes)
       V::store_bytes(target + i, finish_any<V>(f, sums(i), i), finish_any<V>(f, sums(i + kLanes), i + kLanes));
     return;
