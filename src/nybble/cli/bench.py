@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.output import console, progress, table
 from nybble.cli.photos import class_count, preprocessing_of
 
@@ -76,10 +76,13 @@ def bench(
     under the float network is shown as wrong, not as fast. docs/benchmark.md says how everything is measured.
     """
     if model is None and not ceilings:
-        raise CommandError("give a MODEL to measure, or --ceilings to measure the machine alone")
-    for path in (json_file, plots):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise CommandError(f"{path}: there is no folder {path.parent}")
+        raise WrongUsageError("give a MODEL to measure, or --ceilings to measure the machine alone")
+    from nybble.files import JSON, check_free
+
+    if json_file is not None:
+        check_free(json_file, JSON)
+    if plots is not None and not plots.absolute().parent.is_dir():
+        raise CommandError(f"{plots}: there is no folder {plots.parent}")
     from nybble.bench import Settings, machine
     from nybble.bench import bench as run
     from nybble.bench.bench import ceiling_records
@@ -117,7 +120,7 @@ def _checked_isa(isa: str | None) -> str | None:
 
     wanted = isa or os.environ.get("NYBBLE_ISA") or None
     if wanted is not None and wanted not in available_isas():
-        raise CommandError(f"--isa {wanted}: this machine has {', '.join(available_isas())}")
+        raise WrongUsageError(f"--isa {wanted}: this machine has {', '.join(available_isas())}")
     return wanted
 
 
@@ -125,7 +128,7 @@ def _checked_peer_isa(isa: str | None) -> str | None:
     from nybble.bench.restrict import ENVIRONMENT
 
     if isa is not None and isa not in ENVIRONMENT:
-        raise CommandError(f"--peer-isa {isa}: choose from {', '.join(ENVIRONMENT)}")
+        raise WrongUsageError(f"--peer-isa {isa}: choose from {', '.join(ENVIRONMENT)}")
     return isa
 
 
@@ -298,6 +301,6 @@ def _plot(result: dict[str, Any], stem: Path | None, json_file: Path | None) -> 
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    from nybble.cache import write_text
+    from nybble.files import JSON, write_text
 
-    write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n", JSON)

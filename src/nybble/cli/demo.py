@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
 from nybble.cli.model import Json, Threads
 from nybble.cli.output import console, print_json, progress, table
 
@@ -35,14 +34,12 @@ def demo(
     Answers of the float and the 8-bit network stand beside those of the network that runs; they are recorded ones. The
     speeds of ResNet-50 in 4 and 8 bits are those of random weights, which recognise nothing.
     """
-    if not out.absolute().parent.is_dir():
-        raise CommandError(f"{out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise CommandError(f"{out}: this is a folder; name a file for the page")
     from nybble.demo import show
+    from nybble.files import HTML, check_free
     from nybble.models import find
     from nybble.report import write_demo
 
+    check_free(out, HTML)
     with progress() as bar:
         task = bar.add_task("", total=None)
         result = show(

@@ -225,7 +225,7 @@ class _Runner:
         if self.request.mode in ("accuracy", "submission"):
             self._execute("accuracy", self.stage / "accuracy", len(self.photos))
             log = self.stage / "accuracy" / ACCURACY
-            answers = read_answers(log)
+            answers = read_answers(log, "int32")
             if len(answers) != len(self.photos):
                 raise MlperfError(f"LoadGen asked for {len(answers)} of the {len(self.photos)} photos")
             labels = [Labelled(photo.file, photo.label) for photo in self.photos]

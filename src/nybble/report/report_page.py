@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from nybble.cache import write_text
+from nybble.files import CSV, HTML, FileError, write_text
 from nybble.report.drawing import WIDE, WIDTH, Chart, inline, require_matplotlib, write_chart
 from nybble.report.errors import ReportError
 from nybble.report.numbers import Number
@@ -68,8 +68,8 @@ def render_report(material: Material, made: str) -> str:
 
 
 def write_report(path: Path, material: Material, made: str) -> None:
-    """Write the page, whole or not at all. Raises :class:`ReportError` and ``OSError``."""
-    write_text(path, render_report(material, made))
+    """Write the page, whole or not at all. Raises :class:`ReportError` and :class:`FileError`."""
+    write_text(path, render_report(material, made), HTML)
 
 
 def write_figures(folder: Path, material: Material) -> Iterator[Path]:
@@ -79,10 +79,13 @@ def write_figures(folder: Path, material: Material) -> Iterator[Path]:
     ------
     ReportError
         Where Matplotlib is not installed.
-    OSError
+    FileError
     """
     require_matplotlib()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made: {error.strerror or error}") from error
     for section in sections(material):
         for chart in section.charts:
             yield from write_chart(chart, folder / chart.key)
@@ -102,7 +105,7 @@ def _pictures(chart: Chart) -> list[object]:
 def _tables(folder: Path, section: Section) -> Iterator[Path]:
     for table in section.tables:
         path = folder / f"{table.key}.csv"
-        write_text(path, _csv(table))
+        write_text(path, _csv(table), CSV)
         yield path
 
 
