@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
-from nybble.cli.output import console, progress, table
+from nybble.cli.output import console, is_quiet, progress, show_disturbance, table
 from nybble.cli.photos import class_count, preprocessing_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ def bench(
     )
     if model is None:
         with _reporting() as report:
+            watch = machine.Watch()
             result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, report)}
+            result["machine"]["disturbance"] = watch.taken()
+        show_disturbance(result["machine"]["disturbance"])
     else:
         graph, source, photos, known = _work(model, images, calibration, limit, settings.against)
         with _reporting() as report:
@@ -184,9 +187,8 @@ def _reporting() -> Iterator[_Bars]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from nybble.bench.machine import DISTURBED
-
     about = result["machine"]
+    show_disturbance(about["disturbance"])
     typer.echo(f"network   {result['network']}")
     typer.echo(f"photos    {result['photos']}; INT8 peers calibrated on some of {result['calibration']}")
     typer.echo(f"machine   {about['cpu']} ({about['family_model']}), {about['usable_cpus']} CPUs, {about['system']}")
@@ -197,8 +199,6 @@ def _show(result: dict[str, Any]) -> None:
     if taken is not None:
         others, guests = taken["other_processes"], taken["other_guests"]
         typer.echo(f"          other processes used {others:.1%} of it, other guests of the host {guests:.1%}")
-        if others + guests > DISTURBED:
-            typer.echo("WARNING   the machine was not quiet: these ratios hold for nothing but this moment")
     for peer, choice in result["int8_choices"].items():
         typer.echo(f"{peer:9} INT8 is {choice['chosen']['name']}, the fastest of its right candidates here")
     for peer, isa in result["settings"]["isa_of_peers"].items():
@@ -213,7 +213,8 @@ def _show_runs(result: dict[str, Any]) -> None:
     numbers = ("batch", "images/s", "quartiles", "all dense", "p50 ms", "p99 ms", "peak MB", "top-1")
     grid = table(numbers[0], "contestant", *numbers[1:], numbers=numbers)
     threads, rounds, photos = result["settings"]["threads"], result["rounds"], result["photos_per_turn"]
-    grid.title = f"{threads} threads, {rounds} rounds of {photos} photos in turns"
+    quiet = "" if is_quiet(result["machine"]["disturbance"]) else ", on a DISTURBED machine"
+    grid.title = f"{threads} threads, {rounds} rounds of {photos} photos in turns{quiet}"
     worst = {
         (run["engine"], run["bits"], run["batch"]): run["images_per_second"]
         for run in result["runs"]

@@ -59,6 +59,10 @@ def demo(
 def _print(result: DemoResult) -> None:
     from nybble.demo.speed import RANDOM
 
+    if result.is_disturbed:
+        typer.echo(
+            f"WARNING  other work used {result.disturbance:.0%} of the processors meanwhile: no speeds to go by\n"
+        )
     threads = f"{result.threads} thread{'s' if result.threads != 1 else ''}"
     typer.echo(f"model    {result.model.name} ({result.model.why}), {result.four_bit_share:.1%} of MACs in 4 bits")
     typer.echo(f"engine   {result.isa}, {threads}, loaded in {result.load_seconds:.2f} s")
@@ -91,8 +95,6 @@ def _print(result: DemoResult) -> None:
         grid.add_row(what, str(speed.batch), f"{speed.images_per_second:.1f}", rounds)
     console().print(grid)
     typer.echo("")
-    if result.is_disturbed:
-        typer.echo(f"WARNING  other work used {result.disturbance:.0%} of the processors meanwhile: no speeds to go by")
     if result.has_eight_bit_instructions:
         typer.echo(
             "note     this processor has instructions for 8-bit integers that 4 bits lack: 8 bits may be as fast"

@@ -13,7 +13,7 @@ import typer
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import print_json, progress
+from nybble.cli.output import print_json, progress, show_disturbance
 from nybble.cli.photos import Limit
 
 if TYPE_CHECKING:
@@ -262,6 +262,8 @@ def _reporting() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def _show(name: str, scenario: str, outcome: Outcome) -> None:
+    if outcome.performance is not None:
+        show_disturbance(outcome.run["disturbance"])
     typer.echo(f"model       {name}")
     typer.echo(f"scenario    {scenario}")
     typer.echo(f"photos      {outcome.run['photos']}")
@@ -288,8 +290,11 @@ def _show(name: str, scenario: str, outcome: Outcome) -> None:
 
 
 def _as_json(outcome: Outcome, comparison: Comparison | None) -> dict[str, object]:
+    from nybble.bench.machine import warning
+
     result, share = outcome.performance, outcome.accuracy
     return {
+        "warning": None if result is None else warning(outcome.run["disturbance"]),
         "run": outcome.run,
         "accuracy": None
         if share is None

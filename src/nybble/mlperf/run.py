@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nybble.bench.machine import Watch
 from nybble.cache import cache_folder
 from nybble.engine.tuned import model_digest
 from nybble.graph import Graph, read_graph
@@ -129,7 +130,9 @@ def run(request: Request, out: Path, report: Report = lambda *_: None) -> Outcom
     with staging(out) as stage:
         runner = _Runner(request, graph, photos, {**base, **stated}, stage, report)
         runner.set_expectations(stated)
+        watch = Watch()
         outcome = runner.run(base, about)
+        outcome.run["disturbance"] = watch.taken()
         outcome.run["runs"] = {**earlier, **outcome.run["runs"]}
         _place(request, graph, layout, outcome, base, stage)
     return outcome

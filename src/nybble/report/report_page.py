@@ -12,7 +12,7 @@ from nybble.report.drawing import WIDE, WIDTH, Chart, inline, require_matplotlib
 from nybble.report.errors import ReportError
 from nybble.report.numbers import Number
 from nybble.report.page import has_jinja, render
-from nybble.report.sections import Section, Table, facts, sections
+from nybble.report.sections import Section, Table, disturbed, facts, sections
 from nybble.report.source import MAKERS, Material
 
 _TEMPLATE = "report_page.html.j2"
@@ -58,6 +58,7 @@ def render_report(material: Material, made: str) -> str:
         {},
         labels=[source.label for source in material.sources],
         made=made,
+        warnings=list(disturbed(material)),
         version=nybble.__version__,
         facts=[(source.label, figures) for source in material.sources if (figures := facts(source))],
         sections=found,
