@@ -79,7 +79,6 @@ class _QdqForm(RealForm):
         self._multipliers = {node.name: _multiplier(graph, node) for node in quantizes if node.name not in self._merged}
         super().__init__(graph, units)
         self._input_unit = photo_unit(graph)
-        self._entries = {entry.name for entry in graph.inputs}
         self._widened = _widened(graph)
 
     def _merging(self, graph: Graph, node: Quantize) -> list[str]:
