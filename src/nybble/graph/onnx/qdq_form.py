@@ -84,24 +84,33 @@ class _QdqForm(RealForm):
     def _merging(self, graph: Graph, node: Quantize) -> list[str]:
         """The sums from a layer to a requantization that can go into its weights, if there are such.
 
-        Both sides have eight bits, and nothing else reads them or comes between but a ReLU.
+        Both sides have eight bits and one type in ONNX Runtime, as its QLinearConv needs.
         """
-        names = [node.inputs[0]]
-        while node.output_type in ACTIVATIONS and node.output_type.bits > 4 and names[-1] not in self._inputs(graph):
+        sums = self._sums_before(graph, node.inputs[0])
+        layer = graph[sums[-1]] if sums else None
+        if not isinstance(layer, Conv2d | Linear) or layer.weight.dtype is not DType.S8:
+            return []
+        reads = layer.inputs[0]
+        is_wide = node.output_type in ACTIVATIONS and min(node.output_type.bits, graph.values[reads].dtype.bits) > 4
+        return sums if is_wide and self._runs_signed(graph, reads) == self._runs_signed(graph, node.name) else []
+
+    def _sums_before(self, graph: Graph, name: str) -> list[str]:
+        """A sum and those before it, back through ReLUs to a layer, if nothing else reads them."""
+        names = [name]
+        while all(entry.name != names[-1] for entry in graph.inputs):
             made = graph[names[-1]]
             if len(self._readers[made.name]) != 1 or made.name in graph.outputs:
-                return []
+                break
             if isinstance(made, Conv2d | Linear):
-                wide = made.weight.dtype is DType.S8 and graph.values[made.inputs[0]].dtype.bits > 4
-                return names if wide else []
+                return names
             if not isinstance(made, ReLU) or made.maximum is not None:
-                return []
+                break
             names.append(made.inputs[0])
         return []
 
-    @staticmethod
-    def _inputs(graph: Graph) -> set[str]:
-        return {entry.name for entry in graph.inputs}
+    def _runs_signed(self, graph: Graph, name: str) -> bool:
+        """Whether ONNX Runtime keeps an activation signed: on x86 it makes those that one node reads unsigned."""
+        return graph.values[name].dtype.is_signed and (len(self._readers[name]) != 1 or name in graph.outputs)
 
     # What a form decides
 
