@@ -32,6 +32,10 @@ def import_(
             "--resize", min=1, help="With --imagenet: the short side before the crop.", show_default="8/7 of the input"
         ),
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="NAME", help="Of a model with several outputs, the one to keep."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read an ONNX model that was quantized with QuantizeLinear and DequantizeLinear, in 4 or 8 bits.
@@ -45,7 +49,10 @@ def import_(
 
     if resize is not None and not imagenet:
         raise CommandError("--resize belongs to --imagenet")
-    made = import_onnx(source)
+    made = import_onnx(source, output=output)
+    if len(made.graph.outputs) > 1:
+        names = ", ".join(map(repr, made.graph.outputs))
+        raise CommandError(f"{source}: has the outputs {names}; choose the one to keep: --output NAME")
     if imagenet:
         made = made.for_photos(resize=resize)
     write_graph(made.graph, out)

@@ -8,24 +8,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from nybble.graph.nodes import AvgPool2d, Conv2d, MaxPool2d, Padding, Pair
+from nybble.graph.nodes import AvgPool2d, MaxPool2d, Padding, Pair
+from nybble.graph.onnx.averages import Window, at_once, can_be_summed, of_sums, summed
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
-from nybble.graph.onnx.values import Real, Value, are_same
+from nybble.graph.onnx.shapes import integers
+from nybble.graph.onnx.values import Real, Stored, Value, are_same
 from nybble.graph.onnx.weighted import padding, pair
-from nybble.graph.tensor import Tensor
-from nybble.graph.types import DType
+from nybble.graph.types import Array
 
 if TYPE_CHECKING:
     from nybble.graph.onnx.importer import Importer
 
-#: Largest window that is summed by a convolution of ones.
-_MAX_WINDOW = 1 << 12
+#: A scale that is smaller by this part, as nybble's exports have behind a pool, says that halves go up.
+AWAY = 2.0**-25
 
 
 def max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
-    """MaxPool: the same on integers."""
-    real = _images(importer, node)
+    """MaxPool: the same on integers. Of sums it is taken behind their QuantizeLinear, which it commutes with."""
+    found = importer.value(node, 0)
+    if isinstance(found, Stored):
+        _check_images(importer, node, found)
+        real = Real(found.value, np.ones(importer.build.types[found.value].shape[0]), False, padding=found.padding)
+    else:
+        real = _quantized(importer, node)
     kernel, stride, around = _window(importer, node, real)
     made = MaxPool2d(
         name=importer.build.free(label(node)),
@@ -37,18 +43,30 @@ def max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
         dilation=pair(node, "dilations"),
         ceil_mode=bool(attribute(node, "ceil_mode", 0)),
     )
-    return replace(real, value=importer.build.add(made), through=None, padding=None)
+    value = importer.build.add(made)
+    if isinstance(found, Stored):
+        return replace(found, value=value, padding=None)
+    return replace(real, value=value, through=None, padding=None)
+
+
+def global_max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
+    """GlobalMaxPool."""
+    real = _quantized(importer, node)
+    dtype, kernel = importer.build.types[real.value].dtype, Pair(*importer.build.types[real.value].shape[1:])
+    name = importer.build.free(label(node))
+    made = MaxPool2d(name=name, inputs=(real.value,), input_type=dtype, kernel_size=kernel, stride=kernel)
+    return replace(real, value=importer.build.add(made), through=None)
 
 
 def average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
-    """AveragePool: rounded to the unit it reads, or summed where it is quantized to another one."""
+    """AveragePool: rounded as its QuantizeLinear does, or summed where that has another scale."""
     real = _images(importer, node)
     if pair(node, "dilations") != Pair(1, 1):
         raise OnnxImportError("an average pool with dilation is not supported", node=label(node))
     kernel, stride, around = _window(importer, node, real)
     ceil_mode = bool(attribute(node, "ceil_mode", 0))
     counted = bool(attribute(node, "count_include_pad", 0))
-    return _average(importer, node, real, kernel, stride, around, ceil_mode, counted)
+    return _average(importer, node, real, Window(kernel, stride, around), ceil_mode, counted)
 
 
 def global_average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
@@ -56,9 +74,7 @@ def global_average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
     real = _images(importer, node)
     flat = False
     if node.op_type == "ReduceMean":
-        axes = attribute(node, "axes", [0][:0])
-        if importer.has(node, 1):
-            axes = [int(value) for value in importer.constant(node, 1, "axes").real.reshape(-1)]
+        axes = integers(importer, node, 1, "axes")
         if sorted(axis % 4 for axis in axes) != [2, 3]:
             raise OnnxImportError(
                 f"a mean over axes {axes[:6]} is not supported, only over rows and columns", node=label(node)
@@ -67,68 +83,105 @@ def global_average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
     kernel = Pair(*importer.build.types[real.value].shape[1:])
     # One window has no stride, but a graph may say one.
     stride = Pair(*(importer.build.hint(label(node)).stride or (1, 1)))
-    return replace(_average(importer, node, real, kernel, stride, Padding(), False, True), flat=flat)
+    return replace(_average(importer, node, real, Window(kernel, stride, Padding()), False, True), flat=flat)
 
 
 def _average(
-    importer: Importer,
-    node: onnx.NodeProto,
-    real: Real,
-    kernel: Pair,
-    stride: Pair,
-    around: Padding,
-    ceil_mode: bool,
-    counted: bool,
+    importer: Importer, node: onnx.NodeProto, real: Real, window: Window, ceil_mode: bool, counted: bool
 ) -> Real:
-    build = importer.build
-    reads = build.types[real.value]
-    count = kernel.rows * kernel.columns
-    has_one_count = around == Padding() or counted
-    if _quantized_alike(importer, node, real) or ceil_mode or not has_one_count or count > _MAX_WINDOW:
-        made = AvgPool2d(
-            name=build.free(label(node)),
-            inputs=(real.value,),
-            input_type=reads.dtype,
-            kernel_size=kernel,
-            stride=stride,
-            padding=around,
-            ceil_mode=ceil_mode,
-            count_include_pad=counted,
+    build, name = importer.build, label(node)
+    quantizers, others = importer.behind(node)
+    behind = quantizers[0] if len(quantizers) == 1 and not others else None
+    scale = None if behind is None else behind.scale(real)
+    is_alike = scale is not None and are_same(real.unit, scale)
+    has_one_count = (window.padding == Padding() or counted) and not ceil_mode
+    if has_one_count and can_be_summed(build, real.value, window):
+        if not real.is_stored:
+            made = of_sums(build, real, window, name)
+            step = float(made.unit.max()) * window.count
+            where = "in steps of what it averages" if scale is None else "in steps of the mean"
+            build.rounded(name, "mean", 0.5 if scale is None else 0.5 * step / float(scale.min()), where)
+            return made
+        if scale is not None and behind is not None and not _is_ours(importer, real.unit, scale):
+            at_even = at_once(build, real, window, scale, behind.dtype, name)
+            if at_even is not None:
+                return at_even
+        if not is_alike:
+            # One rounding, not two: sums, whose scale the division by the count goes into.
+            return Real(summed(build, real.value, window, name), real.unit / window.count, True)
+    if not real.is_stored:
+        raise OnnxImportError(
+            f"averages {node.input[0][:80]!r}, which was not quantized, over windows that count differently: "
+            "put QuantizeLinear and DequantizeLinear before it",
+            node=name,
         )
-        if not _quantized_alike(importer, node, real):
-            build.rounded(label(node), "mean", 0.5, "in steps of what it reads, before its own QuantizeLinear")
-        return replace(real, value=build.add(made), through=None)
-    # One rounding, not two: sums, whose scale the division by the count goes into.
-    channels = reads.shape[0]
-    dtype = DType.S4 if reads.dtype.bits == 4 else DType.S8
-    sums = Conv2d(
-        name=build.free(label(node)),
+    if not is_alike:
+        build.rounded(name, "mean", 0.5, "in steps of what it reads, before its own QuantizeLinear")
+    elif scale is not None and not _is_ours(importer, real.unit, scale) and not (has_one_count and window.count % 2):
+        build.rounded(name, "halves", 1.0, "step: halves go up, in ONNX to the even neighbour")
+    dtype = build.types[real.value].dtype
+    pooled = AvgPool2d(
+        name=build.free(name),
         inputs=(real.value,),
-        input_type=reads.dtype,
-        weight=Tensor.from_array(dtype, np.ones((channels, 1, *kernel), np.int8)),
-        stride=stride,
-        padding=around,
-        groups=channels,
+        input_type=dtype,
+        kernel_size=window.kernel,
+        stride=window.stride,
+        padding=window.padding,
+        ceil_mode=ceil_mode,
+        count_include_pad=counted,
     )
-    return Real(build.add(sums), real.unit / count, True)
+    return replace(real, value=build.add(pooled), through=None)
 
 
-def _quantized_alike(importer: Importer, node: onnx.NodeProto, real: Real) -> bool:
-    """Whether the QuantizeLinear behind a pool has the scale of what the pool reads."""
-    scale = importer.scale_behind(node)
-    return scale is not None and are_same(real.unit, scale)
+def _is_ours(importer: Importer, unit: Array, scale: Array) -> bool:
+    """Whether nybble has written the pool, with or without metadata: then halves go up."""
+    parts = unit / scale - 1
+    return importer.build.is_ours or bool(np.all((parts > AWAY) & (parts < 8 * AWAY)))
+
+
+def _quantized(importer: Importer, node: onnx.NodeProto) -> Real:
+    """Images that a max pool reads: sums become what a QuantizeLinear behind the pool makes of them."""
+    real = _images(importer, node)
+    if real.is_stored:
+        return real
+    build, name = importer.build, label(node)
+    quantizers, others = importer.behind(node, commuting=True)
+    scales = [(behind, behind.scale(real)) for behind in quantizers]
+    usable = [(float(scale.min()), behind, scale) for behind, scale in scales if scale is not None]
+    if not usable:
+        raise OnnxImportError(
+            f"{node.op_type} reads {node.input[0][:80]!r}, which was not quantized, and nothing behind it is: "
+            "put QuantizeLinear and DequantizeLinear before it (quantize all its inputs)",
+            node=name,
+        )
+    _, behind, scale = min(usable, key=lambda entry: entry[0])
+    value = build.quantize(real, scale, behind.dtype, f"{name}_quantized")
+    if others or any(not are_same(scale, other) for _, _, other in usable) or len(usable) < len(quantizers):
+        build.rounded(
+            f"{name}_quantized",
+            "result",
+            0.5,
+            f"in steps of {behind.dtype}: it is stored before the pool, also for readers that do not quantize it so",
+        )
+    return Real(value, scale, False)
 
 
 def _images(importer: Importer, node: onnx.NodeProto) -> Real:
-    real = importer.activation(node, 0)
-    if real.flat or len(importer.build.types[real.value].shape) != 3:
-        raise OnnxImportError(f"{node.op_type} of something else than images is not supported", node=label(node))
+    real = importer.real(node, 0)
+    _check_images(importer, node, real)
     return real
+
+
+def _check_images(importer: Importer, node: onnx.NodeProto, found: Real | Stored) -> None:
+    if found.flat or found.layout is not None or len(importer.build.types[found.value].shape) != 3:
+        raise OnnxImportError(
+            f"{node.op_type} of something else than images (N, C, H, W) is not supported", node=label(node)
+        )
 
 
 def _window(importer: Importer, node: onnx.NodeProto, real: Real) -> tuple[Pair, Pair, Padding]:
     kernel = attribute(node, "kernel_shape", [0][:0])
-    if len(kernel) != 2:
+    if len(kernel) != 2 or min(kernel) < 1:
         raise OnnxImportError(f"kernel_shape={kernel[:6]}: only two dimensions are supported", node=label(node))
     stride = pair(node, "strides")
     shape = importer.build.types[real.value].shape

@@ -1,0 +1,176 @@
+"""Averages as a file's runtime rounds them, made of sums.
+
+QuantizeLinear sends the halves of an average to the even neighbour; the engine's own average pool sends them up, and
+its Quantize away from zero. Where halves are frequent, that is half of all differences between two runtimes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nybble.graph.infer import MAX_ELEMENTS, MAX_SHIFT
+from nybble.graph.nodes import Add, Conv2d, Padding, Pair
+from nybble.graph.onnx.rewriting import pointwise
+from nybble.graph.onnx.values import Real
+from nybble.graph.tensor import Tensor
+from nybble.graph.types import Array, DType
+
+if TYPE_CHECKING:
+    from nybble.graph.onnx.builder import Builder
+
+#: Largest window that is summed by a convolution of ones.
+MAX_WINDOW = 1 << 12
+#: Ratios of scales that are fractions with a denominator up to here make averages that are often halves.
+SIMPLE = 64
+#: Part by which a ratio of scales may differ from a fraction: a few roundings of float32.
+NEAR = 2.0**-21
+#: A sum is split into bytes of which the upper counts so many.
+UPPER = 64
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of an average pool in which every place counts the same number of samples."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Padding
+
+    @property
+    def count(self) -> int:
+        """Samples, those of the padding too."""
+        return self.kernel.rows * self.kernel.columns
+
+
+def can_be_summed(build: Builder, value: str, window: Window) -> bool:
+    """Whether a convolution of ones may stand for the pool: its weights are not too many."""
+    return window.count <= MAX_WINDOW and build.types[value].shape[0] * window.count <= MAX_ELEMENTS // 16
+
+
+def summed(build: Builder, value: str, window: Window, name: str, weight: int = 1) -> str:
+    """The sum of each window, times a weight: a convolution with one channel a group."""
+    reads = build.types[value]
+    channels = reads.shape[0]
+    dtype = DType.S4 if reads.dtype.bits == 4 and weight == 1 else DType.S8
+    node = Conv2d(
+        name=build.free(name),
+        inputs=(value,),
+        input_type=reads.dtype,
+        weight=Tensor.from_array(dtype, np.full((channels, 1, *window.kernel), weight, np.int8)),
+        stride=window.stride,
+        padding=window.padding,
+        groups=channels,
+    )
+    return build.add(node)
+
+
+def simple_ratio(unit: Array, scale: Array) -> Fraction | None:
+    """What the steps of an average's inputs are in steps of its result, where that is one simple fraction."""
+    ratios = unit / scale
+    found = Fraction(float(ratios[0])).limit_denominator(SIMPLE)
+    return found if found > 0 and np.all(np.abs(ratios / float(found) - 1) < NEAR) else None
+
+
+def has_halves(ratio: Fraction, count: int) -> bool:
+    """Whether a sum of integers, times this and divided by the count, can be a half."""
+    return (ratio / count).denominator % 2 == 0
+
+
+def to_even(build: Builder, value: str, multiplier: Fraction, dtype: DType, name: str) -> str | None:
+    """A sum times a fraction, rounded to the nearest integer and from halves to the even one, as an activation.
+
+    Quantize rounds halves away from zero, or, with a factor that is smaller by next to nothing, towards zero. The two
+    add up to ``d``, twice the rounded number or, for a half, twice the half. Doing the same to ``d / 4`` gives
+    ``4j -> 2j, 4j + 1 -> 2j, 4j + 2 -> 2j + 1, 4j + 3 -> 2j + 2``: the halves ``4j + 1`` and ``4j + 3`` become even.
+
+    Parameters
+    ----------
+    build : Builder
+    value : str
+        A sum.
+    multiplier : Fraction
+        Above 0.
+    dtype : DType
+        What the result is held in, which also clips it.
+    name : str
+        What the result is called; the nodes before it are called after it.
+
+    Returns
+    -------
+    str or None
+        ``None`` if the factors have too few bits to tell halves from their neighbours.
+    """
+    magnitude = build.types[value].magnitude
+    largest = MAX_SHIFT
+    while largest > 0 and multiplier * (1 << largest) >= 1 << 31:
+        largest -= 1
+    exact = multiplier * (1 << largest)
+    away = -(-exact.numerator // exact.denominator)
+    # Off by less than one part in 2**shift, over all sums, which may not reach the nearest number that is no half.
+    if magnitude * 2 * multiplier.denominator >= 1 << largest or away < 2:
+        return None
+    sums = _both(build, value, away, largest, f"{name}_halves")
+    small = _both(build, sums, 1 << (MAX_SHIFT - 2), MAX_SHIFT, f"{name}_even")
+    return build.requantize(name, small, dtype, _ones(build, small), 0)
+
+
+def _both(build: Builder, value: str, factor: int, shift: int, name: str) -> str:
+    """The sum of a number rounded away from zero and the same towards zero; ``factor`` sends halves away."""
+    parts = []
+    for label, number in ((f"{name}_away", factor), (f"{name}_towards", factor - 1)):
+        factors = Tensor.from_array(DType.U32, np.full(build.types[value].shape[0], number))
+        parts.append(build.requantize(label, value, DType.S32, factors, shift))
+    return build.add(Add(name=build.free(name), inputs=(parts[0], parts[1])))
+
+
+def of_sums(build: Builder, real: Real, window: Window, name: str) -> Real:
+    """The average of sums that nothing has quantized: of their upper and their lower bytes.
+
+    Pools read bytes. A sum is first made small enough for 14 or 15 bits, by its largest possible value, which is the
+    only rounding.
+    """
+    real = build.settle(real, name)
+    reads = build.types[real.value]
+    is_signed = reads.dtype is DType.S32
+    upper = DType.S8 if is_signed else DType.U8
+    value, unit = real.value, real.unit
+    shift = max(0, (reads.magnitude // (upper.maximum * UPPER)).bit_length())
+    if shift:
+        value = build.requantize(f"{name}_fine", value, reads.dtype, _ones(build, value), shift)
+        unit = unit * 2.0**shift
+    high = build.requantize(f"{name}_upper", value, upper, _ones(build, value), UPPER.bit_length() - 1)
+    back = pointwise(build, high, np.full(len(unit), -UPPER), None, f"{name}_minus")
+    rest = build.add(Add(name=build.free(f"{name}_rest"), inputs=(value, back)))
+    low = build.requantize(f"{name}_lower", rest, DType.S8, _ones(build, rest), 0)
+    sides = (
+        summed(build, high, window, f"{name}_upper_sum", UPPER),
+        summed(build, low, window, f"{name}_lower_sum"),
+    )
+    total = build.add(Add(name=build.free(name), inputs=sides))
+    return Real(total, unit / window.count, True)
+
+
+def at_once(build: Builder, real: Real, window: Window, scale: Array, dtype: DType, name: str) -> Real | None:
+    """The average in steps of the QuantizeLinear behind, with its halves to even; ``None`` where none can occur."""
+    ratio = simple_ratio(real.unit, scale)
+    if ratio is None or not has_halves(ratio, window.count):
+        return None
+    sums = summed(build, real.value, window, f"{name}_sum")
+    value = to_even(build, sums, ratio / window.count, dtype, name)
+    if value is None:
+        return Real(sums, real.unit / window.count, True)
+    build.rounded(
+        name,
+        "halves",
+        0.5,
+        "step: halves become even; runtimes that average in floating point may round some of them the other way",
+    )
+    return replace(real, value=value, unit=scale, through=None)
+
+
+def _ones(build: Builder, value: str) -> Tensor:
+    return Tensor.from_array(DType.U16, np.ones(build.types[value].shape[0], int))
