@@ -167,7 +167,7 @@ def at_once(build: Builder, real: Real, window: Window, scale: Array, dtype: DTy
         name,
         "halves",
         0.5,
-        "step: halves become even; runtimes that average in floating point may round some of them the other way",
+        "step: halves go to the even neighbour; runtimes that average in float32 differ in some",
     )
     return replace(real, value=value, unit=scale, through=None)
 

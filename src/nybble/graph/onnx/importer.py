@@ -154,7 +154,9 @@ class Importer:
     def __init__(self, model: onnx.ModelProto, metadata: Metadata, output: str | None = None) -> None:
         self.model = model
         self.wanted = _outputs(model, output, metadata.form is not None)
-        self.nodes = _needed(model, self.wanted)
+        #: Models that nybble has written are taken whole.
+        self.is_whole = metadata.form is not None and output is None
+        self.nodes = list(model.graph.node) if self.is_whole else _needed(model, self.wanted)
         self.metadata = metadata
         self.build = Builder(metadata)
         self.values: dict[str, Value] = {}
@@ -173,12 +175,17 @@ class Importer:
         graph = self.model.graph
         if graph.sparse_initializer:
             raise OnnxImportError("holds sparse constants, which are not supported")
+        constants = {tensor.name for tensor in graph.initializer}
         for tensor in graph.initializer:
             if tensor.name in self.readers or tensor.name in self.outputs:
                 self.values[tensor.name] = Constant(values_of(tensor), tensor.data_type)
         for entry in graph.input:
-            if entry.name not in self.values and entry.name in self.readers:
+            if entry.name in constants:
+                continue
+            if self.is_whole or entry.name in self.readers:
                 self._enter(entry)
+            else:
+                self.notes.append(f"the input {entry.name[:80]!r}, which nothing reads, was left out")
         for node in self.nodes:
             self._compute(node)
         for node in self.nodes:
