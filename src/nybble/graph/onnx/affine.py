@@ -112,17 +112,18 @@ def scaled(importer: Importer, node: onnx.NodeProto, real: Real, factor: Array) 
         return build.through(replace(settled, unit=settled.unit * factor, through=name))
     settled = build.settle(real, name)
     sign = np.sign(factor).astype(np.int64)
+    unit = alive(settled.unit * np.abs(factor))
     if settled.is_sum:
         value = rewritten(build, settled.value, sign, np.zeros(len(sign)), name)
     else:
-        value = pointwise(build, settled.value, sign, None, name)
+        # Finer, in case something is added.
+        value, unit = pointwise(build, settled.value, sign * FINER, None, name), unit / FINER
     if value is None:
         raise OnnxImportError(
             "multiplies by a number not above 0, which is supported only directly behind a convolution, a matrix "
             "product or DequantizeLinear",
             node=name,
         )
-    unit = alive(settled.unit * np.abs(factor))
     return replace(settled, value=value, unit=unit, is_sum=True, through=None)
 
 

@@ -14,6 +14,7 @@ from nybble.graph.infer import MAX_SHIFT, ValueType, infer, infer_input
 from nybble.graph.nodes import Input, Node, Quantize, ReLU
 from nybble.graph.onnx.clamping import TYPES, clamp, type_of
 from nybble.graph.onnx.errors import OnnxImportError
+from nybble.graph.onnx.halves import FLOATING, has_halves, simple_ratio, to_even
 from nybble.graph.onnx.metadata import Hint, Metadata
 from nybble.graph.onnx.units import SILENT
 from nybble.graph.onnx.values import SAME, Real, are_same
@@ -27,6 +28,10 @@ WHOLE = 1e-3
 NOISE = 2.0**-20
 #: One sum in how many is a half, at most, for that to be reported.
 RARE = 1 << 12
+#: The largest denominator of a ratio of scales whose halves are rounded as in the file, which takes more nodes.
+FREQUENT = 16
+#: A ratio that is larger than a fraction by this sends halves away from zero, as nybble's files do.
+ABOVE = 1 + 2.0**-25
 #: Part of a scale by which the file's halves are no longer halves.
 AWAY = 2.0**-24
 #: Part of a factor that the float32 of scales rounds.
@@ -274,11 +279,29 @@ class Builder:
             real = self.settle(replace(real, high=None, low=None), name)
         multiplier = real.unit / scale
         reach = np.minimum(float(target.magnitude), self.types[real.value].magnitude * multiplier)
+        at_even = self._to_even(real, multiplier, target, name)
+        if at_even is not None:
+            return at_even
         # From twice its largest value on, the type clips all but 0.
         chosen = self._rescale(name, multiplier, reach, most=2.0 * target.magnitude)
         self.rounded(name, "factor", chosen.error, f"in steps of {target}, shift {chosen.shift}")
         self._report_halves(name, multiplier, chosen, self.types[real.value].magnitude)
         return self.requantize(name, real.value, target, chosen.factor, chosen.shift)
+
+    def _to_even(self, real: Real, multiplier: Array, target: DType, name: str) -> str | None:
+        """A value requantized with its halves to even, where they are frequent in a file of somebody else."""
+        ratio = None if self.is_ours else simple_ratio(real.unit, real.unit / multiplier)
+        if (
+            ratio is None
+            or not has_halves(ratio)
+            or ratio.denominator > FREQUENT
+            or np.any(multiplier > float(ratio) * ABOVE)
+        ):
+            return None
+        value = to_even(self, real.value, ratio, target, name)
+        if value is not None:
+            self.rounded(name, "halves", 0.5, FLOATING)
+        return value
 
     def _report_halves(self, name: str, multiplier: Array, chosen: Rescale, magnitude: int) -> None:
         """Record that halves go away from zero here, to the even neighbour in the file, where many sums are halves."""

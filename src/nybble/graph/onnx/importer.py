@@ -164,6 +164,8 @@ class Importer:
         self.batch: int | None = None
         self.notes: list[str] = []
         self.input_scales: dict[str, float] = {}
+        #: Of float inputs: the graph's input, the zero point, the type and the scale that they were quantized with.
+        self.entered: dict[str, tuple[str, int, DType, float]] = {}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.input):
@@ -210,13 +212,13 @@ class Importer:
             self.values[node.output[0]] = made
 
     def _take(self, node: onnx.NodeProto) -> None:
-        if node.op_type not in OPERATORS:
-            raise OnnxImportError(unsupported(node.op_type), node=label(node))
         inputs = [self.values.get(name) if name else None for name in node.input]
         made = None
         if inputs and all(isinstance(found, Constant | None) for found in inputs):
             # The Shape of an activation and what is computed of it.
             made = fold(node, [found if isinstance(found, Constant) else None for found in inputs])
+        if made is None and node.op_type not in OPERATORS:
+            raise OnnxImportError(unsupported(node.op_type), node=label(node))
         found = OPERATORS[node.op_type](self, node) if made is None else made
         if isinstance(found, Real) and not np.all((abs(found.unit) > _UNITS[0]) & (abs(found.unit) < _UNITS[1])):
             raise OnnxImportError("its scales multiply to next to 0 or infinity", node=label(node))

@@ -14,12 +14,13 @@ from nybble.graph.onnx import affine, shapes
 from nybble.graph.onnx.clamping import TYPES
 from nybble.graph.onnx.clipping import clip, maximum, minimum, relu
 from nybble.graph.onnx.errors import OnnxImportError
+from nybble.graph.onnx.halves import simple_ratio
 from nybble.graph.onnx.load import attribute, label
 from nybble.graph.onnx.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from nybble.graph.onnx.quantization import dequantize_linear, quantize_linear
 from nybble.graph.onnx.values import Constant, Real, Stored, Value, channel_axis
 from nybble.graph.onnx.weighted import conv, gemm, matmul
-from nybble.graph.types import DType
+from nybble.graph.types import Array, DType
 
 if TYPE_CHECKING:
     from nybble.graph.onnx.importer import Importer
@@ -55,10 +56,7 @@ def _sum(importer: Importer, node: onnx.NodeProto, first: Real, second: Real) ->
     if (left.flat, left.layout) != (right.flat, right.layout):
         raise OnnxImportError("adds values whose dimensions are in another order", node=name)
     sums = sorted((real for real in (left, right) if real.is_sum), key=lambda real: real.through is not None)
-    if sums:
-        unit = sums[0].unit
-    else:
-        unit = np.full(build.types[left.value].shape[0], max(left.unit.max(), right.unit.max()) / ADDED_UNITS)
+    unit = sums[0].unit if sums else _common(build.is_ours, left.unit, right.unit)
     sides = []
     for real, side in ((left, "left"), (right, "right")):
         # Both sides need names of their own where both are requantized.
@@ -66,6 +64,14 @@ def _sum(importer: Importer, node: onnx.NodeProto, first: Real, second: Real) ->
         sides.append(build.to_sum(named, unit, name))
     made = build.add(Add(name=build.free(name), inputs=(sides[0], sides[1])))
     return Real(made, unit, True, flat=left.flat, layout=left.layout)
+
+
+def _common(is_ours: bool, left: Array, right: Array) -> Array:
+    """A unit for the sum of two activations: one that both are multiples of, else a fine one."""
+    ratio = None if is_ours else simple_ratio(left, right)
+    if ratio is not None and ratio.numerator <= ADDED_UNITS:
+        return right / ratio.denominator
+    return np.full(left.shape, max(left.max(), right.max()) / ADDED_UNITS)
 
 
 def _concat(importer: Importer, node: onnx.NodeProto) -> Value:

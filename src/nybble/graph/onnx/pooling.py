@@ -161,7 +161,7 @@ def _quantized(importer: Importer, node: onnx.NodeProto) -> Real:
             f"{name}_quantized",
             "result",
             0.5,
-            f"in steps of {behind.dtype}: it is stored before the pool, also for readers that do not quantize it so",
+            f"in steps of {behind.dtype}, which also clips it for readers that do not quantize it so",
         )
     return Real(value, scale, False)
 

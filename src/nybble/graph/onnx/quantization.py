@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,16 +50,32 @@ def quantize_linear(importer: Importer, node: onnx.NodeProto) -> Value:
                 "the input has a scale for each channel, which is not supported: quantize it with one scale",
                 node=label(node),
             )
-        if len(importer.readers[node.input[0]]) > 1:
-            raise OnnxImportError(f"the input {found.name!r} is quantized more than once", node=label(node))
-        value = importer.build.enter(found.name, dtype, found.shape)
-        importer.input_scales[value] = float(scales[0])
-        return Stored(value, zero)
+        return _entered(importer, node, found, Stored("", zero), dtype, float(scales[0]))
     real = importer.real(node, 0)
     scale = activation_scale(importer, node, real)
     value = importer.build.quantize(real, scale, dtype, label(node))
     filling = real.filling / float(scale[0])
     return Stored(value, zero, real.flat, real.padding, filling, real.layout)
+
+
+def _entered(
+    importer: Importer, node: onnx.NodeProto, found: Outside, stored: Stored, dtype: DType, scale: float
+) -> Stored:
+    """A float input as an input of the graph; several QuantizeLinear nodes may read it if they say the same."""
+    before = importer.entered.get(found.name)
+    if before is not None:
+        if before[1:] != (stored.zero, dtype, scale):
+            raise OnnxImportError(
+                f"the input {found.name!r} is quantized more than once, with different scales or types",
+                node=label(node),
+            )
+        return replace(stored, value=before[0])
+    value = importer.build.enter(found.name, dtype, found.shape)
+    importer.input_scales[value] = scale
+    importer.entered[found.name] = (value, stored.zero, dtype, scale)
+    if len(importer.readers[node.input[0]]) > 1:
+        importer.build.shared.add(value)
+    return replace(stored, value=value)
 
 
 def dequantize_linear(importer: Importer, node: onnx.NodeProto) -> Value:
@@ -167,7 +184,7 @@ def _dequantized(importer: Importer, node: onnx.NodeProto, found: Constant) -> C
         dtype = DType.S32
     elif found.kind in (TensorProto.INT4, TensorProto.UINT4):
         dtype = DType.S4
-    elif found.bounds is not None and zeros.size == 1:
+    elif found.bounds is not None and np.all(zeros == zeros.reshape(-1)[0]):
         # Narrow weights are often held in eight bits, and a Clip says how narrow.
         low, high = (bound - int(zeros.reshape(-1)[0]) for bound in found.bounds)
         dtype = DType.S4 if DType.S4.minimum <= low and high <= DType.S4.maximum else dtype

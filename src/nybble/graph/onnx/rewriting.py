@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nybble.graph.nodes import Add, Conv2d, Linear
+from nybble.graph.nodes import Add, Conv2d, Linear, Quantize
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.tensor import Tensor
-from nybble.graph.types import Array, DType
+from nybble.graph.types import SUMS, Array, DType
 
 if TYPE_CHECKING:
     from nybble.graph.onnx.builder import Builder
@@ -42,24 +42,55 @@ def rewritten(build: Builder, name: str, sign: Array, steps: Array, reader: str)
     node = build.made(name)
     if isinstance(node, Conv2d | Linear):
         return _weights(build, node, sign, steps, None if build.is_free(name) else reader)
-    if not isinstance(node, Add) or not build.is_free(name) or node.inputs[0] == node.inputs[1]:
+    if not build.is_free(name):
         return None
-    flips = bool(np.any(sign != 1))
-    able = [source for source in node.inputs if _is_weighted(build, source, name)]
-    if len(able) < (2 if flips else 1):
+    if np.any(sign != 1) and not _can_turn(build, name, None):
         return None
-    for index, source in enumerate(able if flips else able[:1]):
-        part = steps if index == 0 else np.zeros_like(steps)
-        changed = build.made(source)
-        if isinstance(changed, Conv2d | Linear):
-            _weights(build, changed, sign, part, None)
-    build.replace(node)
+    if np.any(steps) and not _can_move(build, name, None):
+        return None
+    _turn(build, name, sign, steps)
     return name
 
 
-def _is_weighted(build: Builder, name: str, reader: str) -> bool:
-    """Whether only that reader reads the sums of a convolution."""
-    return isinstance(build.made(name), Conv2d | Linear) and build.is_free(name, reader)
+def _can_turn(build: Builder, name: str, reader: str | None) -> bool:
+    """Whether the signs of a sum can be turned: its sources, as far as nobody else reads them, are weighted."""
+    node = build.made(name)
+    if not build.is_free(name, reader) or node is None:
+        return False
+    if isinstance(node, Add):
+        return node.inputs[0] != node.inputs[1] and all(_can_turn(build, source, name) for source in node.inputs)
+    if isinstance(node, Quantize) and node.output_type is DType.S32:
+        return node.input_type is not DType.S32 or _can_turn(build, node.inputs[0], name)
+    return isinstance(node, Conv2d | Linear)
+
+
+def _can_move(build: Builder, name: str, reader: str | None) -> bool:
+    """Whether a sum has a bias, its own or that of one side, as far as nobody else reads it."""
+    node = build.made(name)
+    if not build.is_free(name, reader):
+        return False
+    if isinstance(node, Add):
+        return node.inputs[0] != node.inputs[1] and any(_can_move(build, source, name) for source in node.inputs)
+    return isinstance(node, Conv2d | Linear)
+
+
+def _turn(build: Builder, name: str, sign: Array, steps: Array) -> None:
+    """Change a sum in its place, after it was seen that this is possible."""
+    node = build.made(name)
+    if isinstance(node, Conv2d | Linear):
+        _weights(build, node, sign, steps, None)
+    elif isinstance(node, Add):
+        target = next((source for source in node.inputs if _can_move(build, source, name)), None)
+        for source in node.inputs:
+            _turn(build, source, sign, steps if source == target else np.zeros_like(steps))
+        build.replace(node)
+    elif isinstance(node, Quantize) and np.any(sign != 1):
+        if node.input_type in SUMS:
+            _turn(build, node.inputs[0], sign, np.zeros_like(steps))
+            build.replace(node)
+        else:
+            turned = pointwise(build, node.inputs[0], sign, None, f"{name}_turned")
+            build.replace(replace(node, inputs=(turned,), input_type=build.types[turned].dtype))
 
 
 def _weights(build: Builder, node: Conv2d | Linear, sign: Array, steps: Array, copy: str | None) -> str:
