@@ -53,6 +53,9 @@ def _sums(importer: Importer, node: onnx.NodeProto) -> Value:
 def _sum(importer: Importer, node: onnx.NodeProto, first: Real, second: Real) -> Real:
     build, name = importer.build, label(node)
     left, right = (build.settle(real, name) for real in (first, second))
+    if build.types[left.value].shape != build.types[right.value].shape:
+        shapes_of = " and ".join(str(("N", *build.types[real.value].shape)) for real in (left, right))
+        raise OnnxImportError(f"adds values of the shapes {shapes_of}; only values of one shape can be added", node=name)
     if (left.flat, left.layout) != (right.flat, right.layout):
         raise OnnxImportError("adds values whose dimensions are in another order", node=name)
     sums = sorted((real for real in (left, right) if real.is_sum), key=lambda real: real.through is not None)
