@@ -190,11 +190,12 @@ CLIPS: dict[str, Callable[[Net, str], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["s8", "u8"])
-@pytest.mark.parametrize("clip", CLIPS)
+# Below 0, u8 has nothing but 0.
+@pytest.mark.parametrize(
+    ("clip", "kind"),
+    [(clip, kind) for clip in CLIPS for kind in ("s8", "u8") if (clip, kind) != ("clip below 0", "u8")],
+)
 def test_clips_of_real_numbers(clip: str, kind: str) -> None:
-    if clip == "clip below 0" and kind == "u8":
-        pytest.skip("nothing but 0")
     net = Net(seed=1)
     value = net.qdq(CLIPS[clip](net, net.conv(net.input(), 6, 4)), 0.02, kind)
     assert_same_codes(net.model(value), net.photos(), 0.02)

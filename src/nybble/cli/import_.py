@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
 from nybble.cli.errors import CommandError
 from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Rows of the table of errors.
 SHOWN = 10
@@ -36,6 +40,9 @@ def import_(
         str | None,
         typer.Option("--output", metavar="NAME", help="Of a model with several outputs, the one to keep."),
     ] = None,
+    check: Check = True,
+    images: CheckImages = None,
+    limit: CheckLimit = INPUTS,
     as_json: Json = False,
 ) -> None:
     """Read an ONNX model that was quantized with QuantizeLinear and DequantizeLinear, in 4 or 8 bits.
@@ -46,6 +53,7 @@ def import_(
     """
     from nybble.graph import write_graph
     from nybble.graph.onnx import import_onnx
+    from nybble.graph.onnx.load import load
 
     if resize is not None and not imagenet:
         raise CommandError("--resize belongs to --imagenet")
@@ -56,6 +64,8 @@ def import_(
     if imagenet:
         made = made.for_photos(resize=resize)
     write_graph(made.graph, out)
+    unit = made.input_scale or 1.0
+    found = measured(made.graph, _with_output(load(source), output), unit, images, limit) if check else None
     largest = made.roundings[0].error if made.roundings else 0.0
     if as_json:
         print_json(
@@ -71,6 +81,7 @@ def import_(
                 "largest_error": largest,
                 "roundings": [asdict(entry) for entry in made.roundings],
                 "notes": list(made.notes),
+                "agreement": document(found),
             }
         )
         return
@@ -89,4 +100,13 @@ def import_(
     if made.graph.preprocessing is None:
         scale = f"a step of the input is {made.input_scale:.6g}; " if made.input_scale else ""
         typer.echo(f"{scale}how photos become the input is not known: --imagenet, or add the file preprocessing")
+    say(found)
     typer.echo(f"in {out}")
+
+
+def _with_output(model: onnx.ModelProto, output: str | None) -> onnx.ModelProto:
+    """A model with one of its outputs first, as an import of that output has it."""
+    kept = [entry for entry in model.graph.output if output in (None, entry.name)]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    return model

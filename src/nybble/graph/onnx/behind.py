@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,15 +35,16 @@ _COMMUTING = (
     "Unsqueeze",
 )
 #: Those that say the same of every number.
-_REARRANGING = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_REARRANGING = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Round", "Squeeze", "Transpose", "Unsqueeze")
 
 
 @dataclass(frozen=True)
 class Quantizer:
-    """A QuantizeLinear: its scales, as the file has them, and the type that it makes."""
+    """A QuantizeLinear: its scales, as the file has them, the type that it makes, and what is added before it."""
 
     scales: Array
     dtype: DType
+    added: float = 0.0
 
     def scale(self, real: Real) -> Array | None:
         """One scale a channel of a value; ``None`` if there are others."""
@@ -68,9 +69,9 @@ def quantizers(
     passed: Sequence[str] = _REARRANGING if only_rearranged else _COMMUTING
     found: list[Quantizer] = []
     others: list[str] = []
-    names, seen = [node.output[0]], set()
+    names, seen = [(node.output[0], 0.0)], set()
     while names:
-        name = names.pop()
+        name, added = names.pop()
         if name in seen:
             continue
         seen.add(name)
@@ -78,15 +79,28 @@ def quantizers(
             others.append("output")
         for reader in importer.readers.get(name, []):
             quantizer = _quantizer(importer, reader) if reader.op_type == "QuantizeLinear" else None
-            if quantizer is not None and reader.input[0] == name:
-                found.append(quantizer)
-            elif reader.op_type == "Shape":
+            summand = _summand(importer, reader) if only_rearranged else None
+            if reader.op_type == "Shape":
                 continue
+            if quantizer is not None and reader.input[0] == name:
+                found.append(replace(quantizer, added=added))
             elif reader.op_type in passed and reader.output:
-                names.append(reader.output[0])
+                names.append((reader.output[0], added))
+            elif summand is not None:
+                names.append((reader.output[0], added + summand))
             else:
                 others.append(reader.op_type)
     return found, others
+
+
+def _summand(importer: Importer, node: onnx.NodeProto) -> float | None:
+    """The number that an Add adds, if it adds one."""
+    if node.op_type != "Add" or len(node.input) != 2 or not node.output:
+        return None
+    for constant in (importer.values.get(name) for name in node.input):
+        if isinstance(constant, Constant) and constant.real.size == 1 and np.all(np.isfinite(constant.real)):
+            return float(constant.real.reshape(-1)[0])
+    return None
 
 
 def _quantizer(importer: Importer, node: onnx.NodeProto) -> Quantizer | None:

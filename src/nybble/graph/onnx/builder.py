@@ -285,7 +285,8 @@ class Builder:
         # From twice its largest value on, the type clips all but 0.
         chosen = self._rescale(name, multiplier, reach, most=2.0 * target.magnitude)
         self.rounded(name, "factor", chosen.error, f"in steps of {target}, shift {chosen.shift}")
-        self._report_halves(name, multiplier, chosen, self.types[real.value].magnitude)
+        if not self.is_ours:
+            self._report_halves(name, multiplier, chosen, self.types[real.value].magnitude)
         return self.requantize(name, real.value, target, chosen.factor, chosen.shift)
 
     def _to_even(self, real: Real, multiplier: Array, target: DType, name: str) -> str | None:

@@ -236,8 +236,11 @@ def _clip(node: onnx.NodeProto, given: Sequence[Constant | None]) -> Constant:
     for index, name in enumerate(("min", "max")):
         if bounds[index] is None and name in named:
             bounds[index] = np.asarray(attribute(node, name, 0.0))
-    if any(bound is not None and (bound.size != 1 or np.isnan(bound).any()) for bound in bounds):
+    given_bounds = [bound for bound in bounds if bound is not None]
+    if any(bound.size != 1 or np.isnan(bound).any() for bound in given_bounds):
         raise _refuse(node, "a bound is not one number")
+    if any((bound.dtype.kind == "f") != (found.real.dtype.kind == "f") for bound in given_bounds):
+        raise _refuse(node, "a bound is of another type")
     least, most = (None if bound is None else bound.reshape(()).astype(found.real.dtype) for bound in bounds)
     clipped = found.real
     if least is not None:

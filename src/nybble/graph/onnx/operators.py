@@ -16,7 +16,7 @@ from nybble.graph.onnx.clipping import clip, maximum, minimum, relu
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.halves import simple_ratio
 from nybble.graph.onnx.load import attribute, label
-from nybble.graph.onnx.pooling import average_pool, global_average_pool, global_max_pool, max_pool
+from nybble.graph.onnx.pooling import average_pool, global_average_pool, global_max_pool, max_pool, moves_halves_alone
 from nybble.graph.onnx.quantization import dequantize_linear, quantize_linear
 from nybble.graph.onnx.values import Constant, Real, Stored, Value, channel_axis
 from nybble.graph.onnx.weighted import conv, gemm, matmul
@@ -30,8 +30,12 @@ ADDED_UNITS = 64
 
 
 def _add(importer: Importer, node: onnx.NodeProto) -> Value:
-    if any(isinstance(importer.value(node, index), Constant) for index in (0, 1)):
-        return affine.add_constant(importer, node)
+    for index in (0, 1):
+        constant, other = importer.value(node, index), importer.value(node, 1 - index)
+        if isinstance(constant, Constant):
+            if isinstance(other, Real) and moves_halves_alone(importer.build, other, constant):
+                return other
+            return affine.add_constant(importer, node)
     return _sum(importer, node, importer.real(node, 0), importer.real(node, 1))
 
 
@@ -55,7 +59,9 @@ def _sum(importer: Importer, node: onnx.NodeProto, first: Real, second: Real) ->
     left, right = (build.settle(real, name) for real in (first, second))
     if build.types[left.value].shape != build.types[right.value].shape:
         shapes_of = " and ".join(str(("N", *build.types[real.value].shape)) for real in (left, right))
-        raise OnnxImportError(f"adds values of the shapes {shapes_of}; only values of one shape can be added", node=name)
+        raise OnnxImportError(
+            f"adds values of the shapes {shapes_of}; only values of one shape can be added", node=name
+        )
     if (left.flat, left.layout) != (right.flat, right.layout):
         raise OnnxImportError("adds values whose dimensions are in another order", node=name)
     sums = sorted((real for real in (left, right) if real.is_sum), key=lambda real: real.through is not None)
@@ -143,7 +149,12 @@ def parts_type(dtypes: set[DType]) -> DType:
 
 
 def _round(importer: Importer, node: onnx.NodeProto) -> Value:
-    return importer.build.rounded_sum(importer.real(node, 0), label(node))
+    real = importer.real(node, 0)
+    quantizers, others = importer.behind(node)
+    if quantizers and not others and all(np.all(entry.scales == 1) and not entry.added for entry in quantizers):
+        # QuantizeLinear rounds whole numbers to themselves.
+        return real
+    return importer.build.rounded_sum(real, label(node))
 
 
 def _softmax(importer: Importer, node: onnx.NodeProto) -> Value:

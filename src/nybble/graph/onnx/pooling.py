@@ -13,11 +13,12 @@ from nybble.graph.onnx.averages import Window, at_once, can_be_summed, of_sums, 
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
 from nybble.graph.onnx.shapes import integers
-from nybble.graph.onnx.values import Real, Stored, Value, are_same
+from nybble.graph.onnx.values import Constant, Real, Stored, Value, are_same
 from nybble.graph.onnx.weighted import padding, pair
 from nybble.graph.types import Array
 
 if TYPE_CHECKING:
+    from nybble.graph.onnx.builder import Builder
     from nybble.graph.onnx.importer import Importer
 
 #: A scale that is smaller by this part, as nybble's exports have behind a pool, says that halves go up.
@@ -92,7 +93,10 @@ def _average(
     build, name = importer.build, label(node)
     quantizers, others = importer.behind(node)
     behind = quantizers[0] if len(quantizers) == 1 and not others else None
+    if behind is not None and behind.added and not _moves_halves(real.unit, behind.added, window.count):
+        behind = None
     scale = None if behind is None else behind.scale(real)
+    goes_up = scale is not None and behind is not None and _goes_up(importer, real, scale, behind.added, window.count)
     is_alike = scale is not None and are_same(real.unit, scale)
     has_one_count = (window.padding == Padding() or counted) and not ceil_mode
     if has_one_count and can_be_summed(build, real.value, window):
@@ -102,7 +106,7 @@ def _average(
             where = "in steps of what it averages" if scale is None else "in steps of the mean"
             build.rounded(name, "mean", 0.5 if scale is None else 0.5 * step / float(scale.min()), where)
             return made
-        if scale is not None and behind is not None and not _is_ours(importer, real.unit, scale):
+        if scale is not None and behind is not None and not goes_up:
             at_even = at_once(build, real, window, scale, behind.dtype, name)
             if at_even is not None:
                 return at_even
@@ -117,7 +121,7 @@ def _average(
         )
     if not is_alike:
         build.rounded(name, "mean", 0.5, "in steps of what it reads, before its own QuantizeLinear")
-    elif scale is not None and not _is_ours(importer, real.unit, scale) and not (has_one_count and window.count % 2):
+    elif not goes_up and not (has_one_count and window.count % 2):
         build.rounded(name, "halves", 1.0, "step: halves go up, in ONNX to the even neighbour")
     dtype = build.types[real.value].dtype
     pooled = AvgPool2d(
@@ -133,10 +137,25 @@ def _average(
     return replace(real, value=build.add(pooled), through=None)
 
 
-def _is_ours(importer: Importer, unit: Array, scale: Array) -> bool:
-    """Whether nybble has written the pool, with or without metadata: then halves go up."""
-    parts = unit / scale - 1
-    return importer.build.is_ours or bool(np.all((parts > AWAY) & (parts < 8 * AWAY)))
+def _goes_up(importer: Importer, real: Real, scale: Array, added: float, count: int) -> bool:
+    """Whether halves go up, as the engine's do: nybble's exports say so, with or without metadata."""
+    parts = real.unit / scale - 1
+    is_smaller = bool(np.all((parts > AWAY) & (parts < 8 * AWAY)))
+    return importer.build.is_ours or is_smaller or _moves_halves(real.unit, added, count)
+
+
+def _moves_halves(unit: Array, added: float, count: int) -> bool:
+    """Whether a summand moves the halves of averages up and nothing else: they are multiples of 1 / count."""
+    return bool(np.all((added / unit > 0) & (added / unit < 0.5 / count)))
+
+
+def moves_halves_alone(build: Builder, real: Real, constant: Constant) -> bool:
+    """Whether adding a constant to an average makes its halves go up, as the engine's do, and changes nothing else."""
+    pool = build.made(real.value)
+    if not isinstance(pool, AvgPool2d) or constant.real.size != 1 or real.is_cut:
+        return False
+    count = pool.kernel_size.rows * pool.kernel_size.columns
+    return _moves_halves(real.unit, float(constant.real.reshape(-1)[0]), count)
 
 
 def _quantized(importer: Importer, node: onnx.NodeProto) -> Real:
