@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from nybble.engine import Engine
 from nybble.graph.onnx import Import, from_onnx
 from nybble.graph.types import Array
 from nybble.reference import interpret
@@ -105,7 +106,10 @@ def imported(model: Any, photos: Array) -> tuple[Array, Import]:
     (entry,) = made.graph.inputs
     assert made.input_scale is not None
     codes = np.clip(np.rint(photos / np.float32(made.input_scale)), entry.dtype.minimum, entry.dtype.maximum)
-    found = interpret(made.graph, codes.astype(entry.dtype.storage))[made.graph.outputs[0]]
+    stored = codes.astype(entry.dtype.storage)
+    found = interpret(made.graph, stored)[made.graph.outputs[0]]
+    with Engine(made.graph, threads=1, tuned=False) as engine:
+        np.testing.assert_array_equal(engine.run_integer(stored).reshape(found.shape), found)
     return found.reshape(len(photos), -1), made
 
 

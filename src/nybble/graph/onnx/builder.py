@@ -61,6 +61,8 @@ class Builder:
         self.is_ours = metadata.form is not None
         #: Values that several ONNX nodes read, or that are outputs.
         self.shared: set[str] = set()
+        #: What the ONNX nodes are called that values are named after.
+        self.labels: dict[str, str] = {}
         #: Biases before they were rounded, in steps of the sums.
         self.exact_bias: dict[str, Array] = {}
         self._settled: dict[tuple[object, ...], Real] = {}
@@ -75,6 +77,7 @@ class Builder:
         while found in self.types or found in RESERVED:
             found = f"{name}_{number}"
             number += 1
+        self.labels[found] = wanted
         return found
 
     def hint(self, name: str) -> Hint:
@@ -97,7 +100,7 @@ class Builder:
     def rounded(self, node: str, what: str, error: float, detail: str) -> None:
         """Record an error; exact results are not listed."""
         if error > NOISE:
-            self.roundings.append(Rounding(node, what, float(error), detail))
+            self.roundings.append(Rounding(self.labels.get(node, node), what, float(error), detail))
 
     def made(self, name: str) -> Node | None:
         """The node that makes a value; ``None`` for an input."""
@@ -126,9 +129,10 @@ class Builder:
         if not np.all(np.abs(values) <= DType.S32.maximum):
             raise OnnxImportError("its bias does not fit 32 bits in steps of the sums", node=name)
         self.exact_bias[name] = steps
-        self.roundings = [entry for entry in self.roundings if (entry.node, entry.what) != (name, "bias")]
+        label = self.labels.get(name, name)
+        self.roundings = [entry for entry in self.roundings if (entry.node, entry.what) != (label, "bias")]
         self.rounded(name, "bias", float(np.max(np.abs(steps - values))), "in steps of the sum")
-        hinted = self.hint(name).bias
+        hinted = self.hint(label).bias
         fits = hinted is DType.S16 and values.min() >= DType.S16.minimum and values.max() <= DType.S16.maximum
         return Tensor.from_array(DType.S16 if fits else DType.S32, values.astype(np.int64))
 
