@@ -201,13 +201,29 @@ def test_clips_of_real_numbers(clip: str, kind: str) -> None:
     assert_same_codes(net.model(value), net.photos(), 0.02)
 
 
-@pytest.mark.parametrize("clip", ["relu then clip max", "relu by channel"])
-def test_maxima_before_a_sum(clip: str) -> None:
+@pytest.mark.parametrize("clip", CLIPS)
+def test_clips_before_a_sum(clip: str) -> None:
     """Each channel's scale differs, so that one maximum is another number of steps in each."""
     net = Net(seed=1)
     left = CLIPS[clip](net, net.conv(net.input(), 6, 4))
     right = net.qdq(net.conv(net.input(), 6, 4), 0.02)
-    assert_same_codes(net.model(net.qdq(net.node("Add", left, right), OUT)), net.photos(), OUT)
+    assert_same_codes(net.model(net.qdq(net.node("Add", left, right), OUT)), net.photos(), OUT, most=0.03)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_clips_of_activations_before_a_sum(clip: str) -> None:
+    net = Net(seed=1)
+    left = CLIPS[clip](net, net.qdq(net.conv(net.input(), 6, 4), 0.02))
+    right = net.conv(net.input(), 6, 4)
+    assert_same_codes(net.model(net.qdq(net.node("Add", left, right), OUT)), net.photos(), OUT, most=0.03)
+
+
+def test_a_channel_that_is_clipped_to_nothing() -> None:
+    net = Net(seed=1)
+    bound = net.constant(np.array([0, 1, 0.5, 0, 0.3, 0.9]).reshape(6, 1, 1))
+    left = net.node("Min", net.node("Relu", net.conv(net.input(), 6, 4)), bound)
+    right = net.conv(net.input(), 6, 4)
+    assert_same_codes(net.model(net.qdq(net.node("Add", left, right), OUT)), net.photos(), OUT, most=0.03)
 
 
 def test_bounds_as_attributes() -> None:

@@ -15,15 +15,12 @@ import onnx
 
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
-from nybble.graph.onnx.rewriting import pointwise, rewritten
+from nybble.graph.onnx.splitting import moved
 from nybble.graph.onnx.values import Constant, Real, Value, are_same, channel_axis
 from nybble.graph.types import Array
 
 if TYPE_CHECKING:
     from nybble.graph.onnx.importer import Importer
-
-#: How much finer than an activation the sum is that a constant is added to.
-FINER = 64
 
 
 def multiply(importer: Importer, node: onnx.NodeProto) -> Value:
@@ -93,13 +90,7 @@ def batch_normalization(importer: Importer, node: onnx.NodeProto) -> Value:
 
 
 def scaled(importer: Importer, node: onnx.NodeProto, real: Real, factor: Array) -> Real:
-    """A value times one factor a channel.
-
-    Raises
-    ------
-    OnnxImportError
-        If a factor is not above 0 and there are no weights that could take its sign.
-    """
+    """A value times one factor a channel."""
     build, name = importer.build, label(node)
     is_last = not importer.readers.get(node.output[0]) and np.all(factor != 0)
     if np.all(factor > 0) or is_last:
@@ -111,30 +102,12 @@ def scaled(importer: Importer, node: onnx.NodeProto, real: Real, factor: Array) 
         settled = build.settle(real, name)
         return build.through(replace(settled, unit=settled.unit * factor, through=name))
     settled = build.settle(real, name)
-    sign = np.sign(factor).astype(np.int64)
-    unit = alive(settled.unit * np.abs(factor))
-    if settled.is_sum:
-        value = rewritten(build, settled.value, sign, np.zeros(len(sign)), name)
-    else:
-        # Finer, in case something is added.
-        value, unit = pointwise(build, settled.value, sign * FINER, None, name), unit / FINER
-    if value is None:
-        raise OnnxImportError(
-            "multiplies by a number not above 0, which is supported only directly behind a convolution, a matrix "
-            "product or DequantizeLinear",
-            node=name,
-        )
-    return replace(settled, value=value, unit=unit, is_sum=True, through=None)
+    turned = moved(build, settled, np.sign(factor).astype(np.int64), np.zeros_like(factor), name)
+    return replace(turned, unit=alive(turned.unit * np.abs(factor)))
 
 
 def offset(importer: Importer, node: onnx.NodeProto, real: Real, number: Array) -> Real:
-    """A value plus one number a channel.
-
-    Raises
-    ------
-    OnnxImportError
-        If there is no bias that could take it.
-    """
+    """A value plus one number a channel."""
     if not np.any(number):
         return real
     return _offset_steps(importer, node, real, number / real.unit)
@@ -146,24 +119,13 @@ def _offset_steps(importer: Importer, node: onnx.NodeProto, real: Real, steps: A
         raise OnnxImportError("a Pad before it is not supported", node=name)
     if real.is_cut:
         # What is clipped and then moved is moved and then clipped elsewhere.
-        moved = steps * real.unit
-        bottom = np.zeros_like(moved) if real.relu is not None else real.low
-        low = None if bottom is None else bottom + moved
-        high = None if real.high is None else real.high + moved
+        number = steps * real.unit
+        bottom = np.zeros_like(number) if real.relu is not None else real.low
+        low = None if bottom is None else bottom + number
+        high = None if real.high is None else real.high + number
         free = replace(real, relu=None, low=None, high=None, clip=None)
         return replace(_offset_steps(importer, node, free, steps), low=low, high=high, clip=real.clip or real.relu)
-    if real.is_sum:
-        value, unit = rewritten(build, real.value, np.ones(len(steps), np.int64), steps, name), real.unit
-    else:
-        weight = np.full(len(steps), FINER)
-        value, unit = pointwise(build, real.value, weight, steps * FINER, name), real.unit / FINER
-    if value is None:
-        raise OnnxImportError(
-            "a constant can only be added to the sums of a convolution or matrix product, or to an activation, "
-            "one number a channel; put QuantizeLinear and DequantizeLinear before it",
-            node=name,
-        )
-    return replace(real, value=value, unit=unit, is_sum=True)
+    return moved(build, real, np.ones(len(steps), np.int64), steps * real.unit, name)
 
 
 def alive(unit: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from nybble.graph.infer import MAX_ELEMENTS
 from nybble.graph.nodes import Add, Conv2d, Padding, Pair
 from nybble.graph.onnx.halves import FLOATING, has_halves, simple_ratio, to_even
-from nybble.graph.onnx.rewriting import pointwise
+from nybble.graph.onnx.splitting import UPPER, split
 from nybble.graph.onnx.values import Real
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Largest window that is summed by a convolution of ones.
 MAX_WINDOW = 1 << 12
-#: A sum is split into bytes of which the upper counts so many.
-UPPER = 64
 
 
 @dataclass(frozen=True)
@@ -65,30 +63,15 @@ def summed(build: Builder, value: str, window: Window, name: str, weight: int = 
 
 
 def of_sums(build: Builder, real: Real, window: Window, name: str) -> Real:
-    """The average of sums that nothing has quantized: of their upper and their lower bytes.
-
-    Pools read bytes. A sum is first made small enough for 14 or 15 bits, by its largest possible value, which is the
-    only rounding.
-    """
+    """The average of sums that nothing has quantized: pools read bytes, so of their upper and their lower ones."""
     real = build.settle(real, name)
-    reads = build.types[real.value]
-    is_signed = reads.dtype is DType.S32
-    upper = DType.S8 if is_signed else DType.U8
-    value, unit = real.value, real.unit
-    shift = max(0, (reads.magnitude // (upper.maximum * UPPER)).bit_length())
-    if shift:
-        value = build.requantize(f"{name}_fine", value, reads.dtype, _ones(build, value), shift)
-        unit = unit * 2.0**shift
-    high = build.requantize(f"{name}_upper", value, upper, _ones(build, value), UPPER.bit_length() - 1)
-    back = pointwise(build, high, np.full(len(unit), -UPPER), None, f"{name}_minus")
-    rest = build.add(Add(name=build.free(f"{name}_rest"), inputs=(value, back)))
-    low = build.requantize(f"{name}_lower", rest, DType.S8, _ones(build, rest), 0)
+    parts = split(build, real.value, real.unit, name)
     sides = (
-        summed(build, high, window, f"{name}_upper_sum", UPPER),
-        summed(build, low, window, f"{name}_lower_sum"),
+        summed(build, parts.high, window, f"{name}_upper_sum", UPPER),
+        summed(build, parts.low, window, f"{name}_lower_sum"),
     )
     total = build.add(Add(name=build.free(name), inputs=sides))
-    return Real(total, unit / window.count, True)
+    return Real(total, parts.unit / window.count, True)
 
 
 def at_once(build: Builder, real: Real, window: Window, scale: Array, dtype: DType, name: str) -> Real | None:
@@ -102,7 +85,3 @@ def at_once(build: Builder, real: Real, window: Window, scale: Array, dtype: DTy
         return Real(sums, real.unit / window.count, True)
     build.rounded(name, "halves", 0.5, FLOATING)
     return replace(real, value=value, unit=scale, through=None)
-
-
-def _ones(build: Builder, value: str) -> Tensor:
-    return Tensor.from_array(DType.U16, np.ones(build.types[value].shape[0], int))

@@ -11,11 +11,12 @@ import numpy as np
 from nybble.graph.directory import RESERVED
 from nybble.graph.errors import GraphError
 from nybble.graph.infer import MAX_SHIFT, ValueType, infer, infer_input
-from nybble.graph.nodes import Input, Node, Quantize, ReLU
+from nybble.graph.nodes import Input, Node, Quantize
 from nybble.graph.onnx.clamping import TYPES, clamp, type_of
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.halves import FLOATING, has_halves, simple_ratio, to_even
 from nybble.graph.onnx.metadata import Hint, Metadata
+from nybble.graph.onnx.splitting import between
 from nybble.graph.onnx.units import SILENT
 from nybble.graph.onnx.values import SAME, Real, are_same
 from nybble.graph.rescale import Rescale, rescale
@@ -155,48 +156,39 @@ class Builder:
         return replace(real, value=name, is_sum=True, through=None)
 
     def settle(self, real: Real, reader: str) -> Real:
-        """The same value with its ReLU and maximum as a node, if it has any.
-
-        Raises
-        ------
-        OnnxImportError
-            If it is clipped below at something else than 0, or each channel at another integer.
-        """
+        """The same value with its bounds as nodes, if it has any."""
         if not real.is_cut:
             return real
-        key = (real.value, real.relu, real.clip)
+        parts = (real.unit, real.high, real.low)
+        key = (real.value, real.relu, real.clip, *(None if part is None else part.tobytes() for part in parts))
         if key in self._settled:
             return replace(self._settled[key], flat=real.flat, layout=real.layout)
-        if real.low is not None or real.relu is None:
-            raise OnnxImportError(
-                "a clip to other bounds than 0 and a maximum is not supported here; put QuantizeLinear behind it",
-                node=real.clip or reader,
-            )
-        lifted = self.lift(replace(real, through=None))
-        maximum, name = None, real.relu
-        if real.high is not None:
-            name = real.clip or real.relu
-            lifted, maximum = self._levelled(lifted, real.high, name)
-        node = ReLU(
-            name=self.free(name), inputs=(lifted.value,), input_type=self.types[lifted.value].dtype, maximum=maximum
-        )
-        made = Real(self.add(node), lifted.unit, True)
+        name = real.clip if real.high is not None or real.relu is None else real.relu
+        made = replace(between(self, replace(real, through=None), name or reader), flat=False, layout=None)
         self._settled[key] = made
         return replace(made, flat=real.flat, layout=real.layout)
 
-    def _levelled(self, real: Real, high: Array, name: str) -> tuple[Real, int]:
+    def levelled(self, real: Real, extent: Array, name: str) -> tuple[Real, int]:
         """A sum in which a maximum is one number of steps for all channels, and that number."""
-        steps = high / real.unit
+        steps = extent / real.unit
         maximum = round(min(float(steps.max()), SUM_LIMIT))
         if np.any(np.rint(np.minimum(steps, SUM_LIMIT)) != maximum):
-            if np.any(high <= 0):
-                raise OnnxImportError("clips some channels to 0 and others not; take those out", node=name)
-            free = replace(real, relu=None, high=None, low=None, clip=None)
-            unit = high / max(maximum, 1)
-            real = replace(real, value=self.to_sum(replace(free, through=f"{name}_level"), unit, name), unit=unit)
-            return real, max(maximum, 1)
+            return self._stretched(real, extent, max(maximum, 1), name), max(maximum, 1)
         self.rounded(name, "maximum", float(np.max(np.abs(steps - maximum))), "in steps of the sum")
         return real, max(maximum, 0)
+
+    def _stretched(self, real: Real, extent: Array, maximum: int, name: str) -> Real:
+        """A sum whose unit in each channel makes an extent so many steps; what has no extent is 0."""
+        has_any = extent > 0
+        unit = np.where(has_any, extent / maximum, real.unit)
+        multiplier = real.unit / unit
+        reads = self.types[real.value]
+        chosen = self._rescale(name, multiplier, reads.magnitude * multiplier, highest=16)
+        self.rounded(name, "factor", chosen.error, f"in steps of the sum, shift {chosen.shift}")
+        factor = Tensor.from_array(chosen.factor.dtype, np.where(has_any, chosen.factor.numpy(), 0))
+        return replace(
+            real, value=self.requantize(f"{name}_level", real.value, reads.dtype, factor, chosen.shift), unit=unit
+        )
 
     def to_sum(self, real: Real, unit: Array, reader: str) -> str:
         """A value as a sum of the given unit: as it is, or through a Quantize."""

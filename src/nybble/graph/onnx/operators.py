@@ -64,7 +64,9 @@ def _sum(importer: Importer, node: onnx.NodeProto, first: Real, second: Real) ->
         )
     if (left.flat, left.layout) != (right.flat, right.layout):
         raise OnnxImportError("adds values whose dimensions are in another order", node=name)
-    sums = sorted((real for real in (left, right) if real.is_sum), key=lambda real: real.through is not None)
+    sums = [real for real in (left, right) if real.is_sum]
+    # A shortcut's Quantize makes a sum in the unit of the other; in files of somebody else the finer unit is kept.
+    sums.sort(key=lambda real: real.through is not None if build.is_ours else float(np.median(real.unit)))
     unit = sums[0].unit if sums else _common(build.is_ours, left.unit, right.unit)
     sides = []
     for real, side in ((left, "left"), (right, "right")):

@@ -15,6 +15,8 @@ from nybble.graph.types import SUMS, Array, DType
 if TYPE_CHECKING:
     from nybble.graph.onnx.builder import Builder
 
+#: How much finer than an activation the sum is that a constant is added to.
+FINER = 64
 #: Most channels of a vector that are multiplied one by one: that takes a square matrix.
 MAX_VECTOR = 1 << 12
 
