@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper  # noqa: E402 - needs onnx
 from qdq_networks import Net, assert_same_codes, imported, in_onnxruntime  # noqa: E402
 
-from nybble.graph.onnx import OnnxImportError, from_onnx  # noqa: E402
+from nybble.graph.onnx import OnnxImportError, from_onnx, import_onnx  # noqa: E402
 from nybble.reference import interpret  # noqa: E402
 
 OUT = 0.05
@@ -172,7 +173,7 @@ def test_images_of_one_pixel(image: str) -> None:
         (lambda net, x: _shaped(net, x, 0, 3, -1), "reshapes"),
         (lambda net, x: net.node("Flatten", x, axis=2), "flattens the batch"),
         (lambda net, x: net.node("Transpose", x, perm=[1, 0, 2, 3]), "mixes the batch"),
-        (lambda net, x: net.conv(net.node("Transpose", x, perm=[0, 3, 1, 2]), 4, 4), "something else than images"),
+        (lambda net, x: net.conv(net.node("Transpose", x, perm=[0, 2, 3, 1]), 4, 4), "something else than images"),
     ],
 )
 def test_shapes_that_are_refused(shape: Callable[[Net, str], str], message: str) -> None:
@@ -193,14 +194,43 @@ def test_an_input_that_several_quantize_alike() -> None:
         from_onnx(net.model(value))
 
 
-def test_an_input_with_channels_last() -> None:
+@pytest.mark.parametrize("is_quantized_first", [False, True])
+def test_an_input_with_channels_last(is_quantized_first: bool) -> None:
     net = Net((8, 8, 4), seed=9)
-    value = net.qdq(net.node("Transpose", "input", perm=[0, 3, 1, 2]), 1 / 48)
+    if is_quantized_first:
+        value = net.node("Transpose", net.input(), perm=[0, 3, 1, 2])
+    else:
+        value = net.qdq(net.node("Transpose", "input", perm=[0, 3, 1, 2]), 1 / 48)
     model, photos = net.model(net.qdq(net.conv(value, 6, 4), OUT)), net.photos()
     wanted = in_onnxruntime(model, photos, is_optimised=False).reshape(len(photos), -1)
     found, made = imported(model, photos.transpose(0, 3, 1, 2))
     assert made.graph.inputs[0].shape == (4, 8, 8)
+    assert made.channels_last
     assert np.mean(np.abs(found - wanted) > OUT / 2) < 0.03
+
+
+def test_an_input_that_is_flattened_in_another_order() -> None:
+    net = Net((6, 4, 4), seed=9)
+    value = net.qdq(net.node("Transpose", "input", perm=[0, 2, 3, 1]), 1 / 48)
+    value = net.node("MatMul", net.node("Flatten", value), net.weight(FEATURES, 10, axis=1))
+    made = assert_same_codes(net.model(net.qdq(value, OUT)), net.photos(40), OUT, most=0.05, levels=PLAIN)
+    assert made.graph.inputs[0].shape == (6, 4, 4)
+
+
+def test_an_output_without_a_shape_and_a_name_with_lines(tmp_path: Path) -> None:
+    net = Net(seed=9)
+    model = net.model(net.qdq(net.conv(net.input(), 6, 4), OUT))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    assert not model.graph.output[0].type.tensor_type.HasField("shape")
+    assert import_onnx(path).graph.outputs
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    conv.op_type, conv.name = "HardSwish", "one\ntwo"
+    del conv.attribute[:], conv.input[1:]
+    onnx.save(model, path)
+    with pytest.raises(OnnxImportError, match="one two: operator HardSwish") as caught:
+        import_onnx(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_input_with_scales_by_channel_is_refused() -> None:

@@ -65,7 +65,11 @@ def import_(
         made = made.for_photos(resize=resize)
     write_graph(made.graph, out)
     unit = made.input_scale or 1.0
-    found = measured(made.graph, _with_output(load(source), output), unit, images, limit) if check else None
+    found = (
+        measured(made.graph, _as_imported(load(source), output, made.channels_last), unit, images, limit)
+        if check
+        else None
+    )
     largest = made.roundings[0].error if made.roundings else 0.0
     if as_json:
         print_json(
@@ -104,9 +108,22 @@ def import_(
     typer.echo(f"in {out}")
 
 
-def _with_output(model: onnx.ModelProto, output: str | None) -> onnx.ModelProto:
-    """A model with one of its outputs first, as an import of that output has it."""
+def _as_imported(model: onnx.ModelProto, output: str | None, channels_last: bool) -> onnx.ModelProto:
+    """A model with the output that an import has, and channels first."""
+    import onnx
+
     kept = [entry for entry in model.graph.output if output in (None, entry.name)]
     del model.graph.output[:]
     model.graph.output.extend(kept)
+    if channels_last:
+        entry = model.graph.input[0]
+        inner = f"{entry.name}/channels_last"
+        for node in model.graph.node:
+            for index, name in enumerate(node.input):
+                node.input[index] = inner if name == entry.name else name
+        turn = onnx.helper.make_node("Transpose", [entry.name], [inner], perm=[0, 2, 3, 1])
+        model.graph.node.insert(0, turn)
+        dims = entry.type.tensor_type.shape.dim
+        batch, rows, columns, channels = (dims.pop(0) for _ in range(4))
+        dims.extend([batch, channels, rows, columns])
     return model

@@ -92,6 +92,12 @@ class Builder:
         self.inputs.append(entry)
         return entry.name
 
+    def reshape_input(self, entry: Input, shape: tuple[int, ...]) -> None:
+        """Give an input that nothing reads yet another shape."""
+        made = replace(entry, shape=shape)
+        self.types[entry.name] = infer_input(made)
+        self.inputs[self.inputs.index(entry)] = made
+
     def add(self, node: Node) -> str:
         """Append a node whose name is free; returns it."""
         self.types[node.name] = infer(node, [self.types[name] for name in node.inputs])

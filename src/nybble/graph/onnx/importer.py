@@ -53,6 +53,8 @@ class Import:
         What was left out.
     operators : mapping of str to int
         How often each ONNX operator occurred.
+    channels_last : bool
+        Whether the model takes (N, H, W, C); the graph takes (N, C, H, W) all the same.
     """
 
     graph: Graph
@@ -60,6 +62,7 @@ class Import:
     input_scale: float | None
     notes: Sequence[str]
     operators: Mapping[str, int] = field(default_factory=dict)
+    channels_last: bool = False
 
     def for_photos(
         self,
@@ -163,6 +166,8 @@ class Importer:
         #: Images that the model takes at a time, where that is fixed.
         self.batch: int | None = None
         self.notes: list[str] = []
+        #: Inputs whose channels are last in the file, and first in the graph.
+        self.channels_last: set[str] = set()
         self.input_scales: dict[str, float] = {}
         #: Of float inputs: the graph's input, the zero point, the type and the scale that they were quantized with.
         self.entered: dict[str, tuple[str, int, DType, float]] = {}
@@ -342,6 +347,8 @@ class Importer:
 
     def _finished(self, outputs: list[str]) -> Import:
         build = self.build
+        for name in sorted(self.channels_last):
+            self.notes.append(f"{name}: the file takes images with channels last, the graph with channels first")
         scale = next(iter(self.input_scales.values()), None)
         graph = Graph(
             build.inputs,
@@ -356,6 +363,7 @@ class Importer:
             scale,
             self.notes,
             dict(sorted(Counter(node.op_type for node in self.nodes).items())),
+            bool(self.channels_last),
         )
 
 

@@ -50,7 +50,7 @@ def quantize_linear(importer: Importer, node: onnx.NodeProto) -> Value:
                 "the input has a scale for each channel, which is not supported: quantize it with one scale",
                 node=label(node),
             )
-        return _entered(importer, node, found, Stored("", zero), dtype, float(scales[0]))
+        return _entered(importer, node, found, Stored("", zero, layout=found.layout), dtype, float(scales[0]))
     real = importer.real(node, 0)
     scale = activation_scale(importer, node, real)
     value = importer.build.quantize(real, scale, dtype, label(node))

@@ -124,22 +124,48 @@ def _reshaped(importer: Importer, node: onnx.NodeProto, found: Real | Stored, di
 
 
 def transpose(importer: Importer, node: onnx.NodeProto) -> Value:
-    """Transpose of images: remembered until a Flatten, whose reader gets its weights in that order."""
+    """Transpose of images: remembered until a Flatten, whose reader gets its weights in that order.
+
+    One that makes the first dimension of the input of its last says that the file takes channels last; the graph then
+    takes them first.
+    """
     found = importer.value(node, 0)
-    rank = len(found.shape) + 1 if isinstance(found, Outside) else 1 + len(_dims(importer, _activation(importer, node)))
-    order = attribute(node, "perm", list(range(rank))[::-1])
-    if sorted(order) != list(range(rank)) or order[0] != 0:
+    if not isinstance(found, Outside):
+        found = _activation(importer, node)
+    dims = dims_of(found, found.shape) if isinstance(found, Outside) else _dims(importer, found)
+    order = attribute(node, "perm", list(range(len(dims) + 1))[::-1])
+    if sorted(order) != list(range(len(dims) + 1)) or order[0] != 0:
         raise OnnxImportError(f"Transpose by {order[:6]} mixes the batch with the images", node=label(node))
-    if isinstance(found, Outside):
-        return Outside(found.name, tuple(found.shape[axis - 1] for axis in order[1:]))
-    if not isinstance(found, Real | Stored) or rank != 4:
+    if len(dims) != 3:
         return found
-    if found.padding is not None:
+    if order == [0, 3, 1, 2] and found.layout is None:
+        turned = _turned(importer, found)
+        if turned is not None:
+            return turned
+    if not isinstance(found, Outside) and found.padding is not None:
         raise OnnxImportError("a Pad before Transpose is not supported", node=label(node))
     before = found.layout or (0, 1, 2)
     rows, columns, last = (before[axis - 1] for axis in order[1:])
     layout = (rows, columns, last)
     return replace(found, layout=None if layout == (0, 1, 2) else layout)
+
+
+def _turned(importer: Importer, found: Outside | Stored | Real) -> Outside | Stored | Real | None:
+    """The input with its channels first, if it is the input."""
+    if isinstance(found, Outside):
+        if len(importer.readers.get(found.name, [])) > 1:
+            return None
+        importer.channels_last.add(found.name)
+        return replace(found, shape=(found.shape[2], *found.shape[:2]))
+    entry = next((entry for entry in importer.build.inputs if entry.name == found.value), None)
+    if entry is None or found.padding is not None or not importer.build.is_free(found.value):
+        return None
+    importer.channels_last.add(entry.name)
+    shape = (entry.shape[2], *entry.shape[:2])
+    importer.build.reshape_input(entry, shape)
+    if isinstance(found, Stored):
+        return found
+    return replace(found, unit=np.full(shape[0], found.unit[0]))
 
 
 def pad(importer: Importer, node: onnx.NodeProto) -> Value:

@@ -46,10 +46,11 @@ class Constant:
 
 @dataclass(frozen=True)
 class Outside:
-    """A float input that nobody has quantized yet."""
+    """A float input that nobody has quantized yet; ``layout`` as in :class:`Real`."""
 
     name: str
     shape: tuple[int, ...]
+    layout: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,9 @@ def are_same(left: Array, right: Array | float) -> bool:
     return bool(np.all(np.abs(left - right) <= SAME * np.abs(right)))
 
 
-def dims_of(seen: Stored | Real, shape: tuple[int, ...]) -> tuple[int, ...]:
+def dims_of(seen: Stored | Real | Outside, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The dimensions of one image as ONNX has them, of a graph's value of that shape."""
-    if seen.flat or len(shape) == 1:
+    if len(shape) == 1 or (not isinstance(seen, Outside) and seen.flat):
         return (int(np.prod(shape)),)
     return tuple(shape[axis] for axis in seen.layout or (0, 1, 2))
 
