@@ -80,6 +80,7 @@ def import_(
                 "nodes": len(made.graph),
                 "inputs": {entry.name: f"{entry.dtype}{list(entry.shape)}" for entry in made.graph.inputs},
                 "input_scale": made.input_scale,
+                "channels_last": made.channels_last,
                 "preprocessing": made.graph.preprocessing is not None,
                 "class_names": made.graph.class_names is not None,
                 "largest_error": largest,
