@@ -152,6 +152,54 @@ IMAGES: dict[str, Callable[[Net, str], str]] = {
     ),
     "squeeze one": lambda net, x: net.node("Squeeze", x, net.constant([-1, -2], np.int64)),
 }
+LAST: dict[str, Callable[[Net, str], str]] = {
+    "mean": lambda net, x: net.node("ReduceMean", x, axes=[1, 2], keepdims=0),
+    "mean from the end": lambda net, x: net.node("Flatten", net.node("ReduceMean", x, axes=[-2, -3])),
+    "mean and squeeze": lambda net, x: net.node(
+        "Squeeze", net.node("ReduceMean", x, axes=[1, 2]), net.constant([1, 2], np.int64)
+    ),
+    "affine by channel": lambda net, x: net.node(
+        "ReduceMean", net.node("Relu", net.node("Mul", x, _numbers(net, 6))), axes=[1, 2], keepdims=0
+    ),
+    "concat": lambda net, x: net.node("ReduceMean", net.node("Concat", x, x, axis=3), axes=[1, 2], keepdims=0),
+    "quantized by channel": lambda net, x: net.node(
+        "ReduceMean", net.qdq(x, np.linspace(0.01, 0.02, 6), axis=-1), axes=[1, 2], keepdims=0
+    ),
+}
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_channels_last_in_the_middle(last: str) -> None:
+    net = Net(seed=9)
+    value = net.qdq(net.conv(net.input(), 6, 4), 0.02)
+    value = LAST[last](net, net.node("Transpose", value, perm=[0, 2, 3, 1]))
+    assert_same_codes(net.model(net.qdq(value, 0.011)), net.photos(60), 0.011, most=0.05, levels=PLAIN)
+
+
+@pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("is_quantized", [False, True])
+def test_probabilities_at_the_end_are_left_out(operator: str, is_quantized: bool) -> None:
+    net = Net(seed=9)
+    mean = net.node("Flatten", net.qdq(net.node("GlobalAveragePool", net.conv(net.input(), 6, 4)), 0.01))
+    logits = net.qdq(net.node("Gemm", mean, net.weight(10, 6), transB=1), 0.02)
+    value = net.node(operator, logits)
+    model = net.model(net.node("Identity", net.qdq(value, 1 / 255, "u8")) if is_quantized else value)
+    made = from_onnx(model)
+    assert_same_codes(net.model(logits), net.photos(40), 0.02, most=0.05, levels=PLAIN)
+    assert len(made.graph) == len(from_onnx(net.model(logits)).graph)
+    assert f"the {operator} at the end was left out" in made.notes[0]
+    with pytest.raises(OnnxImportError, match=f"{operator} inside"):
+        from_onnx(net.model(net.node("Mul", value, net.constant(2.0))))
+
+
+def test_outputs_that_nothing_reads() -> None:
+    net = Net(seed=9)
+    value = net.qdq(net.conv(net.input(), 6, 4), OUT)
+    net.nodes.append(helper.make_node("Dropout", [value], ["kept", "mask"], name="dropout"))
+    net.nodes.append(helper.make_node("MaxPool", ["kept"], ["most", "places"], name="pool", kernel_shape=[2, 2]))
+    assert_same_codes(net.model("most"), net.photos(), OUT)
+    with pytest.raises(OnnxImportError, match="pool: MaxPool with several outputs"):
+        from_onnx(net.model("most", "places"), output="places")
 
 
 @pytest.mark.parametrize("image", IMAGES)

@@ -166,6 +166,8 @@ class Importer:
         #: Images that the model takes at a time, where that is fixed.
         self.batch: int | None = None
         self.notes: list[str] = []
+        #: Values behind a Softmax that is left out: what is before it.
+        self.tail: set[str] = set()
         #: Inputs whose channels are last in the file, and first in the graph.
         self.channels_last: set[str] = set()
         self.input_scales: dict[str, float] = {}
@@ -204,7 +206,7 @@ class Importer:
         """Compute what follows from constants alone; first, so that a reader is known before what it reads is made."""
         if node.op_type not in OPERATORS and node.op_type not in FOLDED:
             raise OnnxImportError(unsupported(node.op_type), node=label(node))
-        if len(node.output) != 1 and (not node.output or any(node.output[1:])):
+        if not node.output or any(name in self.readers or name in self.outputs for name in node.output[1:] if name):
             raise OnnxImportError(f"{node.op_type} with several outputs is not supported", node=label(node))
         inputs = [self.values.get(name) if name else None for name in node.input]
         if any(name and not isinstance(found, Constant) for name, found in zip(node.input, inputs, strict=True)):
@@ -218,7 +220,7 @@ class Importer:
 
     def _take(self, node: onnx.NodeProto) -> None:
         inputs = [self.values.get(name) if name else None for name in node.input]
-        made = None
+        made = self.values.get(node.input[0]) if node.output[0] in self.tail and node.input else None
         if inputs and all(isinstance(found, Constant | None) for found in inputs):
             # The Shape of an activation and what is computed of it.
             made = fold(node, [found if isinstance(found, Constant) else None for found in inputs])
@@ -325,7 +327,7 @@ class Importer:
         said = self.metadata.outputs.get(name)
         if said is not None and said is self.build.types[found.value].dtype and not found.is_cut:
             return found.value
-        if found.layout is not None:
+        if found.layout is not None and self.build.types[found.value].shape[1:] != (1, 1):
             raise OnnxImportError(f"output {name[:80]!r} is transposed; end before that Transpose")
         settled = self.build.settle(found, name)
         if said in SUMS and settled.is_sum:

@@ -159,10 +159,22 @@ def _round(importer: Importer, node: onnx.NodeProto) -> Value:
     return importer.build.rounded_sum(real, label(node))
 
 
+#: What may be between a Softmax that is left out and the output.
+_ENDINGS = ("Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze")
+
+
 def _softmax(importer: Importer, node: onnx.NodeProto) -> Value:
-    if node.output[0] not in importer.outputs:
-        raise OnnxImportError("Softmax inside the network is not supported", node=label(node))
-    importer.notes.append(f"{label(node)}: the Softmax at the end was left out; outputs are logits")
+    """Left out at the end, with what quantizes the probabilities: the order of the logits is the same."""
+    tail, names = set(), [node.output[0]]
+    while names:
+        name = names.pop()
+        for reader in importer.readers.get(name, []):
+            if reader.op_type not in _ENDINGS or reader.input[0] != name or not reader.output:
+                raise OnnxImportError(f"{node.op_type} inside the network is not supported", node=label(node))
+            tail.add(reader.output[0])
+            names.append(reader.output[0])
+    importer.tail |= tail
+    importer.notes.append(f"{label(node)}: the {node.op_type} at the end was left out; outputs are logits")
     return importer.value(node, 0)
 
 
@@ -185,6 +197,7 @@ OPERATORS: dict[str, Callable[[Importer, onnx.NodeProto], Value]] = {
     "GlobalAveragePool": global_average_pool,
     "GlobalMaxPool": global_max_pool,
     "Identity": shapes.identity,
+    "LogSoftmax": _softmax,
     "MatMul": matmul,
     "Max": maximum,
     "MaxPool": max_pool,

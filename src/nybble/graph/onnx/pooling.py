@@ -71,20 +71,23 @@ def average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
 
 
 def global_average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
-    """GlobalAveragePool, or a ReduceMean that is one."""
-    real = _images(importer, node)
-    flat = False
+    """GlobalAveragePool, or a ReduceMean that is one, also of images with channels last."""
+    real = importer.real(node, 0)
+    layout, is_kept = real.layout, True
     if node.op_type == "ReduceMean":
         axes = integers(importer, node, 1, "axes")
-        if sorted(axis % 4 for axis in axes) != [2, 3]:
+        if sorted((layout or (0, 1, 2))[axis % 4 - 1] if axis % 4 else 0 for axis in axes) != [1, 2]:
             raise OnnxImportError(
                 f"a mean over axes {axes[:6]} is not supported, only over rows and columns", node=label(node)
             )
-        flat = not attribute(node, "keepdims", 1)
+        is_kept = bool(attribute(node, "keepdims", 1))
+        real = replace(real, layout=None)
+    _check_images(importer, node, real)
     kernel = Pair(*importer.build.types[real.value].shape[1:])
     # One window has no stride, but a graph may say one.
     stride = Pair(*(importer.build.hint(label(node)).stride or (1, 1)))
-    return replace(_average(importer, node, real, Window(kernel, stride, Padding()), False, True), flat=flat)
+    made = _average(importer, node, real, Window(kernel, stride, Padding()), False, True)
+    return replace(made, flat=not is_kept, layout=layout if is_kept else None)
 
 
 def _average(
