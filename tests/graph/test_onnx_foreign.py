@@ -40,6 +40,15 @@ def _clipped(net: Net) -> str:
     return _dequantized(net, stored)
 
 
+def _self_scaled(net: Net) -> str:
+    """What the exporter of PyTorch makes of ``weight.abs().amax((1, 2, 3)) / 127``."""
+    real = net.constant(INTEGERS * SCALES.reshape(-1, 1, 1, 1))
+    largest = net.node("ReduceMax", net.node("Abs", real), axes=[1, 2, 3], keepdims=0)
+    scale, zero = net.node("Div", largest, net.constant(127.0)), net.constant(np.zeros(6), np.int8)
+    stored = net.node("QuantizeLinear", real, scale, zero, axis=0)
+    return net.node("DequantizeLinear", stored, scale, zero, axis=0)
+
+
 #: The weight of a convolution, 6 x 4 x 3 x 3, as constants that are computed.
 WEIGHTS: dict[str, Callable[[Net], str]] = {
     "integers": lambda net: _dequantized(net, net.constant(INTEGERS, np.int8)),
@@ -71,6 +80,7 @@ WEIGHTS: dict[str, Callable[[Net], str]] = {
         "Mul", net.constant(RNG.uniform(0.5, 2, (6, 1, 1, 1))), _dequantized(net, net.constant(INTEGERS, np.int8))
     ),
     "turned": lambda net: net.node("Neg", _dequantized(net, net.constant(INTEGERS, np.int8))),
+    "scales computed of it": _self_scaled,
     "one channel pruned": lambda net: _dequantized(
         net, net.constant(INTEGERS, np.int8), np.where(np.arange(6) == 2, 0, SCALES)
     ),

@@ -192,6 +192,7 @@ POOLS: dict[str, Callable[[Net, str], str]] = {
         "AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1
     ),
     "mean": lambda net, x: net.node("GlobalAveragePool", x),
+    "reduced max": lambda net, x: net.node("ReduceMax", x, axes=[-1, -2], keepdims=0),
     "reduced": lambda net, x: net.node("ReduceMean", x, axes=[2, 3], keepdims=0),
     "mean flattened": lambda net, x: net.node("Flatten", net.node("GlobalAveragePool", x)),
     "concat": lambda net, x: net.node("Concat", x, net.node("Relu", x), axis=1),

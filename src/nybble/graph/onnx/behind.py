@@ -28,6 +28,7 @@ _COMMUTING = (
     "MaxPool",
     "Max",
     "Min",
+    "ReduceMax",
     "Relu",
     "Reshape",
     "Squeeze",

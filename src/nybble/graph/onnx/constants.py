@@ -196,12 +196,37 @@ def _concat(node: onnx.NodeProto, given: Sequence[Constant]) -> Constant:
     return Constant(np.concatenate(parts, axis), given[0].kind, is_symbolic=any(entry.is_symbolic for entry in given))
 
 
+def _reduce(node: onnx.NodeProto, given: Sequence[Constant]) -> Constant:
+    """What a scale is often computed from: the largest weight of each channel."""
+    values = given[0].real
+    axes = _whole(node, given, "axes", list(range(values.ndim)))
+    if (
+        any(not -values.ndim <= axis < values.ndim for axis in axes)
+        or not values.size
+        or values.dtype.kind not in "iuf"
+    ):
+        raise _refuse(node, f"over axes {axes[:8]} of shape {values.shape}")
+    if not axes and not attribute(node, "noop_with_empty_axes", 0):
+        axes = list(range(values.ndim))
+    over = tuple({axis % values.ndim for axis in axes})
+    with np.errstate(all="ignore"):
+        result = _REDUCTIONS[node.op_type](values, axis=over, keepdims=bool(attribute(node, "keepdims", 1)))
+    return Constant(np.asarray(result).astype(values.dtype), given[0].kind)
+
+
+_REDUCTIONS: dict[str, Callable[..., Array]] = {
+    "ReduceMax": np.max,
+    "ReduceMean": np.mean,
+    "ReduceMin": np.min,
+    "ReduceSum": np.sum,
+}
 _SHAPES: dict[str, Callable[[onnx.NodeProto, Sequence[Constant]], Constant]] = {
     "Concat": _concat,
     "Dropout": _identity,
     "Flatten": _flatten,
     "Gather": _gather,
     "Identity": _identity,
+    **dict.fromkeys(_REDUCTIONS, _reduce),
     "Reshape": _reshape,
     "Shape": _shape,
     "Squeeze": _squeeze,

@@ -206,6 +206,7 @@ OPERATORS: dict[str, Callable[[Importer, onnx.NodeProto], Value]] = {
     "Neg": affine.negate,
     "Pad": shapes.pad,
     "QuantizeLinear": quantize_linear,
+    "ReduceMax": global_max_pool,
     "ReduceMean": global_average_pool,
     "Relu": relu,
     "Reshape": shapes.reshape,

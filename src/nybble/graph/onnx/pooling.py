@@ -32,7 +32,7 @@ def max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
         _check_images(importer, node, found)
         real = Real(found.value, np.ones(importer.build.types[found.value].shape[0]), False, padding=found.padding)
     else:
-        real = _quantized(importer, node)
+        real = _quantized(importer, node, _images(importer, node))
     kernel, stride, around = _window(importer, node, real)
     made = MaxPool2d(
         name=importer.build.free(label(node)),
@@ -51,12 +51,14 @@ def max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
 
 
 def global_max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
-    """GlobalMaxPool."""
-    real = _quantized(importer, node)
-    dtype, kernel = importer.build.types[real.value].dtype, Pair(*importer.build.types[real.value].shape[1:])
+    """GlobalMaxPool, or a ReduceMax that is one."""
+    real, is_kept = _over_images(importer, node)
+    stored = _quantized(importer, node, replace(real, layout=None))
+    dtype, kernel = importer.build.types[stored.value].dtype, Pair(*importer.build.types[stored.value].shape[1:])
     name = importer.build.free(label(node))
-    made = MaxPool2d(name=name, inputs=(real.value,), input_type=dtype, kernel_size=kernel, stride=kernel)
-    return replace(real, value=importer.build.add(made), through=None)
+    made = MaxPool2d(name=name, inputs=(stored.value,), input_type=dtype, kernel_size=kernel, stride=kernel)
+    value = importer.build.add(made)
+    return replace(stored, value=value, through=None, flat=not is_kept, layout=real.layout if is_kept else None)
 
 
 def average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
@@ -72,22 +74,28 @@ def average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
 
 def global_average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
     """GlobalAveragePool, or a ReduceMean that is one, also of images with channels last."""
-    real = importer.real(node, 0)
-    layout, is_kept = real.layout, True
-    if node.op_type == "ReduceMean":
-        axes = integers(importer, node, 1, "axes")
-        if sorted((layout or (0, 1, 2))[axis % 4 - 1] if axis % 4 else 0 for axis in axes) != [1, 2]:
-            raise OnnxImportError(
-                f"a mean over axes {axes[:6]} is not supported, only over rows and columns", node=label(node)
-            )
-        is_kept = bool(attribute(node, "keepdims", 1))
-        real = replace(real, layout=None)
-    _check_images(importer, node, real)
+    real, is_kept = _over_images(importer, node)
     kernel = Pair(*importer.build.types[real.value].shape[1:])
     # One window has no stride, but a graph may say one.
     stride = Pair(*(importer.build.hint(label(node)).stride or (1, 1)))
-    made = _average(importer, node, real, Window(kernel, stride, Padding()), False, True)
-    return replace(made, flat=not is_kept, layout=layout if is_kept else None)
+    window = Window(kernel, stride, Padding())
+    made = _average(importer, node, replace(real, layout=None), window, False, True)
+    return replace(made, flat=not is_kept, layout=real.layout if is_kept else None)
+
+
+def _over_images(importer: Importer, node: onnx.NodeProto) -> tuple[Real, bool]:
+    """Images that are reduced to one number a channel, and whether rows and columns of 1 are left over."""
+    real = importer.real(node, 0)
+    if not node.op_type.startswith("Reduce"):
+        _check_images(importer, node, real)
+        return real, True
+    _check_images(importer, node, replace(real, layout=None))
+    axes = integers(importer, node, 1, "axes")
+    if sorted((real.layout or (0, 1, 2))[axis % 4 - 1] if axis % 4 else 0 for axis in axes) != [1, 2]:
+        raise OnnxImportError(
+            f"{node.op_type} over axes {axes[:6]} is not supported, only over rows and columns", node=label(node)
+        )
+    return real, bool(attribute(node, "keepdims", 1))
 
 
 def _average(
@@ -161,9 +169,8 @@ def moves_halves_alone(build: Builder, real: Real, constant: Constant) -> bool:
     return _moves_halves(real.unit, float(constant.real.reshape(-1)[0]), count)
 
 
-def _quantized(importer: Importer, node: onnx.NodeProto) -> Real:
+def _quantized(importer: Importer, node: onnx.NodeProto, real: Real) -> Real:
     """Images that a max pool reads: sums become what a QuantizeLinear behind the pool makes of them."""
-    real = _images(importer, node)
     if real.is_stored:
         return real
     build, name = importer.build, label(node)
