@@ -194,6 +194,14 @@ CLIPS: dict[str, Callable[[Net, str], str]] = {
     "clip of nothing": lambda net, x: net.node("Clip", x),
     "max of three": lambda net, x: net.node("Max", net.constant(-1.0), x, net.constant(-0.5)),
     "by channel": lambda net, x: net.node("Min", x, net.constant(np.linspace(0.2, 1.2, 6).reshape(6, 1, 1))),
+    "relu, then raised by channel": lambda net, x: net.node(
+        "Max", net.node("Relu", x), net.constant(np.linspace(-0.3, 0.5, 6).reshape(6, 1, 1))
+    ),
+    "all at once": lambda net, x: net.node(
+        "Max",
+        net.node("Min", net.node("Relu", x), net.constant(np.linspace(-0.2, 0.9, 6).reshape(6, 1, 1))),
+        net.constant(np.linspace(0.3, -0.3, 6).reshape(6, 1, 1)),
+    ),
     "relu by channel": lambda net, x: net.node(
         "Min", net.constant(np.linspace(0.2, 1.2, 6).reshape(1, 6, 1, 1)), net.node("Relu", x)
     ),

@@ -98,12 +98,11 @@ def _raised(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array) 
     if low is None:
         return real
     high = None if real.high is None else np.maximum(real.high, low)
-    if np.all(low == 0) and (real.low is None or np.all(real.low <= 0)):
+    before = np.zeros_like(low) if real.relu is not None else real.low
+    least = low if before is None else np.maximum(low, before)
+    if np.all(least == 0):
         return replace(real, relu=real.relu or label(node), low=None, high=high)
-    if real.relu is not None and np.all(low <= 0):
-        return real
-    least = low if real.low is None else np.maximum(low, real.low)
-    return replace(real, low=least, high=high, clip=label(node))
+    return replace(real, relu=None, low=least, high=high, clip=label(node))
 
 
 def _lowered(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array) -> Real:
