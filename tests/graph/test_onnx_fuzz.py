@@ -144,3 +144,18 @@ def test_an_operator_without_its_inputs(operator: str, count: int) -> None:
     # What needs no more than one input.
     assert count == 1
     assert len(made.graph.outputs) == 1
+
+
+@pytest.mark.parametrize("operator", ["Concat", "Add"])
+def test_a_small_file_cannot_ask_for_much_memory(operator: str) -> None:
+    """Each node doubles what the one before made, or makes a square of it."""
+    net = Net()
+    value = net.constant(np.ones((4096, 1)))
+    for _ in range(20):
+        if operator == "Concat":
+            value = net.node("Concat", value, value, axis=0)
+        else:
+            value = net.node("Add", value, net.node("Reshape", value, net.constant([1, -1], np.int64)))
+    model = net.model(net.node("Add", net.input(), value))
+    with pytest.raises(NybbleError, match="computes much more from its constants than it holds"):
+        from_onnx(model)

@@ -1,7 +1,6 @@
 """Operators on constants: computed while importing, so that a constant may come in any form.
 
-Each result has as many elements as its inputs together, or is checked before it is made: a small file cannot ask for
-much memory.
+The importer counts the elements, :func:`size_of`, before they are made: a small file cannot ask for much memory.
 """
 
 from __future__ import annotations
@@ -39,6 +38,17 @@ _CASTS: dict[int, type[np.generic]] = {
 _LISTS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 MAX_RANK = 8
+
+
+def size_of(node: onnx.NodeProto, inputs: Sequence[Constant | None]) -> int:
+    """Elements that :func:`fold` makes at most; 0 if the shapes do not fit one another, which it says itself."""
+    shapes = [entry.real.shape for entry in inputs if entry is not None]
+    if node.op_type not in _ELEMENTS:
+        return sum(math.prod(shape) for shape in shapes)
+    try:
+        return math.prod(np.broadcast_shapes(*shapes))
+    except ValueError:
+        return 0
 
 
 def fold(node: onnx.NodeProto, inputs: Sequence[Constant | None]) -> Constant | None:
@@ -332,8 +342,8 @@ def _elements(node: onnx.NodeProto, given: Sequence[Constant]) -> Constant:
         shape = np.broadcast_shapes(*(entry.real.shape for entry in given))
     except ValueError as error:
         raise _refuse(node, "its inputs' shapes do not fit one another") from error
-    if math.prod(shape) > MAX_ELEMENTS or math.prod(shape) > 4 * sum(entry.real.size for entry in given) + 4096:
-        raise _refuse(node, f"makes {shape} of much smaller inputs")
+    if math.prod(shape) > MAX_ELEMENTS:
+        raise _refuse(node, f"makes {shape}")
     with np.errstate(all="ignore"):
         result = np.asarray(given[0].real)
         result = function(result) if count == 1 else result

@@ -17,7 +17,7 @@ from nybble.graph.graph import Graph
 from nybble.graph.nodes import Node, Scale
 from nybble.graph.onnx.behind import Quantizer, quantizers
 from nybble.graph.onnx.builder import Builder, Rounding
-from nybble.graph.onnx.constants import FOLDED, fold
+from nybble.graph.onnx.constants import FOLDED, fold, size_of
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import label, load, values_of
 from nybble.graph.onnx.metadata import Metadata, read_metadata
@@ -34,6 +34,8 @@ _INTEGERS = {
     TensorProto.INT4: DType.S4,
     TensorProto.UINT4: DType.U4,
 }
+#: Elements that may be computed from constants: for each byte of the file, and as many more.
+MOST_FOLDED = (8, 1 << 20)
 #: What a step may stand for; beyond, factors and float32 lose all meaning.
 _UNITS = (1e-100, 1e100)
 
@@ -163,6 +165,8 @@ class Importer:
         self.metadata = metadata
         self.build = Builder(metadata)
         self.values: dict[str, Value] = {}
+        #: Elements that may still be computed from constants.
+        self._spare = MOST_FOLDED[0] * model.ByteSize() + MOST_FOLDED[1]
         #: Images that the model takes at a time, where that is fixed.
         self.batch: int | None = None
         self.notes: list[str] = []
@@ -212,18 +216,31 @@ class Importer:
         if any(name and not isinstance(found, Constant) for name, found in zip(node.input, inputs, strict=True)):
             return
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            self._spend(node, inputs[:1])
             self.values[node.output[0]] = OPERATORS[node.op_type](self, node)
             return
-        made = fold(node, [found if isinstance(found, Constant) else None for found in inputs])
+        made = self._folded(node, inputs)
         if made is not None:
             self.values[node.output[0]] = made
+
+    def _folded(self, node: onnx.NodeProto, inputs: Sequence[Value | None]) -> Constant | None:
+        """What a node makes of constants."""
+        if node.op_type in FOLDED:
+            self._spend(node, inputs)
+        return fold(node, [found if isinstance(found, Constant) else None for found in inputs])
+
+    def _spend(self, node: onnx.NodeProto, inputs: Sequence[Value | None]) -> None:
+        """Refuse a file that computes more from its constants than a few times what it holds."""
+        self._spare -= size_of(node, [found for found in inputs if isinstance(found, Constant)])
+        if self._spare < 0:
+            raise OnnxImportError("computes much more from its constants than it holds", node=label(node))
 
     def _take(self, node: onnx.NodeProto) -> None:
         inputs = [self.values.get(name) if name else None for name in node.input]
         made = self.values.get(node.input[0]) if node.output[0] in self.tail and node.input else None
         if inputs and all(isinstance(found, Constant | None) for found in inputs):
             # The Shape of an activation and what is computed of it.
-            made = fold(node, [found if isinstance(found, Constant) else None for found in inputs])
+            made = self._folded(node, inputs)
         if made is None and node.op_type not in OPERATORS:
             raise OnnxImportError(unsupported(node.op_type), node=label(node))
         found = OPERATORS[node.op_type](self, node) if made is None else made

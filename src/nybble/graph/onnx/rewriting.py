@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: How much finer than an activation the sum is that a constant is added to.
 FINER = 64
 #: Most channels of a vector that are multiplied one by one: that takes a square matrix.
-MAX_VECTOR = 1 << 12
+MAX_VECTOR = 1 << 11
 
 
 def rewritten(build: Builder, name: str, sign: Array, steps: Array, reader: str) -> str | None:
