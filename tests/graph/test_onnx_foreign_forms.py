@@ -315,6 +315,14 @@ def test_of_several_outputs_one_is_chosen() -> None:
         from_onnx(model, output=other)
 
 
+def test_an_output_that_is_no_list_of_classes_is_said() -> None:
+    net = Net(seed=9)
+    made = from_onnx(net.model(net.qdq(net.conv(net.input(), 6, 4), OUT)))
+    assert made.notes == [
+        f"the output {made.graph.outputs[0]} is ('N', 6, 8, 8), not one number a class: only the Python API can use it"
+    ]
+
+
 def test_what_nothing_reads_is_left_out() -> None:
     net = Net(seed=9)
     value = net.qdq(net.conv(net.input(), 6, 4), OUT)

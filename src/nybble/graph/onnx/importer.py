@@ -368,6 +368,12 @@ class Importer:
         build = self.build
         for name in sorted(self.channels_last):
             self.notes.append(f"{name}: the file takes images with channels last, the graph with channels first")
+        for name in outputs:
+            shape = build.types[name].shape
+            if shape[1:] not in ((), (1, 1)):
+                self.notes.append(
+                    f"the output {name} is {('N', *shape)}, not one number a class: only the Python API can use it"
+                )
         scale = next(iter(self.input_scales.values()), None)
         graph = Graph(
             build.inputs,
