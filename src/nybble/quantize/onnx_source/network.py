@@ -11,6 +11,7 @@ import torch
 from nybble.graph.infer import MAX_ELEMENTS, MAX_EXTENT
 from nybble.quantize.errors import SourceError
 from nybble.quantize.float_network import INPUT, FloatNetwork, Op
+from nybble.quantize.fold import nonnegative
 from nybble.quantize.onnx_source import layers, shapes  # noqa: F401 - they register their handlers
 from nybble.quantize.onnx_source.batch import LIKE_RESHAPE, per_image
 from nybble.quantize.onnx_source.folding import FOLDED, Folder
@@ -80,6 +81,8 @@ class _Builder:
         handler = check(node, inputs)
         if node.op in LIKE_RESHAPE:
             node, inputs = per_image(node, inputs)
+        if node.op == "Clip":
+            inputs = self._clipped(node, inputs)
         with np.errstate(all="ignore"):  # What is infinite then is found by its node below.
             result = handler(node, *inputs)
         if isinstance(result, tuple) and not isinstance(result, Translation):
@@ -90,6 +93,14 @@ class _Builder:
         if node.op in ("Softmax", "LogSoftmax") and node.outputs[0] != self._model.output:
             raise Unsupported("it can be left out as the last node only")
         self._held[node.outputs[0]] = result
+
+    def _clipped(self, node: OnnxNode, inputs: list[Value | None]) -> list[Value | None]:
+        """A clip whose lower end is below what it reads, as that of Keras behind a ReLU, is one from 0."""
+        x, low, high = (*inputs, None, None)[:3]
+        least = float(low.reshape(-1)[0]) if isinstance(low, np.ndarray) else node.get("min", -math.inf)
+        if not least <= 0 or not isinstance(x, Translation) or x.name not in nonnegative(self._network):
+            return inputs
+        return [x, np.zeros((), np.float32), high]
 
     def _read(self, node: OnnxNode, name: str) -> Value:
         if name not in self._held:
