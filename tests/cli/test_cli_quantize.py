@@ -106,7 +106,7 @@ def test_a_float_onnx_file(images: Path, settings: Path, val: Path, tmp_path: Pa
     assert graphs[0].preprocessing == graphs[1].preprocessing
     file.write_bytes(file.read_bytes()[:-40])
     found = call(file, *common, "--out", tmp_path / "damaged")
-    assert found.exit_code == 1 and "small.onnx: is no ONNX file that can be read" in found.stderr
+    assert found.exit_code == 1 and "small.onnx: is no ONNX model" in found.stderr
 
 
 def test_from_float_to_integer_and_again_from_the_settings_it_wrote(
