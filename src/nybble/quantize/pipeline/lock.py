@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from nybble.quantize.errors import QuantizeError
 
 #: The file that is locked; it holds the process's number.
 LOCK = "lock"
+_TRIES = 100
 #: Descriptors of the locks that this process holds, by folder, and the thread that holds them.
 _held: dict[Path, tuple[int, int]] = {}
 
@@ -51,15 +53,9 @@ def locked(work: Path) -> Iterator[None]:
 
 
 def _taken(work: Path, folder: Path) -> int:
+    """The descriptor of a lock that this process has got."""
     while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            descriptor = os.open(folder / LOCK, flags, 0o644)
-        except FileNotFoundError:  # Removed between the two by a run that has ended.
-            continue
-        except OSError as error:
-            raise QuantizeError(f"{work}: cannot be used as a work folder: {error.strerror or error}") from error
+        descriptor = _opened(work, folder)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -76,7 +72,25 @@ def _taken(work: Path, folder: Path) -> int:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
                 return descriptor
+        # A run that has ended removed the file after it was opened here.
         os.close(descriptor)
+
+
+def _opened(work: Path, folder: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    for _ in range(_TRIES):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder / LOCK, flags, 0o644)
+        except FileNotFoundError:  # A run that has ended removed the folder between the two.
+            continue
+        except OSError as error:
+            raise QuantizeError(f"{work}: cannot be used as a work folder: {error.strerror or error}") from error
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        break
+    raise QuantizeError(f"{work}: cannot be used as a work folder: its {LOCK} is no regular file that can be written")
 
 
 def _leave_to_parent() -> None:
