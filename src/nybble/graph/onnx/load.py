@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,8 +13,9 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from nybble.graph.infer import MAX_ELEMENTS
+from nybble.graph.onnx import external
 from nybble.graph.onnx.errors import OnnxImportError
-from nybble.graph.onnx.writer import MAX_BYTES
+from nybble.graph.onnx.opening import open_regular
 from nybble.graph.types import Array
 
 #: The operator sets that are read: from the first with QuantizeLinear.
@@ -26,8 +26,17 @@ _Attribute = TypeVar("_Attribute", int, float, bytes, list[int])
 _KINDS = {int: AttributeProto.INT, float: AttributeProto.FLOAT, bytes: AttributeProto.STRING, list: AttributeProto.INTS}
 
 
-def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
+def load(path: str | os.PathLike[str], *, opsets: range = OPSETS, beside: bool = False) -> onnx.ModelProto:
     """Read and check a model.
+
+    Parameters
+    ----------
+    path : str or path-like
+    opsets : range
+        Operator sets of ONNX that are read.
+    beside : bool
+        Whether tensors may lie in files beside the model (see :func:`nybble.graph.onnx.external.attach`); they are
+        read into the result.
 
     Raises
     ------
@@ -36,14 +45,7 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """
     path = Path(path)
     try:
-        # Without O_NONBLOCK, opening a pipe that nobody writes to would hang.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise OnnxImportError("is not a regular file", path=path)
-            if status.st_size > MAX_BYTES:
-                raise OnnxImportError(f"is larger than the {MAX_BYTES} bytes an ONNX file may have", path=path)
+        with open_regular(path) as file:
             content = file.read()
     except OSError as error:
         raise OnnxImportError(f"cannot be read: {error.strerror or error}", path=path) from error
@@ -54,15 +56,17 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
         raise OnnxImportError("is no ONNX model, or one that is cut off or damaged", path=path) from error
     if not model.graph.node:
         raise OnnxImportError("is no ONNX model: it has no nodes", path=path)
-    for tensor in model.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+    if beside:
+        external.attach(model, path, len(content))
+    for tensor in external.everywhere(model):
+        if external.is_external(tensor):
             raise OnnxImportError(
                 f"keeps {tensor.name[:80]!r} in another file; save it as one file (onnx.save without external data)",
                 path=path,
             )
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    if len(versions) != 1 or versions[0] not in OPSETS:
-        known = f"{OPSETS[0]} to {OPSETS[-1]}"
+    if len(versions) != 1 or versions[0] not in opsets:
+        known = f"{opsets[0]} to {opsets[-1]}"
         raise OnnxImportError(f"is of operator set {versions or 'unknown'}; {known} are read", path=path)
     for node in model.graph.node:
         if node.domain not in DOMAINS:
@@ -90,7 +94,7 @@ def values_of(tensor: onnx.TensorProto, node: str | None = None) -> Array:
         If it has no such element type, too many elements, or not as much data as its shape takes.
     """
     name = tensor.name[:80]
-    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+    if external.is_external(tensor):
         raise OnnxImportError(f"constant {name!r} lies in another file", node=node)
     if min(tensor.dims, default=0) < 0 or math.prod(tensor.dims) > MAX_ELEMENTS:
         raise OnnxImportError(f"constant {name!r} has an impossible shape {list(tensor.dims)[:8]}", node=node)

@@ -162,9 +162,11 @@ def _slice(
             default if entry is None else entry.tolist()
             for entry, default in zip((*given, None, None), (list(range(len(first))), [1] * len(first)), strict=False)
         )
+    if not len(first) == len(last) == len(axes) == len(steps):
+        raise Unsupported("its starts, ends, axes and steps must be of one length")
     stride = {2: 1, 3: 1}
     for start, end, axis, step in zip(first, last, axes, steps, strict=True):
-        size = (1, *x.shape)[axis % 4]
+        size = (node.batch, *x.shape)[axis % 4]
         if start == 0 and step == 1 and end >= size:
             continue
         if start != 0 or step < 1 or axis % 4 not in stride or end < size:
@@ -260,6 +262,7 @@ def _cast(node: Any, x: Value) -> Result:
 @handles("Shape")
 def _shape(node: Any, x: Value) -> Result:
     x = value_of(x)
-    # Of one image: what is computed from it is the new shape of a Reshape, which must keep images apart anyway.
-    full = np.array((1, *x.shape), np.int64)
+    # Of the batch that the reader assumes: what is computed from it is the new shape of a Reshape, which the reader
+    # holds against that batch.
+    full = np.array((node.batch, *x.shape), np.int64)
     return full[slice(node.get("start", 0), node.get("end"))]
