@@ -1,4 +1,4 @@
-"""Where constants by channel and batch norm go: into the layer before, into the layers behind, or into one of their own.
+"""Where constants by channel and batch norm go: into a layer before or behind, or into one of their own.
 
 All of it is exact in real numbers. Into a layer behind only where no zero padding comes between: zeros around an image
 are zeros before the constants, and something else behind them.
@@ -149,10 +149,10 @@ def _take(layer: Weighted, op: Affine) -> None:
     if isinstance(layer, Conv):
         # (groups, outputs, inputs, ...): each group reads its own channels.
         grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
-        shape = (layer.groups, 1, weight.shape[1], 1, 1)
+        shape = [layer.groups, 1, weight.shape[1], 1, 1]
     else:
         grouped = weight.reshape(1, len(weight), len(gain), -1)
-        shape = (1, 1, len(gain), 1)
+        shape = [1, 1, len(gain), 1]
     moved = (grouped * offset.reshape(shape)).flatten(2).sum(2).reshape(-1)
     layer.weight = (grouped * gain.reshape(shape)).reshape(weight.shape).float()
     if bool(op.offset.any()):
@@ -162,12 +162,13 @@ def _take(layer: Weighted, op: Affine) -> None:
 def _own(network: FloatNetwork, op: Affine) -> None:
     """A layer of its own: every channel for itself."""
     layer: Weighted
-    known = {"name": op.name, "inputs": op.inputs, "shape": op.shape, "place": op.place}
-    bias = op.offset if bool(op.offset.any()) else None
     if len(op.shape) == 3:
-        layer = Conv(**known, weight=op.gain.reshape(-1, 1, 1, 1), bias=bias, groups=len(op.gain))
+        weight = op.gain.reshape(-1, 1, 1, 1)
+        layer = Conv(name=op.name, inputs=op.inputs, shape=op.shape, weight=weight, groups=len(weight))
     else:
-        layer = Dense(**known, weight=torch.diag(op.gain), bias=bias)
+        layer = Dense(name=op.name, inputs=op.inputs, shape=op.shape, weight=torch.diag(op.gain))
+    layer.place = op.place
+    layer.bias = op.offset if bool(op.offset.any()) else None
     _put(network, op, layer)
 
 

@@ -38,9 +38,7 @@ _ENDINGS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def capture(
-    module: nn.Module, input_shape: tuple[int, int, int], *, output: str | int | None = None
-) -> FloatNetwork:
+def capture(module: nn.Module, input_shape: tuple[int, int, int], *, output: str | int | None = None) -> FloatNetwork:
     """Record what a network computes in evaluation mode.
 
     Parameters

@@ -109,13 +109,13 @@ class Affine(Op):
 
 @dataclass(kw_only=True)
 class Rectifier(Op):
-    """ReLU, with a maximum for ReLU6 and its like; a ``signed`` one has the maximum only."""
+    """ReLU, with a maximum for ReLU6 and its like. Folding leaves those whose minimum is 0."""
 
+    minimum: float | None = 0.0
     maximum: float | None = None
-    signed: bool = False
 
     def _compute(self, *values: Tensor) -> Tensor:
-        return values[0].clamp(None if self.signed else 0, self.maximum)
+        return values[0].clamp(self.minimum, self.maximum)
 
 
 @dataclass(kw_only=True)

@@ -1,8 +1,8 @@
 """Bringing a captured network into the form that integers can take, without changing what it computes.
 
-Batch norm and constants by channel go to a layer beside them, or become a layer of their own; zero padding goes into the
-convolution or pool that reads it; ReLU moves in front of pools and padding, where the integer network still has its
-exact sums.
+Batch norm and constants by channel go to a layer beside them, or become a layer of their own; zero padding goes into
+the convolution or pool that reads it; ReLU moves in front of pools and padding, where the integer network still has
+its exact sums.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fold(network: FloatNetwork) -> FloatNetwork:
         Naming the source line of what cannot be brought into that form.
     """
     folded = FloatNetwork(network.input_shape, [replace(op) for op in network], network.ending)
-    for change in (_join_means, _join_limits, _move_rectifiers, _fold_padding, _double, _attach, _drop_idle):
+    for change in (_join_means, join_limits, _move_rectifiers, _fold_padding, _double, _attach, _drop_idle):
         change(folded)
     return folded
 
@@ -64,7 +64,7 @@ def nonnegative(network: FloatNetwork) -> set[str]:
     found: set[str] = set()
     for op in network:
         keeps = isinstance(op, MaxPool | AvgPool | Pad | Sum | Concat)
-        if (isinstance(op, Rectifier) and not op.signed) or (keeps and all(name in found for name in op.inputs)):
+        if (isinstance(op, Rectifier) and op.minimum == 0) or (keeps and all(name in found for name in op.inputs)):
             found.add(op.name)
     return found
 
@@ -99,21 +99,27 @@ def _join_means(network: FloatNetwork) -> None:
         _remove(network, before)
 
 
-def _join_limits(network: FloatNetwork) -> None:
-    """A maximum alone joins the ReLU before or behind it."""
-    for op in [op for op in network if isinstance(op, Rectifier) and op.signed]:
+def join_limits(network: FloatNetwork) -> None:
+    """Give every limit the minimum 0, which one without may have from what it reads, or from what alone reads it.
+
+    Raises
+    ------
+    CaptureError
+        Naming one that would let negative values pass.
+    """
+    for op in [op for op in network if isinstance(op, Rectifier) and op.minimum != 0]:
         readers = network.readers()[op.name]
         if op.inputs[0] in nonnegative(network):
-            op.signed = False
-        elif readers and all(isinstance(reader, Rectifier) and not reader.signed for reader in readers):
+            op.minimum = 0.0
+        elif readers and all(isinstance(reader, Rectifier) and reader.minimum == 0 for reader in readers):
             for reader in readers:
                 if isinstance(reader, Rectifier):
                     reader.maximum = _lower(reader.maximum, op.maximum)
             _remove(network, op)
         else:
+            limits = "..".join("" if limit is None else f"{limit:g}" for limit in (op.minimum, op.maximum))
             raise CaptureError(
-                f"{op.place}: a limit to {op.maximum:g} of values that may be negative cannot be captured; "
-                "let a ReLU come before or behind it"
+                f"{op.place}: clips to {limits}; the lower end must be 0 where values may be negative; use ReLU6"
             )
 
 

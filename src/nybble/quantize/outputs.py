@@ -101,7 +101,8 @@ def choose_output(kind: str, result: Any, output: str | int | None) -> str:
 
 
 def _is_logits(tensor: Tensor) -> bool:
-    return tensor.dim() >= 2 and tensor.is_floating_point() and math.prod(tensor.shape[1:]) == tensor.shape[1] > 1
+    shape = tuple(tensor.shape)
+    return len(shape) >= 2 and tensor.is_floating_point() and math.prod(shape[1:]) == shape[1] > 1
 
 
 def _shape(tensor: Tensor) -> str:

@@ -53,8 +53,10 @@ def averages(
     padded = functional.pad(x, (left, right + more[1], top, bottom + more[0]))
     sums = functional.avg_pool2d(padded, tuple(window), tuple(stride), divisor_override=1)[:, :, :rows, :columns]
     counts = [
-        _counts(*entry, count_include_pad)
-        for entry in zip(x.shape[2:], (rows, columns), window, stride, (top, left), (bottom, right), strict=True)
+        _counts(size, count, extent, step, before, after, count_include_pad)
+        for size, count, extent, step, before, after in zip(
+            x.shape[2:], (rows, columns), window, stride, padding[:2], padding[2:], strict=True
+        )
     ]
     return sums / x.new_tensor([[high * wide for wide in counts[1]] for high in counts[0]])
 
@@ -65,9 +67,7 @@ def _is_plain(window: Pair, padding: Padding) -> bool:
     return padding.is_symmetric and fits
 
 
-def _extents(
-    x: Tensor, window: Pair, stride: Pair, padding: Padding, dilation: Pair, ceil_mode: bool
-) -> Sequence[int]:
+def _extents(x: Tensor, window: Pair, stride: Pair, padding: Padding, dilation: Pair, ceil_mode: bool) -> Sequence[int]:
     return [
         output_extent(size, extent, step, before, after, spread, ceil_mode)
         for size, extent, step, before, after, spread in zip(

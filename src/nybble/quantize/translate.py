@@ -13,8 +13,6 @@ from nybble.graph import Padding, Pair
 from nybble.quantize import vocabulary
 from nybble.quantize.vocabulary import Result, Translation, Unsupported, value_of
 
-__all__ = ["IGNORED", "Result", "Translation", "translate"]
-
 #: Operations without a result that is used.
 IGNORED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten._assert_scalar.default)
 
@@ -176,19 +174,20 @@ def _hardtanh(shape: tuple[int, ...], x: Translation, min_val: float = -1.0, max
     return vocabulary.clip(x, min_val, max_val)
 
 
+# Arguments are called as ATen calls them.
 @_handles("clamp.default", "clamp.Tensor", "clip.default", "clip.Tensor")
-def _clamp(shape: tuple[int, ...], x: Any, min: Any = None, max: Any = None) -> Result:
+def _clamp(shape: tuple[int, ...], x: Any, min: Any = None, max: Any = None) -> Result:  # noqa: A002
     low, high = (None if bound is None else _bound(bound) for bound in (min, max))
     return vocabulary.clip(value_of(x), low, high)
 
 
 @_handles("clamp_min.default", "clamp_min.Tensor")
-def _clamp_min(shape: tuple[int, ...], x: Any, min: Any) -> Result:
+def _clamp_min(shape: tuple[int, ...], x: Any, min: Any) -> Result:  # noqa: A002
     return vocabulary.clip(value_of(x), _bound(min), None)
 
 
 @_handles("clamp_max.default", "clamp_max.Tensor")
-def _clamp_max(shape: tuple[int, ...], x: Any, max: Any) -> Result:
+def _clamp_max(shape: tuple[int, ...], x: Any, max: Any) -> Result:  # noqa: A002
     return vocabulary.clip(value_of(x), None, _bound(max))
 
 
@@ -394,18 +393,19 @@ def _slice(
     end: int | None = None,
     step: int = 1,
 ) -> Result:
-    if shape == x.shape and step == 1 and dim % (len(x.shape) + 1):
-        return x
-    if dim % (len(x.shape) + 1) == 0:
+    axis = dim % (len(x.shape) + 1)
+    if axis == 0:
         if start in (None, 0) and step == 1 and (end is None or end > _MANY):
             return x
         raise Unsupported("a slice must leave the batch (axis 0) alone")
-    size = x.shape[x.axis(dim)]
-    if start not in (None, 0):
+    size, result = x.shape[axis - 1], shape[axis - 1]
+    if size == result and step == 1:
+        return x
+    if axis not in (2, 3) or start not in (None, 0):
         raise Unsupported("only slices of rows and columns that start at 0 can be captured")
-    if end is not None and end < size and shape[x.axis(dim)] != -(-size // step):
+    if result != -(-size // step):
         raise Unsupported("only slices that go to the end can be captured")
-    return vocabulary.skip(x, dim, step)
+    return vocabulary.skip(x, Pair(step, 1) if axis == 2 else Pair(1, step))
 
 
 #: Ends of slices beyond it mean the end, whatever the batch.

@@ -10,6 +10,7 @@ from torch.fx import Node
 
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.float_network import INPUT, Affine, FloatNetwork, Op, Weighted
+from nybble.quantize.fold import join_limits
 from nybble.quantize.source_lines import frames_of_trace, user_line
 from nybble.quantize.translate import IGNORED, translate
 from nybble.quantize.vocabulary import Made, Translation, Unsupported, settled
@@ -95,7 +96,8 @@ class Walk:
         if isinstance(result, Tensor):
             self._held[node] = result
             return
-        ended = any(isinstance(held := self._held[entry], Translation) and held.ending for entry in node.all_input_nodes)
+        read = [self._held[entry] for entry in node.all_input_nodes]
+        ended = any(isinstance(held, Translation) and held.ending for held in read)
         if ended and not isinstance(result, Translation):
             raise self._unsupported(node, "nothing can be computed from a softmax; it can be left out at the end only")
         value = self._settled(node, result)
@@ -173,7 +175,8 @@ class Walk:
         return candidate
 
     def _finish(self, node: Node) -> FloatNetwork:
-        (result,) = node.args[0]  # type: ignore[misc] - a module of ours returns one tensor
+        # Of a module of ours, which returns one tensor.
+        (result,) = tuple(node.args[0])
         value = self._held[result] if isinstance(result, Node) else None
         if not isinstance(value, Translation) or value.name == INPUT:
             raise CaptureError(f"{self._kind}: its result does not depend on its input, or is its input")
@@ -181,6 +184,7 @@ class Walk:
             raise CaptureError(f"{self._place(result)}: the result is transposed; it must be logits (N, classes)")
         _prune(self._network, value.name)
         self._network.ending = value.ending
+        join_limits(self._network)
         return self._network
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from nybble.quantize.float_network import Affine, Op, Rectifier, Sum
 from nybble.quantize.vocabulary.value import Made, Result, Translation, Unsupported, seen
 
 #: A value, or a constant.
-Operand = Translation | Tensor | float
+Operand: TypeAlias = Translation | Tensor | float
 #: Limits as exporters write them where there are none.
 _NO_LIMIT = float(torch.finfo(torch.float32).max)
 
@@ -75,25 +76,28 @@ def divide(left: Operand, right: Operand) -> Result:
 def sum_of(values: Sequence[Operand]) -> Result:
     """The sum of any number of values and constants, from the left."""
     ops: list[Op] = []
-    result: Result | float = values[0]
+    sum_so_far = values[0]
     for value in values[1:]:
-        result = add(result, value)  # type: ignore[arg-type] - made below into a value
-        if isinstance(result, Made):
-            result = _local(result, ops)
-    if not isinstance(result, Translation) or not ops:
-        return torch.as_tensor(result) if isinstance(result, float) else result
-    return Made(tuple(ops), result.axes)
+        result = add(sum_so_far, value)
+        sum_so_far = result if isinstance(result, Translation | Tensor) else _local(result, ops)
+    if isinstance(sum_so_far, Translation):
+        return Made(tuple(ops), sum_so_far.axes) if ops else sum_so_far
+    return torch.as_tensor(sum_so_far)
 
 
 def clip(x: Translation, low: float | None, high: float | None) -> Result:
-    """``min(max(x, low), high)``; None and infinities are no limits."""
+    """``min(max(x, low), high)``; None and infinities are no limits.
+
+    Only 0 can be a lower end, unless what is read, or what alone reads it, is limited to 0 itself.
+    """
     least = None if low is None or low <= -_NO_LIMIT else float(low)
     most = None if high is None or high >= _NO_LIMIT else float(high)
     if least is None and most is None:
         return x
-    if least not in (None, 0.0) or (most is not None and not most > 0):
+    if (least is not None and least > 0) or (most is not None and not most > 0):
         raise Unsupported(f"it clips to {_limit(least)}..{_limit(most)}; the lower end must be 0, the upper above it")
-    op = Rectifier(name="", inputs=(x.name,), shape=x.extents, maximum=most, signed=least is None)
+    # One below 0, or none, is no limit for what is positive anyway: `fold.join_limits` knows.
+    op = Rectifier(name="", inputs=(x.name,), shape=x.extents, minimum=least, maximum=most)
     return Made((op,), x.axes)
 
 
@@ -124,8 +128,9 @@ def _summed(left: Translation, right: Translation, alpha: float) -> Result:
     return Made(tuple(ops), left.axes)
 
 
-def _local(made: Made, ops: list[Op]) -> Translation:
+def _local(result: Op | Made, ops: list[Op]) -> Translation:
     """Append operations that others of the same :class:`Made` will read; the last one's value."""
+    made = result if isinstance(result, Made) else Made((result,))
     names: dict[str, str] = {}
     for op in made.ops:
         op.inputs = tuple(names.get(name, name) for name in op.inputs)
@@ -135,10 +140,8 @@ def _local(made: Made, ops: list[Op]) -> Translation:
     return Translation(op.name, op.shape, made.axes)
 
 
-def _constant(value: Tensor | float | Translation) -> Tensor:
+def _constant(value: Tensor | float) -> Tensor:
     """In float64, so that a chain of constants is rounded once."""
-    if isinstance(value, Translation):
-        raise TypeError("a value is no constant")
     return torch.as_tensor(value).detach().double()
 
 

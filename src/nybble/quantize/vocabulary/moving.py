@@ -11,9 +11,7 @@ from nybble.graph import Padding, Pair
 from nybble.quantize.float_network import Concat, MaxPool, Pad
 from nybble.quantize.vocabulary.value import Axes, Made, Result, Translation, Unsupported, image, seen
 
-_ONLY_CHANNELS = (
-    "a concatenation can be of the channels of images only, with the same rows and columns: axis 1 of (N, C, H, W)"
-)
+_ONLY_CHANNELS = "a concatenation can join only channels (axis 1) of images (N, C, H, W) with the same rows and columns"
 
 
 def reshape(x: Translation, shape: Sequence[int]) -> Translation:
@@ -31,7 +29,7 @@ def reshape(x: Translation, shape: Sequence[int]) -> Translation:
         groups.append(tuple(group))
     if not fits or not groups:
         wanted = ", ".join(map(str, ("N", *shape)))
-        raise Unsupported(f"reshaping {seen(x)} to ({wanted}) splits or mixes axes; only joining them is possible")
+        raise Unsupported(f"reshaping {seen(x)} to ({wanted}) is not flattening: it splits or mixes axes")
     groups[-1] = (*groups[-1], *rest)
     return _viewed(x, tuple(groups))
 
@@ -71,17 +69,15 @@ def select(x: Translation, axis: int) -> Translation:
     return squeeze(x, [axis])
 
 
-def skip(x: Translation, axis: int, step: int) -> Result:
-    """Every ``step``-th row or column, from the first to the end."""
-    place = x.axis(axis)
-    if step == 1:
+def skip(x: Translation, steps: Pair) -> Result:
+    """Every so-manieth row and column, from the first to the end."""
+    if steps == (1, 1):
         return x
     x = image(x)
-    if place == 0 or step < 1:
-        raise Unsupported("only every so-manieth row and column can be taken, from 0 to the end")
-    stride = Pair(step, 1) if place == 1 else Pair(1, step)
-    shape = (x.extents[0], -(-x.extents[1] // stride.rows), -(-x.extents[2] // stride.columns))
-    return MaxPool(name="", inputs=(x.name,), shape=shape, kernel_size=Pair(1, 1), stride=stride)
+    if min(steps) < 1:
+        raise Unsupported("rows and columns can be taken forwards only")
+    shape = (x.extents[0], -(-x.extents[1] // steps.rows), -(-x.extents[2] // steps.columns))
+    return MaxPool(name="", inputs=(x.name,), shape=shape, kernel_size=Pair(1, 1), stride=steps)
 
 
 def pad(x: Translation, padding: Padding, channels: tuple[int, int] = (0, 0)) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -92,7 +93,7 @@ class Made:
 
 
 #: An operation, several, a value that stays as it is, or a constant.
-Result = Op | Made | Translation | Tensor
+Result: TypeAlias = Op | Made | Translation | Tensor
 
 
 def settled(result: Op | Made | Translation, add: Callable[[Op], str]) -> Translation:

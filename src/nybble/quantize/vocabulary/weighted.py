@@ -36,7 +36,7 @@ def conv(
     x = image(x)
     outputs, inputs, rows, columns = kernel.shape
     if groups < 1 or outputs % groups or inputs * groups != x.extents[0]:
-        raise Unsupported(f"weights {tuple(kernel.shape)} in {groups} groups do not fit {x.extents[0]} channels")
+        raise Unsupported(f"a weight {tuple(kernel.shape)} in {groups} groups does not fit {x.extents[0]} channels")
     return Conv(
         name="",
         inputs=(x.name,),
@@ -104,7 +104,8 @@ def batch_norm(x: Translation, gain: Any, offset: Any, mean: Any, variance: Any,
         offset=torch.zeros_like(middle) if offset is None else weights_of(offset, what).reshape(-1),
         mean=middle,
         variance=spread,
-        eps=eps,
+        # As ONNX files hold it, so that both front ends give one network.
+        eps=float(torch.tensor(eps, dtype=torch.float32)),
     )
     return Made((norm,), x.axes)
 

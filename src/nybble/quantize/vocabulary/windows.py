@@ -139,4 +139,3 @@ def _check_padding(window: Pair, padding: Padding, dilation: Pair) -> None:
     spans = [spread * (extent - 1) for extent, spread in zip(window, dilation, strict=True)]
     if max(padding.top, padding.bottom) > spans[0] or max(padding.left, padding.right) > spans[1]:
         raise Unsupported(f"padding {tuple(padding)} leaves windows with nothing but padding")
-
