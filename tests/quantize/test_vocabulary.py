@@ -78,7 +78,9 @@ def test_both_front_ends_give_one_network(name: str, tmp_path: Path) -> None:
 
     first, second = integer(captured, x), integer(read, x)
     assert [type(node) for node in first] == [type(node) for node in second]
-    types = [[value for key, value in graph.values.items() if key in {n.name for n in graph}] for graph in (first, second)]
+    types = [
+        [value for key, value in graph.values.items() if key in {n.name for n in graph}] for graph in (first, second)
+    ]
     assert types[0] == types[1]
     for left, right in zip(first, second, strict=True):
         for field in dataclasses.fields(left):

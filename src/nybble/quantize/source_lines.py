@@ -40,15 +40,14 @@ def user_line(frames: Iterable[Frame]) -> str:
     own = [frame for frame in frames if not frame.file.startswith((*_LIBRARIES, _GENERATED))]
     # Code without a file (exec) says nothing; the line that runs it does.
     for frame in reversed([frame for frame in own if frame.code] or own):
-        code = " ".join(frame.code.split())
-        return f"{frame.file}:{frame.line}: {code}" if code else f"{frame.file}:{frame.line}"
+        return f"{frame.file}:{frame.line}: {frame.code}" if frame.code else f"{frame.file}:{frame.line}"
     return ""
 
 
 def frames_of(error: BaseException) -> list[Frame]:
     """Where an exception comes from."""
     return [
-        Frame(entry.filename, entry.lineno or 0, entry.line or "")
+        Frame(entry.filename, entry.lineno or 0, (entry.line or "").split("\n")[0].strip())
         for entry in traceback.extract_tb(error.__traceback__)
     ]
 
