@@ -30,6 +30,17 @@ def small() -> nn.Module:
             nn.Flatten(),
             nn.Linear(256, CLASSES),
         )
+    # As if it had seen photos: batch norm with its first statistics is taken for a network without training.
+    network[1].running_mean.fill_(0.01)
+    network.preprocessing = INPUT
+    return network
+
+
+def untrained() -> nn.Module:
+    """As :func:`small`, with weights of the generator as it is, and batch norm that has seen nothing."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(512, CLASSES)
+    )
     network.preprocessing = INPUT
     return network
 
