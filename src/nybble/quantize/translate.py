@@ -32,7 +32,7 @@ _REMEDIES = {
     ),
 }
 _SUPPORTED = (
-    "a network may consist of convolutions, linear layers, batch norm, constants by channel, ReLU and ReLU6, "
+    "replace it, or leave it out of the module: a network may consist of convolutions, linear layers, batch norm, constants by channel, ReLU and ReLU6, "
     "additions, concatenations of channels, max and average pools, flattening, zero padding and strided slices"
 )
 
