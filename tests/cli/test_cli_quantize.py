@@ -109,6 +109,18 @@ def test_a_float_onnx_file(images: Path, settings: Path, val: Path, tmp_path: Pa
     assert found.exit_code == 1 and "small.onnx: is no ONNX model" in found.stderr
 
 
+def test_a_module_in_bfloat16_with_several_outputs(images: Path, settings: Path, val: Path, tmp_path: Path) -> None:
+    """Its probabilities become logits; as a teacher as well."""
+    common = ("sources_to_quantize:Several", "--images", images, "--val", val, "--config", settings, "--epochs", 1)
+    found = call(*common, "--out", tmp_path / "out")
+    assert found.exit_code != 0
+    assert "Several: returns 2 values; choose the logits" in found.stderr and "other (N, 4)" in found.stderr
+    found = call(*common, "--output", "shares", "--out", tmp_path / "out", "--json")
+    assert found.exit_code == 0, found.output
+    first, calibrated = json.loads(found.stdout)["stages"][:2]
+    assert abs(first["top1_right"] - calibrated["top1_right"]) <= 3
+
+
 def test_from_float_to_integer_and_again_from_the_settings_it_wrote(
     images: Path, settings: Path, val: Path, tmp_path: Path
 ) -> None:

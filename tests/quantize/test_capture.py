@@ -11,7 +11,7 @@ from torch.nn import functional
 from nybble.graph import Padding
 from nybble.quantize.capture import capture
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.float_network import Conv, Dense, Flat, Norm, Pad, Rectifier, Sum, Weighted
+from nybble.quantize.float_network import Affine, Conv, Dense, Norm, Pad, Rectifier, Sum, Weighted
 from nybble.quantize.fold import fold, fold_norm
 
 
@@ -27,7 +27,7 @@ def test_captured_and_folded_networks_answer_as_the_module(name: str) -> None:
     torch.testing.assert_close(network(x).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
     folded = fold(network)
     torch.testing.assert_close(folded(x).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
-    assert not any(isinstance(op, Flat | Norm) for op in folded)
+    assert not any(isinstance(op, Affine | Norm) for op in folded)
 
 
 def test_layers_have_the_names_of_their_modules() -> None:

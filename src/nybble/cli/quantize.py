@@ -146,6 +146,15 @@ def quantize(
             show_default="0",
         ),
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="NAME",
+            help="Which output of SOURCE the logits are, where it has several: a name or an index.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -193,6 +202,7 @@ def quantize(
                     report=report,
                     threads=threads,
                     progress=callback(bar),
+                    output=output,
                 )
         except TrainingInterrupted as error:
             typer.echo(f"interrupted: {error}", err=True)

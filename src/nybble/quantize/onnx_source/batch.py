@@ -15,7 +15,7 @@ import numpy as np
 
 from nybble.quantize.onnx_source.handlers import Unsupported, Value, constant_of
 from nybble.quantize.onnx_source.model import STAND_IN, OnnxNode
-from nybble.quantize.translate import Translation
+from nybble.quantize.vocabulary import Translation
 
 #: Operators that name the batch in a shape or in axes.
 LIKE_RESHAPE = frozenset({"Reshape", "Squeeze"})

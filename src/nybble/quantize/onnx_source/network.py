@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import fields, replace
 
@@ -9,16 +10,16 @@ import numpy as np
 import torch
 
 from nybble.graph.infer import MAX_ELEMENTS, MAX_EXTENT
-from nybble.quantize.errors import SourceError
+from nybble.quantize.errors import CaptureError, SourceError
 from nybble.quantize.float_network import INPUT, FloatNetwork, Op
-from nybble.quantize.fold import nonnegative
+from nybble.quantize.fold import join_limits
 from nybble.quantize.onnx_source import layers, shapes  # noqa: F401 - they register their handlers
 from nybble.quantize.onnx_source.batch import LIKE_RESHAPE, per_image
 from nybble.quantize.onnx_source.folding import FOLDED, Folder
 from nybble.quantize.onnx_source.handlers import HANDLERS, Unsupported, Value, remedy
 from nybble.quantize.onnx_source.model import OnnxModel, OnnxNode
 from nybble.quantize.onnx_source.signature import check
-from nybble.quantize.translate import Translation
+from nybble.quantize.vocabulary import Translation, settled
 
 #: Of names at most, which become those of files.
 _LONGEST = 120
@@ -65,6 +66,13 @@ class _Builder:
         if math.prod(result.shape[1:]) != 1:
             shape = ", ".join(map(str, result.shape))
             raise SourceError(f"{model.path}: its output is (N, {shape}); it must be logits (N, classes)")
+        if not result.is_natural:
+            raise SourceError(f"{model.path}: its output is transposed; it must be logits (N, classes)")
+        self._network.ending = result.ending
+        try:
+            join_limits(self._network)
+        except CaptureError as error:
+            raise SourceError(str(error)) from None
         return self._network
 
     def _visit(self, node: OnnxNode) -> None:
@@ -81,26 +89,17 @@ class _Builder:
         handler = check(node, inputs)
         if node.op in LIKE_RESHAPE:
             node, inputs = per_image(node, inputs)
-        if node.op == "Clip":
-            inputs = self._clipped(node, inputs)
         with np.errstate(all="ignore"):  # What is infinite then is found by its node below.
             result = handler(node, *inputs)
-        if isinstance(result, tuple) and not isinstance(result, Translation):
-            op, shape = result
-            result = Translation(self._add(node, op), shape)
-        elif isinstance(result, Op):
-            result = Translation(self._add(node, result), result.shape)
-        if node.op in ("Softmax", "LogSoftmax") and node.outputs[0] != self._model.output:
-            raise Unsupported("it can be left out as the last node only")
-        self._held[node.outputs[0]] = result
-
-    def _clipped(self, node: OnnxNode, inputs: list[Value | None]) -> list[Value | None]:
-        """A clip whose lower end is below what it reads, as that of Keras behind a ReLU, is one from 0."""
-        x, low, high = (*inputs, None, None)[:3]
-        least = float(low.reshape(-1)[0]) if isinstance(low, np.ndarray) else node.get("min", -math.inf)
-        if not least <= 0 or not isinstance(x, Translation) or x.name not in nonnegative(self._network):
-            return inputs
-        return [x, np.zeros((), np.float32), high]
+        if isinstance(result, np.ndarray):
+            self._held[node.outputs[0]] = result
+            return
+        if isinstance(result, torch.Tensor):
+            raise AssertionError(f"{node.label}: a constant of what depends on the image")
+        ended = any(isinstance(value, Translation) and value.ending for value in inputs)
+        if ended and not isinstance(result, Translation):
+            raise Unsupported("nothing can be computed from a softmax; it can be left out as the last node only")
+        self._held[node.outputs[0]] = settled(result, functools.partial(self._add, node))
 
     def _read(self, node: OnnxNode, name: str) -> Value:
         if name not in self._held:

@@ -10,7 +10,7 @@ import numpy as np
 from nybble.graph.types import Array
 from nybble.quantize.onnx_source.handlers import HANDLERS, Handler, Unsupported, Value
 from nybble.quantize.onnx_source.model import OnnxNode
-from nybble.quantize.translate import Translation
+from nybble.quantize.vocabulary import Translation
 
 #: Numbers that lists of axes, sides and extents have at most.
 _MOST = 32

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
 from nybble.quantize.calibrate import calibrate
-from nybble.quantize.capture import capture
+from nybble.quantize.capture import capture_classifier
 from nybble.quantize.convert import ConversionReport, convert
 from nybble.quantize.data import Loader, batches
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.float_network import FloatNetwork
+from nybble.quantize.float_network import FloatNetwork, RecordedModule
 from nybble.quantize.fold import fold
 from nybble.quantize.network import QuantizedNetwork
 from nybble.quantize.pipeline import post
@@ -175,7 +175,11 @@ class _Run:
         self._preprocessing = preprocessing
         self._config = self._config.resolved(preprocessing, len(train))
         # Recorded once: a choice of bits prepares it three times.
-        captured = fold(capture(module, (len(preprocessing.mean), *preprocessing.crop)))
+        # A file's output was chosen when it was read.
+        output = None if isinstance(module, RecordedModule) else self._output
+        shape = (len(preprocessing.mean), *preprocessing.crop)
+        recorded, module = capture_classifier(module, shape, output=output)
+        captured = fold(recorded)
         network = self._prepared(captured, self._config)
         self._settle(network)
         if self._config.has_budget:
