@@ -76,6 +76,12 @@ def _branches(n: Small, x: Tensor) -> Tensor:
     return n.twice(y.mean((2, 3)))
 
 
+def _scaled_one_by_one(n: Small, x: Tensor, conv: nn.Module | None = None) -> Tensor:
+    """As Inception and GoogLeNet of torchvision do with weights of TensorFlow."""
+    planes = [torch.unsqueeze(x[:, i], 1) * (0.4 + 0.1 * i) + (0.3 - 0.2 * i) for i in range(3)]
+    return n.head(functional.relu((conv or n.valid)(torch.cat(planes, 1))))
+
+
 #: By name. All can be exported with opset 17; see NOT_EXPORTED.
 BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "normalise inside, padded": lambda n, x: n.head(n.stem((x - n.mean) / n.std)),
@@ -123,6 +129,12 @@ BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "channels last": _last,
     "two pools joined": _both_pools,
     "small map": _branches,
+    "inputs scaled one by one": _scaled_one_by_one,
+    "inputs scaled one by one, padded": lambda n, x: _scaled_one_by_one(n, x, n.a),
+    "blue before red": lambda n, x: n.head(n.stem(x[:, [2, 1, 0]])),
+    "turned round": lambda n, x: n.head(n.stem(x.flip(1) * 2)),
+    "some channels": lambda n, x: n.fc(torch.cat([(y := n.stem(x))[:, 4:], y[:, :4]], 1).mean((2, 3))),
+    "half of the channels": lambda n, x: functional.linear(n.stem(x)[:, ::2].mean((2, 3)), n.fc.weight[:, :4]),
     "skipped": lambda n, x: n.head(n.stem(x)[:, :, ::2, ::3]),
     "zeros joined": lambda n, x: n.twice(torch.cat([n.stem(x), torch.zeros(x.shape[0], 8, 9, 8)], 1).mean((2, 3))),
 }

@@ -46,6 +46,12 @@ def attach(network: FloatNetwork, remove: Remove) -> None:
             _own(network, affine)
 
 
+def attach_behind(network: FloatNetwork, remove: Remove) -> None:
+    """Only into the layers before, where that is possible."""
+    for op in [op for op in network if isinstance(op, Norm | Affine)]:
+        _behind(network, op, remove)
+
+
 def _behind(network: FloatNetwork, op: Norm | Affine, remove: Remove) -> bool:
     """Multiply it into the layer before, through what it commutes with."""
     readers = network.readers()

@@ -32,8 +32,9 @@ _REMEDIES = {
     ),
 }
 _SUPPORTED = (
-    "replace it, or leave it out of the module: a network may consist of convolutions, linear layers, batch norm, constants by channel, ReLU and ReLU6, "
-    "additions, concatenations of channels, max and average pools, flattening, zero padding and strided slices"
+    "replace it, or leave it out of the module: a network may consist of convolutions, linear layers, batch norm, "
+    "constants by channel, ReLU and ReLU6, additions, concatenations of channels, max and average pools, flattening, "
+    "zero padding and strided slices"
 )
 
 
@@ -63,7 +64,7 @@ def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape:
         bound = _SIGNATURES[target].bind(shape, *args, **kwargs)
     except TypeError:
         # Only the arguments are in question here: what a handler raises is a bug of ours.
-        raise Unsupported("it cannot be captured with these arguments") from None
+        raise Unsupported("these arguments are not those of the operation") from None
     return handler(*bound.args, **bound.kwargs)
 
 
@@ -127,7 +128,7 @@ def _convolution(
     groups: int,
 ) -> Result:
     if transposed:
-        raise Unsupported("transposed convolutions cannot be captured; classifiers need none")
+        raise Unsupported("transposed convolutions have no integer form; classifiers need none")
     return _conv2d(shape, x, weight, bias, stride, padding, dilation, groups)
 
 
@@ -221,7 +222,9 @@ def _bound(value: Any) -> float:
 @_handles("threshold.default")
 def _threshold(shape: tuple[int, ...], x: Translation, threshold: float, value: float) -> Result:
     if threshold != 0 or value != 0:
-        raise Unsupported(f"a threshold at {threshold} with {value} cannot be captured; only one at 0 with 0 (ReLU)")
+        raise Unsupported(
+            f"a threshold at {threshold} with {value} has no integer form; only one at 0 with 0 (ReLU) has"
+        )
     return vocabulary.clip(x, 0.0, None)
 
 
@@ -248,7 +251,7 @@ def _mul(shape: tuple[int, ...], left: Any, right: Any) -> Result:
 @_handles("div.Tensor", "div.Scalar", "true_divide.Tensor", "div.Tensor_mode")
 def _div(shape: tuple[int, ...], left: Any, right: Any, rounding_mode: str | None = None) -> Result:
     if rounding_mode is not None:
-        raise Unsupported(f"a division that rounds ({rounding_mode}) cannot be captured; divide without rounding")
+        raise Unsupported(f"a division that rounds ({rounding_mode}) has no integer form; divide without rounding")
     return vocabulary.divide(left, right)
 
 
@@ -296,7 +299,7 @@ def _avg_pool(
     divisor_override: int | None = None,
 ) -> Result:
     if divisor_override is not None:
-        raise Unsupported("an average pool with divisor_override cannot be captured; multiply by a constant instead")
+        raise Unsupported("an average pool with divisor_override has no integer form; multiply by a constant instead")
     window = _pair(kernel_size)
     return vocabulary.average_pool(x, window, _pair(stride or window), _sides(padding), ceil_mode, count_include_pad)
 
@@ -375,13 +378,40 @@ def _transpose(shape: tuple[int, ...], x: Translation, first: int, second: int) 
 @_handles("expand.default")
 def _expand(shape: tuple[int, ...], x: Translation, *_: Any, implicit: bool = False) -> Result:
     if shape != x.shape:
-        raise Unsupported("expanding a value along rows and columns cannot be captured")
+        raise Unsupported("a value cannot be expanded along rows and columns")
     return x
 
 
 @_handles("select.int")
 def _select(shape: tuple[int, ...], x: Translation, dim: int, index: int) -> Result:
-    return vocabulary.select(x, dim)
+    return vocabulary.select(x, dim, index)
+
+
+@_handles("index.Tensor")
+def _index(shape: tuple[int, ...], x: Any, indices: Sequence[Any]) -> Result:
+    given = [entry for entry in indices if entry is not None]
+    if len(given) != 1 or not isinstance(given[0], Tensor) or given[0].dim() != 1 or given[0].is_floating_point():
+        raise Unsupported("only a list of channels can be picked out")
+    chosen = given[0].nonzero().flatten() if given[0].dtype is torch.bool else given[0]
+    axis = next(place for place, entry in enumerate(indices) if entry is not None)
+    return _picked(value_of(x), axis, chosen)
+
+
+@_handles("index_select.default")
+def _index_select(shape: tuple[int, ...], x: Any, dim: int, index: Tensor) -> Result:
+    return _picked(value_of(x), dim, index)
+
+
+@_handles("flip.default")
+def _flip(shape: tuple[int, ...], x: Translation, dims: Sequence[int]) -> Result:
+    if len(dims) != 1:
+        raise Unsupported("only the order of channels can be turned round")
+    return _picked(x, dims[0], torch.arange(x.shape[x.axis(dims[0])]).flip(0))
+
+
+def _picked(x: Translation, axis: int, channels: Tensor) -> Result:
+    count = x.shape[x.axis(axis)]
+    return vocabulary.pick(x, axis, [channel % count for channel in channels.reshape(-1).tolist()])
 
 
 @_handles("slice.Tensor")
@@ -401,10 +431,12 @@ def _slice(
     size, result = x.shape[axis - 1], shape[axis - 1]
     if size == result and step == 1:
         return x
+    if axis == 1 and len(x.shape) == 3:
+        return vocabulary.pick(x, 1, range(size)[start:end:step])
     if axis not in (2, 3) or start not in (None, 0):
-        raise Unsupported("only slices of rows and columns that start at 0 can be captured")
+        raise Unsupported("only slices of rows and columns that start at 0 can be taken")
     if result != -(-size // step):
-        raise Unsupported("only slices that go to the end can be captured")
+        raise Unsupported("only slices that go to the end can be taken")
     return vocabulary.skip(x, Pair(step, 1) if axis == 2 else Pair(1, step))
 
 
@@ -418,12 +450,12 @@ def _pad(
 ) -> Result:
     filling = value if isinstance(mode, str) else mode
     if isinstance(mode, str) and mode != "constant":
-        raise Unsupported(f"padding in mode {mode!r} cannot be captured; only zeros can")
+        raise Unsupported(f"only zeros can be put around images, not padding in mode {mode!r}")
     if filling not in (None, 0):
-        raise Unsupported(f"padding with {filling} cannot be captured; only zeros can")
+        raise Unsupported(f"only zeros can be put around images, not {filling}")
     given = [*sides, *[0] * (6 - len(sides))]
     if len(given) > 6 or min(given) < 0 or len(x.shape) != 3:
-        raise Unsupported(f"padding by {list(sides)} cannot be captured; only zeros around images can")
+        raise Unsupported(f"only zeros can be put around images (N, C, H, W), not padding by {list(sides)}")
     left, right, top, bottom, before, after = given
     return vocabulary.pad(x, Padding(top, left, bottom, right), (before, after))
 
@@ -457,7 +489,7 @@ def _cast(shape: tuple[int, ...], x: Any, *args: Any, dtype: Any = None, **_: An
 
 def _check_type(dtype: Any) -> None:
     if isinstance(dtype, torch.dtype) and dtype is not torch.float32:
-        raise Unsupported(f"a conversion to {dtype} cannot be captured; the network must compute in float32")
+        raise Unsupported(f"it converts to {dtype}; the network must compute in float32")
 
 
 @_handles("zeros_like.default", "new_zeros.default")

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export.graph_signature import OutputKind
 from torch.fx import Node
 
 from nybble.quantize.errors import CaptureError
@@ -36,6 +37,7 @@ class Walk:
         self._network = FloatNetwork(input_shape)
         self._kind = kind
         self._prefix = prefix
+        self._device = next((entry.device for entry in program.state_dict.values()), None)
         #: What each node holds: a value, or a constant.
         self._held: dict[Node, Any] = {}
         #: Names of parameters and buffers by the node that holds them, transposed perhaps.
@@ -111,9 +113,11 @@ class Walk:
         def add(op: Op) -> str:
             op.name = self._name(node, op)
             op.place = place
+            # What was made of numbers is where the module is.
             if isinstance(op, Affine):
-                device = next((entry.device for entry in self._program.state_dict.values()), None)
-                op.gain, op.offset = op.gain.to(device), op.offset.to(device)
+                op.gain, op.offset = op.gain.to(self._device), op.offset.to(self._device)
+            elif isinstance(op, Weighted):
+                op.weight = op.weight.to(self._device)
             self._network.ops.append(op)
             return op.name
 
@@ -175,8 +179,9 @@ class Walk:
         return candidate
 
     def _finish(self, node: Node) -> FloatNetwork:
-        # Of a module of ours, which returns one tensor.
-        (result,) = tuple(node.args[0])
+        # A module of ours returns one tensor; what else there is are buffers, or the input, changed in place.
+        kinds = [spec.kind for spec in self._program.graph_signature.output_specs]
+        (result,) = (entry for entry, kind in zip(node.args[0], kinds, strict=True) if kind is OutputKind.USER_OUTPUT)
         value = self._held[result] if isinstance(result, Node) else None
         if not isinstance(value, Translation) or value.name == INPUT:
             raise CaptureError(f"{self._kind}: its result does not depend on its input, or is its input")

@@ -143,10 +143,14 @@ def _unsqueeze(node: Any, x: Value, axes: Value | None = None) -> Result:
 
 @handles("Gather")
 def _gather(node: Any, x: Value, index: Value) -> Result:
-    place = constant_of(index, "its indices")
-    if place.ndim:
-        raise Unsupported("only one element of an axis can be taken")
-    return vocabulary.select(value_of(x), node.get("axis", 0))
+    x, places = value_of(x), constant_of(index, "its indices")
+    axis = node.get("axis", 0)
+    extent = x.shape[x.axis(axis)]
+    if places.dtype.kind not in "iu" or places.ndim > 1 or any(not -extent <= place < extent for place in places.flat):
+        raise Unsupported(f"its indices are not such of {extent} elements")
+    if places.ndim:
+        return vocabulary.pick(x, axis, [int(place) % extent for place in places])
+    return vocabulary.select(x, axis, int(places))
 
 
 @handles("Slice")
@@ -172,6 +176,10 @@ def _slice(
         size = (node.batch, *x.shape)[axis % rank]
         if start == 0 and step == 1 and end >= size:
             continue
+        if axis % rank == 1 and rank == 4 and step != 0:
+            if len(first) > 1:
+                raise Unsupported("channels and rows cannot be taken at once; slice twice")
+            return vocabulary.pick(x, 1, range(size)[start:end:step])
         if start != 0 or step < 1 or axis % rank not in stride or end < size:
             raise Unsupported("only every so-manieth row and column, from 0 to the end, can be taken")
         stride[axis % rank] = step

@@ -16,7 +16,7 @@ from nybble.quantize.vocabulary.arithmetic import (
     subtract,
     sum_of,
 )
-from nybble.quantize.vocabulary.moving import concat, pad, permute, reshape, select, skip, squeeze, unsqueeze
+from nybble.quantize.vocabulary.moving import concat, pad, permute, pick, reshape, select, skip, squeeze, unsqueeze
 from nybble.quantize.vocabulary.value import Made, Result, Translation, Unsupported, image, settled, value_of
 from nybble.quantize.vocabulary.weighted import batch_norm, conv, dense, matmul
 from nybble.quantize.vocabulary.windows import adaptive_pool, average_pool, largest, max_pool, mean, total
@@ -46,6 +46,7 @@ __all__ = [
     "negate",
     "pad",
     "permute",
+    "pick",
     "reshape",
     "select",
     "settled",

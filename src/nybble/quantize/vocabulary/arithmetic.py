@@ -119,6 +119,10 @@ def softmax(x: Translation, axis: int, log: bool = False) -> Translation:
 
 
 def _summed(left: Translation, right: Translation, alpha: float) -> Result:
+    if left.shape == right.shape and len(left.extents) != len(right.extents):
+        raise Unsupported(
+            "a linear layer's result cannot be added to a pool's; make the linear layer a convolution of 1x1"
+        )
     if left.extents != right.extents or left.layout() != right.layout():
         raise Unsupported(f"only values of one shape can be added, not {seen(left)} and {seen(right)}")
     ops: list[Op] = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from nybble.graph import Padding, Pair
-from nybble.quantize.float_network import Concat, MaxPool, Pad
+from nybble.quantize.float_network import Concat, Conv, MaxPool, Pad
 from nybble.quantize.vocabulary.value import Axes, Made, Result, Translation, Unsupported, image, seen
 
 _ONLY_CHANNELS = "a concatenation can join only channels (axis 1) of images (N, C, H, W) with the same rows and columns"
@@ -61,12 +62,27 @@ def unsqueeze(x: Translation, axis: int) -> Translation:
     return _viewed(x, (*x.axes[:place], (), *x.axes[place:]))
 
 
-def select(x: Translation, axis: int) -> Translation:
-    """The only element of an axis."""
+def select(x: Translation, axis: int, index: int) -> Result:
+    """One element of an axis: of the channels, or the only one."""
     place = x.axis(axis)
-    if x.shape[place] != 1:
-        raise Unsupported(f"one element of an axis of {x.shape[place]} cannot be taken; only of an axis of 1")
-    return squeeze(x, [axis])
+    extent = x.shape[place]
+    if extent == 1:
+        return squeeze(x, [axis])
+    if place != x.channel_axis():
+        raise Unsupported(f"one element of an axis of {extent} cannot be taken; only of channels, or of an axis of 1")
+    made = pick(x, axis, [index % extent])
+    return Made(made.ops, tuple(group for at, group in enumerate(made.axes) if at != place))
+
+
+def pick(x: Translation, axis: int, channels: Sequence[int]) -> Made:
+    """Some channels of an image, in any order: a convolution of 1x1, which folding takes out again."""
+    place = x.axis(axis)
+    image(x)
+    if place != 0 or not channels:
+        raise Unsupported("only channels of images (axis 1) can be picked out")
+    weight = torch.eye(x.extents[0])[list(channels)].reshape(len(channels), x.extents[0], 1, 1)
+    op = Conv(name="", inputs=(x.name,), shape=(len(channels), *x.extents[1:]), weight=weight)
+    return Made((op,), ((0,), (1,), (2,)))
 
 
 def skip(x: Translation, steps: Pair) -> Result:
@@ -120,15 +136,18 @@ def _joined(values: Sequence[Translation], place: int) -> Result:
         if len(value.axes) != len(first.axes) or len(value.extents) != 3:
             raise Unsupported(_ONLY_CHANNELS)
         group = value.axes[place]
-        # Channels are the slowest on the axis, so that one value's elements follow the other's.
-        if not group or group[0] != 0 or value.extents[1:] != first.extents[1:] or not value.is_natural:
+        # Channels are the slowest on the axis, so that one value's elements follow the other's. A single channel may
+        # have been taken out of the axes.
+        channels = group[0] == 0 if group else value.extents[0] == 1 and 0 not in value.order
+        if not channels or value.extents[1:] != first.extents[1:] or not value.is_natural:
             raise Unsupported(_ONLY_CHANNELS)
     axes = {tuple(tuple(axis for axis in group if axis) for group in value.layout()) for value in values}
     if len(axes) > 1:
         raise Unsupported(_ONLY_CHANNELS)
     shape = (sum(value.extents[0] for value in values), *first.extents[1:])
     op = Concat(name="", inputs=tuple(value.name for value in values), shape=shape)
-    return Made((op,), first.axes)
+    inner = tuple(axis for axis in first.axes[place] if axis)
+    return Made((op,), (*first.axes[:place], (0, *inner), *first.axes[place + 1 :]))
 
 
 def _viewed(x: Translation, axes: Axes) -> Translation:
