@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,6 +57,8 @@ def load(path: str | os.PathLike[str], *, opsets: range = OPSETS, beside: bool =
         raise OnnxImportError("is no ONNX model, or one that is cut off or damaged", path=path) from error
     if not model.graph.node:
         raise OnnxImportError("is no ONNX model: it has no nodes", path=path)
+    if not all(isinstance(name, str) for name in _names(model)):
+        raise OnnxImportError("is damaged: a name in it is no text", path=path)
     if beside:
         external.attach(model, path, len(content))
     for tensor in external.everywhere(model):
@@ -78,6 +81,19 @@ def load(path: str | os.PathLike[str], *, opsets: range = OPSETS, beside: bool =
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise OnnxImportError(f"ONNX's checker refuses it: {_first_line(error)}", path=path) from error
     return model
+
+
+def _names(model: onnx.ModelProto) -> Iterator[str]:
+    """Everything in a model that stands for something else; protobuf gives bytes where it is no UTF-8."""
+    graph = model.graph
+    yield from (entry.domain for entry in model.opset_import)
+    for node in graph.node:
+        yield from (node.op_type, node.name, node.domain, *node.input, *node.output)
+        yield from (entry.name for entry in node.attribute)
+    for tensor in external.everywhere(model):
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    yield from (entry.name for entries in (graph.input, graph.output, graph.value_info) for entry in entries)
 
 
 def label(node: onnx.NodeProto) -> str:

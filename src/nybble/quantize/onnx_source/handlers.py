@@ -35,10 +35,14 @@ _REMEDIES = {
 }
 
 
-def remedy(op: str) -> str:
+def remedy(op: str, domain: str = "") -> str:
     """What to do about an operator that has no handler."""
+    if op in _REMEDIES:
+        return _REMEDIES[op]
+    if domain:
+        return f"operators of {domain[:60]} are unknown; save the file without optimizing it for a runtime"
     known = ", ".join(sorted(HANDLERS))
-    return _REMEDIES.get(op, f"supported are {known}, and what computes constants; change the network or cut the file")
+    return f"supported are {known}, and what computes constants; change the network or cut the file"
 
 
 def handles(*operators: str) -> Callable[[Handler], Handler]:

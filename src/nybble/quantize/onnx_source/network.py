@@ -77,7 +77,7 @@ class _Builder:
 
     def _visit(self, node: OnnxNode) -> None:
         if node.domain not in ("", "ai.onnx"):
-            raise Unsupported(f"operators of {node.domain[:_LONGEST]} are unknown; save the file without optimizing it")
+            raise Unsupported(remedy(node.op, node.domain))
         inputs = [self._read(node, name) if name else None for name in node.inputs]
         if not any(isinstance(value, Translation) for value in inputs):
             if node.op not in FOLDED:

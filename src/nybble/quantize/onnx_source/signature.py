@@ -79,14 +79,31 @@ def _check_constant(node: OnnxNode, place: int, value: Array) -> None:
 
 
 def _check_layer(node: OnnxNode, inputs: Sequence[Value | None]) -> None:
-    """Biases and parameters of batch norm, against what they belong to."""
+    """Biases, parameters of batch norm, and what is joined with values, against what they belong to."""
+    if node.op == "Concat":
+        _check_joined(node, inputs)
     x, *constants = inputs
     arrays = [value for value in constants if isinstance(value, np.ndarray)]
     if node.op == "BatchNormalization" and isinstance(x, Translation):
         if any(array.shape != x.shape[:1] for array in arrays):
             raise Unsupported(f"its parameters are not of {x.shape[0]} channels")
+        if len(arrays) == 4 and not bool((arrays[3] + node.get("epsilon", 1e-5) > 0).all()):
+            raise Unsupported("its variance is not positive everywhere")
     elif node.op in ("Conv", "Gemm") and len(arrays) == 2:
         weight, bias = arrays
         outputs = weight.shape[0] if node.op == "Conv" or node.get("transB", 0) else weight.shape[1]
         if bias.size not in ((1, outputs) if node.op == "Gemm" else (outputs,)) or bias.shape[:-1] not in ((), (1,)):
             raise Unsupported(f"its bias of shape {bias.shape} is not that of {outputs} outputs")
+
+
+def _check_joined(node: OnnxNode, inputs: Sequence[Value | None]) -> None:
+    value = next(value for value in inputs if isinstance(value, Translation))
+    for array in inputs:
+        if array is None:
+            raise Unsupported("it joins an input that is left out")
+        if isinstance(array, np.ndarray) and (
+            array.ndim != len(value.shape) + 1
+            or array.shape[0] not in (1, node.batch)
+            or array.shape[2:] != value.shape[1:]
+        ):
+            raise Unsupported(f"a constant of shape {array.shape} cannot be joined with images of {value.shape}")

@@ -153,7 +153,8 @@ def _by_channel(constant: Tensor | float, x: Translation) -> Tensor:
     """(C,) float64 of what is broadcast over a value as its readers see it."""
     values, seen_shape = _constant(constant), x.shape
     shape = (1,) * (len(seen_shape) + 1 - values.dim()) + tuple(values.shape)
-    reason = f"its constant of shape {tuple(values.shape)} does not fit {seen(x)}"
+    given = tuple(values.shape)
+    reason = f"its constant of shape {given} does not fit {seen(x)}"
     if len(shape) > len(seen_shape) + 1:
         raise Unsupported(reason)
     values = values.reshape(shape)
@@ -165,11 +166,18 @@ def _by_channel(constant: Tensor | float, x: Translation) -> Tensor:
         raise Unsupported(reason)
     if values.numel() == 1:
         return values.reshape(1).repeat(x.extents[0])
+    place = x.channel_axis()
+    if place is not None:
+        columns = values[0].movedim(place, 0).reshape(values.shape[place + 1], -1)
+        if not bool((columns == columns[:, :1]).all()):
+            raise Unsupported(f"its constant of shape {given} differs by more than channels")
+        return columns[:, 0].expand(x.extents[0]).contiguous()
+    # Channels lie among other axes.
     order = x.order
     full = values.broadcast_to((1, *seen_shape)).reshape([x.extents[axis] for axis in order])
     columns = full.permute(sorted(range(len(order)), key=order.__getitem__)).reshape(x.extents[0], -1)
     if not bool((columns == columns[:, :1]).all()):
-        raise Unsupported(f"its constant of shape {tuple(constant.shape)} differs by more than channels")  # type: ignore[union-attr]
+        raise Unsupported(f"its constant of shape {given} differs by more than channels")
     return columns[:, 0].contiguous()
 
 

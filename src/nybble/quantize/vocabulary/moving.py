@@ -14,6 +14,9 @@ from nybble.quantize.vocabulary.value import Axes, Made, Result, Translation, Un
 
 _ONLY_CHANNELS = "a concatenation can join only channels (axis 1) of images (N, C, H, W) with the same rows and columns"
 
+#: Weights of the convolution that picks channels.
+_MOST_PICKED = 1 << 24
+
 
 def reshape(x: Translation, shape: Sequence[int]) -> Translation:
     """Another view of the same elements in their order, without the batch: axes are joined or parted again."""
@@ -80,7 +83,10 @@ def pick(x: Translation, axis: int, channels: Sequence[int]) -> Made:
     image(x)
     if place != 0 or not channels:
         raise Unsupported("only channels of images (axis 1) can be picked out")
-    weight = torch.eye(x.extents[0])[list(channels)].reshape(len(channels), x.extents[0], 1, 1)
+    if len(channels) * x.extents[0] > _MOST_PICKED:
+        raise Unsupported(f"{len(channels)} of {x.extents[0]} channels are too many to pick")
+    weight = torch.zeros(len(channels), x.extents[0], 1, 1)
+    weight[range(len(channels)), list(channels)] = 1
     op = Conv(name="", inputs=(x.name,), shape=(len(channels), *x.extents[1:]), weight=weight)
     return Made((op,), ((0,), (1,), (2,)))
 

@@ -17,7 +17,7 @@ def output_extents(
 ) -> tuple[int, int]:
     """Rows and columns of what windows produce, in PyTorch's ceil mode if asked."""
     if min(*window, *stride, *dilation) < 1 or min(padding) < 0:
-        raise Unsupported("its window, stride and dilation must be 1 at least, and its padding not negative")
+        raise Unsupported("its window, stride or dilation is below 1, or its padding below 0")
     rows, columns = (
         output_extent(size, extent, step, before, after, spread, ceil_mode)
         for size, extent, step, before, after, spread in zip(
