@@ -9,12 +9,15 @@ from torch import Tensor
 from torch.export.graph_signature import OutputKind
 from torch.fx import Node
 
+from nybble.quantize.aten import IGNORED, translate
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.float_network import INPUT, Affine, FloatNetwork, Op, Weighted
 from nybble.quantize.fold import join_limits
 from nybble.quantize.source_lines import frames_of_trace, user_line
-from nybble.quantize.translate import IGNORED, translate
-from nybble.quantize.vocabulary import Made, Translation, Unsupported, settled
+from nybble.quantize.vocabulary import Made, Stack, Translation, Unsupported, settled
+
+#: What can read a stack.
+_OF_STACKS = ("aten.sum.dim_IntList", "aten.mean.dim", "aten.cat.default")
 
 
 class Walk:
@@ -77,7 +80,7 @@ class Walk:
     def _visit(self, node: Node) -> None:
         if node.target in IGNORED:
             return
-        if not any(isinstance(self._held[entry], Translation) for entry in node.all_input_nodes):
+        if not any(isinstance(self._held[entry], Translation | Stack) for entry in node.all_input_nodes):
             self._held[node] = self._evaluated(node)
             return
         target = str(node.target)
@@ -92,10 +95,12 @@ class Walk:
         kwargs = torch.fx.node.map_arg(node.kwargs, lambda entry: self._held[entry])
         shape = _shape(node)
         try:
+            if target not in _OF_STACKS and any(isinstance(self._held[entry], Stack) for entry in node.all_input_nodes):
+                raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
             result = translate(target, tuple(args), dict(kwargs), shape)
         except Unsupported as error:
             raise self._unsupported(node, str(error)) from None
-        if isinstance(result, Tensor):
+        if isinstance(result, Tensor | Stack):
             self._held[node] = result
             return
         read = [self._held[entry] for entry in node.all_input_nodes]

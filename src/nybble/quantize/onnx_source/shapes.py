@@ -23,7 +23,7 @@ from nybble.quantize.onnx_source.handlers import (
     pair_of,
     value_of,
 )
-from nybble.quantize.vocabulary import Translation
+from nybble.quantize.vocabulary import Stack, Translation
 
 #: Of TensorProto.DataType.
 FLOAT = 1
@@ -77,10 +77,9 @@ def _largest(node: Any, x: Value, axes: Value | None = None) -> Result:
     return _reduced(vocabulary.largest, node, x, axes)
 
 
-def _reduced(
-    build: Callable[[Translation, Sequence[int], bool], Result], node: Any, x: Value, axes: Value | None
-) -> Result:
-    return build(value_of(x), _axes(node, axes), bool(node.get("keepdims", 1)))
+def _reduced(build: Callable[[Any, Sequence[int], bool], Result], node: Any, x: Value, axes: Value | None) -> Result:
+    value = x if isinstance(x, Stack) and build is not vocabulary.largest else value_of(x)
+    return build(value, _axes(node, axes), bool(node.get("keepdims", 1)))
 
 
 def _pool(node: Any, value: Value) -> tuple[Translation, Pair, Pair, Padding]:
@@ -136,9 +135,10 @@ def _unsqueeze(node: Any, x: Value, axes: Value | None = None) -> Result:
     x = value_of(x)
     given = _axes(node, axes)
     rank = len(x.shape) + 1 + len(given)
+    result: Translation | Stack = x
     for axis in sorted(axis % rank for axis in given):
-        x = vocabulary.unsqueeze(x, axis)
-    return x
+        result = vocabulary.unsqueeze(value_of(result), axis)
+    return result
 
 
 @handles("Gather")
@@ -188,7 +188,8 @@ def _slice(
 
 @handles("Concat")
 def _concat(node: Any, *values: Value) -> Result:
-    return vocabulary.concat([operand_of(value) for value in values], node.get("axis"))
+    given = [value if isinstance(value, Stack) else operand_of(value) for value in values]
+    return vocabulary.concat(given, node.get("axis"))
 
 
 @handles("Pad")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nybble.graph import Padding, Pair
 from nybble.quantize.float_network import Concat, Conv, MaxPool, Pad
-from nybble.quantize.vocabulary.value import Axes, Made, Result, Translation, Unsupported, image, seen
+from nybble.quantize.vocabulary.value import Axes, Made, Result, Stack, Translation, Unsupported, image, seen
 
 _ONLY_CHANNELS = "a concatenation can join only channels (axis 1) of images (N, C, H, W) with the same rows and columns"
 
@@ -57,11 +57,11 @@ def squeeze(x: Translation, axes: Sequence[int] | None) -> Translation:
     return _viewed(x, tuple(kept))
 
 
-def unsqueeze(x: Translation, axis: int) -> Translation:
-    """With one more axis of extent 1, not before the batch."""
+def unsqueeze(x: Translation, axis: int) -> Translation | Stack:
+    """With one more axis of extent 1; before the batch only to be stacked there."""
     place = axis % (len(x.axes) + 2) - 1
     if place < 0:
-        raise Unsupported("an axis before the batch cannot be")
+        return Stack((x,), 0)
     return _viewed(x, (*x.axes[:place], (), *x.axes[place:]))
 
 
@@ -117,9 +117,12 @@ def pad(x: Translation, padding: Padding, channels: tuple[int, int] = (0, 0)) ->
     return Pad(name="", inputs=(x.name,), shape=shape, padding=padding, channels=channels)
 
 
-def concat(values: Sequence[Translation | Tensor], axis: int) -> Result:
-    """The channels of several images, one after the other, or one value with channels of zeros."""
+def concat(values: Sequence[Translation | Stack | Tensor], axis: int) -> Result:
+    """The channels of several images, one after the other, one value with channels of zeros, or a stack."""
     found = [value for value in values if isinstance(value, Translation)]
+    constants = [value for value in values if isinstance(value, Tensor)]
+    if len(found) + len(constants) != len(values):
+        return _stacked(values, axis)
     first = found[0]
     place = first.axis(axis)
     if len(found) == len(values):
@@ -127,17 +130,28 @@ def concat(values: Sequence[Translation | Tensor], axis: int) -> Result:
             return first
         return _joined(found, place)
     x = image(first)
-    constants = [value for value in values if isinstance(value, Tensor)]
     if len(found) != 1 or place != 0 or any(bool(constant.any()) for constant in constants):
         raise Unsupported("a concatenation with constants cannot be, except one value with channels of zeros")
     at = next(i for i, value in enumerate(values) if value is first)
-    before = sum(int(value.shape[1]) for value in values[:at])
-    after = sum(int(value.shape[1]) for value in values[at + 1 :])
+    before, after = (sum(int(zeros.shape[1]) for zeros in part) for part in (constants[:at], constants[at:]))
     return pad(x, Padding(), (before, after))
+
+
+def _stacked(values: Sequence[Translation | Stack | Tensor], axis: int) -> Stack:
+    """Values that have the axis already are joined on it."""
+    stacks = [value for value in values if isinstance(value, Stack)]
+    rank = len(stacks[0].values[0].shape) + 2
+    if len(stacks) != len(values) or any(value.axis != axis % rank for value in stacks):
+        raise Unsupported("only values stacked on one new axis can be joined, on that axis")
+    return Stack(tuple(entry for value in stacks for entry in value.values), stacks[0].axis)
 
 
 def _joined(values: Sequence[Translation], place: int) -> Result:
     first = values[0]
+    if all(not value.axes[place] and value.extents[0] > 1 for value in values):
+        # On an axis that each of them got for it.
+        axes_before = (*first.axes[:place], *first.axes[place + 1 :])
+        return Stack(tuple(Translation(value.name, value.extents, axes_before) for value in values), place + 1)
     for value in values:
         if len(value.axes) != len(first.axes) or len(value.extents) != 3:
             raise Unsupported(_ONLY_CHANNELS)
