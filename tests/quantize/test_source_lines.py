@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from nybble.quantize.capture import capture
 from nybble.quantize.errors import CaptureError
@@ -38,6 +39,7 @@ LINES = {
 NETWORK = """
 import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 
 class Net(nn.Module):
@@ -100,6 +102,24 @@ def test_such_lines_are_captured(name: str, folder: Path) -> None:
     network = capture(module, (3, 6, 6))
     assert network["relu"].place == f"{path}:{number}: {body}"
     assert [op.name for op in network][:1] == ["parts.stem"]
+
+
+def helped(x: torch.Tensor) -> torch.Tensor:
+    return functional.silu(x)
+
+
+class Helped(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._inner(x)
+
+    def _inner(self, x: torch.Tensor) -> torch.Tensor:
+        return helped(x)
+
+
+def test_the_line_of_a_helper() -> None:
+    """Not only lines of functions called forward."""
+    line = helped.__code__.co_firstlineno + 1
+    assert f"test_source_lines.py:{line}: return functional.silu(x): aten.silu.default" in refused(Helped())
 
 
 def test_lines_that_go_on(folder: Path) -> None:
@@ -166,7 +186,14 @@ def test_traces_are_read_as_python_writes_them(entries: list[tuple[str, int, str
 
 def test_the_innermost_line_of_the_user() -> None:
     torch_file, own_file = torch.__file__, sys.modules["nybble"].__file__
-    frames = [Frame("net.py", 3, "a"), Frame("net.py", 5, "b + c"), Frame("<string>", 1, ""), Frame(torch_file, 9, "t")]
+    standard = Frame(traceback.__file__, 4, "s")
+    frames = [
+        standard,
+        Frame("net.py", 3, "a"),
+        Frame("net.py", 5, "b + c"),
+        Frame("<string>", 1, ""),
+        Frame(torch_file, 9, "t"),
+    ]
     assert user_line([*frames, Frame(str(own_file), 1, "n")]) == "net.py:5: b + c"
     assert user_line([Frame("<string>", 2, "")]) == "<string>:2"
-    assert user_line(frames[3:]) == user_line([]) == ""
+    assert user_line([standard, *frames[4:]]) == user_line([]) == ""

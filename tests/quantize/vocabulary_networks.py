@@ -76,6 +76,12 @@ def _branches(n: Small, x: Tensor) -> Tensor:
     return n.twice(y.mean((2, 3)))
 
 
+def _scaled_one_by_one(n: Small, x: Tensor, conv: nn.Module | None = None) -> Tensor:
+    """As Inception and GoogLeNet of torchvision do with weights of TensorFlow."""
+    planes = [torch.unsqueeze(x[:, i], 1) * (0.4 + 0.1 * i) + (0.3 - 0.2 * i) for i in range(3)]
+    return n.head(functional.relu((conv or n.valid)(torch.cat(planes, 1))))
+
+
 #: By name. All can be exported with opset 17; see NOT_EXPORTED.
 BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "normalise inside, padded": lambda n, x: n.head(n.stem((x - n.mean) / n.std)),
@@ -102,6 +108,9 @@ BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "sum of three": lambda n, x: _residual(n, x, lambda y, z: sum([y, z, n.point(y)])),
     "nested additions": lambda n, x: _residual(n, x, lambda y, z: (y + z) + (n.point(y) + n.b(z))),
     "doubled": lambda n, x: _residual(n, x, lambda y, z: (z + z) + y),
+    "stack": lambda n, x: _residual(n, x, lambda y, z: torch.stack([y, z, n.point(y)]).sum(0)),
+    "stack on another axis": lambda n, x: _residual(n, x, lambda y, z: torch.stack([y, z], dim=2).mean(2)),
+    "stack by hand": lambda n, x: _residual(n, x, lambda y, z: torch.cat([y[None], z[None]]).sum(dim=0)),
     "clip": lambda n, x: n.head(torch.clip(n.a(x), 0, 6)),
     "clamp": lambda n, x: n.head(n.a(x).clamp(min=0, max=1)),
     "clamp_min": lambda n, x: n.head(n.a(x).clamp_min(0)),
@@ -123,6 +132,12 @@ BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "channels last": _last,
     "two pools joined": _both_pools,
     "small map": _branches,
+    "inputs scaled one by one": _scaled_one_by_one,
+    "inputs scaled one by one, padded": lambda n, x: _scaled_one_by_one(n, x, n.a),
+    "blue before red": lambda n, x: n.head(n.stem(x[:, [2, 1, 0]])),
+    "turned round": lambda n, x: n.head(n.stem(x.flip(1) * 2)),
+    "some channels": lambda n, x: n.fc(torch.cat([(y := n.stem(x))[:, 4:], y[:, :4]], 1).mean((2, 3))),
+    "half of the channels": lambda n, x: functional.linear(n.stem(x)[:, ::2].mean((2, 3)), n.fc.weight[:, :4]),
     "skipped": lambda n, x: n.head(n.stem(x)[:, :, ::2, ::3]),
     "zeros joined": lambda n, x: n.twice(torch.cat([n.stem(x), torch.zeros(x.shape[0], 8, 9, 8)], 1).mean((2, 3))),
 }

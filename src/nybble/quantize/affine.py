@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from nybble.quantize.errors import CaptureError
 from nybble.quantize.float_network import (
     INPUT,
     Affine,
@@ -26,6 +27,8 @@ from nybble.quantize.float_network import (
     Weighted,
 )
 
+#: Weights of a linear layer that stands for constants of a vector.
+_MOST_WEIGHTS = 1 << 24
 #: Lets the readers of an operation read what it reads.
 Remove = Callable[[FloatNetwork, Op], None]
 
@@ -44,6 +47,12 @@ def attach(network: FloatNetwork, remove: Remove) -> None:
         _merge_next(network, affine, remove)
         if not _ahead(network, affine, remove):
             _own(network, affine)
+
+
+def attach_behind(network: FloatNetwork, remove: Remove) -> None:
+    """Only into the layers before, where that is possible."""
+    for op in [op for op in network if isinstance(op, Norm | Affine)]:
+        _behind(network, op, remove)
 
 
 def _behind(network: FloatNetwork, op: Norm | Affine, remove: Remove) -> bool:
@@ -166,6 +175,8 @@ def _own(network: FloatNetwork, op: Affine) -> None:
         weight = op.gain.reshape(-1, 1, 1, 1)
         layer = Conv(name=op.name, inputs=op.inputs, shape=op.shape, weight=weight, groups=len(weight))
     else:
+        if len(op.gain) ** 2 > _MOST_WEIGHTS:
+            raise CaptureError(f"{op.place}: constants of {len(op.gain)} channels need a linear layer beside them")
         layer = Dense(name=op.name, inputs=op.inputs, shape=op.shape, weight=torch.diag(op.gain))
     layer.place = op.place
     layer.bias = op.offset if bool(op.offset.any()) else None

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.float_network import FloatNetwork, RecordedModule
 from nybble.quantize.outputs import Classifier, choose_output, named_outputs
-from nybble.quantize.source_lines import frames_of, user_line
+from nybble.quantize.source_lines import frames_of, recorded, user_line
 from nybble.quantize.walk import Walk
 
 #: Images of the example batch. One would be confused with extents of 1.
@@ -113,9 +113,9 @@ def _captured(
     kind = type(module).__name__
     try:
         with _foreign(kind):
-            result = module(example)
+            result = module(example.clone())
         name = choose_output(kind, result, output)
-        with _foreign(kind):
+        with _foreign(kind), recorded():
             # Without decompositions this only makes every operation functional, aliases and all.
             program = torch.export.export(Classifier(module, name).eval(), (example,), strict=False)
             program = program.run_decompositions({})

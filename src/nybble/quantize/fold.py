@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nybble.graph import Padding, Pair
-from nybble.quantize import affine
+from nybble.quantize import affine, selection
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.float_network import (
     INPUT,
@@ -41,7 +41,7 @@ def fold(network: FloatNetwork) -> FloatNetwork:
         Naming the source line of what cannot be brought into that form.
     """
     folded = FloatNetwork(network.input_shape, [replace(op) for op in network], network.ending)
-    for change in (_join_means, join_limits, _move_rectifiers, _fold_padding, _double, _attach, _drop_idle):
+    for change in (_join_means, join_limits, _move_rectifiers, _fold_padding, _double, _compose, _attach, _drop_idle):
         change(folded)
     return folded
 
@@ -262,6 +262,12 @@ def _merge_into_channels(network: FloatNetwork, op: Pad) -> None:
 
 def _attach(network: FloatNetwork) -> None:
     affine.attach(network, _remove)
+
+
+def _compose(network: FloatNetwork) -> None:
+    """Before constants go to layers behind: those of picked channels belong to these."""
+    affine.attach_behind(network, _remove)
+    selection.compose(network, _remove)
 
 
 def _drop_idle(network: FloatNetwork) -> None:

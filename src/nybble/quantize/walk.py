@@ -6,14 +6,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export.graph_signature import OutputKind
 from torch.fx import Node
 
+from nybble.quantize.aten import IGNORED, translate
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.float_network import INPUT, Affine, FloatNetwork, Op, Weighted
 from nybble.quantize.fold import join_limits
 from nybble.quantize.source_lines import frames_of_trace, user_line
-from nybble.quantize.translate import IGNORED, translate
-from nybble.quantize.vocabulary import Made, Translation, Unsupported, settled
+from nybble.quantize.vocabulary import Made, Stack, Translation, Unsupported, settled
+
+#: What can read a stack.
+_OF_STACKS = ("aten.sum.dim_IntList", "aten.mean.dim", "aten.cat.default")
 
 
 class Walk:
@@ -36,6 +40,7 @@ class Walk:
         self._network = FloatNetwork(input_shape)
         self._kind = kind
         self._prefix = prefix
+        self._device = next((entry.device for entry in program.state_dict.values()), None)
         #: What each node holds: a value, or a constant.
         self._held: dict[Node, Any] = {}
         #: Names of parameters and buffers by the node that holds them, transposed perhaps.
@@ -75,7 +80,7 @@ class Walk:
     def _visit(self, node: Node) -> None:
         if node.target in IGNORED:
             return
-        if not any(isinstance(self._held[entry], Translation) for entry in node.all_input_nodes):
+        if not any(isinstance(self._held[entry], Translation | Stack) for entry in node.all_input_nodes):
             self._held[node] = self._evaluated(node)
             return
         target = str(node.target)
@@ -90,10 +95,12 @@ class Walk:
         kwargs = torch.fx.node.map_arg(node.kwargs, lambda entry: self._held[entry])
         shape = _shape(node)
         try:
+            if target not in _OF_STACKS and any(isinstance(self._held[entry], Stack) for entry in node.all_input_nodes):
+                raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
             result = translate(target, tuple(args), dict(kwargs), shape)
         except Unsupported as error:
             raise self._unsupported(node, str(error)) from None
-        if isinstance(result, Tensor):
+        if isinstance(result, Tensor | Stack):
             self._held[node] = result
             return
         read = [self._held[entry] for entry in node.all_input_nodes]
@@ -111,9 +118,11 @@ class Walk:
         def add(op: Op) -> str:
             op.name = self._name(node, op)
             op.place = place
+            # What was made of numbers is where the module is.
             if isinstance(op, Affine):
-                device = next((entry.device for entry in self._program.state_dict.values()), None)
-                op.gain, op.offset = op.gain.to(device), op.offset.to(device)
+                op.gain, op.offset = op.gain.to(self._device), op.offset.to(self._device)
+            elif isinstance(op, Weighted):
+                op.weight = op.weight.to(self._device)
             self._network.ops.append(op)
             return op.name
 
@@ -175,8 +184,9 @@ class Walk:
         return candidate
 
     def _finish(self, node: Node) -> FloatNetwork:
-        # Of a module of ours, which returns one tensor.
-        (result,) = tuple(node.args[0])
+        # A module of ours returns one tensor; what else there is are buffers, or the input, changed in place.
+        kinds = [spec.kind for spec in self._program.graph_signature.output_specs]
+        (result,) = (entry for entry, kind in zip(node.args[0], kinds, strict=True) if kind is OutputKind.USER_OUTPUT)
         value = self._held[result] if isinstance(result, Node) else None
         if not isinstance(value, Translation) or value.name == INPUT:
             raise CaptureError(f"{self._kind}: its result does not depend on its input, or is its input")

@@ -15,7 +15,7 @@ from nybble.quantize import vocabulary
 from nybble.quantize.vocabulary import Translation
 from nybble.quantize.vocabulary import Unsupported as Unsupported
 
-Value = Translation | Array
+Value = Translation | vocabulary.Stack | Array
 #: What a builder of the vocabulary returns, or a constant.
 Result: TypeAlias = vocabulary.Result | Array
 Handler = Callable[..., Result]

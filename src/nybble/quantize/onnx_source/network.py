@@ -21,7 +21,7 @@ from nybble.quantize.onnx_source.folding import FOLDED, Folder
 from nybble.quantize.onnx_source.handlers import HANDLERS, Unsupported, Value, remedy
 from nybble.quantize.onnx_source.model import OnnxModel, OnnxNode
 from nybble.quantize.onnx_source.signature import check
-from nybble.quantize.vocabulary import Translation, settled
+from nybble.quantize.vocabulary import Stack, Translation, settled
 
 #: Of names at most, which become those of files.
 _LONGEST = 120
@@ -82,7 +82,7 @@ class _Builder:
         if node.domain not in ("", "ai.onnx"):
             raise Unsupported(remedy(node.op, node.domain))
         inputs = [self._read(node, name) if name else None for name in node.inputs]
-        if not any(isinstance(value, Translation) for value in inputs):
+        if not any(isinstance(value, Translation | Stack) for value in inputs):
             if node.op not in FOLDED:
                 raise Unsupported("it reads constants alone; let onnxsim compute what depends on no image")
             self._held.update(self._fold(node, self._held))  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ class _Builder:
             node, inputs = per_image(node, inputs)
         with np.errstate(all="ignore"):  # What is infinite then is found by its node below.
             result = handler(node, *inputs)
-        if isinstance(result, np.ndarray):
+        if isinstance(result, np.ndarray | Stack):
             self._held[node.outputs[0]] = result
             return
         if isinstance(result, torch.Tensor):

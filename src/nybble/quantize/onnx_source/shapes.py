@@ -23,7 +23,7 @@ from nybble.quantize.onnx_source.handlers import (
     pair_of,
     value_of,
 )
-from nybble.quantize.vocabulary import Translation
+from nybble.quantize.vocabulary import Stack, Translation
 
 #: Of TensorProto.DataType.
 FLOAT = 1
@@ -77,10 +77,9 @@ def _largest(node: Any, x: Value, axes: Value | None = None) -> Result:
     return _reduced(vocabulary.largest, node, x, axes)
 
 
-def _reduced(
-    build: Callable[[Translation, Sequence[int], bool], Result], node: Any, x: Value, axes: Value | None
-) -> Result:
-    return build(value_of(x), _axes(node, axes), bool(node.get("keepdims", 1)))
+def _reduced(build: Callable[[Any, Sequence[int], bool], Result], node: Any, x: Value, axes: Value | None) -> Result:
+    value = x if isinstance(x, Stack) and build is not vocabulary.largest else value_of(x)
+    return build(value, _axes(node, axes), bool(node.get("keepdims", 1)))
 
 
 def _pool(node: Any, value: Value) -> tuple[Translation, Pair, Pair, Padding]:
@@ -136,17 +135,22 @@ def _unsqueeze(node: Any, x: Value, axes: Value | None = None) -> Result:
     x = value_of(x)
     given = _axes(node, axes)
     rank = len(x.shape) + 1 + len(given)
+    result: Translation | Stack = x
     for axis in sorted(axis % rank for axis in given):
-        x = vocabulary.unsqueeze(x, axis)
-    return x
+        result = vocabulary.unsqueeze(value_of(result), axis)
+    return result
 
 
 @handles("Gather")
 def _gather(node: Any, x: Value, index: Value) -> Result:
-    place = constant_of(index, "its indices")
-    if place.ndim:
-        raise Unsupported("only one element of an axis can be taken")
-    return vocabulary.select(value_of(x), node.get("axis", 0))
+    x, places = value_of(x), constant_of(index, "its indices")
+    axis = node.get("axis", 0)
+    extent = x.shape[x.axis(axis)]
+    if places.dtype.kind not in "iu" or places.ndim > 1 or any(not -extent <= place < extent for place in places.flat):
+        raise Unsupported(f"its indices are not such of {extent} elements")
+    if places.ndim:
+        return vocabulary.pick(x, axis, [int(place) % extent for place in places])
+    return vocabulary.select(x, axis, int(places))
 
 
 @handles("Slice")
@@ -172,6 +176,10 @@ def _slice(
         size = (node.batch, *x.shape)[axis % rank]
         if start == 0 and step == 1 and end >= size:
             continue
+        if axis % rank == 1 and rank == 4 and step != 0:
+            if len(first) > 1:
+                raise Unsupported("channels and rows cannot be taken at once; slice twice")
+            return vocabulary.pick(x, 1, range(size)[start:end:step])
         if start != 0 or step < 1 or axis % rank not in stride or end < size:
             raise Unsupported("only every so-manieth row and column, from 0 to the end, can be taken")
         stride[axis % rank] = step
@@ -180,7 +188,8 @@ def _slice(
 
 @handles("Concat")
 def _concat(node: Any, *values: Value) -> Result:
-    return vocabulary.concat([operand_of(value) for value in values], node.get("axis"))
+    given = [value if isinstance(value, Stack) else operand_of(value) for value in values]
+    return vocabulary.concat(given, node.get("axis"))
 
 
 @handles("Pad")

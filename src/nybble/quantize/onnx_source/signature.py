@@ -10,7 +10,7 @@ import numpy as np
 from nybble.graph.types import Array
 from nybble.quantize.onnx_source.handlers import HANDLERS, Handler, Unsupported, Value
 from nybble.quantize.onnx_source.model import OnnxNode
-from nybble.quantize.vocabulary import Translation
+from nybble.quantize.vocabulary import Stack, Translation
 
 #: Numbers that lists of axes, sides and extents have at most.
 _MOST = 32
@@ -49,7 +49,7 @@ def check(node: OnnxNode, inputs: Sequence[Value | None]) -> Handler:
     except TypeError:
         raise Unsupported(f"{len(inputs)} inputs are not those of the operator") from None
     for place, value in enumerate(inputs):
-        if isinstance(value, Translation):
+        if isinstance(value, Translation | Stack):
             if place in _INTEGERS.get(node.op, ()) or place in _NUMBERS.get(node.op, ()):
                 raise Unsupported(f"its input {place} must be constant; simplify the file (onnxsim)")
         elif value is not None:
@@ -97,13 +97,15 @@ def _check_layer(node: OnnxNode, inputs: Sequence[Value | None]) -> None:
 
 
 def _check_joined(node: OnnxNode, inputs: Sequence[Value | None]) -> None:
-    value = next(value for value in inputs if isinstance(value, Translation))
+    value = next((value for value in inputs if isinstance(value, Translation)), None)
     for array in inputs:
         if array is None:
             raise Unsupported("it joins an input that is left out")
         if isinstance(array, np.ndarray) and (
-            array.ndim != len(value.shape) + 1
+            value is None
+            or array.ndim != len(value.shape) + 1
             or array.shape[0] not in (1, node.batch)
             or array.shape[2:] != value.shape[1:]
         ):
-            raise Unsupported(f"a constant of shape {array.shape} cannot be joined with images of {value.shape}")
+            shape = "a stack" if value is None else f"images of {value.shape}"
+            raise Unsupported(f"a constant of shape {array.shape} cannot be joined with {shape}")

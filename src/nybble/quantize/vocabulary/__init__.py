@@ -13,17 +13,20 @@ from nybble.quantize.vocabulary.arithmetic import (
     multiply,
     negate,
     softmax,
+    stack,
     subtract,
     sum_of,
+    sum_of_stack,
 )
-from nybble.quantize.vocabulary.moving import concat, pad, permute, reshape, select, skip, squeeze, unsqueeze
-from nybble.quantize.vocabulary.value import Made, Result, Translation, Unsupported, image, settled, value_of
+from nybble.quantize.vocabulary.moving import concat, pad, permute, pick, reshape, select, skip, squeeze, unsqueeze
+from nybble.quantize.vocabulary.value import Made, Result, Stack, Translation, Unsupported, image, settled, value_of
 from nybble.quantize.vocabulary.weighted import batch_norm, conv, dense, matmul
 from nybble.quantize.vocabulary.windows import adaptive_pool, average_pool, largest, max_pool, mean, total
 
 __all__ = [
     "Made",
     "Result",
+    "Stack",
     "Translation",
     "Unsupported",
     "adaptive_pool",
@@ -46,14 +49,17 @@ __all__ = [
     "negate",
     "pad",
     "permute",
+    "pick",
     "reshape",
     "select",
     "settled",
     "skip",
     "softmax",
     "squeeze",
+    "stack",
     "subtract",
     "sum_of",
+    "sum_of_stack",
     "total",
     "unsqueeze",
     "value_of",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nybble.quantize.float_network import Affine, Op, Rectifier, Sum
-from nybble.quantize.vocabulary.value import Made, Result, Translation, Unsupported, seen
+from nybble.quantize.vocabulary.value import Made, Result, Stack, Translation, Unsupported, seen
 
 #: A value, or a constant.
 Operand: TypeAlias = Translation | Tensor | float
@@ -29,7 +29,7 @@ def affine(x: Translation, factor: Tensor | float, offset: Tensor | float) -> Op
     return Made((op,), x.axes)
 
 
-def add(left: Operand, right: Operand, alpha: float = 1.0) -> Result:
+def add(left: Operand, right: Operand, alpha: float = 1.0) -> Op | Made | Translation | Tensor:
     """``left + alpha * right``."""
     if isinstance(left, Translation) and isinstance(right, Translation):
         return _summed(left, right, alpha)
@@ -79,10 +79,34 @@ def sum_of(values: Sequence[Operand]) -> Result:
     sum_so_far = values[0]
     for value in values[1:]:
         result = add(sum_so_far, value)
-        sum_so_far = result if isinstance(result, Translation | Tensor) else _local(result, ops)
+        sum_so_far = _local(result, ops) if isinstance(result, Op | Made) else result
     if isinstance(sum_so_far, Translation):
         return Made(tuple(ops), sum_so_far.axes) if ops else sum_so_far
     return torch.as_tensor(sum_so_far)
+
+
+def stack(values: Sequence[Operand], axis: int) -> Stack:
+    """Values on a new axis, counted with the batch."""
+    found = tuple(value for value in values if isinstance(value, Translation))
+    if len(found) != len(values):
+        raise Unsupported("only values that depend on the image can be stacked")
+    return Stack(found, axis % (len(found[0].shape) + 2))
+
+
+def sum_of_stack(x: Stack, axes: Sequence[int] | None, keepdim: bool, *, average: bool = False) -> Result:
+    """The sum, or the mean, of what is stacked."""
+    rank = len(x.values[0].shape) + 2
+    if keepdim or axes is None or [axis % rank for axis in axes] != [x.axis]:
+        raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
+    result = sum_of(x.values)
+    if not average or not isinstance(result, Made):
+        return result
+    ops: list[Op] = []
+    summed = _local(result, ops)
+    scaled = affine(summed, 1.0 / len(x.values), 0.0)
+    if isinstance(scaled, Made):
+        _local(scaled, ops)
+    return Made(tuple(ops), result.axes)
 
 
 def clip(x: Translation, low: float | None, high: float | None) -> Result:
@@ -118,7 +142,11 @@ def softmax(x: Translation, axis: int, log: bool = False) -> Translation:
     return Translation(x.name, x.extents, x.axes, "log_softmax" if log else "softmax")
 
 
-def _summed(left: Translation, right: Translation, alpha: float) -> Result:
+def _summed(left: Translation, right: Translation, alpha: float) -> Made:
+    if left.shape == right.shape and len(left.extents) != len(right.extents):
+        raise Unsupported(
+            "a linear layer's result cannot be added to a pool's; make the linear layer a convolution of 1x1"
+        )
     if left.extents != right.extents or left.layout() != right.layout():
         raise Unsupported(f"only values of one shape can be added, not {seen(left)} and {seen(right)}")
     ops: list[Op] = []
@@ -149,7 +177,8 @@ def _by_channel(constant: Tensor | float, x: Translation) -> Tensor:
     """(C,) float64 of what is broadcast over a value as its readers see it."""
     values, seen_shape = _constant(constant), x.shape
     shape = (1,) * (len(seen_shape) + 1 - values.dim()) + tuple(values.shape)
-    reason = f"its constant of shape {tuple(values.shape)} does not fit {seen(x)}"
+    given = tuple(values.shape)
+    reason = f"its constant of shape {given} does not fit {seen(x)}"
     if len(shape) > len(seen_shape) + 1:
         raise Unsupported(reason)
     values = values.reshape(shape)
@@ -161,11 +190,18 @@ def _by_channel(constant: Tensor | float, x: Translation) -> Tensor:
         raise Unsupported(reason)
     if values.numel() == 1:
         return values.reshape(1).repeat(x.extents[0])
+    place = x.channel_axis()
+    if place is not None:
+        columns = values[0].movedim(place, 0).reshape(values.shape[place + 1], -1)
+        if not bool((columns == columns[:, :1]).all()):
+            raise Unsupported(f"its constant of shape {given} differs by more than channels")
+        return columns[:, 0].expand(x.extents[0]).contiguous()
+    # Channels lie among other axes.
     order = x.order
     full = values.broadcast_to((1, *seen_shape)).reshape([x.extents[axis] for axis in order])
     columns = full.permute(sorted(range(len(order)), key=order.__getitem__)).reshape(x.extents[0], -1)
     if not bool((columns == columns[:, :1]).all()):
-        raise Unsupported(f"its constant of shape {tuple(constant.shape)} differs by more than channels")  # type: ignore[union-attr]
+        raise Unsupported(f"its constant of shape {given} differs by more than channels")
     return columns[:, 0].contiguous()
 
 

@@ -92,8 +92,16 @@ class Made:
     axes: Axes = ()
 
 
-#: An operation, several, a value that stays as it is, or a constant.
-Result: TypeAlias = Op | Made | Translation | Tensor
+@dataclass(frozen=True)
+class Stack:
+    """Values side by side on an axis of their own, counted with the batch. All that can be done is to sum them up."""
+
+    values: tuple[Translation, ...]
+    axis: int
+
+
+#: An operation, several, a value that stays as it is, values that wait for their sum, or a constant.
+Result: TypeAlias = Op | Made | Translation | Stack | Tensor
 
 
 def settled(result: Op | Made | Translation, add: Callable[[Op], str]) -> Translation:
@@ -118,6 +126,8 @@ def settled(result: Op | Made | Translation, add: Callable[[Op], str]) -> Transl
 
 def value_of(value: object) -> Translation:
     """A value that depends on the image."""
+    if isinstance(value, Stack):
+        raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
     if not isinstance(value, Translation):
         raise Unsupported("it must read what depends on the image, and constants only besides")
     return value

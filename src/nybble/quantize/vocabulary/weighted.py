@@ -96,6 +96,8 @@ def batch_norm(x: Translation, gain: Any, offset: Any, mean: Any, variance: Any,
         raise Unsupported(f"batch norm must have the channels of the network on axis 1, not {seen(x)}")
     if len(middle) != x.extents[0]:
         raise Unsupported(f"batch norm of {len(middle)} channels does not fit {seen(x)}")
+    if not bool((spread + eps > 0).all()):
+        raise Unsupported("the variance of batch norm is not positive everywhere")
     norm = Norm(
         name="",
         inputs=(x.name,),

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from nybble.graph import Padding, Pair
 from nybble.graph.infer import output_extent
 from nybble.quantize.float_network import AvgPool, MaxPool, Op
-from nybble.quantize.vocabulary.arithmetic import affine
-from nybble.quantize.vocabulary.value import Axes, Made, Result, Translation, Unsupported, extents, image
+from nybble.quantize.vocabulary.arithmetic import affine, sum_of_stack
+from nybble.quantize.vocabulary.value import Axes, Made, Result, Stack, Translation, Unsupported, extents, image
 
 
 def output_extents(
@@ -17,7 +17,7 @@ def output_extents(
 ) -> tuple[int, int]:
     """Rows and columns of what windows produce, in PyTorch's ceil mode if asked."""
     if min(*window, *stride, *dilation) < 1 or min(padding) < 0:
-        raise Unsupported("its window, stride and dilation must be 1 at least, and its padding not negative")
+        raise Unsupported("its window, stride or dilation is below 1, or its padding below 0")
     rows, columns = (
         output_extent(size, extent, step, before, after, spread, ceil_mode)
         for size, extent, step, before, after, spread in zip(
@@ -94,8 +94,10 @@ def adaptive_pool(x: Translation, size: Sequence[int], largest: bool = False) ->
     return max_pool(x, window, window) if largest else average_pool(x, window, window)
 
 
-def mean(x: Translation, axes: Sequence[int] | None, keepdim: bool) -> Result:
+def mean(x: Translation | Stack, axes: Sequence[int] | None, keepdim: bool) -> Result:
     """The mean over rows and columns, or over one of them; axes are counted with the batch."""
+    if isinstance(x, Stack):
+        return sum_of_stack(x, axes, keepdim, average=True)
     return _reduced(AvgPool, x, axes, keepdim, "a mean")
 
 
@@ -104,8 +106,10 @@ def largest(x: Translation, axes: Sequence[int] | None, keepdim: bool) -> Result
     return _reduced(MaxPool, x, axes, keepdim, "a maximum")
 
 
-def total(x: Translation, axes: Sequence[int] | None, keepdim: bool) -> Result:
+def total(x: Translation | Stack, axes: Sequence[int] | None, keepdim: bool) -> Result:
     """The sum over rows and columns: the mean, times how many there are."""
+    if isinstance(x, Stack):
+        return sum_of_stack(x, axes, keepdim)
     result = _reduced(AvgPool, x, axes, keepdim, "a sum")
     if not isinstance(result, Made):
         return result
