@@ -111,7 +111,7 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "bounds NaN": (lambda m: put(m, "Clip", np.float32(np.nan), 2), "is NaN"),
     "factor infinite": (lambda m: put(m, "Mul", np.full((4, 1, 1), np.inf, np.float32)), "NaN or infinity"),
     "groups of none": (lambda m: put_attribute(m, "Conv", "group", 0), "does not fit|group"),
-    "stride of 0": (lambda m: put_attribute(m, "Conv", "strides", [0, 0]), "must be 1 at least|checker"),
+    "stride of 0": (lambda m: put_attribute(m, "Conv", "strides", [0, 0]), "below 1|checker"),
     "dilation huge": (lambda m: put_attribute(m, "Conv", "dilations", [1 << 40, 1 << 40]), "does not fit"),
     "padding huge": (lambda m: put_attribute(m, "Conv", "pads", [1 << 30] * 4), "not one of an image network"),
     "padding huge, stride too": (
