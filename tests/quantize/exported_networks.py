@@ -58,11 +58,9 @@ ENDINGS: dict[str, Callable[[Network, Tensor], Tensor]] = {
     "skipped": lambda n, y: n.head(functional.relu6(n.layer(y[:, :, ::2, ::2])).mean((2, 3))),
     "convolution last": lambda n, y: n.layer(_pooled(y)).view(y.size(0), -1),
     "dropout, softmax": lambda n, y: functional.softmax(n.head(functional.dropout(y.mean((2, 3)), 0.5, n.training)), 1),
-    # What the two front ends must at least agree on.
     "squeezed twice": lambda n, y: n.head(_pooled(y).squeeze(-1).squeeze(-1)),
     "two reshapes": lambda n, y: n.wide(functional.max_pool2d(y, 3).reshape(y.shape[0], 6, 16).reshape(-1, 96)),
     "mean of vectors": lambda n, y: n.head(y.flatten(2).mean(-1)),
-    "turned": lambda n, y: n.head(_pooled(y).flatten(1).t().t()),
 }
 
 

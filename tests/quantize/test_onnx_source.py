@@ -463,10 +463,10 @@ def test_one_of_several_outputs(tmp_path: Path) -> None:
     onnx.save(proto, str(path))
     second = file.last
     x = torch.zeros(1, *SHAPE)
-    for name, classes in ((first, 5), (second, 7)):
+    for name, classes in ((first, 5), (second, 7), ("0", 7), ("1", 5)):
         module = load_source(str(path), name).module
         assert module is not None and module(x).shape == (1, classes)
-    for asked, words in ((None, "has 2 outputs"), ("logits", "has no output 'logits'")):
+    for asked, words in ((None, "has 2 outputs"), ("2", "has no output '2'"), ("logits", "has no output 'logits'")):
         with pytest.raises(SourceError, match=rf"{words}; choose one with --output: {second}, {first}$"):
             load_source(str(path), asked)
     single = _unsupported(lambda f: f.node("Relu")).save(tmp_path / "one.onnx")

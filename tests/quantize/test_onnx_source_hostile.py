@@ -158,6 +158,10 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
         "impossible shape|checker refuses",
     ),
     "data of a constant": (lambda m: setattr(constant(m, "Conv"), "raw_data", b"1"), "cannot be read|checker"),
+    "nodes without end": (
+        lambda m: m.graph.node.extend(helper.make_node("Relu", ["image"], [f"r{i}"]) for i in range(1 << 15)),
+        "nodes; an image network has 32768 at most",
+    ),
     "text for a constant": (
         lambda m: constant(m, "Mul").CopyFrom(helper.make_tensor(constant(m, "Mul").name, 8, [1], [b"text"])),
         "no numeric type|cannot be read",

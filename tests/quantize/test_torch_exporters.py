@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ import torch
 from torch import nn
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'nybble[onnx]'")
-pytest.importorskip("onnxscript", reason="needs onnxscript: pip install 'nybble[dev]'")
+if os.environ.get("CI") or os.environ.get("NYBBLE_REQUIRE_DATA") == "1":
+    import onnxscript  # noqa: F401 - torch's default exporter needs it
+else:
+    pytest.importorskip("onnxscript", reason="needs onnxscript: pip install 'nybble[dev]'")
 
 from exported_networks import BATCHES, ENDINGS, SHAPE, export, make  # noqa: E402 - needs onnx
 from torchvision.models.mobilenetv2 import MobileNetV2  # noqa: E402
@@ -60,7 +64,7 @@ def check(
 ) -> None:
     """Answers are the module's, whatever the batch, and the network is the one that capture gives.
 
-    What capture refuses may be refused here as well, in one line.
+    What capture refuses is refused here as well, in one line.
     """
     try:
         loaded = load_onnx(path)
@@ -74,8 +78,8 @@ def check(
         # Softmax at the end is left out: logits are what is compared.
         found = answers.softmax(1) if has_softmax else answers
         torch.testing.assert_close(found, module(x).flatten(1), atol=1e-4, rtol=1e-4)
-    if expected is not None:
-        assert_same_network(fold(capture(loaded, shape)), expected)
+    assert expected is not None
+    assert_same_network(fold(capture(loaded, shape)), expected)
 
 
 def check_ending(name: str, folder: Path, *, opset: int, batch: int | None, default: bool) -> None:
@@ -100,9 +104,8 @@ def test_the_default_exporter(name: str, batch: int | None, tmp_path: Path) -> N
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_older_exporter(name: str, batch: int | None, tmp_path: Path) -> None:
-    place = NAMES.index(name) % len(OLDER)
-    for opset in (OLDER[place], OLDER[-1 - place]):
-        check_ending(name, tmp_path, opset=opset, batch=batch, default=False)
+    place = NAMES.index(name) + 4 * BATCHES.index(batch)
+    check_ending(name, tmp_path, opset=OLDER[place % len(OLDER)], batch=batch, default=False)
 
 
 def test_operator_sets_that_torch_itself_refuses(tmp_path: Path) -> None:
@@ -112,7 +115,7 @@ def test_operator_sets_that_torch_itself_refuses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "default", "batch"),
-    [("resnet", True, 2), ("resnet", False, None), ("mobilenet", True, None), ("mobilenet", False, 1)],
+    [("resnet", True, 2), ("resnet", False, None), ("mobilenet", True, 1), ("mobilenet", False, 2)],
 )
 def test_torchvision(name: str, default: bool, batch: int | None, tmp_path: Path) -> None:
     with torch.random.fork_rng():
@@ -121,7 +124,7 @@ def test_torchvision(name: str, default: bool, batch: int | None, tmp_path: Path
         if name == "resnet":
             module = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=7)
         else:
-            blocks = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2]]
+            blocks = [[1, 16, 1, 1], [6, 16, 2, 2]]
             module = MobileNetV2(num_classes=7, width_mult=0.5, inverted_residual_setting=blocks)
         for child in module.modules():
             if isinstance(child, nn.BatchNorm2d):

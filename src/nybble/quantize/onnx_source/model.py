@@ -17,6 +17,8 @@ from nybble.quantize.errors import MissingExtraError, SourceError
 OPSETS = range(7, 29)
 #: The batch that a file without a fixed one is read with; a size that images and layers hardly have.
 STAND_IN = 11
+#: Far above any image network; what follows looks at each of them several times.
+MOST_NODES = 1 << 15
 #: Longest text of a file that an error repeats, and the most names.
 _LONGEST, _MOST = 160, 8
 #: From channels last to channels first.
@@ -88,7 +90,7 @@ def read_onnx(path: Path, output: str | None = None) -> OnnxModel:
     ----------
     path : Path
     output : str, optional
-        Which of its outputs to read, where it has several.
+        Which of its outputs to read, where it has several: a name, or a number counted from 0.
 
     Raises
     ------
@@ -108,6 +110,8 @@ def read_onnx(path: Path, output: str | None = None) -> OnnxModel:
     except OnnxImportError as error:
         raise SourceError(str(error) if error.path is not None else f"{path}: {error}") from error
     graph = proto.graph
+    if len(graph.node) > MOST_NODES:
+        raise SourceError(f"{path}: has {len(graph.node)} nodes; an image network has {MOST_NODES} at most")
     entries = [entry for entry in graph.input if entry.name not in constants]
     if len(entries) != 1:
         raise SourceError(
@@ -127,6 +131,8 @@ def _output(path: Path, graph: Any, output: str | None) -> str:
     names = [entry.name for entry in graph.output]
     if output is None and len(names) == 1:
         return str(names[0])
+    if output is not None and output not in names and output.isdecimal() and int(output[:9]) < len(names):
+        return str(names[int(output[:9])])
     if output not in names:
         what = f"has no output {output[:_LONGEST]!r}" if output is not None else f"has {len(names)} outputs"
         raise SourceError(f"{path}: {what}; choose one with --output: {_listed(graph.output)}")

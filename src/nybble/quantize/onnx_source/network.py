@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import fields, replace
 
 import numpy as np
@@ -13,7 +14,8 @@ from nybble.graph.infer import MAX_ELEMENTS, MAX_EXTENT
 from nybble.quantize.errors import CaptureError, SourceError
 from nybble.quantize.float_network import INPUT, FloatNetwork, Op
 from nybble.quantize.fold import join_limits
-from nybble.quantize.onnx_source import layers, shapes  # noqa: F401 - they register their handlers
+from nybble.quantize.onnx_source import layers as _layers  # noqa: F401 - it registers its handlers
+from nybble.quantize.onnx_source import shapes as _moving  # noqa: F401
 from nybble.quantize.onnx_source.batch import LIKE_RESHAPE, per_image
 from nybble.quantize.onnx_source.folding import FOLDED, Folder
 from nybble.quantize.onnx_source.handlers import HANDLERS, Unsupported, Value, remedy
@@ -50,6 +52,7 @@ class _Builder:
         self._model = model
         self._network = FloatNetwork(input_shape)
         self._held: dict[str, Value] = {**model.constants, model.entry: Translation(INPUT, input_shape)}
+        self._shapes: dict[str, tuple[int, ...]] = {INPUT: input_shape}
         self._keys = {INPUT}
         self._fold = Folder(model.constants, model.opset)
 
@@ -107,8 +110,9 @@ class _Builder:
         return self._held[name]
 
     def _add(self, node: OnnxNode, op: Op) -> str:
-        _check_size(op, self._network)
+        _check_size(op, self._shapes)
         op.name = self._free(node)
+        self._shapes[op.name] = op.shape
         op.place = f"{self._model.path}: node {node.label}"
         self._network.ops.append(op)
         return op.name
@@ -148,10 +152,9 @@ def _needed(model: OnnxModel) -> list[OnnxNode]:
     return found[::-1]
 
 
-def _check_size(op: Op, network: FloatNetwork) -> None:
+def _check_size(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Hold the values of an operation, padding included, against what an image network may have."""
-    known = network.shapes()
-    sizes = [op.shape, *(known[name] for name in op.inputs)]
+    sizes = [op.shape, *(shapes[name] for name in op.inputs)]
     padding = getattr(op, "padding", None)
     if padding is not None and len(sizes[-1]) == 3:
         channels, rows, columns = sizes[-1]

@@ -266,6 +266,8 @@ class _Run:
 
         mode = getattr(network, "mode", "")
         about = f"{mode} {self._preprocessing} {config.layers} {config.activations}"
+        if self._output is not None:
+            about += f" {self._output}"
         return evaluated(self._work, name, network, photos, about, run)
 
     def _calibrate(self, network: QuantizedNetwork) -> CalibrationReport | None:
