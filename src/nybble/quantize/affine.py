@@ -23,6 +23,7 @@ from nybble.quantize.float_network import (
     MaxPool,
     Norm,
     Op,
+    Pool,
     Rectifier,
     Weighted,
 )
@@ -69,6 +70,9 @@ def _behind(network: FloatNetwork, op: Norm | Affine, remove: Remove) -> bool:
         between.append(before)
         source = before.inputs[0]
     else:
+        return False
+    if any(isinstance(entry, Pool) for entry in between) and any(isinstance(r, Rectifier) for r in readers[op.name]):
+        # A ReLU needs sums to work on: those of a layer, which pools do not give.
         return False
     if isinstance(op, Norm) and before.norm is None:
         before.norm = op

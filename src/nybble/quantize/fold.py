@@ -130,9 +130,10 @@ def _lower(*limits: float | None) -> float | None:
 
 def _double(network: FloatNetwork) -> None:
     """A value that is added to itself is multiplied by two."""
+    device = next((op.weight.device for op in network if isinstance(op, Weighted)), None)
     for place, op in enumerate(network.ops):
         if isinstance(op, Sum) and op.inputs[0] == op.inputs[1]:
-            two = torch.full((op.shape[0],), 2.0)
+            two = torch.full((op.shape[0],), 2.0, device=device)
             network.ops[place] = Affine(
                 name=op.name,
                 inputs=op.inputs[:1],
