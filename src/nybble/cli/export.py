@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
 from nybble.cli.errors import CommandError
 from nybble.cli.model import Json
 from nybble.cli.output import print_json
@@ -24,6 +25,9 @@ def export(
         ),
     ] = False,
     is_float: Annotated[bool, typer.Option("--float", help="Real numbers: no rounding, the clipping kept.")] = False,
+    check: Check = True,
+    images: CheckImages = None,
+    limit: CheckLimit = INPUTS,
     as_json: Json = False,
 ) -> None:
     """Write a model as ONNX.
@@ -33,12 +37,15 @@ def export(
     """
     from nybble.graph import read_graph
     from nybble.graph.onnx import Form, export_onnx
+    from nybble.graph.onnx.float_form import photo_unit
     from nybble.models import locate
 
     if exact and is_float:
         raise CommandError("--exact and --float exclude each other")
     form: Form = "exact" if exact else "float" if is_float else "qdq"
-    made = export_onnx(read_graph(locate(model)), out, form)
+    graph = read_graph(locate(model))
+    made = export_onnx(graph, out, form)
+    found = measured(graph, made.model, photo_unit(graph), images, limit) if check else None
     size = out.stat().st_size
     if as_json:
         print_json(
@@ -52,6 +59,7 @@ def export(
                 "outputs": made.outputs,
                 "operators": made.operators,
                 "wider_than_float32": made.wide,
+                "agreement": document(found),
             }
         )
         return
@@ -63,4 +71,5 @@ def export(
             typer.echo(f"{title} {name}: {kind}")
     for name, why in made.wide.items():
         typer.echo(f"{name} is wider than float32: {why}")
+    say(found)
     typer.echo(f"in {out}")
