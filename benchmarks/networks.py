@@ -51,8 +51,7 @@ class Listed:
 
 def _torchvision(name: str, bits: Bits = Bits.W4A4) -> Listed:
     def make() -> nn.Module:
-        torch.manual_seed(SEED)
-        module = load_source(f"torchvision:{name}").module
+        module = load_source(f"torchvision:{name}", seed=SEED).module
         if module is None:
             raise SystemExit(f"torchvision has no {name}")
         return _with_statistics(module, Preprocessing())

@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
 from nybble.quantize.calibrate import calibrate
-from nybble.quantize.capture import capture
+from nybble.quantize.capture import capture_classifier
 from nybble.quantize.convert import ConversionReport, convert
 from nybble.quantize.data import Loader, batches
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.float_network import FloatNetwork
+from nybble.quantize.float_network import FloatNetwork, RecordedModule
 from nybble.quantize.fold import fold
 from nybble.quantize.network import QuantizedNetwork
 from nybble.quantize.pipeline import post
+from nybble.quantize.pipeline.lock import locked
 from nybble.quantize.pipeline.measure import EngineModule, float_bytes, graph_bytes, in_turns
 from nybble.quantize.pipeline.outcome import Outcome
 from nybble.quantize.pipeline.preprocessing import preprocessing_of_source
@@ -62,6 +63,7 @@ def quantize(
     report: str | Path | None = None,
     threads: int | None = None,
     progress: Progress = silent,
+    output: str | None = None,
 ) -> Finished | None:
     """Quantize what a SOURCE names, and measure every stage on the selection photos.
 
@@ -85,6 +87,8 @@ def quantize(
     threads : int, optional
         Of torch and of the engine; by default one a processor that the process may use.
     progress : callable
+    output : str, optional
+        Which output of the source to take, where it has several.
 
     Returns
     -------
@@ -96,11 +100,12 @@ def quantize(
     TrainingInterrupted
         After SIGTERM or SIGINT in training; the same call goes on.
     QuantizeError
-        Naming what is wrong with the source, the photos or the configuration.
+        Naming what is wrong with the source, the photos or the configuration, or the process that is at work in
+        ``work``.
     """
-    with _threads(threads):
+    with _threads(threads), locked(Path(work)):
         return _Run(
-            source, Path(images), config, None if val is None else Path(val), Path(work), threads, progress
+            source, Path(images), config, None if val is None else Path(val), Path(work), threads, progress, output
         ).run(None if report is None else Path(report))
 
 
@@ -114,9 +119,11 @@ class _Run:
         work: Path,
         threads: int | None,
         progress: Progress,
+        output: str | None,
     ) -> None:
         self._source, self._images, self._config, self._val = source, images, config, val
         self._work, self._threads = work, threads
+        self._output = output
         self._is_first = os.environ.get("RANK", "0") == "0"
         self._progress = progress if self._is_first else silent
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -157,7 +164,7 @@ class _Run:
 
     def _networks(self) -> tuple[nn.Module, QuantizedNetwork]:
         """The float network and the prepared one; settles the configuration and holds labels against it."""
-        loaded = load_source(self._source)
+        loaded = load_source(self._source, self._output, seed=self._config.seed)
         train = self._photos.train
         if loaded.graph is not None:
             return self._restored(loaded.graph)
@@ -168,7 +175,11 @@ class _Run:
         self._preprocessing = preprocessing
         self._config = self._config.resolved(preprocessing, len(train))
         # Recorded once: a choice of bits prepares it three times.
-        captured = fold(capture(module, (len(preprocessing.mean), *preprocessing.crop)))
+        # A file's output was chosen when it was read.
+        output = None if isinstance(module, RecordedModule) else self._output
+        shape = (len(preprocessing.mean), *preprocessing.crop)
+        recorded, module = capture_classifier(module, shape, output=output)
+        captured = fold(recorded)
         network = self._prepared(captured, self._config)
         self._settle(network)
         if self._config.has_budget:
@@ -255,6 +266,8 @@ class _Run:
 
         mode = getattr(network, "mode", "")
         about = f"{mode} {self._preprocessing} {config.layers} {config.activations}"
+        if self._output is not None:
+            about += f" {self._output}"
         return evaluated(self._work, name, network, photos, about, run)
 
     def _calibrate(self, network: QuantizedNetwork) -> CalibrationReport | None:
