@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nybble.cli.model import Json, Threads
 from nybble.cli.output import console, print_json, table
+from nybble.cli.photos import Exif, end, report_left_out
+
+if TYPE_CHECKING:
+    from nybble import Engine
+    from nybble.engine import Prediction
+    from nybble.images import LeftOut
+
+#: Photos that are decoded, at their own size, before the engine runs on them.
+_TOGETHER = 8
 
 
 def classify(
@@ -22,10 +31,12 @@ def classify(
     ],
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to print for each photo.")] = 5,
     threads: Threads = None,
+    exif: Exif = True,
     as_json: Json = False,
 ) -> None:
     """Name what is on photos, the likeliest class first; the score is its softmax probability.
 
+    Photos are turned upright. Of several, those that cannot be decoded are named and left out; the exit code is then 4.
     Without MODEL it is the network that NYBBLE_MODEL names, else the one that comes with nybble.
     """
     model, images = split(arguments)
@@ -36,7 +47,8 @@ def classify(
 
     chosen = find(model)
     engine = nybble.load(chosen.path, threads=threads)
-    results = engine.classify(images, top=top)
+    results, left_out = _classified(engine, images, top, exif)
+    report_left_out(left_out)
     if as_json:
         photos = [
             {
@@ -45,16 +57,42 @@ def classify(
                     {"index": int(index), "name": name, "score": float(score)} for index, name, score in predictions
                 ],
             }
-            for image, predictions in zip(images, results, strict=True)
+            for image, predictions in results
         ]
-        print_json({"model": chosen.name, "isa": engine.isa, "threads": engine.threads, "photos": photos})
+        about = {"left_out": left_out.to_json(), "exif": exif}
+        print_json({"model": chosen.name, "isa": engine.isa, "threads": engine.threads, "photos": photos, **about})
+        end(left_out)
         return
     grid = table("photo", "class", "name", "score", numbers=("class", "score"))
-    for image, predictions in zip(images, results, strict=True):
+    for image, predictions in results:
         for rank, (index, name, score) in enumerate(predictions):
             grid.add_row(str(image) if rank == 0 else "", str(index), name, f"{score:.1%}")
         grid.add_section()
     console().print(grid)
+    end(left_out)
+
+
+def _classified(
+    engine: Engine, images: list[Path], top: int, exif: bool
+) -> tuple[list[tuple[Path, list[Prediction]]], LeftOut]:
+    """The classes of each photo that can be decoded, and those that cannot. Raises ImageError if none can."""
+    from nybble.images import ImageError, LeftOut, decode_photo
+
+    results: list[tuple[Path, list[Prediction]]] = []
+    left_out = LeftOut()
+    for first in range(0, len(images), _TOGETHER):
+        decoded = []
+        for image in images[first : first + _TOGETHER]:
+            try:
+                decoded.append((image, decode_photo(image, exif=exif)))
+            except ImageError as error:
+                left_out.add(str(image), error.message)
+        if decoded:
+            # They are upright already, or are to stay as they are.
+            found = engine.classify([photo for _, photo in decoded], top=top, exif=False)
+            results += zip((image for image, _ in decoded), found, strict=True)
+    left_out.check(len(results))
+    return results, left_out
 
 
 def split(arguments: list[str]) -> tuple[str | None, list[Path]]:

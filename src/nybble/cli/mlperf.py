@@ -13,7 +13,7 @@ import typer
 from nybble.cli.errors import CommandError
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import print_json, progress
-from nybble.cli.photos import Limit
+from nybble.cli.photos import Exif, Limit, end, report_left_out
 
 if TYPE_CHECKING:
     from nybble.mlperf.accuracy import Comparison
@@ -63,7 +63,10 @@ def run(
     images: Annotated[
         Path,
         typer.Option(
-            "--images", metavar="DIR", help="Folder of photos with a labels.csv or a val_map.txt.", show_default=False
+            "--images",
+            metavar="PHOTOS",
+            help="Photos: a folder with labels.csv or val_map.txt, a folder a class, or a list; accuracy needs labels.",
+            show_default=False,
         ),
     ],
     model: Model = None,
@@ -90,6 +93,7 @@ def run(
     ] = False,
     labels: Labels = None,
     limit: Limit = None,
+    exif: Exif = False,
     compare_with: Annotated[
         Path | None,
         typer.Option(
@@ -107,7 +111,7 @@ def run(
     """
     from nybble.mlperf.accuracy import compare as compared
     from nybble.mlperf.accuracy import read_answers
-    from nybble.mlperf.labels import Labelled, find_photos
+    from nybble.mlperf.labels import Labelled
     from nybble.mlperf.layout import checked_name
     from nybble.mlperf.run import Request
     from nybble.mlperf.run import run as execute
@@ -122,6 +126,7 @@ def run(
         images=images,
         labels=labels,
         limit=limit,
+        exif=exif,
         scenario=scenario.value,
         mode=mode.value,
         conf=conf,
@@ -135,9 +140,10 @@ def run(
     other = None if compare_with is None else read_answers(compare_with)
     with _reporting() as report:
         outcome = execute(request, out, report)
+    report_left_out(outcome.left_out)
     comparison = None
     if other is not None and compare_with is not None:
-        photos = [Labelled(photo.file, photo.label) for photo in find_photos(images, labels, 1 << 31, limit)]
+        photos = [Labelled(photo.file, photo.label) for photo in outcome.photos if photo.label is not None]
         numbered = compare_with.suffix == ".npz" and all(photo.row is not None for photo in photos)
         comparison = compared(read_answers(outcome.folders[0]), other, photos if numbered else None)
     if as_json:
@@ -148,6 +154,7 @@ def run(
             _show_comparison(comparison)
     if outcome.performance is not None and not outcome.performance.valid:
         raise typer.Exit(1)
+    end(outcome.left_out)
 
 
 @mlperf.command(epilog="Example: nybble mlperf accuracy mlperf_log_accuracy.json --labels val_map.txt")
@@ -166,7 +173,7 @@ def accuracy(
     from nybble.mlperf.accuracy import read_answers
     from nybble.mlperf.labels import read_labels
 
-    share = counted(read_answers(log), read_labels(labels), str(log))
+    share = counted(read_answers(log), read_labels(labels, log), str(log))
     if as_json:
         result = {"accuracy": share.value, "right": share.right, "photos": share.total, "interval": share.interval}
         print_json(result)
@@ -201,7 +208,7 @@ def compare(
     from nybble.mlperf.accuracy import read_answers
     from nybble.mlperf.labels import read_labels
 
-    comparison = compared(read_answers(log), read_answers(other), None if labels is None else read_labels(labels))
+    comparison = compared(read_answers(log), read_answers(other), None if labels is None else read_labels(labels, log))
     if as_json:
         print_json(_comparison_json(comparison))
     else:
@@ -225,7 +232,8 @@ def _reporting() -> Iterator[Callable[[str, int, int | None], None]]:
 def _show(name: str, scenario: str, outcome: Outcome) -> None:
     typer.echo(f"model       {name}")
     typer.echo(f"scenario    {scenario}")
-    typer.echo(f"photos      {outcome.run['photos']}")
+    left_out = outcome.run["left_out"]
+    typer.echo(f"photos      {outcome.run['photos']}" + f", {len(left_out)} left out" * bool(left_out))
     if outcome.accuracy is not None:
         typer.echo(f"accuracy    {outcome.accuracy}")
     result = outcome.performance
