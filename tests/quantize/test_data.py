@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 from tiny_networks import PREPROCESSING, encoded, stripes
 
-from nybble.images import integer_input, load_photo
+from nybble.images import ImageError, ImageWarning, integer_input, load_photo
 from nybble.quantize.data import (
-    ClassFolders,
-    CsvPhotos,
+    FilePhotos,
     Loader,
     MemoryPhotos,
     Photos,
@@ -65,9 +64,10 @@ def listed(photos: Photos) -> list[tuple[str, int | None]]:
 
 def test_a_folder_a_class(tmp_path: Path) -> None:
     write(tmp_path, {**FILES, "a/notes.txt": b"no photo", "a/.hidden.png": b"", "empty/readme": b""})
-    photos = open_photos(tmp_path)
-    assert isinstance(photos, ClassFolders)
-    assert photos.classes == ("a", "b")
+    with pytest.warns(ImageWarning, match="no photos in empty; they count as classes"):
+        photos = open_photos(tmp_path)
+    assert isinstance(photos, FilePhotos)
+    assert photos.classes == ("a", "b", "empty")
     assert listed(photos) == [(f"{kind}/{n}.png", label) for label, kind in enumerate("ab") for n in range(3)]
     assert photos.read(4) == FILES["b/1.png"]
     assert photos.labelled
@@ -86,7 +86,7 @@ def test_a_list_of_labels(tmp_path: Path) -> None:
         {"x.png": FILES["a/0.png"], "y.png": FILES["a/1.png"], "labels.csv": b"file,label\ny.png,7\nx.png,3\n"},
     )
     photos = open_photos(tmp_path)
-    assert isinstance(photos, CsvPhotos)
+    assert isinstance(photos, FilePhotos)
     assert listed(photos) == [("y.png", 7), ("x.png", 3)]
 
 
@@ -128,9 +128,9 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         (write(tmp_path / "folder", {"notes.txt": b""}), "holds no photos"),
         (zipped(tmp_path / "none.zip", {"notes.txt": b""}), "holds no photos"),
         (write(tmp_path / "other", {"broken.zip": b"PK nothing"}) / "broken.zip", "cannot be read as a zip file"),
-        (write(tmp_path / "other", {"file.xyz": b""}) / "file.xyz", "come from a folder"),
+        (write(tmp_path / "other", {"file.xyz": b""}) / "file.xyz", "lists no photos"),
     ]:
-        with pytest.raises(QuantizeError, match=message):
+        with pytest.raises((QuantizeError, ImageError), match=message):
             open_photos(path)
 
 

@@ -100,13 +100,13 @@ def test_settings_that_contradict_each_other(text: str) -> None:
 
 def test_labels_are_held_against_the_network() -> None:
     photos = MemoryPhotos([b""] * 3, [0, 2, 1])
-    check_classes(photos, 3, Path("photos"), need_labels=True)
+    check_classes(photos, 3, Path("photos"), need="training")
     with pytest.raises(QuantizeError, match=r"photos: 1: label 2 is not in 0\.\.1"):
-        check_classes(photos, 2, Path("photos"), need_labels=False)
+        check_classes(photos, 2, Path("photos"), need=None)
     unlabelled = MemoryPhotos([b""])
-    check_classes(unlabelled, 2, Path("photos"), need_labels=False)
-    with pytest.raises(QuantizeError, match="has no label"):
-        check_classes(unlabelled, 2, Path("photos"), need_labels=True)
+    check_classes(unlabelled, 2, Path("photos"), need=None)
+    with pytest.raises(QuantizeError, match="has no label; training needs one"):
+        check_classes(unlabelled, 2, Path("photos"), need="training")
 
 
 def test_decibels() -> None:

@@ -30,7 +30,7 @@ from nybble.quantize.pipeline.measure import EngineModule, float_bytes, graph_by
 from nybble.quantize.pipeline.outcome import Outcome
 from nybble.quantize.pipeline.preprocessing import preprocessing_of_source
 from nybble.quantize.pipeline.report import Report
-from nybble.quantize.pipeline.selection import Chosen, check_classes, choose_photos
+from nybble.quantize.pipeline.selection import Chosen, choose_photos, fit_labels, needed_labels
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.pipeline.store import evaluated
 from nybble.quantize.prepare import prepare_captured
@@ -71,12 +71,13 @@ def quantize(
         See :func:`nybble.quantize.source.load_source`. Of a module the float network is calibrated; a model directory
         keeps its bits and ranges, and is fine-tuned further.
     images : str or Path
-        Training photos (:func:`nybble.quantize.data.open_photos`); labelled if there are epochs to train, or without
-        ``val``.
+        Training photos (:func:`nybble.quantize.data.open_photos`); labelled if there are epochs to train, unless by
+        distillation alone.
     config : PipelineConfig
         ``training.epochs`` of 0 is post-training quantization.
     val : str or Path, optional
-        Labelled photos on which everything is chosen; by default a share of the training photos is split off.
+        Photos on which everything is chosen; by default a share of the training photos is split off. Without labels
+        accuracy is not measured, only how often the float network's class is met.
     work : str or Path
         Folder for the state of the run: the same call goes on from there. The float network's answers, calibration,
         checkpoints.
@@ -135,6 +136,7 @@ class _Run:
         outcome = self._outcome = Outcome(self._source, Path(), config, details=self._details)
         outcome.train, outcome.selection = len(self._photos.train), len(self._photos.selection)
         outcome.selection_origin = self._photos.origin
+        outcome.found_no_photos = [*self._photos.train.left_out, *self._photos.selection.left_out]
         outcome.add(FLOAT, self._evaluated(FLOAT, module), size=float_bytes(module))
         calibration = self._calibrate(network)
         outcome.kept = GIVEN if calibration is None else CALIBRATED
@@ -174,7 +176,7 @@ class _Run:
         if self._config.has_budget:
             self._config = post.choose(
                 functools.partial(self._prepared, captured),
-                train,
+                self._photos.train,
                 self._photos.selection,
                 self._config,
                 self._work,
@@ -184,6 +186,7 @@ class _Run:
             network = self._prepared(captured, self._config)
             self._settle(network)
         network.to(self._device)
+        train = self._photos.train
         data = batches(train, preprocessing, self._config.calibration)
         post.before_calibration(network, data, self._config, self._details)
         if self._config.training.features:
@@ -226,9 +229,11 @@ class _Run:
         shape = network.input_shape
         with torch.no_grad():
             classes = network(torch.zeros(1, *shape)).shape[1]
-        train, selection = self._photos.train, self._photos.selection
-        check_classes(train, classes, self._images, need_labels=self._config.training.epochs > 0)
-        check_classes(selection, classes, self._val or self._images, need_labels=True)
+        names = network.class_names if network.class_names and len(network.class_names) == classes else classes
+        need, origin = needed_labels(self._config), self._photos.origin
+        train = fit_labels(self._photos.train, names, self._images, need.train)
+        selection = fit_labels(self._photos.selection, names, self._val or self._images, need.selection)
+        self._photos = Chosen(train, selection, origin)
         if len(train.classes) == classes and network.class_names is None:
             network.class_names = train.classes
         if isinstance(network.config, PipelineConfig) and not self._config.has_budget:
@@ -286,7 +291,7 @@ class _Run:
         outcome.photos["training"] = found.report.to_dict() if found.report.read else {}
         network.set_mode("quantize")
         stage = outcome.add(FINETUNED, self._evaluated(FINETUNED, network))
-        if stage.evaluation.top1.right < outcome.stage(outcome.kept).evaluation.top1.right:
+        if stage.score < outcome.stage(outcome.kept).score:
             network.load_state_dict(before)
         else:
             outcome.kept = FINETUNED

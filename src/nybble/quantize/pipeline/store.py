@@ -44,8 +44,8 @@ def digest_of(network: nn.Module) -> str:
 def _packed(found: Evaluation) -> dict[str, Any]:
     report = found.report
     return {
-        "top1": list(found.top1),
-        "top5": list(found.top5),
+        "top1": None if found.top1 is None else list(found.top1),
+        "top5": None if found.top5 is None else list(found.top5),
         "loss": found.loss,
         "predictions": found.predictions,
         "labels": found.labels,
@@ -60,8 +60,8 @@ def _packed(found: Evaluation) -> dict[str, Any]:
 def _unpacked(state: dict[str, Any]) -> Evaluation:
     report = state["report"] | {"read": set(state["report"]["read"])}
     return Evaluation(
-        top1=Share(*state["top1"]),
-        top5=Share(*state["top5"]),
+        top1=None if state["top1"] is None else Share(*state["top1"]),
+        top5=None if state["top5"] is None else Share(*state["top5"]),
         loss=state["loss"],
         predictions=state["predictions"],
         labels=state["labels"],
