@@ -207,13 +207,16 @@ def _scanned(folder: Path, limit: int | None) -> _Found:
 def _listed(table: Path, folder: Path, limit: int | None, *, inside: bool) -> _Found:
     rows = read_rows(table, headed=table.name == LABELS and inside, exists=lambda name: (folder / name).is_file())
     names = tuple(sorted({row.label for row in rows if isinstance(row.label, str)}))
+    found = located(table, folder, rows[:limit], inside=inside)
     mixed = next((row for row in rows if isinstance(row.label, int)), None) if names else None
     if mixed is not None:
-        raise ImageError(table, f"label {mixed.label} is a number, but others are names such as {names[0]!r}")
+        raise ImageError(
+            table, f"label {mixed.label} is a number, but others are names such as {names[0]!r}", line=mixed.line
+        )
     numbers = {name: label for label, name in enumerate(names)}
     photos = [
         replace(photo, label=numbers[row.label] if isinstance(row.label, str) else row.label)
-        for row, photo in zip(rows[:limit], located(table, folder, rows[:limit], inside=inside), strict=True)
+        for row, photo in zip(rows[:limit], found, strict=True)
     ]
     return _Found(table, photos, names)
 
@@ -247,7 +250,24 @@ def _named(found: _Found, classes: int | Sequence[str] | None, *, needed: bool) 
             raise ImageError(found.table, numbers)
         warnings.warn(f"{found.table}: {numbers}; labels are not used", ImageWarning, stacklevel=3)
         return [replace(photo, label=None) for photo in found.photos]
+    if isinstance(classes, int) or classes is None or found.names[0] not in classes:
+        _warn_of_numbers(found)
     return [photo if photo.label is None else replace(photo, label=numbers[photo.label]) for photo in found.photos]
+
+
+def _warn_of_numbers(found: _Found) -> None:
+    """Say so where the order of names is not that of the numbers they seem to be: 10 is before 9."""
+    if not all(name.isascii() and name.isdecimal() for name in found.names):
+        return
+    values = [int(name) for name in found.names]
+    if values != sorted(values):
+        place = next(place for place, value in enumerate(values) if value != sorted(values)[place])
+        warnings.warn(
+            f"{found.table}: classes named by numbers are taken in order of name, as torchvision does, so "
+            f"{found.names[place]!r} is class {place}; a labels.csv says it otherwise",
+            ImageWarning,
+            stacklevel=4,
+        )
 
 
 def _check_labelled(table: Path, photos: Sequence[PhotoFile]) -> None:
