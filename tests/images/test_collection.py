@@ -172,7 +172,7 @@ def test_lists_name_files_from_their_own_folder_or_absolutely(tmp_path: Path) ->
         ("train.txt", "x.png 0\n./x.png 1\n", r"train\.txt:2: lists './x.png' again, first in line 1"),
         ("train.txt", "x.png 1.5\n", r"train\.txt:1: label '1.5' is not an integer"),
         ("train.txt", "x.png 3\n", r"train\.txt:1: label 3 is not in 0\.\.2"),
-        ("train.txt", "x.png dog\nx.png 1\n", r"label 1 is a number, but others are names such as 'dog'"),
+        ("train.txt", "x.png dog\ny.png 1\n", r"label 1 is a number, but others are names such as 'dog'"),
         ("train.txt", "x.png dgo\n", r"train\.txt: has 1 class \(dgo\), but the network has 3 classes"),
         ("train.txt", "", "lists no photos"),
         ("train.txt", b"\xff\xfe", "not UTF-8"),
@@ -185,7 +185,7 @@ def test_lists_name_files_from_their_own_folder_or_absolutely(tmp_path: Path) ->
     ],
 )
 def test_lists_that_cannot_be_right(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
-    write(tmp_path, {"x.png": PHOTO, name: text})
+    write(tmp_path, {"x.png": PHOTO, "y.png": PHOTO, name: text})
     with pytest.raises(ImageError, match=message):
         open_photos(tmp_path / name, classes=("cat", "dog", "eel"), labels=True)
 
@@ -268,10 +268,8 @@ def test_odd_file_names(tmp_path: Path, name: str) -> None:
         assert "\n" not in printable(photo.file)
 
 
-@pytest.mark.parametrize("name", [name for name in ODD if name.isprintable() or "\n" in name])
+@pytest.mark.parametrize("name", ODD[:-1])
 def test_odd_names_in_csv(tmp_path: Path, name: str) -> None:
-    if "\\" in name or not printable(name).isprintable():
-        pytest.skip("not a name that means the same on every system")
     quoted = name.replace('"', '""')
     write(tmp_path, {name: PHOTO, "labels.csv": f'file,label\n"{quoted}",1\n'})
     (photo,) = open_photos(tmp_path)
