@@ -171,14 +171,17 @@ def accuracy(
     """Top-1 accuracy of the answers that LoadGen logged, as MLPerf's own script counts it."""
     from nybble.mlperf.accuracy import accuracy as counted
     from nybble.mlperf.accuracy import read_answers
-    from nybble.mlperf.labels import read_labels
+    from nybble.mlperf.labels import left_out_of, read_labels
 
     share = counted(read_answers(log), read_labels(labels, log), str(log))
+    left_out = len(left_out_of(log))
     if as_json:
         result = {"accuracy": share.value, "right": share.right, "photos": share.total, "interval": share.interval}
-        print_json(result)
+        print_json({**result, "left_out": left_out})
         return
     typer.echo(f"accuracy={100 * share.value:.3f}%, good={share.right}, total={share.total}")
+    if left_out:
+        typer.echo(f"photos of the list that the run left out: {left_out}")
 
 
 @mlperf.command(epilog="Example: nybble mlperf compare mlperf_log_accuracy.json t4-predictions.npz")

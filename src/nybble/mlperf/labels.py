@@ -47,7 +47,7 @@ def read_labels(path: Path, log: Path | None = None) -> list[Labelled]:
     """
     if path.is_dir():
         path = next((path / name for name in (LABELS, VAL_MAP) if (path / name).is_file()), path / LABELS)
-    gone = _left_out(log)
+    gone = left_out_of(log)
     labels: list[Labelled] = []
     for row in read_rows(path, headed=path.suffix == ".csv"):
         if not isinstance(row.label, int):
@@ -92,7 +92,8 @@ def find_photos(
     return open_photos(labels, limit, classes=classes, labels=need, root=images)
 
 
-def _left_out(log: Path | None) -> set[str]:
+def left_out_of(log: Path | None) -> set[str]:
+    """Names of the photos that the run of an accuracy log left out, as the file beside it says."""
     if log is None:
         return set()
     path = (log if log.is_dir() else log.parent) / LEFT_OUT

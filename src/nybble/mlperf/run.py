@@ -248,7 +248,8 @@ class _Runner:
         engine = {name: self.estimate[name] for name in ("isa", "threads", "tuned")}
         if self.left_out:
             first = next(iter(self.left_out))
-            shortfalls.append(f"{len(self.left_out)} photos left out, such as {first.file}: {first.reason}")
+            count = len(self.left_out)
+            shortfalls.append(f"{count} photo{'s' * (count != 1)} left out, such as {first.file}: {first.reason}")
         known = {"photos": len(self.photos), "left_out": self.left_out.to_json()}
         outcome = Outcome(shortfalls, {**about, **known, "shortfalls": shortfalls, "runs": {}})
         outcome.photos, outcome.left_out = self.photos, self.left_out
