@@ -274,6 +274,48 @@ def test_parts_of_photos() -> None:
         split(photos, 0.001)
 
 
+def test_photos_are_turned_if_they_say_so(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = io.BytesIO()
+    Image.fromarray(SAMPLES).transpose(Image.Transpose.ROTATE_90).save(turned, "PNG", exif=exif)
+    write(tmp_path, {"1.png": turned.getvalue()})
+    plain, upright = open_photos(tmp_path), open_photos(tmp_path, exif=True)
+    assert plain.fingerprint != upright.fingerprint
+    assert every(upright, 1).exif and every(upright, 1).fingerprint == upright.fingerprint
+    given = MemoryPhotos([SAMPLES])
+    wanted = next(Loader(given, PREPROCESSING, batch=1).in_order()).images
+    for workers in (0, 1):
+        assert torch.equal(next(Loader(upright, PREPROCESSING, batch=1, workers=workers).in_order()).images, wanted)
+        assert not torch.equal(next(Loader(plain, PREPROCESSING, batch=1, workers=workers).in_order()).images, wanted)
+    for config in AUGMENTATIONS:
+        first, second = (
+            next(iter(Loader(photos, PREPROCESSING, batch=1, augmentation=config).load([[0]]))).images
+            for photos in (upright, given)
+        )
+        assert torch.equal(first, second)
+
+
+def test_archives_hold_photos_of_every_suffix(tmp_path: Path) -> None:
+    jpeg = encoded(SAMPLES, "JPEG")
+    files = {"a/1.jpg": jpeg, "b/2.jfif": jpeg, "c/3": jpeg, "d/4.download": FILES["a/0.png"], "e/notes.txt": b"x"}
+    photos = open_photos(zipped(tmp_path / "photos.zip", files | {"b/5.heic": b"ftypheic", "a/README": b"x"}))
+    assert photos.classes == ("a", "b", "c", "d")
+    assert listed(photos) == [("a/1.jpg", 0), ("b/2.jfif", 1), ("c/3", 2), ("d/4.download", 3)]
+    assert [photo.file for photo in photos.left_out] == ["b/5.heic"]
+    shard = open_photos(sharded(tmp_path / "s.tar", {"k.jfif": jpeg, "k.cls": b"1", "m.jp2": jpeg, "m.cls": b"2"}))
+    assert [shard.label(index) for index in range(2)] == [1, 2]
+
+
+def test_a_class_folder_in_a_zip_keeps_its_place(tmp_path: Path) -> None:
+    path = zipped(
+        tmp_path / "photos.zip", {"a/1.png": FILES["a/0.png"], "b/x.heic": b"no", "c/1.png": FILES["a/1.png"]}
+    )
+    photos = open_photos(path)
+    assert photos.classes == ("a", "b", "c")
+    assert listed(photos) == [("a/1.png", 0), ("c/1.png", 2)]
+
+
 def test_gray_networks_read_gray() -> None:
     gray = PREPROCESSING.__class__(resize=8, crop=(8, 8), mean=(0.5,), std=(0.5,))
     photos = MemoryPhotos([encoded(SAMPLES), encoded(SAMPLES, mode="L")])
