@@ -109,7 +109,7 @@ def read(path: Path, scenario: str, *, user: bool) -> Settings:
         Naming file and line: unreadable, no ``key = value``, an unknown key or scenario, a value of the wrong kind.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise MlperfError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     lines: dict[str, _Line] = {}

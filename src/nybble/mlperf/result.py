@@ -73,7 +73,7 @@ def read_detail(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     errors: list[str] = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8-sig").splitlines():
             if line.startswith(_MARK):
                 entry = json.loads(line[len(_MARK) :])
                 values[entry["key"]] = entry["value"]
