@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,25 @@ def test_a_difference_counts_more_than_photos_left_out(
     engine.faults["scale"] = (0, 9)
     found = run("verify", model, "--images", damaged(photos, place))
     assert found.exit_code == ExitCode.DIFFERENCE
+
+
+def test_names_that_are_not_utf8(nybble_process: Any, model: Path, photos: Path, place: Path) -> None:
+    folder = place / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    shutil.copy(photos / "0.png", folder / os.fsdecode(b"ph\xe9\n.png"))
+    (folder / os.fsdecode(b"b\xe9d.png")).write_bytes(b"x")
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    for arguments in (
+        ("classify", model, *sorted(folder.iterdir())),
+        ("classify", model, *sorted(folder.iterdir()), "--json"),
+        ("verify", model, "--images", folder, "--json"),
+        ("profile", model, "--images", folder, "--runs", 1, "--json"),
+    ):
+        found = nybble_process(*arguments, env=environment)
+        assert found.returncode == ExitCode.LEFT_OUT, found.stderr
+        assert found.stderr.count("\n") == 1 and "b\\udce9d.png: is not an image" in found.stderr
+        if "--json" in arguments:
+            assert json.loads(found.stdout)["left_out"]
 
 
 def test_classify_goes_on_without_bad_photos(run: Any, model: Path, photos: Path, place: Path) -> None:

@@ -43,6 +43,7 @@ def classify(
     if not images:
         raise typer.BadParameter(f"{model} is a model; name photos after it", param_hint="IMAGE")
     import nybble
+    from nybble.images.errors import encodable
     from nybble.models import find
 
     chosen = find(model)
@@ -65,8 +66,9 @@ def classify(
         return
     grid = table("photo", "class", "name", "score", numbers=("class", "score"))
     for image, predictions in results:
+        file = encodable(str(image))
         for rank, (index, name, score) in enumerate(predictions):
-            grid.add_row(str(image) if rank == 0 else "", str(index), name, f"{score:.1%}")
+            grid.add_row(file if rank == 0 else "", str(index), name, f"{score:.1%}")
         grid.add_section()
     console().print(grid)
     end(left_out)
