@@ -252,6 +252,8 @@ def _named(found: _Found, classes: int | Sequence[str] | None, *, needed: bool) 
         return [replace(photo, label=None) for photo in found.photos]
     if isinstance(classes, int) or classes is None or found.names[0] not in classes:
         _warn_of_numbers(found)
+    if numbers == list(range(len(numbers))):
+        return found.photos
     return [photo if photo.label is None else replace(photo, label=numbers[photo.label]) for photo in found.photos]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +40,13 @@ def scan(root: Path) -> Scan:
     """
     folders, loose = _listing(root, "")
     left_out: list[LeftOutPhoto] = []
-    files = [(name, folder) for folder in folders for name in _walk(root, folder) if _is_photo(root, name, left_out)]
-    stray = [name for name in loose if _is_photo(root, name, left_out)]
+    files = [
+        (name, folder)
+        for folder in folders
+        for name, regular in _walk(root, folder)
+        if _is_photo(root, name, regular, left_out)
+    ]
+    stray = [name for name, regular in loose if _is_photo(root, name, regular, left_out)]
     if not files:
         return Scan([(name, None) for name in stray], (), left_out)
     # torchvision passes over these in silence.
@@ -49,13 +54,13 @@ def scan(root: Path) -> Scan:
     return Scan([(name, folder) for name, folder in files], tuple(folders), left_out)
 
 
-def _walk(root: Path, top: str) -> Iterator[str]:
-    """Files below a folder; a folder that links lead to again is read once."""
+def _walk(root: Path, top: str) -> Iterator[tuple[str, bool]]:
+    """Files below a folder, and whether each is a regular one; a folder that links lead to again is read once."""
     waiting, seen = [top], {_identity(root / top)}
     while waiting:
         folder = waiting.pop()
         folders, files = _listing(root, folder)
-        yield from (f"{folder}/{name}" for name in files)
+        yield from ((f"{folder}/{name}", regular) for name, regular in files)
         for name in reversed(folders):
             identity = _identity(root / folder / name)
             if identity not in seen:
@@ -63,22 +68,33 @@ def _walk(root: Path, top: str) -> Iterator[str]:
                 waiting.append(f"{folder}/{name}")
 
 
-def _listing(root: Path, folder: str) -> tuple[list[str], list[str]]:
-    """Names of the folders and of the other entries, each in order, hidden and known ones left away."""
+def _listing(root: Path, folder: str) -> tuple[list[str], list[tuple[str, bool]]]:
+    """Names of the folders, and of the other entries with whether they are regular files, each in order.
+
+    Hidden ones and those that are known to be no photos are left away.
+    """
     folders: list[str] = []
-    files: list[str] = []
+    files: list[tuple[str, bool]] = []
     place = root / folder
     try:
         with os.scandir(place) as entries:
             for entry in entries:
-                if entry.is_dir():
+                if _follows(entry.is_dir):
                     if not entry.name.startswith(".") and entry.name != "__MACOSX":
                         folders.append(entry.name)
                 elif not is_ignored(entry.name):
-                    files.append(entry.name)
+                    files.append((entry.name, _follows(entry.is_file)))
     except OSError as error:
         raise ImageError(place, f"cannot be read: {error.strerror or error}") from error
     return sorted(folders), sorted(files)
+
+
+def _follows(is_kind: Callable[[], bool]) -> bool:
+    """The answer about an entry; a link that leads to itself is neither a folder nor a file."""
+    try:
+        return is_kind()
+    except OSError:
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -86,14 +102,12 @@ def _identity(folder: Path) -> tuple[int, int]:
     return about.st_dev, about.st_ino
 
 
-def _is_photo(root: Path, name: str, left_out: list[LeftOutPhoto]) -> bool:
-    path = root / name
-    if not path.is_file():
-        reason: str | None = "is a link to nothing" if path.is_symlink() else "is not a regular file"
-    elif has_photo_suffix(name):
-        return True
-    else:
-        reason = why_no_photo(str(path))
+def _is_photo(root: Path, name: str, regular: bool, left_out: list[LeftOutPhoto]) -> bool:
+    reason: str | None = None
+    if not regular:
+        reason = "is a link to nothing" if (root / name).is_symlink() else "is not a regular file"
+    elif not has_photo_suffix(name):
+        reason = why_no_photo(str(root / name))
     if reason is not None:
         left_out.append(LeftOutPhoto(encodable(name), reason))
     return reason is None
