@@ -363,17 +363,19 @@ def about_run(request: Request, graph: Graph, photos: Sequence[PhotoFile]) -> di
         "photos": len(photos),
         "left_out": [],
         "exif": request.exif,
-        "photos_digest": _digest(photos),
+        "photos_digest": _digest(photos, request.exif),
         "request": {**rest, **paths},
     }
 
 
-def _digest(photos: Sequence[PhotoFile]) -> str:
+def _digest(photos: Sequence[PhotoFile], exif: bool) -> str:
     import hashlib
 
     digest = hashlib.sha256()
     for photo in photos:
         digest.update(f"{photo.file}\0{photo.label}\n".encode())
+    if exif:
+        digest.update(b"upright")
     return digest.hexdigest()
 
 
