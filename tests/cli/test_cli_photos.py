@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nybble
 from nybble.bench import read_photos
 from nybble.cli.exit_codes import ExitCode
 from nybble.graph import read_graph
@@ -242,6 +243,15 @@ def test_exif_is_applied_by_default_where_photos_are_classified(
     assert scores(turned, "--exif") == (upright, True)
     left, told = scores(turned, "--no-exif")
     assert left != upright and told is False
+
+
+def test_the_python_interface_turns_photos_unless_told_not_to(model: Path, photos: Path, turned: Path) -> None:
+    with nybble.load(model, threads=1) as engine:
+        upright = engine.classify([photos / "0.png"])
+        assert engine.classify([turned / "0.png"]) == upright
+        with Image.open(turned / "0.png") as photo:
+            assert engine.classify([photo]) == upright
+        assert engine.classify([turned / "0.png"], exif=False) != upright
 
 
 def test_exif_is_not_applied_by_default_where_accuracy_is_measured(run: Any, model: Path, turned: Path) -> None:

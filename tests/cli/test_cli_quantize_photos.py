@@ -89,6 +89,19 @@ def test_without_labels_agreement_is_measured(plain: Path, settings: Path, tmp_p
     assert "Accuracy was not measured" in text and "float network" in text
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_very_few_photos_calibrate(plain: Path, settings: Path, tmp_path: Path, count: int) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for index in range(count):
+        shutil.copy(plain / f"{index}.png", folder)
+    found = call(SOURCE, "--images", folder, "--config", settings, "--epochs", 0, "--out", tmp_path / "out", "--json")
+    assert found.exit_code == 0, found.output
+    images = json.loads(found.stdout)["images"]
+    assert (images["train"], images["selection"]) == (count, count)
+    assert "too few to split" in images["selection_origin"]
+
+
 def test_without_labels_the_table_says_so(plain: Path, settings: Path, tmp_path: Path) -> None:
     found = call(SOURCE, "--images", plain, "--config", settings, "--epochs", 0, "--out", tmp_path / "out")
     assert found.exit_code == 0, found.output

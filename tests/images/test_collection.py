@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -231,6 +232,35 @@ def test_numbers_as_class_folders_are_taken_in_order_of_name(tmp_path: Path) -> 
         warnings.simplefilter("error")
         named = open_photos(tmp_path, classes=tuple(map(str, range(11))), labels=True)
     assert dict(listed(named))["10/1.png"] == 10
+
+
+FILES = st.sampled_from(["x.jpg", "y.PNG", "z", "deep/w.webp", "deep/er/v.jfif"])
+OTHERS = st.sampled_from(["notes.txt", ".hidden.png", "Thumbs.db", "deep/list.csv"])
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b b", "C", "d.jpg", "10", "9"]),
+        st.tuples(st.sets(FILES), st.sets(OTHERS)),
+        min_size=1,
+    )
+)
+def test_labels_are_places_among_all_class_folders(tree: dict[str, tuple[set[str], set[str]]]) -> None:
+    with TemporaryDirectory() as name, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageWarning)
+        root = Path(name)
+        for folder, (photos, others) in tree.items():
+            (root / folder).mkdir()
+            write(root / folder, {**dict.fromkeys(photos, PHOTO), **dict.fromkeys(others, b"x")})
+        if not any(photos for photos, _ in tree.values()):
+            with pytest.raises(ImageError, match="holds no photos"):
+                open_photos(root)
+            return
+        found = open_photos(root)
+        assert found.classes == tuple(sorted(tree))
+        wanted = {f"{folder}/{file}": sorted(tree).index(folder) for folder in tree for file in tree[folder][0]}
+        assert dict(listed(found)) == wanted and len(found) == len(wanted)
+        assert not found.left_out
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=8), unique=True, max_size=6))

@@ -23,11 +23,15 @@ def class_names(graph: Graph) -> tuple[str, ...]:
 
 def network_classes(graph: Graph) -> tuple[str, ...] | int:
     """The names of the classes as :func:`class_names` has them, or their number where there are no names."""
-    classes = graph.values[graph.outputs[0]].shape[0]
-    if graph.class_names is not None and len(graph.class_names) == classes:
-        return graph.class_names
+    return known_classes(graph.values[graph.outputs[0]].shape[0], graph.class_names)
+
+
+def known_classes(count: int, own: Sequence[str] | None) -> tuple[str, ...] | int:
+    """The names of so many classes, of a network that may have names of its own; their number where there are none."""
+    if own is not None and len(own) == count:
+        return tuple(own)
     names = _imagenet()
-    return names if classes == len(names) else classes
+    return names if count == len(names) else count
 
 
 def match_classes(found: Sequence[str], network: int | Sequence[str]) -> list[int] | str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
+from nybble.images.names import known_classes
 from nybble.quantize.calibrate import calibrate
 from nybble.quantize.capture import capture
 from nybble.quantize.convert import ConversionReport, convert
@@ -229,7 +230,7 @@ class _Run:
         shape = network.input_shape
         with torch.no_grad():
             classes = network(torch.zeros(1, *shape)).shape[1]
-        names = network.class_names if network.class_names and len(network.class_names) == classes else classes
+        names = known_classes(classes, network.class_names)
         need, origin = needed_labels(self._config), self._photos.origin
         train = fit_labels(self._photos.train, names, self._images, need.train)
         selection = fit_labels(self._photos.selection, names, self._val or self._images, need.selection)

@@ -46,6 +46,9 @@ def choose_photos(images: Path, val: Path | None, config: PipelineConfig) -> Cho
     try:
         rest, held = split(train, config.selection_share, config.seed)
     except QuantizeError as error:
+        if not config.training.epochs and len(train):
+            # Nothing is learned, so the same photos can measure.
+            return Chosen(train, train, f"all of {images}, which calibrate too: they are too few to split")
         raise QuantizeError(f"{images}: {error}; name photos to select on with --val") from error
     return Chosen(rest, held, f"{config.selection_share:.3g} of {images}, split off under seed {config.seed}")
 
