@@ -175,6 +175,7 @@ def test_lists_name_files_from_their_own_folder_or_absolutely(tmp_path: Path) ->
         ("train.txt", "x.png 3\n", r"train\.txt:1: label 3 is not in 0\.\.2"),
         ("train.txt", "x.png dog\ny.png 1\n", r"label 1 is a number, but others are names such as 'dog'"),
         ("train.txt", "x.png dgo\n", r"train\.txt: has 1 class \(dgo\), but the network has 3 classes"),
+        ("train.txt", "x.png 0\n" + "y" * 300 + " 1\n", r"train\.txt:2: lists 'yyy"),
         ("train.txt", "", "lists no photos"),
         ("train.txt", b"\xff\xfe", "not UTF-8"),
         ("list.csv", "x.png,1,2\n", r"has no header file,label"),
@@ -189,6 +190,16 @@ def test_lists_that_cannot_be_right(tmp_path: Path, name: str, text: str | bytes
     write(tmp_path, {"x.png": PHOTO, "y.png": PHOTO, name: text})
     with pytest.raises(ImageError, match=message):
         open_photos(tmp_path / name, classes=("cat", "dog", "eel"), labels=True)
+
+
+def test_a_limit_takes_of_all_classes(tmp_path: Path) -> None:
+    write(tmp_path, {f"{kind}/{index}.png": PHOTO for kind in "abc" for index in range(3 if kind != "b" else 1)})
+    assert [photo.file for photo in open_photos(tmp_path, 3)] == ["a/0.png", "b/0.png", "c/0.png"]
+    assert [photo.file for photo in open_photos(tmp_path, 4)] == ["a/0.png", "a/1.png", "b/0.png", "c/0.png"]
+    assert [photo.label for photo in open_photos(tmp_path, 6)] == [0, 0, 0, 1, 2, 2]
+    assert len(open_photos(tmp_path, 100)) == 7
+    plain = write(tmp_path / "plain", {f"{index}.png": PHOTO for index in range(4)})
+    assert [photo.file for photo in open_photos(plain, 2)] == ["0.png", "1.png"]
 
 
 def test_places_that_hold_none(tmp_path: Path) -> None:

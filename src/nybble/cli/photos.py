@@ -31,7 +31,13 @@ OptionalImages = Annotated[
     ),
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Only the first photos of --images.", show_default="all")
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        help="Only the first photos of --images; of class folders the first of each in turn.",
+        show_default="all",
+    ),
 ]
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Photos that go through the network together.")]
 Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photos upright as their EXIF orientation says.")]

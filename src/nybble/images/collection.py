@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -116,7 +117,7 @@ def open_photos(
     ----------
     path : str or Path
     limit : int, optional
-        Only the first so many photos.
+        Only the first so many photos; of class folders the first of each in turn.
     classes : int or sequence of str, optional
         The network's classes, by their number or names: labels become theirs.
     labels : bool
@@ -142,7 +143,10 @@ def open_photos(
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     place = Path(path)
-    found = _opened(place, None if root is None else Path(root), limit)
+    try:
+        found = _opened(place, None if root is None else Path(root), limit)
+    except OSError as error:
+        raise ImageError(place, f"cannot be read: {error.strerror or error}") from error
     if found.names:
         resolved = _named(found, classes, needed=labels)
     else:
@@ -199,13 +203,32 @@ def _scanned(folder: Path, limit: int | None) -> _Found:
         )
     photos = [
         PhotoFile(encodable(name), folder / name, None if kind is None else numbers[kind])
-        for name, kind in found.files[:limit]
+        for name, kind in _first(found.files, limit)
     ]
     return _Found(folder, photos, tuple(encodable(name) for name in found.classes), found.left_out)
 
 
+def _first(files: Sequence[tuple[str, str | None]], limit: int | None) -> Sequence[tuple[str, str | None]]:
+    """So many files, of class folders the first of each in turn: the first ones of all would be of one class."""
+    if limit is None or limit >= len(files):
+        return files
+    turns: Counter[str | None] = Counter()
+    ranked: list[tuple[int, int]] = []
+    for place, (_, kind) in enumerate(files):
+        ranked.append((turns[kind] if kind is not None else 0, place))
+        turns[kind] += 1
+    return [files[place] for place in sorted(place for _, place in sorted(ranked)[:limit])]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # Such as a name that is too long.
+        return False
+
+
 def _listed(table: Path, folder: Path, limit: int | None, *, inside: bool) -> _Found:
-    rows = read_rows(table, headed=table.name == LABELS and inside, exists=lambda name: (folder / name).is_file())
+    rows = read_rows(table, headed=table.name == LABELS and inside, exists=lambda name: _is_file(folder / name))
     names = tuple(sorted({row.label for row in rows if isinstance(row.label, str)}))
     found = located(table, folder, rows[:limit], inside=inside)
     mixed = next((row for row in rows if isinstance(row.label, int)), None) if names else None
@@ -232,8 +255,8 @@ def located(table: Path, folder: Path, rows: Sequence[Row], *, inside: bool) -> 
             if not row.file or ".." in {*posix.parts, *windows.parts} or posix.is_absolute() or windows.anchor:
                 raise ImageError(table, f"file {row.file!r} is not a name inside the folder", line=row.line)
         path = folder / row.file
-        if not path.is_file():
-            raise ImageError(table, f"lists {row.file!r}, which is not there", line=row.line)
+        if not _is_file(path):
+            raise ImageError(table, f"lists {row.file[:200]!r}, which is not there", line=row.line)
         key = os.path.normpath(path)
         if key in seen:
             raise ImageError(table, f"lists {row.file!r} again, first in line {seen[key]}", line=row.line)
