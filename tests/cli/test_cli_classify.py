@@ -58,7 +58,7 @@ def test_what_was_meant_is_asked(run: Any, model: Path, photos: Path) -> None:
     assert result.exit_code == 2
     assert "is a model; name photos after it" in result.stderr
     result = run("classify", "mistyped", photos / "0.png")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "mistyped: there is no such folder" in result.stderr
     result = run("classify")
     assert result.exit_code == 2

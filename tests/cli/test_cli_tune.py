@@ -51,7 +51,7 @@ def test_profile_without_photos_says_so(run: Any, model: Path) -> None:
 
 def test_profile_asks_for_a_folder_first(run: Any, model: Path, tmp_path: Path) -> None:
     result = run("profile", model, "--trace", tmp_path / "none" / "trace.json")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert "there is no folder" in result.stderr
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
 
@@ -49,6 +49,8 @@ def convert(
 
     A model that has no 4-bit part is copied as it is. OUT may be a model already, which is replaced, but not MODEL.
     """
+    if bits not in (4, 8):
+        raise WrongUsageError(f"--bits: a network can be converted to 8 bits, not to {bits}")
     from nybble.graph import convert as converting
     from nybble.graph import read_graph, write_graph
     from nybble.models import locate

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nybble.cache import write_text
 from nybble.demo.errors import DemoError
+from nybble.files import JSON, write_text
 
 #: The file's name.
 ANSWERS = "answers.json"
@@ -94,5 +94,5 @@ def read_answers(model: Path) -> Recorded | None:
 
 
 def write_answers(path: Path, recorded: Recorded) -> None:
-    """Write the file, whole or not at all. Raises ``OSError``."""
-    write_text(path, recorded.model_dump_json(indent=1) + "\n")
+    """Write the file, whole or not at all. Raises :class:`FileError`."""
+    write_text(path, recorded.model_dump_json(indent=1) + "\n", JSON)
