@@ -185,6 +185,19 @@ def test_a_difference_counts_more_than_photos_left_out(
     assert found.exit_code == ExitCode.DIFFERENCE
 
 
+def test_classify_takes_folders_of_any_photos(run: Any, model: Path, photos: Path, place: Path) -> None:
+    as_folders(photos, place)
+    shutil.copy(photos / "0.png", place / "without suffix")
+    (place / "notes.txt").write_text("x")
+    found = run("classify", model, place, "--json")
+    assert found.exit_code == 0, found.output
+    assert len(json.loads(found.stdout)["photos"]) == 8
+    (place / "photo.heic").write_bytes(b"ftypheic")
+    found = run("classify", model, place, "--json")
+    assert found.exit_code == ExitCode.LEFT_OUT
+    assert [Path(photo["file"]).name for photo in json.loads(found.stdout)["left_out"]] == ["photo.heic"]
+
+
 def test_names_that_are_not_utf8(nybble_process: Any, model: Path, photos: Path, place: Path) -> None:
     folder = place / os.fsdecode(b"caf\xe9")
     folder.mkdir()

@@ -106,13 +106,14 @@ def split(arguments: list[str]) -> tuple[str | None, list[Path]]:
     A first argument is a model if it is the name of one or a model folder. It is meant as one if there is nothing of
     that name, others follow, and it does not end as a photo does.
     """
+    from nybble.images.kinds import has_photo_suffix
     from nybble.models import names
 
     first, *rest = arguments
     path = Path(first)
     try:
         is_model = first in names() or _is_model(path.expanduser())
-        is_meant = bool(rest) and not path.exists() and path.suffix.lower() not in _suffixes()
+        is_meant = bool(rest) and not path.exists() and not has_photo_suffix(path.name)
     except (OSError, RuntimeError):  # A name too long, or a folder that may not be read: the photos' error says so.
         is_model = is_meant = False
     if is_model or is_meant:
@@ -121,34 +122,29 @@ def split(arguments: list[str]) -> tuple[str | None, list[Path]]:
 
 
 def photos_in(path: Path) -> list[Path]:
-    """The photo itself, or those that lie in a folder, in the order of their names.
+    """The photo itself, or those in a folder and the folders in it, in the order of their names.
+
+    Files that are no photos, though nothing about their names says so, are among them, to be named.
 
     Raises
     ------
     CommandError
         Where there is no such file, or no photo in the folder.
     """
+    from nybble.images.scan import scan
+
     try:
         if not path.is_dir():
             if not path.exists():
                 raise CommandError(f"{path}: there is no such file")
             return [path]
-        suffixes = _suffixes()
-        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-        found = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
+        found = scan(path)
     except OSError as error:
         raise CommandError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if not found:
+    if not found.files:
         raise CommandError(f"{path}: is no model folder and holds no photos")
-    return sorted(found)
+    return sorted(path / name for name in (*(name for name, _ in found.files), *(file for file, _ in found.left_out)))
 
 
 def _is_model(path: Path) -> bool:
     return path.is_dir() and any((path / place).is_file() for place in ("model", "model/model"))
-
-
-def _suffixes() -> frozenset[str]:
-    """Suffixes of the formats that Pillow reads."""
-    from PIL import Image
-
-    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
