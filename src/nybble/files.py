@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,7 +124,8 @@ def write(path: Path, content: bytes, kind: Kind) -> None:
             part.write_bytes(content)
             part.replace(target)
         except BaseException:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error

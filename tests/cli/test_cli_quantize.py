@@ -325,7 +325,8 @@ def test_what_is_wrong_is_said_in_a_line(
     options = {"--images": images, "--out": tmp_path / "out"}
     rest = [word for name, value in options.items() if name not in arguments for word in (name, value)]
     found = call(*arguments, *rest)
-    assert found.exit_code == 3, found.output
+    # Options that contradict each other are wrong usage.
+    assert found.exit_code == (ExitCode.USAGE if "--" in words[0] else ExitCode.ERROR), found.output
     assert found.stderr.startswith("error: ") and found.stderr.count("\n") == 1
     assert all(word in found.stderr for word in words), found.stderr
     assert not list(tmp_path.iterdir()), "a refused run leaves nothing behind"

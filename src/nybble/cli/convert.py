@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -99,7 +100,7 @@ def convert(
 
 def _folder(path: Path) -> Path:
     """The folder ``model/`` that a path to a model means, links resolved."""
-    path = path.expanduser().resolve()
+    path = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111 - pathlib's raise on a loop of links
     return path / "model" if (path / "model").is_dir() else path
 
 

@@ -25,6 +25,8 @@ class _Watched(io.TextIOWrapper):
     """A standard stream whose errors are told from those of files."""
 
     title = ""
+    #: The stream that had the buffer before: it would close the buffer when it goes.
+    before: TextIO | None = None
 
     def write(self, text: str, /) -> int:
         with self._told_apart():
@@ -84,7 +86,7 @@ def _watched(stream: TextIO, title: str) -> TextIO:
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
-    watched.title = title
+    watched.title, watched.before = title, stream
     return watched
 
 

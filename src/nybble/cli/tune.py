@@ -39,7 +39,7 @@ def tune(
     from nybble.bench.machine import Watch, warning
     from nybble.engine import Engine
     from nybble.engine.tune import tune as search
-    from nybble.engine.tuned import load_choices, make_key, path_of, save_choices
+    from nybble.engine.tuned import check_writable, load_choices, make_key, path_of, save_choices
     from nybble.graph import read_graph
     from nybble.models import find
 
@@ -50,6 +50,7 @@ def tune(
     with Engine(graph, threads=threads, tuned=False) as engine:
         isa, count = engine.isa, engine.threads
     stored = load_choices(graph, isa, count)
+    check_writable()
     watch = Watch()
     with progress() as bar:
         task = bar.add_task("tuning", total=None)

@@ -6,6 +6,7 @@ the network in the box ``benchmarks/accuracy/lite0_answers.py``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -75,7 +76,7 @@ def read_answers(model: Path) -> Recorded | None:
     DemoError
         Naming file and field, where it is not as it should be.
     """
-    holder = model if (model / "model").is_dir() else model.resolve().parent
+    holder = model if (model / "model").is_dir() else Path(os.path.realpath(model)).parent
     path = holder / ANSWERS
     if not path.is_file():
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -358,7 +359,7 @@ def about_run(request: Request, graph: Graph, photos: Sequence[PhotoFile]) -> di
     """``run.json``, as far as it is known beforehand."""
     import nybble
 
-    paths = {name: str(value.resolve()) for name, value in asdict(request).items() if isinstance(value, Path)}
+    paths = {name: os.path.realpath(value) for name, value in asdict(request).items() if isinstance(value, Path)}
     rest = {name: value for name, value in asdict(request).items() if not isinstance(value, Path)}
     return {
         "nybble": nybble.__version__,

@@ -168,7 +168,7 @@ def _key(photos: Sequence[PhotoFile], preprocessing: Preprocessing, exif: bool) 
     digest = hashlib.sha256(json.dumps([_FORM, pillow, settings], sort_keys=True).encode())
     for photo in photos:
         about = photo.path.stat()
-        digest.update(os.fsencode(photo.path.resolve()) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(os.path.realpath(photo.path)) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:24]
 
 
