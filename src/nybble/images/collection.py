@@ -256,7 +256,8 @@ def located(table: Path, folder: Path, rows: Sequence[Row], *, inside: bool) -> 
                 raise ImageError(table, f"file {row.file!r} is not a name inside the folder", line=row.line)
         path = folder / row.file
         if not _is_file(path):
-            raise ImageError(table, f"lists {row.file[:200]!r}, which is not there", line=row.line)
+            where = "there" if folder == table.parent else f"in {printable(str(folder))}"
+            raise ImageError(table, f"lists {row.file[:200]!r}, which is not {where}", line=row.line)
         key = os.path.normpath(path)
         if key in seen:
             raise ImageError(table, f"lists {row.file!r} again, first in line {seen[key]}", line=row.line)
