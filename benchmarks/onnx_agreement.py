@@ -16,7 +16,9 @@ import onnxruntime
 from rich.progress import track
 
 from nybble import Engine
-from nybble.graph import convert, read_graph
+from nybble.bench.agreement import open_session
+from nybble.graph import read_graph
+from nybble.graph.convert import to_bits
 from nybble.graph.onnx import to_onnx
 from nybble.images import LabelledFolder, batches
 
@@ -35,16 +37,12 @@ def main() -> None:
 
     graph = read_graph(arguments.model)
     if arguments.bits == 8:
-        graph = convert(graph, 8).graph
+        graph = to_bits(graph, 8)
     preprocessing = graph.preprocessing
     if preprocessing is None:
         raise SystemExit(f"{arguments.model}: has no preprocessing, so it takes no photos")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = arguments.threads
-    if arguments.plain:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model = to_onnx(graph, arguments.form).model.SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(model, threads=arguments.threads, is_optimised=not arguments.plain)
     name = session.get_inputs()[0].name
     listed = LabelledFolder(arguments.images)[:: arguments.every]
     flips, equal = [], 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,6 +84,9 @@ def check_free(path: Path, kind: Kind) -> None:
             raise FileError(f"{path}: is a folder; name a file")
         if not path.absolute().parent.is_dir():
             raise FileError(f"{path}: there is no folder {path.parent}")
+        if not path.exists():
+            with tempfile.TemporaryFile(dir=path.absolute().parent):
+                return  # The folder can be written to.
         # Of a device or a pipe nothing is lost.
         if not path.is_file():
             return
@@ -91,7 +95,7 @@ def check_free(path: Path, kind: Kind) -> None:
     except OSError as error:
         if isinstance(error, FileError):
             raise
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
     if head and not kind.fits(head):
         raise FileError(f"{path}: is there already and is no {kind.name}; name another file, or remove it")
 

@@ -7,6 +7,7 @@ of files in ``surrogateescape``, and answers ``{"code", "stdout", "stderr"}``.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -21,9 +22,13 @@ def main() -> None:
     from nybble.__main__ import main as nybble
 
     # What commands import, as far as it is installed.
-    for name in ("nybble.engine.tune", "nybble.reference", "nybble.bench", "nybble.quantize.pipeline", "onnx"):
+    for name in (
+        *("nybble.engine.tune", "nybble.reference", "nybble.bench", "nybble.quantize.pipeline", "nybble.graph.onnx"),
+        *("nybble.report", "nybble.mlperf.audit", "nybble.demo", "matplotlib.figure", "rich.table"),
+    ):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.freeze()
     for line in sys.stdin:
         sys.stdout.write(json.dumps(answer(json.loads(line), nybble)) + "\n")
         sys.stdout.flush()

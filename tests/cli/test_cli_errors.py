@@ -190,3 +190,47 @@ def test_a_closed_pipe_is_quiet(model: Path, options: list[str]) -> None:
 def test_a_broken_photo_is_named(run: Any, engine: SimpleNamespace, model: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no photo")
     assert_error(run("classify", model, tmp_path / "broken.jpg"), 3, "broken.jpg")
+
+
+@pytest.mark.parametrize("command", ["quantize", "tune", "inspect"])
+@pytest.mark.parametrize("delay", [0.05, 0.2, 0.5, 1.2])
+def test_ctrl_c_while_modules_are_imported_is_quiet(model: Path, tmp_path: Path, command: str, delay: float) -> None:
+    rest = {
+        "quantize": ["--images", tmp_path, "--out", tmp_path / "out", "--config", tmp_path / "fifo"],
+        "tune": ["--seconds", "60"],
+        "inspect": [],
+    }[command]
+    # What waits for ever where all is imported.
+    os.mkfifo(tmp_path / "fifo")
+    code = """if True:
+        import signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        from nybble.__main__ import main
+        print("started", flush=True)
+        main()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", code, command, model, *rest], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "started\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+        code_of_end = process.wait(30)
+    assert told == ""
+    # The quick ones may have come to their end, or be on their way out.
+    assert code_of_end in ({130, 0, -signal.SIGINT} if command != "quantize" else {130})
+
+
+def test_python_m_nybble(model: Path) -> None:
+    command = [sys.executable, "-m", "nybble", "inspect", "nowhere", "--wrong"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: No such option: --wrong")
+    assert result.stderr.endswith("(see nybble inspect --help)\n")
+
+
+def test_python_m_nybble_knows_its_name() -> None:
+    command = [sys.executable, "-m", "nybble", "--help"]
+    assert "Usage: nybble " in subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout

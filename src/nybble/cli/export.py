@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import print_json
@@ -24,6 +25,9 @@ def export(
         ),
     ] = False,
     is_float: Annotated[bool, typer.Option("--float", help="Real numbers: no rounding, the clipping kept.")] = False,
+    check: Check = True,
+    images: CheckImages = None,
+    limit: CheckLimit = INPUTS,
     as_json: Json = False,
 ) -> None:
     """Write a model as ONNX.
@@ -35,6 +39,7 @@ def export(
     from nybble.files import ONNX, check_free
     from nybble.graph import read_graph
     from nybble.graph.onnx import Form, export_onnx
+    from nybble.graph.onnx.float_form import photo_unit
     from nybble.models import locate
 
     if exact and is_float:
@@ -42,7 +47,9 @@ def export(
     if out.exists():
         check_free(out, ONNX)
     form: Form = "exact" if exact else "float" if is_float else "qdq"
-    made = export_onnx(read_graph(locate(model)), out, form)
+    graph = read_graph(locate(model))
+    made = export_onnx(graph, out, form)
+    found = measured(graph, made.model, photo_unit(graph), images, limit) if check else None
     size = out.stat().st_size
     if as_json:
         print_json(
@@ -56,6 +63,7 @@ def export(
                 "outputs": made.outputs,
                 "operators": made.operators,
                 "wider_than_float32": made.wide,
+                "agreement": document(found),
             }
         )
         return
@@ -67,4 +75,5 @@ def export(
             typer.echo(f"{title} {name}: {kind}")
     for name, why in made.wide.items():
         typer.echo(f"{name} is wider than float32: {why}")
+    say(found)
     typer.echo(f"in {out}")

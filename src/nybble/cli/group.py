@@ -7,13 +7,10 @@ import errno
 import os
 import platform
 import shlex
-import signal
 import sys
-import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -22,6 +19,7 @@ from typer.core import TyperGroup
 from nybble.cli.errors import CommandError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.streams import StreamError, prepare_streams, settle_streams
+from nybble.interrupts import noted_interrupts
 
 #: Set this variable to see where an error comes from.
 TRACEBACK = "NYBBLE_TRACEBACK"
@@ -53,7 +51,7 @@ class Group(TyperGroup):
         sys.exit(self._run(arguments))
 
     def _run(self, arguments: list[str]) -> int:
-        with _noted_interrupts() as interrupts:
+        with noted_interrupts() as interrupts:
             try:
                 prepare_streams()
                 with warnings.catch_warnings():
@@ -76,26 +74,6 @@ class Group(TyperGroup):
         except typer.Exit as done:
             return done.exit_code
         return ExitCode.DONE
-
-
-@contextlib.contextmanager
-def _noted_interrupts() -> Iterator[list[int]]:
-    """The signals of Ctrl-C that arrived; each is a ``KeyboardInterrupt`` too."""
-    noted: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        noted.append(number)
-        raise KeyboardInterrupt
-
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield noted
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _failed(error: Exception, arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
@@ -32,6 +33,9 @@ def import_(
             "--resize", min=1, help="With --imagenet: the short side before the crop.", show_default="8/7 of the input"
         ),
     ] = None,
+    check: Check = True,
+    images: CheckImages = None,
+    limit: CheckLimit = INPUTS,
     as_json: Json = False,
 ) -> None:
     """Read an ONNX model that was quantized with QuantizeLinear and DequantizeLinear, in 4 or 8 bits.
@@ -42,6 +46,7 @@ def import_(
     """
     from nybble.graph import write_graph
     from nybble.graph.onnx import import_onnx
+    from nybble.graph.onnx.load import load
 
     if resize is not None and not imagenet:
         raise WrongUsageError("--resize belongs to --imagenet")
@@ -49,6 +54,8 @@ def import_(
     if imagenet:
         made = made.for_photos(resize=resize)
     write_graph(made.graph, out)
+    unit = made.input_scale or 1.0
+    found = measured(made.graph, load(source), unit, images, limit) if check else None
     largest = made.roundings[0].error if made.roundings else 0.0
     if as_json:
         print_json(
@@ -64,6 +71,7 @@ def import_(
                 "largest_error": largest,
                 "roundings": [asdict(entry) for entry in made.roundings],
                 "notes": list(made.notes),
+                "agreement": document(found),
             }
         )
         return
@@ -82,4 +90,5 @@ def import_(
     if made.graph.preprocessing is None:
         scale = f"a step of the input is {made.input_scale:.6g}; " if made.input_scale else ""
         typer.echo(f"{scale}how photos become the input is not known: --imagenet, or add the file preprocessing")
+    say(found)
     typer.echo(f"in {out}")

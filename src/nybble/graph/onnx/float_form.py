@@ -19,7 +19,7 @@ from nybble.graph.graph import Graph
 from nybble.graph.nodes import Conv2d, Linear, Quantize, ReLU, Scale
 from nybble.graph.onnx.errors import OnnxExportError
 from nybble.graph.onnx.real import RealForm
-from nybble.graph.onnx.units import Units, is_average
+from nybble.graph.onnx.units import Units, is_average, step_of
 from nybble.graph.onnx.writer import write_model
 from nybble.graph.types import ACTIVATIONS, Array
 
@@ -83,7 +83,7 @@ def _units(graph: Graph, input_unit: Array | float) -> Units:
         raise OnnxExportError(f"the float export takes graphs of one input, not {len(graph.inputs)}")
     entry = graph.inputs[0]
     unit = np.broadcast_to(np.asarray(input_unit, dtype=np.float64), entry.shape[:1])
-    return Units(graph, {entry.name: unit}, natural=True)
+    return Units(graph, {entry.name: unit})
 
 
 class _FloatForm(RealForm):
@@ -92,7 +92,8 @@ class _FloatForm(RealForm):
     transposed = True
 
     def __init__(self, graph: Graph, units: Units, plain: bool) -> None:
-        super().__init__(graph, units)
+        super().__init__(graph, units.of)
+        self._is_detour = units.is_detour
         self._plain = plain
         self._readers = graph.consumers()
 
@@ -109,8 +110,8 @@ class _FloatForm(RealForm):
             super()._convolution(node)
 
     def _weights(self, node: Conv2d | Linear, transpose: bool) -> list[str]:
-        unit = self.units.of[node.name]
-        read = self.units.of[node.inputs[0]]
+        unit = self.units[node.name]
+        read = self.units[node.inputs[0]]
         if isinstance(node, Linear):
             # A flattened image repeats each channel's unit for all its pixels.
             read = np.repeat(read, node.weight.shape[1] // len(read)).reshape(1, 1, -1)
@@ -128,7 +129,7 @@ class _FloatForm(RealForm):
 
     def _relu(self, node: ReLU) -> None:
         source = self._source(node.inputs[0])
-        unit = self.units.of[node.name]
+        unit = self.units[node.name]
         if node.maximum is not None:
             self._clip(source, node.name, np.zeros_like(unit), node.maximum * unit)
         elif self._is_clipped(node.name):
@@ -147,9 +148,23 @@ class _FloatForm(RealForm):
             and not readers[0].output_type.is_signed
         )
 
+    def _quantize(self, node: Quantize) -> None:
+        source, step = node.inputs[0], step_of(node)
+        if node.output_type in ACTIVATIONS:
+            self._requantize(node, self._in_units(source, self.units[node.name] * step, node.name))
+            return
+        # A shortcut: the real value stays, up to a rounded factor.
+        ratio = self.units[node.name] * step / self.units[source]
+        if self._is_negligible(ratio):
+            self._renamed[node.name] = self._source(source)
+        else:
+            factors = self._channels(f"{node.name}/ratio", ratio, node.name)
+            self.writer.node("Mul", [self._source(source), factors], node.name)
+
     def _requantize(self, node: Quantize, source: str) -> None:
-        unit, kind = self.units.of[node.name], node.output_type
-        if kind.is_signed and self._plain and self.units.is_detour(node):
+        """From real values, already in the result's unit, to an activation."""
+        unit, kind = self.units[node.name], node.output_type
+        if kind.is_signed and self._plain and self._is_detour(node):
             self._renamed[node.name] = source
             return
         self._clip(source, node.name, kind.minimum * unit, kind.maximum * unit)

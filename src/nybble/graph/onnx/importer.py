@@ -246,8 +246,10 @@ class Importer:
                 return (
                     float(scale.real.reshape(-1)[0]) if isinstance(scale, Constant) and scale.real.size == 1 else None
                 )
-            if reader.op_type not in ("Flatten", "Reshape", "Squeeze", "Identity", "Dropout"):
-                return None
+            if reader.op_type not in ("Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "Cast", "Round"):
+                constants = [self.values.get(entry) for entry in reader.input]
+                if reader.op_type != "Add" or not any(isinstance(c, Constant) and c.real.size == 1 for c in constants):
+                    return None
             name = reader.output[0]
         return None
 

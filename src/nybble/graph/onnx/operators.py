@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from nybble.graph.nodes import Add, Concat, Padding
 from nybble.graph.onnx.builder import TYPES
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label, values_of
-from nybble.graph.onnx.pooling import average_pool, global_average_pool, max_pool
+from nybble.graph.onnx.pooling import average_pool, global_average_pool, max_pool, moves_halves_alone
 from nybble.graph.onnx.quantization import dequantize_linear, quantize_linear
 from nybble.graph.onnx.values import Constant, Real, Stored, Value
 from nybble.graph.onnx.weighted import add_bias, conv, gemm, matmul
@@ -81,8 +82,13 @@ def _lowered(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array)
 
 
 def _add(importer: Importer, node: onnx.NodeProto) -> Value:
-    if any(isinstance(importer.value(node, index), Constant) for index in (0, 1)):
-        return add_bias(importer, node)
+    for index in (0, 1):
+        constant = importer.value(node, index)
+        if isinstance(constant, Constant):
+            averaged = importer.value(node, 1 - index)
+            if isinstance(averaged, Real) and moves_halves_alone(importer.build, averaged, constant):
+                return averaged
+            return add_bias(importer, node)
     build, name = importer.build, label(node)
     left, right = (build.settle(importer.real(node, index), name) for index in (0, 1))
     for real in (left, right):
@@ -168,7 +174,19 @@ def _per_channel(importer: Importer, node: onnx.NodeProto, real: Real, constant:
 
 
 def _round(importer: Importer, node: onnx.NodeProto) -> Value:
-    return importer.build.rounded_sum(importer.real(node, 0), label(node))
+    real = importer.real(node, 0)
+    if importer.scale_behind(node) == 1:
+        # QuantizeLinear rounds whole numbers to themselves.
+        return real
+    return importer.build.rounded_sum(real, label(node))
+
+
+def _cast(importer: Importer, node: onnx.NodeProto) -> Value:
+    if attribute(node, "to", 0) not in _FLOATS or not isinstance(importer.value(node, 0), Real):
+        raise OnnxImportError(
+            "only numbers of the network can be cast, and only to float32 or float64", node=label(node)
+        )
+    return importer.value(node, 0)
 
 
 def _pass(importer: Importer, node: onnx.NodeProto) -> Value:
@@ -237,12 +255,14 @@ def _softmax(importer: Importer, node: onnx.NodeProto) -> Value:
     return importer.value(node, 0)
 
 
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 #: What may read an activation with padding around it.
 PADDED = ("Conv", "MaxPool", "QuantizeLinear")
 
 OPERATORS: dict[str, Callable[[Importer, onnx.NodeProto], Value]] = {
     "Add": _add,
     "AveragePool": average_pool,
+    "Cast": _cast,
     "Clip": _clip,
     "Concat": _concat,
     "Constant": _constant,

@@ -11,12 +11,13 @@ import onnx
 from nybble.graph.nodes import AvgPool2d, Conv2d, MaxPool2d, Padding, Pair
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
-from nybble.graph.onnx.values import Real, Value, are_same
+from nybble.graph.onnx.values import Constant, Real, Value, are_same
 from nybble.graph.onnx.weighted import padding, pair
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType
 
 if TYPE_CHECKING:
+    from nybble.graph.onnx.builder import Builder
     from nybble.graph.onnx.importer import Importer
 
 #: Largest window that is summed by a convolution of ones.
@@ -111,6 +112,18 @@ def _average(
         groups=channels,
     )
     return Real(build.add(sums), real.unit / count, True)
+
+
+def moves_halves_alone(build: Builder, real: Real, constant: Constant) -> bool:
+    """Whether adding a constant to an average makes its halves go up, as the engine's do, and changes nothing else.
+
+    Averages of n codes are multiples of 1 / n, so that less than half of that moves only what lies at a half.
+    """
+    pool = build.nodes[-1] if build.nodes else None
+    if not isinstance(pool, AvgPool2d) or pool.name != real.value or constant.real.size != 1 or real.is_cut:
+        return False
+    share = float(constant.real.reshape(-1)[0]) / real.unit
+    return bool(np.all((share > 0) & (share < 0.5 / (pool.kernel_size.rows * pool.kernel_size.columns))))
 
 
 def _quantized_alike(importer: Importer, node: onnx.NodeProto, real: Real) -> bool:

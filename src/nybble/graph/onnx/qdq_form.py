@@ -1,9 +1,15 @@
 """A graph as ONNX with QuantizeLinear and DequantizeLinear around float operators: 4 bits, 8 bits and mixtures.
 
-Activations have scale 1: a weight's scale is then the factor of the requantization behind it divided by 2**shift, which
-float32 holds exactly, and an importer finds the factors again. Only the input has the scale of a normalised photo.
-u7, for which ONNX has no type, is UINT8 with a Clip of the integers at 127; so are four bits around a max pool or
-before 8-bit weights, which ONNX Runtime does not have, with a Clip at their own bounds. All zero points are 0.
+Activations and sums are whole numbers in float32: DequantizeLinear has scale 1 for activations, weights and biases, so
+that sums are exact as long as no partial sum passes 2**24. A requantization is a ``Mul`` by one number a channel and a
+QuantizeLinear of scale 1; :mod:`nybble.graph.onnx.multiplier` chooses the number such that the rounding is nybble's.
+Only the input's QuantizeLinear has the scale of a normalised photo.
+
+A layer of eight bits on both sides whose sums are requantized at once has that number as the scale of its weights
+instead: runtimes run it in integers then, and round the same product.
+
+u7, for which ONNX has no type, is UINT8 with a Clip of the integers at 127; so are four bits where ONNX Runtime lacks
+the operator, with a Clip at their own bounds. All zero points are 0.
 """
 
 from __future__ import annotations
@@ -14,18 +20,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from nybble.graph.convert import has_four_bits
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Quantize, ReLU, Scale
 from nybble.graph.onnx.float_form import photo_unit
+from nybble.graph.onnx.multiplier import AWAY, into_sum, merged, requantizing
 from nybble.graph.onnx.real import RealForm
-from nybble.graph.onnx.units import Units
 from nybble.graph.tensor import Tensor
-from nybble.graph.types import Array, DType
+from nybble.graph.types import ACTIVATIONS, Array, DType
 
-#: QuantizeLinear and Round send halves to the even neighbour. A number larger by this part goes away from zero as in
-#: the engine, and next to nothing else changes: what lies below a half by less is rarer than halves by far.
-AWAY = 1 + 2.0**-23
 #: The ONNX types of activations.
 STORAGE = {
     DType.U4: TensorProto.UINT4,
@@ -55,37 +57,69 @@ def qdq_model(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.M
     OnnxExportError
         Naming a node that ONNX cannot express.
     """
-    units = _units(graph, photo_unit(graph))
-    if any(np.any(units.of[name] != units.of[name][0]) for name in graph.values if graph.values[name].dtype in STORAGE):
-        # The input is concatenated with other values.
-        units = _units(graph, 1.0)
-    return _QdqForm(graph, units).model(metadata)
-
-
-def _units(graph: Graph, input_unit: float) -> Units:
-    return Units(graph, {entry.name: np.full(entry.shape[0], input_unit) for entry in graph.inputs}, natural=False)
+    return _QdqForm(graph).model(metadata)
 
 
 class _QdqForm(RealForm):
     opset = 21
     ir_version = 10
 
-    def __init__(self, graph: Graph, units: Units) -> None:
+    def __init__(self, graph: Graph) -> None:
+        self._readers = graph.consumers()
+        quantizes = [node for node in graph if isinstance(node, Quantize)]
+        #: Scales of weights that take a requantization in, by the name of the Quantize.
+        self._merged: dict[str, Array] = {}
+        units = {name: np.ones(value.shape[0]) for name, value in graph.values.items()}
+        for node in quantizes:
+            sums = self._merging(graph, node)
+            scales = merged(node, graph.values[node.inputs[0]].magnitude) if sums else None
+            if scales is not None:
+                self._merged[node.name] = scales
+                units.update(dict.fromkeys(sums, scales.astype(np.float64)))
+        self._multipliers = {node.name: _multiplier(graph, node) for node in quantizes if node.name not in self._merged}
         super().__init__(graph, units)
-        self._entries = {entry.name for entry in graph.inputs}
-        self._rounds_shortcuts = has_four_bits(graph)
-        #: ONNX Runtime would run these pools in the type they read, and layers with 8-bit weights too: it has neither
-        #: for four bits.
-        self._widened = {name for node in graph if isinstance(node, MaxPool2d) for name in (node.name, *node.inputs)}
-        layers = (node for node in graph if isinstance(node, Conv2d | Linear))
-        self._widened |= {node.inputs[0] for node in layers if node.weight.dtype is DType.S8}
+        self._input_unit = photo_unit(graph)
+        self._widened = _widened(graph)
+
+    def _merging(self, graph: Graph, node: Quantize) -> list[str]:
+        """The sums from a layer to a requantization that can go into its weights, if there are such.
+
+        Both sides have eight bits and one type in ONNX Runtime, as its QLinearConv needs.
+        """
+        sums = self._sums_before(graph, node.inputs[0])
+        layer = graph[sums[-1]] if sums else None
+        if not isinstance(layer, Conv2d | Linear) or layer.weight.dtype is not DType.S8:
+            return []
+        reads = layer.inputs[0]
+        is_wide = node.output_type in ACTIVATIONS and min(node.output_type.bits, graph.values[reads].dtype.bits) > 4
+        return sums if is_wide and self._runs_signed(graph, reads) == self._runs_signed(graph, node.name) else []
+
+    def _sums_before(self, graph: Graph, name: str) -> list[str]:
+        """A sum and those before it, back through ReLUs to a layer, if nothing else reads them."""
+        names = [name]
+        while all(entry.name != names[-1] for entry in graph.inputs):
+            made = graph[names[-1]]
+            if len(self._readers[made.name]) != 1 or made.name in graph.outputs:
+                break
+            if isinstance(made, Conv2d | Linear):
+                return names
+            if not isinstance(made, ReLU) or made.maximum is not None:
+                break
+            names.append(made.inputs[0])
+        return []
+
+    def _runs_signed(self, graph: Graph, name: str) -> bool:
+        """Whether ONNX Runtime keeps an activation signed: on x86 it makes those that one node reads unsigned."""
+        return graph.values[name].dtype.is_signed and (len(self._readers[name]) != 1 or name in graph.outputs)
+
+    # What a form decides
 
     def _enter(self, name: str) -> None:
-        self._renamed[name] = self._stored(name, name, f"{name}/stored")
+        self._renamed[name] = self._stored(name, name, f"{name}/stored", scale=self._input_unit)
 
     def _weights(self, node: Conv2d | Linear, transpose: bool) -> list[str]:
-        unit = self.units.of[node.name]
-        inputs = [self._constant(f"{node.name}/weight", node.weight, unit / self.units.of[node.inputs[0]][0])]
+        unit = self.units[node.name]
+        inputs = [self._constant(f"{node.name}/weight", node.weight, unit)]
         if node.bias is not None:
             wide = Tensor.from_array(DType.S32, node.bias.numpy())
             inputs.append(self._constant(f"{node.name}/bias", wide, unit))
@@ -99,54 +133,73 @@ class _QdqForm(RealForm):
 
     def _relu(self, node: ReLU) -> None:
         source = self._source(node.inputs[0])
-        unit = self.units.of[node.name]
         if node.maximum is None:
             self.writer.node("Relu", [source], node.name)
         else:
-            self._clip(source, node.name, np.zeros_like(unit), node.maximum * unit)
+            whole = np.ones(1)
+            self._clip(source, node.name, 0 * whole, node.maximum * whole)
 
-    def _requantize(self, node: Quantize, source: str) -> None:
-        self._stored(node.name, source, node.name)
+    def _quantize(self, node: Quantize) -> None:
+        source = self._source(node.inputs[0])
+        if node.output_type not in ACTIVATIONS:
+            self._into_sum(node, source)
+        elif node.name in self._merged:
+            self._stored(node.name, source, node.name, scale=AWAY)
+        else:
+            self._stored(node.name, self._multiplied(node, source, f"{node.name}/multiplied"), node.name)
+
+    def _into_sum(self, node: Quantize, source: str) -> None:
+        multiplier = self._multipliers[node.name]
+        if node.output_type is DType.U31 and self.graph.values[node.inputs[0]].dtype.is_signed:
+            source = self.writer.node("Relu", [source], f"{node.name}/raised")
+        if node.shift == 0 and np.all(multiplier == 1):
+            # A node of its own keeps the name and the place.
+            self.writer.node("Identity", [source], node.name)
+        elif multiplier.dtype == np.float32:
+            product = self._multiplied(node, source, f"{node.name}/multiplied")
+            self.writer.node("Round", [product], node.name)
+        else:
+            self._rounded_wide(node, source, node.name, node.name)
+
+    def _multiplied(self, node: Quantize, source: str, label: str) -> str:
+        """The product that a rounding follows; in float64 rounded here, as the way back to float32 would round too."""
+        multiplier = self._multipliers[node.name]
+        if multiplier.dtype == np.float32:
+            factors = self._channels(f"{node.name}/multiplier", multiplier, node.name)
+            return self.writer.node("Mul", [source, factors], label)
+        return self._rounded_wide(node, source, label, f"{node.name}/whole")
+
+    def _rounded_wide(self, node: Quantize, source: str, output: str, name: str) -> str:
+        """The rounded product of float64; ``name`` is what the rounding is called."""
+        factors = self._channels(f"{node.name}/multiplier", self._multipliers[node.name], node.name, np.float64)
+        wide = self.writer.node("Cast", [source], f"{node.name}/wide", to=TensorProto.DOUBLE)
+        wide = self.writer.node("Mul", [wide, factors], f"{node.name}/product")
+        wide = self.writer.node("Round", [wide], f"{node.name}/rounded", name=name)
+        return self.writer.node("Cast", [wide], output, name=f"{node.name}/narrow", to=TensorProto.FLOAT)
 
     def _store(self, name: str, pooled: str) -> None:
+        node = self.graph[name]
+        if isinstance(node, AvgPool2d):
+            # Averages are multiples of 1 / window: less than half of that moves nothing but halves, which go up.
+            least = 0.25 / (node.kernel_size.rows * node.kernel_size.columns)
+            pooled = self.writer.node("Add", [pooled, self.writer.constant(f"{name}/upward", least)], f"{name}/raised")
         self._stored(name, pooled, name, f"{name}/quantize")
 
     def _pooled(self, node: MaxPool2d | AvgPool2d | Concat) -> str:
         return f"{node.name}/pooled"
 
-    def _into_sum(self, node: Quantize, ratio: Array) -> None:
-        if node.shift and self._rounds_shortcuts:
-            # The sums of four-bit networks are coarse: the half that rounding adds to a shortcut counts.
-            step = ratio / self.units.of[node.name] * AWAY
-            scaled = self._channels(f"{node.name}/step", step, node.name)
-            unit = self.units.of[node.name]
-            source = self.writer.node("Mul", [self._source(node.inputs[0]), scaled], f"{node.name}/scaled")
-            source = self.writer.node("Round", [source], f"{node.name}/rounded", name=node.name)
-            self.writer.node("Mul", [source, self._channels(f"{node.name}/unit", unit, node.name)], node.name)
-            return
-        super()._into_sum(node, ratio)
-        if node.name in self._renamed:
-            # A node of its own keeps the name and the place.
-            self.writer.node("Identity", [self._renamed.pop(node.name)], node.name)
-
     def _logits(self, node: Scale) -> None:
-        source = self._in_units(node.inputs[0], np.ones(node.out_scale.size), node.name)
         scale = self._channels(f"{node.name}/scale", node.out_scale.numpy(), node.name)
-        self.writer.node("Div", [source, scale], node.name)
+        self.writer.node("Div", [self._source(node.inputs[0]), scale], node.name)
 
-    def _stored(self, name: str, source: str, output: str, label: str | None = None) -> str:
+    def _stored(self, name: str, source: str, output: str, label: str | None = None, scale: float = 1.0) -> str:
         """QuantizeLinear and DequantizeLinear: real values held in the type of ``name``."""
         dtype = self.graph.values[name].dtype
         held = self._held(name, dtype)
-        unit = self.units.of[name][0]
-        scale = self.writer.constant(f"{name}/unit", unit)
         zero = self.writer.zero(f"{name}/zero", STORAGE[held])
-        made = self.graph[name] if name not in self._entries else None
-        if isinstance(made, Quantize | AvgPool2d):
-            rounding = self.writer.constant(f"{name}/rounding", unit / AWAY)
-        else:
-            rounding = scale
-        stored = self.writer.node("QuantizeLinear", [source, rounding, zero], f"{name}/quantized", name=label or output)
+        one = self.writer.constant(f"{name}/unit", 1.0)
+        step = one if scale == 1.0 else self.writer.constant(f"{name}/scale", scale)
+        stored = self.writer.node("QuantizeLinear", [source, step, zero], f"{name}/quantized", name=label or output)
         if (dtype.minimum, dtype.maximum) != (held.minimum, held.maximum):
             # Of the integers: before QuantizeLinear it would keep runtimes from merging that with the convolution.
             bounds = [
@@ -154,10 +207,28 @@ class _QdqForm(RealForm):
                 self.writer.constant(f"{name}/high", dtype.maximum, held.storage.type),
             ]
             stored = self.writer.node("Clip", [stored, *bounds], f"{name}/clipped")
-        return self.writer.node("DequantizeLinear", [stored, scale, zero], output, name=f"{name}/dequantize")
+        return self.writer.node("DequantizeLinear", [stored, one, zero], output, name=f"{name}/dequantize")
 
     def _held(self, name: str, dtype: DType) -> DType:
         """The type that ONNX has for an activation: u7, and four bits that have to be widened, take eight."""
         if dtype is DType.U7 or (dtype is DType.U4 and name in self._widened):
             return DType.U8
         return DType.S8 if dtype is DType.S4 and name in self._widened else dtype
+
+
+def _multiplier(graph: Graph, node: Quantize) -> Array:
+    reads = graph.values[node.inputs[0]]
+    if node.output_type in ACTIVATIONS:
+        return requantizing(node, reads.magnitude)
+    return into_sum(node, reads.magnitude, reads.dtype)
+
+
+def _widened(graph: Graph) -> set[str]:
+    """Four-bit values that need eight bits: ONNX Runtime would run their readers or makers in four, which it cannot."""
+    found: set[str] = set()
+    for node in graph:
+        if isinstance(node, MaxPool2d | AvgPool2d | Concat):
+            found.update((node.name, *node.inputs))
+        elif isinstance(node, Conv2d | Linear) and node.weight.dtype is DType.S8:
+            found.add(node.inputs[0])
+    return found

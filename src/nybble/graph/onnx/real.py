@@ -13,9 +13,8 @@ from nybble.graph.graph import Graph
 from nybble.graph.nodes import Add, AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Node, Padding, Quantize, ReLU, Scale
 from nybble.graph.onnx.errors import OnnxExportError
 from nybble.graph.onnx.pools import max_pool
-from nybble.graph.onnx.units import Units, step_of
 from nybble.graph.onnx.writer import Writer, value_info
-from nybble.graph.types import ACTIVATIONS, Array
+from nybble.graph.types import Array
 
 #: Units that differ by less than this part count as equal: what float32 weights can tell apart, with room.
 UNIT_TOLERANCE = 2.0**-20
@@ -27,8 +26,9 @@ class RealForm(ABC):
     opset: int
     ir_version: int
 
-    def __init__(self, graph: Graph, units: Units) -> None:
+    def __init__(self, graph: Graph, units: Mapping[str, Array]) -> None:
         self.graph = graph
+        #: The real value of one integer step of every value, (channels).
         self.units = units
         self.writer = Writer()
         self._renamed: dict[str, str] = {}
@@ -62,8 +62,8 @@ class RealForm(ABC):
         """The values that carry weight and bias."""
 
     @abstractmethod
-    def _requantize(self, node: Quantize, source: str) -> None:
-        """From real values, already in the result's unit, to an activation."""
+    def _quantize(self, node: Quantize) -> None:
+        """A requantization, to an activation or into a sum."""
 
     @abstractmethod
     def _store(self, name: str, pooled: str) -> None:
@@ -130,24 +130,8 @@ class RealForm(ABC):
         self.writer.node("Gemm", [source, *weights], node.name, transB=int(not self.transposed))
 
     def _add(self, node: Add) -> None:
-        unit = self.units.of[node.name]
+        unit = self.units[node.name]
         self.writer.node("Add", [self._in_units(name, unit, node.name) for name in node.inputs], node.name)
-
-    def _quantize(self, node: Quantize) -> None:
-        source = node.inputs[0]
-        step = step_of(node)
-        if node.output_type in ACTIVATIONS:
-            self._requantize(node, self._in_units(source, self.units.of[node.name] * step, node.name))
-            return
-        self._into_sum(node, self.units.of[node.name] * step / self.units.of[source])
-
-    def _into_sum(self, node: Quantize, ratio: Array) -> None:
-        """A shortcut: the real value stays, up to a rounded factor."""
-        source = self._source(node.inputs[0])
-        if self._is_negligible(ratio):
-            self._renamed[node.name] = source
-        else:
-            self.writer.node("Mul", [source, self._channels(f"{node.name}/ratio", ratio, node.name)], node.name)
 
     def _concat(self, node: Concat) -> str:
         sources = [self._source(name) for name in node.inputs]
@@ -159,11 +143,7 @@ class RealForm(ABC):
         shape = self.graph.values[node.inputs[0]].shape
         if shape[1:] == tuple(node.kernel_size) and node.padding == Padding():
             return self.writer.node("GlobalAveragePool", [source], name, name=node.name)
-        if node.ceil_mode:
-            raise OnnxExportError(
-                "ONNX runtimes disagree about average pools in ceil mode; set ceil_mode=False, or export --exact",
-                node=node.name,
-            )
+        padding, counted = _average_padding(node, shape, self.graph.values[node.name].shape)
         return self.writer.node(
             "AveragePool",
             [source],
@@ -171,8 +151,8 @@ class RealForm(ABC):
             name=node.name,
             kernel_shape=list(node.kernel_size),
             strides=list(node.stride),
-            pads=list(node.padding),
-            count_include_pad=int(node.count_include_pad),
+            pads=list(padding),
+            count_include_pad=int(counted),
         )
 
     # Parts
@@ -187,7 +167,7 @@ class RealForm(ABC):
 
     def _in_units(self, name: str, unit: Array, reader: str) -> str:
         """A value converted to ``unit``, if it is not in it already."""
-        ratio = unit / self.units.of[name]
+        ratio = unit / self.units[name]
         if self._is_negligible(ratio):
             return self._source(name)
         label = f"{reader}/from/{name}"
@@ -208,6 +188,27 @@ class RealForm(ABC):
             raised = self.writer.node("Relu", [source], label)
         return self.writer.node("Min", [raised, self._channels(f"{name}/high", high, name)], name)
 
-    def _channels(self, label: str, values: Array, like: str) -> str:
+    def _channels(self, label: str, values: Array, like: str, dtype: type = np.float32) -> str:
         spatial = len(self.graph.values[like].shape) - 1
-        return self.writer.constant(label, values.reshape(-1, *([1] * spatial)))
+        return self.writer.constant(label, values.reshape(-1, *([1] * spatial)), dtype)
+
+
+def _average_padding(node: AvgPool2d, shape: tuple[int, ...], made: tuple[int, ...]) -> tuple[Padding, bool]:
+    """Explicit padding, and whether it counts: runtimes disagree about average pools in ceil mode."""
+    past = [
+        (extent - 1) * stride + kernel - before - size
+        for extent, stride, kernel, before, size in zip(
+            made[1:], node.stride, node.kernel_size, node.padding[:2], shape[1:], strict=True
+        )
+    ]
+    bottom, right = max(node.padding.bottom, past[0]), max(node.padding.right, past[1])
+    if (bottom, right) == node.padding[2:]:
+        return node.padding, node.count_include_pad
+    # What lies past the padding never counts.
+    if node.count_include_pad and any(node.padding):
+        raise OnnxExportError(
+            "ONNX has no average pool in ceil mode that counts its padding; set ceil_mode=False or "
+            "count_include_pad=False, or export --exact",
+            node=node.name,
+        )
+    return Padding(node.padding.top, node.padding.left, bottom, right), False

@@ -4,7 +4,9 @@ An integer graph fixes its scales only up to a choice: any activation may be mea
 the weights that read it and the weights that write it agree. :class:`Units` gives every value a *unit*, the real number
 that one integer step stands for, per channel; a requantization then changes the unit but not the real value, and all
 that is left of it is a clip. Where a convolution's sum runs into one requantization, the convolution writes straight
-in units that make the clip a single number for all channels; its weights carry ``factor / 2**shift``.
+in units that make the clip a single number for all channels; its weights carry ``factor / 2**shift``. Sizes are chosen
+so that shortcuts enter sums as they are stored, up to the rounding of their factors, logits are logits, and a sum that
+is made small only to become a sum again has a unit of its own in each channel.
 """
 
 from __future__ import annotations
@@ -30,11 +32,6 @@ class Units:
     graph : Graph
     inputs : mapping of str to array
         Unit of each input, (channels).
-    natural : bool
-        Choose sizes so that shortcuts enter sums as they are stored, up to the rounding of their factors, logits are
-        logits, and a sum that is made small only to become a sum again has a unit of its own in each channel. Else
-        every requantized activation and the sums that a Scale reads have unit 1: scales are then the factors
-        themselves and float32 holds them exactly.
 
     Attributes
     ----------
@@ -42,9 +39,8 @@ class Units:
         float64 (channels), by value.
     """
 
-    def __init__(self, graph: Graph, inputs: Mapping[str, Array], *, natural: bool) -> None:
+    def __init__(self, graph: Graph, inputs: Mapping[str, Array]) -> None:
         self._graph = graph
-        self._natural = natural
         self._readers = graph.consumers()
         self._wanted: dict[str, Array] = {}
         self.of: dict[str, Array] = dict(inputs)
@@ -66,16 +62,16 @@ class Units:
         activations that come earlier in the graph.
         """
         for node in self._graph:
-            if self._natural and self.is_detour(node):
+            if self.is_detour(node):
                 continue
             if isinstance(node, Quantize) and node.output_type in ACTIVATIONS:
                 step = step_of(node)
-                size = self._size(node, step) if self._natural else 1.0
+                size = self._size(node, step)
                 self.of[node.name] = np.full(step.shape, size)
                 self._want(node.inputs[0], size * step)
             elif isinstance(node, Scale):
                 scale = np.abs(node.out_scale.numpy().reshape(-1).astype(np.float64))
-                self._want(node.inputs[0], 1.0 / scale if self._natural else np.ones_like(scale))
+                self._want(node.inputs[0], 1.0 / scale)
             elif isinstance(node, MaxPool2d | AvgPool2d | Concat) and all(name in self.of for name in node.inputs):
                 self.of[node.name] = np.concatenate([self.of[name] for name in node.inputs])
         for node in self._graph:
@@ -99,7 +95,7 @@ class Units:
                     unit = np.concatenate([self.of[name] for name in node.inputs])
                 case Scale():
                     unit = np.ones(channels)
-                case Conv2d() if self._natural and is_average(self._graph, node):
+                case Conv2d() if is_average(self._graph, node):
                     unit = self.of[node.inputs[0]] / (node.kernel_size.rows * node.kernel_size.columns)
                 case _:
                     unit = self._wanted.get(node.name, np.ones(channels))
@@ -144,7 +140,7 @@ class Units:
                 self._want(source, unit)
         elif isinstance(node, Quantize) and not self._is_input(node.inputs[0]):
             stored = self._graph[node.inputs[0]]
-            if self._natural and isinstance(stored, Quantize) and self.is_detour(stored):
+            if isinstance(stored, Quantize) and self.is_detour(stored):
                 self._detour(stored, unit * step_of(node))
 
     def _is_input(self, name: str) -> bool:
