@@ -109,7 +109,19 @@ def test_a_float_onnx_file(images: Path, settings: Path, val: Path, tmp_path: Pa
     assert graphs[0].preprocessing == graphs[1].preprocessing
     file.write_bytes(file.read_bytes()[:-40])
     found = call(file, *common, "--out", tmp_path / "damaged")
-    assert found.exit_code == 3 and "small.onnx: is no ONNX file that can be read" in found.stderr
+    assert found.exit_code == 3 and "small.onnx: is no ONNX model" in found.stderr
+
+
+def test_a_module_in_bfloat16_with_several_outputs(images: Path, settings: Path, val: Path, tmp_path: Path) -> None:
+    """Its probabilities become logits; as a teacher as well."""
+    common = ("sources_to_quantize:Several", "--images", images, "--val", val, "--config", settings, "--epochs", 1)
+    found = call(*common, "--out", tmp_path / "out")
+    assert found.exit_code != 0
+    assert "Several: returns 2 values; choose the logits" in found.stderr and "other (N, 4)" in found.stderr
+    found = call(*common, "--output", "shares", "--out", tmp_path / "out", "--json")
+    assert found.exit_code == LEFT_OUT, found.output
+    first, calibrated = json.loads(found.stdout)["stages"][:2]
+    assert abs(first["top1_right"] - calibrated["top1_right"]) <= 3
 
 
 def test_from_float_to_integer_and_again_from_the_settings_it_wrote(
@@ -405,3 +417,48 @@ def test_channels_behind_a_relu6_are_fitted(images: Path, tmp_path: Path) -> Non
     assert 0 < smallest < largest <= 6
     refused = call(out, "--images", images, "--config", settings, "--epochs", 1, "--out", tmp_path / "again")
     assert refused.exit_code == 3 and "start from the float network" in refused.stderr
+
+
+def test_random_weights_are_those_of_the_seed_so_a_run_goes_on(
+    images: Path, settings: Path, val: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In processes of their own, where the generators start anywhere."""
+    common = ["sources_to_quantize:untrained", "--images", str(images), "--val", str(val), "--config", str(settings)]
+    code = (
+        "import sys; sys.modules['torch.utils.tensorboard'] = None; import torch; torch.set_num_threads(1);"
+        "from nybble.quantize.pipeline import measure; measure._SECONDS = 0.001; from nybble.cli import app; app()"
+    )
+    work = tmp_path / "work"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    for name in ("first", "again"):
+        options = ["--epochs", "0", "--work", str(work), "--threads", "1", "--out", str(tmp_path / name)]
+        command = [sys.executable, "-c", code, "quantize", *common, *options]
+        found = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert found.returncode == LEFT_OUT, found.stderr
+        assert found.stderr.splitlines() == [
+            "warning: sources_to_quantize:untrained has random weights (seed 0); give trained ones as "
+            "sources_to_quantize:untrained@WEIGHTS",
+            "warning: kind0/broken.jpg: is not an image that Pillow can read; left out",
+        ]
+        times = {path.name: path.stat().st_mtime_ns for path in work.glob("*.pt")}
+        if name == "first":
+            before = times
+    assert "float.pt" in before and times == before
+    assert content(tmp_path / "first" / "model") == content(tmp_path / "again" / "model")
+
+
+def test_a_second_run_in_a_work_folder_is_refused(images: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    code = (
+        "import time; from pathlib import Path; from nybble.quantize.pipeline.lock import locked\n"
+        f"with locked(Path({str(work)!r})):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            found = call(SOURCE, "--images", images, "--out", tmp_path / "out", "--work", work)
+        finally:
+            process.kill()
+    assert found.exit_code not in (0, 2) and not (tmp_path / "out").exists()
+    assert found.stderr.startswith(f"error: {work}: process {process.pid} is at work there;")
+    assert found.stderr.count("\n") == 1 and [path.name for path in work.iterdir()] == ["lock"]

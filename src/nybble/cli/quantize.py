@@ -143,7 +143,21 @@ def quantize(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, help="Of the split, calibration and training.", show_default="0"),
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Of the split, calibration, training, and weights that SOURCE lacks.",
+            show_default="0",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="NAME",
+            help="Which output of SOURCE the logits are, where it has several: a name or an index.",
+            show_default=False,
+        ),
     ] = None,
     exif: Annotated[
         bool | None,
@@ -186,26 +200,29 @@ def quantize(
     except ValidationError as error:
         raise CommandError("; ".join(entry["msg"] for entry in error.errors())) from None
     folder = work if work is not None else out.absolute().with_name(f".{out.absolute().name}.work")
-    try:
-        with progress() as bar:
-            finished = pipeline.quantize(
-                source,
-                images,
-                settings,
-                val=val,
-                work=folder,
-                report=report,
-                threads=threads,
-                progress=callback(bar),
-            )
-    except TrainingInterrupted as error:
-        typer.echo(f"interrupted: {error}", err=True)
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
-    if finished is None:
-        return
-    pipeline.save(finished.graph, finished.outcome, out)
-    if work is None:
-        shutil.rmtree(folder, ignore_errors=True)
+    # Locked until the result is written: the same command given twice must not remove what the other works with.
+    with pipeline.locked(folder):
+        try:
+            with progress() as bar:
+                finished = pipeline.quantize(
+                    source,
+                    images,
+                    settings,
+                    val=val,
+                    work=folder,
+                    report=report,
+                    threads=threads,
+                    progress=callback(bar),
+                    output=output,
+                )
+        except TrainingInterrupted as error:
+            typer.echo(f"interrupted: {error}", err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        if finished is None:
+            return
+        pipeline.save(finished.graph, finished.outcome, out)
+        if work is None:
+            shutil.rmtree(folder, ignore_errors=True)
     left_out = finished.outcome.left_out
     report_left_out(left_out)
     if as_json:

@@ -19,21 +19,22 @@ from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
 from nybble.images.names import known_classes
 from nybble.quantize.calibrate import calibrate
-from nybble.quantize.capture import capture
+from nybble.quantize.capture import capture_classifier
 from nybble.quantize.convert import ConversionReport, convert
 from nybble.quantize.data import Loader, batches
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.float_network import FloatNetwork
+from nybble.quantize.float_network import FloatNetwork, RecordedModule
 from nybble.quantize.fold import fold
 from nybble.quantize.network import QuantizedNetwork
 from nybble.quantize.pipeline import post
+from nybble.quantize.pipeline.lock import locked
 from nybble.quantize.pipeline.measure import EngineModule, float_bytes, graph_bytes, in_turns
 from nybble.quantize.pipeline.outcome import Outcome
 from nybble.quantize.pipeline.preprocessing import preprocessing_of_source
 from nybble.quantize.pipeline.report import Report
 from nybble.quantize.pipeline.selection import Chosen, choose_photos, fit_labels, needed_labels
 from nybble.quantize.pipeline.settings import PipelineConfig
-from nybble.quantize.pipeline.store import evaluated
+from nybble.quantize.pipeline.store import evaluated, remembered
 from nybble.quantize.prepare import prepare_captured
 from nybble.quantize.progress import Progress, silent
 from nybble.quantize.report import CalibrationReport
@@ -63,6 +64,7 @@ def quantize(
     report: str | Path | None = None,
     threads: int | None = None,
     progress: Progress = silent,
+    output: str | None = None,
 ) -> Finished | None:
     """Quantize what a SOURCE names, and measure every stage on the selection photos.
 
@@ -87,6 +89,8 @@ def quantize(
     threads : int, optional
         Of torch and of the engine; by default one a processor that the process may use.
     progress : callable
+    output : str, optional
+        Which output of the source to take, where it has several.
 
     Returns
     -------
@@ -98,11 +102,12 @@ def quantize(
     TrainingInterrupted
         After SIGTERM or SIGINT in training; the same call goes on.
     QuantizeError
-        Naming what is wrong with the source, the photos or the configuration.
+        Naming what is wrong with the source, the photos or the configuration, or the process that is at work in
+        ``work``.
     """
-    with _threads(threads):
+    with _threads(threads), locked(Path(work)):
         return _Run(
-            source, Path(images), config, None if val is None else Path(val), Path(work), threads, progress
+            source, Path(images), config, None if val is None else Path(val), Path(work), threads, progress, output
         ).run(None if report is None else Path(report))
 
 
@@ -116,9 +121,11 @@ class _Run:
         work: Path,
         threads: int | None,
         progress: Progress,
+        output: str | None,
     ) -> None:
         self._source, self._images, self._config, self._val = source, images, config, val
         self._work, self._threads = work, threads
+        self._output = output
         self._is_first = os.environ.get("RANK", "0") == "0"
         self._progress = progress if self._is_first else silent
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -160,7 +167,7 @@ class _Run:
 
     def _networks(self) -> tuple[nn.Module, QuantizedNetwork]:
         """The float network and the prepared one; settles the configuration and holds labels against it."""
-        loaded = load_source(self._source)
+        loaded = load_source(self._source, self._output, seed=self._config.seed)
         train = self._photos.train
         if loaded.graph is not None:
             return self._restored(loaded.graph)
@@ -171,7 +178,11 @@ class _Run:
         self._preprocessing = preprocessing
         self._config = self._config.resolved(preprocessing, len(train))
         # Recorded once: a choice of bits prepares it three times.
-        captured = fold(capture(module, (len(preprocessing.mean), *preprocessing.crop)))
+        # A file's output was chosen when it was read.
+        output = None if isinstance(module, RecordedModule) else self._output
+        shape = (len(preprocessing.mean), *preprocessing.crop)
+        recorded, module = capture_classifier(module, shape, output=output)
+        captured = fold(recorded)
         network = self._prepared(captured, self._config)
         self._settle(network)
         if self._config.has_budget:
@@ -270,7 +281,7 @@ class _Run:
         config = self._config.calibration
         data = batches(self._photos.train, self._preprocessing, config)
         found = calibrate(network, data, config, work=self._work, progress=self._progress)
-        self._outcome.photos["calibration"] = data.report.to_dict() if data.report.read else {}
+        self._outcome.photos["calibration"] = remembered(self._work, "calibration", data.fingerprint, data.report)
         images = (batch.images for batch in data)
         post.after_calibration(network, images, self._config, self._work, self._progress)
         return found
@@ -289,7 +300,7 @@ class _Run:
             progress=self._progress,
         )
         outcome.training = list(found.epochs)
-        outcome.photos["training"] = found.report.to_dict() if found.report.read else {}
+        outcome.photos["training"] = remembered(self._work, "training", self._photos.train.fingerprint, found.report)
         network.set_mode("quantize")
         stage = outcome.add(FINETUNED, self._evaluated(FINETUNED, network))
         if stage.score < outcome.stage(outcome.kept).score:

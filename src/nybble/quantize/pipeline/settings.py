@@ -92,7 +92,8 @@ class PipelineConfig(QuantizeConfig):
     selection_share : float
         Share of the training photos that is split off for selection where there are no others for it.
     seed : int
-        Draws that split, and stands for the seeds of calibration and training that are not set themselves.
+        Draws that split and the weights of a source that has none, and stands for the seeds of calibration and
+        training that are not set themselves.
     batch : int
         Photos together in evaluations.
     report_images : int

@@ -32,6 +32,20 @@ def evaluated(
     return found
 
 
+def remembered(folder: Path, name: str, key: str, report: PhotoReport) -> dict[str, Any]:
+    """What was unusual about photos, with those that an earlier part of the run could not use; empty if unknown."""
+    path = folder / f"{name}-photos.pt"
+    state = atomic.load(path)
+    earlier: dict[str, Any] = state["photos"] if state is not None and state.get("key") == key else {}
+    if not report.read:
+        return earlier
+    found = report.to_dict()
+    names = {entry["name"] for entry in found["failed"]}
+    found["failed"] += [entry for entry in earlier.get("failed", ()) if entry["name"] not in names]
+    atomic.save(path, {"key": key, "photos": found})
+    return found
+
+
 def digest_of(network: nn.Module) -> str:
     """A digest of names and values of all parameters and buffers."""
     digest = hashlib.sha256()
