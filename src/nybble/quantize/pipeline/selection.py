@@ -34,6 +34,10 @@ def choose_photos(images: Path, val: Path | None, config: PipelineConfig) -> Cho
     need = needed_labels(config)
     if val is not None:
         selection = open_photos(val, exif=config.exif)
+        if selection.classes and set(selection.classes) < set(train.classes):
+            # Of some of the classes only; the names say which.
+            numbers = [train.classes.index(name) for name in selection.classes]
+            selection = Relabelled(selection, numbers, train.classes)
         if train.classes and selection.classes and train.classes != selection.classes:
             raise QuantizeError(
                 f"{val}: its class folders ({_some(selection.classes)}) are not those of {images} "
