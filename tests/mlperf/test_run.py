@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,10 @@ import nybble
 from nybble.images import LabelledFolder, load_photo
 from nybble.mlperf.accuracy import read_answers
 from nybble.mlperf.audit import _as_wanted
+from nybble.mlperf.errors import MlperfError
+from nybble.mlperf.job import Job
 from nybble.mlperf.layout import layouts
+from nybble.mlperf.process import execute
 from nybble.mlperf.result import Result, read_detail
 from nybble.mlperf.run import _Runner
 
@@ -321,3 +325,11 @@ def test_no_detail_log_is_a_traceback_whatever_is_wrong_with_it(run: Run, offlin
                 result = run("mlperf", "check", out)
                 assert result.exit_code in (0, 1, 3), (line, result.output)
                 assert "Traceback" not in result.output, (line, result.output)
+
+
+def test_a_mistake_in_the_process_of_loadgen_keeps_its_traceback(loadgen: Any, model: Path, tmp_path: Path) -> None:
+    job = Job("performance", str(model), str(tmp_path / "none"), (1, 32, 32, 3), "Offline", 1, threads=1)
+    with pytest.raises(RuntimeError, match=r"in the process that runs LoadGen:\nTraceback(.|\n)*FileNotFoundError"):
+        execute(job)
+    with pytest.raises(MlperfError, match="nowhere: there is no such folder"):
+        execute(replace(job, model="nowhere"))

@@ -157,7 +157,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise MlperfError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MlperfError(f"{path}: is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise MlperfError(f"{path}: is not a JSON object")

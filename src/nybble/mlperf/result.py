@@ -81,7 +81,7 @@ def read_detail(path: Path) -> dict[str, Any]:
                     errors.append(str(entry["value"]))
     except (OSError, UnicodeDecodeError) as error:
         raise MlperfError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MlperfError(f"{path}: is no detail log of LoadGen: {error}") from error
     if "effective_scenario" not in values:
         raise MlperfError(f"{path}: is no detail log of LoadGen: it names no scenario")
