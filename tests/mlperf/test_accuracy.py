@@ -166,7 +166,7 @@ def test_lists_that_cannot_be_right(tmp_path: Path, photos: Path) -> None:
         (f"{files[0]} -1\n", "is not an integer"),
         (f"{files[0]}\n", "has no label"),
         (f"{files[0]} 1\n{files[0]} 1\n", "again, first in line 1"),
-        ("nowhere.png 1\n", "is not there"),
+        ("nowhere.png 1\n", "which is not in"),
         (f"../{photos.name}/{files[0]} 1\n", "is not a name inside"),
         ("", "lists no photos"),
     ):
