@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
+from nybble.images.names import known_classes
 from nybble.quantize.calibrate import calibrate
 from nybble.quantize.capture import capture_classifier
 from nybble.quantize.convert import ConversionReport, convert
@@ -31,9 +32,9 @@ from nybble.quantize.pipeline.measure import EngineModule, float_bytes, graph_by
 from nybble.quantize.pipeline.outcome import Outcome
 from nybble.quantize.pipeline.preprocessing import preprocessing_of_source
 from nybble.quantize.pipeline.report import Report
-from nybble.quantize.pipeline.selection import Chosen, check_classes, choose_photos
+from nybble.quantize.pipeline.selection import Chosen, choose_photos, fit_labels, needed_labels
 from nybble.quantize.pipeline.settings import PipelineConfig
-from nybble.quantize.pipeline.store import evaluated
+from nybble.quantize.pipeline.store import evaluated, remembered
 from nybble.quantize.prepare import prepare_captured
 from nybble.quantize.progress import Progress, silent
 from nybble.quantize.report import CalibrationReport
@@ -73,12 +74,13 @@ def quantize(
         See :func:`nybble.quantize.source.load_source`. Of a module the float network is calibrated; a model directory
         keeps its bits and ranges, and is fine-tuned further.
     images : str or Path
-        Training photos (:func:`nybble.quantize.data.open_photos`); labelled if there are epochs to train, or without
-        ``val``.
+        Training photos (:func:`nybble.quantize.data.open_photos`); labelled if there are epochs to train, unless by
+        distillation alone.
     config : PipelineConfig
         ``training.epochs`` of 0 is post-training quantization.
     val : str or Path, optional
-        Labelled photos on which everything is chosen; by default a share of the training photos is split off.
+        Photos on which everything is chosen; by default a share of the training photos is split off. Without labels
+        accuracy is not measured, only how often the float network's class is met.
     work : str or Path
         Folder for the state of the run: the same call goes on from there. The float network's answers, calibration,
         checkpoints.
@@ -142,6 +144,7 @@ class _Run:
         outcome = self._outcome = Outcome(self._source, Path(), config, details=self._details)
         outcome.train, outcome.selection = len(self._photos.train), len(self._photos.selection)
         outcome.selection_origin = self._photos.origin
+        outcome.found_no_photos = [*self._photos.train.left_out, *self._photos.selection.left_out]
         outcome.add(FLOAT, self._evaluated(FLOAT, module), size=float_bytes(module))
         calibration = self._calibrate(network)
         outcome.kept = GIVEN if calibration is None else CALIBRATED
@@ -185,7 +188,7 @@ class _Run:
         if self._config.has_budget:
             self._config = post.choose(
                 functools.partial(self._prepared, captured),
-                train,
+                self._photos.train,
                 self._photos.selection,
                 self._config,
                 self._work,
@@ -195,6 +198,7 @@ class _Run:
             network = self._prepared(captured, self._config)
             self._settle(network)
         network.to(self._device)
+        train = self._photos.train
         data = batches(train, preprocessing, self._config.calibration)
         post.before_calibration(network, data, self._config, self._details)
         if self._config.training.features:
@@ -237,9 +241,11 @@ class _Run:
         shape = network.input_shape
         with torch.no_grad():
             classes = network(torch.zeros(1, *shape)).shape[1]
-        train, selection = self._photos.train, self._photos.selection
-        check_classes(train, classes, self._images, need_labels=self._config.training.epochs > 0)
-        check_classes(selection, classes, self._val or self._images, need_labels=True)
+        names = known_classes(classes, network.class_names)
+        need, origin = needed_labels(self._config), self._photos.origin
+        train = fit_labels(self._photos.train, names, self._images, need.train)
+        selection = fit_labels(self._photos.selection, names, self._val or self._images, need.selection)
+        self._photos = Chosen(train, selection, origin)
         if len(train.classes) == classes and network.class_names is None:
             network.class_names = train.classes
         if isinstance(network.config, PipelineConfig) and not self._config.has_budget:
@@ -277,7 +283,7 @@ class _Run:
         config = self._config.calibration
         data = batches(self._photos.train, self._preprocessing, config)
         found = calibrate(network, data, config, work=self._work, progress=self._progress)
-        self._outcome.photos["calibration"] = data.report.to_dict() if data.report.read else {}
+        self._outcome.photos["calibration"] = remembered(self._work, "calibration", data.fingerprint, data.report)
         images = (batch.images for batch in data)
         post.after_calibration(network, images, self._config, self._work, self._progress)
         return found
@@ -296,10 +302,10 @@ class _Run:
             progress=self._progress,
         )
         outcome.training = list(found.epochs)
-        outcome.photos["training"] = found.report.to_dict() if found.report.read else {}
+        outcome.photos["training"] = remembered(self._work, "training", self._photos.train.fingerprint, found.report)
         network.set_mode("quantize")
         stage = outcome.add(FINETUNED, self._evaluated(FINETUNED, network))
-        if stage.evaluation.top1.right < outcome.stage(outcome.kept).evaluation.top1.right:
+        if stage.score < outcome.stage(outcome.kept).score:
             network.load_state_dict(before)
         else:
             outcome.kept = FINETUNED

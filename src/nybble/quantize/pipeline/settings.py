@@ -75,6 +75,8 @@ class PipelineConfig(QuantizeConfig):
     Attributes
     ----------
     preprocessing : PreprocessingConfig
+    exif : bool
+        Turn photos upright as their EXIF orientation says; by default they are read as torchvision does.
     equalize : bool
         Even out channels between layers before calibration (Nagel et al. 2019).
     fit_channels : bool
@@ -99,6 +101,7 @@ class PipelineConfig(QuantizeConfig):
     """
 
     preprocessing: PreprocessingConfig = PreprocessingConfig()
+    exif: bool = False
     equalize: bool = False
     fit_channels: bool = False
     correct_bias: bool = False
