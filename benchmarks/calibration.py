@@ -25,7 +25,7 @@ from nybble.quantize.settings import CalibrationConfig
 
 
 def main() -> None:
-    """Prepare, calibrate, print seconds, images a second and the largest resident memory."""
+    """Prepare, calibrate, print seconds, images per second and the largest resident memory."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, metavar="DIR")
     parser.add_argument("--count", type=int, default=500)

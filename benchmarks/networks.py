@@ -253,7 +253,7 @@ def _trip(found: dict[str, Any] | None) -> str:
 
 
 def _speeds(found: dict[str, Any] | None) -> list[str]:
-    """4-bit, 8-bit and the best peer's images a second, and the ratio: batch 1, then the best batch."""
+    """4-bit, 8-bit and the best peer's images per second, and the ratio: batch 1, then the best batch."""
     if found is None:
         return [""] * 4
     cells = []

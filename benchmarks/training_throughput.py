@@ -1,4 +1,4 @@
-"""Images a second of fine-tuning beside a plain torch loop with the same fake quantizers, in turns.
+"""Images per second of fine-tuning beside a plain torch loop with the same fake quantizers, in turns.
 
 `training_throughput.py --images DIR_OR_ZIP [--network resnet18] [--rounds 3]`: both train one prepared network, with
 the same optimizer, batch and photos; the plain loop has those decoded in memory and does nothing else. Beside images a
@@ -31,7 +31,7 @@ from nybble.quantize.train.evaluate import preprocessing_of
 
 
 def main() -> None:
-    """Print images a second of both, round by round, and the ratio of their medians."""
+    """Print images per second of both, round by round, and the ratio of their medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--network", default="resnet18", help="a classifier of torchvision")
@@ -65,7 +65,7 @@ def main() -> None:
         ours_cpu = len(photos) / (time.process_time() - begun)
         rates = (result.epochs[0]["images_per_second"], *plain_rates(network, photos, training))
         sys.stdout.write(
-            f"round {number}: finetune {rates[0]:.2f}, plain loop {rates[1]:.2f} images a second; "
+            f"round {number}: finetune {rates[0]:.2f}, plain loop {rates[1]:.2f} images per second; "
             f"of processor time {ours_cpu:.2f} and {rates[2]:.2f}\n"
         )
         if number:  # The first one warms up.
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def plain_rates(network: QuantizedNetwork, photos: Photos, config: TrainingConfig) -> tuple[float, float]:
-    """Images a second, and a second of processor time, of forward, loss, backward and step, on tensors in memory."""
+    """Images per second, and a second of processor time, of forward, loss, backward and step, on tensors in memory."""
     loader = Loader(photos, preprocessing_of(network), batch=config.batch, augmentation=config.augmentation)
     groups = [range(first, first + config.batch) for first in range(0, len(loader.photos), config.batch)]
     ready = list(loader.load(groups))

@@ -3,7 +3,7 @@
 #
 #   examples/quantize_command.sh SOURCE IMAGES OUT [OPTIONS OF nybble quantize...]
 #
-# SOURCE is torchvision:resnet18@weights.pth, package.module:factory@weights or a model folder; IMAGES a folder with a folder a class,
+# SOURCE is torchvision:resnet18@weights.pth, package.module:factory@weights or a model folder; IMAGES a folder with one folder per class,
 # or with a labels.csv (file,label). A tenth of the photos is split off to choose and measure on; --val names others.
 set -euo pipefail
 

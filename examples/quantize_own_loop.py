@@ -2,7 +2,7 @@
 
     python examples/quantize_own_loop.py IMAGES OUT [EPOCHS]
 
-IMAGES is a folder with a folder a class. The network is torchvision's ResNet-18 with random weights here; load yours in
+IMAGES holds one folder per class. The network is torchvision's ResNet-18 with random weights here; load yours in
 ``float_network``. Everything between ``calibrate`` and ``convert`` is plain torch: a prepared network is an
 ``nn.Module`` whose weights and activations are rounded as the integer network rounds them, with straight-through
 gradients.
@@ -60,7 +60,7 @@ def train(network: QuantizedNetwork, data: Iterable[tuple[Tensor, Tensor, Tensor
 
 def main(images: str, out: str, epochs: int) -> None:
     """Quantize ``float_network`` with the photos in ``images``."""
-    photos = open_photos(images)  # a folder a class, a labels.csv, a zip file, WebDataset shards
+    photos = open_photos(images)  # a folder per class, a labels.csv, a zip file, WebDataset shards
     training, selection = split_photos(photos, 0.2)
     module, preprocessing = float_network(len(photos.classes))
 

@@ -39,7 +39,7 @@ def test_only_its_own_kind_is_replaced(tmp_path: Path, kind: Kind) -> None:
             assert other == content or kind is CSV
             continue
         for attempt in (lambda: files.check_free(path, kind), lambda: files.write(path, content, kind)):
-            with pytest.raises(FileError, match=f"is there already and is no {kind.name}; name another file"):
+            with pytest.raises(FileError, match=f"exists already and is not {kind.name}; name another file"):
                 attempt()
         assert path.read_bytes() == other
     for before in (content, b""):

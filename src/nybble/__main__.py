@@ -1,4 +1,4 @@
-"""``python -m nybble``, and what the command ``nybble`` starts."""
+"""``python -m nybble``, and the entry point of the command ``nybble``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nybble.interrupts import noted_interrupts
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C while it is still being imported ends it as quietly as later."""
+    """Run the command line. Ctrl-C ends it quietly, even while modules are still being imported."""
     try:
         with noted_interrupts() as interrupts:
             try:
@@ -21,7 +21,7 @@ def main() -> None:
                     sys.exit(130)
                 raise
     finally:
-        # Ctrl-C while the interpreter shuts down ends the process, without the traceback of whatever runs at exit.
+        # While the interpreter shuts down, Ctrl-C ends the process at once: exit handlers would print a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -346,7 +346,7 @@ def _check_replaceable(target: Path, manifest: Manifest) -> None:
         return
     known = {Path(file.path).parts[0] for file in manifest.files}
     if not target.is_dir() or any(entry.name not in known for entry in target.iterdir()):
-        raise FetchError(f"{target}: is there already and is no copy of {manifest.name}; move it, or set NYBBLE_CACHE")
+        raise FetchError(f"{target}: exists already and is not a copy of {manifest.name}; move it, or set NYBBLE_CACHE")
 
 
 def _verified(folder: Path, manifest: Manifest) -> dict[str, Path]:

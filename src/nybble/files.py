@@ -16,11 +16,11 @@ _HEAD = 4096
 
 
 class FileError(NybbleError, OSError):
-    """A file that cannot be written, or may not be; the text names it, and the remedy."""
+    """A file that cannot be written, or must not be overwritten; the text names the file and the remedy."""
 
 
 class Kind(NamedTuple):
-    """A kind of file: what it is called, and whether a file is one, by its first bytes."""
+    """A kind of file: its name with an article, and a test of whether a file's first bytes are of this kind."""
 
     name: str
     fits: Callable[[bytes], bool]
@@ -30,27 +30,25 @@ def _starts_with(*heads: bytes) -> Callable[[bytes], bool]:
     return lambda content: content.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(heads)
 
 
-HTML = Kind("HTML page", _starts_with(b"<!doctype html", b"<html"))
-JSON = Kind("JSON file", _starts_with(b"{", b"["))
-PNG = Kind("PNG picture", lambda content: content.startswith(b"\x89PNG"))
-SVG = Kind("SVG picture", _starts_with(b"<?xml", b"<svg", b"<!doctype svg"))
-ONNX = Kind("ONNX file", lambda content: _is_onnx(content))
-# Any text may be a table; what is no text is none.
+HTML = Kind("an HTML page", _starts_with(b"<!doctype html", b"<html"))
+JSON = Kind("a JSON file", _starts_with(b"{", b"["))
+PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
+SVG = Kind("an SVG picture", _starts_with(b"<?xml", b"<svg", b"<!doctype svg"))
+ONNX = Kind("an ONNX file", lambda content: _is_onnx(content))
+# Any text may be a table; binary files are not.
 _NO_TEXT = (b"\x89", b"\xff\xd8", b"PK")
-CSV = Kind("table of text", lambda content: b"\0" not in content and not content.startswith(_NO_TEXT))
-
-
+CSV = Kind("a text table", lambda content: b"\0" not in content and not content.startswith(_NO_TEXT))
 # Not any table: the photos' labels.csv is one too.
-PREDICTIONS = Kind("table of predictions", _starts_with(b"file,label,prediction"))
+PREDICTIONS = Kind("a table of predictions", _starts_with(b"file,label,prediction"))
 # The fields of a ModelProto, each with its wire type: 0 is a number, 2 has a length.
 _ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 
-#: What nybble keeps for itself, where a damaged file may be replaced.
-OWN = Kind("file", lambda _: True)
+#: Files that nybble keeps for itself: whatever is there may be replaced.
+OWN = Kind("a file", lambda _: True)
 
 
 def _is_onnx(head: bytes) -> bool:
-    """Whether bytes begin as a ModelProto does: with fields that it has, as far as they reach."""
+    """Whether bytes begin as a ModelProto: its fields, with their wire types, as far as the bytes go."""
     position = 0
     while position < len(head):
         tag, position = _number(head, position)
@@ -63,7 +61,7 @@ def _is_onnx(head: bytes) -> bool:
 
 
 def _number(content: bytes, position: int) -> tuple[int, int]:
-    """A number of protobuf's and where the next byte is; what is cut off counts as zeros."""
+    """A varint of protobuf and the position behind it; missing bytes count as zeros."""
     value = shift = 0
     for byte in content[position : position + 10]:
         value |= (byte & 127) << shift
@@ -74,12 +72,12 @@ def _number(content: bytes, position: int) -> tuple[int, int]:
 
 
 def check_free(path: Path, kind: Kind) -> None:
-    """Whether a file may be written to a place, looked at before any work is done.
+    """Check that a file may be written, before any work is done.
 
     Raises
     ------
     FileError
-        If there is a folder, a file of another kind, or no folder to put it in.
+        If the path is a folder or a file of another kind, or its folder does not exist.
     """
     try:
         if path.is_dir():
@@ -99,16 +97,16 @@ def check_free(path: Path, kind: Kind) -> None:
             raise
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
     if head and not kind.fits(head):
-        raise FileError(f"{path}: is there already and is no {kind.name}; name another file, or remove it")
+        raise FileError(f"{path}: exists already and is not {kind.name}; name another file, or remove it")
 
 
 def write(path: Path, content: bytes, kind: Kind) -> None:
-    """Write a file beside its place and rename it, so that nobody reads half of it.
+    """Write a file under a temporary name and rename it, so that no reader sees half of it.
 
     Parameters
     ----------
     path : Path
-        A link stays one: what it leads to is replaced. A device or a pipe is written to directly.
+        A link is followed: its target is replaced. A device or a pipe is written to directly.
     content : bytes
     kind : Kind
         A file of another kind is not replaced.
@@ -138,13 +136,13 @@ def write(path: Path, content: bytes, kind: Kind) -> None:
 
 
 def write_text(path: Path, text: str, kind: Kind) -> None:
-    """:func:`write` of UTF-8; names of files that are no UTF-8 come out as they are on the disk."""
+    """:func:`write` in UTF-8; file names that are not UTF-8 are written as they are on the disk."""
     write(path, text.encode("utf-8", "surrogateescape"), kind)
 
 
 @contextmanager
 def caching(folder: Path) -> Iterator[None]:
-    """Errors of the file system in a folder of the cache, as a :class:`FileError` with the remedy."""
+    """Turn errors of the file system in a cache folder into a :class:`FileError` with the remedy."""
     try:
         yield
     except OSError as error:

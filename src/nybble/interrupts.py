@@ -1,4 +1,4 @@
-"""Ctrl-C that is never lost, wherever it comes. This module loads nothing heavy: it is there before all others."""
+"""Ctrl-C that is never lost, whatever it interrupts. This module is imported before all others and loads little."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-#: Seconds after which an interrupt that was swallowed is tried again.
+#: Seconds after which an interrupt that was swallowed is sent again.
 _AGAIN = 0.01
 _noted: list[int] = []
 
 
 @contextlib.contextmanager
 def noted_interrupts() -> Iterator[list[int]]:
-    """The signals of Ctrl-C that arrived while the block runs; each is a ``KeyboardInterrupt`` too.
+    """Collect the interrupts (SIGINT) that arrive while the block runs; each still raises ``KeyboardInterrupt``.
 
-    Libraries turn that into errors of their own, above all while they are imported: the list tells. In a callback of
-    the interpreter, where an exception is printed and forgotten, it is tried again. Outside the main thread, and where
-    somebody else handles the signal, nothing is done.
+    Libraries may turn a ``KeyboardInterrupt`` into an error of their own, above all while they are imported; the list
+    shows that it was one. In a callback of the interpreter, where exceptions are printed and dropped, the interrupt is
+    sent again. Outside the main thread, and where another handler is installed, nothing is done.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -11,7 +11,7 @@ from nybble.graph.errors import NybbleError
 
 #: The variable that names the model where none is given.
 MODEL_VARIABLE = "NYBBLE_MODEL"
-#: The network in the box: a folder of ``models/`` in the repository, of ``nybble/data/models/`` once installed.
+#: The bundled network: a folder of ``models/`` in the repository, of ``nybble/data/models/`` once installed.
 SHIPPED = "efficientnet-lite0"
 
 
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
 
 def names() -> list[str]:
-    """Models that have a name: the one in the box, then those that can be fetched."""
+    """Models that have a name: the bundled one, then those that can be fetched."""
     from nybble import fetch
 
     return [SHIPPED, *fetch.available()]

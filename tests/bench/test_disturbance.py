@@ -68,7 +68,9 @@ def test_the_warning_comes_first(model: Path, photos: Path, command: str) -> Non
     arguments = [command, str(model), "--limit", "1", "--threads", "1", *map(str, options[command])]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("WARNING   other work used 40% of the machine meanwhile: these speeds hold for ")
+    assert result.stdout.startswith(
+        "WARNING   other work used 40% of the machine during the measurement; the speeds are "
+    )
     document = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
     assert document["warning"].startswith("other work used 40% of the machine")
     assert document["disturbance"] == {"other_processes": 0.3, "other_guests": 0.1}

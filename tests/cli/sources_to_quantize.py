@@ -80,7 +80,7 @@ class Sigmoid(nn.Module):
 
 
 def stripes(folder: Path, count: int, *, seed: int = 0, table: bool = False) -> Path:
-    """Write noisy photos 10x12 of four classes, in a folder a class or with a ``labels.csv``."""
+    """Write noisy photos 10x12 of four classes, in a folder per class or with a ``labels.csv``."""
     random = np.random.default_rng(seed)
     rows = []
     for index in range(count):

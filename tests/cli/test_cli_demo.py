@@ -36,10 +36,10 @@ def test_photos_answers_and_speeds(run: Any, tiny: SimpleNamespace, model: Path,
     assert "a cup of coffee" in result.stdout
     # Classes that are not ImageNet's can be neither right nor wrong.
     assert not re.search(r"right|WRONG", result.stdout)
-    assert re.search(rf"{model.name}, 4-bit +8 +\d+\.\d +median of 5 runs in turns", result.stdout)
+    assert re.search(rf"{model.name}, 4-bit +8 +\d+\.\d +median of 5 interleaved runs", result.stdout)
     for bits in ("4-bit", "8-bit"):
         what = rf"ResNet-50 v1\.5, {bits}, random weights: speed only"
-        assert re.search(rf"{what} +1 +\d+\.\d +median of 5 runs in turns", result.stdout)
+        assert re.search(rf"{what} +1 +\d+\.\d +median of 5 interleaved runs", result.stdout)
     assert result.stdout.endswith(f"page     {out}\n")
     assert out.read_text(encoding="utf-8").count("<img ") == len(samples())
     assert [made.threads for made in tiny.made] == [1, 1, 1]

@@ -159,7 +159,7 @@ def test_a_mistake_of_ours_is_not_hidden(
     assert result.stderr.startswith("Traceback")
     assert f"{type(error).__name__}" in result.stderr
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("error: this is a mistake in nybble; please report it with the traceback above (nybble ")
+    assert last.startswith("error: this is a bug in nybble; please report it with the traceback above (nybble ")
     for part in (platform.python_version(), platform.platform(), f"nybble classify {model} {photos / '0.png'})"):
         assert part in last
 

@@ -67,7 +67,7 @@ def test_predictions_do_not_replace_the_labels(
     labels = tmp_path / "photos" / "labels.csv"
     result = run("evaluate", model, "--images", tmp_path / "photos", "--predictions", labels)
     assert result.exit_code == 3
-    assert "labels.csv: is there already and is no table of predictions" in result.stderr
+    assert "labels.csv: exists already and is not a table of predictions" in result.stderr
     assert labels.read_bytes() == (photos / "labels.csv").read_bytes()
     for _ in range(2):
         assert run("evaluate", model, "--images", photos, "--predictions", tmp_path / "new.csv").exit_code == 0

@@ -1,4 +1,4 @@
-"""Commands that can do without MODEL take the one that NYBBLE_MODEL names, else the one in the box."""
+"""Commands that can do without MODEL take the one that NYBBLE_MODEL names, else the bundled one."""
 
 from __future__ import annotations
 

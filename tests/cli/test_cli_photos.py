@@ -103,7 +103,7 @@ def test_class_folders_that_are_not_the_networks(run: Any, model: Path, photos: 
     as_folders(photos, place)
     next(place.iterdir()).rename(place / "thign")
     found = run("evaluate", model, "--images", place)
-    assert "'thign' is no class of the network, though others are" in found.stderr
+    assert "'thign' is not a class of the network, although others are" in found.stderr
     # What needs no labels does not mind.
     assert run("verify", model, "--images", place).exit_code == 0
     shutil.rmtree(place)

@@ -63,7 +63,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """72 photos in a folder a class; one more is no photo."""
+    """72 photos in a folder per class; one more is no photo."""
     folder = stripes(tmp_path_factory.mktemp("images"), 72)
     (folder / "kind0" / "broken.jpg").write_bytes(b"no photo")
     return folder
@@ -109,7 +109,7 @@ def test_a_float_onnx_file(images: Path, settings: Path, val: Path, tmp_path: Pa
     assert graphs[0].preprocessing == graphs[1].preprocessing
     file.write_bytes(file.read_bytes()[:-40])
     found = call(file, *common, "--out", tmp_path / "damaged")
-    assert found.exit_code == 3 and "small.onnx: is no ONNX model" in found.stderr
+    assert found.exit_code == 3 and "small.onnx: is not an ONNX model" in found.stderr
 
 
 def test_a_module_in_bfloat16_with_several_outputs(images: Path, settings: Path, val: Path, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([SOURCE, "--min-accuracy", "70", "--config", "listed.yaml"], ["--bits mixed has no effect", "listed.yaml"]),
         ([SOURCE, "--mean", "a,b"], ["--mean a,b", "0.485,0.456,0.406"]),
         ([SOURCE, "--resize", "4"], ["preprocessing.crop", "(8, 8)", "4"]),
-        ([SOURCE, "--out", "taken"], ["taken", "is there already and is not overwritten"]),
+        ([SOURCE, "--out", "taken"], ["taken", "exists already and is not overwritten"]),
         ([SOURCE, "--images", "missing"], ["missing", "no such file or folder"]),
         ([SOURCE, "--images", "empty"], ["empty", "holds no photos"]),
         ([SOURCE, "--images", "unlabelled"], ["unlabelled", "no labels", "fine-tuning", "--epochs 0"]),

@@ -56,7 +56,7 @@ def test_one_line_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
         ([tmp_path / "cut"], "bench.json: is not JSON"),
         ([tmp_path / "cut", "--out", tmp_path / "no" / "page.html"], "there is no folder"),
         ([tmp_path / "cut", "--out", tmp_path / "cut"], "is a folder; name a file"),
-        ([tmp_path / "cut", "--figures", tmp_path / "cut" / "bench.json"], "and is no folder"),
+        ([tmp_path / "cut", "--figures", tmp_path / "cut" / "bench.json"], "and is not a folder"),
     ):
         done = run("report", *arguments)
         assert done.exit_code == 3

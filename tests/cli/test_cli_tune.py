@@ -93,12 +93,12 @@ def test_tune_keeps_what_was_stored(run: Any, model: Path, photos: Path, monkeyp
     assert again["against_stored"] == {"median": 1.02, "low": 0.99, "high": 1.1}
     printed = run(*arguments).stdout
     assert "1.020 x as fast as what was stored before (quartiles 0.990 to 1.100)" in printed
-    assert "kept: what was stored before, as the gain is within the spread" in printed
+    assert "kept: what was stored before; nothing new is faster by more than the spread" in printed
     assert file.read_bytes() == before
     file.write_text(json.dumps(json.loads(before), indent=1))
     against(1.01, 1.02, 1.1)
     printed = run(*arguments).stdout
-    assert "in place of what was there, in" in printed
+    assert "replacing what was stored before, in" in printed
     assert file.read_text().count("\n") == 1
 
 

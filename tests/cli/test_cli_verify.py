@@ -65,7 +65,7 @@ def test_an_engine_that_taps_nothing_proves_nothing(
     assert result.exit_code == 1
     assert "taps nothing" in result.stderr
     monkeypatch.setattr(FakeEngine, "tap", lambda self, x: {"odd": x})
-    assert "taps 'odd', which is no value" in run("verify", model, "--images", photos, "--layers").stderr
+    assert "taps 'odd', which is not a value" in run("verify", model, "--images", photos, "--layers").stderr
     monkeypatch.setattr(FakeEngine, "tap", lambda self, x: {"quantize1": x})
     assert "the engine gives int8 of shape" in run("verify", model, "--images", photos, "--layers").stderr
 

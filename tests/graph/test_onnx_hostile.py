@@ -77,8 +77,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     for content, message in (
         (b"", "has no nodes"),
-        (b"hello world", "is no ONNX model"),
-        (CONTENT[: len(CONTENT) // 2], "is no ONNX model"),
+        (b"hello world", "is not an ONNX model"),
+        (CONTENT[: len(CONTENT) // 2], "is not an ONNX model"),
     ):
         path.write_bytes(content)
         with pytest.raises(OnnxImportError, match=message):

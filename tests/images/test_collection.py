@@ -99,7 +99,7 @@ def test_what_is_passed_over_and_what_is_named(tmp_path: Path) -> None:
     assert reasons.keys() == {*named, "stray.png", "b/gone.jpg", "b/loop.jpg", "b/pipe.jpg"}
     assert "not an image" in reasons["a/photo.heic"]
     assert "beside the class folders" in reasons["stray.png"]
-    assert "link to nothing" in reasons["b/gone.jpg"] and "not a regular file" in reasons["b/pipe.jpg"]
+    assert "broken link" in reasons["b/gone.jpg"] and "not a regular file" in reasons["b/pipe.jpg"]
 
 
 def test_photos_lie_at_any_depth_and_links_may_loop(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_lists_name_files_from_their_own_folder_or_absolutely(tmp_path: Path) ->
     assert [photo.label for photo in open_photos(tmp_path / "lists" / "a.txt")] == [0, 1]
     write(tmp_path, {"inside.txt": "1.png 0\n", "outside.txt": "../photos/1.png 0\n"})
     assert len(open_photos(tmp_path / "inside.txt", root=tmp_path / "photos")) == 1
-    with pytest.raises(ImageError, match=r"outside\.txt:1: .*not a name inside"):
+    with pytest.raises(ImageError, match=r"outside\.txt:1: .*is not inside"):
         open_photos(tmp_path / "outside.txt", root=tmp_path / "photos")
 
 
@@ -171,7 +171,7 @@ def test_lists_name_files_from_their_own_folder_or_absolutely(tmp_path: Path) ->
     [
         ("train.txt", "x.png 0\nmissing photo.png 1\n", r"train\.txt:2: lists 'missing photo.png', which is not there"),
         ("train.txt", "x.png 0\n./x.png 1\n", r"train\.txt:2: lists './x.png' again, first in line 1"),
-        ("train.txt", "x.png 1.5\n", r"train\.txt:1: label '1.5' is not an integer"),
+        ("train.txt", "x.png 1.5\n", r"train\.txt:1: label '1.5' is not a non-negative integer"),
         ("train.txt", "x.png 3\n", r"train\.txt:1: label 3 is not in 0\.\.2"),
         ("train.txt", "x.png dog\ny.png 1\n", r"label 1 is a number, but others are names such as 'dog'"),
         ("train.txt", "x.png dgo\n", r"train\.txt: has 1 class \(dgo\), but the network has 3 classes"),
@@ -205,7 +205,7 @@ def test_a_limit_takes_of_all_classes(tmp_path: Path) -> None:
 def test_places_that_hold_none(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="absent: there is no such file or folder"):
         open_photos(tmp_path / "absent")
-    with pytest.raises(ImageError, match=r"holds no photos; give photos, .*labels\.csv"):
+    with pytest.raises(ImageError, match=r"holds no photos; expected photos, .*labels\.csv"):
         open_photos(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ImageError, match="neither a folder nor a file"):
@@ -224,7 +224,7 @@ def test_names_become_the_networks_classes(tmp_path: Path) -> None:
     assert listed(open_photos(tmp_path, classes=("n1", "n2"), labels=True)) == [("cat/1.png", 0), ("dog/1.png", 1)]
     for classes, message in (
         (3, r"has 2 classes \(cat, dog\), but the network has 3 classes"),
-        (("cat", "dgo"), "class 'dog' is no class of the network, though others are"),
+        (("cat", "dgo"), "class 'dog' is not a class of the network, although others are"),
         (("cat", "dog", "cat"), "class 'cat' is the name of several classes"),
     ):
         with pytest.raises(ImageError, match=message):

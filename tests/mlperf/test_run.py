@@ -242,7 +242,7 @@ def test_the_check_finds_what_is_missing_or_changed(run: Run, offline: Path, tmp
     assert "its hash is another" in spoiled(
         lambda x: change(x.accuracy("Offline") / "mlperf_log_accuracy.json", '"seq_id" : 0', '"seq_id" : 7')
     )
-    assert "no accuracy log" in spoiled(lambda x: cut(x.accuracy("Offline") / "mlperf_log_accuracy.json", 0.5))
+    assert "not an accuracy log" in spoiled(lambda x: cut(x.accuracy("Offline") / "mlperf_log_accuracy.json", 0.5))
     # Where the cut falls decides what is wrong with it: half a line, or no result.
     assert "mlperf_log_detail.txt: " in spoiled(lambda x: cut(x.performance("Offline") / "mlperf_log_detail.txt", 0.5))
     assert "AccuracyOnly" in spoiled(

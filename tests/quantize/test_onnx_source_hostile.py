@@ -311,7 +311,7 @@ def test_what_is_no_file(kind: str, tmp_path: Path) -> None:
         path.symlink_to("/proc/self/mem")
     elif kind != "missing":
         path.write_bytes({"empty": b"", "text": b"hello world"}[kind])
-    refused(path, "not a regular file|cannot be read|is no ONNX model|has no nodes")
+    refused(path, "not a regular file|cannot be read|is not an ONNX model|has no nodes")
 
 
 def outside(path: Path, location: str, **more: str) -> Path:

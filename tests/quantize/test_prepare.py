@@ -132,7 +132,7 @@ def test_a_configuration_that_does_not_fit_is_refused(text: str, word: str) -> N
         ("bits: w2a2", "bits"),
         ("colour: red", "colour"),
         ("[1, 2]", "mapping"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is not YAML"),
     ],
 )
 def test_a_broken_configuration_names_the_field(text: str, word: str) -> None:

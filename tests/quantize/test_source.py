@@ -64,10 +64,10 @@ def test_a_model_directory(tmp_path: Path) -> None:
         (".relative:make", "is not the name of a Python module"),
         ("net.py:make", r"cannot be imported: .*; leave out `\.py`"),
         ("missing.ONNX", r"missing\.ONNX: cannot be read: No such file"),
-        ("torchvision:fasterrcnn_resnet50_fpn", "is no classifier of images: it finds objects"),
-        ("torchvision:fcn_resnet50", "is no classifier of images: it labels pixels"),
-        ("torchvision:r3d_18", "is no classifier of images: it reads videos"),
-        ("torchvision:raft_small", "is no classifier of images: it estimates motion"),
+        ("torchvision:fasterrcnn_resnet50_fpn", "is not an image classifier: it finds objects"),
+        ("torchvision:fcn_resnet50", "is not an image classifier: it labels pixels"),
+        ("torchvision:r3d_18", "is not an image classifier: it reads videos"),
+        ("torchvision:raft_small", "is not an image classifier: it estimates motion"),
         ("torchvision:quantized_resnet18", "is quantized already; name the float network, torchvision:resnet18"),
         ("float_networks:functional.relu", "without arguments"),
         ("float_networks:CifarNet@missing.pth", "missing.pth: there is no such file; nothing is downloaded"),
@@ -137,7 +137,7 @@ def test_files_that_are_no_source_are_told_apart(tmp_path: Path) -> None:
         ("a.safetensors", "PACKAGE:FACTORY@"),
         ("script.pt", "TorchScript or exported program; export the network with torch.onnx.export"),
         ("code.py", "code:FACTORY, its folder in PYTHONPATH"),
-        ("text", "is no model directory and no .onnx file"),
+        ("text", "is neither a model directory nor an .onnx file"),
         ("pipe.pt", "neither a regular file nor a model directory"),
         ("gone.pt", "neither a regular file nor a model directory"),
     ):
@@ -210,7 +210,7 @@ def test_weights_as_safetensors(tmp_path: Path) -> None:
     load_weights(module, tmp_path / "weights.safetensors")
     assert torch.equal(module.weight, wanted.weight)
     (tmp_path / "damaged.safetensors").write_bytes(b"\xff" * 20)
-    with pytest.raises(SourceError, match=r"damaged\.safetensors: is no file of safetensors"):
+    with pytest.raises(SourceError, match=r"damaged\.safetensors: is not a safetensors file"):
         load_weights(module, tmp_path / "damaged.safetensors")
 
 
@@ -223,11 +223,11 @@ def test_files_of_weights_run_no_code_and_must_fit(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     module = nn.Linear(3, 2)
     torch.save({"weight": Harmful()}, "code.pth")
-    with pytest.raises(SourceError, match=r"code\.pth: is no file of weights"):
+    with pytest.raises(SourceError, match=r"code\.pth: is not a file of weights"):
         load_weights(module, "code.pth")
     assert not Path("harmed").exists()
     os.mkfifo("pipe.pth")
-    with pytest.raises(SourceError, match=r"pipe\.pth: is no file of weights: it is not a regular file"):
+    with pytest.raises(SourceError, match=r"pipe\.pth: is not a file of weights: it is not a regular file"):
         load_weights(module, "pipe.pth")
     Path("text.pth").write_text("hello")
     with pytest.raises(SourceError, match=r"text\.pth: .*: it is damaged, or of another kind; save module.state_dict"):

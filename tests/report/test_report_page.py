@@ -15,7 +15,6 @@ from PIL import Image
 
 from nybble.report import Material, ReportError, read_material, render_report, write_figures, write_report
 from nybble.report.drawing import DRAWN, WIDE, WIDTH, inline
-from nybble.report.numbers import NARROW
 from nybble.report.palette import BITS, COLOURS, METHODS, OTHER
 from nybble.report.sections import sections
 from nybble.statistics import Share
@@ -203,11 +202,11 @@ def test_the_page_begins_with_figures(source: str) -> None:
 
 def test_a_disturbed_machine_is_said_before_any_figure(source: str, tmp_path: Path) -> None:
     header = source[: source.index('<dl class="facts">')]
-    assert f"other work used 31{NARROW}% of the machine meanwhile" in header
+    assert "other work used 31% of the machine during the measurement" in header
     taken = {"other_processes": 0.2, "other_guests": 0.05}
     documents.write(tmp_path, profile=documents.profile(disturbance=taken))
     page = render_report(read_material([tmp_path]), "2026-11-26")
-    assert f"other work used 25{NARROW}% of the machine" in page[: page.index("<nav")]
+    assert "other work used 25% of the machine" in page[: page.index("<nav")]
     documents.write(tmp_path, profile=documents.profile(disturbance={**taken, "other_processes": 0.0}))
     assert "other work used" not in render_report(read_material([tmp_path]), "2026-11-26")
 
@@ -229,7 +228,7 @@ def test_folders_stand_beside_each_other(tmp_path: Path) -> None:
     assert page.tables["table-throughput"][0][0] == "source"
     assert {row[0] for row in page.tables["table-throughput"][1:]} == {"first", "second"}
     titles = [chart.title for section in sections(read_material(folders)) for chart in section.charts]
-    assert {"Batch 1, first: images a second", "Batch 1, second: images a second"} <= set(titles)
+    assert {"Batch 1, first: images per second", "Batch 1, second: images per second"} <= set(titles)
 
 
 def test_pictures_follow_the_page(material: Material) -> None:

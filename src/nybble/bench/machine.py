@@ -14,9 +14,9 @@ FLAGS_OF_INTEREST = (
     *("avx_vnni_int8", "amx_int8", "gfni", "asimd", "asimddp", "i8mm", "sve", "sve2"),
 )
 
-#: Part of the processor time in other hands above which speeds come with a warning.
+#: Share of the processor time used by other work above which speeds come with a warning.
 DISTURBED = 0.05
-#: The system counts in hundredths of a second: over less processor time than this, two of them look like others' work.
+#: Least processor time to judge by: the system counts in hundredths of a second, two of which look like other work.
 _LEAST_SECONDS = 1.0
 
 
@@ -69,28 +69,28 @@ def disturbance(before: Usage | None, after: Usage | None) -> dict[str, float] |
 
 
 def is_disturbed(taken: Mapping[str, float] | None) -> bool:
-    """Whether others took so much, by :func:`disturbance`, that speeds say little."""
+    """Whether other work, by :func:`disturbance`, was too much for speeds to mean anything."""
     return taken is not None and sum(taken.values()) > DISTURBED
 
 
 def warning(taken: Mapping[str, float] | None) -> str | None:
-    """The line at the head of figures that were measured on a disturbed machine; ``None`` where it was quiet."""
+    """The warning that precedes figures measured on a disturbed machine; ``None`` where it was quiet."""
     if taken is None or not is_disturbed(taken):
         return None
     return (
-        f"other work used {sum(taken.values()):.0%} of the machine meanwhile: "
-        "these speeds hold for this moment only; measure again when it is quiet"
+        f"other work used {sum(taken.values()):.0%} of the machine during the measurement; "
+        "the speeds are unreliable, measure again on a quiet machine"
     )
 
 
 class Watch:
-    """Who else uses the machine from now on."""
+    """Measures, from its creation on, how much of the machine other work uses."""
 
     def __init__(self) -> None:
         self._before = usage()
 
     def taken(self) -> dict[str, float] | None:
-        """As :func:`disturbance`; ``None`` also where too little time has passed for the system's clock to tell."""
+        """As :func:`disturbance`; ``None`` also where too little time has passed to tell."""
         after = usage()
         if self._before is None or after is None or after.total - self._before.total < _LEAST_SECONDS:
             return None

@@ -74,8 +74,8 @@ def main(
 ) -> None:
     """Run image networks in 4-bit integers.
 
-    MODEL is the folder of a model, or the name of one: efficientnet-lite0 comes with nybble, `nybble fetch` downloads
-    others. Without it, it is what NYBBLE_MODEL names, else efficientnet-lite0.
+    MODEL is a model folder or the name of a model: efficientnet-lite0 is bundled, `nybble fetch` downloads others.
+    The default is the model that NYBBLE_MODEL names, else efficientnet-lite0.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -1,4 +1,4 @@
-"""``nybble bench``: the same work on this engine and on its peers, in turns."""
+"""``nybble bench``: the same work on this engine and on its peers, interleaved."""
 
 from __future__ import annotations
 
@@ -33,32 +33,33 @@ def bench(
         typer.Option(
             "--images",
             metavar="PHOTOS",
-            help="Photos that everybody runs, a folder or a list; top-1 needs labels.",
+            help="Photos that all contestants run: a folder or a list; top-1 needs labels.",
             show_default="noise",
         ),
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
-            "--against", metavar="PEER", help="onnxruntime, openvino or torch; repeat it.", show_default=False
+            "--against", metavar="PEER", help="onnxruntime, openvino or torch; may be repeated.", show_default=False
         ),
     ] = None,
-    bits: Annotated[list[int] | None, typer.Option("--bits", help="4, 8 or both; repeat it.", show_default="4")] = None,
+    bits: Annotated[list[int] | None, typer.Option("--bits", help="4 or 8; may be repeated.", show_default="4")] = None,
     threads: Annotated[
         int, typer.Option("--threads", "-t", min=1, max=MOST_THREADS, help="Threads of each contestant.")
     ] = 2,
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", "-b", min=1, help="Batch size; repeat it.", show_default="1 and 8")
+        list[int] | None,
+        typer.Option("--batch", "-b", min=1, help="Batch size; may be repeated.", show_default="1 and 8"),
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0, help="Timed work of each contestant and batch size, on average.")
+        float, typer.Option("--seconds", min=0, help="Time to measure each contestant and batch size for, on average.")
     ] = 10.0,
     calibration: Annotated[
         Path | None,
         typer.Option(
             "--calibration",
             metavar="PHOTOS",
-            help="Photos that make the peers' INT8.",
+            help="Photos that calibrate the peers' INT8 models.",
             show_default="some of --images",
         ),
     ] = None,
@@ -68,25 +69,30 @@ def bench(
     peer_isa: Annotated[
         str | None,
         typer.Option(
-            "--peer-isa", help="Keep peers to avx2, avx512 or avx512vnni; who cannot be kept leaves the ratios."
+            "--peer-isa", help="Restrict peers to avx2, avx512 or avx512vnni; others are left out of the ratios."
         ),
     ] = None,
     dense: Annotated[bool, typer.Option(help="Also run without zeros in the activations.")] = True,
     ceilings: Annotated[
-        bool, typer.Option("--ceilings", help="Measure what the machine can do, and each layer against it.")
+        bool, typer.Option("--ceilings", help="Measure the machine's ceilings, and each layer against them.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result here.", show_default=False)
     ] = None,
     plots: Annotated[
         Path | None,
-        typer.Option("--plots", metavar="STEM", help="Write STEM-throughput.png and so on; else beside FILE."),
+        typer.Option(
+            "--plots",
+            metavar="STEM",
+            help="Write plots as STEM-throughput.png and so on.",
+            show_default="beside --json",
+        ),
     ] = None,
 ) -> None:
-    """Measure speed beside other engines: one process each, in turns, on the same photos.
+    """Measure speed beside other engines: one process each, interleaved, on the same photos.
 
-    Ratios are medians of paired rounds. Each contestant's top-1 stands beside its speed; who is more than 3 points
-    under the float network is shown as wrong, not as fast. docs/benchmark.md says how everything is measured.
+    Ratios are medians of paired rounds. Each contestant's top-1 is shown beside its speed; a contestant more than 3
+    points below the float network is shown as WRONG. docs/benchmark.md describes how everything is measured.
     """
     if model is None and not ceilings:
         raise WrongUsageError("give a MODEL to measure, or --ceilings to measure the machine alone")
@@ -130,7 +136,7 @@ def bench(
         with _reporting() as report:
             result = run(graph, source, photos, known, settings, _cache(), report)
     if json_file is not None:
-        # First of all: whoever reads standard output may be gone before its end.
+        # Before anything is printed: a closed pipe must not cost the measurement.
         _write(json_file, result)
     show_disturbance(result["machine"]["disturbance"])
     if model is not None:
@@ -244,7 +250,7 @@ def _show_runs(result: dict[str, Any]) -> None:
     grid = table(numbers[0], "contestant", *numbers[1:], numbers=numbers)
     threads, rounds, photos = result["settings"]["threads"], result["rounds"], result["photos_per_turn"]
     quiet = "" if is_quiet(result["machine"]["disturbance"]) else ", on a DISTURBED machine"
-    grid.title = f"{threads} threads, {rounds} rounds of {photos} photos in turns{quiet}"
+    grid.title = f"{threads} thread{'s' * (threads != 1)}, {rounds} interleaved rounds of {photos} photos{quiet}"
     worst = {
         (run["engine"], run["bits"], run["batch"]): run["images_per_second"]
         for run in result["runs"]

@@ -26,8 +26,7 @@ def classify(
         list[str],
         typer.Argument(
             metavar="[MODEL] IMAGE...",
-            help="Photos, or folders of photos; before them, if it is not the network that comes with nybble, "
-            "a model folder or name.",
+            help="Photos or folders of photos; before them a model folder or name, unless the default is meant.",
             show_default=False,
         ),
     ],
@@ -36,10 +35,10 @@ def classify(
     exif: Exif = True,
     as_json: Json = False,
 ) -> None:
-    """Name what is on photos, the likeliest class first; the score is its softmax probability.
+    """Name what photos show, the likeliest class first; the score is its softmax probability.
 
-    Photos are turned upright. Of several, those that cannot be decoded are named and left out; the exit code is then 4.
-    Without MODEL it is the network that NYBBLE_MODEL names, else the one that comes with nybble.
+    Photos are turned upright. Of several photos, those that cannot be decoded are reported and left out; the exit code
+    is then 4. The default MODEL is the one that NYBBLE_MODEL names, else the bundled network.
     """
     model, named = split(arguments)
     if not named:
@@ -80,7 +79,7 @@ def classify(
 def _classified(
     engine: Engine, images: list[Path], top: int, exif: bool
 ) -> tuple[list[tuple[Path, list[Prediction]]], LeftOut]:
-    """The classes of each photo that can be decoded, and those that cannot. Raises ImageError if none can."""
+    """The classes of each photo that can be decoded, and the photos that cannot. Raises ImageError if none can."""
     from nybble.images import ImageError, LeftOut, decode_photo
 
     results: list[tuple[Path, list[Prediction]]] = []
@@ -93,7 +92,7 @@ def _classified(
             except ImageError as error:
                 left_out.add(str(image), error.message)
         if decoded:
-            # They are upright already, or are to stay as they are.
+            # The orientation was dealt with when they were decoded.
             found = engine.classify([photo for _, photo in decoded], top=top, exif=False)
             results += zip((image for image, _ in decoded), found, strict=True)
     left_out.check(len(results))

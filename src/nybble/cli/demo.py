@@ -21,7 +21,7 @@ def demo(
             "--model",
             metavar="MODEL",
             help="A model folder or the name of a model.",
-            show_default="NYBBLE_MODEL, else the network that comes with nybble",
+            show_default="NYBBLE_MODEL, else the bundled network",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("demo.html"),
@@ -88,7 +88,7 @@ def _print(result: DemoResult) -> None:
     for speed in result.speeds:
         drawn = ", random weights: speed only" if speed.weights == RANDOM else ""
         what = f"{speed.network}, {speed.bits}{drawn}"
-        rounds = f"median of {speed.rounds} runs in turns"
+        rounds = f"median of {speed.rounds} interleaved runs"
         grid.add_row(what, str(speed.batch), f"{speed.images_per_second:.1f}", rounds)
     console().print(grid)
     typer.echo("")

@@ -45,10 +45,10 @@ def evaluate(
 ) -> None:
     """Report top-1 and top-5 accuracy on labelled photos, and images per second.
 
-    Photos that cannot be decoded are named, counted and left out; the exit code is then 4.
+    Photos that cannot be decoded are reported and left out; the exit code is then 4.
 
-    Images per second are those of the engine alone, from decoded photos to logits; the figure that includes reading,
-    decoding and resizing them stands beside it.
+    Images per second are those of the engine alone, from decoded photos to logits; a second figure includes reading,
+    decoding and resizing the photos.
     """
     import nybble
     from nybble.bench.machine import Watch, warning

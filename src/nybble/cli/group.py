@@ -24,7 +24,7 @@ from nybble.interrupts import noted_interrupts
 #: Set this variable to see where an error comes from.
 TRACEBACK = "NYBBLE_TRACEBACK"
 
-#: What installs a package that only some commands need.
+#: The extra that installs a package which only some commands need.
 EXTRAS = {
     **dict.fromkeys(("jinja2", "skimage"), "demo"),
     **dict.fromkeys(("onnx",), "onnx"),
@@ -33,7 +33,7 @@ EXTRAS = {
     **dict.fromkeys(("tensorboard", "torch", "torchvision", "yaml"), "quantize"),
 }
 
-#: Errors of the system that no care in nybble can prevent; others have a type of ours, or are a mistake of ours.
+#: Errors of the system that nybble cannot prevent; others have a type of ours, or are bugs of ours.
 _SYSTEM = frozenset(
     {
         *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE),
@@ -77,7 +77,7 @@ class Group(TyperGroup):
 
 
 def _failed(error: Exception, arguments: list[str]) -> int:
-    """Say what went wrong, as far as anybody can still read it, and return the exit code."""
+    """Report what went wrong, as far as standard error can be written, and return the exit code."""
     if isinstance(error, StreamError):
         if not error.is_broken_pipe:
             _say(str(error))
@@ -92,7 +92,7 @@ def _failed(error: Exception, arguments: list[str]) -> int:
 
 
 def _expected(error: Exception) -> tuple[str, int] | None:
-    """The line and the exit code of an error that a user can cause; ``None`` for a mistake in nybble."""
+    """The line and the exit code of an error that a user can cause; ``None`` for a bug in nybble."""
     # click's errors, known by what they offer: newer versions of typer carry a click of their own.
     if hasattr(error, "format_message"):
         return _usage(error), getattr(error, "exit_code", ExitCode.USAGE)
@@ -133,7 +133,7 @@ def _report(arguments: list[str]) -> str:
     except PackageNotFoundError:
         own = "of unknown version"
     return (
-        f"this is a mistake in nybble; please report it with the traceback above (nybble {own}, "
+        f"this is a bug in nybble; please report it with the traceback above (nybble {own}, "
         f"Python {platform.python_version()}, {platform.platform()}, command: {shlex.join(['nybble', *arguments])})"
     )
 
@@ -143,7 +143,7 @@ def _line(error: BaseException) -> str:
 
 
 def _warn_once() -> Callable[..., None]:
-    """A ``warnings.showwarning`` that shows a text once, from however many places it comes."""
+    """A ``warnings.showwarning`` that shows each text once, wherever it is raised."""
     shown: set[str] = set()
 
     def show(message: Warning | str, *_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""``nybble inspect``: what a model consists of, a row a layer."""
+"""``nybble inspect``: what a model consists of, one row per layer."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
     grid.add_row("total", "", "", "", "", "", f"{totals['macs']:,}", f"{totals['parameter_bytes']:,}")
     console().print(grid)
     typer.echo(
-        f"{len(rows)} layers, {totals['macs'] / 1e9:.3f} GMAC an image, {totals['parameter_bytes'] / 1e6:.2f} MB "
+        f"{len(rows)} layers, {totals['macs'] / 1e9:.3f} GMAC per image, {totals['parameter_bytes'] / 1e6:.2f} MB "
         f"of which weights {totals['weight_bytes'] / 1e6:.2f} MB"
     )
 

@@ -26,7 +26,7 @@ mlperf = typer.Typer(
 
 #: Differences that are shown before the rest is only counted.
 _SHOWN = 20
-#: Answers of which one at least should be right.
+#: At least one of so many answers should be right.
 _SUSPICIOUS = 10
 
 
@@ -65,7 +65,7 @@ class DtypeOption(StrEnum):
 
 
 Log = Annotated[
-    Path, typer.Argument(metavar="LOG", help="mlperf_log_accuracy.json, or the folder that has it.", show_default=False)
+    Path, typer.Argument(metavar="LOG", help="mlperf_log_accuracy.json, or its folder.", show_default=False)
 ]
 Labels = Annotated[
     Path | None,
@@ -80,7 +80,7 @@ Labels = Annotated[
 
 Dtype = Annotated[
     DtypeOption,
-    typer.Option("--dtype", help="Type of the answers in LOG; auto: the one as which all of them are classes."),
+    typer.Option("--dtype", help="Type of the answers in LOG; auto: the type in which all of them are classes."),
 ]
 
 
@@ -91,7 +91,8 @@ def run(
         typer.Option(
             "--images",
             metavar="PHOTOS",
-            help="Photos: a folder with labels.csv or val_map.txt, a folder a class, or a list; accuracy needs labels.",
+            help="Photos: a folder with labels.csv or val_map.txt, one folder per class, or a list; "
+            "accuracy needs labels.",
             show_default=False,
         ),
     ],
@@ -132,7 +133,7 @@ def run(
 ) -> None:
     """Measure speed or accuracy under MLPerf's rules.
 
-    LoadGen's built-in configuration holds, then --conf, then --user-conf; without a target it is measured. A run that
+    LoadGen's built-in configuration applies, then --conf, then --user-conf; a missing target is measured. A run that
     is stopped leaves nothing in --out. docs/mlperf.md says more.
     """
     from nybble.mlperf.accuracy import compare as compared
@@ -198,7 +199,7 @@ def accuracy(
     dtype: Dtype = DtypeOption.AUTO,
     as_json: Json = False,
 ) -> None:
-    """Top-1 accuracy of the answers that LoadGen logged, as MLPerf's own script counts it."""
+    """Report top-1 accuracy of the answers that LoadGen logged, counted as by MLPerf's own script."""
     from nybble.mlperf.accuracy import accuracy as counted
     from nybble.mlperf.accuracy import read_answers
     from nybble.mlperf.labels import left_out_of, read_labels
@@ -207,8 +208,8 @@ def accuracy(
     left_out = len(left_out_of(log))
     if not share.right and share.total >= _SUSPICIOUS:
         typer.echo(
-            f"warning: not one of {share.total} answers is right: is {labels} the list that was run, "
-            "in its order, and --dtype the type of the answers?",
+            f"warning: none of {share.total} answers is right; check that {labels} is the list that was run, "
+            "in the same order, and that --dtype is the type of the answers",
             err=True,
         )
     if as_json:
@@ -236,14 +237,14 @@ def compare(
         typer.Option(
             "--labels",
             metavar="FILE",
-            help="The list that LOG ran, if it is a part of ImageNet's: ILSVRC2012_val_N is photo N of the other.",
+            help="The list that LOG ran, if a part of ImageNet's: ILSVRC2012_val_N is photo N of the other log.",
             show_default=False,
         ),
     ] = None,
     dtype: Dtype = DtypeOption.AUTO,
     as_json: Json = False,
 ) -> None:
-    """Photos to which two logs have different answers; exit code 1 if there are any."""
+    """List the photos for which two logs have different answers; exit code 1 if there are any."""
     from nybble.mlperf.accuracy import compare as compared
     from nybble.mlperf.accuracy import read_answers
     from nybble.mlperf.labels import read_labels
@@ -356,7 +357,7 @@ def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What run wrote into --out.", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Whether a folder has what a submission needs, and whether its runs are valid; exit code 1 if not."""
+    """Check that a folder has what a submission needs, and that its runs are valid; exit code 1 if not."""
     from nybble.mlperf.check import check as checked
 
     report = checked(folder)
@@ -384,11 +385,11 @@ def audit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What run wrote into --out.", show_default=False)],
     test: Annotated[
         list[str] | None,
-        typer.Option("--test", help="TEST01, TEST04 or TEST05; repeat it.", show_default="all three"),
+        typer.Option("--test", help="TEST01, TEST04 or TEST05; may be repeated.", show_default="all three"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """MLPerf's audit tests on runs that exist.
+    """Run MLPerf's audit tests on existing runs.
 
     TEST01: answers of a performance run are those of the accuracy run; TEST04: one photo again and again is no faster;
     TEST05: other seeds give the same speed.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-#: More than the engine takes are wrong usage, not an error of the engine.
+#: The engine's limit: a larger number is wrong usage.
 MOST_THREADS = 1024
 #: What ``nybble.models.find`` takes.
 Model = Annotated[
@@ -14,7 +14,7 @@ Model = Annotated[
     typer.Argument(
         metavar="[MODEL]",
         help="A model folder, the folder that holds it, or the name of a model.",
-        show_default="NYBBLE_MODEL, else the network that comes with nybble",
+        show_default="NYBBLE_MODEL, else the bundled network",
     ),
 ]
 Threads = Annotated[

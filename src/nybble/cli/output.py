@@ -40,7 +40,7 @@ def show_headline(warning: str | None) -> None:
 
 
 def is_quiet(taken: Mapping[str, float] | None) -> bool:
-    """Whether nobody else used the machine, as far as that is known."""
+    """Whether the machine was quiet, as far as that is known."""
     from nybble.bench.machine import is_disturbed
 
     return not is_disturbed(taken)

@@ -1,4 +1,4 @@
-"""What several commands have in common: which photos, how many of them at a time, and what was left out."""
+"""Options and helpers for photos that several commands share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nybble.graph.types import Array
     from nybble.images import LeftOut, PhotoFiles
 
-_KINDS = "a folder a class, a folder with labels.csv, or a list of lines `file label`"
+_KINDS = "one folder per class, a folder with labels.csv, or a list of lines `file label`"
 Images = Annotated[
     Path,
     typer.Option("--images", metavar="PHOTOS", help=f"Photos with labels: {_KINDS}.", show_default=False),
@@ -32,7 +32,7 @@ OptionalImages = Annotated[
 ]
 _LIMIT = "Use only the first N photos of --images; of class folders, the first of each class in turn."
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help=_LIMIT, show_default="all")]
-#: Of commands that do not need all photos.
+#: For commands that do not need all photos.
 SomeLimit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help=_LIMIT)]
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Photos that go through the network together.")]
 Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photos upright as their EXIF orientation says.")]
@@ -53,7 +53,7 @@ def open_labelled(graph: Graph, images: Path, limit: int | None) -> PhotoFiles:
 
 
 def inputs_of(graph: Graph, images: Path | None, limit: int, exif: bool) -> tuple[Array, LeftOut]:
-    """Integer inputs (N, C, H, W): the first photos of a collection, or so many of seeded noise; and those left out."""
+    """Integer inputs (N, C, H, W): the first photos of a collection, or seeded noise. And the photos left out."""
     from nybble.images import LeftOut, batches, integer_input, open_photos
 
     if images is None:
@@ -80,6 +80,6 @@ def report_left_out(left_out: LeftOut) -> None:
 
 
 def end(left_out: LeftOut) -> None:
-    """End the command with the exit code that says so, where photos were left out."""
+    """Exit with :attr:`ExitCode.LEFT_OUT` where photos were left out."""
     if left_out:
         raise typer.Exit(ExitCode.LEFT_OUT)

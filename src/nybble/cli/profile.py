@@ -16,7 +16,7 @@ from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, r
 if TYPE_CHECKING:
     from nybble.engine.profile import LayerProfile, Profile
 
-#: Photos, where --limit does not say otherwise: medians want several, but not many.
+#: The default of --limit: medians need several photos, but not many.
 _PHOTOS = 10
 
 
@@ -24,7 +24,7 @@ def profile(
     model: Model = None,
     images: OptionalImages = None,
     limit: SomeLimit = _PHOTOS,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Times that each photo runs.")] = 5,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="How often each photo runs.")] = 5,
     threads: Threads = None,
     trace: Annotated[
         Path | None,
@@ -35,8 +35,8 @@ def profile(
 ) -> None:
     """Time every step of a network, one photo at a time, and say which kernel ran and how many zeros it read.
 
-    Times are medians over the runs of all photos, ten unless --limit says otherwise. Without --images the inputs are
-    seeded noise, whose zeros lie elsewhere than those of photos.
+    Times are medians over the runs of all photos. Without --images the inputs are seeded noise, whose zeros are not
+    those of photos.
     """
     import nybble
     from nybble.bench.machine import Watch, warning

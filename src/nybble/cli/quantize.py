@@ -42,7 +42,8 @@ def quantize(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="torchvision:NAME[@WEIGHTS], PACKAGE.MODULE:FACTORY[@WEIGHTS], an .onnx file, or a model folder.",
+            help="torchvision:NAME[@WEIGHTS], PACKAGE.MODULE:FACTORY[@WEIGHTS], an .onnx file, or the folder or name "
+            "of a model.",
             show_default=False,
         ),
     ],
@@ -51,20 +52,20 @@ def quantize(
         typer.Option(
             "--images",
             metavar="PHOTOS",
-            help="Training photos: a folder a class, a folder with labels.csv, a list, a .zip, or .tar shards; "
+            help="Training photos: one folder per class, a folder with labels.csv, a list, a .zip, or .tar shards; "
             "--epochs 0 needs no labels.",
             show_default=False,
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="The folder to write, not there yet.", show_default=False)
+        Path, typer.Option("--out", metavar="DIR", help="The folder to write; it must not exist.", show_default=False)
     ],
     val: Annotated[
         Path | None,
         typer.Option(
             "--val",
             metavar="PHOTOS",
-            help="Photos on which everything is chosen; accuracy needs labels.",
+            help="Photos to measure and select on; accuracy needs labels.",
             show_default="a tenth of --images",
         ),
     ] = None,
@@ -110,25 +111,32 @@ def quantize(
     ] = None,
     resize: Annotated[
         int | None,
-        typer.Option("--resize", min=1, help="Pixels of a photo's short side.", show_default="as SOURCE says"),
+        typer.Option(
+            "--resize", min=1, help="Length of a photo's short side, in pixels.", show_default="as SOURCE says"
+        ),
     ] = None,
     crop: Annotated[
         int | None,
-        typer.Option("--crop", min=1, help="Pixels of the network's square input.", show_default="as SOURCE says"),
+        typer.Option(
+            "--crop", min=1, help="Side of the network's square input, in pixels.", show_default="as SOURCE says"
+        ),
     ] = None,
     mean: Annotated[
         str | None,
-        typer.Option("--mean", metavar="R,G,B", help="Of samples from 0 to 1.", show_default="as SOURCE says"),
+        typer.Option("--mean", metavar="R,G,B", help="Mean of samples from 0 to 1.", show_default="as SOURCE says"),
     ] = None,
     std: Annotated[
-        str | None, typer.Option("--std", metavar="R,G,B", help="Deviations.", show_default="as SOURCE says")
+        str | None,
+        typer.Option(
+            "--std", metavar="R,G,B", help="Standard deviation of samples from 0 to 1.", show_default="as SOURCE says"
+        ),
     ] = None,
     work: Annotated[
         Path | None,
         typer.Option(
             "--work",
             metavar="DIR",
-            help="Folder for the state of the run, kept afterwards; the same command goes on from there.",
+            help="Folder for the state of the run, kept afterwards; the same command resumes from it.",
             show_default="beside --out, removed at the end",
         ),
     ] = None,
@@ -146,7 +154,7 @@ def quantize(
         typer.Option(
             "--seed",
             min=0,
-            help="Of the split, calibration, training, and weights that SOURCE lacks.",
+            help="Seed of the split, calibration, training, and the weights of a SOURCE without any.",
             show_default="0",
         ),
     ] = None,
@@ -155,7 +163,7 @@ def quantize(
         typer.Option(
             "--output",
             metavar="NAME",
-            help="Which output of SOURCE the logits are, where it has several: a name or an index.",
+            help="Name or index of the output that is the logits, where SOURCE has several.",
             show_default=False,
         ),
     ] = None,
@@ -168,11 +176,11 @@ def quantize(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Quantize a trained network with photos, and say what each stage costs.
+    """Quantize a trained network with photos, and report what each stage costs.
 
-    Calibrates ranges, fine-tunes (unless --epochs is 0), writes the integer network, and ends with top-1, size and
-    speed of the float, the calibrated, the fine-tuned and the integer network on the selection photos. A run that was
-    killed goes on when the same command is given again.
+    Calibrates ranges, fine-tunes (unless --epochs is 0), writes the integer network, and reports top-1, size and speed
+    of the float, the calibrated, the fine-tuned and the integer network on the selection photos. A run that was killed
+    resumes when the same command is given again.
     """
     from pydantic import ValidationError
 
@@ -301,14 +309,15 @@ def _print(outcome: Outcome, report: Path | None) -> None:
         typer.echo(f"{last.name} against float: {last.against_float}")
     else:
         typer.echo("accuracy is not measured: the photos have no labels")
-        typer.echo("as float: photos that get the float network's class")
+        typer.echo("as float: the share of photos that get the float network's class")
+    count = len(outcome.stages[0].evaluation.predictions)
     typer.echo(
-        f"{'top-1' if labelled else 'as float'} on {len(outcome.stages[0].evaluation.predictions)} photos "
+        f"{'top-1' if labelled else 'as float'} on {count} photo{'s' * (count != 1)} "
         f"({outcome.selection_origin}); "
         f"{outcome.train} to calibrate{' and train' if outcome.training else ''} with"
     )
     typer.echo(
-        f"speed with {outcome.threads} thread{'s' * (outcome.threads != 1)}, batch {outcome.batch}, in turns: "
+        f"speed with {outcome.threads} thread{'s' * (outcome.threads != 1)}, batch {outcome.batch}, interleaved: "
         f"float in torch, integers in nybble ({outcome.isa})"
     )
     typer.echo(

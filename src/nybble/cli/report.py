@@ -38,7 +38,7 @@ def report(
 
     check_free(out, HTML)
     if figures is not None and figures.exists() and not figures.is_dir():
-        raise CommandError(f"{figures}: is there already, and is no folder")
+        raise CommandError(f"{figures}: exists already and is not a folder")
     check_installed()
     material = read_material(folders)
     for source in material.sources:

@@ -13,19 +13,19 @@ from nybble.cli.errors import CommandError
 
 
 class StreamError(OSError):
-    """Standard output or standard error cannot be written; other errors of the system are those of files."""
+    """Standard output or standard error cannot be written. Files raise other errors."""
 
     @property
     def is_broken_pipe(self) -> bool:
-        """Whether the reader has gone, who then wants no message either."""
+        """Whether the reader has closed the pipe, which is not worth a message."""
         return isinstance(self.__cause__, BrokenPipeError)
 
 
 class _Watched(io.TextIOWrapper):
-    """A standard stream whose errors are told from those of files."""
+    """A standard stream that raises :class:`StreamError`, so that its errors are not taken for those of files."""
 
     title = ""
-    #: The stream that had the buffer before: it would close the buffer when it goes.
+    #: The stream that owned the buffer: it would close the buffer when it is collected.
     before: TextIO | None = None
 
     def write(self, text: str, /) -> int:
@@ -45,12 +45,12 @@ class _Watched(io.TextIOWrapper):
 
 
 def prepare_streams() -> None:
-    """Make the standard streams usable, whatever the caller has done to them.
+    """Make the standard streams usable, even where the caller has closed them.
 
     Raises
     ------
     CommandError
-        If standard output is closed: the next file opened would get its number, and then what is printed.
+        If standard output is closed: the next file opened would get its descriptor, and with it what is printed.
     """
     if sys.stdin is None:
         _occupy(0, os.O_RDONLY)
@@ -66,7 +66,7 @@ def prepare_streams() -> None:
 
 
 def settle_streams() -> None:
-    """Write out what is left; what cannot be written is dropped, or the interpreter complains about it at exit."""
+    """Flush both streams; what cannot be written is dropped, else the interpreter complains about it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -81,7 +81,7 @@ def _watched(stream: TextIO, title: str) -> TextIO:
     watched = _Watched(
         stream.buffer,
         encoding=stream.encoding,
-        # A file's name may be no text in the terminal's encoding.
+        # The terminal's encoding may lack characters of a file's name.
         errors="backslashreplace" if stream.errors == "strict" else stream.errors,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
@@ -91,7 +91,7 @@ def _watched(stream: TextIO, title: str) -> TextIO:
 
 
 def _occupy(number: int, mode: int) -> None:
-    """Keep the number of a closed stream from becoming that of another file."""
+    """Keep the descriptor of a closed stream from being given to another file."""
     try:
         os.fstat(number)
     except OSError:

@@ -1,4 +1,4 @@
-"""``nybble tune``: measure this machine, and remember what is fastest."""
+"""``nybble tune``: measure kernels on this machine, and store the fastest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, r
 if TYPE_CHECKING:
     from nybble.engine.tune import Tuning
 
-#: Photos, where --limit does not say otherwise: enough to tell which channels go together.
+#: The default of --limit: enough photos to tell which channels go together.
 _PHOTOS = 64
 
 
@@ -24,17 +24,17 @@ def tune(
     images: OptionalImages = None,
     limit: SomeLimit = _PHOTOS,
     threads: Threads = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="About how long to measure.")] = 60,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Approximate time to measure for.")] = 60,
     exif: Exif = False,
     as_json: Json = False,
 ) -> None:
-    """Measure kernels and channel orders for a model on this machine; whoever loads the model then uses the fastest.
+    """Find the fastest kernels and channel orders for a model on this machine, and store them.
 
-    Results stay the same bit for bit. Choices stored before stay unless new ones are faster in three quarters of the
-    runs. What is found holds for this model, processor, instruction set, number of
-    threads and version of nybble, and lies in the cache folder; NYBBLE_TUNED=0 ignores it. Photos, of which 64 are
-    taken unless --limit says otherwise, should be like those to come, but none that accuracy is measured on. Without
-    --images the inputs are seeded noise, and channel orders stay as they are.
+    Commands and `nybble.load` use them from then on; results stay the same bit for bit. Choices stored before are kept
+    unless new ones are faster in three quarters of the runs. They apply to this model, processor, instruction set,
+    number of threads and version of nybble, and are stored in the cache folder; NYBBLE_TUNED=0 ignores them. Photos
+    should resemble those to come, but not be those that accuracy is measured on. Without --images the inputs are seeded
+    noise, and channel orders stay as they are.
     """
     from nybble.bench.machine import Watch, warning
     from nybble.engine import Engine
@@ -124,7 +124,7 @@ def _print(found: Tuning, inputs: str, isa: str, threads: int, file: Path) -> No
         )
     for name, speedup in found.speedups.items():
         what = {"orders": "with channel orders", "stored": "as stored before"}.get(name, "with kernels and orders")
-        typer.echo(f"{what}: {speedup:.3f} x as fast as the defaults (median of {found.runs} runs in turns)")
+        typer.echo(f"{what}: {speedup:.3f} x as fast as the defaults (median of {found.runs} interleaved runs)")
     against = found.against_stored
     if against is not None:
         typer.echo(
@@ -132,8 +132,10 @@ def _print(found: Tuning, inputs: str, isa: str, threads: int, file: Path) -> No
             f"(quartiles {against.low:.3f} to {against.high:.3f})"
         )
     if found.chosen == "stored":
-        typer.echo(f"kept: what was stored before, as the gain is within the spread of the runs, in {file}")
+        typer.echo(
+            f"kept: what was stored before; nothing new is faster by more than the spread of the runs, in {file}"
+        )
         return
-    kept = {"defaults": "the defaults were fastest and stay", "orders": "the orders", "kernels": "orders and kernels"}
-    instead = ", in place of what was there," if against is not None else ","
+    kept = {"defaults": "the defaults, which were fastest", "orders": "the orders", "kernels": "orders and kernels"}
+    instead = ", replacing what was stored before," if against is not None else ","
     typer.echo(f"stored: {kept[found.chosen]}{instead} in {file}")

@@ -49,8 +49,8 @@ def verify(
     """Compare the engine with the integer reference on photos, bit for bit; exit code 1 on the first difference.
 
     Logits are compared both from the photos and from the network's integer input. The reference is written to be
-    plainly right, not fast: expect a second an image. Photos that cannot be
-    decoded are named and left out; the exit code is then 4.
+    plainly right, not fast: expect about a second per image. Photos that cannot be decoded are reported and left out;
+    the exit code is then 4.
     """
     import nybble
     from nybble.images import LeftOut, batches, open_photos
@@ -118,7 +118,7 @@ def _run(engine: Engine, photos: Array, integers: Array, layers: bool) -> tuple[
     taps = dict(engine.tap(integers)) if layers else {}
     unknown = sorted(taps.keys() - engine.graph.values.keys())
     if unknown:
-        raise DifferenceError(f"the engine taps {unknown[0]!r}, which is no value of the graph")
+        raise DifferenceError(f"the engine taps {unknown[0]!r}, which is not a value of the graph")
     if layers and not taps:
         raise DifferenceError("the engine taps nothing, so no layer can be compared")
     return taps, {"logits from integers": engine.run_integer(integers), "logits from photos": engine(photos)}

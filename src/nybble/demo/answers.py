@@ -1,7 +1,7 @@
 """Recorded answers: what the forms of a network that the demo cannot run said to the sample photos.
 
 They lie in a file ``answers.json`` beside the folder ``model/`` and are written by a script that has those forms, for
-the network in the box ``benchmarks/accuracy/lite0_answers.py``.
+the bundled network ``benchmarks/accuracy/lite0_answers.py``.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class DemoResult:
 
     @property
     def warning(self) -> str | None:
-        """A line for the head of the result, where others used so much of the processors that the speeds say little."""
+        """The warning that precedes the speeds, where other work used too much of the machine."""
         return warning(None if self.disturbance is None else {"others": self.disturbance})
 
     def right(self, key: str) -> tuple[int, int]:

@@ -27,7 +27,7 @@ class Slot:
 
 @dataclass
 class Plan:
-    """What the engine runs. ``print(plan)`` shows a line a step.
+    """What the engine runs. ``print(plan)`` shows one line per step.
 
     Attributes
     ----------

@@ -77,7 +77,7 @@ class Tuning:
     defaults : dict
         The default kernel of each layer, by its step's output.
     speedups : dict
-        Median over runs in turns of the default's time by that of ``orders`` and ``kernels`` (with the orders).
+        Median over interleaved runs of the default's time by that of ``orders`` and ``kernels`` (with the orders).
     chosen : str
         ``defaults``, ``orders``, ``kernels`` or ``stored``.
     pair_shares : tuple of float or None

@@ -34,7 +34,7 @@ def replacing(target: Path, is_replaceable: Callable[[Path], bool]) -> Iterator[
     target = Path(os.path.realpath(target))
     try:
         if os.path.lexists(target) and not _is_free(target) and not is_replaceable(target):
-            raise NybbleError(f"{target}: is there already and is no model folder; name another place, or remove it")
+            raise NybbleError(f"{target}: exists already and is not a model folder; name another place, or remove it")
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:

@@ -37,12 +37,12 @@ def batches(
     batch : int
         Photos in each batch; the last may have fewer, and so may others where photos are left out.
     workers : int, optional
-        Decoding threads; by default one a usable CPU, four at most.
+        Decoding threads; by default one per usable CPU, four at most.
     exif : bool
-        Whether photos are turned upright as their EXIF orientation says. Unlike :func:`load_photo`, the default is
-        as torchvision reads photos, since accuracy is measured on batches.
+        Whether photos are turned upright as their EXIF orientation says. Unlike in :func:`load_photo` the default is
+        ``False``, as in torchvision, since accuracy is measured on batches.
     left_out : LeftOut, optional
-        Gets the photos that cannot be used, which are missing from their batches; without it they are errors.
+        Collects the photos that cannot be used, which are then missing from their batches; without it they are errors.
 
     Yields
     ------

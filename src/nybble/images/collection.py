@@ -1,4 +1,4 @@
-"""Photos of a folder or a list, with labels where there are any: the one opener that every command uses."""
+"""Photos of a folder or a list, with their labels, if any: the opener that every command uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nybble.images.listing import Row, read_rows
 from nybble.images.names import match_classes
 from nybble.images.scan import scan
 
-#: Lists that a folder may have, the first one that is there counts.
+#: Lists that a folder may have; the first that exists is used.
 LABELS, VAL_MAP = "labels.csv", "val_map.txt"
 _ARCHIVES = (".zip", ".tar")
 
@@ -30,14 +30,14 @@ class PhotoFile:
     Attributes
     ----------
     file : str
-        Its name as the list has it, or relative to the folder.
+        Its name as in the list, or relative to the folder.
     path : Path
     label : int or None
-        Its class, where it has one.
+        Its class, if known.
     extra : mapping of str to str
         Other columns of the list.
     line : int or None
-        Where the list has it.
+        Its line in the list.
     """
 
     file: str
@@ -55,9 +55,9 @@ class PhotoFiles(Sequence[PhotoFile]):
     path : Path
         The folder or the list that was opened.
     classes : tuple of str
-        Names of the classes that labels were given by, in order; empty where labels are numbers or absent.
+        Names of the classes, where labels were given by name; empty where labels are numbers or absent.
     left_out : tuple of LeftOutPhoto
-        Files of the folder that are no photos, or have no class among class folders.
+        Files of the folder that are not photos, or are beside class folders and so have no class.
     """
 
     def __init__(
@@ -102,28 +102,29 @@ def open_photos(
 
     =====================================  ==============================================================
     a folder with ``labels.csv``           the photos it lists; columns ``file`` and ``label``
-    a folder with ``val_map.txt``          the same, a line of file and label for each photo
-    any other folder with folders          a folder a class, photos at any depth below; classes in order of name
+    a folder with ``val_map.txt``          the photos it lists, one per line: file and label
+    any other folder with folders          one folder per class, photos at any depth; classes in order of name
     any other folder                       its photos, without labels
     a ``.csv`` or ``.tsv`` file            the photos it lists; with a header, or columns of file and label
-    any other file                         a photo in each line, with a label behind it or without
+    any other file                         one photo per line, with or without a label behind it
     =====================================  ==============================================================
 
-    A label is a number from 0 on, or the name of a class. Names are the network's where ``classes`` has them, else they
-    are numbered in order of name, as torchvision does with class folders. A file is a photo if Pillow reads its suffix
-    or, where the suffix is unknown, its content; hidden files and such as ``.txt`` are passed over.
+    A label is a non-negative integer, or the name of a class. Names are looked up in ``classes``; where it has none of
+    them they are numbered in order of name, as torchvision numbers class folders. A file is a photo if its suffix is
+    one that Pillow reads or, for an unknown suffix, if its content is. Hidden files and files of other known types,
+    such as ``.txt``, are passed over.
 
     Parameters
     ----------
     path : str or Path
     limit : int, optional
-        Only the first so many photos; of class folders the first of each in turn.
+        Use only the first photos; of class folders, the first of each class in turn.
     classes : int or sequence of str, optional
-        The network's classes, by their number or names: labels become theirs.
+        The number or the names of the network's classes, which labels are mapped to.
     labels : bool
-        Whether each photo has to have a label.
+        Whether every photo must have a label.
     root : str or Path, optional
-        The folder that names of a list are relative to; by default its own. Names have to lie inside it.
+        The folder that the names of a list are relative to and must be in; by default the list's own folder.
 
     Returns
     -------
@@ -132,13 +133,13 @@ def open_photos(
     Raises
     ------
     ImageError
-        Naming the file and the line: nothing is there, no photo is found, a list, row or label cannot be right, or
-        labels are asked for and missing or not those of the network.
+        Naming the file and the line: the path does not exist, no photo is found, a list, row or label is invalid, or
+        labels are required and are missing or not those of the network.
 
     Warns
     -----
     ImageWarning
-        Where class folders are empty, or do not match the network while no labels are asked for.
+        Where class folders are empty, or do not match the network and labels are not required.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
@@ -162,7 +163,7 @@ def open_photos(
 
 @dataclass(frozen=True)
 class _Found:
-    """Photos before their labels are the network's: ``names`` are those of all classes, by the label."""
+    """Photos before their labels are mapped to the network's; ``names`` are those of all classes, by label."""
 
     table: Path
     photos: Sequence[PhotoFile]
@@ -190,9 +191,9 @@ def _opened(place: Path, root: Path | None, limit: int | None) -> _Found:
 def _scanned(folder: Path, limit: int | None) -> _Found:
     found = scan(folder)
     if not found.files:
-        # A folder of nothing but files that cannot be read says why.
+        # Where all files were left out, say why.
         LeftOut(found.left_out).check(0)
-        raise ImageError(folder, "holds no photos; give photos, a folder of photos for each class, or a labels.csv")
+        raise ImageError(folder, "holds no photos; expected photos, one folder per class, or a labels.csv")
     numbers = {name: label for label, name in enumerate(found.classes)}
     empty = sorted(numbers.keys() - {kind for _, kind in found.files})
     warn_of_empty(folder, empty)
@@ -204,7 +205,7 @@ def _scanned(folder: Path, limit: int | None) -> _Found:
 
 
 def warn_of_empty(place: Path, empty: Sequence[str]) -> None:
-    """Name class folders without photos, if there are any: they keep their numbers."""
+    """Warn of class folders without photos, if there are any: they keep their numbers."""
     if empty:
         warnings.warn(
             f"{printable(str(place))}: no photos in {_some(empty)}; they still count as classes",
@@ -214,7 +215,7 @@ def warn_of_empty(place: Path, empty: Sequence[str]) -> None:
 
 
 def _first(files: Sequence[tuple[str, str | None]], limit: int | None) -> Sequence[tuple[str, str | None]]:
-    """So many files, of class folders the first of each in turn: the first ones of all would be of one class."""
+    """The first ``limit`` files; of class folders the first of each in turn, else they would all be of one class."""
     if limit is None or limit >= len(files):
         return files
     turns: Counter[str | None] = Counter()
@@ -250,15 +251,15 @@ def _listed(table: Path, folder: Path, limit: int | None, *, inside: bool) -> _F
 
 
 def located(table: Path, folder: Path, rows: Sequence[Row], *, inside: bool) -> list[PhotoFile]:
-    """Find the photos of a list's rows, without labels; ``inside`` keeps them to the folder."""
+    """Find the photos of a list's rows, without labels; ``inside`` restricts them to the folder."""
     photos: list[PhotoFile] = []
     seen: dict[str, int] = {}
     for row in rows:
         if inside or not row.file:
-            # Both readings of the name, so that one list means the same on every system.
+            # Read as a POSIX and as a Windows path, so that a list means the same on every system.
             posix, windows = PurePosixPath(row.file), PureWindowsPath(row.file)
             if not row.file or ".." in {*posix.parts, *windows.parts} or posix.is_absolute() or windows.anchor:
-                raise ImageError(table, f"file {row.file!r} is not a name inside the folder", line=row.line)
+                raise ImageError(table, f"file {row.file!r} is not inside the folder", line=row.line)
         path = folder / row.file
         if not _is_file(path):
             where = "there" if folder == table.parent else f"in {printable(str(folder))}"
@@ -272,7 +273,7 @@ def located(table: Path, folder: Path, rows: Sequence[Row], *, inside: bool) -> 
 
 
 def _named(found: _Found, classes: int | Sequence[str] | None, *, needed: bool) -> Sequence[PhotoFile]:
-    """Photos whose labels are the network's, where labels were given by name; none where these do not match."""
+    """Photos with the network's labels in place of names; without labels where the names do not match."""
     numbers = list(range(len(found.names))) if classes is None else match_classes(found.names, classes)
     if isinstance(numbers, str):
         if needed:
@@ -287,7 +288,7 @@ def _named(found: _Found, classes: int | Sequence[str] | None, *, needed: bool) 
 
 
 def _warn_of_numbers(found: _Found) -> None:
-    """Say so where the order of names is not that of the numbers they seem to be: 10 is before 9."""
+    """Warn where names look like numbers and are not in numeric order: 10 is before 9."""
     if not all(name.isascii() and name.isdecimal() for name in found.names):
         return
     values = [int(name) for name in found.names]
@@ -295,7 +296,7 @@ def _warn_of_numbers(found: _Found) -> None:
         place = next(place for place, value in enumerate(values) if value != sorted(values)[place])
         warnings.warn(
             f"{found.table}: classes named by numbers are taken in order of name, as torchvision does, so "
-            f"{found.names[place]!r} is class {place}; a labels.csv says it otherwise",
+            f"{found.names[place]!r} is class {place}; use a labels.csv to number them otherwise",
             ImageWarning,
             stacklevel=4,
         )
@@ -306,8 +307,8 @@ def _check_labelled(table: Path, photos: Sequence[PhotoFile]) -> None:
     if without is not None:
         raise ImageError(
             table,
-            f"{printable(without.file)} has no label, and accuracy needs one for each photo; give a folder a class, a "
-            "labels.csv, or a list of lines `file label`",
+            f"{printable(without.file)} has no label, and accuracy needs one for each photo; give one folder per "
+            "class, a labels.csv, or a list of lines `file label`",
             line=without.line,
         )
 

@@ -1,4 +1,4 @@
-"""The error and the warning that photos and collections of photos raise, and names as they print them."""
+"""The error and the warning for photos and collections of photos, and printable file names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ImageError(NybbleError, ValueError):
 
 
 class ImageWarning(UserWarning):
-    """A collection of photos that can be used, but may not be what was meant."""
+    """A collection of photos that can be used, but may not be what the user meant."""
 
 
 def encodable(name: str) -> str:

@@ -43,7 +43,7 @@ class LabelledFolder(PhotoFiles):
         for place, row in enumerate(rows):
             label = row.label
             if not isinstance(label, int):
-                raise ImageError(table, f"label {label or ''!r} is not an integer from 0 on", line=row.line)
+                raise ImageError(table, f"label {label or ''!r} is not a non-negative integer", line=row.line)
             if classes is not None and label >= classes:
                 raise ImageError(table, f"label {label} is not in 0..{classes - 1}", line=row.line)
             photos[place] = replace(photos[place], label=label)

@@ -1,4 +1,4 @@
-"""Which files are photos: by the suffixes that Pillow reads, by content where the suffix is unknown."""
+"""Which files are photos: by suffix where Pillow knows it, else by content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import warnings
 from functools import cache
 
-#: Files that lie beside photos and are none, whatever else is in the folder.
+#: Files that are often found beside photos.
 _OTHER_NAMES = frozenset(("thumbs.db", "desktop.ini", "license", "readme", "makefile"))
 _OTHER_SUFFIXES = frozenset(
     (
@@ -20,13 +20,13 @@ _STUBS = frozenset(("BUFR", "GRIB", "HDF5", "MPEG", "WMF"))
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a file of that name is passed over in silence: a hidden file, or one known not to be a photo."""
+    """Whether a file of that name is passed over silently: a hidden file, or one of another known type."""
     lower = name.lower()
     return name.startswith(".") or lower in _OTHER_NAMES or _suffix(lower) in _OTHER_SUFFIXES
 
 
 def has_photo_suffix(name: str) -> bool:
-    """Whether the suffix is one of a format that Pillow decodes, in any case of letters."""
+    """Whether the suffix is one of a format that Pillow decodes, ignoring case."""
     return _suffix(name.lower()) in photo_suffixes()
 
 
@@ -40,11 +40,11 @@ def photo_suffixes() -> frozenset[str]:
 
 
 def why_no_photo(source: str | bytes) -> str | None:
-    """Why a file, given by its path or its content, is no photo; ``None`` where its header is one."""
+    """Why a file, given by its path or its content, is not a photo; ``None`` where its header is that of one."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        # How large it is shows when it is decoded.
+        # The size is checked when it is decoded.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats()).close()

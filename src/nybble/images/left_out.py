@@ -1,4 +1,4 @@
-"""Photos that could not be used: reported and counted, while the work goes on with the others."""
+"""Photos that could not be used: they are reported and counted, and the others are processed."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import NamedTuple
 
 from nybble.images.errors import ImageError, printable
 
-#: Photos named one by one before the rest is only counted.
+#: How many photos are named; the others are only counted.
 _NAMED = 5
 
 
 class LeftOutPhoto(NamedTuple):
-    """A photo by its name in the collection, and why it could not be used."""
+    """The name of a photo in its collection, and why it could not be used."""
 
     file: str
     reason: str
 
 
 class LeftOut:
-    """Photos that were left out, each once, in the order in which they were met."""
+    """Photos that were left out, each once, in the order in which they were found."""
 
     def __init__(self, photos: Iterable[LeftOutPhoto] = ()) -> None:
         self._reasons = {photo.file: photo.reason for photo in photos}
 
     def add(self, file: str, reason: str) -> None:
-        """Note a photo; one that is known already keeps its first reason."""
+        """Add a photo; one that was added before keeps its first reason."""
         self._reasons.setdefault(file, reason)
 
     def check(self, read: int) -> None:
@@ -36,7 +36,7 @@ class LeftOut:
             raise ImageError(file, reason if count == 1 else f"{reason}; none of {count} photos can be used")
 
     def lines(self) -> list[str]:
-        """What to tell: a line for each of the first few photos, then one that counts the others."""
+        """Lines for the user: one for each of the first few photos, then one that counts the others."""
         told = [f"{printable(file)}: {reason}; left out" for file, reason in list(self._reasons.items())[:_NAMED]]
         more = len(self._reasons) - len(told)
         if more:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from nybble.images.errors import ImageError
 
-#: Far above any number of classes, and safely an index.
+#: Far above any number of classes, and small enough for an index.
 _MAX_LABEL = 1 << 31
 _DELIMITERS = (",", ";", "\t")
 
@@ -22,9 +22,9 @@ class Row(NamedTuple):
     Attributes
     ----------
     file : str
-        As written there.
+        The file's name as written in the list.
     label : int, str or None
-        A number, the name of a class, or nothing.
+        A number, the name of a class, or ``None``.
     line : int
         Counted from 1.
     extra : mapping
@@ -40,17 +40,17 @@ class Row(NamedTuple):
 def read_rows(path: Path, *, headed: bool = False, exists: Callable[[str], bool] | None = None) -> list[Row]:
     """The rows of a list, read by its suffix: ``.csv`` and ``.tsv`` as tables, any other as lines.
 
-    A table's header has ``file`` and, optionally, ``label``; without a header its columns are these two. A line is a
+    A table's header has ``file`` and, optionally, ``label``; without a header the columns are these two. A line is a
     file and, after white space or a tab, its label.
 
     Parameters
     ----------
     path : Path
     headed : bool
-        Whether there must be a header with ``file`` and ``label``.
+        Whether the table must have a header with ``file`` and ``label``.
     exists : callable, optional
-        Tells of a name whether it is a file: then a line may be one file whose name has spaces. Without it each line
-        must have a label.
+        Whether a name is that of a file; then a line may be a file whose name has spaces, without a label. If absent,
+        every line must have a label.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def _table(path: Path, text: str, headed: bool) -> list[Row]:
 
 
 def _delimiter(first: str, headed: bool) -> str:
-    """The delimiter under which the first line is a header, else the only one in it; a comma where it is unclear."""
+    """The delimiter that makes the first line a header, else the only one in it; a comma if in doubt."""
     wanted = {"file", "label"} if headed else {"file"}
     for delimiter in _DELIMITERS:
         if wanted <= {cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])}:
@@ -151,4 +151,4 @@ def _label(path: Path, line: int, text: str) -> int | str | None:
         float(label)
     except ValueError:
         return label
-    raise ImageError(path, f"label {label[:40]!r} is not an integer from 0 on", line=line)
+    raise ImageError(path, f"label {label[:40]!r} is not a non-negative integer", line=line)

@@ -1,4 +1,4 @@
-"""What the classes are called, and which class of a network a name means."""
+"""Names of classes, and the classes of a network that names mean."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def class_names(graph: Graph) -> tuple[str, ...]:
 
 
 def network_classes(graph: Graph) -> tuple[str, ...] | int:
-    """The names of the classes as :func:`class_names` has them, or their number where there are no names.
+    """The names of the classes as in :func:`class_names`, or the number of classes where they have no names.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def network_classes(graph: Graph) -> tuple[str, ...] | int:
 
 
 def known_classes(count: int, own: Sequence[str] | None) -> tuple[str, ...] | int:
-    """The names of so many classes, of a network that may have names of its own; their number where there are none."""
+    """The names of ``count`` classes: ``own``, if complete, or ImageNet's; ``count`` where there are no names."""
     if own is not None and len(own) == count:
         return tuple(own)
     names = _imagenet()
@@ -45,9 +45,9 @@ def known_classes(count: int, own: Sequence[str] | None) -> tuple[str, ...] | in
 
 
 def match_classes(found: Sequence[str], network: int | Sequence[str]) -> list[int] | str:
-    """The network's number of each class by which photos are labelled.
+    """The network's number of each class that photos are labelled with.
 
-    By name where all names are among the network's; in order of name where none is and there are as many classes.
+    By name where all names are among the network's; in order of name where none is and the numbers of classes agree.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def match_classes(found: Sequence[str], network: int | Sequence[str]) -> list[in
             return [known[name] for name in found]
         return f"class {twice!r} is the name of several classes of the network; label by number in a labels.csv"
     if len(missing) < len(found):
-        return f"class {printable(missing[0])!r} is no class of the network, though others are; correct its name"
+        return f"class {printable(missing[0])!r} is not a class of the network, although others are; correct the name"
     if len(found) == count:
         return list(range(count))
     return (

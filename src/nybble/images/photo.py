@@ -23,7 +23,7 @@ PhotoSource: TypeAlias = "str | Path | bytes | Image.Image | Array"
 MAX_PIXELS = 89_478_485
 
 _ORIENTATION = 0x0112
-#: What undoes each orientation.
+#: The transposition that undoes each orientation.
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -50,9 +50,9 @@ def load_photo(source: PhotoSource, preprocessing: Preprocessing, *, exif: bool 
         A file, its content, or samples: uint8 of shape (H, W, 3) in RGB order, or (H, W).
     preprocessing : Preprocessing
     exif : bool
-        Whether the photo is turned upright as its EXIF orientation says. ``False`` is as torchvision reads photos,
-        which published accuracies depend on: commands that measure accuracy have that as their default. (Pillow
-        itself turns TIFF files, with either.)
+        Whether the photo is turned upright as its EXIF orientation says. torchvision does not, and published accuracies
+        depend on that, so ``False`` is the default of commands that measure accuracy. (Pillow itself turns TIFF files
+        in either case.)
 
     Returns
     -------
@@ -129,10 +129,10 @@ def _read(image: Image.Image, path: Path | None, exif: bool) -> Image.Image:
 
 
 def _upright(original: Image.Image, photo: Image.Image) -> Image.Image:
-    """``photo``, made of a decoded ``original``, turned as the EXIF orientation of that says."""
+    """``photo``, converted from ``original``, turned as the EXIF orientation of ``original`` says."""
     from PIL import Image
 
-    # What says how to turn it must not say so once more.
+    # The result must not carry the orientation that has been applied.
     photo.info = {}
     try:
         orientation = original.getexif().get(_ORIENTATION, 1)

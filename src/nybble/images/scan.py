@@ -21,11 +21,11 @@ class Scan(NamedTuple):
     Attributes
     ----------
     files : list of (str, str or None)
-        Path relative to the folder, and the class folder that the photo is in; in order of name.
+        Path relative to the folder, and the name of the photo's class folder; in order of name.
     classes : tuple of str
-        Names of all class folders in order, also of those without photos; empty for photos without labels.
+        Names of all class folders in order, including those without photos; empty for photos without labels.
     left_out : list of LeftOutPhoto
-        Files that are no photos, though nothing about their names says so.
+        Files that are not photos, although their names do not tell.
     """
 
     files: list[tuple[str, str | None]]
@@ -34,7 +34,7 @@ class Scan(NamedTuple):
 
 
 def scan(root: Path) -> Scan:
-    """Find the photos of a folder: a folder a class, at any depth below it; or, without such folders, no labels.
+    """Find the photos of a folder: one folder per class, photos at any depth; without class folders, no labels.
 
     Raises
     ------
@@ -52,13 +52,13 @@ def scan(root: Path) -> Scan:
     stray = [name for name, regular in loose if _is_photo(root, name, regular, left_out)]
     if not files:
         return Scan([(name, None) for name in stray], (), left_out)
-    # torchvision passes over these in silence.
+    # torchvision passes over these silently.
     left_out += [LeftOutPhoto(encodable(name), BESIDE) for name in stray]
     return Scan([(name, folder) for name, folder in files], tuple(folders), left_out)
 
 
 def _walk(root: Path, top: str) -> Iterator[tuple[str, bool]]:
-    """Files below a folder, and whether each is a regular one; a folder that links lead to again is read once."""
+    """Files below a folder, and whether each is a regular one; a folder that is linked repeatedly is read once."""
     waiting, seen = [top], {_identity(root / top)}
     while waiting:
         folder = waiting.pop()
@@ -72,9 +72,9 @@ def _walk(root: Path, top: str) -> Iterator[tuple[str, bool]]:
 
 
 def _listing(root: Path, folder: str) -> tuple[list[str], list[tuple[str, bool]]]:
-    """Names of the folders, and of the other entries with whether they are regular files, each in order.
+    """Names of the folders; and names of the other entries, with whether they are regular files. Each in order.
 
-    Hidden ones and those that are known to be no photos are left away.
+    Hidden entries and files of other known types are omitted.
     """
     folders: list[str] = []
     files: list[tuple[str, bool]] = []
@@ -93,7 +93,7 @@ def _listing(root: Path, folder: str) -> tuple[list[str], list[tuple[str, bool]]
 
 
 def _follows(is_kind: Callable[[], bool]) -> bool:
-    """The answer about an entry; a link that leads to itself is neither a folder nor a file."""
+    """The answer for an entry; a link to itself is neither a folder nor a file."""
     try:
         return is_kind()
     except OSError:
@@ -108,7 +108,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 def _is_photo(root: Path, name: str, regular: bool, left_out: list[LeftOutPhoto]) -> bool:
     reason: str | None = None
     if not regular:
-        reason = "is a link to nothing" if (root / name).is_symlink() else "is not a regular file"
+        reason = "is a broken link" if (root / name).is_symlink() else "is not a regular file"
     elif not has_photo_suffix(name):
         reason = why_no_photo(str(root / name))
     if reason is not None:

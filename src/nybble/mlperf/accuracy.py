@@ -165,9 +165,9 @@ def _log(path: Path, dtype: str | None) -> dict[int, int]:
     try:
         entries = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise MlperfError(f"{path}: is no accuracy log: {error}; was the run killed?") from error
+        raise MlperfError(f"{path}: is not an accuracy log: {error}; was the run killed?") from error
     if not isinstance(entries, list):
-        raise MlperfError(f"{path}: is no accuracy log: a list of answers is expected")
+        raise MlperfError(f"{path}: is not an accuracy log: a list of answers is expected")
     if not entries:
         raise MlperfError(f"{path}: has no answers; only accuracy runs log them")
     photos, answers = zip(*(_entry(path, number, entry) for number, entry in enumerate(entries)), strict=True)
@@ -192,11 +192,11 @@ def _entry(path: Path, number: int, entry: object) -> tuple[int, bytes]:
         raise MlperfError(f"{place}: has no 'qsl_idx' and 'data'")
     photo, digits = entry["qsl_idx"], entry["data"]
     if isinstance(photo, bool) or not isinstance(photo, int) or photo < 0:
-        raise MlperfError(f"{place}: qsl_idx {str(photo)[:40]!r} is not an integer from 0 on")
+        raise MlperfError(f"{place}: qsl_idx {str(photo)[:40]!r} is not a non-negative integer")
     try:
         return photo, bytes.fromhex(digits)
     except (TypeError, ValueError) as error:
-        raise MlperfError(f"{place}: its data are not pairs of hexadecimal digits: {error}") from error
+        raise MlperfError(f"{place}: its data is not pairs of hexadecimal digits: {error}") from error
 
 
 def _classes(path: Path, answers: Sequence[bytes], dtype: str | None) -> list[int]:
@@ -208,7 +208,7 @@ def _classes(path: Path, answers: Sequence[bytes], dtype: str | None) -> list[in
             before = f"the {wanted} of {dtype}" if dtype is not None else f"the {wanted} before"
             raise MlperfError(f"{path}: entry {number}: has {len(answer)} bytes instead of {before}")
     if wanted not in DTYPES:
-        raise MlperfError(f"{path}: entry 0: has {wanted} bytes; a class has 1, 2, 4 or 8")
+        raise MlperfError(f"{path}: entry 0: has {wanted} bytes; expected 1, 2, 4 or 8")
     names = (dtype,) if dtype is not None else DTYPES[wanted]
     read = {name: np.frombuffer(b"".join(answers), np.dtype(name).newbyteorder("<")) for name in names}
     # A class that only names the background is -1 in some systems.
@@ -220,13 +220,13 @@ def _classes(path: Path, answers: Sequence[bytes], dtype: str | None) -> list[in
         values = read[names[0]]
         number = int(np.argmin(_is_class(values, -1)))
         raise MlperfError(
-            f"{path}: entry {number}: {answers[number].hex()} is a class neither as {' nor as '.join(names)}"
+            f"{path}: entry {number}: {answers[number].hex()} is not a class as {' or '.join(names)}"
             if len(names) > 1
-            else f"{path}: entry {number}: {values[number]} is no class"
+            else f"{path}: entry {number}: {values[number]} is not a class"
         )
     found = {tuple(values.astype(np.int64).tolist()) for values in fitting.values()}
     if len(found) > 1:
-        raise MlperfError(f"{path}: the answers may be {' or '.join(fitting)}; say which with --dtype")
+        raise MlperfError(f"{path}: the answers could be {' or '.join(fitting)}; choose with --dtype")
     return list(found.pop())
 
 

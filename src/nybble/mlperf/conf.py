@@ -165,7 +165,7 @@ def _check(name: str, value: str, place: str, user: bool) -> None:
             raise MlperfError(f"{place}: there is no model {model!r}{_meant(model, (BENCHMARK,))}")
         # An mlperf.conf has many of other benchmarks.
         if user or not model.isprintable():
-            warnings.warn(f"{place}: has no effect here: {name!r} is not of {BENCHMARK}", MlperfWarning, stacklevel=4)
+            warnings.warn(f"{place}: has no effect here: {name!r} is not for {BENCHMARK}", MlperfWarning, stacklevel=4)
         return
     if key == "mode":
         raise MlperfError(f"{place}: the mode is what --mode says; remove the line")
@@ -173,7 +173,9 @@ def _check(name: str, value: str, place: str, user: bool) -> None:
         raise MlperfError(f"{place}: {key} is for language models; remove the line")
     if (scenario, key) in _UNREAD:
         if user:
-            warnings.warn(f"{place}: has no effect: LoadGen reads no {key} in {scenario}", MlperfWarning, stacklevel=4)
+            warnings.warn(
+                f"{place}: has no effect: LoadGen does not read {key} in {scenario}", MlperfWarning, stacklevel=4
+            )
         return
     if key not in _KEYS:
         raise MlperfError(f"{place}: LoadGen has no key {key!r}{_meant(key, _KEYS)}")

@@ -136,4 +136,4 @@ def left_out_of(log: Path | None) -> set[str]:
     try:
         return {entry["file"] for entry in json.loads(path.read_text(encoding="utf-8-sig"))}
     except (ValueError, KeyError, TypeError) as error:
-        raise ImageError(path, f"is no list of photos left out: {error}") from error
+        raise ImageError(path, f"is not a list of photos left out: {error}") from error

@@ -82,9 +82,9 @@ def read_detail(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise MlperfError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MlperfError(f"{path}: is no detail log of LoadGen: {error}") from error
+        raise MlperfError(f"{path}: is not a detail log of LoadGen: {error}") from error
     if "effective_scenario" not in values:
-        raise MlperfError(f"{path}: is no detail log of LoadGen: it names no scenario")
+        raise MlperfError(f"{path}: is not a detail log of LoadGen: it names no scenario")
     return {**values, "errors": errors, "path": str(path)}
 
 
@@ -94,7 +94,7 @@ def number(values: Mapping[str, Any], name: str) -> float:
         return float(values[name])
     except (KeyError, TypeError, ValueError):
         raise MlperfError(
-            f"{values.get('path', DETAIL)}: is no whole detail log of LoadGen: it has no number {name}"
+            f"{values.get('path', DETAIL)}: is not a complete detail log of LoadGen: it has no number {name}"
         ) from None
 
 

@@ -55,7 +55,7 @@ def open_store(
     report : callable
         Told how many photos are ready.
     workers : int, optional
-        Threads; one a usable CPU by default.
+        Threads; one per usable CPU by default.
     exif : bool
         Whether photos are turned upright as their EXIF orientation says.
     left_out : LeftOut, optional

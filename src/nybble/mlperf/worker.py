@@ -2,7 +2,7 @@
 
 ``python -m nybble.mlperf.worker`` reads one :class:`nybble.mlperf.job.Job` as a line of JSON and answers lines of JSON:
 ``{"done": photos answered}`` while it runs, then ``{"result": {...}}``, ``{"error": text}`` or, where that is
-a mistake in nybble, ``{"crash": traceback}``. It ends when its
+a bug in nybble, ``{"crash": traceback}``. It ends when its
 standard input does, so that no run outlives the command that started it.
 """
 
@@ -69,8 +69,9 @@ def batch_seconds(
 def _open(job: Job) -> tuple[Any, Array | Rows]:
     import nybble
 
-    samples = map_samples(Path(job.samples), job.shape)
+    # First, as it may be the user's mistake: a model that is gone.
     engine = nybble.load(job.model, threads=job.threads)
+    samples = map_samples(Path(job.samples), job.shape)
     return engine, samples if job.rows is None else Rows(samples, job.rows)
 
 

@@ -114,7 +114,7 @@ class QuantizeConfig(_Model):
         try:
             content: Any = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise QuantizeError(f"{name}: is no YAML: {error}") from error
+            raise QuantizeError(f"{name}: is not YAML: {error}") from error
         if content is None:
             content = {}
         if not isinstance(content, dict):

@@ -93,7 +93,11 @@ def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loa
             raise SourceError(f"{source}: a model directory has one output; leave out --output")
         return Loaded(graph=read_graph(locate(source)))
     if source and os.path.lexists(source):
-        raise SourceError(f"{source}: {_other_file(Path(source))}")
+        try:
+            reason = _other_file(Path(source))
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
+        raise SourceError(f"{source}: {reason}")
     name, _, weights = source.partition("@")
     package, colon, factory = name.partition(":")
     if not colon or not package or not factory:
@@ -156,14 +160,14 @@ def _not_a_classifier(models: Any, name: str, known: list[str]) -> str:
         package = models.get_model_builder(name).__module__.split(".")[2]
         if package == "quantization":
             return f"is quantized already; name the float network, torchvision:{name.removeprefix('quantized_')}"
-        return f"is no classifier of images: it {_OTHER_TASKS.get(package, 'does something else')}"
+        return f"is not an image classifier: it {_OTHER_TASKS.get(package, 'does something else')}"
     close = [entry for entry in known if name.lower()[:6] in entry]
     hint = f"; similar: {', '.join(close[:_SHOWN])}" if close else ""
     return f"torchvision.models has no such network{hint}"
 
 
 def _other_file(path: Path) -> str:
-    """Why a file that is there is no SOURCE, and what to do."""
+    """Why an existing file is not a SOURCE, and what to do."""
     if path.suffix == ".py":
         return f"is a Python file; name what makes the network, {path.stem}:FACTORY, its folder in PYTHONPATH"
     if not path.is_file():
@@ -172,7 +176,7 @@ def _other_file(path: Path) -> str:
         return f"holds weights alone, or a pickled module; name the code that makes the network, PACKAGE:FACTORY@{path}"
     if zipfile.is_zipfile(path):
         return "is a TorchScript or exported program; export the network with torch.onnx.export and give the .onnx file"
-    return "is no model directory and no .onnx file"
+    return "is neither a model directory nor an .onnx file"
 
 
 def _is_pickle(path: Path) -> bool:

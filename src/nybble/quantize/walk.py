@@ -133,7 +133,9 @@ class Walk:
         args = torch.fx.node.map_arg(node.args, lambda entry: self._held[entry])
         kwargs = torch.fx.node.map_arg(node.kwargs, lambda entry: self._held[entry])
         if not callable(node.target):
-            raise self._unsupported(node, f"{node.op} is no operation on tensors; take control flow out of the module")
+            raise self._unsupported(
+                node, f"{node.op} is not an operation on tensors; take control flow out of the module"
+            )
         owners = {self._owners[entry] for entry in node.all_input_nodes if entry in self._owners}
         if len(owners) == 1:
             self._owners[node] = owners.pop()

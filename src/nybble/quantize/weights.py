@@ -50,7 +50,7 @@ def _content(path: Path) -> Any:
         # Opening a pipe would hang.
         if not path.is_file():
             path.stat()
-            raise SourceError(f"{path}: is no file of weights: it is not a regular file")
+            raise SourceError(f"{path}: is not a file of weights: it is not a regular file")
         if path.suffix.lower() == ".safetensors":
             return _safetensors(path)
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -62,7 +62,8 @@ def _content(path: Path) -> Any:
         if isinstance(error, SourceError | MissingExtraError):
             raise
         raise SourceError(
-            f"{path}: is no file of weights that loads without running code: {_reason(error)}; save module.state_dict()"
+            f"{path}: is not a file of weights that loads without running code: {_reason(error)}; "
+            "save module.state_dict()"
         ) from error
 
 
@@ -85,7 +86,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         found: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
-        raise SourceError(f"{path}: is no file of safetensors, or a damaged one: {str(error)[:160]}") from error
+        raise SourceError(f"{path}: is not a safetensors file, or is damaged: {str(error)[:160]}") from error
     return found
 
 

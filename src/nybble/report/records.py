@@ -377,4 +377,4 @@ def _schema(path: Path, document: Mapping[str, Any]) -> str | None:
 
 
 def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -114,7 +114,7 @@ def _whole(node: onnx.NodeProto, given: Sequence[Constant], name: str, default: 
     if len(given) > 1:
         values = given[1].real
         if values.dtype.kind not in "iu" or values.size > MAX_RANK:
-            raise _refuse(node, f"{name} are no short list of integers")
+            raise _refuse(node, f"{name} are not a short list of integers")
         return [int(value) for value in values.reshape(-1)]
     return attribute(node, name, default)
 
@@ -127,7 +127,7 @@ def _transpose(node: onnx.NodeProto, given: Sequence[Constant]) -> Constant:
     rank = given[0].real.ndim
     order = attribute(node, "perm", list(range(rank))[::-1])
     if sorted(order) != list(range(rank)):
-        raise _refuse(node, f"perm={order[:8]} is no order of {rank} dimensions")
+        raise _refuse(node, f"perm={order[:8]} is not an order of {rank} dimensions")
     return _moved(given[0], lambda array: array.transpose(order))
 
 
@@ -256,7 +256,7 @@ def _cast(node: onnx.NodeProto, found: Constant) -> Constant:
         return replace(found, kind=kind)
     target = np.dtype(_CASTS[kind])
     if target.kind in "iu" and not np.all(np.isfinite(found.real)):
-        raise _refuse(node, "NaN and infinity are no integers")
+        raise _refuse(node, "NaN and infinity are not integers")
     with np.errstate(all="ignore"):
         return Constant(found.real.astype(target), kind, bounds=found.bounds, is_symbolic=found.is_symbolic)
 

@@ -103,7 +103,7 @@ def _number(entries: dict[str, str], key: str, default: int, tensor: Any, path: 
     text = entries.get(key, str(default))
     # Digits alone, and not more than a file's size has: int() takes any number of them, and much else.
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise OnnxImportError(f"{key} {text[:40]!r} of {tensor.name[:80]!r} is no number of bytes", path=path)
+        raise OnnxImportError(f"{key} {text[:40]!r} of {tensor.name[:80]!r} is not a number of bytes", path=path)
     return int(text)
 
 

@@ -90,7 +90,7 @@ class Import:
         """
         entry = self.graph.inputs[0]
         if len(entry.shape) != 3:
-            raise GraphError(f"the input {entry.shape} is no image", field="preprocessing")
+            raise GraphError(f"the input {entry.shape} is not an image", field="preprocessing")
         crop = (entry.shape[1], entry.shape[2])
         made = Preprocessing(
             resize=max(crop) * 8 // 7 if resize is None else resize,

@@ -54,11 +54,11 @@ def load(path: str | os.PathLike[str], *, opsets: range = OPSETS, beside: bool =
     try:
         model.ParseFromString(content)
     except DecodeError as error:
-        raise OnnxImportError("is no ONNX model, or one that is cut off or damaged", path=path) from error
+        raise OnnxImportError("is not an ONNX model, or is truncated or damaged", path=path) from error
     if not model.graph.node:
-        raise OnnxImportError("is no ONNX model: it has no nodes", path=path)
+        raise OnnxImportError("is not an ONNX model: it has no nodes", path=path)
     if not all(isinstance(name, str) for name in _names(model)):
-        raise OnnxImportError("is damaged: a name in it is no text", path=path)
+        raise OnnxImportError("is damaged: a name in it is not text", path=path)
     if beside:
         external.attach(model, path, len(content))
     for tensor in external.everywhere(model):

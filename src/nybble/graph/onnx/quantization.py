@@ -147,7 +147,7 @@ def _zero_points(importer: Importer, node: onnx.NodeProto) -> Array:
         return np.zeros(1, np.int64)
     zeros = importer.constant(node, 2, "zero point").real
     if zeros.dtype.kind not in "iu" or not zeros.size:
-        raise OnnxImportError("its zero point is no integer", node=label(node))
+        raise OnnxImportError("its zero point is not an integer", node=label(node))
     return zeros
 
 

@@ -204,7 +204,7 @@ def integers(importer: Importer, node: onnx.NodeProto, index: int, name: str) ->
         return attribute(node, name, [0][:0])
     values = importer.constant(node, index, name).real
     if values.dtype.kind not in "iu" or values.size > MAX_RANK:
-        raise OnnxImportError(f"its {name} is no short list of integers", node=label(node))
+        raise OnnxImportError(f"its {name} is not a short list of integers", node=label(node))
     return [int(value) for value in values.reshape(-1)]
 
 

@@ -208,7 +208,9 @@ def _label(where: str, extension: str, text: bytes, known: int | None) -> int | 
         if label is not None and label < 0:
             raise ValueError(label)
     except (ValueError, TypeError, AttributeError) as error:
-        raise QuantizeError(f"{where}: {text[:_LABEL_LIMIT]!r} gives no label; a number from 0 on is needed") from error
+        raise QuantizeError(
+            f"{where}: {text[:_LABEL_LIMIT]!r} gives no label; a non-negative integer is needed"
+        ) from error
     return label
 
 

@@ -21,7 +21,7 @@ def open_photos(path: str | Path, *, exif: bool = False) -> Photos:
     ========================================  =============================================================
     a folder that holds ``*.tar``             :class:`ShardPhotos`, in order of name
     ``NAME-{000..009}.tar``, ``NAME.tar``     :class:`ShardPhotos`
-    ``NAME.zip``                              :class:`ZipPhotos`: a folder a class, or no labels
+    ``NAME.zip``                              :class:`ZipPhotos`: a folder per class, or no labels
     any other folder, or a list               :class:`FilePhotos`, see :func:`nybble.images.open_photos`
     ========================================  =============================================================
 

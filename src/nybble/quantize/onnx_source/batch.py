@@ -64,7 +64,7 @@ def _resolved(target: list[int], whole: tuple[int, ...], *, allow_zero: bool) ->
             raise Unsupported(f"{target} copies an extent that is not there")
         wanted = [whole[place] if size == 0 else size for place, size in enumerate(wanted)]
     if wanted.count(-1) > 1 or min(wanted, default=-1) < -1 or 0 in wanted:
-        raise Unsupported(f"{target} is no shape")
+        raise Unsupported(f"{target} is not a shape")
     total = math.prod(whole)
     if -1 in wanted:
         known = math.prod(size for size in wanted if size != -1)

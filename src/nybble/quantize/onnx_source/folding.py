@@ -73,7 +73,7 @@ def _gathered(node: OnnxNode, inputs: list[Array]) -> int:
 def _extents(array: Array) -> list[int]:
     extents: list[int] = array.reshape(-1).tolist()
     if array.dtype.kind not in "iu" or len(extents) > 8 or min(extents, default=0) < 0:
-        raise Unsupported(f"{extents[:8]} is no shape")
+        raise Unsupported(f"{extents[:8]} is not a shape")
     return extents
 
 

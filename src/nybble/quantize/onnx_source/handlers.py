@@ -67,7 +67,7 @@ def image_of(value: Value | None) -> Translation:
 
 def operand_of(value: Value | None) -> Translation | torch.Tensor:
     """A value as it is, or a constant as a tensor."""
-    return value if isinstance(value, Translation) else tensor_of(constant_of(value, "what is no image"))
+    return value if isinstance(value, Translation) else tensor_of(constant_of(value, "what is not an image"))
 
 
 def constant_of(value: Value | None, what: str) -> Array:

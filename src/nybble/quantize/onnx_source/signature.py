@@ -61,7 +61,7 @@ def check(node: OnnxNode, inputs: Sequence[Value | None]) -> Handler:
 def _check_constant(node: OnnxNode, place: int, value: Array) -> None:
     if place in _INTEGERS.get(node.op, ()):
         if value.dtype.kind not in "iu" or value.size > _MOST or value.ndim > 1:
-            raise Unsupported(f"its input {place} is no list of whole numbers")
+            raise Unsupported(f"its input {place} is not a list of integers")
         return
     if place in _NUMBERS.get(node.op, ()):
         if value.size != 1:

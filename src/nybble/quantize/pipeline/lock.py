@@ -93,7 +93,7 @@ def _opened(work: Path, folder: Path) -> int:
         os.close(descriptor)
         break
     raise QuantizeError(
-        f"{work}: cannot be used as a work folder: {folder / LOCK} cannot be made, or is no regular file"
+        f"{work}: cannot be used as a work folder: {folder / LOCK} cannot be made, or is not a regular file"
     )
 
 

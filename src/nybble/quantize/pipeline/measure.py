@@ -34,7 +34,7 @@ class EngineModule(nn.Module):
 
 
 def in_turns(runs: Mapping[str, Callable[[], object]], images: int) -> dict[str, float]:
-    """Images a second of each, a call having so many images: the median of rounds in which all take turns."""
+    """Images per second of each, a call having so many images: the median of rounds in which all take turns."""
     speeds: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()

@@ -23,7 +23,7 @@ def check_free(out: Path) -> None:
     except OSError as error:
         raise QuantizeError(f"{out}: cannot be read: {error.strerror or error}") from error
     if is_there:
-        raise QuantizeError(f"{out}: is there already and is not overwritten; name another folder, or remove it")
+        raise QuantizeError(f"{out}: exists already and is not overwritten; name another folder, or remove it")
 
 
 def save(graph: Graph, outcome: Outcome, out: Path) -> None:

@@ -88,7 +88,7 @@ def quantize(
     report : str or Path, optional
         Folder for histograms, curves and the error of each layer.
     threads : int, optional
-        Of torch and of the engine; by default one a processor that the process may use.
+        Of torch and of the engine; by default one per processor that the process may use.
     progress : callable
     output : str, optional
         Which output of the source to take, where it has several.

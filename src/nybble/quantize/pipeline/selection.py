@@ -126,7 +126,7 @@ def check_classes(photos: Photos, classes: int, where: Path, *, need: str | None
 def _check_labelled(photos: Photos, where: Path, need: str | None) -> None:
     if need is not None and not photos.labelled:
         raise QuantizeError(
-            f"{where}: the photos have no labels, which are needed for {need}; give a folder a class, a labels.csv, "
+            f"{where}: the photos have no labels, which are needed for {need}; give a folder per class, a labels.csv, "
             "or a list of lines `file label`"
         )
 

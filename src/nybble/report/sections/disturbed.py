@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
-from nybble.bench.machine import is_disturbed
-from nybble.report.numbers import NARROW
+from nybble.bench.machine import warning
 from nybble.report.records import Bench, Disturbance
 from nybble.report.source import Material, Named
 
@@ -30,11 +29,7 @@ def disturbed_bench(bench: Named[Bench]) -> Iterator[str]:
 
 
 def _line(what: str, named: Named[Any], taken: Disturbance | None) -> Iterator[str]:
-    if taken is None or not is_disturbed(taken.model_dump()):
-        return
-    where = ", ".join(part for part in (named.label, what) if part)
-    share = taken.other_processes + taken.other_guests
-    yield (
-        f"{where}{': ' if where else ''}other work used {100 * share:.0f}{NARROW}% of the machine meanwhile, "
-        "so these speeds are not what it can do."
-    )
+    text = warning(None if taken is None else taken.model_dump())
+    if text is not None:
+        where = ", ".join(part for part in (named.label, what) if part)
+        yield f"{where}{': ' if where else ''}{text}."

@@ -84,7 +84,7 @@ def _own(bench: Bench) -> Iterator[Fact]:
     fastest = max(own, key=lambda run: run.images_per_second)
     low, high = fastest.images_per_second_spread.quartiles
     spread = f"quartiles {low:.1f} to {high:.1f}"
-    yield Fact(plain(fastest.images_per_second), f"images a second in 4 bits, batch {fastest.batch}", spread)
+    yield Fact(plain(fastest.images_per_second), f"images per second in 4 bits, batch {fastest.batch}", spread)
     single = next((run for run in own if run.batch == 1), None)
     if single is not None:
         text = f"99 % within {milliseconds(single.latency.p99)}"

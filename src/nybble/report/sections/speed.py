@@ -28,7 +28,7 @@ _HOLLOW = ("hollow", "dense")
 
 
 def throughput(material: Material) -> Section | None:
-    """Images a second: bars to the median of rounds, whiskers between quartiles."""
+    """Images per second: bars to the median of rounds, whiskers between quartiles."""
     measured = [bench for bench in material.benches if bench.record.runs]
     if not measured:
         return None
@@ -61,11 +61,11 @@ def throughput(material: Material) -> Section | None:
     return Section(
         "throughput",
         "Throughput",
-        "Images a second, longer is better: the median of rounds in which everybody took turns on the same photos. "
+        "Images per second, longer is better: the median of rounds in which everybody took turns on the same photos. "
         "The whisker joins the quartiles."
         + (" Dense is the worst case: the same network without a zero among its activations." if dense else ""),
         charts,
-        [table("throughput", "Images a second over the rounds", columns, rows)],
+        [table("throughput", "Images per second over the rounds", columns, rows)],
         legend(measured),
         [text for bench in measured for text in _warnings(bench)],
     )
@@ -84,7 +84,7 @@ def throughput_chart(
         )
 
     groups = _groups(bench.runs, batch_sizes, bar)
-    return bar_chart(key, f"{title}: images a second", "images a second", groups, limit)
+    return bar_chart(key, f"{title}: images per second", "images per second", groups, limit)
 
 
 def latency(material: Material) -> Section | None:
@@ -177,7 +177,7 @@ def ratios(material: Material) -> Section | None:
         "The ratio of two speeds of the same round on the same photos: the dot is the median over the rounds, the line "
         "joins the quartiles. Left of 1\N{MULTIPLICATION SIGN} the other side is faster.",
         charts,
-        [table("ratios", "Paired ratios of images a second", columns, rows)],
+        [table("ratios", "Paired ratios of images per second", columns, rows)],
     )
 
 
