@@ -69,8 +69,8 @@ def batch_seconds(
 def _open(job: Job) -> tuple[Any, Array | Rows]:
     import nybble
 
-    samples = map_samples(Path(job.samples), job.shape)
     engine = nybble.load(job.model, threads=job.threads)
+    samples = map_samples(Path(job.samples), job.shape)
     return engine, samples if job.rows is None else Rows(samples, job.rows)
 
 

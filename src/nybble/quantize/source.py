@@ -88,7 +88,11 @@ def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loa
             raise SourceError(f"{source}: a model directory has one output; leave out --output")
         return Loaded(graph=read_graph(source))
     if source and os.path.lexists(source):
-        raise SourceError(f"{source}: {_other_file(Path(source))}")
+        try:
+            why = _other_file(Path(source))
+        except OSError as error:
+            raise SourceError(f"{source}: cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{source}: {why}")
     name, _, weights = source.partition("@")
     package, colon, factory = name.partition(":")
     if not colon or not package or not factory:
@@ -177,7 +181,10 @@ def _is_pickle(path: Path) -> bool:
             return True
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return False
     # TorchScript has its code beside its data.
     return any(name.endswith("data.pkl") for name in names) and not any("/code/" in name for name in names)
