@@ -15,10 +15,11 @@ import numpy as np
 
 from nybble.graph.errors import GraphError
 from nybble.graph.graph import Graph
-from nybble.graph.infer import MAX_SHIFT
-from nybble.graph.nodes import Add, AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Node, Quantize, ReLU, Scale
+from nybble.graph.nodes import Node
+from nybble.graph.ops import Add, AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Quantize, ReLU, Scale
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, DType
+from nybble.graph.value_type import MAX_SHIFT
 
 #: What becomes of four-bit types.
 WIDER = {DType.U4: DType.U7, DType.S4: DType.S8}
