@@ -36,14 +36,14 @@ def test_other_forms(run: Any, model: Path, tmp_path: Path, option: str, form: s
     assert report["bytes"] == out.stat().st_size
     assert report["wider_than_float32"] == {}
     result = run("import", out, tmp_path / "again")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert f"error: {out}: was exported with --{form}" in result.stderr
     assert not (tmp_path / "again").exists()
 
 
 def test_forms_exclude_each_other(run: Any, model: Path, tmp_path: Path) -> None:
     result = run("export", model, tmp_path / "tiny.onnx", "--exact", "--float")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "exclude each other" in result.stderr
 
 
@@ -71,7 +71,7 @@ def test_what_is_no_model(run: Any, model: Path, tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a model")
     result = run("import", path, tmp_path / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith(f"error: {path}: ")
     assert len(result.stderr.splitlines()) == 1
     result = run("import", tmp_path / "none.onnx", tmp_path / "out")
@@ -90,5 +90,5 @@ def test_without_the_extra(run: Any, model: Path, tmp_path: Path, monkeypatch: A
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = run(command, model, tmp_path / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "pip install 'nybble[onnx]'" in result.stderr

@@ -106,7 +106,7 @@ def test_a_float_onnx_file(images: Path, settings: Path, val: Path, tmp_path: Pa
     assert graphs[0].preprocessing == graphs[1].preprocessing
     file.write_bytes(file.read_bytes()[:-40])
     found = call(file, *common, "--out", tmp_path / "damaged")
-    assert found.exit_code == 1 and "small.onnx: is no ONNX file that can be read" in found.stderr
+    assert found.exit_code == 3 and "small.onnx: is no ONNX file that can be read" in found.stderr
 
 
 def test_from_float_to_integer_and_again_from_the_settings_it_wrote(
@@ -261,7 +261,7 @@ def test_a_model_directory_is_trained_further(images: Path, tmp_path: Path) -> N
     ]
     assert len(read_graph(second)) == len(read_graph(first))
     refused = call(first, "--images", images, "--epochs", 0, "--out", tmp_path / "third")
-    assert refused.exit_code == 1 and "is quantized already" in refused.stderr
+    assert refused.exit_code == 3 and "is quantized already" in refused.stderr
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +318,7 @@ def test_what_is_wrong_is_said_in_a_line(
     options = {"--images": images, "--out": tmp_path / "out"}
     rest = [word for name, value in options.items() if name not in arguments for word in (name, value)]
     found = call(*arguments, *rest)
-    assert found.exit_code == 1, found.output
+    assert found.exit_code == 3, found.output
     assert found.stderr.startswith("error: ") and found.stderr.count("\n") == 1
     assert all(word in found.stderr for word in words), found.stderr
     assert not list(tmp_path.iterdir()), "a refused run leaves nothing behind"
@@ -331,7 +331,7 @@ def test_without_torch_it_says_what_to_install(nybble_process: Any, images: Path
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     found = nybble_process("quantize", SOURCE, "--images", images, "--out", tmp_path / "out", env=environment)
-    assert found.returncode == 1
+    assert found.returncode == 3
     assert found.stderr == "error: quantizing needs torch: pip install 'nybble[quantize]'\n"
 
 
@@ -371,7 +371,7 @@ def test_rounding_is_learned_without_labels(images: Path, val: Path, tmp_path: P
     assert [stage["name"] for stage in result["stages"]] == ["float", "calibrated", "integer engine"]
     assert result["details"]["equalized"]
     refused = call(*arguments, "--epochs", 1, "--out", tmp_path / "trained")
-    assert refused.exit_code == 1 and "has no label; fine-tuning needs one" in refused.stderr
+    assert refused.exit_code == 3 and "has no label; fine-tuning needs one" in refused.stderr
 
 
 def test_weights_come_from_a_file(images: Path, settings: Path, tmp_path: Path) -> None:
@@ -396,4 +396,4 @@ def test_channels_behind_a_relu6_are_fitted(images: Path, tmp_path: Path) -> Non
     ((_, smallest, largest),) = json.loads(found.stdout)["details"]["fitted_channels"]
     assert 0 < smallest < largest <= 6
     refused = call(out, "--images", images, "--config", settings, "--epochs", 1, "--out", tmp_path / "again")
-    assert refused.exit_code == 1 and "start from the float network" in refused.stderr
+    assert refused.exit_code == 3 and "start from the float network" in refused.stderr

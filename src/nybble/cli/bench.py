@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nybble.cli.errors import CommandError
-from nybble.cli.output import console, progress, table
+from nybble.cli.errors import CommandError, WrongUsageError
+from nybble.cli.output import console, is_quiet, progress, show_disturbance, table
 from nybble.cli.photos import class_count, preprocessing_of
 
 if TYPE_CHECKING:
@@ -76,10 +76,13 @@ def bench(
     under the float network is shown as wrong, not as fast. docs/benchmark.md says how everything is measured.
     """
     if model is None and not ceilings:
-        raise CommandError("give a MODEL to measure, or --ceilings to measure the machine alone")
-    for path in (json_file, plots):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise CommandError(f"{path}: there is no folder {path.parent}")
+        raise WrongUsageError("give a MODEL to measure, or --ceilings to measure the machine alone")
+    from nybble.files import JSON, check_free
+
+    if json_file is not None:
+        check_free(json_file, JSON)
+    if plots is not None and not plots.absolute().parent.is_dir():
+        raise CommandError(f"{plots}: there is no folder {plots.parent}")
     from nybble.bench import Settings, machine
     from nybble.bench import bench as run
     from nybble.bench.bench import ceiling_records
@@ -98,7 +101,10 @@ def bench(
     )
     if model is None:
         with _reporting() as report:
+            watch = machine.Watch()
             result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, report)}
+            result["machine"]["disturbance"] = watch.taken()
+        show_disturbance(result["machine"]["disturbance"])
     else:
         graph, source, photos, known = _work(model, images, calibration, limit, settings.against)
         with _reporting() as report:
@@ -117,7 +123,7 @@ def _checked_isa(isa: str | None) -> str | None:
 
     wanted = isa or os.environ.get("NYBBLE_ISA") or None
     if wanted is not None and wanted not in available_isas():
-        raise CommandError(f"--isa {wanted}: this machine has {', '.join(available_isas())}")
+        raise WrongUsageError(f"--isa {wanted}: this machine has {', '.join(available_isas())}")
     return wanted
 
 
@@ -125,7 +131,7 @@ def _checked_peer_isa(isa: str | None) -> str | None:
     from nybble.bench.restrict import ENVIRONMENT
 
     if isa is not None and isa not in ENVIRONMENT:
-        raise CommandError(f"--peer-isa {isa}: choose from {', '.join(ENVIRONMENT)}")
+        raise WrongUsageError(f"--peer-isa {isa}: choose from {', '.join(ENVIRONMENT)}")
     return isa
 
 
@@ -181,9 +187,8 @@ def _reporting() -> Iterator[_Bars]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from nybble.bench.machine import DISTURBED
-
     about = result["machine"]
+    show_disturbance(about["disturbance"])
     typer.echo(f"network   {result['network']}")
     typer.echo(f"photos    {result['photos']}; INT8 peers calibrated on some of {result['calibration']}")
     typer.echo(f"machine   {about['cpu']} ({about['family_model']}), {about['usable_cpus']} CPUs, {about['system']}")
@@ -194,8 +199,6 @@ def _show(result: dict[str, Any]) -> None:
     if taken is not None:
         others, guests = taken["other_processes"], taken["other_guests"]
         typer.echo(f"          other processes used {others:.1%} of it, other guests of the host {guests:.1%}")
-        if others + guests > DISTURBED:
-            typer.echo("WARNING   the machine was not quiet: these ratios hold for nothing but this moment")
     for peer, choice in result["int8_choices"].items():
         typer.echo(f"{peer:9} INT8 is {choice['chosen']['name']}, the fastest of its right candidates here")
     for peer, isa in result["settings"]["isa_of_peers"].items():
@@ -210,7 +213,8 @@ def _show_runs(result: dict[str, Any]) -> None:
     numbers = ("batch", "images/s", "quartiles", "all dense", "p50 ms", "p99 ms", "peak MB", "top-1")
     grid = table(numbers[0], "contestant", *numbers[1:], numbers=numbers)
     threads, rounds, photos = result["settings"]["threads"], result["rounds"], result["photos_per_turn"]
-    grid.title = f"{threads} threads, {rounds} rounds of {photos} photos in turns"
+    quiet = "" if is_quiet(result["machine"]["disturbance"]) else ", on a DISTURBED machine"
+    grid.title = f"{threads} threads, {rounds} rounds of {photos} photos in turns{quiet}"
     worst = {
         (run["engine"], run["bits"], run["batch"]): run["images_per_second"]
         for run in result["runs"]
@@ -298,6 +302,6 @@ def _plot(result: dict[str, Any], stem: Path | None, json_file: Path | None) -> 
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    from nybble.cache import write_text
+    from nybble.files import JSON, write_text
 
-    write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n", JSON)

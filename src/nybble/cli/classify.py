@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json, Threads
 from nybble.cli.output import console, print_json, table
 
@@ -16,7 +17,8 @@ def classify(
         list[str],
         typer.Argument(
             metavar="[MODEL] IMAGE...",
-            help="Photos; before them, if it is not the network that comes with nybble, a model folder or name.",
+            help="Photos, or folders of photos; before them, if it is not the network that comes with nybble, "
+            "a model folder or name.",
             show_default=False,
         ),
     ],
@@ -28,13 +30,14 @@ def classify(
 
     Without MODEL it is the network that NYBBLE_MODEL names, else the one that comes with nybble.
     """
-    model, images = split(arguments)
-    if not images:
-        raise typer.BadParameter(f"{model} is a model; name photos after it", param_hint="IMAGE")
+    model, named = split(arguments)
+    if not named:
+        raise WrongUsageError(f"{model} is a model; name photos after it (see nybble classify --help)")
     import nybble
     from nybble.models import find
 
     chosen = find(model)
+    images = [image for path in named for image in photos_in(path)]
     engine = nybble.load(chosen.path, threads=threads)
     results = engine.classify(images, top=top)
     if as_json:
@@ -58,15 +61,54 @@ def classify(
 
 
 def split(arguments: list[str]) -> tuple[str | None, list[Path]]:
-    """The model, if the first argument is one, and the photos.
+    """The model, if the first argument is one, and the photos or folders of them.
 
-    A first argument is a model if it is a folder or the name of one, and also if it is no file while others follow:
-    then it was meant to be one, or a photo whose name is wrong, and the error about the missing model says both.
+    A first argument is a model if it is the name of one or a model folder. It is meant as one if there is nothing of
+    that name, others follow, and it does not end as a photo does.
     """
     from nybble.models import names
 
     first, *rest = arguments
-    is_model = Path(first).expanduser().is_dir() or first in names()
-    if is_model or (rest and not Path(first).exists()):
+    path = Path(first)
+    try:
+        is_model = first in names() or _is_model(path.expanduser())
+        is_meant = bool(rest) and not path.exists() and path.suffix.lower() not in _suffixes()
+    except (OSError, RuntimeError):  # A name too long, or a folder that may not be read: the photos' error says so.
+        is_model = is_meant = False
+    if is_model or is_meant:
         return first, [Path(image) for image in rest]
     return None, [Path(image) for image in arguments]
+
+
+def photos_in(path: Path) -> list[Path]:
+    """The photo itself, or those that lie in a folder, in the order of their names.
+
+    Raises
+    ------
+    CommandError
+        Where there is no such file, or no photo in the folder.
+    """
+    try:
+        if not path.is_dir():
+            if not path.exists():
+                raise CommandError(f"{path}: there is no such file")
+            return [path]
+        suffixes = _suffixes()
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        found = [entry for entry in entries if entry.suffix.lower() in suffixes and entry.is_file()]
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not found:
+        raise CommandError(f"{path}: is no model folder and holds no photos")
+    return sorted(found)
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_dir() and any((path / place).is_file() for place in ("model", "model/model"))
+
+
+def _suffixes() -> frozenset[str]:
+    """Suffixes of the formats that Pillow reads."""
+    from PIL import Image
+
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)

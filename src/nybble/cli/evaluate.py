@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import print_json, progress
 from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
@@ -50,15 +49,15 @@ def evaluate(
     """
     import nybble
     from nybble.engine.scores import ranked, softmax
+    from nybble.files import CSV, check_free
     from nybble.images import LabelledFolder
     from nybble.models import find
     from nybble.schemas import EVALUATE
     from nybble.statistics import Share
 
     chosen = find(model)
-
-    if predictions is not None and not predictions.absolute().parent.is_dir():
-        raise CommandError(f"{predictions}: there is no folder {predictions.parent}")
+    if predictions is not None:
+        check_free(predictions, CSV)
     engine = nybble.load(chosen.path, threads=threads)
     preprocessing = preprocessing_of(engine.graph)
     run = _reference(engine.graph, preprocessing) if reference else engine
@@ -139,10 +138,10 @@ def _batches(
 
 
 def _write(path: Path, rows: Iterable[tuple[str, int, int, float]]) -> None:
-    from nybble.cache import write_text
+    from nybble.files import CSV, write_text
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("file", "label", "prediction", "score"))
     writer.writerows((file, label, prediction, f"{score:.6f}") for file, label, prediction, score in rows)
-    write_text(path, table.getvalue())
+    write_text(path, table.getvalue(), CSV)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import print_json
 
@@ -33,15 +33,19 @@ def export(
     """Write a model as ONNX.
 
     By default with QuantizeLinear and DequantizeLinear (QDQ) and integer weights, INT4 and UINT4 for four bits: it
-    takes normalised photos, and other runtimes run it in integers as far as they can. Needs `nybble[onnx]`.
+    takes normalised photos, and other runtimes run it in integers as far as they can. OUT may be an ONNX file already,
+    which is replaced; no other file is. Needs `nybble[onnx]`.
     """
+    from nybble.files import ONNX, check_free
     from nybble.graph import read_graph
     from nybble.graph.onnx import Form, export_onnx
     from nybble.graph.onnx.float_form import photo_unit
     from nybble.models import locate
 
     if exact and is_float:
-        raise CommandError("--exact and --float exclude each other")
+        raise WrongUsageError("--exact and --float exclude each other")
+    if out.exists():
+        check_free(out, ONNX)
     form: Form = "exact" if exact else "float" if is_float else "qdq"
     graph = read_graph(locate(model))
     made = export_onnx(graph, out, form)

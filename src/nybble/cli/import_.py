@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
 
@@ -49,7 +49,7 @@ def import_(
     from nybble.graph.onnx.load import load
 
     if resize is not None and not imagenet:
-        raise CommandError("--resize belongs to --imagenet")
+        raise WrongUsageError("--resize belongs to --imagenet")
     made = import_onnx(source)
     if imagenet:
         made = made.for_photos(resize=resize)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import WrongUsageError
+from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import print_json, progress
+from nybble.cli.output import print_json, progress, show_disturbance
 from nybble.cli.photos import Limit
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ mlperf = typer.Typer(
 
 #: Differences that are shown before the rest is only counted.
 _SHOWN = 20
+#: Answers of which one at least should be right.
+_SUSPICIOUS = 10
 
 
 class Scenario(StrEnum):
@@ -44,6 +47,23 @@ class Mode(StrEnum):
     SUBMISSION = "submission"
 
 
+class DtypeOption(StrEnum):
+    """Types of the answers in a log."""
+
+    AUTO = "auto"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+    INT16 = "int16"
+    UINT8 = "uint8"
+    UINT16 = "uint16"
+    UINT32 = "uint32"
+    UINT64 = "uint64"
+
+
 Log = Annotated[
     Path, typer.Argument(metavar="LOG", help="mlperf_log_accuracy.json, or the folder that has it.", show_default=False)
 ]
@@ -55,6 +75,12 @@ Labels = Annotated[
         help="labels.csv, or a list of lines `file label` such as val_map.txt.",
         show_default=False,
     ),
+]
+
+
+Dtype = Annotated[
+    DtypeOption,
+    typer.Option("--dtype", help="Type of the answers in LOG; auto: the one as which all of them are classes."),
 ]
 
 
@@ -114,7 +140,7 @@ def run(
     from nybble.models import find
 
     if compare_with is not None and mode is Mode.PERFORMANCE:
-        raise CommandError("--compare needs answers: --mode accuracy or submission logs them")
+        raise WrongUsageError("--compare needs answers: --mode accuracy or submission logs them")
     chosen = find(model)
     request = Request(
         model=chosen.path,
@@ -147,7 +173,7 @@ def run(
         if comparison is not None:
             _show_comparison(comparison)
     if outcome.performance is not None and not outcome.performance.valid:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.DIFFERENCE)
 
 
 @mlperf.command(epilog="Example: nybble mlperf accuracy mlperf_log_accuracy.json --labels val_map.txt")
@@ -159,6 +185,7 @@ def accuracy(
             "--labels", metavar="FILE", help="The list that was run: labels.csv or val_map.txt.", show_default=False
         ),
     ],
+    dtype: Dtype = DtypeOption.AUTO,
     as_json: Json = False,
 ) -> None:
     """Top-1 accuracy of the answers that LoadGen logged, as MLPerf's own script counts it."""
@@ -166,7 +193,13 @@ def accuracy(
     from nybble.mlperf.accuracy import read_answers
     from nybble.mlperf.labels import read_labels
 
-    share = counted(read_answers(log), read_labels(labels), str(log))
+    share = counted(read_answers(log, _dtype(dtype)), read_labels(labels), str(log))
+    if not share.right and share.total >= _SUSPICIOUS:
+        typer.echo(
+            f"warning: not one of {share.total} answers is right: is {labels} the list that was run, "
+            "in its order, and --dtype the type of the answers?",
+            err=True,
+        )
     if as_json:
         result = {"accuracy": share.value, "right": share.right, "photos": share.total, "interval": share.interval}
         print_json(result)
@@ -194,6 +227,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    dtype: Dtype = DtypeOption.AUTO,
     as_json: Json = False,
 ) -> None:
     """Photos to which two logs have different answers; exit code 1 if there are any."""
@@ -201,13 +235,18 @@ def compare(
     from nybble.mlperf.accuracy import read_answers
     from nybble.mlperf.labels import read_labels
 
-    comparison = compared(read_answers(log), read_answers(other), None if labels is None else read_labels(labels))
+    photos = None if labels is None else read_labels(labels)
+    comparison = compared(read_answers(log, _dtype(dtype)), read_answers(other), photos)
     if as_json:
         print_json(_comparison_json(comparison))
     else:
         _show_comparison(comparison)
     if comparison.differences:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.DIFFERENCE)
+
+
+def _dtype(option: DtypeOption) -> str | None:
+    return None if option is DtypeOption.AUTO else option.value
 
 
 @contextmanager
@@ -223,6 +262,8 @@ def _reporting() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def _show(name: str, scenario: str, outcome: Outcome) -> None:
+    if outcome.performance is not None:
+        show_disturbance(outcome.run["disturbance"])
     typer.echo(f"model       {name}")
     typer.echo(f"scenario    {scenario}")
     typer.echo(f"photos      {outcome.run['photos']}")
@@ -249,8 +290,11 @@ def _show(name: str, scenario: str, outcome: Outcome) -> None:
 
 
 def _as_json(outcome: Outcome, comparison: Comparison | None) -> dict[str, object]:
+    from nybble.bench.machine import warning
+
     result, share = outcome.performance, outcome.accuracy
     return {
+        "warning": None if result is None else warning(outcome.run["disturbance"]),
         "run": outcome.run,
         "accuracy": None
         if share is None
@@ -315,7 +359,7 @@ def check(
             typer.echo(f"not a submission: {text}")
         typer.echo(f"{len(report.problems)} problems" if report.problems else "complete and valid")
     if report.problems:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.DIFFERENCE)
 
 
 @mlperf.command(epilog="Example: nybble mlperf audit mlperf --test TEST01")
@@ -337,7 +381,7 @@ def audit(
 
     unknown = [name for name in test or () if name not in TESTS]
     if unknown:
-        raise CommandError(f"there is no test {unknown[0]!r}, only {', '.join(TESTS)}")
+        raise WrongUsageError(f"there is no test {unknown[0]!r}, only {', '.join(TESTS)}")
     with _reporting() as report:
         verdicts = audited(folder, tuple(dict.fromkeys(test or TESTS)), report)
     if as_json:
@@ -346,4 +390,4 @@ def audit(
         for verdict in verdicts:
             typer.echo(f"{verdict.scenario:12}  {verdict.test}  {'PASS' if verdict.passed else 'FAIL'}  {verdict.text}")
     if not all(verdict.passed for verdict in verdicts):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.DIFFERENCE)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nybble.cli.errors import CommandError
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import console, print_json, table
+from nybble.cli.output import console, print_json, show_disturbance, table
 from nybble.cli.photos import Limit, OptionalImages, inputs_of
 
 if TYPE_CHECKING:
@@ -39,24 +38,30 @@ def profile(
     seeded noise, whose zeros lie elsewhere than those of photos.
     """
     import nybble
-    from nybble.cache import write_text
+    from nybble.bench.machine import Watch, warning
     from nybble.engine.profile import profile as measure
     from nybble.engine.profile import trace_events
+    from nybble.files import JSON, check_free, write_text
     from nybble.models import find
     from nybble.schemas import PROFILE
 
     chosen = find(model)
-    if trace is not None and not trace.absolute().parent.is_dir():
-        raise CommandError(f"{trace}: there is no folder {trace.parent}")
+    if trace is not None:
+        check_free(trace, JSON)
     engine = nybble.load(chosen.path, threads=threads)
     inputs = inputs_of(engine.graph, images, limit or _PHOTOS)
+    watch = Watch()
     found = measure(engine, inputs, runs)
+    disturbance = watch.taken()
     if trace is not None:
-        write_text(trace, json.dumps(trace_events(found)) + "\n")
+        write_text(trace, json.dumps(trace_events(found)) + "\n", JSON)
     if as_json:
         inputs_of_run = str(images) if images else "noise"
-        print_json({"schema": PROFILE, "model": chosen.name, "inputs": inputs_of_run, **_document(found)})
+        about = {"schema": PROFILE, "model": chosen.name, "inputs": inputs_of_run}
+        document = {**about, **_document(found), "disturbance": disturbance, "warning": warning(disturbance)}
+        print_json(document)
         return
+    show_disturbance(disturbance)
     grid = table(
         "step",
         "kernel",

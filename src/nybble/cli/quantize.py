@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import CommandError, WrongUsageError
+from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Threads
 from nybble.cli.output import callback, console, print_json, progress, table
 
@@ -189,7 +190,7 @@ def quantize(
             )
     except TrainingInterrupted as error:
         typer.echo(f"interrupted: {error}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
     if finished is None:
         return
     pipeline.save(finished.graph, finished.outcome, out)
@@ -211,13 +212,13 @@ def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
     budget = {name: options[name] for name in ("min_accuracy", "speed") if options[name] is not None}
     if budget:
         if bits not in (None, BitsOption.MIXED):
-            raise CommandError(f"--min-accuracy and --speed choose between bits: give --bits mixed, not {bits}")
+            raise WrongUsageError(f"--min-accuracy and --speed choose between bits: give --bits mixed, not {bits}")
         if len(budget) > 1:
-            raise CommandError("give one of --min-accuracy and --speed, not both")
+            raise WrongUsageError("give one of --min-accuracy and --speed, not both")
         bits = BitsOption.MIXED
     if bits is not None:
         if (settings.layers or settings.activations) and bits != settings.bits:
-            raise CommandError(
+            raise WrongUsageError(
                 f"--bits {bits} has no effect on layers that {path} lists; remove `layers` and `activations` from it"
             )
         settings.bits = Bits(bits)
@@ -248,7 +249,7 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise CommandError(f"{option} {text}: is not a list of numbers such as 0.485,0.456,0.406") from None
+        raise WrongUsageError(f"{option} {text}: is not a list of numbers such as 0.485,0.456,0.406") from None
 
 
 def _print(outcome: Outcome, report: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import DifferenceError
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import print_json, progress
 from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
@@ -97,7 +97,7 @@ def verify(
             }
         )
     if difference is not None:
-        raise CommandError(str(difference))
+        raise DifferenceError(str(difference))
     if not as_json:
         what = f"every logit and every output of {len(steps)} fused steps" if layers else "every logit"
         typer.echo(f"no difference: {what} on {count} images, {values:,} values")
@@ -109,9 +109,9 @@ def _run(engine: Engine, photos: Array, integers: Array, layers: bool) -> tuple[
     taps = dict(engine.tap(integers)) if layers else {}
     unknown = sorted(taps.keys() - engine.graph.values.keys())
     if unknown:
-        raise CommandError(f"the engine taps {unknown[0]!r}, which is no value of the graph")
+        raise DifferenceError(f"the engine taps {unknown[0]!r}, which is no value of the graph")
     if layers and not taps:
-        raise CommandError("the engine taps nothing, so no layer can be compared")
+        raise DifferenceError("the engine taps nothing, so no layer can be compared")
     return taps, {"logits from integers": engine.run_integer(integers), "logits from photos": engine(photos)}
 
 
@@ -132,7 +132,7 @@ def _compare(
     for name, want, batch in pairs:
         got = batch[offset]
         if got.shape != want.shape[1:] or got.dtype != want.dtype:
-            raise CommandError(
+            raise DifferenceError(
                 f"{name}: the engine gives {got.dtype} of shape {got.shape}, "
                 f"the reference {want.dtype} of shape {want.shape[1:]}"
             )

@@ -138,7 +138,7 @@ def _verdict(layout: Layout, scenario: str, test: str, before: Result, after: Re
     text = f"{after} after {before}: {after.figure / before.figure:.3f} of it, {wanted} wanted"
     passed = passed and before.valid and after.valid
     if test == "TEST01":
-        compared = compare(read_answers(layout.accuracy(scenario)), read_answers(logs))
+        compared = compare(read_answers(layout.accuracy(scenario), "int32"), read_answers(logs, "int32"))
         passed = passed and not compared.differences and not compared.second_only
         text += f"; {len(compared.differences)} of {compared.compared} answers differ from the accuracy run"
     return Verdict(scenario, test, passed, text)

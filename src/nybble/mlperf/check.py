@@ -93,11 +93,11 @@ def _accuracy(report: Report, folder: Path, scenario: str, run: dict[str, Any]) 
     if not _all_there(report, folder, SUMMARY, DETAIL, ACCURACY, "accuracy.txt"):
         return
     _logged(report, folder, scenario, "AccuracyOnly")
-    answers = read_answers(log)
+    answers = read_answers(log, "int32")
     photos = run.get("photos", len(answers))
     if len(answers) != photos:
         report.problems.append(Finding(log, f"answers {len(answers)} photos of {photos}"))
-    lines = text.read_text(encoding="utf-8").split()
+    lines = text.read_text(encoding="utf-8-sig", errors="replace").split()
     if f"hash={hashlib.sha256(log.read_bytes()).hexdigest()}" not in lines:
         report.problems.append(Finding(text, f"does not belong to {ACCURACY}: its hash is another"))
     report.results.append((scenario, lines[0].rstrip(",") if lines else ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -76,7 +77,7 @@ def find_photos(images: Path, labels: Path | None, classes: int, limit: int | No
         raise ImageError(images, "is not a folder")
     if labels is None and not (images / "labels.csv").is_file() and (images / VAL_MAP).is_file():
         labels = images / VAL_MAP
-    if labels is None or labels.resolve() == (images / "labels.csv").resolve():
+    if labels is None or os.path.realpath(labels) == os.path.realpath(images / "labels.csv"):
         return LabelledFolder(images, limit, classes=classes)
     photos: dict[str, LabelledPhoto] = {}
     for number, (file, label) in enumerate(read_labels(labels)[:limit], start=1):

@@ -145,7 +145,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises :class:`MlperfError` naming the file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise MlperfError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:

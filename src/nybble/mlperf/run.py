@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nybble.bench.machine import Watch
 from nybble.cache import cache_folder
 from nybble.engine.tuned import model_digest
 from nybble.graph import Graph, read_graph
@@ -129,7 +131,9 @@ def run(request: Request, out: Path, report: Report = lambda *_: None) -> Outcom
     with staging(out) as stage:
         runner = _Runner(request, graph, photos, {**base, **stated}, stage, report)
         runner.set_expectations(stated)
+        watch = Watch()
         outcome = runner.run(base, about)
+        outcome.run["disturbance"] = watch.taken()
         outcome.run["runs"] = {**earlier, **outcome.run["runs"]}
         _place(request, graph, layout, outcome, base, stage)
     return outcome
@@ -225,7 +229,7 @@ class _Runner:
         if self.request.mode in ("accuracy", "submission"):
             self._execute("accuracy", self.stage / "accuracy", len(self.photos))
             log = self.stage / "accuracy" / ACCURACY
-            answers = read_answers(log)
+            answers = read_answers(log, "int32")
             if len(answers) != len(self.photos):
                 raise MlperfError(f"LoadGen asked for {len(answers)} of the {len(self.photos)} photos")
             labels = [Labelled(photo.file, photo.label) for photo in self.photos]
@@ -321,7 +325,7 @@ def about_run(request: Request, graph: Graph, photos: Sequence[LabelledPhoto]) -
     """``run.json``, as far as it is known beforehand."""
     import nybble
 
-    paths = {name: str(value.resolve()) for name, value in asdict(request).items() if isinstance(value, Path)}
+    paths = {name: os.path.realpath(value) for name, value in asdict(request).items() if isinstance(value, Path)}
     rest = {name: value for name, value in asdict(request).items() if not isinstance(value, Path)}
     return {
         "nybble": nybble.__version__,

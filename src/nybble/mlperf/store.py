@@ -138,7 +138,7 @@ def _key(photos: Sequence[LabelledPhoto], preprocessing: Preprocessing) -> str:
     digest = hashlib.sha256(json.dumps([_FORM, pillow, settings], sort_keys=True).encode())
     for photo in photos:
         about = photo.path.stat()
-        digest.update(f"{photo.path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+        digest.update(f"{os.path.realpath(photo.path)}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:24]
 
 

@@ -1,7 +1,8 @@
 """The process that runs LoadGen: an error or an end from outside ends it at once, whatever LoadGen waits for.
 
 ``python -m nybble.mlperf.worker`` reads one :class:`nybble.mlperf.job.Job` as a line of JSON and answers lines of JSON:
-``{"done": photos answered}`` while it runs, then ``{"result": {...}}`` or ``{"error": text}``. It ends when its
+``{"done": photos answered}`` while it runs, then ``{"result": {...}}``, ``{"error": text}`` or, where that is
+a mistake in nybble, ``{"crash": traceback}``. It ends when its
 standard input does, so that no run outlives the command that started it.
 """
 
@@ -15,6 +16,7 @@ import statistics
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -160,8 +162,10 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def _fail(error: BaseException) -> NoReturn:
-    known = isinstance(error, NybbleError | ValueError | OSError)
-    _say({"error": str(error) if known else f"{type(error).__name__}: {error}"})
+    if isinstance(error, NybbleError):
+        _say({"error": str(error)})
+    else:
+        _say({"crash": "".join(traceback.format_exception(error))})
     os._exit(3)
 
 

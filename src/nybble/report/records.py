@@ -227,6 +227,7 @@ class Profile(Record):
     macs: int
     gmacs: float
     layers: list[ProfileLayer]
+    disturbance: Disturbance | None = None
 
 
 class Histogram(Record):

@@ -13,7 +13,7 @@ from nybble.mlperf.layout import DIVISION, RUN, Layout, read_json, scenarios
 from nybble.mlperf.result import DETAIL, Result, read_result
 from nybble.mlperf.scenarios import SCENARIOS
 from nybble.report.errors import ReportError
-from nybble.report.records import Record, wrong_field
+from nybble.report.records import Disturbance, Record, wrong_field
 from nybble.statistics import Share
 
 
@@ -40,6 +40,7 @@ class RunRecord(Record):
     request: Request
     shortfalls: list[str] = Field(default_factory=list)
     runs: dict[str, RunSettings]
+    disturbance: Disturbance | None = None
 
 
 @dataclass(frozen=True)
