@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from nybble.engine.errors import EngineError
 from nybble.graph import (
     Add,
     AvgPool2d,
@@ -57,12 +58,18 @@ class Step:
                 return "point"
 
 
+#: Node types that a step can begin with.
+HEADS = (Conv2d, Linear, MaxPool2d, AvgPool2d, Concat, Scale, Add, ReLU, Quantize)
+
+
 def fuse(graph: Graph) -> list[Step]:
     """Steps in an order in which each reads only stored values.
 
     A convolution or linear layer takes along the addition, ReLU and Quantize that alone read it, in
     that order; so does an addition or a ReLU that has no convolution to join. A rescaled shortcut whose
     own clamp can do nothing is rescaled where it is added, from the value that is stored anyway.
+
+    Raises :class:`EngineError` on a node that no step can begin with.
     """
     return _Fuser(graph).steps()
 
@@ -84,6 +91,8 @@ class _Fuser:
         return steps
 
     def _step(self, head: Node) -> Step:
+        if not isinstance(head, HEADS):
+            raise EngineError(f"{head.name}: the engine cannot run {head.op}; the reference interpreter can")
         step = Step(head=head, source=head.inputs[0], output=head.name, nodes=[head])
         if isinstance(head, Conv2d | Linear | Add | ReLU):
             self._extend(step)
