@@ -37,10 +37,13 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_the_blocker_blocks() -> None:
-    assert run("try: import nybble.engine\nexcept ImportError as error: print(error)") == "nybble._native is blocked\n"
+    assert run("try: import nybble._native\nexcept ImportError as error: print(error)") == "nybble._native is blocked\n"
 
 
-@pytest.mark.parametrize("module", ["nybble", "nybble.graph", "nybble.reference", "nybble.graph.ops.conv2d"])
+@pytest.mark.parametrize(
+    "module",
+    ["nybble", "nybble.graph", "nybble.reference", "nybble.graph.ops.conv2d", "nybble.engine", "nybble.backends"],
+)
 def test_it_imports(module: str) -> None:
     assert run(f"import {module}; print('done')") == "done\n"
 
@@ -51,6 +54,14 @@ def test_the_reference_runs_a_directory(model: Path) -> None:
         "from nybble.reference import interpret; print(interpret(graph, np.array([[[[3, 4]]]]))['conv'].tolist())"
     )
     assert run(code) == "[[[[3, 4]], [[-6, -8]]]]\n"
+
+
+def test_the_engine_runs_on_the_reference(model: Path) -> None:
+    code = (
+        f"import numpy as np, nybble; engine = nybble.load({str(model)!r}, device='reference')\n"
+        "print(engine.run_integer(np.array([[[[3, 4]]]], np.uint8)).tolist(), engine)"
+    )
+    assert run(code) == "[[[[3, 4]], [[-6, -8]]]] <nybble.Engine: 1 steps, reference, 1 threads>\n"
 
 
 def test_operations_do_not_import_onnx() -> None:

@@ -19,7 +19,8 @@ from nybble.graph import DType, GraphError, ModelFormatError, ValueType
 from nybble.graph.folder import DATA, ROOT, ModelFolder
 from nybble.graph.infer import infer
 from nybble.graph.layers import check_declared_inputs, read_layer, write_layer
-from nybble.graph.ops import Example, Operation, OperationError, operation_named, operation_of, operations, register
+from nybble.graph.ops import Example, Operation, operation_named, operation_of, operations, register
+from nybble.graph.plugins import PluginError
 from nybble.graph.types import SUMS, Array
 from nybble.reference import compute
 
@@ -172,7 +173,7 @@ def test_what_is_not_registered_is_refused() -> None:
 
 
 def test_a_layer_type_is_registered_once() -> None:
-    with pytest.raises(OperationError, match=r"^the layer type Clamp is taken by outside_clamp; rename"):
+    with pytest.raises(PluginError, match=r"^the layer type Clamp is taken by outside_clamp; rename"):
         register(outside_clamp.ClampOperation())
 
 

@@ -82,13 +82,13 @@ def test_an_entry_point_is_found(tmp_path: Path) -> None:
     [
         ("outside_clamp:nothing", "cannot be loaded: "),
         ("no_such_module:operation", "cannot be loaded: No module named"),
-        ("outside_clamp:Clamp", "names a type, not an Operation"),
+        ("outside_clamp:Clamp", "names a type, not a Operation"),
     ],
 )
 def test_an_entry_point_that_is_no_operation_is_named(tmp_path: Path, value: str, why: str) -> None:
     code = (
-        "from nybble.graph.ops import operations, OperationError\n"
-        "try: operations()\nexcept OperationError as error: print(error)"
+        "from nybble.graph.ops import operations; from nybble.graph.plugins import PluginError\n"
+        "try: operations()\nexcept PluginError as error: print(error)"
     )
     done = run_with_entry_points(tmp_path, {"nybble.operations": value}, code)
     assert done.stdout.startswith(f"the entry point 'outside' of nybble.operations ({value}) {why}")

@@ -14,7 +14,6 @@ from nybble.graph.ops.conv2d import Conv2d as Conv2d
 from nybble.graph.ops.linear import Linear as Linear
 from nybble.graph.ops.max_pool2d import MaxPool2d as MaxPool2d
 from nybble.graph.ops.quantize import Quantize as Quantize
-from nybble.graph.ops.registry import OperationError as OperationError
 from nybble.graph.ops.registry import operation_named as operation_named
 from nybble.graph.ops.registry import operation_of as operation_of
 from nybble.graph.ops.registry import operations as operations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nybble.graph.errors import NybbleError
 from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Operation
+from nybble.graph.plugins import PluginError, declared
 
 #: The entry points of other packages: each names an instance of :class:`Operation`.
 GROUP = "nybble.operations"
@@ -16,22 +16,18 @@ _by_node: dict[type[Node], Operation[Any]] = {}
 _packages_are_loaded = False
 
 
-class OperationError(NybbleError, ValueError):
-    """An operation that cannot be registered or loaded; the text names it and says why."""
-
-
 def register(operation: Operation[Any]) -> None:
     """Make an operation known to inference, the reference and the model directory.
 
     Raises
     ------
-    OperationError
+    PluginError
         If another operation has the layer type.
     """
     known = _by_kind.get(operation.kind)
     if known is not None:
         module = type(known).__module__
-        raise OperationError(f"the layer type {operation.kind} is taken by {module}; rename the node's class")
+        raise PluginError(f"the layer type {operation.kind} is taken by {module}; rename the node's class")
     _by_kind[operation.kind] = operation
     _by_node[operation.node] = operation
 
@@ -68,17 +64,7 @@ def _load_packages() -> None:
     global _packages_are_loaded
     if _packages_are_loaded:
         return
-    # Costs 10 ms to import.
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group=GROUP):
-        origin = f"the entry point {entry.name!r} of {GROUP} ({entry.value})"
-        try:
-            operation = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise OperationError(f"{origin} cannot be loaded: {error}") from error
-        if not isinstance(operation, Operation):
-            raise OperationError(f"{origin} names a {type(operation).__name__}, not an Operation")
+    for operation in declared(GROUP, Operation):
         if _by_kind.get(operation.kind) is not operation:
             register(operation)
     _packages_are_loaded = True
