@@ -174,7 +174,7 @@ def test_a_name_is_registered_once(taken: str) -> None:
         name = taken
 
     other: Backend = Other()
-    with pytest.raises(PluginError, match=f"^the backend '{taken}' of test_backends is there already; rename it$"):
+    with pytest.raises(PluginError, match=f"^the backend name '{taken}' is taken; rename that of test_backends$"):
         register(other)
 
 
@@ -183,7 +183,8 @@ def test_the_network_in_the_box_on_a_backend_from_outside(network_in_the_box: Pa
     code = (
         "import numpy as np, nybble\n"
         f"path = {str(network_in_the_box)!r}\n"
-        "photo = np.random.default_rng(0).integers(0, 256, (1, *nybble.read_graph(path).preprocessing.crop, 3), np.uint8)\n"
+        "shape = (1, *nybble.read_graph(path).preprocessing.crop, 3)\n"
+        "photo = np.random.default_rng(0).integers(0, 256, shape, np.uint8)\n"
         "outside, cpu = (nybble.load(path, device=device) for device in ('outside', 'cpu'))\n"
         "print(outside.isa, np.array_equal(outside(photo), cpu(photo)))"
     )

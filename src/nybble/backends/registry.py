@@ -20,7 +20,7 @@ _packages_are_loaded = False
 def register(backend: Backend) -> None:
     """Make a backend known by its name. Raises :class:`PluginError` if another one has it."""
     if backend.name in _by_name or backend.name in _BUILT_IN:
-        raise PluginError(f"the backend {backend.name!r} of {type(backend).__module__} is there already; rename it")
+        raise PluginError(f"the backend name {backend.name!r} is taken; rename that of {type(backend).__module__}")
     _by_name[backend.name] = backend
 
 
