@@ -19,13 +19,22 @@ from nybble.graph import DType, GraphError, ModelFormatError, ValueType
 from nybble.graph.folder import DATA, ROOT, ModelFolder
 from nybble.graph.infer import infer
 from nybble.graph.layers import check_declared_inputs, read_layer, write_layer
-from nybble.graph.ops import Example, Operation, operation_named, operation_of, operations, register
+from nybble.graph.ops import (
+    Example,
+    Operation,
+    operation_named,
+    operation_of,
+    operations,
+    register,
+    unregister,
+)
 from nybble.graph.plugins import PluginError
 from nybble.graph.types import SUMS, Array
 from nybble.reference import compute
 
 sys.path.append(str(Path(__file__).parent.parent / "outside"))
 import outside_clamp
+import outside_half
 
 IMAGES = 3
 
@@ -34,7 +43,8 @@ def by_kind(operation: Operation[Any]) -> str:
     return operation.kind
 
 
-ALL = pytest.mark.parametrize("operation", [*operations().values(), outside_clamp.operation], ids=by_kind)
+OUTSIDE = (outside_clamp.operation, outside_half.operation)
+ALL = pytest.mark.parametrize("operation", [*operations().values(), *OUTSIDE], ids=by_kind)
 
 
 def examples(operation: Operation[Any]) -> Iterator[Example[Any]]:
@@ -43,12 +53,12 @@ def examples(operation: Operation[Any]) -> Iterator[Example[Any]]:
 
 @pytest.fixture(autouse=True)
 def outside() -> Iterator[None]:
-    """The operation from outside, registered as its package would have it."""
-    from nybble.graph.ops import unregister
-
-    register(outside_clamp.operation)
+    """The operations from outside, registered as their packages would have them."""
+    for operation in OUTSIDE:
+        register(operation)
     yield
-    unregister(outside_clamp.operation)
+    for operation in OUTSIDE:
+        unregister(operation)
 
 
 def drawn(source: ValueType, random: np.random.Generator, style: str) -> Array:
@@ -116,6 +126,28 @@ def test_images_of_a_batch_do_not_meet(operation: Operation[Any]) -> None:
         for image in range(IMAGES):
             alone = compute(example.node, example.inputs, [value[image : image + 1] for value in values])
             np.testing.assert_array_equal(alone, together[image : image + 1])
+
+
+@ALL
+def test_an_expansion_computes_the_same(operation: Operation[Any]) -> None:
+    """What backends run in place of an operation that they do not know."""
+    random = np.random.default_rng(4)
+    for example in examples(operation):
+        result = infer_or_skip(example)
+        parts = operation.expanded(example.node, example.inputs) if result is not None else None
+        if result is None or parts is None:
+            continue
+        types = dict(zip(example.node.inputs, example.inputs, strict=True))
+        values = {name: drawn(source, random, "extreme") for name, source in types.items()}
+        expected = compute(example.node, example.inputs, list(values.values()))
+        for part in parts:
+            assert part.name.startswith(example.node.name)
+            read = [types[name] for name in part.inputs]
+            values[part.name] = compute(part, read, [values[name] for name in part.inputs])
+            types[part.name] = infer(part, read)
+        last = types[example.node.name]
+        assert (parts[-1].name, last.dtype, last.shape) == (example.node.name, result.dtype, result.shape)
+        np.testing.assert_array_equal(values[example.node.name], expected)
 
 
 @ALL

@@ -16,6 +16,7 @@ from nybble.engine.plan import Plan, make_plan
 from nybble.engine.tuned import is_enabled, load_choices, warn_ignored
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
+from nybble.lower import expand
 
 #: Images that go through each step together at most, in a batch that has so many for every thread. Weights are read
 #: less often, and late layers have fewer ragged tiles; values take memory only for as many as have run together.
@@ -48,6 +49,7 @@ class CpuExecutable(Executable):
 
     def __init__(self, graph: Graph, options: Options) -> None:
         self.graph = graph
+        self._lowered = expand(graph)
         self.isa = chosen_isa(options.isa)
         self.threads = chosen_threads(options.threads)
         self.plan: Plan
@@ -56,7 +58,7 @@ class CpuExecutable(Executable):
         if choices is not None:
             if not isinstance(choices, Choices):
                 raise TypeError(f"choices must be Choices, got {type(choices).__name__}")
-            check(graph, self.isa, choices)
+            check(self._lowered, self.isa, choices)
         elif options.tuned and is_enabled():
             choices = load_choices(graph, self.isa, self.threads)
             try:
@@ -71,7 +73,7 @@ class CpuExecutable(Executable):
         self._build(choices)
 
     def _build(self, choices: Choices | None) -> None:
-        self.plan = make_plan(self.graph, self.isa, choices)
+        self.plan = make_plan(self._lowered, self.isa, choices)
         try:
             self._built = Built(self.plan, self.threads, BATCH_IMAGES)
         except RuntimeError as error:
@@ -79,8 +81,8 @@ class CpuExecutable(Executable):
 
     @property
     def step_names(self) -> Sequence[str]:
-        """The outputs of the fused steps."""
-        return [step.output for step in self.plan.steps]
+        """The outputs of the fused steps that the graph has."""
+        return [step.output for step in self.plan.steps if step.output in self.graph.values]
 
     @property
     def value_bytes(self) -> int:

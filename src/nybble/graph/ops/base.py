@@ -81,6 +81,14 @@ class Operation(ABC, Generic[N]):
     def examples(self, random: np.random.Generator) -> Iterator[Example[N]]:
         """Small nodes that cover the attributes. The table-driven tests run every registered operation on them."""
 
+    def expanded(self, node: N, inputs: Sequence[ValueType]) -> Sequence[Node] | None:
+        """Nodes of other operations that together give the same result, bit for bit; ``None`` where there are none.
+
+        Backends run these where they do not know the operation. The last one has the node's name, others one that
+        begins with it; the first ones read what the node reads.
+        """
+        return None
+
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
         """Types that the layer file says the node reads, where the node itself does not carry them."""
         return ()
