@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nybble import files
-from nybble.files import CSV, HTML, JSON, ONNX, OWN, PNG, SVG, FileError, Kind
+from nybble.files import CSV, HTML, JSON, ONNX, OWN, PNG, PREDICTIONS, SVG, FileError, Kind
 
 CONTENTS = {
     HTML: b"<!doctype html>\n<title>page</title>",
@@ -18,6 +18,7 @@ CONTENTS = {
     PNG: b"\x89PNG\r\n\x1a\n" + bytes(20),
     SVG: b"<?xml version='1.0'?><svg/>",
     CSV: b"file,label\n",
+    PREDICTIONS: b"file,label,prediction,score\n",
 }
 OTHERS = [*CONTENTS.values(), b"\xff\xd8\xff\xe0 a photo", b"PK\x03\x04 an archive", bytes(64), b"\x7fELF\x02"]
 

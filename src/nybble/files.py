@@ -40,6 +40,8 @@ _NO_TEXT = (b"\x89", b"\xff\xd8", b"PK")
 CSV = Kind("table of text", lambda content: b"\0" not in content and not content.startswith(_NO_TEXT))
 
 
+# Not any table: the photos' labels.csv is one too.
+PREDICTIONS = Kind("table of predictions", _starts_with(b"file,label,prediction"))
 # The fields of a ModelProto, each with its wire type: 0 is a number, 2 has a length.
 _ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
 

@@ -1,7 +1,8 @@
 """Runs ``nybble`` in forks of one process, so that what is imported is imported once.
 
-Reads lines of JSON ``{"arguments": [...], "stdout": "pipe" | "closed" | "full" | "gone", "environment": {...}}``, names
-of files in ``surrogateescape``, and answers ``{"code", "stdout", "stderr"}``.
+The modules to import beforehand are its arguments. Reads lines of JSON ``{"arguments": [...], "stdout": "pipe" |
+"closed" | "full" | "gone", "environment": {...}}``, names of files in ``surrogateescape``, and answers
+``{"code", "stdout", "stderr"}``.
 """
 
 from __future__ import annotations
@@ -22,10 +23,7 @@ def main() -> None:
     from nybble.__main__ import main as nybble
 
     # What commands import, as far as it is installed.
-    for name in (
-        *("nybble.engine.tune", "nybble.reference", "nybble.bench", "nybble.quantize.pipeline", "nybble.graph.onnx"),
-        *("nybble.report", "nybble.mlperf.audit", "nybble.demo", "matplotlib.figure", "rich.table"),
-    ):
+    for name in sys.argv[1:]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     gc.freeze()

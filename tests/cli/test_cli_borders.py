@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -104,21 +106,39 @@ def right(tmp_path_factory: pytest.TempPathFactory, model: Path, photos: Path) -
     }
 
 
+# Modules that each server imports; torch makes every fork slow.
+SERVERS = {
+    "light": (
+        *("nybble.engine.tune", "nybble.reference", "nybble.bench", "nybble.graph.onnx", "nybble.report"),
+        *("nybble.mlperf.audit", "nybble.demo", "rich.table"),
+    ),
+    "quantize": ("nybble.quantize.pipeline",),
+}
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[subprocess.Popen[str]]:
+def servers() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     script = Path(__file__).with_name("border_server.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NYBBLE_TUNED": "0"}
-    with subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
+    with ExitStack() as started:
+
+        @cache
+        def start(name: str) -> subprocess.Popen[str]:
+            command = [sys.executable, script, *SERVERS[name]]
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+            started.enter_context(process)
+            assert process.stdin is not None
+            started.callback(process.stdin.close)
+            return process
+
+        yield start
 
 
 @pytest.fixture
 def call(
-    server: subprocess.Popen[str], right: dict[str, str], tmp_path: Path
+    servers: Callable[[str], subprocess.Popen[str]], right: dict[str, str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, list[str]]]:
     """Run a command with some arguments in others' place; the exit code, what is printed, and the lines of errors."""
 
@@ -137,6 +157,7 @@ def call(
                 arguments.append(word)
         case = {"arguments": arguments, "stdout": stdout}
         case["environment"] = {"NYBBLE_CACHE": str(tmp_path / "cache"), **environment}
+        server = servers("quantize" if command.startswith("quantize") else "light")
         assert server.stdin is not None and server.stdout is not None
         server.stdin.write(json.dumps(case) + "\n")
         server.stdin.flush()

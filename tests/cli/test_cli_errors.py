@@ -52,12 +52,21 @@ def test_version(run: Any) -> None:
 
 
 def test_start_up_loads_nothing_heavy() -> None:
-    code = "import sys, {}; print([m for m in ('numpy', 'PIL', 'skimage', 'nybble.reference') if m in sys.modules])"
-    loaded, anyway = (
-        subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True).stdout
-        for module in ("nybble.cli", "nybble")
-    )
-    assert loaded == anyway
+    names = ("numpy", "PIL", "skimage", "torch", "nybble.reference", "nybble.engine", "nybble.graph")
+    code = f"import sys, nybble, nybble.cli; print([name for name in {names} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_package_offers_its_names_when_they_are_used() -> None:
+    import importlib
+
+    assert set(nybble.__all__) <= set(dir(nybble))
+    for name in nybble.__all__:
+        assert getattr(nybble, name).__name__ == name
+    assert nybble.graph is importlib.import_module("nybble.graph")
+    with pytest.raises(AttributeError, match="module 'nybble' has no attribute 'lode'"):
+        nybble.lode  # type: ignore[attr-defined]  # noqa: B018
+    assert (Path(nybble.__file__).parent / "py.typed").is_file()
 
 
 def test_a_missing_model_argument_says_where_to_get_one(run: Any) -> None:

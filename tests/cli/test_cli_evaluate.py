@@ -39,7 +39,7 @@ def test_text(run: Any, engine: SimpleNamespace, model: Path, photos: Path) -> N
 
 def test_predictions(run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.csv"
-    target.write_text("old")
+    target.write_text("file,label,prediction,score\nold.png,1,2,0.5\n")
     assert run("evaluate", model, "--images", photos, "--predictions", target).exit_code == 0
     with target.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -58,6 +58,19 @@ def test_predictions_that_cannot_be_written_are_refused_at_once(
     result = run("evaluate", model, "--images", photos, "--predictions", tmp_path / "no" / "out.csv")
     assert (result.exit_code, engine.made) == (3, [])
     assert "there is no folder" in result.stderr
+
+
+def test_predictions_do_not_replace_the_labels(
+    run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    labels = tmp_path / "photos" / "labels.csv"
+    result = run("evaluate", model, "--images", tmp_path / "photos", "--predictions", labels)
+    assert result.exit_code == 3
+    assert "labels.csv: is there already and is no table of predictions" in result.stderr
+    assert labels.read_bytes() == (photos / "labels.csv").read_bytes()
+    for _ in range(2):
+        assert run("evaluate", model, "--images", photos, "--predictions", tmp_path / "new.csv").exit_code == 0
 
 
 def test_predictions_are_whole_or_absent(

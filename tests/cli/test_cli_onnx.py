@@ -81,6 +81,26 @@ def test_what_is_no_model(run: Any, model: Path, tmp_path: Path) -> None:
     assert "is a folder; name a file" in result.stderr
 
 
+def test_of_several_outputs_one_is_chosen(run: Any, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.onnx"
+    run("export", model, path)
+    proto = onnx.load(path)
+    first = next(node.output[0] for node in proto.graph.node if node.op_type == "Relu")
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(first, onnx.TensorProto.FLOAT, [None] * 4))
+    del proto.metadata_props[:]
+    onnx.save(proto, path)
+    last = proto.graph.output[0].name
+    result = run("import", path, tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"error: {path}: has 2 outputs ('{last}', '{first}'); choose the one to keep: --output NAME"
+    ]
+    assert not (tmp_path / "out").exists()
+    assert run("import", path, tmp_path / "out", "--output", "none").exit_code == 1
+    assert run("import", path, tmp_path / "out", "--output", last).exit_code == 0
+    assert list(read_graph(tmp_path / "out").outputs) == [last]
+
+
 @pytest.mark.parametrize("command", ["export", "import"])
 def test_without_the_extra(run: Any, model: Path, tmp_path: Path, monkeypatch: Any, command: str) -> None:
     import importlib.util

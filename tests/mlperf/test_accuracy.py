@@ -42,6 +42,7 @@ def test_accuracy_is_counted_by_line_and_a_photo_once(tmp_path: Path, run: Calla
 def test_logs_that_cannot_be_right(tmp_path: Path) -> None:
     for text, words in (
         ("[", "is no accuracy log"),
+        ("[" * 100_000, "is no accuracy log"),
         ("{}", "a list of answers"),
         ("[\n]", "has no answers"),
         ('[{"qsl_idx": 1, "data": "01"}, {"qsl_idx": 2, "data": "0100"}]', "entry 1: has 2 bytes instead of the 1"),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,10 @@ import nybble
 from nybble.images import LabelledFolder, load_photo
 from nybble.mlperf.accuracy import read_answers
 from nybble.mlperf.audit import _as_wanted
+from nybble.mlperf.errors import MlperfError
+from nybble.mlperf.job import Job
 from nybble.mlperf.layout import layouts
+from nybble.mlperf.process import execute
 from nybble.mlperf.result import Result, read_detail
 from nybble.mlperf.run import _Runner
 
@@ -301,3 +305,31 @@ def test_audits_run_as_their_tests_say(run: Run, offline: Path, tmp_path: Path) 
         assert text.endswith(f"TEST {'PASS' if verdict['passed'] else 'FAIL'}\n")
     assert run("mlperf", "audit", out, "--test", "TEST06").exit_code == 2
     assert run("mlperf", "check", out).exit_code == 0
+
+
+def test_no_detail_log_is_a_traceback_whatever_is_wrong_with_it(run: Run, offline: Path, tmp_path: Path) -> None:
+    """Each value that is read is gone, or is something else."""
+    out = tmp_path / "out"
+    shutil.copytree(offline, out)
+    log = layouts(out)[0].performance("Offline") / "mlperf_log_detail.txt"
+    text = log.read_text()
+    mark = ":::MLLOG "
+    for line in text.splitlines(keepends=True):
+        entry = json.loads(line.removeprefix(mark))
+        others = [json.dumps({**entry, "value": value}) for value in (None, "odd", [])]
+        changed = [text.replace(line, ""), *(text.replace(line, f"{mark}{other}\n") for other in (*others, "[]"))]
+        # What decides is read by all; the rest of the log is much alike.
+        if entry["key"].startswith(("result_", "effective_", "early_", "power_")):
+            for damaged in changed:
+                log.write_text(damaged)
+                result = run("mlperf", "check", out)
+                assert result.exit_code in (0, 1, 3), (line, result.output)
+                assert "Traceback" not in result.output, (line, result.output)
+
+
+def test_a_mistake_in_the_process_of_loadgen_keeps_its_traceback(loadgen: Any, model: Path, tmp_path: Path) -> None:
+    job = Job("performance", str(model), str(tmp_path / "none"), (1, 32, 32, 3), "Offline", 1, threads=1)
+    with pytest.raises(RuntimeError, match=r"in the process that runs LoadGen:\nTraceback(.|\n)*FileNotFoundError"):
+        execute(job)
+    with pytest.raises(MlperfError, match="nowhere: there is no such folder"):
+        execute(replace(job, model="nowhere"))

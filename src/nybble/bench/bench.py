@@ -162,6 +162,7 @@ def bench(
         result["layers"] = layer_points(graph, photos.samples[:4], settings.threads, settings.isa)
     about["load_average_after"] = machine.describe()["load_average"]
     about["disturbance"] = machine.disturbance(used, machine.usage())
+    result["warning"] = machine.warning(about["disturbance"])
     result["seconds"] = round(time.perf_counter() - begun, 1)
     return result
 

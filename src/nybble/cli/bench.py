@@ -86,8 +86,15 @@ def bench(
     from nybble.bench import Settings, machine
     from nybble.bench import bench as run
     from nybble.bench.bench import ceiling_records
+    from nybble.bench.peers import PEERS
     from nybble.schemas import BENCH
 
+    for peer in against or ():
+        if peer not in PEERS:
+            raise WrongUsageError(f"--against {peer}: choose from {', '.join(PEERS)}")
+    for number in bits or ():
+        if number not in (4, 8):
+            raise WrongUsageError(f"--bits {number}: choose 4 or 8")
     settings = Settings(
         against=tuple(dict.fromkeys(against or ())),
         bits=tuple(dict.fromkeys(bits or (4,))),

@@ -49,7 +49,7 @@ def evaluate(
     """
     import nybble
     from nybble.engine.scores import ranked, softmax
-    from nybble.files import CSV, check_free
+    from nybble.files import PREDICTIONS, check_free
     from nybble.images import LabelledFolder
     from nybble.models import find
     from nybble.schemas import EVALUATE
@@ -57,7 +57,7 @@ def evaluate(
 
     chosen = find(model)
     if predictions is not None:
-        check_free(predictions, CSV)
+        check_free(predictions, PREDICTIONS)
     engine = nybble.load(chosen.path, threads=threads)
     preprocessing = preprocessing_of(engine.graph)
     run = _reference(engine.graph, preprocessing) if reference else engine
@@ -138,10 +138,10 @@ def _batches(
 
 
 def _write(path: Path, rows: Iterable[tuple[str, int, int, float]]) -> None:
-    from nybble.files import CSV, write_text
+    from nybble.files import PREDICTIONS, write_text
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("file", "label", "prediction", "score"))
     writer.writerows((file, label, prediction, f"{score:.6f}") for file, label, prediction, score in rows)
-    write_text(path, table.getvalue(), CSV)
+    write_text(path, table.getvalue(), PREDICTIONS)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
-from nybble.cli.errors import WrongUsageError
+from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Rows of the table of errors.
 SHOWN = 10
@@ -33,6 +36,10 @@ def import_(
             "--resize", min=1, help="With --imagenet: the short side before the crop.", show_default="8/7 of the input"
         ),
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="NAME", help="Of a model with several outputs, the one to keep."),
+    ] = None,
     check: Check = True,
     images: CheckImages = None,
     limit: CheckLimit = INPUTS,
@@ -50,12 +57,19 @@ def import_(
 
     if resize is not None and not imagenet:
         raise WrongUsageError("--resize belongs to --imagenet")
-    made = import_onnx(source)
+    made = import_onnx(source, output=output)
+    if len(made.graph.outputs) > 1:
+        names = ", ".join(map(repr, made.graph.outputs))
+        raise CommandError(f"{source}: has the outputs {names}; choose the one to keep: --output NAME")
     if imagenet:
         made = made.for_photos(resize=resize)
     write_graph(made.graph, out)
     unit = made.input_scale or 1.0
-    found = measured(made.graph, load(source), unit, images, limit) if check else None
+    found = (
+        measured(made.graph, _as_imported(load(source), output, made.channels_last), unit, images, limit)
+        if check
+        else None
+    )
     largest = made.roundings[0].error if made.roundings else 0.0
     if as_json:
         print_json(
@@ -66,6 +80,7 @@ def import_(
                 "nodes": len(made.graph),
                 "inputs": {entry.name: f"{entry.dtype}{list(entry.shape)}" for entry in made.graph.inputs},
                 "input_scale": made.input_scale,
+                "channels_last": made.channels_last,
                 "preprocessing": made.graph.preprocessing is not None,
                 "class_names": made.graph.class_names is not None,
                 "largest_error": largest,
@@ -92,3 +107,24 @@ def import_(
         typer.echo(f"{scale}how photos become the input is not known: --imagenet, or add the file preprocessing")
     say(found)
     typer.echo(f"in {out}")
+
+
+def _as_imported(model: onnx.ModelProto, output: str | None, channels_last: bool) -> onnx.ModelProto:
+    """A model with the output that an import has, and channels first."""
+    import onnx
+
+    kept = [entry for entry in model.graph.output if output in (None, entry.name)]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    if channels_last:
+        entry = model.graph.input[0]
+        inner = f"{entry.name}/channels_last"
+        for node in model.graph.node:
+            for index, name in enumerate(node.input):
+                node.input[index] = inner if name == entry.name else name
+        turn = onnx.helper.make_node("Transpose", [entry.name], [inner], perm=[0, 2, 3, 1])
+        model.graph.node.insert(0, turn)
+        dims = entry.type.tensor_type.shape.dim
+        batch, rows, columns, channels = (dims.pop(0) for _ in range(4))
+        dims.extend([batch, channels, rows, columns])
+    return model

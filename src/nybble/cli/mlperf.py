@@ -271,11 +271,13 @@ def _show(name: str, scenario: str, outcome: Outcome) -> None:
         typer.echo(f"accuracy    {outcome.accuracy}")
     result = outcome.performance
     if result is not None:
+        from nybble.mlperf.result import number
+
         typer.echo(
             f"result      {result.figure:.2f} {result.unit}{' (early-stopping estimate)' * (result.unit == 'ms')}"
         )
         if scenario == "Server":
-            bound = float(result.values["effective_target_latency_ns"]) / 1e6
+            bound = number(result.values, "effective_target_latency_ns") / 1e6
             typer.echo(f"            within {bound:g} ms" + ", the highest rate found" * bool(outcome.run.get("peak")))
         if scenario != "Offline":
             known = result.percentiles

@@ -81,7 +81,7 @@ def read_answers(model: Path) -> Recorded | None:
     if not path.is_file():
         return None
     try:
-        recorded = Recorded.model_validate_json(path.read_text(encoding="utf-8"))
+        recorded = Recorded.model_validate_json(path.read_text(encoding="utf-8-sig"))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"

@@ -164,7 +164,7 @@ def _npz(path: Path) -> dict[int, int]:
 def _log(path: Path, dtype: str | None) -> dict[int, int]:
     try:
         entries = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MlperfError(f"{path}: is no accuracy log: {error}; was the run killed?") from error
     if not isinstance(entries, list):
         raise MlperfError(f"{path}: is no accuracy log: a list of answers is expected")

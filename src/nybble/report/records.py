@@ -330,7 +330,7 @@ def read_record(path: Path, content: bytes) -> Record | None:
         Naming the file, and the field where one is wrong: what is no JSON, and what says it is nybble's and is not.
     """
     try:
-        document = json.loads(content.decode("utf-8"), parse_constant=_refuse)
+        document = json.loads(content, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{path}: is not JSON: {error}; was its command cut short?") from error
     schema = _schema(path, document) if isinstance(document, dict) else None

@@ -69,6 +69,10 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
             raise OnnxImportError(
                 f"operator {node.op_type[:60]} of domain {node.domain[:60]!r} is not known", node=label(node), path=path
             )
+    for entry in model.graph.output:
+        # Runtimes do without the shape of an output; the checker does not.
+        if entry.type.HasField("tensor_type") and not entry.type.tensor_type.HasField("shape"):
+            entry.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
