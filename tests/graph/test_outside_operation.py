@@ -28,6 +28,7 @@ from nybble.graph import (
     read_graph,
     write_graph,
 )
+from nybble.graph.convert import to_bits
 from nybble.graph.ops import register, unregister
 from nybble.reference import interpret
 
@@ -130,6 +131,12 @@ def test_an_expansion_of_another_type_is_refused(halving: Graph, monkeypatch: py
     why = r"^half: what PositiveHalf expands to gives s32\[5x4x3\], not u31\[5x4x3\]$"
     with pytest.raises(GraphError, match=why):
         Engine(graph, threads=1)
+
+
+@pytest.mark.usefixtures("registered")
+def test_its_conversion_is_refused_in_one_line() -> None:
+    with pytest.raises(GraphError, match=r"^clamp: no conversion is defined for Clamp$"):
+        to_bits(network(), 8)
 
 
 def test_without_its_package_the_directory_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import sums
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit
 from nybble.graph.types import SUMS, Array, DType
 from nybble.graph.value_type import ValueType
 
@@ -28,6 +30,7 @@ class AddOperation(Operation[Add]):
     """Addition."""
 
     node = Add
+    unit = Unit.JOINT
     least_inputs = 2
     most_inputs = 2
 
@@ -59,6 +62,10 @@ class AddOperation(Operation[Add]):
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
         """The first two types of ``compute_mode``."""
         return file.mode(3)[:2]
+
+    def converted(self, node: Add, input_type: DType | None, ratio: Fraction) -> Add:
+        """Sums of one unit add up in any."""
+        return node
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Add]]:
         """Both types of sums on both sides, images and vectors."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit
 from nybble.graph.ops.windows import check_pool_padding, sides, sides_text, square_text, starts, window_shape
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
@@ -40,6 +42,7 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
     """Average pool."""
 
     node = AvgPool2d
+    unit = Unit.INPUT
 
     def infer(self, node: AvgPool2d, inputs: Sequence[ValueType]) -> ValueType:
         """The input's type and magnitude. No window may lie wholly in padding."""
@@ -96,6 +99,10 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
         text.add("padding", sides_text(node.padding))
         text.add("ceil_mode", node.ceil_mode)
         text.add("count_include_pad", node.count_include_pad)
+
+    def converted(self, node: AvgPool2d, input_type: DType | None, ratio: Fraction) -> AvgPool2d:
+        """Only the type changes."""
+        return replace(node, input_type=input_type or node.input_type)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[AvgPool2d]]:
         """Every type; uneven padding counted or not, windows that run past the end, and the whole image."""

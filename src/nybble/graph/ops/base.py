@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from nybble.graph.errors import GraphError
 from nybble.graph.folder import ModelFolder
 from nybble.graph.layer_output import LayerOutput
 from nybble.graph.lines import LayerFile
 from nybble.graph.nodes import Node
+from nybble.graph.ops.units import Unit
 from nybble.graph.types import Array, DType
 from nybble.graph.value_type import ValueType
 
@@ -38,11 +41,14 @@ class Operation(ABC, Generic[N]):
         Values that a node reads at least.
     most_inputs : int or None
         Values that a node reads at most; ``None`` for no limit.
+    unit : Unit or None
+        What a step of the result stands for; ``None`` where that is not known, and no conversion is defined.
     """
 
     node: ClassVar[type[Any]]
     least_inputs: ClassVar[int] = 1
     most_inputs: ClassVar[int | None] = 1
+    unit: ClassVar[Unit | None] = None
 
     @property
     def kind(self) -> str:
@@ -88,6 +94,24 @@ class Operation(ABC, Generic[N]):
         begins with it; the first ones read what the node reads.
         """
         return None
+
+    def converted(self, node: N, input_type: DType | None, ratio: Fraction) -> N:
+        """The node in other units: one old unit of its result, or of the sums that a real result is made of, is
+        ``ratio`` new ones.
+
+        Parameters
+        ----------
+        node : Node
+        input_type : DType or None
+            The activation type that it now reads; ``None`` where it reads sums.
+        ratio : Fraction
+
+        Raises
+        ------
+        GraphError
+            If there is no such node, or a constant of it passes its range.
+        """
+        raise GraphError(f"no conversion is defined for {node.op}", node=node.name)
 
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
         """Types that the layer file says the node reads, where the node itself does not carry them."""

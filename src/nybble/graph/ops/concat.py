@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import activation
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
 
@@ -33,6 +35,7 @@ class ConcatOperation(Operation[Concat]):
     """Concatenation."""
 
     node = Concat
+    unit = Unit.INPUT
     least_inputs = 2
     most_inputs = None
 
@@ -69,6 +72,10 @@ class ConcatOperation(Operation[Concat]):
     def write(self, node: Concat, output: LayerOutput, sources: Sequence[DType]) -> None:
         """The type twice."""
         output.text.add("compute_mode", f"{node.input_type}{node.input_type}")
+
+    def converted(self, node: Concat, input_type: DType | None, ratio: Fraction) -> Concat:
+        """Only the type changes."""
+        return replace(node, input_type=input_type or node.input_type)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Concat]]:
         """Every type; two and three values of different channels, images and vectors."""

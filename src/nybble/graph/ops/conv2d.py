@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,6 +18,7 @@ from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation, drawn
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit, with_wider_weights
 from nybble.graph.ops.weights import (
     WEIGHTS,
     bias_values,
@@ -72,6 +74,7 @@ class Conv2dOperation(Operation[Conv2d]):
     """Convolution."""
 
     node = Conv2d
+    unit = Unit.WEIGHTED
 
     def infer(self, node: Conv2d, inputs: Sequence[ValueType]) -> ValueType:
         """s32 sums; the magnitude is computed from the weights."""
@@ -162,6 +165,10 @@ class Conv2dOperation(Operation[Conv2d]):
         text.add("dilation", joined(node.dilation))
         text.add("groups", node.groups)
         write_weights(node.weight, node.bias, output)
+
+    def converted(self, node: Conv2d, input_type: DType | None, ratio: Fraction) -> Conv2d:
+        """Weights stay, biases are rounded once."""
+        return with_wider_weights(node, input_type or node.input_type, ratio)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Conv2d]]:
         """Every type of input and weight; groups, strides, dilation, uneven padding, with and without bias."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type
 from nybble.graph.ops.examples import activation, drawn
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit, with_wider_weights
 from nybble.graph.ops.weights import (
     WEIGHTS,
     bias_values,
@@ -45,6 +47,7 @@ class LinearOperation(Operation[Linear]):
     """Linear layer."""
 
     node = Linear
+    unit = Unit.WEIGHTED
 
     def infer(self, node: Linear, inputs: Sequence[ValueType]) -> ValueType:
         """s32 sums; the magnitude is computed from the weights."""
@@ -93,6 +96,10 @@ class LinearOperation(Operation[Linear]):
         output.text.add("in_features", node.weight.shape[1])
         output.text.add("out_features", node.weight.shape[0])
         write_weights(node.weight, node.bias, output)
+
+    def converted(self, node: Linear, input_type: DType | None, ratio: Fraction) -> Linear:
+        """Weights stay, biases are rounded once."""
+        return with_wider_weights(node, input_type or node.input_type, ratio)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Linear]]:
         """Every type of input and weight, of vectors and of images, with and without bias."""

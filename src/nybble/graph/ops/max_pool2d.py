@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit
 from nybble.graph.ops.windows import check_pool_padding, sides, sides_text, square_text, starts, window_shape
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
@@ -37,6 +39,7 @@ class MaxPool2dOperation(Operation[MaxPool2d]):
     """Maximum pool."""
 
     node = MaxPool2d
+    unit = Unit.INPUT
 
     def infer(self, node: MaxPool2d, inputs: Sequence[ValueType]) -> ValueType:
         """The input's type and magnitude. No window may lie wholly in padding."""
@@ -97,6 +100,10 @@ class MaxPool2dOperation(Operation[MaxPool2d]):
         text.add("dilation", square_text(node.dilation))
         text.add("return_indices", False)
         text.add("ceil_mode", node.ceil_mode)
+
+    def converted(self, node: MaxPool2d, input_type: DType | None, ratio: Fraction) -> MaxPool2d:
+        """Only the type changes."""
+        return replace(node, input_type=input_type or node.input_type)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[MaxPool2d]]:
         """Every type; uneven padding, dilation, and windows that run past the end."""

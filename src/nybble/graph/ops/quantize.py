@@ -16,6 +16,7 @@ from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type
 from nybble.graph.ops.examples import activation, drawn, sums
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import ACTIVATIONS, SUMS, Array, DType
 from nybble.graph.value_type import MAX_SHIFT, ValueType
@@ -43,6 +44,7 @@ class QuantizeOperation(Operation[Quantize]):
     """Requantization."""
 
     node = Quantize
+    unit = Unit.OWN
 
     def infer(self, node: Quantize, inputs: Sequence[ValueType]) -> ValueType:
         """The declared type. Activations are clamped to its range; sums must not pass the general limit."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type
 from nybble.graph.ops.examples import SUM_MAGNITUDE, sums
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit, rounded
 from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
 from nybble.graph.value_type import ValueType
 
@@ -32,6 +34,7 @@ class ReLUOperation(Operation[ReLU]):
     """ReLU."""
 
     node = ReLU
+    unit = Unit.JOINT
 
     def infer(self, node: ReLU, inputs: Sequence[ValueType]) -> ValueType:
         """u31 of the input's shape."""
@@ -63,6 +66,12 @@ class ReLUOperation(Operation[ReLU]):
         output.text.add("inplace", True)
         if node.maximum is not None:
             output.text.add("maximum", node.maximum)
+
+    def converted(self, node: ReLU, input_type: DType | None, ratio: Fraction) -> ReLU:
+        """The maximum is rounded. No value of a valid graph reaches what is cut off of one that passes the limit."""
+        if node.maximum is None:
+            return node
+        return replace(node, maximum=min(rounded(node.maximum * ratio), SUM_LIMIT))
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[ReLU]]:
         """Both types of sums; a maximum that cuts, one that does not, and zero."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import sums
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUMS, Array, DType
 from nybble.graph.value_type import ValueType
@@ -31,6 +33,7 @@ class ScaleOperation(Operation[Scale]):
     """Scale of the logits."""
 
     node = Scale
+    unit = Unit.REAL
 
     def infer(self, node: Scale, inputs: Sequence[ValueType]) -> ValueType:
         """f32 of the input's shape."""
@@ -72,6 +75,21 @@ class ScaleOperation(Operation[Scale]):
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
         """The first type of ``compute_mode``."""
         return file.mode(3)[:1]
+
+    def converted(self, node: Scale, input_type: DType | None, ratio: Fraction) -> Scale:
+        """Here ``ratio`` is that of the sums that are read: the scales are in new units of these."""
+        if ratio == 1:
+            return node
+        try:
+            with np.errstate(over="ignore"):
+                scales = np.array(
+                    [float(Fraction(float(scale)) * ratio) for scale in node.out_scale.numpy()], np.float32
+                )
+            return replace(node, out_scale=Tensor.from_array(DType.F32, scales))
+        except ValueError as error:
+            raise GraphError(
+                "at 8 bits, a scale passes what float32 holds", node=node.name, field="out_scale"
+            ) from error
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Scale]]:
         """Both types of sums, images and vectors, scales of either sign."""
