@@ -91,12 +91,12 @@ def test_of_several_outputs_one_is_chosen(run: Any, model: Path, tmp_path: Path)
     onnx.save(proto, path)
     last = proto.graph.output[0].name
     result = run("import", path, tmp_path / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.splitlines() == [
         f"error: {path}: has 2 outputs ('{last}', '{first}'); choose the one to keep: --output NAME"
     ]
     assert not (tmp_path / "out").exists()
-    assert run("import", path, tmp_path / "out", "--output", "none").exit_code == 1
+    assert run("import", path, tmp_path / "out", "--output", "none").exit_code == 3
     assert run("import", path, tmp_path / "out", "--output", last).exit_code == 0
     assert list(read_graph(tmp_path / "out").outputs) == [last]
 

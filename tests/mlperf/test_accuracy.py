@@ -164,10 +164,10 @@ def test_lists_that_cannot_be_right(tmp_path: Path, photos: Path) -> None:
     for text, words in (
         (f"{files[0]} 10\n", "is not in 0..9"),
         (f"{files[0]} -1\n", "is not an integer"),
-        (f"{files[0]}\n", "expected 'file label'"),
-        (f"{files[0]} 1\n{files[0]} 1\n", "twice"),
-        ("nowhere.png 1\n", "is not in"),
-        (f"../{photos.name}/{files[0]} 1\n", "is not in"),
+        (f"{files[0]}\n", "has no label"),
+        (f"{files[0]} 1\n{files[0]} 1\n", "again, first in line 1"),
+        ("nowhere.png 1\n", "which is not in"),
+        (f"../{photos.name}/{files[0]} 1\n", "is not a name inside"),
         ("", "lists no photos"),
     ):
         bad = tmp_path / "bad.txt"

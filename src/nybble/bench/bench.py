@@ -127,6 +127,9 @@ def bench(
         "photos": photos.source,
         "photo_count": len(photos),
         "calibration": calibration.source,
+        "left_out": photos.left_out.to_json(),
+        "calibration_left_out": calibration.left_out.to_json(),
+        "exif": photos.exif,
         "settings": {**asdict(settings), "isa_of_peers": _peer_isas(settings)},
     }
     with TemporaryDirectory(prefix="nybble-bench-") as name:

@@ -23,7 +23,7 @@ Check = Annotated[
 ]
 CheckImages = Annotated[
     Path | None,
-    typer.Option("--images", metavar="DIR", help="Photos to compare the answers on.", show_default="seeded noise"),
+    typer.Option("--images", metavar="PHOTOS", help="Photos to compare the answers on.", show_default="seeded noise"),
 ]
 CheckLimit = Annotated[int, typer.Option("--limit", min=1, help="Inputs to compare the answers on.")]
 #: Inputs where the user does not say how many.
@@ -48,7 +48,7 @@ def measured(
     from onnx import TensorProto, helper
 
     from nybble.bench.agreement import NOT_MEASURED, is_available, measure
-    from nybble.cli.photos import inputs_of
+    from nybble.cli.photos import inputs_of, report_left_out
 
     if not is_available():
         return NOT_MEASURED
@@ -57,7 +57,8 @@ def measured(
     kind = model.graph.input[0].type.tensor_type.elem_type
     if kind not in (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8):
         return f"not measured: ONNX Runtime takes no {TensorProto.DataType.Name(kind)} input from Python"
-    inputs = inputs_of(graph, images, limit)
+    inputs, left_out = inputs_of(graph, images, limit, exif=False)
+    report_left_out(left_out)
     scaled = inputs.astype(np.float32) * np.float32(unit) if kind == TensorProto.FLOAT else inputs
     feed = scaled.astype(helper.tensor_dtype_to_np_dtype(kind))
     from onnxruntime.capi import onnxruntime_pybind11_state as refusals

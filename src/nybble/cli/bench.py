@@ -13,7 +13,7 @@ import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.output import console, is_quiet, progress, show_disturbance, table
-from nybble.cli.photos import class_count, preprocessing_of
+from nybble.cli.photos import Exif, end, preprocessing_of, report_left_out
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -28,7 +28,13 @@ def bench(
         typer.Argument(metavar="[MODEL]", help="The 4-bit network; needed unless --ceilings stands alone."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Labelled photos that everybody runs; else noise.")
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="PHOTOS",
+            help="Photos that everybody runs, a folder or a list; top-1 needs labels.",
+            show_default="noise",
+        ),
     ] = None,
     against: Annotated[
         list[str] | None,
@@ -47,10 +53,14 @@ def bench(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            "--calibration", metavar="DIR", help="Labelled photos that make the peers' INT8; else from --images."
+            "--calibration",
+            metavar="PHOTOS",
+            help="Photos that make the peers' INT8.",
+            show_default="some of --images",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first photos of --images.")] = None,
+    exif: Exif = False,
     isa: Annotated[str | None, typer.Option("--isa", help="Instruction set of nybble, as NYBBLE_ISA.")] = None,
     peer_isa: Annotated[
         str | None,
@@ -87,6 +97,7 @@ def bench(
     from nybble.bench import bench as run
     from nybble.bench.bench import ceiling_records
     from nybble.bench.peers import PEERS
+    from nybble.images import LeftOut
     from nybble.schemas import BENCH
 
     for peer in against or ():
@@ -113,7 +124,7 @@ def bench(
             result["machine"]["disturbance"] = watch.taken()
         show_disturbance(result["machine"]["disturbance"])
     else:
-        graph, source, photos, known = _work(model, images, calibration, limit, settings.against)
+        graph, source, photos, known = _work(model, images, calibration, limit, settings.against, exif)
         with _reporting() as report:
             result = run(graph, source, photos, known, settings, _cache(), report)
         _show(result)
@@ -123,6 +134,8 @@ def bench(
         _write(json_file, result)
         typer.echo(f"\nresult    {json_file}")
     _plot(result, plots, json_file)
+    if model is not None:
+        end(LeftOut((*photos.left_out, *known.left_out)))
 
 
 def _checked_isa(isa: str | None) -> str | None:
@@ -149,25 +162,30 @@ def _cache() -> Path:
 
 
 def _work(
-    model: str, images: Path | None, calibration: Path | None, limit: int | None, against: Sequence[str]
+    model: str, images: Path | None, calibration: Path | None, limit: int | None, against: Sequence[str], exif: bool
 ) -> tuple[Graph, str, Photos, Photos]:
     """The network, the photos, and those that calibrate."""
     from nybble.bench import noise, read_photos
     from nybble.bench.peers import check_installed
     from nybble.bench.photos import SYNTHETIC
     from nybble.graph import read_graph
+    from nybble.images import network_classes
     from nybble.models import locate
 
     # Before photos are decoded for nothing.
     check_installed(list(against))
     path = locate(model)
     graph = read_graph(path)
-    preprocessing, classes = preprocessing_of(graph), class_count(graph)
+    preprocessing, classes = preprocessing_of(graph), network_classes(graph)
     if images is None:
         photos = noise(min(limit or SYNTHETIC, SYNTHETIC), preprocessing)
     else:
-        photos = read_photos(images, preprocessing, limit, classes)
-    known = read_photos(calibration, preprocessing, classes=classes) if calibration and against else photos
+        photos = read_photos(images, preprocessing, limit, classes, exif=exif)
+        report_left_out(photos.left_out)
+    known = photos
+    if calibration and against:
+        known = read_photos(calibration, preprocessing, classes=classes, exif=exif)
+        report_left_out(known.left_out)
     return graph, path.name, photos, known
 
 

@@ -14,7 +14,7 @@ from nybble.cli.errors import WrongUsageError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import print_json, progress, show_disturbance
-from nybble.cli.photos import Limit
+from nybble.cli.photos import Exif, Limit, end, report_left_out
 
 if TYPE_CHECKING:
     from nybble.mlperf.accuracy import Comparison
@@ -89,7 +89,10 @@ def run(
     images: Annotated[
         Path,
         typer.Option(
-            "--images", metavar="DIR", help="Folder of photos with a labels.csv or a val_map.txt.", show_default=False
+            "--images",
+            metavar="PHOTOS",
+            help="Photos: a folder with labels.csv or val_map.txt, a folder a class, or a list; accuracy needs labels.",
+            show_default=False,
         ),
     ],
     model: Model = None,
@@ -116,6 +119,7 @@ def run(
     ] = False,
     labels: Labels = None,
     limit: Limit = None,
+    exif: Exif = False,
     compare_with: Annotated[
         Path | None,
         typer.Option(
@@ -133,7 +137,7 @@ def run(
     """
     from nybble.mlperf.accuracy import compare as compared
     from nybble.mlperf.accuracy import read_answers
-    from nybble.mlperf.labels import Labelled, find_photos
+    from nybble.mlperf.labels import Labelled
     from nybble.mlperf.layout import checked_name
     from nybble.mlperf.run import Request
     from nybble.mlperf.run import run as execute
@@ -148,6 +152,7 @@ def run(
         images=images,
         labels=labels,
         limit=limit,
+        exif=exif,
         scenario=scenario.value,
         mode=mode.value,
         conf=conf,
@@ -161,9 +166,10 @@ def run(
     other = None if compare_with is None else read_answers(compare_with)
     with _reporting() as report:
         outcome = execute(request, out, report)
+    report_left_out(outcome.left_out)
     comparison = None
     if other is not None and compare_with is not None:
-        photos = [Labelled(photo.file, photo.label) for photo in find_photos(images, labels, 1 << 31, limit)]
+        photos = [Labelled(photo.file, photo.label) for photo in outcome.photos if photo.label is not None]
         numbered = compare_with.suffix == ".npz" and all(photo.row is not None for photo in photos)
         comparison = compared(read_answers(outcome.folders[0]), other, photos if numbered else None)
     if as_json:
@@ -174,6 +180,7 @@ def run(
             _show_comparison(comparison)
     if outcome.performance is not None and not outcome.performance.valid:
         raise typer.Exit(ExitCode.DIFFERENCE)
+    end(outcome.left_out)
 
 
 @mlperf.command(epilog="Example: nybble mlperf accuracy mlperf_log_accuracy.json --labels val_map.txt")
@@ -191,9 +198,10 @@ def accuracy(
     """Top-1 accuracy of the answers that LoadGen logged, as MLPerf's own script counts it."""
     from nybble.mlperf.accuracy import accuracy as counted
     from nybble.mlperf.accuracy import read_answers
-    from nybble.mlperf.labels import read_labels
+    from nybble.mlperf.labels import left_out_of, read_labels
 
-    share = counted(read_answers(log, _dtype(dtype)), read_labels(labels), str(log))
+    share = counted(read_answers(log, _dtype(dtype)), read_labels(labels, log), str(log))
+    left_out = len(left_out_of(log))
     if not share.right and share.total >= _SUSPICIOUS:
         typer.echo(
             f"warning: not one of {share.total} answers is right: is {labels} the list that was run, "
@@ -202,9 +210,11 @@ def accuracy(
         )
     if as_json:
         result = {"accuracy": share.value, "right": share.right, "photos": share.total, "interval": share.interval}
-        print_json(result)
+        print_json({**result, "left_out": left_out})
         return
     typer.echo(f"accuracy={100 * share.value:.3f}%, good={share.right}, total={share.total}")
+    if left_out:
+        typer.echo(f"photos of the list that the run left out: {left_out}")
 
 
 @mlperf.command(epilog="Example: nybble mlperf compare mlperf_log_accuracy.json t4-predictions.npz")
@@ -235,7 +245,7 @@ def compare(
     from nybble.mlperf.accuracy import read_answers
     from nybble.mlperf.labels import read_labels
 
-    photos = None if labels is None else read_labels(labels)
+    photos = None if labels is None else read_labels(labels, log)
     comparison = compared(read_answers(log, _dtype(dtype)), read_answers(other), photos)
     if as_json:
         print_json(_comparison_json(comparison))
@@ -266,7 +276,8 @@ def _show(name: str, scenario: str, outcome: Outcome) -> None:
         show_disturbance(outcome.run["disturbance"])
     typer.echo(f"model       {name}")
     typer.echo(f"scenario    {scenario}")
-    typer.echo(f"photos      {outcome.run['photos']}")
+    left_out = outcome.run["left_out"]
+    typer.echo(f"photos      {outcome.run['photos']}" + f", {len(left_out)} left out" * bool(left_out))
     if outcome.accuracy is not None:
         typer.echo(f"accuracy    {outcome.accuracy}")
     result = outcome.performance

@@ -11,7 +11,7 @@ import typer
 
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import console, print_json, show_disturbance, table
-from nybble.cli.photos import Limit, OptionalImages, inputs_of
+from nybble.cli.photos import Exif, Limit, OptionalImages, end, inputs_of, report_left_out
 
 if TYPE_CHECKING:
     from nybble.engine.profile import LayerProfile, Profile
@@ -30,6 +30,7 @@ def profile(
         Path | None,
         typer.Option("--trace", metavar="FILE", help="Write a Chrome trace (JSON) here.", show_default=False),
     ] = None,
+    exif: Exif = False,
     as_json: Json = False,
 ) -> None:
     """Time every step of a network, one photo at a time, and say which kernel ran and how many zeros it read.
@@ -49,7 +50,8 @@ def profile(
     if trace is not None:
         check_free(trace, JSON)
     engine = nybble.load(chosen.path, threads=threads)
-    inputs = inputs_of(engine.graph, images, limit or _PHOTOS)
+    inputs, left_out = inputs_of(engine.graph, images, limit or _PHOTOS, exif)
+    report_left_out(left_out)
     watch = Watch()
     found = measure(engine, inputs, runs)
     disturbance = watch.taken()
@@ -57,9 +59,11 @@ def profile(
         write_text(trace, json.dumps(trace_events(found)) + "\n", JSON)
     if as_json:
         inputs_of_run = str(images) if images else "noise"
-        about = {"schema": PROFILE, "model": chosen.name, "inputs": inputs_of_run}
+        about: dict[str, Any] = {"schema": PROFILE, "model": chosen.name, "inputs": inputs_of_run}
+        about |= {"left_out": left_out.to_json(), "exif": exif}
         document = {**about, **_document(found), "disturbance": disturbance, "warning": warning(disturbance)}
         print_json(document)
+        end(left_out)
         return
     show_disturbance(disturbance)
     grid = table(
@@ -84,6 +88,7 @@ def profile(
     typer.echo(f"a whole run takes {found.run_seconds * 1e3:.3f} ms; lists {lists * 1e3:.3f} ms of it")
     if trace is not None:
         typer.echo(f"trace {trace}: open it in https://ui.perfetto.dev or chrome://tracing")
+    end(left_out)
 
 
 def _document(found: Profile) -> dict[str, Any]:

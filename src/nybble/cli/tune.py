@@ -10,7 +10,7 @@ import typer
 
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import console, print_json, progress, show_disturbance, table
-from nybble.cli.photos import Limit, OptionalImages, inputs_of
+from nybble.cli.photos import Exif, Limit, OptionalImages, end, inputs_of, report_left_out
 
 if TYPE_CHECKING:
     from nybble.engine.tune import Tuning
@@ -25,6 +25,7 @@ def tune(
     limit: Limit = None,
     threads: Threads = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="About how long to measure.")] = 60,
+    exif: Exif = False,
     as_json: Json = False,
 ) -> None:
     """Measure kernels and channel orders for a model on this machine; whoever loads the model then uses the fastest.
@@ -44,7 +45,8 @@ def tune(
 
     chosen = find(model)
     graph = read_graph(chosen.path)
-    inputs = inputs_of(graph, images, limit or _PHOTOS)
+    inputs, left_out = inputs_of(graph, images, limit or _PHOTOS, exif)
+    report_left_out(left_out)
     with Engine(graph, threads=threads, tuned=False) as engine:
         isa, count = engine.isa, engine.threads
     stored = load_choices(graph, isa, count)
@@ -79,6 +81,8 @@ def tune(
                 "model": chosen.name,
                 "inputs": str(images) if images else "noise",
                 "images": len(inputs),
+                "left_out": left_out.to_json(),
+                "exif": exif,
                 "isa": isa,
                 "threads": count,
                 "chosen": found.chosen,
@@ -94,11 +98,13 @@ def tune(
                 "warning": warning(disturbance),
             }
         )
+        end(left_out)
         return
     show_disturbance(disturbance)
     _print(
         found, f"{len(inputs)} {'photos of ' + str(images) if images else 'inputs of seeded noise'}", isa, count, file
     )
+    end(left_out)
 
 
 def _print(found: Tuning, inputs: str, isa: str, threads: int, file: Path) -> None:

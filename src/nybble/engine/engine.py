@@ -241,7 +241,7 @@ class Engine:
             raise ValueError(f"expected one image, got {len(x)}")
         return executable.step_times(x)
 
-    def classify(self, photos: Sequence[PhotoSource], top: int = 5) -> list[list[Prediction]]:
+    def classify(self, photos: Sequence[PhotoSource], top: int = 5, *, exif: bool = True) -> list[list[Prediction]]:
         """The likeliest classes of each photo, best first.
 
         Parameters
@@ -250,6 +250,8 @@ class Engine:
             Paths, Pillow images or uint8 (H, W, 3) arrays of any size.
         top : int
             Classes to return for each.
+        exif : bool
+            Whether photos are turned upright as their EXIF orientation says.
 
         Raises
         ------
@@ -268,7 +270,8 @@ class Engine:
         names = class_names(self.graph)
         answers: list[list[Prediction]] = []
         for first in range(0, len(photos), DECODED_PHOTOS):
-            batch = np.stack([load_photo(photo, preprocessing) for photo in photos[first : first + DECODED_PHOTOS]])
+            some = photos[first : first + DECODED_PHOTOS]
+            batch = np.stack([load_photo(photo, preprocessing, exif=exif) for photo in some])
             logits = self(batch).reshape(len(batch), -1)
             probabilities = softmax(logits)
             for scores, best in zip(probabilities, ranked(probabilities, top), strict=True):

@@ -26,7 +26,7 @@ from nybble.graph.types import Array
 from nybble.mlperf import extra
 from nybble.mlperf.errors import MlperfError
 from nybble.mlperf.job import ESTIMATE, Job
-from nybble.mlperf.store import map_samples
+from nybble.mlperf.store import Rows, map_samples
 from nybble.mlperf.sut import Answerer, Batcher, Photos, Run
 
 #: Seconds between two reports.
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def batch_seconds(
-    run: Run, samples: Array, sizes: Sequence[int], least: float = _SECONDS, most: float = math.inf
+    run: Run, samples: Array | Rows, sizes: Sequence[int], least: float = _SECONDS, most: float = math.inf
 ) -> list[float]:
     """Median seconds of a batch of each size, on the first photos, up to the first that takes more than ``most``."""
     seconds: list[float] = []
@@ -66,10 +66,12 @@ def batch_seconds(
     return seconds
 
 
-def _open(job: Job) -> tuple[Any, Array]:
+def _open(job: Job) -> tuple[Any, Array | Rows]:
     import nybble
 
-    return nybble.load(job.model, threads=job.threads), map_samples(Path(job.samples), job.shape)
+    samples = map_samples(Path(job.samples), job.shape)
+    engine = nybble.load(job.model, threads=job.threads)
+    return engine, samples if job.rows is None else Rows(samples, job.rows)
 
 
 def _about(engine: Any) -> dict[str, Any]:
@@ -111,7 +113,7 @@ def _run(job: Job) -> dict[str, Any]:
     gc.collect()
     gc.freeze()
     system = loadgen.ConstructFastSUT(_guarded(issue), lambda: None)
-    library = loadgen.ConstructQSL(job.shape[0], job.performance_count, _guarded(photos.load), _guarded(photos.unload))
+    library = loadgen.ConstructQSL(job.photos, job.performance_count, _guarded(photos.load), _guarded(photos.unload))
     # A name that no file has: LoadGen would take an audit.config of the working folder for its own.
     loadgen.StartTestWithLogSettings(system, library, settings, logs, str(job.log_folder / "no-audit.config"))
     if batcher is not None:

@@ -276,13 +276,27 @@ class AgainstFloat(Record):
     p_value: float
 
 
-class Stage(Evaluated):
-    """A form of a network that was quantized."""
+class Stage(Record):
+    """A form of a network that was quantized; without labels nothing was right or wrong."""
 
+    images: int = Field(gt=0)
+    top1_right: int | None = Field(ge=0)
+    top5_right: int | None = Field(ge=0)
+    same_top1_as_float: float | None = None
     name: str
     against_float: AgainstFloat | None
     bytes: int | None
     images_per_second: float | None
+
+    @property
+    def top1(self) -> Share | None:
+        """Right first answers."""
+        return None if self.top1_right is None else Share(self.top1_right, self.images)
+
+    @property
+    def top5(self) -> Share | None:
+        """Right among the first five."""
+        return None if self.top5_right is None else Share(self.top5_right, self.images)
 
 
 class Speed(Record):

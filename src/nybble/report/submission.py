@@ -98,7 +98,7 @@ def read_scenarios(layout: Layout) -> list[Scenario]:
 
 
 def _read_accuracy(path: Path) -> Share:
-    counts = re.search(r"good=(\d+), total=(\d+)", path.read_text(encoding="utf-8", errors="replace"))
+    counts = re.search(r"good=(\d+), total=(\d+)", path.read_text(encoding="utf-8-sig", errors="replace"))
     if counts is None or not int(counts[1]) <= int(counts[2]) or not int(counts[2]):
         raise ReportError(f"{path}: has no `good=` and `total=`; run `nybble mlperf run --mode accuracy` again")
     return Share(int(counts[1]), int(counts[2]))
