@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,10 @@ from nybble.graph.ops.units import Unit
 from nybble.graph.ops.windows import check_pool_padding, sides, sides_text, square_text, starts, window_shape
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 
 #: Most samples of a window: their sum fits 32 bits.
 _MAX_WINDOW = 1 << 22

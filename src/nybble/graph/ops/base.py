@@ -5,8 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -18,6 +17,10 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import Array, DType
 from nybble.graph.value_type import ValueType
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 
 N = TypeVar("N", bound=Node)
 

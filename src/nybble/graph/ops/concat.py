@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -33,6 +33,10 @@ from nybble.graph.ops.windows import sides, starts, window_shape
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import MAX_EXTENT, ValueType
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 
 #: Elements of the unrolled windows that a convolution holds at a time.
 _WINDOW_ELEMENTS = 1 << 23

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from nybble.graph.ops.weights import (
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import MAX_ELEMENTS, ValueType
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

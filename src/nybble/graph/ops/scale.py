@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from nybble.graph.ops.units import Unit
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUMS, Array, DType
 from nybble.graph.value_type import ValueType
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +83,9 @@ class ScaleOperation(Operation[Scale]):
         """Here ``ratio`` is that of the sums that are read: the scales are in new units of these."""
         if ratio == 1:
             return node
+        # Here, as importing it takes a megabyte, which an engine does without.
+        from fractions import Fraction
+
         try:
             with np.errstate(over="ignore"):
                 scales = np.array(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from enum import Enum
-from fractions import Fraction
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,6 +13,8 @@ from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, DType
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from nybble.graph.ops.conv2d import Conv2d
     from nybble.graph.ops.linear import Linear
 
