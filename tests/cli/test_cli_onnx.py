@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from nybble.graph import read_graph
 
@@ -112,3 +113,29 @@ def test_without_the_extra(run: Any, model: Path, tmp_path: Path, monkeypatch: A
     result = run(command, model, tmp_path / "out")
     assert result.exit_code == 3
     assert "pip install 'nybble[onnx]'" in result.stderr
+
+
+def test_agreement_is_measured(run: Any, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "tiny.onnx"
+    report = json.loads(run("export", model, out, "--json", "--limit", "5").stdout)["agreement"]
+    assert [(entry["optimised"], entry["inputs"]) for entry in report["runs"]] == [(True, 5), (False, 5)]
+    assert all(entry["equal_logits"] == 5 for entry in report["runs"])
+    assert (report["exif"], report["left_out"], report["not_measured"]) == (False, [], None)
+    result = run("import", out, tmp_path / "again", "--limit", "5")
+    assert "and the engine: same class for 5 of 5 inputs" in result.stdout
+    report = json.loads(run("import", out, tmp_path / "unchecked", "--json", "--no-check").stdout)["agreement"]
+    assert (report["runs"], report["not_measured"]) == ([], "--no-check")
+
+
+def test_photos_that_agreement_cannot_read_are_left_out(run: Any, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 40), "red").save(photos / "good.png")
+    (photos / "bad.png").write_bytes(b"no photo")
+    result = run("export", model, tmp_path / "tiny.onnx", "--images", photos, "--json", "--exif")
+    assert result.exit_code == 4, result.output
+    report = json.loads(result.stdout)["agreement"]
+    assert report["exif"] is True
+    assert [entry["file"] for entry in report["left_out"]] == ["bad.png"]

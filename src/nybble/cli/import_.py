@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
+from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, measured
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
+from nybble.cli.photos import Exif
 
 if TYPE_CHECKING:
     import onnx
@@ -43,6 +44,7 @@ def import_(
     check: Check = True,
     images: CheckImages = None,
     limit: CheckLimit = INPUTS,
+    exif: Exif = False,
     as_json: Json = False,
 ) -> None:
     """Read an ONNX model that was quantized with QuantizeLinear and DequantizeLinear, in 4 or 8 bits.
@@ -64,12 +66,9 @@ def import_(
     if imagenet:
         made = made.for_photos(resize=resize)
     write_graph(made.graph, out)
+    model = _as_imported(load(source), output, made.channels_last)
     unit = made.input_scale or 1.0
-    found = (
-        measured(made.graph, _as_imported(load(source), output, made.channels_last), unit, images, limit)
-        if check
-        else None
-    )
+    found = measured(made.graph, model, unit, check=check, images=images, limit=limit, exif=exif)
     largest = made.roundings[0].error if made.roundings else 0.0
     if as_json:
         print_json(
@@ -86,9 +85,10 @@ def import_(
                 "largest_error": largest,
                 "roundings": [asdict(entry) for entry in made.roundings],
                 "notes": list(made.notes),
-                "agreement": document(found),
+                "agreement": found.document(),
             }
         )
+        found.end()
         return
     if made.roundings:
         grid = table("node", "of its", "error", "", numbers=("error",))
@@ -105,8 +105,9 @@ def import_(
     if made.graph.preprocessing is None:
         scale = f"a step of the input is {made.input_scale:.6g}; " if made.input_scale else ""
         typer.echo(f"{scale}how photos become the input is not known: --imagenet, or add the file preprocessing")
-    say(found)
+    found.say()
     typer.echo(f"in {out}")
+    found.end()
 
 
 def _as_imported(model: onnx.ModelProto, output: str | None, channels_last: bool) -> onnx.ModelProto:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
-from nybble.graph import Graph
+from nybble.graph import Graph, GraphError
 from nybble.images.errors import printable
 
 
@@ -15,15 +16,24 @@ def class_names(graph: Graph) -> tuple[str, ...]:
     """A name for each class of the graph's first output.
 
     The graph's own where it brings one for each class; ImageNet's for any other network of 1,000 classes; else
-    ``class 0``, ``class 1`` and so on.
+    ``class 0``, ``class 1`` and so on. Raises as :func:`network_classes`.
     """
     classes = network_classes(graph)
     return tuple(f"class {index}" for index in range(classes)) if isinstance(classes, int) else classes
 
 
 def network_classes(graph: Graph) -> tuple[str, ...] | int:
-    """The names of the classes as :func:`class_names` has them, or their number where there are no names."""
-    return known_classes(graph.values[graph.outputs[0]].shape[0], graph.class_names)
+    """The names of the classes as :func:`class_names` has them, or their number where there are no names.
+
+    Raises
+    ------
+    GraphError
+        If the output is not one number for each class.
+    """
+    output = graph.values[graph.outputs[0]]
+    if math.prod(output.shape[1:]) != 1:
+        raise GraphError(f"the output is {output}, not one number for each class; it names no classes")
+    return known_classes(output.shape[0], graph.class_names)
 
 
 def known_classes(count: int, own: Sequence[str] | None) -> tuple[str, ...] | int:

@@ -35,6 +35,9 @@ FREQUENT = 16
 ABOVE = 1 + 2.0**-25
 #: Part of a scale by which the file's halves are no longer halves.
 AWAY = 2.0**-24
+#: Error, in steps of the result, up to which a shift of 16 is taken. A file's answers are given, unlike those of a
+#: network that is still to be chosen, so that the tolerance is narrower than that of conversion.
+TOLERANCE = 2.0**-9
 #: Part of a factor that the float32 of scales rounds.
 PRECISION = 2.0**-21
 
@@ -381,7 +384,7 @@ class Builder:
         multiplier = np.minimum(multiplier, most)
         try:
             if hint.shift is None or float(multiplier.max()) * 2.0**hint.shift >= DType.U32.maximum:
-                chosen = rescale(multiplier, reach, highest=highest)
+                chosen = rescale(multiplier, reach, highest=highest, tolerance=TOLERANCE)
             else:
                 chosen = rescale(multiplier, reach, shift=hint.shift)
         except GraphError as error:
