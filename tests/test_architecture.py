@@ -46,6 +46,7 @@ NATIVE = (
     "nybble.engine.engine",
     "nybble.engine.kernel",
     "nybble.engine.layout",
+    "nybble.engine.rows",
 )
 
 #: Tests of node types outside the operations and the lowering. To be lowered; 40 is the aim.
