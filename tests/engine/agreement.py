@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-import nybble.engine.engine as module
+import nybble.backends.cpu.executable as module
 from nybble.engine import Engine, available_isas
 from nybble.graph import Graph
 from nybble.graph.types import Array

@@ -30,12 +30,12 @@ from nybble.engine.choices import (
     methods,
 )
 from nybble.engine.engine import Engine
-from nybble.engine.fuse import fuse
 from nybble.engine.kernel import LIST_GROUPS, PAIR, WINOGRAD, Kernel, choose_kernel
 from nybble.engine.order import Order, channel_orders
 from nybble.engine.plan import lists_of
 from nybble.graph import Graph
 from nybble.graph.types import Array
+from nybble.lower import expand, fuse
 
 #: Told of the rounds done, of how many there are, and what the next one tries.
 Progress = Callable[[int, int, str], None]
@@ -139,6 +139,7 @@ def tune(
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}")
     deadline = time.perf_counter() + seconds
+    graph = expand(graph)
     report = progress or _silent
     total = len(ROUNDS) + 2
     report(0, total, "channel orders")
