@@ -1,8 +1,8 @@
 // Ceilings of AVX2.
 #include <immintrin.h>
 
+#include "base/tensor.h"
 #include "ceilings/list.h"
-#include "core/tensor.h"
 
 namespace nybble {
 namespace {

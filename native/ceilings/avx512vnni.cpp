@@ -1,8 +1,8 @@
 // Ceilings of AVX-512 VNNI: what it adds to AVX-512.
 #include <immintrin.h>
 
+#include "base/tensor.h"
 #include "ceilings/list.h"
-#include "core/tensor.h"
 
 namespace nybble {
 namespace {

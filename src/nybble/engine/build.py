@@ -8,10 +8,10 @@ import numpy as np
 
 from nybble import _native
 from nybble.engine.fuse import Step
-from nybble.engine.kernel import LIST_GROUPS, window
 from nybble.engine.layout import ELEMENTS, stored_shape
 from nybble.engine.order import Order
 from nybble.engine.plan import Plan, lists_of
+from nybble.engine.rows import LIST_GROUPS, window
 from nybble.graph import AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Preprocessing, Quantize, Scale
 from nybble.graph.types import ACTIVATIONS, Array
 

@@ -1,15 +1,35 @@
-#include "core/cpu.h"
+#include "base/cpu.h"
 
 #include <stdexcept>
 
 namespace nybble {
 namespace {
 
-constexpr Isa kAll[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::avx512vnni};
+struct Known {
+  Isa isa;
+  const char* name;
+  const char* needs;
+};
+
+// Slowest first.
+constexpr Known kAll[] = {
+    {Isa::scalar, "scalar", ""},
+    {Isa::vector16, "vector16", ""},
+    {Isa::avx2, "avx2", "avx2 fma"},
+    {Isa::avx512, "avx512", "avx2 fma avx512f avx512bw avx512vl avx512dq"},
+    {Isa::avx512vnni, "avx512vnni", "avx2 fma avx512f avx512bw avx512vl avx512dq avx512_vnni"},
+};
+
+const Known& known(Isa isa) {
+  for (const Known& each : kAll)
+    if (each.isa == isa) return each;
+  return kAll[0];
+}
 
 bool supported(Isa isa) {
   switch (isa) {
     case Isa::scalar:
+    case Isa::vector16:
       return true;
 #if defined(__x86_64__)
     // __builtin_cpu_supports reads cpuid and, for vector state, XGETBV: what the system saves too.
@@ -30,39 +50,38 @@ bool supported(Isa isa) {
 
 }  // namespace
 
-const char* isa_name(Isa isa) {
-  switch (isa) {
-    case Isa::scalar:
-      return "scalar";
-    case Isa::avx2:
-      return "avx2";
-    case Isa::avx512:
-      return "avx512";
-    case Isa::avx512vnni:
-      return "avx512vnni";
-  }
-  return "unknown";
-}
+const char* isa_name(Isa isa) { return known(isa).name; }
+
+const char* isa_needs(Isa isa) { return known(isa).needs; }
+
+bool is_for_tests(Isa isa) { return isa == Isa::vector16; }
 
 std::vector<Isa> available_isas() {
   std::vector<Isa> found;
-  for (Isa isa : kAll)
-    if (supported(isa)) found.push_back(isa);
+  for (const Known& each : kAll)
+    if (supported(each.isa) && !is_for_tests(each.isa)) found.push_back(each.isa);
   return found;
 }
 
 Isa isa_from_name(const std::string& name) {
+  for (const Known& each : kAll)
+    if (name == each.name && supported(each.isa)) return each.isa;
   std::string names;
   for (Isa isa : available_isas()) {
-    if (name == isa_name(isa)) return isa;
     names += names.empty() ? "" : ", ";
     names += isa_name(isa);
   }
-  for (Isa isa : kAll)
-    if (name == isa_name(isa))
+  for (const Known& each : kAll)
+    if (name == each.name)
       throw std::invalid_argument("instruction set '" + name +
                                   "' is not available on this machine; available: " + names);
   throw std::invalid_argument("unknown instruction set '" + name + "'; available: " + names);
+}
+
+Isa known_isa(const std::string& name) {
+  for (const Known& each : kAll)
+    if (name == each.name) return each.isa;
+  throw std::invalid_argument("unknown instruction set '" + name + "'");
 }
 
 }  // namespace nybble
