@@ -29,8 +29,14 @@ const Known& known(Isa isa) {
 bool supported(Isa isa) {
   switch (isa) {
     case Isa::scalar:
+#if defined(NYBBLE_VECTOR16)
     case Isa::vector16:
+#endif
       return true;
+#if !defined(NYBBLE_VECTOR16)
+    case Isa::vector16:
+      return false;
+#endif
 #if defined(__x86_64__)
     // __builtin_cpu_supports reads cpuid and, for vector state, XGETBV: what the system saves too.
     case Isa::avx2:

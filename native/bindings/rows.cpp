@@ -123,5 +123,6 @@ void bind_rows(nb::module_& m) {
     for (const nybble::Isa isa : nybble::built_isas()) names.emplace_back(nybble::isa_name(isa));
     return names;
   });
+  m.def("is_for_tests", [](const std::string& isa) { return nybble::is_for_tests(nybble::known_isa(isa)); });
   m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
 }

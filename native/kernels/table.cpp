@@ -6,10 +6,11 @@ namespace {
 // A new instruction set is a line here.
 const KernelTable* const kTables[] = {
     &kScalarKernels,
+#if defined(NYBBLE_VECTOR16)
+    &kVector16Kernels,
+#endif
 #if defined(NYBBLE_X86)
-    &kAvx2Kernels,
-    &kAvx512Kernels,
-    &kAvx512VnniKernels,
+    &kAvx2Kernels,     &kAvx512Kernels, &kAvx512VnniKernels,
 #endif
 };
 

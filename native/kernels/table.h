@@ -31,6 +31,9 @@ struct KernelTable {
 };
 
 extern const KernelTable kScalarKernels;
+#if defined(NYBBLE_VECTOR16)
+extern const KernelTable kVector16Kernels;
+#endif
 #if defined(NYBBLE_X86)
 extern const KernelTable kAvx2Kernels;
 extern const KernelTable kAvx512Kernels;

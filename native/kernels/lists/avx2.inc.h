@@ -1,4 +1,4 @@
-// Lists of non-zero channel groups, eight groups at a time. Included inside an unnamed namespace.
+// Lists of non-zero channel groups, eight groups at a time. Included by the files of instruction sets.
 #pragma once
 
 #include <immintrin.h>

@@ -1,4 +1,4 @@
-// Lists of non-zero channel groups, sixteen groups at a time. Included inside an unnamed namespace.
+// Lists of non-zero channel groups, sixteen groups at a time. Included by the files of instruction sets.
 // Compressing in a register and storing whole is much quicker than a compressing store on Zen 4.
 #pragma once
 

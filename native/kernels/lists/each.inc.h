@@ -1,5 +1,5 @@
-// Walks over the groups of each pixel, as many at a time as a vector has 32-bit lanes. Included inside an unnamed
-// namespace, before the lists of the instruction set.
+// Walks over the groups of each pixel, as many at a time as a vector has 32-bit lanes. Included by the lists of each
+// instruction set.
 #pragma once
 
 #include "base/tensor.h"
