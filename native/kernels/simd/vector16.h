@@ -15,6 +15,9 @@ struct Vector16 {
   using I16 [[gnu::vector_size(16)]] = std::int16_t;
   using I32 [[gnu::vector_size(16)]] = std::int32_t;
   using F32 [[gnu::vector_size(16)]] = float;
+  using U16 [[gnu::vector_size(16)]] = std::uint16_t;
+  using U32 [[gnu::vector_size(16)]] = std::uint32_t;
+  using HalfI16 [[gnu::vector_size(8)]] = std::int16_t;
   static constexpr int kBytes = 16;
   static constexpr int kLanes16 = 8;
   static constexpr int kLanes32 = 4;
@@ -55,57 +58,40 @@ struct Vector16 {
   static NYBBLE_INLINE I16 set16(std::int16_t v) { return I16{} + v; }
   static NYBBLE_INLINE I16 load16(const std::int16_t* p) { return load_as<I16>(p); }
   static NYBBLE_INLINE void store16(std::int16_t* p, I16 v) { __builtin_memcpy(p, &v, sizeof v); }
-  static NYBBLE_INLINE I16 add16(I16 a, I16 b) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return a[i] + b[i]; });
-  }
-  static NYBBLE_INLINE I16 sub16(I16 a, I16 b) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return a[i] - b[i]; });
-  }
+  static NYBBLE_INLINE I16 add16(I16 a, I16 b) { return (I16)((U16)a + (U16)b); }
+  static NYBBLE_INLINE I16 sub16(I16 a, I16 b) { return (I16)((U16)a - (U16)b); }
   template <int kBits>
   static NYBBLE_INLINE I16 shift_right16(I16 a) {
     return a >> kBits;
   }
   static NYBBLE_INLINE Bytes broadcast_pair(const std::uint32_t* entry) {
-    return lanes<Bytes>([&](int i) NYBBLE_LAMBDA { return *entry >> i % 2 * 8; });
+    return (Bytes)(U16{} + static_cast<std::uint16_t>(*entry));
   }
   static NYBBLE_INLINE std::size_t pair_index(const std::uint32_t* entry) { return *entry >> 16; }
   static NYBBLE_INLINE I16 multiply_byte_pairs(Bytes inputs, Bytes weights) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA {
-      return inputs[2 * i] * signed_byte(weights[2 * i]) + inputs[2 * i + 1] * signed_byte(weights[2 * i + 1]);
-    });
+    const I16 low = (I16)((U16)inputs & 255) * ((I16)((U16)weights << 8) >> 8);
+    const I16 high = (I16)((U16)inputs >> 8) * ((I16)weights >> 8);
+    return add16(low, high);
   }
-  static NYBBLE_INLINE I32 widen_low(I16 v) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return v[i]; });
-  }
+  static NYBBLE_INLINE I32 widen_low(I16 v) { return __builtin_convertvector(load_as<HalfI16>(&v), I32); }
   static NYBBLE_INLINE I32 widen_high(I16 v) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return v[i + kLanes32]; });
+    return __builtin_convertvector(load_as<HalfI16>(reinterpret_cast<const char*>(&v) + 8), I32);
   }
 
   // 16-bit epilogue.
   static NYBBLE_INLINE I16 add_saturated16(I16 a, I16 b) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return clamp(a[i] + b[i], INT16_MIN, INT16_MAX); });
+    const I16 sum = add16(a, b);
+    return ((a ^ sum) & (b ^ sum)) < 0 ? (a >> 15) ^ INT16_MAX : sum;
   }
-  static NYBBLE_INLINE I16 min16(I16 a, I16 b) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return a[i] < b[i] ? a[i] : b[i]; });
-  }
-  static NYBBLE_INLINE I16 max16(I16 a, I16 b) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return a[i] > b[i] ? a[i] : b[i]; });
-  }
-  static NYBBLE_INLINE I16 abs16(I16 a) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return a[i] < 0 ? -a[i] : +a[i]; });
-  }
-  static NYBBLE_INLINE I16 copy_sign16(I16 magnitude, I16 sign) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return sign[i] < 0 ? -magnitude[i] : +magnitude[i]; });
-  }
-  static NYBBLE_INLINE I16 mul16(I16 a, I16 b) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return a[i] * b[i]; });
-  }
+  static NYBBLE_INLINE I16 min16(I16 a, I16 b) { return a < b ? a : b; }
+  static NYBBLE_INLINE I16 max16(I16 a, I16 b) { return a > b ? a : b; }
+  static NYBBLE_INLINE I16 abs16(I16 a) { return a < 0 ? -a : a; }
+  static NYBBLE_INLINE I16 copy_sign16(I16 magnitude, I16 sign) { return sign < 0 ? -magnitude : magnitude; }
+  static NYBBLE_INLINE I16 mul16(I16 a, I16 b) { return (I16)((U16)a * (U16)b); }
   static NYBBLE_INLINE I16 mul_high_u16(I16 a, I16 b) {
     return lanes<I16>([&](int i) NYBBLE_LAMBDA { return std::uint32_t{word(a[i])} * word(b[i]) >> 16; });
   }
-  static NYBBLE_INLINE I16 halve_u16(I16 a) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return (word(a[i]) + 1) >> 1; });
-  }
+  static NYBBLE_INLINE I16 halve_u16(I16 a) { return (I16)(((U16)a >> 1) + ((U16)a & 1)); }
   static NYBBLE_INLINE I16 shift_right_u16(I16 a, int n) {
     return lanes<I16>([&](int i) NYBBLE_LAMBDA { return n > 15 ? 0 : word(a[i]) >> n; });
   }
@@ -115,12 +101,8 @@ struct Vector16 {
   static NYBBLE_INLINE I16 widen16_s8(const std::int8_t* p) {
     return lanes<I16>([&](int i) NYBBLE_LAMBDA { return p[i]; });
   }
-  static NYBBLE_INLINE I16 pair_low(I16 a, I16 b) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return (i % 2 == 0 ? a : b)[i / 2]; });
-  }
-  static NYBBLE_INLINE I16 pair_high(I16 a, I16 b) {
-    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return (i % 2 == 0 ? a : b)[kLanes32 + i / 2]; });
-  }
+  static NYBBLE_INLINE I16 pair_low(I16 a, I16 b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+  static NYBBLE_INLINE I16 pair_high(I16 a, I16 b) { return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15); }
   static NYBBLE_INLINE I16 pack32_saturated(I32 low, I32 high) {
     return lanes<I16>(
         [&](int i) NYBBLE_LAMBDA { return clamp((i < kLanes32 ? low : high)[i % kLanes32], INT16_MIN, INT16_MAX); });
@@ -142,61 +124,42 @@ struct Vector16 {
     return lanes<I16>([&](int i) NYBBLE_LAMBDA { return signed_byte(p[i]); });
   }
   static NYBBLE_INLINE Bytes broadcast4(const void* p) {
-    return lanes<Bytes>([&](int i) NYBBLE_LAMBDA { return static_cast<const std::uint8_t*>(p)[i % 4]; });
+    std::uint32_t value;
+    __builtin_memcpy(&value, p, sizeof value);
+    return (Bytes)(U32{} + value);
   }
   static NYBBLE_INLINE I16 broadcast_words(const void* p) { return (I16)broadcast4(p); }
   static NYBBLE_INLINE I32 multiply_wide_pairs(I16 a, I16 b) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA {
-      return wrap(std::int64_t{a[2 * i]} * b[2 * i] + std::int64_t{a[2 * i + 1]} * b[2 * i + 1]);
-    });
+    const I32 low = ((I32)((U32)a << 16) >> 16) * ((I32)((U32)b << 16) >> 16);
+    return add32(low, ((I32)a >> 16) * ((I32)b >> 16));
   }
   static NYBBLE_INLINE I32 add_quads(I32 sum, Bytes inputs, Bytes weights) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA {
-      std::int64_t total = sum[i];
-      for (int k = 4 * i; k < 4 * i + 4; ++k) total += inputs[k] * signed_byte(weights[k]);
-      return wrap(total);
-    });
+    for (int bits = 0; bits < 32; bits += 8)
+      sum = add32(sum, (I32)((U32)inputs >> bits & 255) * ((I32)((U32)weights << (24 - bits)) >> 24));
+    return sum;
   }
 
   // Epilogue.
   static NYBBLE_INLINE I32 set32(std::int32_t v) { return I32{} + v; }
   static NYBBLE_INLINE I32 load32(const std::int32_t* p) { return load_as<I32>(p); }
   static NYBBLE_INLINE void store32(std::int32_t* p, I32 v) { __builtin_memcpy(p, &v, sizeof v); }
-  static NYBBLE_INLINE I32 add32(I32 a, I32 b) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return wrap(std::int64_t{a[i]} + b[i]); });
-  }
-  static NYBBLE_INLINE I32 mul32(I32 a, I32 b) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return wrap(std::int64_t{a[i]} * b[i]); });
-  }
-  static NYBBLE_INLINE I32 min32(I32 a, I32 b) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return a[i] < b[i] ? a[i] : b[i]; });
-  }
-  static NYBBLE_INLINE I32 max32(I32 a, I32 b) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return a[i] > b[i] ? a[i] : b[i]; });
-  }
-  static NYBBLE_INLINE I32 abs32(I32 a) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return wrap(a[i] < 0 ? -std::int64_t{a[i]} : std::int64_t{a[i]}); });
-  }
-  static NYBBLE_INLINE I32 shift_right32(I32 a, int n) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return a[i] >> (n > 31 ? 31 : n); });
-  }
+  static NYBBLE_INLINE I32 add32(I32 a, I32 b) { return (I32)((U32)a + (U32)b); }
+  static NYBBLE_INLINE I32 mul32(I32 a, I32 b) { return (I32)((U32)a * (U32)b); }
+  static NYBBLE_INLINE I32 min32(I32 a, I32 b) { return a < b ? a : b; }
+  static NYBBLE_INLINE I32 max32(I32 a, I32 b) { return a > b ? a : b; }
+  static NYBBLE_INLINE I32 abs32(I32 a) { return a < 0 ? (I32) - (U32)a : a; }
+  static NYBBLE_INLINE I32 shift_right32(I32 a, int n) { return a >> n; }
   template <int kBits>
   static NYBBLE_INLINE I32 shift_left32(I32 a) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return static_cast<std::uint32_t>(a[i]) << kBits; });
+    return (I32)((U32)a << kBits);
   }
   template <int kBits>
   static NYBBLE_INLINE I32 shift_right32(I32 a) {
     return a >> kBits;
   }
-  static NYBBLE_INLINE I32 min_u32(I32 a, I32 b) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA {
-      return static_cast<std::uint32_t>(a[i]) < static_cast<std::uint32_t>(b[i]) ? a[i] : b[i];
-    });
-  }
+  static NYBBLE_INLINE I32 min_u32(I32 a, I32 b) { return (U32)a < (U32)b ? a : b; }
   static NYBBLE_INLINE bool any_zero32(I32 a) { return a[0] == 0 || a[1] == 0 || a[2] == 0 || a[3] == 0; }
-  static NYBBLE_INLINE I32 copy_sign32(I32 magnitude, I32 sign) {
-    return lanes<I32>([&](int i) NYBBLE_LAMBDA { return sign[i] < 0 ? -magnitude[i] : magnitude[i]; });
-  }
+  static NYBBLE_INLINE I32 copy_sign32(I32 magnitude, I32 sign) { return sign < 0 ? -magnitude : magnitude; }
   static NYBBLE_INLINE I32 widen_u8(const std::uint8_t* p) {
     return lanes<I32>([&](int i) NYBBLE_LAMBDA { return p[i]; });
   }
@@ -205,9 +168,7 @@ struct Vector16 {
   }
   static NYBBLE_INLINE F32 setf(float v) { return F32{} + v; }
   static NYBBLE_INLINE F32 loadf(const float* p) { return load_as<F32>(p); }
-  static NYBBLE_INLINE F32 to_float(I32 v) {
-    return lanes<F32>([&](int i) NYBBLE_LAMBDA { return v[i]; });
-  }
+  static NYBBLE_INLINE F32 to_float(I32 v) { return __builtin_convertvector(v, F32); }
   // What 32 bits do not hold becomes the least there is.
   static NYBBLE_INLINE std::int32_t to_int(float v) {
     return v >= -2147483648.0f && v < 2147483648.0f ? static_cast<std::int32_t>(v) : INT32_MIN;
@@ -223,12 +184,8 @@ struct Vector16 {
   static NYBBLE_INLINE F32 fma(F32 a, F32 b, F32 c) {
     return lanes<F32>([&](int i) NYBBLE_LAMBDA { return __builtin_fmaf(a[i], b[i], c[i]); });
   }
-  static NYBBLE_INLINE F32 minf(F32 a, F32 b) {
-    return lanes<F32>([&](int i) NYBBLE_LAMBDA { return a[i] < b[i] ? a[i] : b[i]; });
-  }
-  static NYBBLE_INLINE F32 maxf(F32 a, F32 b) {
-    return lanes<F32>([&](int i) NYBBLE_LAMBDA { return a[i] > b[i] ? a[i] : b[i]; });
-  }
+  static NYBBLE_INLINE F32 minf(F32 a, F32 b) { return a < b ? a : b; }
+  static NYBBLE_INLINE F32 maxf(F32 a, F32 b) { return a > b ? a : b; }
   static NYBBLE_INLINE F32 half_with_sign_of(F32 v) {
     return lanes<F32>([&](int i) NYBBLE_LAMBDA { return __builtin_copysignf(0.5f, v[i]); });
   }
