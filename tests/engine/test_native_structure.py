@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from nybble import _native
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NATIVE = REPOSITORY / "native"
 SOURCES = sorted(path for path in NATIVE.rglob("*") if path.suffix in (".h", ".cpp"))
@@ -63,11 +65,12 @@ def objects() -> list[Path]:
     """Of the files that are compiled for an instruction set, in the newest plain build that there is."""
     folders = [
         folder
-        for folder in REPOSITORY.glob("build/**/nybble_core.dir/kernels")
+        for folder in REPOSITORY.glob("build/**/nybble_core.dir")
         if not {"sanitize", "threads", "cross"} & set(folder.relative_to(REPOSITORY).parts)
     ]
-    newest = max(folders, key=lambda folder: folder.stat().st_mtime, default=None)
-    return [] if newest is None else sorted(path for path in newest.glob("*.o") if path.name != "table.cpp.o")
+    newest = max(folders, key=lambda folder: (folder / "kernels").stat().st_mtime, default=None)
+    names = {f"{isa}.cpp.o" for isa in _native.built_isas()}
+    return [] if newest is None else sorted(path for path in newest.glob("*/*.o") if path.name in names)
 
 
 def test_objects_of_an_instruction_set_have_no_static_constructors() -> None:
