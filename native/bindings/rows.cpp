@@ -55,7 +55,7 @@ nb::object or_none(const std::string& why) { return why.empty() ? nb::none() : n
 
 void bind_rows(nb::module_& m) {
   nb::class_<ConvLayer>(m, "ConvLayer")
-      .def("__init__", make_layer, nb::kw_only(), nb::arg("input"), nb::arg("output"), nb::arg("kernel"),
+      .def("__init__", make_layer, nb::kw_only(), nb::arg("inputs"), nb::arg("outputs"), nb::arg("kernel"),
            nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"), nb::arg("groups"), nb::arg("low"),
            nb::arg("high"), nb::arg("most_weight"), nb::arg("is_padded"))
       .def_ro("low", &ConvLayer::low)

@@ -16,8 +16,8 @@ class ConvLayer:
     def __init__(
         self,
         *,
-        input: tuple[int, int, int],
-        output: tuple[int, int, int],
+        inputs: tuple[int, int, int],
+        outputs: tuple[int, int, int],
         kernel: tuple[int, int],
         stride: tuple[int, int],
         padding: tuple[int, int],

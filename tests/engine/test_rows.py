@@ -32,8 +32,8 @@ def make_layer(row: _native.KernelRow, **changes: object) -> _native.ConvLayer:
     """A layer that a row takes, of small operands, with changes."""
     kernel = (row.window, row.window) if row.window else (1, 1)
     fields: dict[str, object] = {
-        "input": (64, *SIZE),
-        "output": (64, *SIZE),
+        "inputs": (64, *SIZE),
+        "outputs": (64, *SIZE),
         "kernel": kernel,
         "stride": (1, 1),
         "padding": (kernel[0] // 2, kernel[1] // 2),

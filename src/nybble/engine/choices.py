@@ -111,6 +111,26 @@ def block_sizes(graph: Graph, head: Head, isa: str, method: str) -> list[int]:
     return [size for i, size in enumerate(allowed) if i == 0 or allowed[i - 1] < outputs]
 
 
+def forced(graph: Graph, isa: str, method: str) -> Choices:
+    """One method wherever the table allows it, in the usual sizes; other layers keep their defaults.
+
+    Raises :class:`ChoiceError` where the instruction set has no such method, or no layer may run by it.
+    """
+    if method not in rows(isa):
+        raise ChoiceError(f"{isa} has no kernel {method!r}; it has {', '.join(rows(isa))}")
+    row = rows(isa)[method]
+    kernels = {}
+    for name, head in heads(graph).items():
+        if method not in methods(graph, head, isa):
+            continue
+        blocks = list_blocks(graph, head, isa, method)
+        outputs = min(row.usual_outputs, block_sizes(graph, head, isa, method)[-1])
+        kernels[name] = Kernel(method, outputs, row.usual_pixels, list_block=max(blocks, default=0))
+    if not kernels:
+        raise ChoiceError(f"kernel {method!r} can run no layer of this network on {isa}")
+    return Choices(kernels)
+
+
 def check(graph: Graph, isa: str, choices: Choices) -> None:
     """Raise :class:`ChoiceError` unless every choice is legal for the network and the instruction set."""
     layers = heads(graph)

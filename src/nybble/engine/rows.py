@@ -58,8 +58,8 @@ def layer(graph: Graph, head: Conv2d | Linear, most_weight: int | None = None) -
     place = window(graph, head)
     dtype = graph.values[head.inputs[0]].dtype
     return _native.ConvLayer(
-        input=stored_shape(graph, head.inputs[0]),
-        output=stored_shape(graph, head.name),
+        inputs=stored_shape(graph, head.inputs[0]),
+        outputs=stored_shape(graph, head.name),
         kernel=place.kernel,
         stride=place.stride,
         padding=(place.padding.top, place.padding.left),
