@@ -27,7 +27,7 @@ from nybble import Engine
 from nybble.engine.activity import head_macs
 from nybble.graph import Conv2d, DType, Graph, Linear, Preprocessing, read_graph, write_graph
 from nybble.quantize import Bits, CalibrationConfig, QuantizeConfig, calibrate, convert, load_source, prepare
-from nybble.quantize.data import CsvPhotos, batches
+from nybble.quantize.data import FilePhotos, batches
 
 SEED = 0
 FOLDER = WORK / "networks"
@@ -51,8 +51,7 @@ class Listed:
 
 def _torchvision(name: str, bits: Bits = Bits.W4A4) -> Listed:
     def make() -> nn.Module:
-        torch.manual_seed(SEED)
-        module = load_source(f"torchvision:{name}").module
+        module = load_source(f"torchvision:{name}", seed=SEED).module
         if module is None:
             raise SystemExit(f"torchvision has no {name}")
         return _with_statistics(module, Preprocessing())
@@ -99,7 +98,7 @@ NETWORKS = {
 
 def _photos(preprocessing: Preprocessing, images: int, batch: int = 8) -> Any:
     config = CalibrationConfig(images=images, batch=batch, workers=0, seed=SEED)
-    return batches(CsvPhotos(PHOTOS), preprocessing, config)
+    return batches(FilePhotos(PHOTOS), preprocessing, config)
 
 
 @torch.no_grad()
@@ -126,7 +125,7 @@ def _made(name: str) -> dict[str, Any]:
     network = prepare(
         listed.make(), (3, *crop), QuantizeConfig(bits=listed.bits, calibration=config), listed.preprocessing
     )
-    calibrate(network, batches(CsvPhotos(PHOTOS), listed.preprocessing, config), progress=Progress())
+    calibrate(network, batches(FilePhotos(PHOTOS), listed.preprocessing, config), progress=Progress())
     graph, report = convert(network)
     write_graph(graph, FOLDER / name)
     return {

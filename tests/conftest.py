@@ -8,6 +8,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from required_tools import pytest_make_collect_report, pytest_runtest_makereport
+
+__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Deadlines measure the machine's other load, not the code.

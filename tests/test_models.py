@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -69,6 +70,30 @@ def test_a_wrong_wish_is_not_replaced(installation: Path, tiny: Path, monkeypatc
     monkeypatch.setenv("NYBBLE_MODEL", "nowhere")
     with pytest.raises(ModelNotFoundError, match="NYBBLE_MODEL: nowhere: there is no such folder"):
         nybble.load()
+
+
+def test_load_takes_what_commands_take(installation: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(installation)
+    for model in (SHIPPED, FETCHED, "nowhere", str(tiny / "model" / "model"), "~nobody-of-that-name/m", "x" * 300):
+        with pytest.raises(ModelNotFoundError) as by_command:
+            find(model)
+        for same in (model, Path(model), os.fsencode(model)):
+            with pytest.raises(ModelNotFoundError) as by_load:
+                nybble.load(same)  # type: ignore[arg-type]
+            assert str(by_load.value) == str(by_command.value)
+            assert isinstance(by_load.value, ValueError)
+    shutil.copytree(tiny, installation / "data" / "models" / SHIPPED)
+    shutil.copytree(tiny, fetch.cache_folder() / FETCHED)
+    for model in (SHIPPED, FETCHED, str(tiny), tiny, tiny / "model"):
+        assert nybble.load(model, threads=1).graph.values["scale"].shape == (10,)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("efficientnet-lite", SHIPPED), ("EfficientNet-lite0", SHIPPED), ("nvidia-resnet50", FETCHED)]
+)
+def test_a_name_that_is_almost_right_is_told(wrong: str, meant: str) -> None:
+    with pytest.raises(ModelNotFoundError, match=f"{wrong}: there is no such folder; did you mean {meant}\\? "):
+        find(wrong)
 
 
 def test_what_a_name_means(tiny: Path) -> None:

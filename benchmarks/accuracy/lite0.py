@@ -34,7 +34,7 @@ from nybble.quantize import (
     prepare,
     snap_steps,
 )
-from nybble.quantize.data import CsvPhotos, batches, every
+from nybble.quantize.data import FilePhotos, batches, every
 from nybble.quantize.fake import Method
 from nybble.quantize.layers import QuantizedConv2d
 from nybble.quantize.network import QuantizedNetwork
@@ -106,7 +106,7 @@ def float_network() -> nn.Module:
 
 def photos() -> tuple[Any, Any]:
     """800 to train on, 200 to choose on."""
-    known = CsvPhotos(DATA / "imagenet-1k-one-each")
+    known = FilePhotos(DATA / "imagenet-1k-one-each")
     return every(known, 5, rest=True), every(known, 5)
 
 
@@ -208,7 +208,7 @@ def take_over(network: QuantizedNetwork, state: dict[str, torch.Tensor]) -> None
 
 def final(names: Sequence[str]) -> dict[str, Any]:
     """photos-500, once for each network, beside the float one."""
-    test = CsvPhotos(DATA / "photos-500")
+    test = FilePhotos(DATA / "photos-500")
     reference = evaluate(float_network(), test, PREPROCESSING, batch=20, progress=Progress())
     found: dict[str, Any] = {"float": figures(reference)}
     for name in names:

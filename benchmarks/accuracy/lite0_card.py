@@ -16,8 +16,8 @@ from typing import Any
 
 from records import WORK, show
 
-from nybble.cache import write_text
 from nybble.demo.show import constant_bytes, four_bit_share
+from nybble.files import OWN, write_text
 from nybble.graph import Conv2d, DType, Graph, Linear, read_graph
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "efficientnet-lite0"
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text, count = _BLOCK.subn(lambda found: f"{found[1]}{figures}\n{found[2]}", card.read_text(encoding="utf-8"))
     if count != 1:
         raise SystemExit(f"{card}: expected one block of figures, between comments, found {count}")
-    write_text(card, text)
+    write_text(card, text, OWN)
     show(figures)
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from nybble.graph import read_graph, write_graph
 from nybble.quantize import CalibrationConfig, calibrate, convert, from_graph
-from nybble.quantize.data import CsvPhotos, batches, every
+from nybble.quantize.data import FilePhotos, batches, every
 from nybble.quantize.fake import ActivationQuantizer, WeightQuantizer
 from nybble.quantize.layers import QuantizedLayer
 from nybble.quantize.network import QuantizedNetwork, Step
@@ -141,7 +141,7 @@ def forget(network: QuantizedNetwork) -> None:
 
 def run(by: str) -> dict[str, Any]:
     """Rescale, forget, observe, divide, calibrate; ranges against the true ones, and the selection set's answers."""
-    photos = CsvPhotos(DATA / "imagenet-1k-one-each")
+    photos = FilePhotos(DATA / "imagenet-1k-one-each")
     training, selection = every(photos, 5, rest=True), every(photos, 5)
     graph = read_graph(MODEL)
     network = from_graph(graph)
@@ -222,7 +222,7 @@ def run(by: str) -> dict[str, Any]:
 
 def final() -> dict[str, Any]:
     """photos-500, once: the directory and the networks made anew."""
-    photos = CsvPhotos(DATA / "photos-500")
+    photos = FilePhotos(DATA / "photos-500")
     graph = read_graph(MODEL)
     original = evaluate(EngineModule(graph), photos, graph.preprocessing, batch=20)
     found: dict[str, Any] = {"directory": figures(original)}

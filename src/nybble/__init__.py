@@ -1,12 +1,16 @@
 """Four-bit integer inference for image networks: weights and activations.
 
 >>> import nybble
->>> engine = nybble.load("path/to/nvidia-resnet50-int4")  # doctest: +SKIP
+>>> engine = nybble.load("nvidia-resnet50-int4")  # doctest: +SKIP
 >>> engine.classify(["cat.jpg"])  # doctest: +SKIP
 """
 
-from nybble.engine import Engine, Prediction, available_isas, load
-from nybble.graph import Graph, GraphError, ModelFormatError, NybbleError, read_graph, write_graph
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nybble.engine import Engine, Prediction, available_isas, load
+    from nybble.graph import Graph, GraphError, ModelFormatError, NybbleError, read_graph, write_graph
 
 __version__ = "0.1.0"
 
@@ -22,3 +26,21 @@ __all__ = [
     "read_graph",
     "write_graph",
 ]
+
+# Imported when they are used: `nybble --help` needs none of them, nor does Ctrl-C before a command has begun.
+_ENGINE = ("Engine", "Prediction", "available_isas", "load")
+_SUBMODULES = ("engine", "graph", "images", "models")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"nybble.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module 'nybble' has no attribute {name!r}")
+    value = getattr(import_module("nybble.engine" if name in _ENGINE else "nybble.graph"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

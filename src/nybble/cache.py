@@ -1,4 +1,4 @@
-"""The folder of what nybble keeps for a user between runs, and how files come into being there."""
+"""The folder of what nybble keeps for a user between runs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,7 @@ def cache_folder() -> Path:
     """``NYBBLE_CACHE``, or the system's cache folder for nybble. Fetched models and tuned choices lie in it."""
     named = os.environ.get("NYBBLE_CACHE")
     if named:
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))  # noqa: PTH111 - pathlib's raises where there is no such user
     import platformdirs
 
     return platformdirs.user_cache_path("nybble")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it, so that nobody reads half of it. Raises ``OSError``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

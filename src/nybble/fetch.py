@@ -164,6 +164,7 @@ def fetch(
     with _disk(cache):
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / f"{manifest.name}.lock", manifest.name):
+            _check_replaceable(target, manifest)
             if force:
                 shutil.rmtree(staging, ignore_errors=True)
             right = {} if force else _verified(target, manifest)
@@ -337,6 +338,15 @@ def _stage(manifest: Manifest, staging: Path, right: dict[str, Path]) -> list[Re
         else:
             wanted.append(file)
     return wanted
+
+
+def _check_replaceable(target: Path, manifest: Manifest) -> None:
+    """Raise :class:`FetchError` where something else has the model's name in the cache."""
+    if not target.exists() and not target.is_symlink():
+        return
+    known = {Path(file.path).parts[0] for file in manifest.files}
+    if not target.is_dir() or any(entry.name not in known for entry in target.iterdir()):
+        raise FetchError(f"{target}: is there already and is no copy of {manifest.name}; move it, or set NYBBLE_CACHE")
 
 
 def _verified(folder: Path, manifest: Manifest) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ MODEL_VARIABLE = "NYBBLE_MODEL"
 SHIPPED = "efficientnet-lite0"
 
 
-class ModelNotFoundError(NybbleError):
+class ModelNotFoundError(NybbleError, ValueError):
     """A model that is nowhere; the text says how to get one."""
 
 
@@ -52,8 +53,13 @@ def locate(model: str) -> Path:
     """
     from nybble import fetch
 
-    path = Path(model).expanduser()
-    if path.is_dir():
+    path = Path(model)
+    try:
+        path = path.expanduser()
+        is_folder, is_there = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # A name too long, a folder that may not be read, no home.
+        raise ModelNotFoundError(f"{model}: {getattr(error, 'strerror', None) or error}") from error
+    if is_folder:
         return path
     if model == SHIPPED:
         folder = shipped()
@@ -65,10 +71,12 @@ def locate(model: str) -> Path:
         if folder is None:
             raise ModelNotFoundError(f"{model} is not downloaded yet; run: nybble fetch {model}")
         return folder
-    if path.exists():
+    if is_there:
         raise ModelNotFoundError(f"{model}: a model is a folder, this is a file")
+    close = difflib.get_close_matches(model, names(), n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
     raise ModelNotFoundError(
-        f"{model}: there is no such folder; {SHIPPED} comes with nybble, "
+        f"{model}: there is no such folder; {meant}{SHIPPED} comes with nybble, "
         f"`nybble fetch {fetch.available()[0]}` downloads a model"
     )
 

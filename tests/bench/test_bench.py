@@ -256,7 +256,7 @@ def test_the_command_refuses_what_it_cannot_do(
     monkeypatch.delenv("NYBBLE_TRACEBACK", raising=False)
     given = [str(folder) if part == "MODEL" else part for part in arguments]
     answer = CliRunner().invoke(app, ["bench", *given])
-    assert answer.exit_code == 1
+    assert answer.exit_code == (3 if "--json" in arguments else 2)
     assert answer.stderr.startswith("error: ")
     assert message in answer.stderr
     assert answer.stderr.count("\n") == 1

@@ -48,10 +48,10 @@ class FakeEngine:
         values = interpret(self.graph, x, keep=STEPS)
         return {name: self._faulted(name, values[name]) for name in STEPS}
 
-    def classify(self, photos: list[Path], top: int = 5) -> list[list[Prediction]]:
+    def classify(self, photos: list[Path], top: int = 5, *, exif: bool = True) -> list[list[Prediction]]:
         preprocessing = self.graph.preprocessing
         assert preprocessing is not None
-        logits = self(np.stack([load_photo(photo, preprocessing) for photo in photos])).astype(np.float64)
+        logits = self(np.stack([load_photo(photo, preprocessing, exif=exif) for photo in photos])).astype(np.float64)
         scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         names = class_names(self.graph)
         return [[Prediction(int(i), names[i], float(row[i])) for i in np.argsort(-row)[:top]] for row in scores]

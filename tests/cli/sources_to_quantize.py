@@ -30,6 +30,17 @@ def small() -> nn.Module:
             nn.Flatten(),
             nn.Linear(256, CLASSES),
         )
+    # As if it had seen photos: batch norm with its first statistics is taken for a network without training.
+    network[1].running_mean.fill_(0.01)
+    network.preprocessing = INPUT
+    return network
+
+
+def untrained() -> nn.Module:
+    """As :func:`small`, with weights of the generator as it is, and batch norm that has seen nothing."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(512, CLASSES)
+    )
     network.preprocessing = INPUT
     return network
 
@@ -39,6 +50,21 @@ def clipped() -> nn.Module:
     network = small()
     network[4] = nn.ReLU6()
     return network
+
+
+class Several(nn.Module):
+    """As :func:`small`, in bfloat16, with the photo's normalisation inside; returns shares of classes and more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = small()
+        self.register_buffer("mean", torch.tensor([[[[0.485]], [[0.456]], [[0.406]]]]))
+        self.preprocessing = Preprocessing(resize=8, crop=(8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
+        self.to(torch.bfloat16)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor | None]:
+        logits = self.network((x.to(self.mean.dtype) - self.mean) / 0.225)
+        return {"shares": logits.softmax(1), "other": -logits, "loss": None}
 
 
 class Sigmoid(nn.Module):

@@ -53,12 +53,39 @@ def test_which_arguments_are_photos(model: Path, photos: Path) -> None:
     assert split(["mistyped", str(photo)]) == ("mistyped", [photo])
 
 
+def test_a_folder_of_photos(
+    run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = json.loads(run("classify", model, photos, "--json").stdout)
+    # The list of labels beside them is no photo.
+    assert [photo["file"] for photo in named["photos"]] == [str(photos / f"{i}.png") for i in range(7)]
+    monkeypatch.setenv("NYBBLE_MODEL", str(model))
+    result = run("classify", photos, photos / "0.png", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["photos"] == [*named["photos"], named["photos"][0]]
+    result = run("classify", tmp_path)
+    assert result.exit_code == 3
+    assert result.stderr == f"error: {tmp_path}: is no model folder and holds no photos\n"
+
+
 def test_what_was_meant_is_asked(run: Any, model: Path, photos: Path) -> None:
+    result = run("classify", model)
+    assert result.exit_code == 2
+    for missing in (photos / "none.jpg", "nope.jpg", "nope"):
+        for rest in ((), (photos / "0.png",)):
+            result = run("classify", missing, *rest)
+            if missing == "nope" and rest:  # No name of a photo, so it is meant as a model.
+                continue
+            assert result.exit_code == 3
+            assert result.stderr == f"error: {missing}: there is no such file\n"
+
+
+def test_a_model_alone_is_asked_about(run: Any, model: Path, photos: Path) -> None:
     result = run("classify", model)
     assert result.exit_code == 2
     assert "is a model; name photos after it" in result.stderr
     result = run("classify", "mistyped", photos / "0.png")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "mistyped: there is no such folder" in result.stderr
     result = run("classify")
     assert result.exit_code == 2

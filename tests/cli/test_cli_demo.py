@@ -94,19 +94,19 @@ def test_the_model_of_the_environment(
 def test_what_is_missing_is_said(run: Any, model: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "shipped", lambda: None)
     result = run("demo", "--out", out)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert "efficientnet-lite0 is missing from this installation" in result.stderr
     monkeypatch.setattr("nybble.demo.photos.find_spec", lambda name: None)
     result = run("demo", "--model", model, "--out", out)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert "pip install 'nybble[demo]'" in result.stderr
     assert not out.exists()
 
 
-@pytest.mark.parametrize(("name", "text"), [("no/page.html", "there is no folder"), ("", "this is a folder")])
+@pytest.mark.parametrize(("name", "text"), [("no/page.html", "there is no folder"), ("", "is a folder; name a file")])
 def test_a_page_that_cannot_be_written_is_refused_at_once(run: Any, tmp_path: Path, name: str, text: str) -> None:
     result = run("demo", "--out", tmp_path / name)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert text in result.stderr
 
 

@@ -52,7 +52,7 @@ def test_classify(run: Any, model: Path, photos: Path) -> None:
 def test_an_unknown_instruction_set(run: Any, model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NYBBLE_ISA", "sse9")
     result = run("classify", model, photos / "0.png")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert "sse9" in result.stderr
     assert result.stderr.count("\n") == 1
 

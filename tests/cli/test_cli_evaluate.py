@@ -39,7 +39,7 @@ def test_text(run: Any, engine: SimpleNamespace, model: Path, photos: Path) -> N
 
 def test_predictions(run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path) -> None:
     target = tmp_path / "out.csv"
-    target.write_text("old")
+    target.write_text("file,label,prediction,score\nold.png,1,2,0.5\n")
     assert run("evaluate", model, "--images", photos, "--predictions", target).exit_code == 0
     with target.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -56,8 +56,21 @@ def test_predictions_that_cannot_be_written_are_refused_at_once(
     run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path
 ) -> None:
     result = run("evaluate", model, "--images", photos, "--predictions", tmp_path / "no" / "out.csv")
-    assert (result.exit_code, engine.made) == (1, [])
+    assert (result.exit_code, engine.made) == (3, [])
     assert "there is no folder" in result.stderr
+
+
+def test_predictions_do_not_replace_the_labels(
+    run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos")
+    labels = tmp_path / "photos" / "labels.csv"
+    result = run("evaluate", model, "--images", tmp_path / "photos", "--predictions", labels)
+    assert result.exit_code == 3
+    assert "labels.csv: is there already and is no table of predictions" in result.stderr
+    assert labels.read_bytes() == (photos / "labels.csv").read_bytes()
+    for _ in range(2):
+        assert run("evaluate", model, "--images", photos, "--predictions", tmp_path / "new.csv").exit_code == 0
 
 
 def test_predictions_are_whole_or_absent(
@@ -65,7 +78,7 @@ def test_predictions_are_whole_or_absent(
 ) -> None:
     (tmp_path / "out.csv").mkdir()
     result = run("evaluate", model, "--images", photos, "--predictions", tmp_path / "out.csv")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith("error: ")
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
@@ -74,13 +87,13 @@ def test_a_label_out_of_range(run: Any, engine: SimpleNamespace, model: Path, ph
     shutil.copy(photos / "0.png", tmp_path)
     (tmp_path / "labels.csv").write_text("file,label\n0.png,10\n")
     result = run("evaluate", model, "--images", tmp_path)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "labels.csv:2: label 10 is not in 0..9" in result.stderr
 
 
 def test_no_labels(run: Any, engine: SimpleNamespace, model: Path, tmp_path: Path) -> None:
     result = run("evaluate", model, "--images", tmp_path)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "labels.csv" in result.stderr
 
 
@@ -92,7 +105,7 @@ def test_a_model_that_does_not_say_how_photos_are_prepared(
     node = AvgPool2d(name="pool", inputs=("x",), input_type=DType.S8, kernel_size=Pair(2, 2), stride=Pair(2, 2))
     write_graph(Graph([Input(name="x", dtype=DType.S8, shape=(3, 8, 8))], [node], ["pool"]), tmp_path)
     result = run("evaluate", tmp_path, "--images", photos)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "preprocessing" in result.stderr
 
 

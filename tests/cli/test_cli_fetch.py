@@ -43,7 +43,7 @@ def test_from_a_mirror(run: Any, server: Server, monkeypatch: pytest.MonkeyPatch
 def test_a_failure_is_one_line(run: Any, server: Server, tmp_path: Path) -> None:
     del server.contents["model/model"]
     result = run("fetch", "tiny")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == f"error: {server.base}/model/model: the server answered 404 Not Found\n"
     assert not (tmp_path / "cache" / "tiny").exists()
 
@@ -74,7 +74,7 @@ def test_ctrl_c_ends_it_at_once_and_quietly(tmp_path: Path) -> None:
 def test_an_unknown_model(run: Any) -> None:
     result = run("fetch", "resnet")
     assert (result.exit_code, result.stderr) == (
-        1,
+        3,
         "error: there is no published model 'resnet'; known: nvidia-resnet50-int4\n",
     )
 

@@ -24,7 +24,7 @@ def test_without_model(run: Any, model: Path, photos: Path, monkeypatch: pytest.
     assert _same(json.loads(result.stdout), named | {"model": models.SHIPPED})
     monkeypatch.setattr(models, "shipped", lambda: None)
     result = run(command, *rest)
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert "efficientnet-lite0 is missing from this installation of nybble" in result.stderr
 
 

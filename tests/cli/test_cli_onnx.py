@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from nybble.graph import read_graph
 
@@ -36,14 +37,14 @@ def test_other_forms(run: Any, model: Path, tmp_path: Path, option: str, form: s
     assert report["bytes"] == out.stat().st_size
     assert report["wider_than_float32"] == {}
     result = run("import", out, tmp_path / "again")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert f"error: {out}: was exported with --{form}" in result.stderr
     assert not (tmp_path / "again").exists()
 
 
 def test_forms_exclude_each_other(run: Any, model: Path, tmp_path: Path) -> None:
     result = run("export", model, tmp_path / "tiny.onnx", "--exact", "--float")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "exclude each other" in result.stderr
 
 
@@ -71,7 +72,7 @@ def test_what_is_no_model(run: Any, model: Path, tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"not a model")
     result = run("import", path, tmp_path / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith(f"error: {path}: ")
     assert len(result.stderr.splitlines()) == 1
     result = run("import", tmp_path / "none.onnx", tmp_path / "out")
@@ -79,6 +80,26 @@ def test_what_is_no_model(run: Any, model: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     result = run("export", model, tmp_path)
     assert "is a folder; name a file" in result.stderr
+
+
+def test_of_several_outputs_one_is_chosen(run: Any, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.onnx"
+    run("export", model, path)
+    proto = onnx.load(path)
+    first = next(node.output[0] for node in proto.graph.node if node.op_type == "Relu")
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(first, onnx.TensorProto.FLOAT, [None] * 4))
+    del proto.metadata_props[:]
+    onnx.save(proto, path)
+    last = proto.graph.output[0].name
+    result = run("import", path, tmp_path / "out")
+    assert result.exit_code == 3
+    assert result.stderr.splitlines() == [
+        f"error: {path}: has 2 outputs ('{last}', '{first}'); choose the one to keep: --output NAME"
+    ]
+    assert not (tmp_path / "out").exists()
+    assert run("import", path, tmp_path / "out", "--output", "none").exit_code == 3
+    assert run("import", path, tmp_path / "out", "--output", last).exit_code == 0
+    assert list(read_graph(tmp_path / "out").outputs) == [last]
 
 
 @pytest.mark.parametrize("command", ["export", "import"])
@@ -90,5 +111,31 @@ def test_without_the_extra(run: Any, model: Path, tmp_path: Path, monkeypatch: A
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = run(command, model, tmp_path / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "pip install 'nybble[onnx]'" in result.stderr
+
+
+def test_agreement_is_measured(run: Any, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "tiny.onnx"
+    report = json.loads(run("export", model, out, "--json", "--limit", "5").stdout)["agreement"]
+    assert [(entry["optimised"], entry["inputs"]) for entry in report["runs"]] == [(True, 5), (False, 5)]
+    assert all(entry["equal_logits"] == 5 for entry in report["runs"])
+    assert (report["exif"], report["left_out"], report["not_measured"]) == (False, [], None)
+    result = run("import", out, tmp_path / "again", "--limit", "5")
+    assert "and the engine: same class for 5 of 5 inputs" in result.stdout
+    report = json.loads(run("import", out, tmp_path / "unchecked", "--json", "--no-check").stdout)["agreement"]
+    assert (report["runs"], report["not_measured"]) == ([], "--no-check")
+
+
+def test_photos_that_agreement_cannot_read_are_left_out(run: Any, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (40, 40), "red").save(photos / "good.png")
+    (photos / "bad.png").write_bytes(b"no photo")
+    result = run("export", model, tmp_path / "tiny.onnx", "--images", photos, "--json", "--exif")
+    assert result.exit_code == 4, result.output
+    report = json.loads(result.stdout)["agreement"]
+    assert report["exif"] is True
+    assert [entry["file"] for entry in report["left_out"]] == ["bad.png"]

@@ -28,10 +28,13 @@ from typer.testing import CliRunner
 
 import nybble
 from nybble.cli import app
+from nybble.cli.exit_codes import ExitCode
 from nybble.graph import Linear, read_graph
 from nybble.images import load_photo
 from nybble.quantize.pipeline import measure, post
 
+#: The photos of `images` have one among them that cannot be decoded.
+LEFT_OUT = ExitCode.LEFT_OUT
 SOURCE = "sources_to_quantize:small"
 SETTINGS: dict[str, Any] = {
     "calibration": {"workers": 0, "batch": 16},
@@ -97,7 +100,7 @@ def test_a_float_onnx_file(images: Path, settings: Path, val: Path, tmp_path: Pa
     results = []
     for name, source, given in (("file", file, preprocessing), ("module", SOURCE, ())):
         found = call(source, *common, *given, "--out", tmp_path / name, "--json")
-        assert found.exit_code == 0, found.output
+        assert found.exit_code == LEFT_OUT, found.output
         results.append(json.loads(found.stdout))
     (first, _, engine), (float_module, _, engine_module) = (result["stages"] for result in results)
     assert (first["top1_right"], engine["top1_right"]) == (float_module["top1_right"], engine_module["top1_right"])
@@ -106,7 +109,19 @@ def test_a_float_onnx_file(images: Path, settings: Path, val: Path, tmp_path: Pa
     assert graphs[0].preprocessing == graphs[1].preprocessing
     file.write_bytes(file.read_bytes()[:-40])
     found = call(file, *common, "--out", tmp_path / "damaged")
-    assert found.exit_code == 1 and "small.onnx: is no ONNX file that can be read" in found.stderr
+    assert found.exit_code == 3 and "small.onnx: is no ONNX model" in found.stderr
+
+
+def test_a_module_in_bfloat16_with_several_outputs(images: Path, settings: Path, val: Path, tmp_path: Path) -> None:
+    """Its probabilities become logits; as a teacher as well."""
+    common = ("sources_to_quantize:Several", "--images", images, "--val", val, "--config", settings, "--epochs", 1)
+    found = call(*common, "--out", tmp_path / "out")
+    assert found.exit_code != 0
+    assert "Several: returns 2 values; choose the logits" in found.stderr and "other (N, 4)" in found.stderr
+    found = call(*common, "--output", "shares", "--out", tmp_path / "out", "--json")
+    assert found.exit_code == LEFT_OUT, found.output
+    first, calibrated = json.loads(found.stdout)["stages"][:2]
+    assert abs(first["top1_right"] - calibrated["top1_right"]) <= 3
 
 
 def test_from_float_to_integer_and_again_from_the_settings_it_wrote(
@@ -115,7 +130,7 @@ def test_from_float_to_integer_and_again_from_the_settings_it_wrote(
     out, report = tmp_path / "out", tmp_path / "report"
     common = (SOURCE, "--images", images, "--val", val)
     found = call(*common, "--config", settings, "--out", out, "--report", report, "--json")
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == LEFT_OUT, found.output
     result = json.loads(found.stdout)
     assert [stage["name"] for stage in result["stages"]] == ["float", "calibrated", "fine-tuned", "integer engine"]
     first, _, tuned, engine = result["stages"]
@@ -153,7 +168,7 @@ def test_from_float_to_integer_and_again_from_the_settings_it_wrote(
     assert right == engine["top1_right"]
 
     again = call(*common, "--config", out / "quantize.yaml", "--out", tmp_path / "again")
-    assert again.exit_code == 0, again.output
+    assert again.exit_code == LEFT_OUT, again.output
     assert content(tmp_path / "again" / "model") == content(out / "model")
     assert (tmp_path / "again" / "quantize.yaml").read_bytes() == (out / "quantize.yaml").read_bytes()
 
@@ -162,7 +177,7 @@ def test_post_training_ends_with_a_table(images: Path, settings: Path, tmp_path:
     out, work = tmp_path / "out", tmp_path / "work"
     arguments = (SOURCE, "--images", images, "--config", settings, "--epochs", 0, "--bits", "w8a8", "--seed", 5)
     found = call(*arguments, "--out", out, "--work", work)
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == LEFT_OUT, found.output
     lines = found.stdout.splitlines()
     columns = ["network", "top-1", "95", "%", "interval", "points", "lost", "won", "size", "images/s"]
     assert lines[0].split() == columns
@@ -185,7 +200,7 @@ def test_killed_and_started_again_it_ends_with_the_same_network(
 ) -> None:
     common = [SOURCE, "--images", str(images), "--val", str(val), "--config", str(settings)]
     undisturbed = call(*common, "--out", tmp_path / "undisturbed")
-    assert undisturbed.exit_code == 0, undisturbed.output
+    assert undisturbed.exit_code == LEFT_OUT, undisturbed.output
 
     out, work = tmp_path / "out", tmp_path / "work"
     code = (
@@ -225,7 +240,7 @@ def test_killed_and_started_again_it_ends_with_the_same_network(
     assert "the same call goes on from there" in errors and "Traceback" not in errors
 
     resumed = call(*common, "--out", out, "--work", work)
-    assert resumed.exit_code == 0, resumed.output
+    assert resumed.exit_code == LEFT_OUT, resumed.output
     assert content(out / "model") == content(tmp_path / "undisturbed" / "model")
 
 
@@ -235,13 +250,13 @@ def test_where_training_makes_it_worse_the_calibrated_network_stays(images: Path
     settings.write_text(yaml.safe_dump(SETTINGS | {"training": harmful}))
     common = (SOURCE, "--images", images, "--val", val, "--config", settings)
     found = call(*common, "--out", tmp_path / "out", "--json")
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == LEFT_OUT, found.output
     result = json.loads(found.stdout)
     _, calibrated, tuned, engine = result["stages"]
     assert tuned["top1"] < calibrated["top1"] and result["kept"] == "calibrated"
     assert abs(engine["top1_right"] - calibrated["top1_right"]) <= 1
     plain = call(*common, "--epochs", 0, "--out", tmp_path / "plain")
-    assert plain.exit_code == 0, plain.output
+    assert plain.exit_code == LEFT_OUT, plain.output
     assert content(tmp_path / "plain" / "model") == content(tmp_path / "out" / "model")
 
 
@@ -250,9 +265,9 @@ def test_a_model_directory_is_trained_further(images: Path, tmp_path: Path) -> N
     following = SETTINGS["training"] | {"distillation": 0.5, "features": 1.0}
     settings.write_text(yaml.safe_dump(SETTINGS | {"training": following}))
     found = call(SOURCE, "--images", images, "--config", settings, "--epochs", 1, "--out", first)
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == LEFT_OUT, found.output
     found = call(first, "--images", images, "--config", settings, "--epochs", 1, "--method", "lsq", "--out", second)
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == LEFT_OUT, found.output
     assert [line.split("  ")[0] for line in found.stdout.splitlines()[2:6]] == [
         "float",
         "as given",
@@ -261,7 +276,7 @@ def test_a_model_directory_is_trained_further(images: Path, tmp_path: Path) -> N
     ]
     assert len(read_graph(second)) == len(read_graph(first))
     refused = call(first, "--images", images, "--epochs", 0, "--out", tmp_path / "third")
-    assert refused.exit_code == 1 and "is quantized already" in refused.stderr
+    assert refused.exit_code == 3 and "is quantized already" in refused.stderr
 
 
 @pytest.fixture(scope="module")
@@ -300,15 +315,19 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([SOURCE, "--out", "taken"], ["taken", "is there already and is not overwritten"]),
         ([SOURCE, "--images", "missing"], ["missing", "no such file or folder"]),
         ([SOURCE, "--images", "empty"], ["empty", "holds no photos"]),
-        ([SOURCE, "--images", "unlabelled"], ["unlabelled", "no labels", "--val"]),
+        ([SOURCE, "--images", "unlabelled"], ["unlabelled", "no labels", "fine-tuning", "--epochs 0"]),
         (
             [SOURCE, "--images", "three", "--config", "listed.yaml"],
-            ["three", "3 class folders", "4 classes", "labels.csv"],
+            ["three", "3 classes", "4 classes", "labels.csv"],
         ),
         ([SOURCE, "--images", "broken", "--epochs", "0"], ["none of", "no-photo.png"]),
         ([SOURCE, "--images", "beyond"], ["beyond", "2.png", "label 4 is not in 0..3"]),
         ([SOURCE, "--val", "three"], ["three", "not those of"]),
         ([SOURCE, "--val", "unlabelled"], ["unlabelled", "no labels"]),
+        (
+            [SOURCE, "--images", "unlabelled", "--epochs", "0", "--min-accuracy", "70"],
+            ["unlabelled", "no labels", "--min-accuracy"],
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(
@@ -318,7 +337,8 @@ def test_what_is_wrong_is_said_in_a_line(
     options = {"--images": images, "--out": tmp_path / "out"}
     rest = [word for name, value in options.items() if name not in arguments for word in (name, value)]
     found = call(*arguments, *rest)
-    assert found.exit_code == 1, found.output
+    # Options that contradict each other are wrong usage.
+    assert found.exit_code == (ExitCode.USAGE if "--" in words[0] else ExitCode.ERROR), found.output
     assert found.stderr.startswith("error: ") and found.stderr.count("\n") == 1
     assert all(word in found.stderr for word in words), found.stderr
     assert not list(tmp_path.iterdir()), "a refused run leaves nothing behind"
@@ -331,7 +351,7 @@ def test_without_torch_it_says_what_to_install(nybble_process: Any, images: Path
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     found = nybble_process("quantize", SOURCE, "--images", images, "--out", tmp_path / "out", env=environment)
-    assert found.returncode == 1
+    assert found.returncode == 3
     assert found.stderr == "error: quantizing needs torch: pip install 'nybble[quantize]'\n"
 
 
@@ -344,7 +364,7 @@ def test_bits_are_chosen_within_a_budget(
     out, work = tmp_path / "out", tmp_path / "work"
     arguments = (SOURCE, "--images", images, "--config", settings, "--epochs", 0, "--work", work, *budget)
     found = call(*arguments, "--out", out, "--json")
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == LEFT_OUT, found.output
     chosen = json.loads(found.stdout)["details"]["bits"]
     assert chosen["groups"] == 1 and len(chosen["four_bits"]) in (0, 1)
     resolved = yaml.safe_load((out / "quantize.yaml").read_text())
@@ -371,7 +391,7 @@ def test_rounding_is_learned_without_labels(images: Path, val: Path, tmp_path: P
     assert [stage["name"] for stage in result["stages"]] == ["float", "calibrated", "integer engine"]
     assert result["details"]["equalized"]
     refused = call(*arguments, "--epochs", 1, "--out", tmp_path / "trained")
-    assert refused.exit_code == 1 and "has no label; fine-tuning needs one" in refused.stderr
+    assert refused.exit_code == 3 and "no labels, which are needed for fine-tuning" in refused.stderr
 
 
 def test_weights_come_from_a_file(images: Path, settings: Path, tmp_path: Path) -> None:
@@ -382,7 +402,7 @@ def test_weights_come_from_a_file(images: Path, settings: Path, tmp_path: Path) 
     out = tmp_path / "out"
     source = f"{SOURCE}@{tmp_path / 'weights.pth'}"
     found = call(source, "--images", images, "--config", settings, "--epochs", 0, "--out", out, "--json")
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == LEFT_OUT, found.output
     # Whatever is on a photo, the answer is class 2.
     assert {stage["top1"] for stage in json.loads(found.stdout)["stages"]} == {2 / 7}
 
@@ -392,8 +412,53 @@ def test_channels_behind_a_relu6_are_fitted(images: Path, tmp_path: Path) -> Non
     settings.write_text(yaml.safe_dump(SETTINGS | {"fit_channels": True}))
     source, out = "sources_to_quantize:clipped", tmp_path / "out"
     found = call(source, "--images", images, "--config", settings, "--epochs", 0, "--out", out, "--json")
-    assert found.exit_code == 0, found.output
+    assert found.exit_code == LEFT_OUT, found.output
     ((_, smallest, largest),) = json.loads(found.stdout)["details"]["fitted_channels"]
     assert 0 < smallest < largest <= 6
     refused = call(out, "--images", images, "--config", settings, "--epochs", 1, "--out", tmp_path / "again")
-    assert refused.exit_code == 1 and "start from the float network" in refused.stderr
+    assert refused.exit_code == 3 and "start from the float network" in refused.stderr
+
+
+def test_random_weights_are_those_of_the_seed_so_a_run_goes_on(
+    images: Path, settings: Path, val: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In processes of their own, where the generators start anywhere."""
+    common = ["sources_to_quantize:untrained", "--images", str(images), "--val", str(val), "--config", str(settings)]
+    code = (
+        "import sys; sys.modules['torch.utils.tensorboard'] = None; import torch; torch.set_num_threads(1);"
+        "from nybble.quantize.pipeline import measure; measure._SECONDS = 0.001; from nybble.cli import app; app()"
+    )
+    work = tmp_path / "work"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    for name in ("first", "again"):
+        options = ["--epochs", "0", "--work", str(work), "--threads", "1", "--out", str(tmp_path / name)]
+        command = [sys.executable, "-c", code, "quantize", *common, *options]
+        found = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert found.returncode == LEFT_OUT, found.stderr
+        assert found.stderr.splitlines() == [
+            "warning: sources_to_quantize:untrained has random weights (seed 0); give trained ones as "
+            "sources_to_quantize:untrained@WEIGHTS",
+            "warning: kind0/broken.jpg: is not an image that Pillow can read; left out",
+        ]
+        times = {path.name: path.stat().st_mtime_ns for path in work.glob("*.pt")}
+        if name == "first":
+            before = times
+    assert "float.pt" in before and times == before
+    assert content(tmp_path / "first" / "model") == content(tmp_path / "again" / "model")
+
+
+def test_a_second_run_in_a_work_folder_is_refused(images: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    code = (
+        "import time; from pathlib import Path; from nybble.quantize.pipeline.lock import locked\n"
+        f"with locked(Path({str(work)!r})):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            found = call(SOURCE, "--images", images, "--out", tmp_path / "out", "--work", work)
+        finally:
+            process.kill()
+    assert found.exit_code == 3 and not (tmp_path / "out").exists()
+    assert found.stderr.startswith(f"error: {work}: process {process.pid} is at work there;")
+    assert found.stderr.count("\n") == 1 and [path.name for path in work.iterdir()] == ["lock"]

@@ -55,11 +55,11 @@ def test_one_line_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
         ([tmp_path / "nowhere"], "nowhere: is not a folder"),
         ([tmp_path / "cut"], "bench.json: is not JSON"),
         ([tmp_path / "cut", "--out", tmp_path / "no" / "page.html"], "there is no folder"),
-        ([tmp_path / "cut", "--out", tmp_path / "cut"], "this is a folder"),
+        ([tmp_path / "cut", "--out", tmp_path / "cut"], "is a folder; name a file"),
         ([tmp_path / "cut", "--figures", tmp_path / "cut" / "bench.json"], "and is no folder"),
     ):
         done = run("report", *arguments)
-        assert done.exit_code == 1
+        assert done.exit_code == 3
         assert done.stdout == ""
         (line,) = done.stderr.splitlines()
         assert line.startswith("error: ")
@@ -71,5 +71,5 @@ def test_one_line_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
 def test_a_missing_package_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nybble.report.report_page.has_jinja", lambda: False)
     done = run("report", tmp_path)
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert "pip install 'nybble[demo]'" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def test_profile_without_photos_says_so(run: Any, model: Path) -> None:
 
 def test_profile_asks_for_a_folder_first(run: Any, model: Path, tmp_path: Path) -> None:
     result = run("profile", model, "--trace", tmp_path / "none" / "trace.json")
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (3, "")
     assert "there is no folder" in result.stderr
 
 
@@ -73,6 +74,32 @@ def test_tune_then_use(run: Any, model: Path, photos: Path, monkeypatch: pytest.
     assert json.loads(result.stdout)["equal"]
     monkeypatch.setenv("NYBBLE_TUNED", "0")
     assert not is_tuned(1)
+
+
+def test_tune_keeps_what_was_stored(run: Any, model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = importlib.import_module("nybble.engine.tune")
+    arguments = ("tune", model, "--images", photos, "--seconds", 1, "--threads", 1)
+    first = json.loads(run(*arguments, "--json").stdout)
+    assert first["against_stored"] is None and first["chosen"] != "stored"
+    file = Path(first["file"])
+    before = file.read_bytes()
+
+    def against(*quartiles: float) -> None:
+        monkeypatch.setattr(search, "_against", lambda *_: search.Against(quartiles[1], quartiles[0], quartiles[2]))
+
+    against(0.99, 1.02, 1.1)
+    again = json.loads(run(*arguments, "--json").stdout)
+    assert again["chosen"] == "stored" and again["file"] == str(file)
+    assert again["against_stored"] == {"median": 1.02, "low": 0.99, "high": 1.1}
+    printed = run(*arguments).stdout
+    assert "1.020 x as fast as what was stored before (quartiles 0.990 to 1.100)" in printed
+    assert "kept: what was stored before, as the gain is within the spread" in printed
+    assert file.read_bytes() == before
+    file.write_text(json.dumps(json.loads(before), indent=1))
+    against(1.01, 1.02, 1.1)
+    printed = run(*arguments).stdout
+    assert "in place of what was there, in" in printed
+    assert file.read_text().count("\n") == 1
 
 
 def test_tune_without_photos_says_so(run: Any, model: Path) -> None:

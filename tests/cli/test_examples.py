@@ -47,7 +47,8 @@ def test_own_loop(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_own_loop_names_a_network_that_is_there() -> None:
     example: dict[str, Any] = runpy.run_path(str(EXAMPLES / "quantize_own_loop.py"))
-    module, preprocessing = example["float_network"](5)
+    with pytest.warns(UserWarning, match="torchvision:resnet18 has random weights"):
+        module, preprocessing = example["float_network"](5)
     assert module.fc.out_features == 5 and preprocessing.crop == (64, 64)
 
 

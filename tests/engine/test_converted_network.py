@@ -36,7 +36,7 @@ def wide(graph: Graph) -> Graph:
 def images(shared_data: Path, graph: Graph) -> Array:
     assert graph.preprocessing is not None
     folder = LabelledFolder(shared_data / "imagenet-1k-one-each")
-    photos = [load_photo(folder[index].path, graph.preprocessing) for index in range(0, len(folder), STEP)]
+    photos = [load_photo(folder[index].path, graph.preprocessing, exif=False) for index in range(0, len(folder), STEP)]
     return integer_input(np.stack(photos), graph.preprocessing)
 
 

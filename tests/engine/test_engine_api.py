@@ -11,7 +11,7 @@ from networks import Network
 from PIL import Image
 
 import nybble
-from nybble.engine import Engine
+from nybble.engine import Engine, EngineError
 from nybble.graph import DType, Graph, Input, Linear, Tensor, write_graph
 from nybble.graph.types import Array
 from nybble.images import ImageError
@@ -171,7 +171,7 @@ def test_a_model_without_preprocessing_takes_integers_only(graph: Graph) -> None
             lambda: engine(np.zeros((1, 32, 32, 3), np.uint8)),
             lambda: engine.classify([np.zeros((40, 40, 3), np.uint8)]),
         ):
-            with pytest.raises(ValueError, match="run_integer"):
+            with pytest.raises(EngineError, match="run_integer"):
                 call()
         engine.run_integer(np.zeros((1, 3, 32, 32), np.int8))
 
@@ -188,15 +188,15 @@ def test_a_closed_engine_says_so(graph: Graph, photos: Array) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1, 1025, 2.0, "2", True])
 def test_wrong_threads_are_refused(graph: Graph, threads: object) -> None:
-    with pytest.raises(ValueError, match=r"threads must be an integer in 1\.\.1024"):
+    with pytest.raises(EngineError, match=r"threads must be an integer in 1\.\.1024"):
         Engine(graph, threads=threads)  # type: ignore[arg-type]
 
 
 def test_unknown_instruction_sets_are_refused(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"isa: unknown instruction set 'sse9'; available: scalar"):
+    with pytest.raises(EngineError, match=r"isa: unknown instruction set 'sse9'; available: scalar"):
         Engine(graph, isa="sse9")
     monkeypatch.setenv("NYBBLE_ISA", "AVX2")
-    with pytest.raises(ValueError, match=r"environment variable NYBBLE_ISA: unknown instruction set 'AVX2'"):
+    with pytest.raises(EngineError, match=r"environment variable NYBBLE_ISA: unknown instruction set 'AVX2'"):
         Engine(graph)
     # An argument goes before the environment, and an empty variable is none.
     assert Engine(graph, isa="scalar").isa == "scalar"
@@ -209,7 +209,7 @@ def test_unknown_instruction_sets_are_refused(graph: Graph, monkeypatch: pytest.
 def test_instruction_sets_that_the_machine_lacks_are_refused(graph: Graph) -> None:
     """Known names, but none of them here; on a machine that has all of them there is nothing to refuse."""
     for isa in {"avx2", "avx512", "avx512vnni"} - set(ISAS):
-        with pytest.raises(ValueError, match=rf"isa: .*'{isa}'.*; available: scalar"):
+        with pytest.raises(EngineError, match=rf"isa: .*'{isa}'.*; available: scalar"):
             Engine(graph, isa=isa)
 
 
@@ -217,9 +217,9 @@ def test_networks_of_several_inputs_or_outputs_are_refused() -> None:
     weight = Tensor.from_array(DType.S4, np.ones((1, 2), np.int64))
     ends = [Input(name=name, dtype=DType.U4, shape=(2,)) for name in ("a", "b")]
     nodes = [Linear(name=f"{end.name}1", inputs=(end.name,), input_type=DType.U4, weight=weight) for end in ends]
-    with pytest.raises(ValueError, match="one input and one output; this one has 2 and 1"):
+    with pytest.raises(EngineError, match="one input and one output; this one has 2 and 1"):
         Engine(Graph(ends, nodes, ["a1"]))
-    with pytest.raises(ValueError, match="one input and one output; this one has 1 and 2"):
+    with pytest.raises(EngineError, match="one input and one output; this one has 1 and 2"):
         Engine(Graph(ends[:1], nodes[:1], ["a1", "a"]))
 
 

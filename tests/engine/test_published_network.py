@@ -36,7 +36,7 @@ def rows(shared_data: Path) -> list[dict[str, str]]:
 def images(shared_data: Path, graph: Graph, rows: list[dict[str, str]]) -> Array:
     assert graph.preprocessing is not None
     folder = shared_data / "imagenet-val-10"
-    photos = np.stack([load_photo(folder / row["file"], graph.preprocessing) for row in rows])
+    photos = np.stack([load_photo(folder / row["file"], graph.preprocessing, exif=False) for row in rows])
     return integer_input(photos, graph.preprocessing)
 
 

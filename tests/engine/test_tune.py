@@ -13,7 +13,7 @@ from nybble.engine.choices import Choices, candidates, check, heads
 from nybble.engine.fuse import fuse
 from nybble.engine.order import channel_orders
 from nybble.engine.profile import zero_pair_share
-from nybble.engine.tune import ROUNDS, _Search, tune
+from nybble.engine.tune import ROUNDS, _against, _Search, tune
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet, clouds
 
@@ -82,6 +82,20 @@ def test_orders_are_kept_where_new_ones_are_no_better() -> None:
     better = orders_from_activity(activity, activity, {})
     assert better
     assert activity.pair_share(better) < activity.pair_share({})
+
+
+def test_what_is_stored_stays_unless_the_new_is_faster_in_most_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = Choices()
+    kept = tune(GRAPH, IMAGES, threads=1, seconds=0.1, stored=stored)
+    assert kept.against_stored is not None
+    assert (kept.chosen == "stored") == (kept.against_stored.low <= 1)
+    assert "stored" in kept.speedups and "stored" in kept.milliseconds
+    if kept.chosen == "stored":
+        assert kept.choices is stored
+    # By paired runs: the median is not enough.
+    before = [1.0, 1.0, 1.0, 1.0, 1.0]
+    assert _against(before, [0.9, 0.9, 0.9, 1.1, 1.1]).low < 1 < _against(before, [0.9, 0.9, 0.9, 1.1, 1.1]).median
+    assert _against(before, [0.9, 0.9, 0.9, 0.95, 1.1]).low > 1
 
 
 def test_wrong_arguments() -> None:

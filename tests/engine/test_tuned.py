@@ -15,7 +15,7 @@ import pytest
 from agreement import assert_engine_agrees
 
 import nybble
-from nybble import cache
+from nybble import files
 from nybble.engine import Engine, tuned
 from nybble.engine.choices import ChoiceError, Choices, candidates, heads
 from nybble.engine.fuse import fuse
@@ -209,14 +209,14 @@ def test_what_is_not_legal_is_not_stored() -> None:
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    cache.write_text(path, "one")
+    files.write_text(path, "one", files.OWN)
 
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        cache.write_text(path, "two")
+        files.write_text(path, "two", files.OWN)
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "one"
 

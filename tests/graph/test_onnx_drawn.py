@@ -120,6 +120,24 @@ def test_drawn_networks_come_back_with_every_logit(part: int) -> None:
         np.testing.assert_array_equal(found, wanted, err_msg=f"seed {seed}")
 
 
+@pytest.mark.parametrize("part", range(PARTS))
+def test_as_a_file_of_somebody_else(part: int) -> None:
+    """Without metadata an import has nothing but scales: factors and shifts are chosen anew."""
+    same = []
+    for seed in SEEDS[part::PARTS]:
+        network = drawn(seed)
+        model = to_onnx(network.graph).model
+        del model.metadata_props[:]
+        again = from_onnx(model).graph
+        wanted = interpret(network.graph, network.inputs)["logits"]
+        found = interpret(again, network.inputs)[again.outputs[0]]
+        two = np.sort(wanted, axis=1)[:, -2:]
+        agreed = (found.argmax(axis=1) == wanted.argmax(axis=1))[two[:, 1] > two[:, 0]]
+        assert agreed.mean() >= EACH, f"seed {seed}: {agreed.mean():.3f}"
+        same.append(agreed)
+    assert np.concatenate(same).mean() >= ALL
+
+
 @pytest.mark.parametrize("level", COUNTED)
 @pytest.mark.parametrize("dtype", ACTIVATIONS)
 @pytest.mark.parametrize("operation", LAYERS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from nybble.graph import DType, Graph, Input, Linear, Tensor
+from nybble.graph import DType, Graph, GraphError, Input, Linear, MaxPool2d, Pair, Tensor
 from nybble.images import class_names
 
 
@@ -30,3 +31,10 @@ def test_a_thousand_classes_are_imagenets() -> None:
 
 def test_others_are_numbered() -> None:
     assert class_names(classifier(3)) == ("class 0", "class 1", "class 2")
+
+
+def test_a_map_has_no_classes() -> None:
+    node = MaxPool2d(name="y", inputs=("x",), input_type=DType.U8, kernel_size=Pair(1, 1), stride=Pair(1, 1))
+    graph = Graph([Input(name="x", dtype=DType.U8, shape=(3, 2, 2))], [node], ["y"])
+    with pytest.raises(GraphError, match=r"the output is u8\[3x2x2\], not one number for each class"):
+        class_names(graph)

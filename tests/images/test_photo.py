@@ -101,11 +101,79 @@ def test_transparent_is_laid_on_white(mode: str) -> None:
     assert (result[4:] == 255).all()
 
 
-def test_orientation_is_not_applied() -> None:
+#: How Pillow makes, of an upright photo, the one that a camera stores with each orientation.
+STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def stored(orientation: int) -> tuple[Image.Image, Image.Image, Image.Exif]:
+    """An upright photo, as a camera stores it, and the EXIF data that say so."""
+    # Four plain quarters, which JPEG keeps apart.
+    corners = np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [250, 250, 250]]], np.uint8)
+    upright = Image.fromarray(corners.repeat(16, axis=0).repeat(24, axis=1))
+    turn = STORED[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return upright, upright if turn is None else upright.transpose(turn), exif
+
+
+def quarters(samples: np.ndarray) -> np.ndarray:
+    return samples[4::24, 4::24].astype(int)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_orientation(orientation: int, kind: str, tmp_path: Path) -> None:
+    upright, turned, exif = stored(orientation)
+    how = Preprocessing(resize=32, crop=(32, 32))
+    content = encoded(turned, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    file = tmp_path / "photo"
+    file.write_bytes(content)
+    opened = Image.open(file)
+    for source in (content, file, str(file), opened):
+        np.testing.assert_allclose(quarters(load_photo(source, how)), quarters(load_photo(upright, how)), atol=6)
+        decoded = photo.decode_photo(source)
+        assert decoded.size == upright.size
+        # What is upright is not turned again.
+        np.testing.assert_array_equal(load_photo(decoded, how), load_photo(source, how))
+        # Pillow turns TIFF files by itself, for torchvision too.
+        left = load_photo(upright if kind == "TIFF" else turned, how)
+        np.testing.assert_allclose(quarters(load_photo(source, how, exif=False)), quarters(left), atol=6)
+    opened.close()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "1"])
+def test_orientation_of_other_modes(mode: str) -> None:
+    upright, turned, exif = stored(6)
+    turned = (
+        Image.fromarray(np.asarray(turned.convert("L")).astype(np.uint16) * 257)
+        if mode == "I;16"
+        else (turned.convert(mode))
+    )
+    kind = "JPEG" if mode == "CMYK" else "PNG"
+    assert photo.decode_photo(encoded(turned, kind, exif=exif)).size == upright.size
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_orientations_that_there_are_not(value: int) -> None:
     samples = noise(8, 8)
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = value
     np.testing.assert_array_equal(load_photo(encoded(Image.fromarray(samples), exif=exif), SMALL), samples)
+
+
+def test_damaged_exif_does_not_spoil_a_photo() -> None:
+    samples = noise(8, 8)
+    for exif in (b"Exif\0\0II*\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0nonsense", b"x"):
+        np.testing.assert_array_equal(load_photo(encoded(Image.fromarray(samples), exif=exif), SMALL), samples)
 
 
 def test_unusable_photos_name_the_file(tmp_path: Path) -> None:

@@ -6,13 +6,34 @@ from typing import Any
 import pytest
 
 from nybble.mlperf import conf
-from nybble.mlperf.errors import MlperfError
+from nybble.mlperf.errors import MlperfError, MlperfWarning
 
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "some.conf"
     path.write_text(text)
     return path
+
+
+@pytest.mark.parametrize("user", [False, True])
+@pytest.mark.parametrize("first", ["*.*.min_duration = 7", "resnet50.*.min_duration = 7", "# a comment"])
+def test_a_byte_order_mark_takes_no_line_away(tmp_path: Path, first: str, user: bool) -> None:
+    text = f"{first}\n*.*.min_query_count = 9\n"
+    plain = conf.read(write(tmp_path, text), "Offline", user=user)
+    path = tmp_path / "marked.conf"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert conf.read(path, "Offline", user=user) == plain
+    # In the middle, where files were joined, it makes a name that nobody has.
+    path.write_bytes(b"# one\n\xef\xbb\xbf*.*.min_duration = 7\n")
+    with pytest.warns(MlperfWarning, match=r"marked\.conf:2: has no effect here"):
+        assert conf.read(path, "Offline", user=user) == {}
+
+
+def test_lines_of_a_user_conf_that_loadgen_never_reads_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "*.Offline.target_latency_percentile = 99\n")
+    with pytest.warns(MlperfWarning, match="LoadGen reads no target_latency_percentile in Offline"):
+        conf.read(path, "Offline", user=True)
+    assert conf.read(path, "Offline", user=False) == {}
 
 
 def test_the_more_specific_line_wins_and_units_are_those_of_loadgen(tmp_path: Path) -> None:
@@ -25,6 +46,10 @@ def test_the_more_specific_line_wins_and_units_are_those_of_loadgen(tmp_path: Pa
         "*.Server.target_latency_percentile = 99\n"
         "bert.Server.min_duration = 1\n",
     )
+    # A user.conf that speaks of another benchmark is probably not meant so.
+    with pytest.warns(MlperfWarning, match=r"some\.conf:6: has no effect here: 'bert\.Server\.min_duration' is not of"):
+        conf.read(path, "Server", user=True)
+    path.write_text("\n".join(path.read_text().splitlines()[:5]))
     server = conf.read(path, "Server", user=True)
     assert server["min_duration_ms"] == 2000
     assert server["server_target_latency_ns"] == 15_000_000

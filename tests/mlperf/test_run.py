@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,10 @@ import nybble
 from nybble.images import LabelledFolder, load_photo
 from nybble.mlperf.accuracy import read_answers
 from nybble.mlperf.audit import _as_wanted
+from nybble.mlperf.errors import MlperfError
+from nybble.mlperf.job import Job
 from nybble.mlperf.layout import layouts
+from nybble.mlperf.process import execute
 from nybble.mlperf.result import Result, read_detail
 from nybble.mlperf.run import _Runner
 
@@ -92,7 +96,7 @@ def test_a_bound_below_a_single_photo_is_one_error(
     path = tmp_path / "user.conf"
     path.write_text("*.Server.target_latency = 0\n")
     result = run("mlperf", "run", model, *options(photos, path, "Server"), "--out", tmp_path / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.count("\n") == 1 and "a photo alone takes" in result.stderr
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -147,7 +151,7 @@ def test_wrong_requests_are_one_error_each(
         ((*plain, "--submitter", "a/b"), "--submitter"),
     ):
         result = run("mlperf", "run", model, *arguments, "--out", tmp_path / "out")
-        assert result.exit_code == 1, words
+        assert result.exit_code == (2 if "--compare" in arguments else 3), words
         assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
         assert words in result.stderr
         assert not (tmp_path / "out").exists()
@@ -158,7 +162,7 @@ def test_an_error_inside_the_run_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("NYBBLE_ISA", "nonsense")
     result = run("mlperf", "run", model, *options(photos, short, "Offline"), "--out", tmp_path / "out")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "nonsense" in result.stderr
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -193,7 +197,7 @@ def test_a_killed_run_leaves_nothing_that_passes_for_one(
         pytest.fail("a process of the run is still there")
     assert not (out / "open").exists()
     check = run("mlperf", "check", out)
-    assert check.exit_code == 1 and "has no results" in check.stderr
+    assert check.exit_code == 3 and "has no results" in check.stderr
     if how is signal.SIGINT:
         assert list(out.iterdir()) == []
     else:
@@ -208,7 +212,7 @@ def test_results_of_two_networks_do_not_mix(
     out = tmp_path / "out"
     shutil.copytree(offline, out)
     result = run("mlperf", "run", model, *options(photos, short, "Offline"), "--limit", 5, "--out", out)
-    assert result.exit_code == 1 and "results of other photos" in result.stderr
+    assert result.exit_code == 3 and "results of other photos" in result.stderr
     assert run("mlperf", "check", out).exit_code == 0
 
 
@@ -299,5 +303,33 @@ def test_audits_run_as_their_tests_say(run: Run, offline: Path, tmp_path: Path) 
     for verdict in verdicts:
         text = (layout.compliance("Offline", verdict["test"]) / "verify_performance.txt").read_text()
         assert text.endswith(f"TEST {'PASS' if verdict['passed'] else 'FAIL'}\n")
-    assert run("mlperf", "audit", out, "--test", "TEST06").exit_code == 1
+    assert run("mlperf", "audit", out, "--test", "TEST06").exit_code == 2
     assert run("mlperf", "check", out).exit_code == 0
+
+
+def test_no_detail_log_is_a_traceback_whatever_is_wrong_with_it(run: Run, offline: Path, tmp_path: Path) -> None:
+    """Each value that is read is gone, or is something else."""
+    out = tmp_path / "out"
+    shutil.copytree(offline, out)
+    log = layouts(out)[0].performance("Offline") / "mlperf_log_detail.txt"
+    text = log.read_text()
+    mark = ":::MLLOG "
+    for line in text.splitlines(keepends=True):
+        entry = json.loads(line.removeprefix(mark))
+        others = [json.dumps({**entry, "value": value}) for value in (None, "odd", [])]
+        changed = [text.replace(line, ""), *(text.replace(line, f"{mark}{other}\n") for other in (*others, "[]"))]
+        # What decides is read by all; the rest of the log is much alike.
+        if entry["key"].startswith(("result_", "effective_", "early_", "power_")):
+            for damaged in changed:
+                log.write_text(damaged)
+                result = run("mlperf", "check", out)
+                assert result.exit_code in (0, 1, 3), (line, result.output)
+                assert "Traceback" not in result.output, (line, result.output)
+
+
+def test_a_mistake_in_the_process_of_loadgen_keeps_its_traceback(loadgen: Any, model: Path, tmp_path: Path) -> None:
+    job = Job("performance", str(model), str(tmp_path / "none"), (1, 32, 32, 3), "Offline", 1, threads=1)
+    with pytest.raises(RuntimeError, match=r"in the process that runs LoadGen:\nTraceback(.|\n)*FileNotFoundError"):
+        execute(job)
+    with pytest.raises(MlperfError, match="nowhere: there is no such folder"):
+        execute(replace(job, model="nowhere"))

@@ -23,9 +23,9 @@ def test_photos_are_those_of_load_photo_and_made_once(
     assert samples.shape == (len(folder), 32, 32, 3)
     assert seen[-1] == len(folder)
     for photo, sample in zip(folder, samples, strict=True):
-        np.testing.assert_array_equal(sample, load_photo(photo.path, PREPROCESSING))
+        np.testing.assert_array_equal(sample, load_photo(photo.path, PREPROCESSING, exif=False))
 
-    monkeypatch.setattr(store, "load_photo", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(store, "load_photo", lambda *_, **__: pytest.fail("decoded again"))
     _, again = open_store(folder, PREPROCESSING, tmp_path)
     np.testing.assert_array_equal(again, samples)
     with pytest.raises(ValueError, match="read-only"):
@@ -45,7 +45,9 @@ def test_what_is_damaged_or_missing_is_made_again(photos: Path, tmp_path: Path) 
     made = []
     original = store.load_photo
     try:
-        store.load_photo = lambda source, how: made.append(Path(source).name) or original(source, how)  # type: ignore[func-returns-value]
+        store.load_photo = lambda source, how, **options: (
+            made.append(Path(source).name) or original(source, how, **options)
+        )  # type: ignore[func-returns-value]
         _, samples = open_store(folder, PREPROCESSING, tmp_path)
     finally:
         store.load_photo = original
@@ -77,4 +79,4 @@ def test_a_photo_that_cannot_be_decoded_is_named_and_the_others_stay(photos: Pat
         open_store(folder, PREPROCESSING, tmp_path / "cache")
     folder[4].path.write_bytes(good)
     _, samples = open_store(folder, PREPROCESSING, tmp_path / "cache")
-    np.testing.assert_array_equal(samples[4], load_photo(folder[4].path, PREPROCESSING))
+    np.testing.assert_array_equal(samples[4], load_photo(folder[4].path, PREPROCESSING, exif=False))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import float_networks
 import pytest
 import torch
@@ -9,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nybble.graph import Padding
+from nybble.quantize import vocabulary
 from nybble.quantize.capture import capture
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.float_network import Conv, Dense, Flat, Norm, Pad, Rectifier, Sum, Weighted
+from nybble.quantize.float_network import Affine, Conv, Dense, Norm, Pad, Rectifier, Sum, Weighted
 from nybble.quantize.fold import fold, fold_norm
+from nybble.quantize.prepare import prepare
 
 
 @pytest.mark.parametrize("name", float_networks.NETWORKS)
@@ -27,7 +31,7 @@ def test_captured_and_folded_networks_answer_as_the_module(name: str) -> None:
     torch.testing.assert_close(network(x).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
     folded = fold(network)
     torch.testing.assert_close(folded(x).reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
-    assert not any(isinstance(op, Flat | Norm) for op in folded)
+    assert not any(isinstance(op, Affine | Norm) for op in folded)
 
 
 def test_layers_have_the_names_of_their_modules() -> None:
@@ -134,3 +138,78 @@ def test_what_cannot_be_captured_is_named_with_its_line(
     for word in words:
         assert word in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+class Written(Silu):
+    """A body as a function of the module and the image."""
+
+    def __init__(self, body: Callable[[Written, Tensor], Tensor], channels: int = 3) -> None:
+        super().__init__()
+        self.body = body
+        self.conv = nn.Conv2d(channels, 4, 3, padding=1)
+        self.wide, self.norm, self.fc = nn.Conv2d(2 * channels, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 5)
+        self.register_buffer("calls", torch.zeros(()))
+        for tensor in (self.norm.weight, self.norm.bias, self.norm.running_mean):
+            nn.init.normal_(tensor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self, x)
+
+    def head(self, x: Tensor) -> Tensor:
+        return self.fc(x.mean((2, 3)))
+
+
+def _counting(n: Written, x: Tensor) -> Tensor:
+    n.calls += 1
+    return n.head(n.conv(x))
+
+
+PREPARED: dict[str, tuple[Callable[[Written, Tensor], Tensor], int]] = {
+    "one value joined twice": (lambda n, x: n.head(n.wide(torch.cat([x, x], 1))), 3),
+    "an activation joined twice": (lambda n, x: n.fc(torch.cat([n.conv(x).relu()[:, :2]] * 2, 1).mean((2, 3))), 3),
+    "changes its input": (lambda n, x: n.head(n.conv(x.mul_(2))), 3),
+    "changes a buffer": (_counting, 3),
+    "two batch norms": (lambda n, x: n.head(n.norm(n.norm(n.conv(x)))), 3),
+    "constants, then batch norm": (lambda n, x: n.head(n.norm(n.conv(x) * 3 - 1)), 3),
+    "batch norm, then constants": (lambda n, x: n.head(n.norm(n.conv(x)) * 3 - 1), 3),
+    "constants before and behind a pool": (lambda n, x: n.fc((n.conv(x).relu() * 2).mean((2, 3)) / 3), 3),
+    "constants behind a limit": (lambda n, x: n.head((n.conv(x).clamp(0, 2) * 3).relu()), 3),
+    "one channel": (lambda n, x: n.head(n.conv((x - 0.5) / 0.2).relu()), 1),
+    "one channel, flat": (lambda n, x: functional.linear(x.flatten(1), torch.ones(5, 72)), 1),
+    "zeros added": (lambda n, x: n.head(n.conv(x) + torch.zeros(2, 4, 9, 8)), 3),
+    "zeros like it": (lambda n, x: n.head(torch.zeros_like(n.conv(x)) + n.conv(x)), 3),
+}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_prepared_networks_answer_as_the_module(name: str) -> None:
+    body, channels = PREPARED[name]
+    module = Written(body, channels).eval()
+    x = float_networks.images((channels, 9, 8), 2)
+    network = prepare(module, (channels, 9, 8))
+    torch.testing.assert_close(network(x), module(x.clone()).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_constants_stay_when_batch_norm_is_taken_anew() -> None:
+    """Only batch norm has statistics: a scale by channel is left alone."""
+    module = Written(lambda n, x: n.head(n.conv(x) * 0.1 + 3)).eval()
+    network = prepare(module, (3, 9, 8))
+    before = network(float_networks.images((3, 9, 8))).detach()
+    network.reestimate_batch_norm([float_networks.images((3, 9, 8), 8, 5)])
+    torch.testing.assert_close(network(float_networks.images((3, 9, 8))).detach(), before)
+
+
+def test_a_normalisation_inside_keeps_eight_bits_in_front() -> None:
+    module = Written(lambda n, x: n.head(n.conv((x - 0.4) / 0.2).relu())).eval()
+    config = prepare(module, (3, 9, 8)).config
+    assert [entry.weight_bits for entry in config.layers.values()] == [8, 8, 8]
+    assert next(iter(config.activations.values())).dtype.bits == 8
+
+
+def test_a_bug_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(vocabulary, "clip", broken)
+    with pytest.raises(TypeError, match="a bug"):
+        capture(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), (3, 6, 6))

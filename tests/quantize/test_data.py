@@ -14,10 +14,9 @@ import torch
 from PIL import Image
 from tiny_networks import PREPROCESSING, encoded, stripes
 
-from nybble.images import integer_input, load_photo
+from nybble.images import ImageError, ImageWarning, integer_input, load_photo
 from nybble.quantize.data import (
-    ClassFolders,
-    CsvPhotos,
+    FilePhotos,
     Loader,
     MemoryPhotos,
     Photos,
@@ -65,9 +64,10 @@ def listed(photos: Photos) -> list[tuple[str, int | None]]:
 
 def test_a_folder_a_class(tmp_path: Path) -> None:
     write(tmp_path, {**FILES, "a/notes.txt": b"no photo", "a/.hidden.png": b"", "empty/readme": b""})
-    photos = open_photos(tmp_path)
-    assert isinstance(photos, ClassFolders)
-    assert photos.classes == ("a", "b")
+    with pytest.warns(ImageWarning, match="no photos in empty; they count as classes"):
+        photos = open_photos(tmp_path)
+    assert isinstance(photos, FilePhotos)
+    assert photos.classes == ("a", "b", "empty")
     assert listed(photos) == [(f"{kind}/{n}.png", label) for label, kind in enumerate("ab") for n in range(3)]
     assert photos.read(4) == FILES["b/1.png"]
     assert photos.labelled
@@ -86,7 +86,7 @@ def test_a_list_of_labels(tmp_path: Path) -> None:
         {"x.png": FILES["a/0.png"], "y.png": FILES["a/1.png"], "labels.csv": b"file,label\ny.png,7\nx.png,3\n"},
     )
     photos = open_photos(tmp_path)
-    assert isinstance(photos, CsvPhotos)
+    assert isinstance(photos, FilePhotos)
     assert listed(photos) == [("y.png", 7), ("x.png", 3)]
 
 
@@ -128,9 +128,9 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         (write(tmp_path / "folder", {"notes.txt": b""}), "holds no photos"),
         (zipped(tmp_path / "none.zip", {"notes.txt": b""}), "holds no photos"),
         (write(tmp_path / "other", {"broken.zip": b"PK nothing"}) / "broken.zip", "cannot be read as a zip file"),
-        (write(tmp_path / "other", {"file.xyz": b""}) / "file.xyz", "come from a folder"),
+        (write(tmp_path / "other", {"file.xyz": b""}) / "file.xyz", "lists no photos"),
     ]:
-        with pytest.raises(QuantizeError, match=message):
+        with pytest.raises((QuantizeError, ImageError), match=message):
             open_photos(path)
 
 
@@ -272,6 +272,48 @@ def test_parts_of_photos() -> None:
     assert first.fingerprint != second.fingerprint
     with pytest.raises(QuantizeError, match="one part would be empty"):
         split(photos, 0.001)
+
+
+def test_photos_are_turned_if_they_say_so(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = io.BytesIO()
+    Image.fromarray(SAMPLES).transpose(Image.Transpose.ROTATE_90).save(turned, "PNG", exif=exif)
+    write(tmp_path, {"1.png": turned.getvalue()})
+    plain, upright = open_photos(tmp_path), open_photos(tmp_path, exif=True)
+    assert plain.fingerprint != upright.fingerprint
+    assert every(upright, 1).exif and every(upright, 1).fingerprint == upright.fingerprint
+    given = MemoryPhotos([SAMPLES])
+    wanted = next(Loader(given, PREPROCESSING, batch=1).in_order()).images
+    for workers in (0, 1):
+        assert torch.equal(next(Loader(upright, PREPROCESSING, batch=1, workers=workers).in_order()).images, wanted)
+        assert not torch.equal(next(Loader(plain, PREPROCESSING, batch=1, workers=workers).in_order()).images, wanted)
+    for config in AUGMENTATIONS:
+        first, second = (
+            next(iter(Loader(photos, PREPROCESSING, batch=1, augmentation=config).load([[0]]))).images
+            for photos in (upright, given)
+        )
+        assert torch.equal(first, second)
+
+
+def test_archives_hold_photos_of_every_suffix(tmp_path: Path) -> None:
+    jpeg = encoded(SAMPLES, "JPEG")
+    files = {"a/1.jpg": jpeg, "b/2.jfif": jpeg, "c/3": jpeg, "d/4.download": FILES["a/0.png"], "e/notes.txt": b"x"}
+    photos = open_photos(zipped(tmp_path / "photos.zip", files | {"b/5.heic": b"ftypheic", "a/README": b"x"}))
+    assert photos.classes == ("a", "b", "c", "d")
+    assert listed(photos) == [("a/1.jpg", 0), ("b/2.jfif", 1), ("c/3", 2), ("d/4.download", 3)]
+    assert [photo.file for photo in photos.left_out] == ["b/5.heic"]
+    shard = open_photos(sharded(tmp_path / "s.tar", {"k.jfif": jpeg, "k.cls": b"1", "m.jp2": jpeg, "m.cls": b"2"}))
+    assert [shard.label(index) for index in range(2)] == [1, 2]
+
+
+def test_a_class_folder_in_a_zip_keeps_its_place(tmp_path: Path) -> None:
+    path = zipped(
+        tmp_path / "photos.zip", {"a/1.png": FILES["a/0.png"], "b/x.heic": b"no", "c/1.png": FILES["a/1.png"]}
+    )
+    photos = open_photos(path)
+    assert photos.classes == ("a", "b", "c")
+    assert listed(photos) == [("a/1.png", 0), ("c/1.png", 2)]
 
 
 def test_gray_networks_read_gray() -> None:

@@ -320,7 +320,8 @@ def _unsupported(build: Callable[[File], object]) -> File:
             "(QuantizeLinear)",
             "nybble import",
         ),
-        (lambda f: f.node("Transpose", perm=[0, 2, 3, 1]), "(Transpose)", "supported are Add, AveragePool"),
+        (lambda f: f.node("Transpose", perm=[1, 0, 2, 3]), "(Transpose)", "do not leave the batch first"),
+        (lambda f: f.node("DepthToSpace", blocksize=2), "(DepthToSpace)", "supported are Add, AveragePool"),
         (lambda f: f.node("Conv", f.last), "(Conv)", "weights must be constant"),
         (lambda f: f.node("Concat", f.last, axis=2), "(Concat)", "only channels (axis 1)"),
         (lambda f: f.node("Pad", f.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64), mode="edge"), "(Pad)", "with zeros"),
@@ -331,7 +332,7 @@ def _unsupported(build: Callable[[File], object]) -> File:
             "(AveragePool)",
             "ceil_mode=0",
         ),
-        (lambda f: f.node("Softmax", axis=1), "(Softmax)", "as the last node only"),
+        (lambda f: f.node("Softmax", axis=1), "(Softmax)", "over the classes of (N, classes) only"),
         (lambda f: f.node("MaxPool", kernel_shape=[20, 20]), "(MaxPool)", "20x20 does not fit 13x12"),
         (lambda f: f.conv(4, 4, (1, 1), group=3), "(Conv)", "does not fit"),
     ],
@@ -353,7 +354,7 @@ def test_files_that_are_no_classifiers(tmp_path: Path) -> None:
         _unsupported(lambda f: f.node("Constant", first=False, value_float=1.0)), "reads constants alone; let onnxsim"
     )
     for shape, words in (
-        (("N", 13, 12, 3), "channels come last: .*inputs-as-nchw"),
+        (("N", 13, 12, 3), "channels last; .*inputs-as-nchw"),
         (("N", 3, 13), "has 3 dimensions"),
         (("N", 5, 13, 12), "has 5 channels"),
     ):
@@ -366,7 +367,7 @@ def test_files_that_are_no_classifiers(tmp_path: Path) -> None:
     bad = File()
     bad.node("Conv", bad.constant(np.full((4, 3, 1, 1), np.inf)))
     bad.node("GlobalAveragePool")
-    refused(bad, r"'conv0' \(Conv\): its weight holds NaN or infinity")
+    refused(bad, r"'conv0' \(Conv\): .*its constant input 1 holds NaN or infinity")
     half = _unsupported(lambda f: f.node("Relu")).proto()
     half.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     onnx.save(half, str(tmp_path / "half.onnx"))
@@ -375,7 +376,7 @@ def test_files_that_are_no_classifiers(tmp_path: Path) -> None:
     two = _unsupported(lambda f: f.node("Relu")).proto()
     two.graph.output.append(onnx.helper.make_tensor_value_info("relu1_out", onnx.TensorProto.FLOAT, ["a"] * 4))
     onnx.save(two, str(tmp_path / "two.onnx"))
-    with pytest.raises(SourceError, match="1 inputs and 2 outputs"):
+    with pytest.raises(SourceError, match="has 2 outputs; choose one with --output: gemm4_out, relu1_out"):
         load_onnx(tmp_path / "two.onnx")
     with pytest.raises(SourceError, match=r"missing.onnx: cannot be read: No such file"):
         load_source(str(tmp_path / "missing.onnx"))
@@ -407,3 +408,144 @@ def test_padding_that_nothing_takes_is_kept(tmp_path: Path) -> None:
     file.head(6)
     module = assert_same(file.save(tmp_path / "padded.onnx"), images(1))
     assert [op.channels for op in module.network if isinstance(op, Pad)] == [(0, 2)]
+
+
+def test_images_with_channels_last(tmp_path: Path) -> None:
+    """As tf2onnx writes Keras networks: turned before all else, so the module takes channels first."""
+    file = File(shape=("N", 13, 12, 3))
+    file.node("Transpose", perm=[0, 3, 1, 2])
+    file.conv(3, 4)
+    file.node("Relu")
+    file.node("GlobalAveragePool")
+    file.head(4)
+    path = file.save(tmp_path / "keras.onnx")
+    x = images()
+    expected = answers(path, np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+    module = assert_same(path, x, expected)
+    assert module.image_size == (13, 12) and module.channels == 3
+    for perm in ([0, 3, 2, 1], [0, 1, 2, 3], [3, 0, 1, 2]):
+        file.nodes[0].CopyFrom(onnx.helper.make_node("Transpose", ["image"], ["transpose0_out"], perm=perm))
+        with pytest.raises(
+            SourceError, match=r"'transpose0_out' \(Transpose\): reads images with channels last; export"
+        ):
+            load_onnx(file.save(path))
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, 1.0), (-3.0, 6.0), (0.0, 2.0), (-1.0, None)])
+@pytest.mark.parametrize("between", ["", "MaxPool", "Add"])
+def test_a_clip_of_what_is_not_negative(low: float | None, high: float | None, between: str, tmp_path: Path) -> None:
+    """Its lower end may be anything below 0, or none: Keras writes ReLU with a maximum as Relu, then Clip."""
+    file = File()
+    file.conv(3, 4)
+    file.node("Relu")
+    if between == "MaxPool":
+        file.node("MaxPool", kernel_shape=[2, 2])
+    elif between == "Add":
+        file.node("Add", file.last)
+    bounds = ["" if value is None else file.constant(value) for value in (low, high)]
+    file.node("Clip", *(bounds if high is not None else bounds[:1]))
+    file.node("GlobalAveragePool")
+    file.head(4)
+    assert_same(file.save(tmp_path / "clip.onnx"), images())
+
+
+def test_one_of_several_outputs(tmp_path: Path) -> None:
+    file = File()
+    file.conv(3, 4)
+    file.node("Relu")
+    pooled = file.node("GlobalAveragePool")
+    first = (file.node("Flatten"), file.node("Gemm", file.drawn(5, 4), transB=1))[1]
+    file.last = pooled
+    file.head(4, 7)
+    proto = file.proto()
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(first, onnx.TensorProto.FLOAT, ["n", 5]))
+    path = tmp_path / "two.onnx"
+    onnx.save(proto, str(path))
+    second = file.last
+    x = torch.zeros(1, *SHAPE)
+    for name, classes in ((first, 5), (second, 7), ("0", 7), ("1", 5)):
+        module = load_source(str(path), name).module
+        assert module is not None and module(x).shape == (1, classes)
+    for asked, words in ((None, "has 2 outputs"), ("2", "has no output '2'"), ("logits", "has no output 'logits'")):
+        with pytest.raises(SourceError, match=rf"{words}; choose one with --output: {second}, {first}$"):
+            load_source(str(path), asked)
+    single = _unsupported(lambda f: f.node("Relu")).save(tmp_path / "one.onnx")
+    with pytest.raises(SourceError, match="has no output 'other'; choose one with --output: gemm4_out"):
+        load_onnx(single, "other")
+
+
+def test_constants_that_are_computed_of_the_batch(tmp_path: Path) -> None:
+    """Channels of zeros as exporters write ResNet-20's shortcut: their shape is computed from that of the images."""
+    for batch in ("N", 1, 2):
+        file = File(shape=(batch, *SHAPE))
+        file.conv(3, 4)
+        relu = file.node("Relu")
+        file.node("Shape", relu, first=False)
+        shape = file.node("Slice", *(file.constant([value], np.int64) for value in (0, 1, 0)))
+        rest = file.constant([2, 11, 10], np.int64)
+        shape = file.node("Concat", shape, rest, first=False, axis=0)
+        zeros = file.node("Expand", file.constant(0.0), shape, first=False)
+        file.node("Concat", relu, zeros, first=False, axis=1)
+        file.node("GlobalAveragePool")
+        file.head(6)
+        path = file.save(tmp_path / "zeros.onnx")
+        x = images(1 if batch == 1 else 2)
+        assert_same(path, x)
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 2, 3])
+@pytest.mark.parametrize(
+    ("target", "allowzero"),
+    [
+        ([0, -1], 0),
+        ([-1, 24], 0),
+        ([-1, 24], 1),
+        ([0, 24], 0),
+        ([0, 0, 0, 0], 0),
+        (["batch", -1], 1),
+        (["batch", 24], 0),
+        ([1, -1], 0),
+        ([2, -1], 1),
+        ([-1, 12], 0),
+        ([24, -1], 0),
+        ([0, 25], 0),
+        ([0, -1, -1], 0),
+        ([0, -2], 0),
+        ([0, 24], 1),
+        ([], 0),
+        ([0, 4, 0, 0, 0], 0),
+    ],
+)
+def test_every_new_shape_is_resolved_for_the_batch(
+    batch: int | str, target: list[Any], allowzero: int, tmp_path: Path
+) -> None:
+    """Taken if, and only if, the runtime takes it and leaves the batch first."""
+    file = File(opset=14, shape=(batch, 3, 4, 5))
+    file.conv(3, 4)
+    numbers = [(-1 if batch == "N" else batch) if size == "batch" else size for size in target]
+    file.node("Reshape", file.constant(numbers, np.int64), allowzero=allowzero)
+    file.rank = len(target)
+    path = file.save(tmp_path / "reshape.onnx")
+    counts = (2, 3) if batch == "N" else (int(batch),)
+    keeps_apart = all(keeps_images_apart(path, count) for count in counts)
+    x = images(counts[0], (3, 4, 5))
+    file.node("Flatten")
+    file.node("Gemm", file.drawn(5, 24), transB=1)
+    file.save(path)
+    is_one_image = batch == "N" and numbers[:1] == [1]
+    if keeps_apart or is_one_image:
+        expected = None if not is_one_image else np.concatenate([answers(path, one[None]) for one in x])
+        assert_same(path, x, expected)
+    else:
+        with pytest.raises(SourceError, match=r"node 'reshape1' \(Reshape\): cannot be quantized"):
+            load_onnx(path)
+
+
+def keeps_images_apart(path: Path, count: int) -> bool:
+    """Whether the runtime takes a batch of so many images and leaves it first."""
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        found = session.run(None, {"image": images(count, (3, 4, 5))})[0]
+    except Exception:
+        return False
+    return found.shape[:1] == (count,) and found.size == 24 * count

@@ -9,6 +9,7 @@ from pathlib import Path
 import pydantic
 import pytest
 import tiny_networks
+from PIL import Image
 from torch import nn
 
 from nybble.graph import Preprocessing
@@ -17,7 +18,7 @@ from nybble.quantize.errors import QuantizeError
 from nybble.quantize.pipeline import PipelineConfig, PreprocessingConfig
 from nybble.quantize.pipeline.preprocessing import preprocessing_of_source
 from nybble.quantize.pipeline.report import decibels
-from nybble.quantize.pipeline.selection import check_classes
+from nybble.quantize.pipeline.selection import check_classes, choose_photos
 
 NOTHING = PreprocessingConfig()
 
@@ -98,15 +99,26 @@ def test_settings_that_contradict_each_other(text: str) -> None:
         PipelineConfig().speed = 2
 
 
+def test_selection_photos_of_some_classes_keep_their_names(tmp_path: Path) -> None:
+    for place in ("train/ant", "train/bee", "train/cow", "val/bee", "val/cow", "other/dog", "other/cow"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / place / "1.png")
+    chosen = choose_photos(tmp_path / "train", tmp_path / "val", PipelineConfig())
+    assert [chosen.selection.label(index) for index in range(2)] == [1, 2]
+    assert chosen.selection.classes == ("ant", "bee", "cow")
+    with pytest.raises(QuantizeError, match=r"its class folders \(cow, dog\) are not those of"):
+        choose_photos(tmp_path / "train", tmp_path / "other", PipelineConfig())
+
+
 def test_labels_are_held_against_the_network() -> None:
     photos = MemoryPhotos([b""] * 3, [0, 2, 1])
-    check_classes(photos, 3, Path("photos"), need_labels=True)
+    check_classes(photos, 3, Path("photos"), need="training")
     with pytest.raises(QuantizeError, match=r"photos: 1: label 2 is not in 0\.\.1"):
-        check_classes(photos, 2, Path("photos"), need_labels=False)
+        check_classes(photos, 2, Path("photos"), need=None)
     unlabelled = MemoryPhotos([b""])
-    check_classes(unlabelled, 2, Path("photos"), need_labels=False)
-    with pytest.raises(QuantizeError, match="has no label"):
-        check_classes(unlabelled, 2, Path("photos"), need_labels=True)
+    check_classes(unlabelled, 2, Path("photos"), need=None)
+    with pytest.raises(QuantizeError, match="has no label; training needs one"):
+        check_classes(unlabelled, 2, Path("photos"), need="training")
 
 
 def test_decibels() -> None:

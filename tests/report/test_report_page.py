@@ -15,6 +15,7 @@ from PIL import Image
 
 from nybble.report import Material, ReportError, read_material, render_report, write_figures, write_report
 from nybble.report.drawing import DRAWN, WIDE, WIDTH, inline
+from nybble.report.numbers import NARROW
 from nybble.report.palette import BITS, COLOURS, METHODS, OTHER
 from nybble.report.sections import sections
 from nybble.statistics import Share
@@ -198,6 +199,17 @@ def test_the_page_begins_with_figures(source: str) -> None:
     head = source[source.index('<dl class="facts">') : source.index("<nav")]
     values = [float(value) for value in re.findall(r'<data value="([^"]+)">', head)]
     assert values[:4] == [1.9371, 1.8113, 0.886, 93.4837 + 8]
+
+
+def test_a_disturbed_machine_is_said_before_any_figure(source: str, tmp_path: Path) -> None:
+    header = source[: source.index('<dl class="facts">')]
+    assert f"other work used 31{NARROW}% of the machine meanwhile" in header
+    taken = {"other_processes": 0.2, "other_guests": 0.05}
+    documents.write(tmp_path, profile=documents.profile(disturbance=taken))
+    page = render_report(read_material([tmp_path]), "2026-11-26")
+    assert f"other work used 25{NARROW}% of the machine" in page[: page.index("<nav")]
+    documents.write(tmp_path, profile=documents.profile(disturbance={**taken, "other_processes": 0.0}))
+    assert "other work used" not in render_report(read_material([tmp_path]), "2026-11-26")
 
 
 def test_what_is_missing_is_named_with_its_command(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 #: Why there is no figure where ONNX Runtime is missing.
-NOT_MEASURED = "not measured: ONNX Runtime is not installed (pip install onnxruntime)"
+MISSING = "ONNX Runtime is not installed (pip install onnxruntime)"
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,9 @@ def bench(
         "photos": photos.source,
         "photo_count": len(photos),
         "calibration": calibration.source,
+        "left_out": photos.left_out.to_json(),
+        "calibration_left_out": calibration.left_out.to_json(),
+        "exif": photos.exif,
         "settings": {**asdict(settings), "isa_of_peers": _peer_isas(settings)},
     }
     with TemporaryDirectory(prefix="nybble-bench-") as name:
@@ -162,6 +165,7 @@ def bench(
         result["layers"] = layer_points(graph, photos.samples[:4], settings.threads, settings.isa)
     about["load_average_after"] = machine.describe()["load_average"]
     about["disturbance"] = machine.disturbance(used, machine.usage())
+    result["warning"] = machine.warning(about["disturbance"])
     result["seconds"] = round(time.perf_counter() - begun, 1)
     return result
 

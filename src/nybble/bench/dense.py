@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nybble.bench.errors import BenchError
 from nybble.engine import Engine
 from nybble.graph import Conv2d, DType, Graph, Linear, Node, Quantize, Tensor
 from nybble.graph.types import Array
@@ -38,7 +39,7 @@ def dense_copy(graph: Graph, photos: Array) -> tuple[Graph, float]:
         The part of the unsigned activations that still is zero on these photos.
     """
     if graph.preprocessing is None:
-        raise ValueError("the model does not say how photos become its input")
+        raise BenchError("the model has no file `preprocessing`, so it takes no photos; see docs/format.md")
     inputs = graph.preprocessing.quantize(graph.preprocessing.normalise(photos)).transpose(0, 3, 1, 2).copy()
     dense = _revived(graph)
     # What was added so far to each bias, in steps of the output; doubled where a channel still has zeros.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ FLAGS_OF_INTEREST = (
 
 #: Part of the processor time in other hands above which speeds come with a warning.
 DISTURBED = 0.05
+#: The system counts in hundredths of a second: over less processor time than this, two of them look like others' work.
+_LEAST_SECONDS = 1.0
 
 
 def describe() -> dict[str, Any]:
@@ -63,6 +66,35 @@ def disturbance(before: Usage | None, after: Usage | None) -> dict[str, float] |
     total = after.total - before.total
     others = after.busy - before.busy - (after.ours - before.ours)
     return {"other_processes": max(0.0, others) / total, "other_guests": (after.stolen - before.stolen) / total}
+
+
+def is_disturbed(taken: Mapping[str, float] | None) -> bool:
+    """Whether others took so much, by :func:`disturbance`, that speeds say little."""
+    return taken is not None and sum(taken.values()) > DISTURBED
+
+
+def warning(taken: Mapping[str, float] | None) -> str | None:
+    """The line at the head of figures that were measured on a disturbed machine; ``None`` where it was quiet."""
+    if taken is None or not is_disturbed(taken):
+        return None
+    return (
+        f"other work used {sum(taken.values()):.0%} of the machine meanwhile: "
+        "these speeds hold for this moment only; measure again when it is quiet"
+    )
+
+
+class Watch:
+    """Who else uses the machine from now on."""
+
+    def __init__(self) -> None:
+        self._before = usage()
+
+    def taken(self) -> dict[str, float] | None:
+        """As :func:`disturbance`; ``None`` also where too little time has passed for the system's clock to tell."""
+        after = usage()
+        if self._before is None or after is None or after.total - self._before.total < _LEAST_SECONDS:
+            return None
+        return disturbance(self._before, after)
 
 
 def _governor() -> str | None:

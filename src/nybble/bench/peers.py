@@ -16,6 +16,7 @@ from nybble.bench.machine import describe
 from nybble.bench.photos import Photos
 from nybble.bench.race import Contestant, Worker
 from nybble.bench.restrict import Restriction, restrict
+from nybble.files import caching
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 
@@ -109,15 +110,16 @@ class Kitchen:
         cut = min(CALIBRATION, max(1, len(calibration) // 2))
         self._calibration = calibration[order[:cut]]
         self._selection = calibration[order[cut : cut + SELECTION]] if len(calibration) > cut else self._calibration
-        folder.mkdir(parents=True, exist_ok=True)
         part = folder / "float.onnx"
-        write_float_model(graph, part, plain=True)
-        digest = hashlib.sha256(part.read_bytes())
-        digest.update(np.ascontiguousarray(self._calibration.samples).data)
-        digest.update(_versions("onnxruntime", "nncf").encode())
-        self._place = folder / digest.hexdigest()[:16]
-        self._place.mkdir(exist_ok=True)
-        self.float_path = part.replace(self._place / "float.onnx")
+        with caching(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_float_model(graph, part, plain=True)
+            digest = hashlib.sha256(part.read_bytes())
+            digest.update(np.ascontiguousarray(self._calibration.samples).data)
+            digest.update(_versions("onnxruntime", "nncf").encode())
+            self._place = folder / digest.hexdigest()[:16]
+            self._place.mkdir(exist_ok=True)
+            self.float_path = part.replace(self._place / "float.onnx")
 
     def int8(self, peer: str) -> Choice:
         """The INT8 model of a peer: chosen by measurement, or as chosen before on such a machine."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from nybble.graph import Preprocessing
 from nybble.graph.types import Array
-from nybble.images import LabelledFolder, batches
+from nybble.images import LeftOut, batches, open_photos
 
 #: Photos where there are none: enough for a few rounds.
 SYNTHETIC = 128
@@ -18,27 +18,45 @@ SYNTHETIC = 128
 
 @dataclass(frozen=True)
 class Photos:
-    """Decoded photos: uint8 (N, H, W, C), their classes where they have any, and where they come from."""
+    """Decoded photos: uint8 (N, H, W, C), their classes where all have one, where they come from, those left out."""
 
     samples: Array
     labels: list[int] | None
     source: str
+    left_out: LeftOut = field(default_factory=LeftOut)
+    exif: bool = False
 
     def __getitem__(self, chosen: slice | Sequence[int] | Array) -> Photos:
         labels = None if self.labels is None else np.array(self.labels)[chosen].tolist()
-        return Photos(self.samples[chosen], labels, self.source)
+        return Photos(self.samples[chosen], labels, self.source, self.left_out, self.exif)
 
     def __len__(self) -> int:
         return len(self.samples)
 
 
 def read_photos(
-    folder: Path, preprocessing: Preprocessing, limit: int | None = None, classes: int | None = None
+    path: Path,
+    preprocessing: Preprocessing,
+    limit: int | None = None,
+    classes: int | Sequence[str] | None = None,
+    *,
+    exif: bool = False,
 ) -> Photos:
-    """The photos of a folder with a ``labels.csv``, resized and cropped. Raises :class:`ImageError` naming the file."""
-    listed = LabelledFolder(folder, limit, classes=classes)
-    samples = np.concatenate([part for part, _ in batches(listed, preprocessing, batch=32)])
-    return Photos(samples, [photo.label for photo in listed], f"{len(listed)} photos of {folder.name}")
+    """The photos of a folder or a list, resized and cropped; see :func:`nybble.images.open_photos`.
+
+    Photos that cannot be decoded are left out. Raises :class:`ImageError` where none can.
+    """
+    found = open_photos(path, limit, classes=classes)
+    left_out = LeftOut(found.left_out)
+    samples: list[Array] = []
+    labels: list[int | None] = []
+    for part, entries in batches(found, preprocessing, batch=32, exif=exif, left_out=left_out):
+        samples.append(part)
+        labels += [entry.label for entry in entries]
+    left_out.check(len(labels))
+    known = [label for label in labels if label is not None]
+    source = f"{len(labels)} photos of {path.name}"
+    return Photos(np.concatenate(samples), known if len(known) == len(labels) else None, source, left_out, exif)
 
 
 def noise(count: int, preprocessing: Preprocessing, seed: int = 1) -> Photos:

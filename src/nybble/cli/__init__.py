@@ -62,7 +62,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(
+    epilog="Exit codes: 0 done; 1 a difference was found or a check failed; 2 wrong usage; 3 any other error; "
+    "4 done, but inputs were left out; 130 interrupted."
+)
 def main(
     context: typer.Context,
     version: Annotated[

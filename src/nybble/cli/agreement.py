@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from nybble.cli.photos import end, inputs_of, report_left_out
 
 if TYPE_CHECKING:
     import onnx
 
     from nybble.bench.agreement import Agreement
     from nybble.graph import Graph
+    from nybble.images import LeftOut
 
 Check = Annotated[
     bool,
@@ -23,17 +26,55 @@ Check = Annotated[
 ]
 CheckImages = Annotated[
     Path | None,
-    typer.Option("--images", metavar="DIR", help="Photos to compare the answers on.", show_default="seeded noise"),
+    typer.Option("--images", metavar="PHOTOS", help="Photos to compare the answers on.", show_default="seeded noise"),
 ]
 CheckLimit = Annotated[int, typer.Option("--limit", min=1, help="Inputs to compare the answers on.")]
 #: Inputs where the user does not say how many.
 INPUTS = 16
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The agreement, optimised and not, or why it was not measured; and how the photos were read."""
+
+    runs: tuple[Agreement, ...] = ()
+    why_not: str | None = None
+    exif: bool = False
+    left_out: LeftOut | None = None
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "runs": [asdict(run) for run in self.runs],
+            "not_measured": self.why_not,
+            "exif": self.exif,
+            "left_out": self.left_out.to_json() if self.left_out else [],
+        }
+
+    def say(self) -> None:
+        """Print it, one line each."""
+        if self.why_not is not None:
+            typer.echo(f"agreement with the engine not measured: {self.why_not}")
+        for run in self.runs:
+            typer.echo(str(run))
+
+    def end(self) -> None:
+        """End the command with the exit code that says so, where photos were left out."""
+        if self.left_out:
+            end(self.left_out)
+
+
 def measured(
-    graph: Graph, model: onnx.ModelProto, unit: float, images: Path | None, limit: int
-) -> tuple[Agreement, ...] | str:
-    """The agreement, optimised and not, or why it was not measured.
+    graph: Graph,
+    model: onnx.ModelProto,
+    unit: float,
+    *,
+    check: bool,
+    images: Path | None,
+    limit: int,
+    exif: bool,
+) -> Measured:
+    """Run a file in ONNX Runtime beside the engine.
 
     Parameters
     ----------
@@ -41,42 +82,31 @@ def measured(
     model : onnx.ModelProto
     unit : float
         What a step of the graph's input is in the model's float input.
-    images : Path or None
-    limit : int
+    check, images, limit, exif
+        The options :data:`Check`, :data:`CheckImages`, :data:`CheckLimit` and :data:`Exif`.
     """
     import numpy as np
     from onnx import TensorProto, helper
 
-    from nybble.bench.agreement import NOT_MEASURED, is_available, measure
-    from nybble.cli.photos import inputs_of
+    from nybble.bench.agreement import MISSING, is_available, measure
 
-    if not is_available():
-        return NOT_MEASURED
-    if len(graph.inputs) != 1:
-        return f"not measured: the network has {len(graph.inputs)} inputs"
     kind = model.graph.input[0].type.tensor_type.elem_type
+    if not check:
+        return Measured(why_not="--no-check")
+    if not is_available():
+        return Measured(why_not=MISSING)
+    if len(graph.inputs) != 1:
+        return Measured(why_not=f"the network has {len(graph.inputs)} inputs")
     if kind not in (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8):
-        return f"not measured: ONNX Runtime takes no {TensorProto.DataType.Name(kind)} input from Python"
-    inputs = inputs_of(graph, images, limit)
+        return Measured(why_not=f"ONNX Runtime takes no {TensorProto.DataType.Name(kind)} input from Python")
+    inputs, left_out = inputs_of(graph, images, limit, exif=exif)
+    report_left_out(left_out)
     scaled = inputs.astype(np.float32) * np.float32(unit) if kind == TensorProto.FLOAT else inputs
     feed = scaled.astype(helper.tensor_dtype_to_np_dtype(kind))
     from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
     try:
-        return measure(graph, model, inputs, feed)
+        return Measured(measure(graph, model, inputs, feed), exif=exif, left_out=left_out)
     except (refusals.Fail, refusals.InvalidGraph, refusals.NotImplemented, refusals.InvalidArgument) as error:
         reason = " ".join(str(error).split())[:200]
-        return f"not measured: ONNX Runtime refuses the file: {reason}"
-
-
-def document(found: tuple[Agreement, ...] | str | None) -> Any:
-    """For JSON: a list of objects; ``null`` where nothing was compared."""
-    return [asdict(entry) for entry in found] if isinstance(found, tuple) else None
-
-
-def say(found: tuple[Agreement, ...] | str | None) -> None:
-    """Print it, one line each."""
-    if isinstance(found, str):
-        typer.echo(f"agreement with the engine {found}")
-    for entry in found if isinstance(found, tuple) else ():
-        typer.echo(str(entry))
+        return Measured(why_not=f"ONNX Runtime refuses the file: {reason}", exif=exif, left_out=left_out)

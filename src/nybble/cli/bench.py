@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nybble.cli.errors import CommandError
-from nybble.cli.output import console, progress, table
-from nybble.cli.photos import class_count, preprocessing_of
+from nybble.cli.errors import CommandError, WrongUsageError
+from nybble.cli.output import console, is_quiet, progress, show_disturbance, table
+from nybble.cli.photos import Exif, end, preprocessing_of, report_left_out
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -28,7 +28,13 @@ def bench(
         typer.Argument(metavar="[MODEL]", help="The 4-bit network; needed unless --ceilings stands alone."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Labelled photos that everybody runs; else noise.")
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="PHOTOS",
+            help="Photos that everybody runs, a folder or a list; top-1 needs labels.",
+            show_default="noise",
+        ),
     ] = None,
     against: Annotated[
         list[str] | None,
@@ -47,10 +53,14 @@ def bench(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            "--calibration", metavar="DIR", help="Labelled photos that make the peers' INT8; else from --images."
+            "--calibration",
+            metavar="PHOTOS",
+            help="Photos that make the peers' INT8.",
+            show_default="some of --images",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first photos of --images.")] = None,
+    exif: Exif = False,
     isa: Annotated[str | None, typer.Option("--isa", help="Instruction set of nybble, as NYBBLE_ISA.")] = None,
     peer_isa: Annotated[
         str | None,
@@ -76,15 +86,26 @@ def bench(
     under the float network is shown as wrong, not as fast. docs/benchmark.md says how everything is measured.
     """
     if model is None and not ceilings:
-        raise CommandError("give a MODEL to measure, or --ceilings to measure the machine alone")
-    for path in (json_file, plots):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise CommandError(f"{path}: there is no folder {path.parent}")
+        raise WrongUsageError("give a MODEL to measure, or --ceilings to measure the machine alone")
+    from nybble.files import JSON, check_free
+
+    if json_file is not None:
+        check_free(json_file, JSON)
+    if plots is not None and not plots.absolute().parent.is_dir():
+        raise CommandError(f"{plots}: there is no folder {plots.parent}")
     from nybble.bench import Settings, machine
     from nybble.bench import bench as run
     from nybble.bench.bench import ceiling_records
+    from nybble.bench.peers import PEERS
+    from nybble.images import LeftOut
     from nybble.schemas import BENCH
 
+    for peer in against or ():
+        if peer not in PEERS:
+            raise WrongUsageError(f"--against {peer}: choose from {', '.join(PEERS)}")
+    for number in bits or ():
+        if number not in (4, 8):
+            raise WrongUsageError(f"--bits {number}: choose 4 or 8")
     settings = Settings(
         against=tuple(dict.fromkeys(against or ())),
         bits=tuple(dict.fromkeys(bits or (4,))),
@@ -98,9 +119,12 @@ def bench(
     )
     if model is None:
         with _reporting() as report:
+            watch = machine.Watch()
             result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, report)}
+            result["machine"]["disturbance"] = watch.taken()
+        show_disturbance(result["machine"]["disturbance"])
     else:
-        graph, source, photos, known = _work(model, images, calibration, limit, settings.against)
+        graph, source, photos, known = _work(model, images, calibration, limit, settings.against, exif)
         with _reporting() as report:
             result = run(graph, source, photos, known, settings, _cache(), report)
         _show(result)
@@ -110,6 +134,8 @@ def bench(
         _write(json_file, result)
         typer.echo(f"\nresult    {json_file}")
     _plot(result, plots, json_file)
+    if model is not None:
+        end(LeftOut((*photos.left_out, *known.left_out)))
 
 
 def _checked_isa(isa: str | None) -> str | None:
@@ -117,7 +143,7 @@ def _checked_isa(isa: str | None) -> str | None:
 
     wanted = isa or os.environ.get("NYBBLE_ISA") or None
     if wanted is not None and wanted not in available_isas():
-        raise CommandError(f"--isa {wanted}: this machine has {', '.join(available_isas())}")
+        raise WrongUsageError(f"--isa {wanted}: this machine has {', '.join(available_isas())}")
     return wanted
 
 
@@ -125,7 +151,7 @@ def _checked_peer_isa(isa: str | None) -> str | None:
     from nybble.bench.restrict import ENVIRONMENT
 
     if isa is not None and isa not in ENVIRONMENT:
-        raise CommandError(f"--peer-isa {isa}: choose from {', '.join(ENVIRONMENT)}")
+        raise WrongUsageError(f"--peer-isa {isa}: choose from {', '.join(ENVIRONMENT)}")
     return isa
 
 
@@ -136,25 +162,30 @@ def _cache() -> Path:
 
 
 def _work(
-    model: str, images: Path | None, calibration: Path | None, limit: int | None, against: Sequence[str]
+    model: str, images: Path | None, calibration: Path | None, limit: int | None, against: Sequence[str], exif: bool
 ) -> tuple[Graph, str, Photos, Photos]:
     """The network, the photos, and those that calibrate."""
     from nybble.bench import noise, read_photos
     from nybble.bench.peers import check_installed
     from nybble.bench.photos import SYNTHETIC
     from nybble.graph import read_graph
+    from nybble.images import network_classes
     from nybble.models import locate
 
     # Before photos are decoded for nothing.
     check_installed(list(against))
     path = locate(model)
     graph = read_graph(path)
-    preprocessing, classes = preprocessing_of(graph), class_count(graph)
+    preprocessing, classes = preprocessing_of(graph), network_classes(graph)
     if images is None:
         photos = noise(min(limit or SYNTHETIC, SYNTHETIC), preprocessing)
     else:
-        photos = read_photos(images, preprocessing, limit, classes)
-    known = read_photos(calibration, preprocessing, classes=classes) if calibration and against else photos
+        photos = read_photos(images, preprocessing, limit, classes, exif=exif)
+        report_left_out(photos.left_out)
+    known = photos
+    if calibration and against:
+        known = read_photos(calibration, preprocessing, classes=classes, exif=exif)
+        report_left_out(known.left_out)
     return graph, path.name, photos, known
 
 
@@ -181,9 +212,8 @@ def _reporting() -> Iterator[_Bars]:
 
 
 def _show(result: dict[str, Any]) -> None:
-    from nybble.bench.machine import DISTURBED
-
     about = result["machine"]
+    show_disturbance(about["disturbance"])
     typer.echo(f"network   {result['network']}")
     typer.echo(f"photos    {result['photos']}; INT8 peers calibrated on some of {result['calibration']}")
     typer.echo(f"machine   {about['cpu']} ({about['family_model']}), {about['usable_cpus']} CPUs, {about['system']}")
@@ -194,8 +224,6 @@ def _show(result: dict[str, Any]) -> None:
     if taken is not None:
         others, guests = taken["other_processes"], taken["other_guests"]
         typer.echo(f"          other processes used {others:.1%} of it, other guests of the host {guests:.1%}")
-        if others + guests > DISTURBED:
-            typer.echo("WARNING   the machine was not quiet: these ratios hold for nothing but this moment")
     for peer, choice in result["int8_choices"].items():
         typer.echo(f"{peer:9} INT8 is {choice['chosen']['name']}, the fastest of its right candidates here")
     for peer, isa in result["settings"]["isa_of_peers"].items():
@@ -210,7 +238,8 @@ def _show_runs(result: dict[str, Any]) -> None:
     numbers = ("batch", "images/s", "quartiles", "all dense", "p50 ms", "p99 ms", "peak MB", "top-1")
     grid = table(numbers[0], "contestant", *numbers[1:], numbers=numbers)
     threads, rounds, photos = result["settings"]["threads"], result["rounds"], result["photos_per_turn"]
-    grid.title = f"{threads} threads, {rounds} rounds of {photos} photos in turns"
+    quiet = "" if is_quiet(result["machine"]["disturbance"]) else ", on a DISTURBED machine"
+    grid.title = f"{threads} threads, {rounds} rounds of {photos} photos in turns{quiet}"
     worst = {
         (run["engine"], run["bits"], run["batch"]): run["images_per_second"]
         for run in result["runs"]
@@ -298,6 +327,6 @@ def _plot(result: dict[str, Any], stem: Path | None, json_file: Path | None) -> 
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:
-    from nybble.cache import write_text
+    from nybble.files import JSON, write_text
 
-    write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n", JSON)

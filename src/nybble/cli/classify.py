@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json, Threads
 from nybble.cli.output import console, print_json, table
+from nybble.cli.photos import Exif, end, report_left_out
+
+if TYPE_CHECKING:
+    from nybble import Engine
+    from nybble.engine import Prediction
+    from nybble.images import LeftOut
+
+#: Photos that are decoded, at their own size, before the engine runs on them.
+_TOGETHER = 8
 
 
 def classify(
@@ -16,27 +26,33 @@ def classify(
         list[str],
         typer.Argument(
             metavar="[MODEL] IMAGE...",
-            help="Photos; before them, if it is not the network that comes with nybble, a model folder or name.",
+            help="Photos, or folders of photos; before them, if it is not the network that comes with nybble, "
+            "a model folder or name.",
             show_default=False,
         ),
     ],
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to print for each photo.")] = 5,
     threads: Threads = None,
+    exif: Exif = True,
     as_json: Json = False,
 ) -> None:
     """Name what is on photos, the likeliest class first; the score is its softmax probability.
 
+    Photos are turned upright. Of several, those that cannot be decoded are named and left out; the exit code is then 4.
     Without MODEL it is the network that NYBBLE_MODEL names, else the one that comes with nybble.
     """
-    model, images = split(arguments)
-    if not images:
-        raise typer.BadParameter(f"{model} is a model; name photos after it", param_hint="IMAGE")
+    model, named = split(arguments)
+    if not named:
+        raise WrongUsageError(f"{model} is a model; name photos after it (see nybble classify --help)")
     import nybble
+    from nybble.images.errors import encodable
     from nybble.models import find
 
     chosen = find(model)
+    images = [image for path in named for image in photos_in(path)]
     engine = nybble.load(chosen.path, threads=threads)
-    results = engine.classify(images, top=top)
+    results, left_out = _classified(engine, images, top, exif)
+    report_left_out(left_out)
     if as_json:
         photos = [
             {
@@ -45,28 +61,90 @@ def classify(
                     {"index": int(index), "name": name, "score": float(score)} for index, name, score in predictions
                 ],
             }
-            for image, predictions in zip(images, results, strict=True)
+            for image, predictions in results
         ]
-        print_json({"model": chosen.name, "isa": engine.isa, "threads": engine.threads, "photos": photos})
+        about = {"left_out": left_out.to_json(), "exif": exif}
+        print_json({"model": chosen.name, "isa": engine.isa, "threads": engine.threads, "photos": photos, **about})
+        end(left_out)
         return
     grid = table("photo", "class", "name", "score", numbers=("class", "score"))
-    for image, predictions in zip(images, results, strict=True):
+    for image, predictions in results:
+        file = encodable(str(image))
         for rank, (index, name, score) in enumerate(predictions):
-            grid.add_row(str(image) if rank == 0 else "", str(index), name, f"{score:.1%}")
+            grid.add_row(file if rank == 0 else "", str(index), name, f"{score:.1%}")
         grid.add_section()
     console().print(grid)
+    end(left_out)
+
+
+def _classified(
+    engine: Engine, images: list[Path], top: int, exif: bool
+) -> tuple[list[tuple[Path, list[Prediction]]], LeftOut]:
+    """The classes of each photo that can be decoded, and those that cannot. Raises ImageError if none can."""
+    from nybble.images import ImageError, LeftOut, decode_photo
+
+    results: list[tuple[Path, list[Prediction]]] = []
+    left_out = LeftOut()
+    for first in range(0, len(images), _TOGETHER):
+        decoded = []
+        for image in images[first : first + _TOGETHER]:
+            try:
+                decoded.append((image, decode_photo(image, exif=exif)))
+            except ImageError as error:
+                left_out.add(str(image), error.message)
+        if decoded:
+            # They are upright already, or are to stay as they are.
+            found = engine.classify([photo for _, photo in decoded], top=top, exif=False)
+            results += zip((image for image, _ in decoded), found, strict=True)
+    left_out.check(len(results))
+    return results, left_out
 
 
 def split(arguments: list[str]) -> tuple[str | None, list[Path]]:
-    """The model, if the first argument is one, and the photos.
+    """The model, if the first argument is one, and the photos or folders of them.
 
-    A first argument is a model if it is a folder or the name of one, and also if it is no file while others follow:
-    then it was meant to be one, or a photo whose name is wrong, and the error about the missing model says both.
+    A first argument is a model if it is the name of one or a model folder. It is meant as one if there is nothing of
+    that name, others follow, and it does not end as a photo does.
     """
+    from nybble.images.kinds import has_photo_suffix
     from nybble.models import names
 
     first, *rest = arguments
-    is_model = Path(first).expanduser().is_dir() or first in names()
-    if is_model or (rest and not Path(first).exists()):
+    path = Path(first)
+    try:
+        is_model = first in names() or _is_model(path.expanduser())
+        is_meant = bool(rest) and not path.exists() and not has_photo_suffix(path.name)
+    except (OSError, RuntimeError):  # A name too long, or a folder that may not be read: the photos' error says so.
+        is_model = is_meant = False
+    if is_model or is_meant:
         return first, [Path(image) for image in rest]
     return None, [Path(image) for image in arguments]
+
+
+def photos_in(path: Path) -> list[Path]:
+    """The photo itself, or those in a folder and the folders in it, in the order of their names.
+
+    Files that are no photos, though nothing about their names says so, are among them, to be named.
+
+    Raises
+    ------
+    CommandError
+        Where there is no such file, or no photo in the folder.
+    """
+    from nybble.images.scan import scan
+
+    try:
+        if not path.is_dir():
+            if not path.exists():
+                raise CommandError(f"{path}: there is no such file")
+            return [path]
+        found = scan(path)
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not found.files:
+        raise CommandError(f"{path}: is no model folder and holds no photos")
+    return sorted(path / name for name in (*(name for name, _ in found.files), *(file for file, _ in found.left_out)))
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_dir() and any((path / place).is_file() for place in ("model", "model/model"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
 
@@ -49,6 +50,8 @@ def convert(
 
     A model that has no 4-bit part is copied as it is. OUT may be a model already, which is replaced, but not MODEL.
     """
+    if bits not in (4, 8):
+        raise WrongUsageError(f"--bits: a network can be converted to 8 bits, not to {bits}")
     from nybble.graph import convert as converting
     from nybble.graph import read_graph, write_graph
     from nybble.models import locate
@@ -97,7 +100,7 @@ def convert(
 
 def _folder(path: Path) -> Path:
     """The folder ``model/`` that a path to a model means, links resolved."""
-    path = path.expanduser().resolve()
+    path = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111 - pathlib's raise on a loop of links
     return path / "model" if (path / "model").is_dir() else path
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
 from nybble.cli.model import Json, Threads
 from nybble.cli.output import console, print_json, progress, table
 
@@ -35,14 +34,12 @@ def demo(
     Answers of the float and the 8-bit network stand beside those of the network that runs; they are recorded ones. The
     speeds of ResNet-50 in 4 and 8 bits are those of random weights, which recognise nothing.
     """
-    if not out.absolute().parent.is_dir():
-        raise CommandError(f"{out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise CommandError(f"{out}: this is a folder; name a file for the page")
     from nybble.demo import show
+    from nybble.files import HTML, check_free
     from nybble.models import find
     from nybble.report import write_demo
 
+    check_free(out, HTML)
     with progress() as bar:
         task = bar.add_task("", total=None)
         result = show(
@@ -62,6 +59,10 @@ def demo(
 def _print(result: DemoResult) -> None:
     from nybble.demo.speed import RANDOM
 
+    if result.is_disturbed:
+        typer.echo(
+            f"WARNING  other work used {result.disturbance:.0%} of the processors meanwhile: no speeds to go by\n"
+        )
     threads = f"{result.threads} thread{'s' if result.threads != 1 else ''}"
     typer.echo(f"model    {result.model.name} ({result.model.why}), {result.four_bit_share:.1%} of MACs in 4 bits")
     typer.echo(f"engine   {result.isa}, {threads}, loaded in {result.load_seconds:.2f} s")
@@ -94,8 +95,6 @@ def _print(result: DemoResult) -> None:
         grid.add_row(what, str(speed.batch), f"{speed.images_per_second:.1f}", rounds)
     console().print(grid)
     typer.echo("")
-    if result.is_disturbed:
-        typer.echo(f"WARNING  other work used {result.disturbance:.0%} of the processors meanwhile: no speeds to go by")
     if result.has_eight_bit_instructions:
         typer.echo(
             "note     this processor has instructions for 8-bit integers that 4 bits lack: 8 bits may be as fast"

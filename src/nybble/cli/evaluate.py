@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import print_json, progress
-from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
+from nybble.cli.photos import Batch, Exif, Images, Limit, end, open_labelled, preprocessing_of, report_left_out
 
 if TYPE_CHECKING:
     from nybble.graph import Graph, Preprocessing
     from nybble.graph.types import Array
-    from nybble.images import LabelledFolder, LabelledPhoto
+    from nybble.images import LeftOut, PhotoFile
 
 
 #: Photos that are decoded, on several threads, before the engine runs on them; a 224x224 photo takes 150 KB.
@@ -41,47 +40,54 @@ def evaluate(
     reference: Annotated[
         bool, typer.Option("--reference", help="Run the integer reference interpreter instead of the engine; slow.")
     ] = False,
+    exif: Exif = False,
     as_json: Json = False,
 ) -> None:
-    """Report top-1 and top-5 accuracy on a folder of labelled photos, and images per second.
+    """Report top-1 and top-5 accuracy on labelled photos, and images per second.
+
+    Photos that cannot be decoded are named, counted and left out; the exit code is then 4.
 
     Images per second are those of the engine alone, from decoded photos to logits; the figure that includes reading,
     decoding and resizing them stands beside it.
     """
     import nybble
     from nybble.engine.scores import ranked, softmax
-    from nybble.images import LabelledFolder
+    from nybble.files import PREDICTIONS, check_free
+    from nybble.images import LeftOut
     from nybble.models import find
     from nybble.schemas import EVALUATE
     from nybble.statistics import Share
 
     chosen = find(model)
-
-    if predictions is not None and not predictions.absolute().parent.is_dir():
-        raise CommandError(f"{predictions}: there is no folder {predictions.parent}")
+    if predictions is not None:
+        check_free(predictions, PREDICTIONS)
     engine = nybble.load(chosen.path, threads=threads)
     preprocessing = preprocessing_of(engine.graph)
     run = _reference(engine.graph, preprocessing) if reference else engine
-    folder = LabelledFolder(images, limit, classes=class_count(engine.graph))
-    count = len(folder)
+    folder = open_labelled(engine.graph, images, limit)
+    left_out = LeftOut(folder.left_out)
 
     rows: list[tuple[str, int, int, float]] = []
     hits = [0, 0]
     engine_seconds = 0.0
     begun = time.perf_counter()
     with progress() as bar:
-        task = bar.add_task("evaluating", total=count)
-        for photos, entries in _batches(folder, preprocessing, batch):
+        task = bar.add_task("evaluating", total=len(folder))
+        for photos, entries in _batches(folder, preprocessing, batch, exif, left_out):
             ready = time.perf_counter()
             logits = run(photos)
             engine_seconds += time.perf_counter() - ready
             scores = softmax(logits)
             for entry, best, score in zip(entries, ranked(logits, 5), scores, strict=True):
-                hits[0] += bool(best[0] == entry.label)
-                hits[1] += bool((best == entry.label).any())
-                rows.append((entry.file, entry.label, int(best[0]), float(score[best[0]])))
+                label = entry.label if entry.label is not None else -1
+                hits[0] += bool(best[0] == label)
+                hits[1] += bool((best == label).any())
+                rows.append((entry.file, label, int(best[0]), float(score[best[0]])))
             bar.advance(task, len(photos))
     seconds = time.perf_counter() - begun
+    count = len(rows)
+    left_out.check(count)
+    report_left_out(left_out)
     top1, top5 = (Share(right, count) for right in hits)
     if predictions is not None:
         _write(predictions, rows)
@@ -94,6 +100,8 @@ def evaluate(
                 "model": chosen.name,
                 "folder": str(images),
                 "images": count,
+                "left_out": left_out.to_json(),
+                "exif": exif,
                 "top1": top1.value,
                 "top1_right": top1.right,
                 "top1_interval": top1.interval,
@@ -107,8 +115,9 @@ def evaluate(
                 "isa": "reference" if reference else engine.isa,
             }
         )
+        end(left_out)
         return
-    typer.echo(f"images             {count}")
+    typer.echo(f"images             {count}" + f", {len(left_out)} left out" * bool(left_out))
     typer.echo(f"top1               {top1}")
     typer.echo(f"top5               {top5}")
     threads_text = f"{engine.threads} thread{'s' if engine.threads != 1 else ''}"
@@ -117,6 +126,7 @@ def evaluate(
     typer.echo(f"                   {whole:.1f} with reading, decoding and resizing the photos")
     if predictions is not None:
         typer.echo(f"predictions        {predictions}")
+    end(left_out)
 
 
 def _reference(graph: Graph, preprocessing: Preprocessing) -> Callable[[Array], Array]:
@@ -128,21 +138,21 @@ def _reference(graph: Graph, preprocessing: Preprocessing) -> Callable[[Array], 
 
 
 def _batches(
-    folder: LabelledFolder, preprocessing: Preprocessing, batch: int
-) -> Iterator[tuple[Array, Sequence[LabelledPhoto]]]:
+    folder: Sequence[PhotoFile], preprocessing: Preprocessing, batch: int, exif: bool, left_out: LeftOut
+) -> Iterator[tuple[Array, Sequence[PhotoFile]]]:
     """Batches of photos, decoded many at a time and while the engine rests, so that its time is its own."""
     from nybble.images import batches
 
     step = batch * -(-_DECODED_TOGETHER // batch)
     for start in range(0, len(folder), step):
-        yield from list(batches(folder[start : start + step], preprocessing, batch=batch))
+        yield from list(batches(folder[start : start + step], preprocessing, batch=batch, exif=exif, left_out=left_out))
 
 
 def _write(path: Path, rows: Iterable[tuple[str, int, int, float]]) -> None:
-    from nybble.cache import write_text
+    from nybble.files import PREDICTIONS, write_text
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(("file", "label", "prediction", "score"))
     writer.writerows((file, label, prediction, f"{score:.6f}") for file, label, prediction, score in rows)
-    write_text(path, table.getvalue())
+    write_text(path, table.getvalue(), PREDICTIONS)

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
-from nybble.cli.errors import CommandError
+from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, measured
+from nybble.cli.errors import WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import print_json
+from nybble.cli.photos import Exif
 
 
 def export(
@@ -28,24 +29,29 @@ def export(
     check: Check = True,
     images: CheckImages = None,
     limit: CheckLimit = INPUTS,
+    exif: Exif = False,
     as_json: Json = False,
 ) -> None:
     """Write a model as ONNX.
 
     By default with QuantizeLinear and DequantizeLinear (QDQ) and integer weights, INT4 and UINT4 for four bits: it
-    takes normalised photos, and other runtimes run it in integers as far as they can. Needs `nybble[onnx]`.
+    takes normalised photos, and other runtimes run it in integers as far as they can. OUT may be an ONNX file already,
+    which is replaced; no other file is. Needs `nybble[onnx]`.
     """
+    from nybble.files import ONNX, check_free
     from nybble.graph import read_graph
     from nybble.graph.onnx import Form, export_onnx
     from nybble.graph.onnx.float_form import photo_unit
     from nybble.models import locate
 
     if exact and is_float:
-        raise CommandError("--exact and --float exclude each other")
+        raise WrongUsageError("--exact and --float exclude each other")
+    if out.exists():
+        check_free(out, ONNX)
     form: Form = "exact" if exact else "float" if is_float else "qdq"
     graph = read_graph(locate(model))
     made = export_onnx(graph, out, form)
-    found = measured(graph, made.model, photo_unit(graph), images, limit) if check else None
+    found = measured(graph, made.model, photo_unit(graph), check=check, images=images, limit=limit, exif=exif)
     size = out.stat().st_size
     if as_json:
         print_json(
@@ -59,9 +65,10 @@ def export(
                 "outputs": made.outputs,
                 "operators": made.operators,
                 "wider_than_float32": made.wide,
-                "agreement": document(found),
+                "agreement": found.document(),
             }
         )
+        found.end()
         return
     count = sum(made.operators.values())
     typer.echo(f"{form}, operator set {made.opset}: {count} nodes, {size / 1e6:.2f} MB; ONNX's checker has passed it")
@@ -71,5 +78,6 @@ def export(
             typer.echo(f"{title} {name}: {kind}")
     for name, why in made.wide.items():
         typer.echo(f"{name} is wider than float32: {why}")
-    say(found)
+    found.say()
     typer.echo(f"in {out}")
+    found.end()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import platform
+import shlex
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,82 +17,136 @@ import typer
 from typer.core import TyperGroup
 
 from nybble.cli.errors import CommandError
+from nybble.cli.exit_codes import ExitCode
+from nybble.cli.streams import StreamError, prepare_streams, settle_streams
+from nybble.interrupts import noted_interrupts
 
 #: Set this variable to see where an error comes from.
 TRACEBACK = "NYBBLE_TRACEBACK"
 
+#: What installs a package that only some commands need.
+EXTRAS = {
+    **dict.fromkeys(("jinja2", "skimage"), "demo"),
+    **dict.fromkeys(("onnx",), "onnx"),
+    **dict.fromkeys(("matplotlib", "nncf", "onnxruntime", "openvino"), "bench"),
+    **dict.fromkeys(("mlperf_loadgen",), "mlperf"),
+    **dict.fromkeys(("tensorboard", "torch", "torchvision", "yaml"), "quantize"),
+}
+
+#: Errors of the system that no care in nybble can prevent; others have a type of ours, or are a mistake of ours.
+_SYSTEM = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EFBIG),
+    }
+)
+
 
 class Group(TyperGroup):
-    """The command group: exit code 1 for what went wrong, 2 for wrong usage, 130 for Ctrl-C."""
+    """The command group: exit codes are those of :class:`ExitCode`."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **options: Any) -> Any:
         """Run the command and end the process, as click's ``main`` does in its standalone mode."""
-        options["standalone_mode"] = False
+        arguments = [str(argument) for argument in (sys.argv[1:] if args is None else args)]
+        sys.exit(self._run(arguments))
+
+    def _run(self, arguments: list[str]) -> int:
+        with noted_interrupts() as interrupts:
+            try:
+                prepare_streams()
+                with warnings.catch_warnings():
+                    warnings.showwarning = _show_warning
+                    code = self._invoked(arguments)
+                sys.stdout.flush()
+                return code
+            except KeyboardInterrupt:
+                return ExitCode.INTERRUPTED
+            except Exception as error:
+                # Libraries turn an interrupt into errors of their own, above all while they are imported.
+                return ExitCode.INTERRUPTED if interrupts else _failed(error, arguments)
+            finally:
+                settle_streams()
+
+    def _invoked(self, arguments: list[str]) -> int:
         try:
-            code = super().main(args, "nybble", *rest, **options)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            _close_stdout()
-            code = 1
-        except Exception as error:
-            # click's errors, known by what they offer: newer versions of typer carry a click of their own.
-            if not hasattr(error, "format_message"):
-                raise
-            _say(_usage(error))
-            code = getattr(error, "exit_code", 2)
-        sys.exit(code if isinstance(code, int) else 0)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command chosen; errors meant for the user become one line."""
-        try:
-            with warnings.catch_warnings():
-                warnings.showwarning = _show_warning
-                return super().invoke(ctx)
-        except BrokenPipeError:
-            raise
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        except Exception as error:
-            if os.environ.get(TRACEBACK) or not _is_for_the_user(error):
-                raise
-            _say(_describe(error))
-            raise typer.Exit(1) from None
+            with self.make_context("nybble", list(arguments)) as context:
+                self.invoke(context)
+        except typer.Exit as done:
+            return done.exit_code
+        return ExitCode.DONE
 
 
-def _is_for_the_user(error: Exception) -> bool:
+def _failed(error: Exception, arguments: list[str]) -> int:
+    """Say what went wrong, as far as anybody can still read it, and return the exit code."""
+    if isinstance(error, StreamError):
+        if not error.is_broken_pipe:
+            _say(str(error))
+        return ExitCode.ERROR
+    found = _expected(error)
+    if os.environ.get(TRACEBACK) or found is None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write("".join(traceback.format_exception(error)))
+    text, code = found if found is not None else (_report(arguments), ExitCode.ERROR)
+    _say(text)
+    return code
+
+
+def _expected(error: Exception) -> tuple[str, int] | None:
+    """The line and the exit code of an error that a user can cause; ``None`` for a mistake in nybble."""
+    # click's errors, known by what they offer: newer versions of typer carry a click of their own.
+    if hasattr(error, "format_message"):
+        return _usage(error), getattr(error, "exit_code", ExitCode.USAGE)
+    if isinstance(error, CommandError):
+        return _line(error), error.exit_code
+    if isinstance(error, typer.Abort):
+        return "aborted", ExitCode.ERROR
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory{f': {_line(error)}' if str(error) else ''}", ExitCode.ERROR
+    if isinstance(error, Warning):
+        return f"{_line(error)} (PYTHONWARNINGS makes warnings errors)", ExitCode.ERROR
+    if isinstance(error, ModuleNotFoundError) and (package := (error.name or "").partition(".")[0]) in EXTRAS:
+        return f"this needs the package {package}: pip install 'nybble[{EXTRAS[package]}]'", ExitCode.ERROR
+    if isinstance(error, OSError) and error.errno in _SYSTEM:
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{place}{error.strerror}", ExitCode.ERROR
     from nybble.graph.errors import NybbleError
 
-    return isinstance(error, CommandError | NybbleError | ValueError | OSError)
+    return (_line(error), ExitCode.ERROR) if isinstance(error, NybbleError) else None
 
 
 def _usage(error: Any) -> str:
     text = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # Its message is the whole help.
+        text = "Missing command"
     parameter = getattr(error, "param", None)
     if parameter is not None and parameter.name == "model":
         text += ", a model folder; `nybble fetch nvidia-resnet50-int4` downloads one"
-    context = getattr(error, "ctx", None)
     return f"{text} (see {context.command_path} --help)" if context is not None else text
 
 
-def _describe(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    else:
-        text = str(error) or type(error).__name__
-    return " ".join(text.split())
+def _report(arguments: list[str]) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        own = version("nybble")
+    except PackageNotFoundError:
+        own = "of unknown version"
+    return (
+        f"this is a mistake in nybble; please report it with the traceback above (nybble {own}, "
+        f"Python {platform.python_version()}, {platform.platform()}, command: {shlex.join(['nybble', *arguments])})"
+    )
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):
         typer.echo(f"error: {text}", err=True)
-
-
-def _close_stdout() -> None:
-    """Point standard output away from the closed pipe, or the interpreter complains when it flushes at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

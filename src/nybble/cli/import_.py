@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, document, measured, say
-from nybble.cli.errors import CommandError
+from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, measured
+from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
+from nybble.cli.photos import Exif
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Rows of the table of errors.
 SHOWN = 10
@@ -33,9 +37,14 @@ def import_(
             "--resize", min=1, help="With --imagenet: the short side before the crop.", show_default="8/7 of the input"
         ),
     ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="NAME", help="Of a model with several outputs, the one to keep."),
+    ] = None,
     check: Check = True,
     images: CheckImages = None,
     limit: CheckLimit = INPUTS,
+    exif: Exif = False,
     as_json: Json = False,
 ) -> None:
     """Read an ONNX model that was quantized with QuantizeLinear and DequantizeLinear, in 4 or 8 bits.
@@ -49,13 +58,17 @@ def import_(
     from nybble.graph.onnx.load import load
 
     if resize is not None and not imagenet:
-        raise CommandError("--resize belongs to --imagenet")
-    made = import_onnx(source)
+        raise WrongUsageError("--resize belongs to --imagenet")
+    made = import_onnx(source, output=output)
+    if len(made.graph.outputs) > 1:
+        names = ", ".join(map(repr, made.graph.outputs))
+        raise CommandError(f"{source}: has the outputs {names}; choose the one to keep: --output NAME")
     if imagenet:
         made = made.for_photos(resize=resize)
     write_graph(made.graph, out)
+    model = _as_imported(load(source), output, made.channels_last)
     unit = made.input_scale or 1.0
-    found = measured(made.graph, load(source), unit, images, limit) if check else None
+    found = measured(made.graph, model, unit, check=check, images=images, limit=limit, exif=exif)
     largest = made.roundings[0].error if made.roundings else 0.0
     if as_json:
         print_json(
@@ -66,14 +79,16 @@ def import_(
                 "nodes": len(made.graph),
                 "inputs": {entry.name: f"{entry.dtype}{list(entry.shape)}" for entry in made.graph.inputs},
                 "input_scale": made.input_scale,
+                "channels_last": made.channels_last,
                 "preprocessing": made.graph.preprocessing is not None,
                 "class_names": made.graph.class_names is not None,
                 "largest_error": largest,
                 "roundings": [asdict(entry) for entry in made.roundings],
                 "notes": list(made.notes),
-                "agreement": document(found),
+                "agreement": found.document(),
             }
         )
+        found.end()
         return
     if made.roundings:
         grid = table("node", "of its", "error", "", numbers=("error",))
@@ -90,5 +105,27 @@ def import_(
     if made.graph.preprocessing is None:
         scale = f"a step of the input is {made.input_scale:.6g}; " if made.input_scale else ""
         typer.echo(f"{scale}how photos become the input is not known: --imagenet, or add the file preprocessing")
-    say(found)
+    found.say()
     typer.echo(f"in {out}")
+    found.end()
+
+
+def _as_imported(model: onnx.ModelProto, output: str | None, channels_last: bool) -> onnx.ModelProto:
+    """A model with the output that an import has, and channels first."""
+    import onnx
+
+    kept = [entry for entry in model.graph.output if output in (None, entry.name)]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    if channels_last:
+        entry = model.graph.input[0]
+        inner = f"{entry.name}/channels_last"
+        for node in model.graph.node:
+            for index, name in enumerate(node.input):
+                node.input[index] = inner if name == entry.name else name
+        turn = onnx.helper.make_node("Transpose", [entry.name], [inner], perm=[0, 2, 3, 1])
+        model.graph.node.insert(0, turn)
+        dims = entry.type.tensor_type.shape.dim
+        batch, rows, columns, channels = (dims.pop(0) for _ in range(4))
+        dims.extend([batch, channels, rows, columns])
+    return model

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import WrongUsageError
+from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import print_json, progress
-from nybble.cli.photos import Limit
+from nybble.cli.output import print_json, progress, show_disturbance
+from nybble.cli.photos import Exif, Limit, end, report_left_out
 
 if TYPE_CHECKING:
     from nybble.mlperf.accuracy import Comparison
@@ -25,6 +26,8 @@ mlperf = typer.Typer(
 
 #: Differences that are shown before the rest is only counted.
 _SHOWN = 20
+#: Answers of which one at least should be right.
+_SUSPICIOUS = 10
 
 
 class Scenario(StrEnum):
@@ -44,6 +47,23 @@ class Mode(StrEnum):
     SUBMISSION = "submission"
 
 
+class DtypeOption(StrEnum):
+    """Types of the answers in a log."""
+
+    AUTO = "auto"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+    INT16 = "int16"
+    UINT8 = "uint8"
+    UINT16 = "uint16"
+    UINT32 = "uint32"
+    UINT64 = "uint64"
+
+
 Log = Annotated[
     Path, typer.Argument(metavar="LOG", help="mlperf_log_accuracy.json, or the folder that has it.", show_default=False)
 ]
@@ -58,12 +78,21 @@ Labels = Annotated[
 ]
 
 
+Dtype = Annotated[
+    DtypeOption,
+    typer.Option("--dtype", help="Type of the answers in LOG; auto: the one as which all of them are classes."),
+]
+
+
 @mlperf.command(epilog="Example: nybble mlperf run --images photos --scenario Offline --mode submission --out mlperf")
 def run(
     images: Annotated[
         Path,
         typer.Option(
-            "--images", metavar="DIR", help="Folder of photos with a labels.csv or a val_map.txt.", show_default=False
+            "--images",
+            metavar="PHOTOS",
+            help="Photos: a folder with labels.csv or val_map.txt, a folder a class, or a list; accuracy needs labels.",
+            show_default=False,
         ),
     ],
     model: Model = None,
@@ -90,6 +119,7 @@ def run(
     ] = False,
     labels: Labels = None,
     limit: Limit = None,
+    exif: Exif = False,
     compare_with: Annotated[
         Path | None,
         typer.Option(
@@ -107,14 +137,14 @@ def run(
     """
     from nybble.mlperf.accuracy import compare as compared
     from nybble.mlperf.accuracy import read_answers
-    from nybble.mlperf.labels import Labelled, find_photos
+    from nybble.mlperf.labels import Labelled
     from nybble.mlperf.layout import checked_name
     from nybble.mlperf.run import Request
     from nybble.mlperf.run import run as execute
     from nybble.models import find
 
     if compare_with is not None and mode is Mode.PERFORMANCE:
-        raise CommandError("--compare needs answers: --mode accuracy or submission logs them")
+        raise WrongUsageError("--compare needs answers: --mode accuracy or submission logs them")
     chosen = find(model)
     request = Request(
         model=chosen.path,
@@ -122,6 +152,7 @@ def run(
         images=images,
         labels=labels,
         limit=limit,
+        exif=exif,
         scenario=scenario.value,
         mode=mode.value,
         conf=conf,
@@ -135,9 +166,10 @@ def run(
     other = None if compare_with is None else read_answers(compare_with)
     with _reporting() as report:
         outcome = execute(request, out, report)
+    report_left_out(outcome.left_out)
     comparison = None
     if other is not None and compare_with is not None:
-        photos = [Labelled(photo.file, photo.label) for photo in find_photos(images, labels, 1 << 31, limit)]
+        photos = [Labelled(photo.file, photo.label) for photo in outcome.photos if photo.label is not None]
         numbered = compare_with.suffix == ".npz" and all(photo.row is not None for photo in photos)
         comparison = compared(read_answers(outcome.folders[0]), other, photos if numbered else None)
     if as_json:
@@ -147,7 +179,8 @@ def run(
         if comparison is not None:
             _show_comparison(comparison)
     if outcome.performance is not None and not outcome.performance.valid:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.DIFFERENCE)
+    end(outcome.left_out)
 
 
 @mlperf.command(epilog="Example: nybble mlperf accuracy mlperf_log_accuracy.json --labels val_map.txt")
@@ -159,19 +192,29 @@ def accuracy(
             "--labels", metavar="FILE", help="The list that was run: labels.csv or val_map.txt.", show_default=False
         ),
     ],
+    dtype: Dtype = DtypeOption.AUTO,
     as_json: Json = False,
 ) -> None:
     """Top-1 accuracy of the answers that LoadGen logged, as MLPerf's own script counts it."""
     from nybble.mlperf.accuracy import accuracy as counted
     from nybble.mlperf.accuracy import read_answers
-    from nybble.mlperf.labels import read_labels
+    from nybble.mlperf.labels import left_out_of, read_labels
 
-    share = counted(read_answers(log), read_labels(labels), str(log))
+    share = counted(read_answers(log, _dtype(dtype)), read_labels(labels, log), str(log))
+    left_out = len(left_out_of(log))
+    if not share.right and share.total >= _SUSPICIOUS:
+        typer.echo(
+            f"warning: not one of {share.total} answers is right: is {labels} the list that was run, "
+            "in its order, and --dtype the type of the answers?",
+            err=True,
+        )
     if as_json:
         result = {"accuracy": share.value, "right": share.right, "photos": share.total, "interval": share.interval}
-        print_json(result)
+        print_json({**result, "left_out": left_out})
         return
     typer.echo(f"accuracy={100 * share.value:.3f}%, good={share.right}, total={share.total}")
+    if left_out:
+        typer.echo(f"photos of the list that the run left out: {left_out}")
 
 
 @mlperf.command(epilog="Example: nybble mlperf compare mlperf_log_accuracy.json t4-predictions.npz")
@@ -194,6 +237,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    dtype: Dtype = DtypeOption.AUTO,
     as_json: Json = False,
 ) -> None:
     """Photos to which two logs have different answers; exit code 1 if there are any."""
@@ -201,13 +245,18 @@ def compare(
     from nybble.mlperf.accuracy import read_answers
     from nybble.mlperf.labels import read_labels
 
-    comparison = compared(read_answers(log), read_answers(other), None if labels is None else read_labels(labels))
+    photos = None if labels is None else read_labels(labels, log)
+    comparison = compared(read_answers(log, _dtype(dtype)), read_answers(other), photos)
     if as_json:
         print_json(_comparison_json(comparison))
     else:
         _show_comparison(comparison)
     if comparison.differences:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.DIFFERENCE)
+
+
+def _dtype(option: DtypeOption) -> str | None:
+    return None if option is DtypeOption.AUTO else option.value
 
 
 @contextmanager
@@ -223,18 +272,23 @@ def _reporting() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def _show(name: str, scenario: str, outcome: Outcome) -> None:
+    if outcome.performance is not None:
+        show_disturbance(outcome.run["disturbance"])
     typer.echo(f"model       {name}")
     typer.echo(f"scenario    {scenario}")
-    typer.echo(f"photos      {outcome.run['photos']}")
+    left_out = outcome.run["left_out"]
+    typer.echo(f"photos      {outcome.run['photos']}" + f", {len(left_out)} left out" * bool(left_out))
     if outcome.accuracy is not None:
         typer.echo(f"accuracy    {outcome.accuracy}")
     result = outcome.performance
     if result is not None:
+        from nybble.mlperf.result import number
+
         typer.echo(
             f"result      {result.figure:.2f} {result.unit}{' (early-stopping estimate)' * (result.unit == 'ms')}"
         )
         if scenario == "Server":
-            bound = float(result.values["effective_target_latency_ns"]) / 1e6
+            bound = number(result.values, "effective_target_latency_ns") / 1e6
             typer.echo(f"            within {bound:g} ms" + ", the highest rate found" * bool(outcome.run.get("peak")))
         if scenario != "Offline":
             known = result.percentiles
@@ -249,8 +303,11 @@ def _show(name: str, scenario: str, outcome: Outcome) -> None:
 
 
 def _as_json(outcome: Outcome, comparison: Comparison | None) -> dict[str, object]:
+    from nybble.bench.machine import warning
+
     result, share = outcome.performance, outcome.accuracy
     return {
+        "warning": None if result is None else warning(outcome.run["disturbance"]),
         "run": outcome.run,
         "accuracy": None
         if share is None
@@ -315,7 +372,7 @@ def check(
             typer.echo(f"not a submission: {text}")
         typer.echo(f"{len(report.problems)} problems" if report.problems else "complete and valid")
     if report.problems:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.DIFFERENCE)
 
 
 @mlperf.command(epilog="Example: nybble mlperf audit mlperf --test TEST01")
@@ -337,7 +394,7 @@ def audit(
 
     unknown = [name for name in test or () if name not in TESTS]
     if unknown:
-        raise CommandError(f"there is no test {unknown[0]!r}, only {', '.join(TESTS)}")
+        raise WrongUsageError(f"there is no test {unknown[0]!r}, only {', '.join(TESTS)}")
     with _reporting() as report:
         verdicts = audited(folder, tuple(dict.fromkeys(test or TESTS)), report)
     if as_json:
@@ -346,4 +403,4 @@ def audit(
         for verdict in verdicts:
             typer.echo(f"{verdict.scenario:12}  {verdict.test}  {'PASS' if verdict.passed else 'FAIL'}  {verdict.text}")
     if not all(verdict.passed for verdict in verdicts):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.DIFFERENCE)

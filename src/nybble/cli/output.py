@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,7 +20,25 @@ _PIPE_WIDTH = 240
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output; NaN and infinity, which JSON lacks, are errors."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, indent=2, ensure_ascii=not is_unicode, allow_nan=False)
+    # Bytes of a file name that are not UTF-8 become the escapes that JSON has for them.
+    typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def show_disturbance(taken: Mapping[str, float] | None) -> None:
+    """Begin with a warning where others used the machine, by :func:`nybble.bench.machine.disturbance`."""
+    from nybble.bench.machine import warning
+
+    if (text := warning(taken)) is not None:
+        typer.echo(f"WARNING   {text}\n")
+
+
+def is_quiet(taken: Mapping[str, float] | None) -> bool:
+    """Whether nobody else used the machine, as far as that is known."""
+    from nybble.bench.machine import is_disturbed
+
+    return not is_disturbed(taken)
 
 
 def console() -> Console:

@@ -1,4 +1,4 @@
-"""What several commands have in common: which photos, and how many of them at a time."""
+"""What several commands have in common: which photos, how many of them at a time, and what was left out."""
 
 from __future__ import annotations
 
@@ -8,22 +8,39 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.errors import CommandError
+from nybble.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from nybble.graph import Graph, Preprocessing
     from nybble.graph.types import Array
+    from nybble.images import LeftOut, PhotoFiles
 
+_KINDS = "a folder a class, a folder with labels.csv, or a list of lines `file label`"
 Images = Annotated[
-    Path, typer.Option("--images", metavar="DIR", help="Folder of photos with a labels.csv.", show_default=False)
+    Path,
+    typer.Option("--images", metavar="PHOTOS", help=f"Photos with labels: {_KINDS}.", show_default=False),
+]
+UnlabelledImages = Annotated[
+    Path,
+    typer.Option("--images", metavar="PHOTOS", help="A folder of photos, or a list of them.", show_default=False),
 ]
 OptionalImages = Annotated[
     Path | None,
-    typer.Option("--images", metavar="DIR", help="Folder of photos with a labels.csv.", show_default="seeded noise"),
+    typer.Option(
+        "--images", metavar="PHOTOS", help="A folder of photos, or a list of them.", show_default="seeded noise"
+    ),
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Only the first photos of labels.csv.", show_default="all")
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        help="Only the first photos of --images; of class folders the first of each in turn.",
+        show_default="all",
+    ),
 ]
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Photos that go through the network together.")]
+Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photos upright as their EXIF orientation says.")]
 
 
 def preprocessing_of(graph: Graph) -> Preprocessing:
@@ -33,21 +50,41 @@ def preprocessing_of(graph: Graph) -> Preprocessing:
     return graph.preprocessing
 
 
-def inputs_of(graph: Graph, images: Path | None, limit: int) -> Array:
-    """Integer inputs (N, C, H, W): the first photos of a folder, or so many of seeded noise."""
+def open_labelled(graph: Graph, images: Path, limit: int | None) -> PhotoFiles:
+    """Photos with labels that are the network's classes."""
+    from nybble.images import network_classes, open_photos
+
+    return open_photos(images, limit, classes=network_classes(graph), labels=True)
+
+
+def inputs_of(graph: Graph, images: Path | None, limit: int, exif: bool) -> tuple[Array, LeftOut]:
+    """Integer inputs (N, C, H, W): the first photos of a collection, or so many of seeded noise; and those left out."""
+    from nybble.images import LeftOut, batches, integer_input, open_photos
+
     if images is None:
         from nybble.engine.noise import noise_inputs
 
-        return noise_inputs(graph, limit)
+        return noise_inputs(graph, limit), LeftOut()
     import numpy as np
 
-    from nybble.images import LabelledFolder, batches, integer_input
-
     preprocessing = preprocessing_of(graph)
-    folder = LabelledFolder(images, limit, classes=class_count(graph))
-    return np.concatenate([integer_input(photos, preprocessing) for photos, _ in batches(folder, preprocessing)])
+    photos = open_photos(images, limit)
+    left_out = LeftOut(photos.left_out)
+    inputs = [
+        integer_input(samples, preprocessing)
+        for samples, _ in batches(photos, preprocessing, exif=exif, left_out=left_out)
+    ]
+    left_out.check(len(inputs))
+    return np.concatenate(inputs), left_out
 
 
-def class_count(graph: Graph) -> int:
-    """Classes of the network: labels are smaller than that."""
-    return graph.values[graph.outputs[0]].shape[0]
+def report_left_out(left_out: LeftOut) -> None:
+    """Name photos that were left out, on standard error."""
+    for line in left_out.lines():
+        typer.echo(f"warning: {line}", err=True)
+
+
+def end(left_out: LeftOut) -> None:
+    """End the command with the exit code that says so, where photos were left out."""
+    if left_out:
+        raise typer.Exit(ExitCode.LEFT_OUT)

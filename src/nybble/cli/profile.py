@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nybble.cli.errors import CommandError
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import console, print_json, table
-from nybble.cli.photos import Limit, OptionalImages, inputs_of
+from nybble.cli.output import console, print_json, show_disturbance, table
+from nybble.cli.photos import Exif, Limit, OptionalImages, end, inputs_of, report_left_out
 
 if TYPE_CHECKING:
     from nybble.engine.profile import LayerProfile, Profile
@@ -31,6 +30,7 @@ def profile(
         Path | None,
         typer.Option("--trace", metavar="FILE", help="Write a Chrome trace (JSON) here.", show_default=False),
     ] = None,
+    exif: Exif = False,
     as_json: Json = False,
 ) -> None:
     """Time every step of a network, one photo at a time, and say which kernel ran and how many zeros it read.
@@ -39,24 +39,33 @@ def profile(
     seeded noise, whose zeros lie elsewhere than those of photos.
     """
     import nybble
-    from nybble.cache import write_text
+    from nybble.bench.machine import Watch, warning
     from nybble.engine.profile import profile as measure
     from nybble.engine.profile import trace_events
+    from nybble.files import JSON, check_free, write_text
     from nybble.models import find
     from nybble.schemas import PROFILE
 
     chosen = find(model)
-    if trace is not None and not trace.absolute().parent.is_dir():
-        raise CommandError(f"{trace}: there is no folder {trace.parent}")
-    engine = nybble.load(chosen.path, threads=threads)
-    inputs = inputs_of(engine.graph, images, limit or _PHOTOS)
-    found = measure(engine, inputs, runs)
     if trace is not None:
-        write_text(trace, json.dumps(trace_events(found)) + "\n")
+        check_free(trace, JSON)
+    engine = nybble.load(chosen.path, threads=threads)
+    inputs, left_out = inputs_of(engine.graph, images, limit or _PHOTOS, exif)
+    report_left_out(left_out)
+    watch = Watch()
+    found = measure(engine, inputs, runs)
+    disturbance = watch.taken()
+    if trace is not None:
+        write_text(trace, json.dumps(trace_events(found)) + "\n", JSON)
     if as_json:
         inputs_of_run = str(images) if images else "noise"
-        print_json({"schema": PROFILE, "model": chosen.name, "inputs": inputs_of_run, **_document(found)})
+        about: dict[str, Any] = {"schema": PROFILE, "model": chosen.name, "inputs": inputs_of_run}
+        about |= {"left_out": left_out.to_json(), "exif": exif}
+        document = {**about, **_document(found), "disturbance": disturbance, "warning": warning(disturbance)}
+        print_json(document)
+        end(left_out)
         return
+    show_disturbance(disturbance)
     grid = table(
         "step",
         "kernel",
@@ -79,6 +88,7 @@ def profile(
     typer.echo(f"a whole run takes {found.run_seconds * 1e3:.3f} ms; lists {lists * 1e3:.3f} ms of it")
     if trace is not None:
         typer.echo(f"trace {trace}: open it in https://ui.perfetto.dev or chrome://tracing")
+    end(left_out)
 
 
 def _document(found: Profile) -> dict[str, Any]:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import CommandError, WrongUsageError
+from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Threads
 from nybble.cli.output import callback, console, print_json, progress, table
+from nybble.cli.photos import end, report_left_out
 
 if TYPE_CHECKING:
     from nybble.quantize.pipeline import Outcome, PipelineConfig, Stage
+    from nybble.statistics import Share
 
 
 class BitsOption(StrEnum):
@@ -47,8 +50,9 @@ def quantize(
         Path,
         typer.Option(
             "--images",
-            metavar="DIR",
-            help="Training photos: a folder a class, a folder with labels.csv, a .zip, or .tar shards.",
+            metavar="PHOTOS",
+            help="Training photos: a folder a class, a folder with labels.csv, a list, a .zip, or .tar shards; "
+            "--epochs 0 needs no labels.",
             show_default=False,
         ),
     ],
@@ -59,8 +63,8 @@ def quantize(
         Path | None,
         typer.Option(
             "--val",
-            metavar="DIR",
-            help="Labelled photos on which everything is chosen.",
+            metavar="PHOTOS",
+            help="Photos on which everything is chosen; accuracy needs labels.",
             show_default="a tenth of --images",
         ),
     ] = None,
@@ -139,7 +143,27 @@ def quantize(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, help="Of the split, calibration and training.", show_default="0"),
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Of the split, calibration, training, and weights that SOURCE lacks.",
+            show_default="0",
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="NAME",
+            help="Which output of SOURCE the logits are, where it has several: a name or an index.",
+            show_default=False,
+        ),
+    ] = None,
+    exif: Annotated[
+        bool | None,
+        typer.Option(
+            "--exif/--no-exif", help="Turn photos upright as their EXIF orientation says.", show_default="no-exif"
+        ),
     ] = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -161,6 +185,7 @@ def quantize(
         "method": method,
         "epochs": epochs,
         "seed": seed,
+        "exif": exif,
         "min_accuracy": min_accuracy,
         "speed": speed,
         "preprocessing": {
@@ -175,30 +200,36 @@ def quantize(
     except ValidationError as error:
         raise CommandError("; ".join(entry["msg"] for entry in error.errors())) from None
     folder = work if work is not None else out.absolute().with_name(f".{out.absolute().name}.work")
-    try:
-        with progress() as bar:
-            finished = pipeline.quantize(
-                source,
-                images,
-                settings,
-                val=val,
-                work=folder,
-                report=report,
-                threads=threads,
-                progress=callback(bar),
-            )
-    except TrainingInterrupted as error:
-        typer.echo(f"interrupted: {error}", err=True)
-        raise typer.Exit(130) from None
-    if finished is None:
-        return
-    pipeline.save(finished.graph, finished.outcome, out)
-    if work is None:
-        shutil.rmtree(folder, ignore_errors=True)
+    # Locked until the result is written: the same command given twice must not remove what the other works with.
+    with pipeline.locked(folder):
+        try:
+            with progress() as bar:
+                finished = pipeline.quantize(
+                    source,
+                    images,
+                    settings,
+                    val=val,
+                    work=folder,
+                    report=report,
+                    threads=threads,
+                    progress=callback(bar),
+                    output=output,
+                )
+        except TrainingInterrupted as error:
+            typer.echo(f"interrupted: {error}", err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        if finished is None:
+            return
+        pipeline.save(finished.graph, finished.outcome, out)
+        if work is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    left_out = finished.outcome.left_out
+    report_left_out(left_out)
     if as_json:
         print_json(finished.outcome.to_dict())
     else:
         _print(finished.outcome, report)
+    end(left_out)
 
 
 def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
@@ -211,13 +242,13 @@ def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
     budget = {name: options[name] for name in ("min_accuracy", "speed") if options[name] is not None}
     if budget:
         if bits not in (None, BitsOption.MIXED):
-            raise CommandError(f"--min-accuracy and --speed choose between bits: give --bits mixed, not {bits}")
+            raise WrongUsageError(f"--min-accuracy and --speed choose between bits: give --bits mixed, not {bits}")
         if len(budget) > 1:
-            raise CommandError("give one of --min-accuracy and --speed, not both")
+            raise WrongUsageError("give one of --min-accuracy and --speed, not both")
         bits = BitsOption.MIXED
     if bits is not None:
         if (settings.layers or settings.activations) and bits != settings.bits:
-            raise CommandError(
+            raise WrongUsageError(
                 f"--bits {bits} has no effect on layers that {path} lists; remove `layers` and `activations` from it"
             )
         settings.bits = Bits(bits)
@@ -233,6 +264,8 @@ def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
         settings.reconstruct = False
     if epochs is not None:
         settings.training.epochs = epochs
+    if options["exif"] is not None:
+        settings.exif = options["exif"]
     if options["seed"] is not None:
         settings.seed = settings.calibration.seed = options["seed"]
         settings.training.seed = settings.reconstruction.seed = options["seed"]
@@ -248,22 +281,29 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError:
-        raise CommandError(f"{option} {text}: is not a list of numbers such as 0.485,0.456,0.406") from None
+        raise WrongUsageError(f"{option} {text}: is not a list of numbers such as 0.485,0.456,0.406") from None
 
 
 def _print(outcome: Outcome, report: Path | None) -> None:
-    numbers = ("top-1", "points", "lost", "won", "size", "images/s")
-    grid = table("network", "top-1", "95 % interval", *numbers[1:], numbers=numbers)
+    labelled = outcome.stages[0].evaluation.top1 is not None
+    numbers = ("top-1", "points", "lost", "won", "size", "images/s") if labelled else ("as float", "size", "images/s")
+    grid = table("network", numbers[0], "95 % interval", *numbers[1:], numbers=numbers)
     for stage in outcome.stages:
-        grid.add_row(*_row(stage))
+        grid.add_row(*(_row(stage) if labelled else _unlabelled_row(stage)))
     console().print(grid)
+    if labelled:
+        typer.echo(
+            "points, lost, won: the change of top-1, and photos that only the float network, or only this one, has "
+            "right"
+        )
+        last = outcome.stages[-1]
+        typer.echo(f"{last.name} against float: {last.against_float}")
+    else:
+        typer.echo("accuracy is not measured: the photos have no labels")
+        typer.echo("as float: photos that get the float network's class")
     typer.echo(
-        "points, lost, won: the change of top-1, and photos that only the float network, or only this one, has right"
-    )
-    last = outcome.stages[-1]
-    typer.echo(f"{last.name} against float: {last.against_float}")
-    typer.echo(
-        f"top-1 on {outcome.stages[0].evaluation.top1.total} photos ({outcome.selection_origin}); "
+        f"{'top-1' if labelled else 'as float'} on {len(outcome.stages[0].evaluation.predictions)} photos "
+        f"({outcome.selection_origin}); "
         f"{outcome.train} to calibrate{' and train' if outcome.training else ''} with"
     )
     typer.echo(
@@ -289,16 +329,31 @@ def _print(outcome: Outcome, report: Path | None) -> None:
     typer.echo(f"in {outcome.out}")
 
 
+def _unlabelled_row(stage: Stage) -> tuple[str, ...]:
+    return (stage.name, *_share(stage.same_as_float), *_cost(stage))
+
+
 def _row(stage: Stage) -> tuple[str, ...]:
-    top1, against = stage.evaluation.top1, stage.against_float
-    low, high = top1.interval
+    against = stage.against_float
     return (
         stage.name,
-        f"{top1.value:.2%}",
-        f"{100 * low:.1f}-{100 * high:.1f} %",
+        *_share(stage.evaluation.top1),
         "" if against is None else f"{100 * against.difference:+.2f}",
         "" if against is None else str(against.first_only),
         "" if against is None else str(against.second_only),
+        *_cost(stage),
+    )
+
+
+def _share(share: Share | None) -> tuple[str, str]:
+    if share is None:
+        return "", ""
+    low, high = share.interval
+    return f"{share.value:.2%}", f"{100 * low:.1f}-{100 * high:.1f} %"
+
+
+def _cost(stage: Stage) -> tuple[str, str]:
+    return (
         "" if stage.bytes is None else f"{stage.bytes / 1e6:.2f} MB",
         "" if stage.images_per_second is None else f"{stage.images_per_second:.1f}",
     )

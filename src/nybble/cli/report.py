@@ -32,15 +32,13 @@ def report(
     A DIR holds, under any names, what `bench --json`, `evaluate --json`, `profile --json`, `quantize --report` and
     `mlperf run --out` wrote. The page needs no network and follows light or dark; its numbers are those of the files.
     """
-    if not out.absolute().parent.is_dir():
-        raise CommandError(f"{out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise CommandError(f"{out}: this is a folder; name a file for the page")
-    if figures is not None and figures.exists() and not figures.is_dir():
-        raise CommandError(f"{figures}: is there already, and is no folder")
+    from nybble.files import HTML, check_free
     from nybble.report import read_material, write_figures, write_report
     from nybble.report.report_page import check_installed
 
+    check_free(out, HTML)
+    if figures is not None and figures.exists() and not figures.is_dir():
+        raise CommandError(f"{figures}: is there already, and is no folder")
     check_installed()
     material = read_material(folders)
     for source in material.sources:

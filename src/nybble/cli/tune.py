@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import console, print_json, progress, table
-from nybble.cli.photos import Limit, OptionalImages, inputs_of
+from nybble.cli.output import console, print_json, progress, show_disturbance, table
+from nybble.cli.photos import Exif, Limit, OptionalImages, end, inputs_of, report_left_out
 
 if TYPE_CHECKING:
     from nybble.engine.tune import Tuning
@@ -25,26 +25,33 @@ def tune(
     limit: Limit = None,
     threads: Threads = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="About how long to measure.")] = 60,
+    exif: Exif = False,
     as_json: Json = False,
 ) -> None:
     """Measure kernels and channel orders for a model on this machine; whoever loads the model then uses the fastest.
 
-    Results stay the same bit for bit. What is found holds for this model, processor, instruction set, number of
+    Results stay the same bit for bit. Choices stored before stay unless new ones are faster in three quarters of the
+    runs. What is found holds for this model, processor, instruction set, number of
     threads and version of nybble, and lies in the cache folder; NYBBLE_TUNED=0 ignores it. Photos, of which 64 are
     taken unless --limit says otherwise, should be like those to come, but none that accuracy is measured on. Without
     --images the inputs are seeded noise, and channel orders stay as they are.
     """
+    from nybble.bench.machine import Watch, warning
     from nybble.engine import Engine
     from nybble.engine.tune import tune as search
-    from nybble.engine.tuned import save_choices
+    from nybble.engine.tuned import check_writable, load_choices, make_key, path_of, save_choices
     from nybble.graph import read_graph
     from nybble.models import find
 
     chosen = find(model)
     graph = read_graph(chosen.path)
-    inputs = inputs_of(graph, images, limit or _PHOTOS)
+    inputs, left_out = inputs_of(graph, images, limit or _PHOTOS, exif)
+    report_left_out(left_out)
     with Engine(graph, threads=threads, tuned=False) as engine:
         isa, count = engine.isa, engine.threads
+    stored = load_choices(graph, isa, count)
+    check_writable()
+    watch = Watch()
     with progress() as bar:
         task = bar.add_task("tuning", total=None)
 
@@ -52,9 +59,18 @@ def tune(
             bar.update(task, completed=done, total=total, description=f"tuning {what}")
 
         found = search(
-            graph, inputs, threads=count, isa=isa, seconds=seconds, orders=images is not None, progress=report
+            graph,
+            inputs,
+            threads=count,
+            isa=isa,
+            seconds=seconds,
+            orders=images is not None,
+            stored=stored,
+            progress=report,
         )
-    file = save_choices(graph, isa, count, found.choices)
+    disturbance = watch.taken()
+    is_kept = found.chosen == "stored"
+    file = path_of(make_key(graph, isa, count)) if is_kept else save_choices(graph, isa, count, found.choices)
     if as_json:
         kernels = {
             name: {"default": asdict(default), "tuned": asdict(found.choices.kernels.get(name, default))}
@@ -65,9 +81,12 @@ def tune(
                 "model": chosen.name,
                 "inputs": str(images) if images else "noise",
                 "images": len(inputs),
+                "left_out": left_out.to_json(),
+                "exif": exif,
                 "isa": isa,
                 "threads": count,
                 "chosen": found.chosen,
+                "against_stored": found.against_stored._asdict() if found.against_stored else None,
                 "speedups": found.speedups,
                 "milliseconds": found.milliseconds,
                 "runs": found.runs,
@@ -75,12 +94,17 @@ def tune(
                 "kernels": kernels,
                 "reordered": sorted(found.choices.orders),
                 "file": str(file),
+                "disturbance": disturbance,
+                "warning": warning(disturbance),
             }
         )
+        end(left_out)
         return
+    show_disturbance(disturbance)
     _print(
         found, f"{len(inputs)} {'photos of ' + str(images) if images else 'inputs of seeded noise'}", isa, count, file
     )
+    end(left_out)
 
 
 def _print(found: Tuning, inputs: str, isa: str, threads: int, file: Path) -> None:
@@ -99,7 +123,17 @@ def _print(found: Tuning, inputs: str, isa: str, threads: int, file: Path) -> No
             f"channel pairs that are not zero: {before:.1%} by default, {after:.1%} with orders matched on photos"
         )
     for name, speedup in found.speedups.items():
-        what = "with channel orders" if name == "orders" else "with kernels and orders"
+        what = {"orders": "with channel orders", "stored": "as stored before"}.get(name, "with kernels and orders")
         typer.echo(f"{what}: {speedup:.3f} x as fast as the defaults (median of {found.runs} runs in turns)")
+    against = found.against_stored
+    if against is not None:
+        typer.echo(
+            f"the fastest found now is {against.median:.3f} x as fast as what was stored before "
+            f"(quartiles {against.low:.3f} to {against.high:.3f})"
+        )
+    if found.chosen == "stored":
+        typer.echo(f"kept: what was stored before, as the gain is within the spread of the runs, in {file}")
+        return
     kept = {"defaults": "the defaults were fastest and stay", "orders": "the orders", "kernels": "orders and kernels"}
-    typer.echo(f"stored: {kept[found.chosen]}, in {file}")
+    instead = ", in place of what was there," if against is not None else ","
+    typer.echo(f"stored: {kept[found.chosen]}{instead} in {file}")

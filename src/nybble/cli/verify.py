@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import CommandError
+from nybble.cli.errors import CommandError, DifferenceError
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import print_json, progress
-from nybble.cli.photos import Batch, Images, Limit, class_count, preprocessing_of
+from nybble.cli.photos import Batch, Exif, Limit, UnlabelledImages, end, preprocessing_of, report_left_out
 
 if TYPE_CHECKING:
     from nybble.engine import Engine
@@ -35,7 +35,7 @@ class Difference:
 
 
 def verify(
-    images: Images,
+    images: UnlabelledImages,
     model: Model = None,
     limit: Limit = None,
     layers: Annotated[
@@ -50,15 +50,17 @@ def verify(
         str | None,
         typer.Option("--kernel", metavar="ROW", help="Run every layer that it can by this kernel of the table."),
     ] = None,
+    exif: Exif = False,
     as_json: Json = False,
 ) -> None:
     """Compare the engine with the integer reference on photos, bit for bit; exit code 1 on the first difference.
 
     Logits are compared both from the photos and from the network's integer input. The reference is written to be
-    plainly right, not fast: expect a second an image.
+    plainly right, not fast: expect a second an image. Photos that cannot be
+    decoded are named and left out; the exit code is then 4.
     """
     import nybble
-    from nybble.images import LabelledFolder, batches
+    from nybble.images import LeftOut, batches, open_photos
     from nybble.models import find
     from nybble.reference import interpret
 
@@ -68,14 +70,15 @@ def verify(
         engine = _forced(engine, isa, kernel)
     graph = engine.graph
     preprocessing = preprocessing_of(graph)
-    folder = LabelledFolder(images, limit, classes=class_count(graph))
-    count = len(folder)
+    folder = open_photos(images, limit)
+    left_out = LeftOut(folder.left_out)
+    count = 0
     steps: set[str] = set()
     values = 0
     difference: Difference | None = None
     with progress() as bar:
-        task = bar.add_task("verifying", total=count)
-        for photos, entries in batches(folder, preprocessing, batch=batch):
+        task = bar.add_task("verifying", total=len(folder))
+        for photos, entries in batches(folder, preprocessing, batch=batch, exif=exif, left_out=left_out):
             # Prepared here, by the definition; the engine's own way is checked through `engine(photos)`.
             integers = preprocessing.quantize(preprocessing.normalise(photos)).transpose(0, 3, 1, 2).copy()
             taps, logits = _run(engine, photos, integers, layers)
@@ -87,15 +90,20 @@ def verify(
                 if found is not None:
                     difference = found
                     break
+                count += 1
                 bar.advance(task)
             if difference is not None:
                 break
+    left_out.check(count + (difference is not None))
+    report_left_out(left_out)
     if as_json:
         print_json(
             {
                 "model": chosen.name,
                 "folder": str(images),
                 "images": count,
+                "left_out": left_out.to_json(),
+                "exif": exif,
                 "steps": len(steps),
                 "values_compared": values,
                 "equal": difference is None,
@@ -107,12 +115,13 @@ def verify(
             }
         )
     if difference is not None:
-        raise CommandError(str(difference))
+        raise DifferenceError(str(difference))
     if not as_json:
         what = f"every logit and every output of {len(steps)} fused steps" if layers else "every logit"
         typer.echo(f"no difference: {what} on {count} images, {values:,} values")
         forced = f", kernel {kernel} wherever it can run" if kernel is not None else ""
         typer.echo(f"{engine.isa}, threads {engine.threads}, batch {batch}{forced}")
+    end(left_out)
 
 
 def _forced(engine: Engine, isa: str | None, kernel: str | None) -> Engine:
@@ -132,9 +141,9 @@ def _run(engine: Engine, photos: Array, integers: Array, layers: bool) -> tuple[
     taps = dict(engine.tap(integers)) if layers else {}
     unknown = sorted(taps.keys() - engine.graph.values.keys())
     if unknown:
-        raise CommandError(f"the engine taps {unknown[0]!r}, which is no value of the graph")
+        raise DifferenceError(f"the engine taps {unknown[0]!r}, which is no value of the graph")
     if layers and not taps:
-        raise CommandError("the engine taps nothing, so no layer can be compared")
+        raise DifferenceError("the engine taps nothing, so no layer can be compared")
     return taps, {"logits from integers": engine.run_integer(integers), "logits from photos": engine(photos)}
 
 
@@ -155,7 +164,7 @@ def _compare(
     for name, want, batch in pairs:
         got = batch[offset]
         if got.shape != want.shape[1:] or got.dtype != want.dtype:
-            raise CommandError(
+            raise DifferenceError(
                 f"{name}: the engine gives {got.dtype} of shape {got.shape}, "
                 f"the reference {want.dtype} of shape {want.shape[1:]}"
             )

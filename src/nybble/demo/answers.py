@@ -6,13 +6,14 @@ the network in the box ``benchmarks/accuracy/lite0_answers.py``.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nybble.cache import write_text
 from nybble.demo.errors import DemoError
+from nybble.files import JSON, write_text
 
 #: The file's name.
 ANSWERS = "answers.json"
@@ -75,12 +76,12 @@ def read_answers(model: Path) -> Recorded | None:
     DemoError
         Naming file and field, where it is not as it should be.
     """
-    holder = model if (model / "model").is_dir() else model.resolve().parent
+    holder = model if (model / "model").is_dir() else Path(os.path.realpath(model)).parent
     path = holder / ANSWERS
     if not path.is_file():
         return None
     try:
-        recorded = Recorded.model_validate_json(path.read_text(encoding="utf-8"))
+        recorded = Recorded.model_validate_json(path.read_text(encoding="utf-8-sig"))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the file"
@@ -94,5 +95,5 @@ def read_answers(model: Path) -> Recorded | None:
 
 
 def write_answers(path: Path, recorded: Recorded) -> None:
-    """Write the file, whole or not at all. Raises ``OSError``."""
-    write_text(path, recorded.model_dump_json(indent=1) + "\n")
+    """Write the file, whole or not at all. Raises :class:`FileError`."""
+    write_text(path, recorded.model_dump_json(indent=1) + "\n", JSON)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nybble.bench.machine import DISTURBED
+from nybble.bench.machine import DISTURBED, warning
 from nybble.demo.answers import Answer
 from nybble.demo.photos import Sample
 from nybble.demo.speed import Speed
@@ -121,6 +121,7 @@ class DemoResult:
             "same_class": {column.key: list(self.agreement(column.key)) for column in self.columns[:-1]},
             "speeds": [asdict(speed) for speed in self.speeds],
             "disturbance": self.disturbance,
+            "warning": warning({"others": self.disturbance}) if self.disturbance is not None else None,
             "notes": list(self.notes),
         }
 

@@ -12,6 +12,7 @@ import numpy as np
 from nybble import _native
 from nybble.engine.build import Built
 from nybble.engine.choices import Choices, check
+from nybble.engine.errors import EngineError
 from nybble.engine.layout import stored_shape
 from nybble.engine.plan import Plan, make_plan
 from nybble.engine.scores import ranked, softmax
@@ -48,8 +49,9 @@ def load(
     Parameters
     ----------
     path : path, optional
-        The folder ``model/`` or the one that holds it. Without one, the model that the environment variable
-        ``NYBBLE_MODEL`` names, else the trained network that comes with nybble.
+        The folder ``model/`` or the one that holds it, or the name of a model: ``efficientnet-lite0``, or one that
+        ``nybble fetch`` has downloaded. Without it, the model that the environment variable ``NYBBLE_MODEL`` names,
+        else the trained network that comes with nybble.
     threads, isa, tuned
         As for :class:`Engine`.
 
@@ -58,11 +60,12 @@ def load(
     ModelFormatError
         Naming file and line, if the directory cannot be read.
     ModelNotFoundError
-        If no path is given and ``NYBBLE_MODEL`` names nothing, or this installation lacks the network.
-    ValueError
+        If there is neither such a folder nor a model of that name here; the text says how to get one.
+    EngineError
         If ``threads`` or ``isa`` is not available here.
     """
-    return Engine(read_graph(path if path is not None else find().path), threads=threads, isa=isa, tuned=tuned)
+    chosen = find(None if path is None else os.fsdecode(path))
+    return Engine(read_graph(chosen.path), threads=threads, isa=isa, tuned=tuned)
 
 
 class Engine:
@@ -85,7 +88,7 @@ class Engine:
 
     Raises
     ------
-    ValueError
+    EngineError
         If ``threads`` or ``isa`` is not available here, or the graph has several inputs or outputs.
     ChoiceError
         If a given choice is not legal; stored ones that cannot be used are a ``TunedChoicesWarning``.
@@ -131,7 +134,7 @@ class Engine:
         try:
             self._built = Built(self.plan, self.threads, BATCH_IMAGES)
         except RuntimeError as error:
-            raise ValueError(f"threads={self.threads}: {error}") from None
+            raise EngineError(f"threads={self.threads}: {error}") from None
 
     def __call__(self, x: Array) -> Array:
         """Logits of a batch of photos.
@@ -159,7 +162,7 @@ class Engine:
         if not photos and not (isinstance(x, np.ndarray) and x.dtype == np.float32):
             raise self._unexpected(x)
         if preprocessing is None:
-            raise ValueError("the model does not say how photos become its input; use run_integer")
+            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
         if x.ndim != 4 or x.shape[1:] != (built.photo_shape if photos else built.input_shape):
             raise self._unexpected(x)
         result = built.buffer(self.graph.outputs[0], len(x))
@@ -255,7 +258,7 @@ class Engine:
             built.program.set_timing(False)
         return dict(zip(built.step_names, built.program.take_step_times(), strict=True))
 
-    def classify(self, photos: Sequence[PhotoSource], top: int = 5) -> list[list[Prediction]]:
+    def classify(self, photos: Sequence[PhotoSource], top: int = 5, *, exif: bool = True) -> list[list[Prediction]]:
         """The likeliest classes of each photo, best first.
 
         Parameters
@@ -264,6 +267,8 @@ class Engine:
             Paths, Pillow images or uint8 (H, W, 3) arrays of any size.
         top : int
             Classes to return for each.
+        exif : bool
+            Whether photos are turned upright as their EXIF orientation says.
 
         Raises
         ------
@@ -278,11 +283,12 @@ class Engine:
             raise ValueError("expected a list of photos, got one path or array; put it in a list")
         preprocessing = self.graph.preprocessing
         if preprocessing is None:
-            raise ValueError("the model does not say how photos become its input; use run_integer")
+            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
         names = class_names(self.graph)
         answers: list[list[Prediction]] = []
         for first in range(0, len(photos), DECODED_PHOTOS):
-            batch = np.stack([load_photo(photo, preprocessing) for photo in photos[first : first + DECODED_PHOTOS]])
+            some = photos[first : first + DECODED_PHOTOS]
+            batch = np.stack([load_photo(photo, preprocessing, exif=exif) for photo in some])
             logits = self(batch).reshape(len(batch), -1)
             probabilities = softmax(logits)
             for scores, best in zip(probabilities, ranked(probabilities, top), strict=True):
@@ -338,7 +344,7 @@ def _chosen_isa(isa: str | None) -> str:
         _native.check_isa(name)
     except ValueError as error:
         origin = "isa" if isa is not None else "the environment variable NYBBLE_ISA"
-        raise ValueError(f"{origin}: {error}") from None
+        raise EngineError(f"{origin}: {error}") from None
     return name
 
 
@@ -346,7 +352,7 @@ def _chosen_threads(threads: int | None) -> int:
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
-        raise ValueError(f"threads must be an integer in 1..1024, got {threads!r}")
+        raise EngineError(f"threads must be an integer in 1..1024, got {threads!r}")
     return threads
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from nybble.engine.arena import Lifetime, place
 from nybble.engine.choices import Choices
+from nybble.engine.errors import EngineError
 from nybble.engine.fuse import Step, fuse
 from nybble.engine.kernel import LIST_GROUPS, Kernel, choose_kernel
 from nybble.engine.layout import ELEMENTS, stored_channels, stored_shape
@@ -78,10 +79,10 @@ def lists_of(name: str, group: int) -> str:
 def make_plan(graph: Graph, isa: str, choices: Choices | None = None) -> Plan:
     """Fuse, choose kernels and place values; ``choices`` go before the defaults where they name a step or value.
 
-    Raises ``ValueError`` where the engine cannot run the graph: more than one input or output.
+    Raises :class:`EngineError` where the engine cannot run the graph: more than one input or output.
     """
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ValueError(
+        raise EngineError(
             f"the engine runs networks of one input and one output; this one has {len(graph.inputs)} and "
             f"{len(graph.outputs)}"
         )

@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,6 +57,14 @@ _MOST_RUNS = 100
 _MOST_COUNTED = 256
 
 
+class Against(NamedTuple):
+    """How many times as fast something is as another: the median over paired runs, and its quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Tuning:
     """What tuning found.
@@ -64,18 +73,23 @@ class Tuning:
     ----------
     choices : Choices
         The fastest of: the defaults (empty), the new orders alone, orders and kernels. Defaults that are ahead by
-        no more than chance give way to the orders.
+        no more than chance give way to the orders. All of them give way to the choices stored before, unless they are
+        ahead of those by more than the spread: faster in three quarters of the runs.
     defaults : dict
         The default kernel of each layer, by its step's output.
     speedups : dict
         Median over runs in turns of the default's time by that of ``orders`` and ``kernels`` (with the orders).
     chosen : str
-        ``defaults``, ``orders`` or ``kernels``.
+        ``defaults``, ``orders``, ``kernels`` or ``stored``.
     pair_shares : tuple of float or None
         Share of channel pairs that are not zero, weighted by MACs, on inputs held out: before, and with orders matched
         on the others. ``None`` where the orders were not tuned.
     runs : int
         Runs of each contestant in the last comparison.
+    against_stored : Against or None
+        What was found anew beside what was stored before, where that is something else.
+    milliseconds : dict
+        Median of a run of each contestant.
     """
 
     choices: Choices
@@ -84,6 +98,7 @@ class Tuning:
     chosen: str
     pair_shares: tuple[float, float] | None
     runs: int
+    against_stored: Against | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -95,6 +110,7 @@ def tune(
     isa: str | None = None,
     seconds: float = 60.0,
     orders: bool = True,
+    stored: Choices | None = None,
     progress: Progress | None = None,
 ) -> Tuning:
     """Find choices for a network on this machine.
@@ -110,6 +126,8 @@ def tune(
         About how long to measure. A few runs of each candidate are made in any case.
     orders : bool
         Match channel orders on the inputs; needs at least two. For inputs that are not real, better not.
+    stored : Choices, optional
+        What is in use so far; it stays unless what is found is faster by more than the spread.
     progress : callable, optional
 
     Raises
@@ -133,7 +151,7 @@ def tune(
         now = time.perf_counter()
         search.round(part, now + (deadline - now) / (total - done))
     report(total - 1, total, "comparison")
-    result = search.conclude(deadline, shares)
+    result = search.conclude(deadline, shares, stored)
     report(total, total, "done")
     return result
 
@@ -196,13 +214,15 @@ class _Search:
         for engine in engines:
             engine.close()
 
-    def conclude(self, deadline: float, shares: tuple[float, float] | None) -> Tuning:
-        """Compare the whole network with defaults, with the orders, and with the kernels too."""
+    def conclude(self, deadline: float, shares: tuple[float, float] | None, stored: Choices | None = None) -> Tuning:
+        """Compare the whole network with defaults, with the orders, with the kernels too, and as it was stored."""
         contestants = {"defaults": Choices(), "orders": Choices({}, self.orders)}
         if not self.orders:
             del contestants["orders"]
         if self.kernels != self.defaults:
             contestants["kernels"] = Choices(self.kernels, self.orders)
+        if stored is not None:
+            contestants["stored"] = stored
         engines = [self._engine(choices) for choices in contestants.values()]
         times: list[list[float]] = [[] for _ in engines]
         for turn, x in self._turns(len(engines), deadline, _FEWEST_LAST_RUNS):
@@ -216,10 +236,15 @@ class _Search:
             name: statistics.median(a / b for a, b in zip(by_name["defaults"], column, strict=True))
             for name, column in by_name.items()
         }
-        chosen = max(speedups, key=lambda name: speedups[name])
+        chosen = max((name for name in speedups if name != "stored"), key=lambda name: speedups[name])
         if chosen == "defaults" and speedups.get("orders", 0) > 1 - _NOISE:
             # Fewer pairs, checked on inputs held out, are less work for the same kernels.
             chosen = "orders"
+        against = None
+        if stored is not None:
+            against = _against(by_name["stored"], by_name[chosen])
+            if against.low <= 1:
+                chosen = "stored"
         return Tuning(
             choices=contestants[chosen],
             defaults=self.defaults,
@@ -227,6 +252,7 @@ class _Search:
             chosen=chosen,
             pair_shares=shares,
             runs=len(times[0]),
+            against_stored=against,
             milliseconds={name: statistics.median(column) * 1e3 for name, column in by_name.items()},
         )
 
@@ -310,6 +336,13 @@ def _cost(engine: Engine, group: Sequence[str], rows: Sequence[dict[str, int]], 
             total += np.array([row[lists] for row in rows]) / readers
     result: Array = np.maximum(total, 1)
     return result
+
+
+def _against(before: Sequence[float], now: Sequence[float]) -> Against:
+    """The times of paired runs as a speed-up; its lower quartile is 1 where a quarter of the runs was not faster."""
+    ratios = [a / b for a, b in zip(before, now, strict=True)]
+    low, median, high = np.quantile(ratios, [1 - _MOST_OF_RUNS, 0.5, _MOST_OF_RUNS]).tolist()
+    return Against(median, low, high)
 
 
 def _silent(done: int, total: int, what: str) -> None:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nybble.cache import cache_folder, write_text
+from nybble.cache import cache_folder
 from nybble.engine.choices import ChoiceError, Choices, check
 from nybble.engine.fuse import fuse
 from nybble.engine.order import order_classes
+from nybble.files import OWN, FileError, caching, write_text
 from nybble.graph import Graph, Tensor
 
 #: The form of the file; another one is not read.
@@ -86,7 +87,7 @@ def save_choices(graph: Graph, isa: str, threads: int, choices: Choices) -> Path
     ------
     ChoiceError
         If a choice is not legal.
-    OSError
+    FileError
         If the cache folder cannot be written.
     """
     from nybble.engine.stored import StoredChoices
@@ -100,9 +101,17 @@ def save_choices(graph: Graph, isa: str, threads: int, choices: Choices) -> Path
     }
     stored = StoredChoices(format=FORMAT, key=key, kernels=dict(choices.kernels), orders=orders)
     path = path_of(key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, stored.model_dump_json() + "\n")
+    check_writable()
+    write_text(path, stored.model_dump_json() + "\n", OWN)
     return path
+
+
+def check_writable() -> None:
+    """Make the folder of tuned choices. Raises :class:`FileError` where that cannot be."""
+    with caching(folder()):
+        folder().mkdir(parents=True, exist_ok=True)
+        if not os.access(folder(), os.W_OK):
+            raise FileError(f"{folder()}: cannot be written; NYBBLE_CACHE names another folder for the cache")
 
 
 def folder() -> Path:

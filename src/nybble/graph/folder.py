@@ -52,7 +52,7 @@ class ModelFolder:
         path = self.path / name
         raw = self._read(path)
         try:
-            return raw.decode()
+            return raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = raw.count(b"\n", 0, error.start) + 1
             raise ModelFormatError(path, "is not UTF-8 text", line=line) from error

@@ -1,19 +1,27 @@
-"""Photos in: decode, resize and crop, labelled folders, batches, and the names of the classes."""
+"""Photos in: decode, resize and crop, folders and lists of photos, batches, and the names of the classes."""
 
 from nybble.images.batches import batches
-from nybble.images.errors import ImageError
-from nybble.images.folder import LabelledFolder, LabelledPhoto
-from nybble.images.names import class_names
+from nybble.images.collection import PhotoFile, PhotoFiles, open_photos
+from nybble.images.errors import ImageError, ImageWarning
+from nybble.images.folder import LabelledFolder
+from nybble.images.left_out import LeftOut, LeftOutPhoto
+from nybble.images.names import class_names, network_classes
 from nybble.images.photo import PhotoSource, decode_photo, integer_input, load_photo
 
 __all__ = [
     "ImageError",
+    "ImageWarning",
     "LabelledFolder",
-    "LabelledPhoto",
+    "LeftOut",
+    "LeftOutPhoto",
+    "PhotoFile",
+    "PhotoFiles",
     "PhotoSource",
     "batches",
     "class_names",
     "decode_photo",
     "integer_input",
     "load_photo",
+    "network_classes",
+    "open_photos",
 ]

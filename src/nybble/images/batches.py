@@ -12,36 +12,49 @@ import numpy as np
 
 from nybble.graph import Preprocessing
 from nybble.graph.types import Array
-from nybble.images.folder import LabelledPhoto
+from nybble.images.collection import PhotoFile
+from nybble.images.errors import ImageError
+from nybble.images.left_out import LeftOut
 from nybble.images.photo import load_photo
 
 
 def batches(
-    photos: Sequence[LabelledPhoto], preprocessing: Preprocessing, *, batch: int = 8, workers: int | None = None
-) -> Iterator[tuple[Array, Sequence[LabelledPhoto]]]:
+    photos: Sequence[PhotoFile],
+    preprocessing: Preprocessing,
+    *,
+    batch: int = 8,
+    workers: int | None = None,
+    exif: bool = False,
+    left_out: LeftOut | None = None,
+) -> Iterator[tuple[Array, Sequence[PhotoFile]]]:
     """Decode photos in order, while the caller works on the batch before.
 
     Parameters
     ----------
-    photos : sequence of LabelledPhoto
-        A :class:`LabelledFolder` or a slice of one.
+    photos : sequence of PhotoFile
+        What :func:`open_photos` gives, or a slice of it.
     preprocessing : Preprocessing
     batch : int
-        Photos in each batch; the last may have fewer.
+        Photos in each batch; the last may have fewer, and so may others where photos are left out.
     workers : int, optional
         Decoding threads; by default one a usable CPU, four at most.
+    exif : bool
+        Whether photos are turned upright as their EXIF orientation says. Unlike :func:`load_photo`, the default is
+        as torchvision reads photos, since accuracy is measured on batches.
+    left_out : LeftOut, optional
+        Gets the photos that cannot be used, which are missing from their batches; without it they are errors.
 
     Yields
     ------
     samples : ndarray
         uint8 (N, crop rows, crop columns, channels).
-    entries : sequence of LabelledPhoto
+    entries : sequence of PhotoFile
         The N photos of it.
 
     Raises
     ------
     ImageError
-        When the batch of a photo that cannot be used is asked for.
+        When the batch of a photo that cannot be used is asked for, unless ``left_out`` takes it.
     ValueError
         At once, for a batch or a number of workers below 1.
     """
@@ -51,12 +64,17 @@ def batches(
         workers = min(4, _usable_cpus())
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    return _batches(photos, preprocessing, batch, workers)
+    return _batches(photos, preprocessing, batch, workers, exif, left_out)
 
 
 def _batches(
-    photos: Sequence[LabelledPhoto], preprocessing: Preprocessing, batch: int, workers: int
-) -> Iterator[tuple[Array, Sequence[LabelledPhoto]]]:
+    photos: Sequence[PhotoFile],
+    preprocessing: Preprocessing,
+    batch: int,
+    workers: int,
+    exif: bool,
+    left_out: LeftOut | None,
+) -> Iterator[tuple[Array, Sequence[PhotoFile]]]:
     waiting: deque[Future[Array]] = deque()
     upcoming = iter(photos)
     with ThreadPoolExecutor(workers, thread_name_prefix="nybble-decode") as pool:
@@ -64,9 +82,20 @@ def _batches(
             for first in range(0, len(photos), batch):
                 # This batch and the next one are under way at most, which bounds memory.
                 for photo in islice(upcoming, max(0, 2 * batch - len(waiting))):
-                    waiting.append(pool.submit(load_photo, photo.path, preprocessing))
-                entries = photos[first : first + batch]
-                yield np.stack([waiting.popleft().result() for _ in entries]), entries
+                    waiting.append(pool.submit(load_photo, photo.path, preprocessing, exif=exif))
+                samples: list[Array] = []
+                entries: list[PhotoFile] = []
+                for entry in photos[first : first + batch]:
+                    try:
+                        samples.append(waiting.popleft().result())
+                    except ImageError as error:
+                        if left_out is None:
+                            raise
+                        left_out.add(entry.file, error.message)
+                    else:
+                        entries.append(entry)
+                if entries:
+                    yield np.stack(samples), entries
         finally:
             # An error or a caller that stops early leaves nothing to wait for but what already runs.
             for future in waiting:

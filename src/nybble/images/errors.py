@@ -1,10 +1,14 @@
-"""The error that photos and folders of photos raise."""
+"""The error and the warning that photos and collections of photos raise, and names as they print them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from nybble.graph import NybbleError
+
+#: Control characters and line separators, which would break a line of output.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class ImageError(NybbleError, ValueError):
@@ -14,8 +18,22 @@ class ImageError(NybbleError, ValueError):
     """
 
     def __init__(self, path: Path | str | None, message: str, *, line: int | None = None) -> None:
-        place = "image" if path is None else str(path)
+        place = "image" if path is None else printable(str(path))
         super().__init__(f"{place}: {message}" if line is None else f"{place}:{line}: {message}")
         self.path = None if path is None else Path(path)
         self.line = line
         self.message = message
+
+
+class ImageWarning(UserWarning):
+    """A collection of photos that can be used, but may not be what was meant."""
+
+
+def encodable(name: str) -> str:
+    """A file name that UTF-8 can encode: bytes that are not UTF-8 become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def printable(name: str) -> str:
+    """A file name on one line: as :func:`encodable`, and control characters become escapes."""
+    return _UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), encodable(name))

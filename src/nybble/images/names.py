@@ -1,24 +1,86 @@
-"""What the classes are called."""
+"""What the classes are called, and which class of a network a name means."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
-from nybble.graph import Graph
+from nybble.graph import Graph, GraphError
+from nybble.images.errors import printable
 
 
 def class_names(graph: Graph) -> tuple[str, ...]:
     """A name for each class of the graph's first output.
 
     The graph's own where it brings one for each class; ImageNet's for any other network of 1,000 classes; else
-    ``class 0``, ``class 1`` and so on.
+    ``class 0``, ``class 1`` and so on. Raises as :func:`network_classes`.
     """
-    classes = graph.values[graph.outputs[0]].shape[0]
-    if graph.class_names is not None and len(graph.class_names) == classes:
-        return graph.class_names
+    classes = network_classes(graph)
+    return tuple(f"class {index}" for index in range(classes)) if isinstance(classes, int) else classes
+
+
+def network_classes(graph: Graph) -> tuple[str, ...] | int:
+    """The names of the classes as :func:`class_names` has them, or their number where there are no names.
+
+    Raises
+    ------
+    GraphError
+        If the output is not one number for each class.
+    """
+    output = graph.values[graph.outputs[0]]
+    if math.prod(output.shape[1:]) != 1:
+        raise GraphError(f"the output is {output}, not one number for each class; it names no classes")
+    return known_classes(output.shape[0], graph.class_names)
+
+
+def known_classes(count: int, own: Sequence[str] | None) -> tuple[str, ...] | int:
+    """The names of so many classes, of a network that may have names of its own; their number where there are none."""
+    if own is not None and len(own) == count:
+        return tuple(own)
     names = _imagenet()
-    return names if classes == len(names) else tuple(f"class {index}" for index in range(classes))
+    return names if count == len(names) else count
+
+
+def match_classes(found: Sequence[str], network: int | Sequence[str]) -> list[int] | str:
+    """The network's number of each class by which photos are labelled.
+
+    By name where all names are among the network's; in order of name where none is and there are as many classes.
+
+    Parameters
+    ----------
+    found : sequence of str
+        In order of name.
+    network : int or sequence of str
+        The network's class names, or the number of its classes.
+
+    Returns
+    -------
+    list of int or str
+        Numbers in the order of ``found``; or, where the names do not match, a line that says so.
+    """
+    count = network if isinstance(network, int) else len(network)
+    known = {} if isinstance(network, int) else {name: number for number, name in enumerate(network)}
+    missing = [name for name in found if name not in known]
+    if not missing and not isinstance(network, int):
+        twice = next((name for name in found if Counter(network)[name] > 1), None)
+        if twice is None:
+            return [known[name] for name in found]
+        return f"class {twice!r} is the name of several classes of the network; label by number in a labels.csv"
+    if len(missing) < len(found):
+        return f"class {printable(missing[0])!r} is no class of the network, though others are; correct its name"
+    if len(found) == count:
+        return list(range(count))
+    return (
+        f"has {len(found)} class{'es' * (len(found) != 1)} ({_some(found)}), but the network has {count} classes of "
+        "other names; list the photos with the network's numbers in a labels.csv (file,label)"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(printable(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 @cache

@@ -1,20 +1,23 @@
 """Answers that LoadGen logged, held against labels and against other answers.
 
 ``mlperf_log_accuracy.json`` is a list of ``{"seq_id", "qsl_idx", "data"}``: ``data`` is what the system answered for
-photo ``qsl_idx``, here a class as int32, in hexadecimal digits. MLPerf Inference v0.5 has the same form.
+photo ``qsl_idx``, in hexadecimal digits. Here it is a class as int32; other systems write other types, which the log
+does not name (``--dtype`` of MLPerf's script). MLPerf Inference v0.5 has the same form.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from nybble.mlperf.errors import MlperfError
+from nybble.graph.types import Array
+from nybble.mlperf.errors import MlperfError, MlperfWarning
 from nybble.mlperf.labels import Labelled
 from nybble.mlperf.result import ACCURACY
 from nybble.statistics import Share
@@ -40,7 +43,18 @@ class Comparison(NamedTuple):
     second_only: int
 
 
-def read_answers(path: Path) -> dict[int, int]:
+#: Types that answers may have, by their bytes. Of those that fit equally well the first is taken.
+DTYPES = {
+    1: ("uint8", "int8"),
+    2: ("int16", "uint16", "float16"),
+    4: ("int32", "uint32", "float32"),
+    8: ("int64", "uint64", "float64"),
+}
+#: More than any classification has; other types read as classes are mostly beyond it.
+_MOST_CLASSES = 1 << 20
+
+
+def read_answers(path: Path, dtype: str | None = None) -> dict[int, int]:
     """The classes that a log gives, by the number of the photo.
 
     Parameters
@@ -48,21 +62,24 @@ def read_answers(path: Path) -> dict[int, int]:
     path : Path
         ``mlperf_log_accuracy.json`` or a folder that has one, or an ``.npz`` with an array ``prediction`` in the order
         of the photos, as ``t4-predictions.npz`` is.
+    dtype : str, optional
+        Type of a log's answers, one of ``DTYPES``; by default the one as which all of them are classes.
 
     Returns
     -------
     dict
-        Of a photo that comes twice the first answer, as in MLPerf's script.
+        Of a photo that comes twice the first answer, as in MLPerf's script; a :class:`MlperfWarning` where the second
+        is another.
 
     Raises
     ------
     MlperfError
-        Naming the file and the entry.
+        Naming the file and the entry; and where the answers are classes in no type, or different ones in several.
     """
     if path.is_dir():
         path = path / ACCURACY
     try:
-        return _npz(path) if path.suffix == ".npz" else _log(path)
+        return _npz(path) if path.suffix == ".npz" else _log(path, dtype)
     except OSError as error:
         raise MlperfError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -144,22 +161,76 @@ def _npz(path: Path) -> dict[int, int]:
     return dict(enumerate(predictions.tolist()))
 
 
-def _log(path: Path) -> dict[int, int]:
+def _log(path: Path, dtype: str | None) -> dict[int, int]:
     try:
         entries = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MlperfError(f"{path}: is no accuracy log: {error}; was the run killed?") from error
     if not isinstance(entries, list):
         raise MlperfError(f"{path}: is no accuracy log: a list of answers is expected")
-    answers: dict[int, int] = {}
-    for number, entry in enumerate(entries):
-        try:
-            data = bytes.fromhex(entry["data"])
-            if len(data) != 4:
-                raise ValueError(f"{len(data)} bytes instead of the 4 of an int32")
-            answers.setdefault(int(entry["qsl_idx"]), int.from_bytes(data, "little", signed=True))
-        except (KeyError, TypeError, ValueError) as error:
-            raise MlperfError(f"{path}: entry {number}: {error}") from error
-    if not answers:
+    if not entries:
         raise MlperfError(f"{path}: has no answers; only accuracy runs log them")
-    return answers
+    photos, answers = zip(*(_entry(path, number, entry) for number, entry in enumerate(entries)), strict=True)
+    classes = _classes(path, answers, dtype)
+    found: dict[int, int] = {}
+    others = 0
+    for photo, label in zip(photos, classes, strict=True):
+        others += found.setdefault(photo, label) != label
+    if others:
+        warnings.warn(
+            f"{path}: {others} photos are answered again with another class; the first counts",
+            MlperfWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def _entry(path: Path, number: int, entry: object) -> tuple[int, bytes]:
+    """The photo and the bytes of an answer."""
+    place = f"{path}: entry {number}"
+    if not isinstance(entry, dict) or "qsl_idx" not in entry or "data" not in entry:
+        raise MlperfError(f"{place}: has no 'qsl_idx' and 'data'")
+    photo, digits = entry["qsl_idx"], entry["data"]
+    if isinstance(photo, bool) or not isinstance(photo, int) or photo < 0:
+        raise MlperfError(f"{place}: qsl_idx {str(photo)[:40]!r} is not an integer from 0 on")
+    try:
+        return photo, bytes.fromhex(digits)
+    except (TypeError, ValueError) as error:
+        raise MlperfError(f"{place}: its data are not pairs of hexadecimal digits: {error}") from error
+
+
+def _classes(path: Path, answers: Sequence[bytes], dtype: str | None) -> list[int]:
+    """The answers as classes."""
+    size = len(answers[0])
+    wanted = np.dtype(dtype).itemsize if dtype is not None else size
+    for number, answer in enumerate(answers):
+        if len(answer) != wanted:
+            before = f"the {wanted} of {dtype}" if dtype is not None else f"the {wanted} before"
+            raise MlperfError(f"{path}: entry {number}: has {len(answer)} bytes instead of {before}")
+    if wanted not in DTYPES:
+        raise MlperfError(f"{path}: entry 0: has {wanted} bytes; a class has 1, 2, 4 or 8")
+    names = (dtype,) if dtype is not None else DTYPES[wanted]
+    read = {name: np.frombuffer(b"".join(answers), np.dtype(name).newbyteorder("<")) for name in names}
+    # A class that only names the background is -1 in some systems.
+    for least in (0, -1):
+        fitting = {name: values for name, values in read.items() if _is_class(values, least).all()}
+        if fitting:
+            break
+    else:
+        values = read[names[0]]
+        number = int(np.argmin(_is_class(values, -1)))
+        raise MlperfError(
+            f"{path}: entry {number}: {answers[number].hex()} is a class neither as {' nor as '.join(names)}"
+            if len(names) > 1
+            else f"{path}: entry {number}: {values[number]} is no class"
+        )
+    found = {tuple(values.astype(np.int64).tolist()) for values in fitting.values()}
+    if len(found) > 1:
+        raise MlperfError(f"{path}: the answers may be {' or '.join(fitting)}; say which with --dtype")
+    return list(found.pop())
+
+
+def _is_class(values: Array, least: int) -> Array:
+    numbers = values.astype(np.float64) if values.dtype.kind == "f" else values
+    result: Array = (numbers >= least) & (numbers < _MOST_CLASSES) & (numbers == np.floor(numbers))
+    return result

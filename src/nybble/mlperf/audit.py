@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nybble.graph import read_graph
+from nybble.images import LeftOut
 from nybble.mlperf import conf
 from nybble.mlperf.accuracy import compare, read_answers
 from nybble.mlperf.errors import MlperfError
@@ -86,7 +87,7 @@ def _scenario(layout: Layout, scenario: str, tests: Sequence[str], report: Repor
     now = about_run(request, graph, photos)
     if any(now[key] != about[key] for key in ("model_digest", "photos_digest")):
         raise MlperfError(f"{layout.out}: the network or the photos are others than those of its {scenario} run")
-    job = prepare_job(request, graph, photos, settings, report)
+    job = prepare_job(request, graph, photos, settings, report, LeftOut(photos.left_out))
     base = conf.builtin(scenario)
     verdicts = []
     for test in tests:
@@ -138,7 +139,7 @@ def _verdict(layout: Layout, scenario: str, test: str, before: Result, after: Re
     text = f"{after} after {before}: {after.figure / before.figure:.3f} of it, {wanted} wanted"
     passed = passed and before.valid and after.valid
     if test == "TEST01":
-        compared = compare(read_answers(layout.accuracy(scenario)), read_answers(logs))
+        compared = compare(read_answers(layout.accuracy(scenario), "int32"), read_answers(logs, "int32"))
         passed = passed and not compared.differences and not compared.second_only
         text += f"; {len(compared.differences)} of {compared.compared} answers differ from the accuracy run"
     return Verdict(scenario, test, passed, text)

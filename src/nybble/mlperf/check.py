@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from nybble.mlperf.accuracy import read_answers
 from nybble.mlperf.errors import MlperfError
 from nybble.mlperf.layout import PARTIAL, README, RUN, USER_CONF, Layout, layouts, read_json, scenarios
-from nybble.mlperf.result import ACCURACY, DETAIL, SUMMARY, read_detail, read_result
+from nybble.mlperf.result import ACCURACY, DETAIL, SUMMARY, number, read_detail, read_result
 
 #: Fields that the descriptions of a submission must have.
 SYSTEM_FIELDS = (
@@ -93,11 +93,11 @@ def _accuracy(report: Report, folder: Path, scenario: str, run: dict[str, Any]) 
     if not _all_there(report, folder, SUMMARY, DETAIL, ACCURACY, "accuracy.txt"):
         return
     _logged(report, folder, scenario, "AccuracyOnly")
-    answers = read_answers(log)
+    answers = read_answers(log, "int32")
     photos = run.get("photos", len(answers))
     if len(answers) != photos:
         report.problems.append(Finding(log, f"answers {len(answers)} photos of {photos}"))
-    lines = text.read_text(encoding="utf-8").split()
+    lines = text.read_text(encoding="utf-8-sig", errors="replace").split()
     if f"hash={hashlib.sha256(log.read_bytes()).hexdigest()}" not in lines:
         report.problems.append(Finding(text, f"does not belong to {ACCURACY}: its hash is another"))
     report.results.append((scenario, lines[0].rstrip(",") if lines else ""))
@@ -112,9 +112,10 @@ def _performance(report: Report, folder: Path, scenario: str, run: dict[str, Any
         report.problems.append(Finding(folder, f"INVALID: {reason}"))
     values = result.values
     # LoadGen's verdict, once more from its own numbers.
-    issued = int(values["result_query_count"]) * int(values["effective_samples_per_query"])
-    if result.valid and issued < int(values["effective_min_sample_count"]):
-        report.problems.append(Finding(folder, f"has {issued} samples of {values['effective_min_sample_count']}"))
+    issued = number(values, "result_query_count") * number(values, "effective_samples_per_query")
+    wanted = number(values, "effective_min_sample_count")
+    if result.valid and issued < wanted:
+        report.problems.append(Finding(folder, f"has {issued:.0f} samples of {wanted:.0f}"))
     if result.valid:
         report.results.append((scenario, str(result)))
 

@@ -9,13 +9,14 @@ a setting by the name it has in ``TestSettings``. Of several lines for one setti
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from nybble.mlperf import extra
-from nybble.mlperf.errors import MlperfError
+from nybble.mlperf.errors import MlperfError, MlperfWarning
 from nybble.mlperf.scenarios import BENCHMARK, PREFIX, SCENARIOS
 
 #: By the names of LoadGen's ``TestSettings``.
@@ -109,7 +110,7 @@ def read(path: Path, scenario: str, *, user: bool) -> Settings:
         Naming file and line: unreadable, no ``key = value``, an unknown key or scenario, a value of the wrong kind.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise MlperfError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     lines: dict[str, _Line] = {}
@@ -162,12 +163,17 @@ def _check(name: str, value: str, place: str, user: bool) -> None:
     if model not in ("*", BENCHMARK):
         if difflib.get_close_matches(model, [BENCHMARK], cutoff=0.7):
             raise MlperfError(f"{place}: there is no model {model!r}{_meant(model, (BENCHMARK,))}")
-        return  # Another benchmark's, as mlperf.conf has many.
+        # An mlperf.conf has many of other benchmarks.
+        if user or not model.isprintable():
+            warnings.warn(f"{place}: has no effect here: {name!r} is not of {BENCHMARK}", MlperfWarning, stacklevel=4)
+        return
     if key == "mode":
         raise MlperfError(f"{place}: the mode is what --mode says; remove the line")
     if key in _TOKENS:
         raise MlperfError(f"{place}: {key} is for language models; remove the line")
     if (scenario, key) in _UNREAD:
+        if user:
+            warnings.warn(f"{place}: has no effect: LoadGen reads no {key} in {scenario}", MlperfWarning, stacklevel=4)
         return
     if key not in _KEYS:
         raise MlperfError(f"{place}: LoadGen has no key {key!r}{_meant(key, _KEYS)}")

@@ -112,7 +112,7 @@ def calibration_note(name: str, card: Path | None) -> str:
     )
     if card is None:
         return f"{text}\nThe model folder has no README.md that says on which data it was made: say so here.\n"
-    return f"{text}\nIts card:\n\n---\n\n{card.read_text(encoding='utf-8')}"
+    return f"{text}\nIts card:\n\n---\n\n{card.read_text(encoding='utf-8-sig', errors='replace')}"
 
 
 def shortfalls(settings: Settings, base: Mapping[str, Any], photos: int) -> list[str]:

@@ -23,6 +23,8 @@ class Job:
         Paths of the model folder and of the prepared photos.
     shape : tuple of int
         Of the prepared photos: (N, H, W, C).
+    rows : tuple of int or None
+        Where photos were left out: the rows of those that LoadGen may ask for, by its numbers.
     scenario : str
     threads : int or None
         As for ``nybble.Engine``.
@@ -49,6 +51,7 @@ class Job:
     performance_count: int = 0
     logs: str = ""
     most_late: int | None = None
+    rows: tuple[int, ...] | None = None
 
     def line(self) -> str:
         """The job as one line of JSON."""
@@ -58,7 +61,13 @@ class Job:
     def read(cls, line: str) -> Job:
         """The inverse of :meth:`line`."""
         fields = json.loads(line)
-        return cls(**{**fields, "shape": tuple(fields["shape"])})
+        rows = fields.get("rows")
+        return cls(**{**fields, "shape": tuple(fields["shape"]), "rows": None if rows is None else tuple(rows)})
+
+    @property
+    def photos(self) -> int:
+        """Photos that LoadGen may ask for."""
+        return self.shape[0] if self.rows is None else len(self.rows)
 
     @property
     def log_folder(self) -> Path:

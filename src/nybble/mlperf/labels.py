@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
+import json
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
-from nybble.images import ImageError, LabelledFolder, LabelledPhoto
+from nybble.images import ImageError, PhotoFiles, open_photos
+from nybble.images.collection import LABELS, VAL_MAP
+from nybble.images.listing import read_rows
 
-#: The list of a folder that has no labels.csv: a file and its label in each line.
-VAL_MAP = "val_map.txt"
+#: Beside an accuracy log: the photos of the list that were left out, and why.
+LEFT_OUT = "left_out.json"
 _NUMBER = re.compile(r"ILSVRC2012_val_0*(\d+)\.")
 
 
@@ -28,13 +30,15 @@ class Labelled(NamedTuple):
         return int(found[1]) - 1 if found else None
 
 
-def read_labels(path: Path) -> list[Labelled]:
+def read_labels(path: Path, log: Path | None = None) -> list[Labelled]:
     """The lines of a list, whether its photos are at hand or not.
 
     Parameters
     ----------
     path : Path
         A ``labels.csv`` (``file,label,…``), any other file of lines ``file label``, or a folder that has one of both.
+    log : Path, optional
+        The accuracy log that the list is for, or its folder: lines of photos that its run left out are left out.
 
     Raises
     ------
@@ -42,76 +46,60 @@ def read_labels(path: Path) -> list[Labelled]:
         Naming file and line.
     """
     if path.is_dir():
-        path = next((path / name for name in ("labels.csv", VAL_MAP) if (path / name).is_file()), path / "labels.csv")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            rows = _csv(path, lines) if path.suffix == ".csv" else _list(path, lines)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ImageError(path, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not rows:
-        raise ImageError(path, "lists no photos")
-    return rows
+        path = next((path / name for name in (LABELS, VAL_MAP) if (path / name).is_file()), path / LABELS)
+    gone = left_out_of(log)
+    labels: list[Labelled] = []
+    for row in read_rows(path, headed=path.suffix == ".csv"):
+        if not isinstance(row.label, int):
+            raise ImageError(path, f"label {row.label or ''!r} is not an integer from 0 on", line=row.line)
+        if row.file not in gone:
+            labels.append(Labelled(row.file, row.label))
+    return labels
 
 
-def find_photos(images: Path, labels: Path | None, classes: int, limit: int | None = None) -> Sequence[LabelledPhoto]:
+def find_photos(
+    images: Path,
+    labels: Path | None,
+    classes: int | Sequence[str] | None,
+    limit: int | None = None,
+    *,
+    need: bool = True,
+) -> PhotoFiles:
     """The photos to run, in the order of the list.
 
     Parameters
     ----------
     images : Path
-        The folder that holds them.
+        Photos as :func:`nybble.images.open_photos` takes them; with ``labels``, the folder that holds them.
     labels : Path, optional
-        The list; by default ``labels.csv`` of the folder, else its ``val_map.txt``.
-    classes : int
-        Labels must be smaller.
+        A list in place of that of the folder.
+    classes : int or sequence of str or None
+        Number or names of the network's classes.
     limit : int, optional
         Only the first so many.
+    need : bool
+        Whether photos must have labels.
 
     Raises
     ------
     ImageError
         Naming file and line: no list, a photo that is not there, a label out of range, a file listed twice.
     """
+    if labels is None:
+        return open_photos(images, limit, classes=classes, labels=need)
     if not images.is_dir():
         raise ImageError(images, "is not a folder")
-    if labels is None and not (images / "labels.csv").is_file() and (images / VAL_MAP).is_file():
-        labels = images / VAL_MAP
-    if labels is None or labels.resolve() == (images / "labels.csv").resolve():
-        return LabelledFolder(images, limit, classes=classes)
-    photos: dict[str, LabelledPhoto] = {}
-    for number, (file, label) in enumerate(read_labels(labels)[:limit], start=1):
-        if label >= classes:
-            raise ImageError(labels, f"label {label} of {file} is not in 0..{classes - 1}", line=number)
-        if file in photos:
-            raise ImageError(labels, f"lists {file!r} twice", line=number)
-        path = PurePosixPath(file)
-        if path.is_absolute() or ".." in path.parts or not (images / path).is_file():
-            raise ImageError(labels, f"lists {file!r}, which is not in {images}", line=number)
-        photos[file] = LabelledPhoto(file=file, path=images / path, label=label)
-    return tuple(photos.values())
+    return open_photos(labels, limit, classes=classes, labels=need, root=images)
 
 
-def _csv(path: Path, lines: Sequence[str] | object) -> list[Labelled]:
-    table = csv.DictReader(lines, strict=True)  # type: ignore[arg-type]
-    if table.fieldnames is None or not {"file", "label"} <= set(table.fieldnames):
-        raise ImageError(path, "the header must be file,label,…", line=1)
-    return [_labelled(path, table.line_num, row["file"] or "", row["label"] or "") for row in table]
-
-
-def _list(path: Path, lines: Sequence[str] | object) -> list[Labelled]:
-    rows = []
-    for number, line in enumerate(lines, start=1):  # type: ignore[arg-type, var-annotated]
-        cells = line.split()
-        if not cells:
-            continue
-        if len(cells) != 2:
-            raise ImageError(path, f"expected 'file label', got {line.strip()[:60]!r}", line=number)
-        rows.append(_labelled(path, number, *cells))
-    return rows
-
-
-def _labelled(path: Path, line: int, file: str, label: str) -> Labelled:
-    text = label.strip()
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ImageError(path, f"label {text[:40]!r} is not an integer from 0 on", line=line)
-    return Labelled(file, int(text))
+def left_out_of(log: Path | None) -> set[str]:
+    """Names of the photos that the run of an accuracy log left out, as the file beside it says."""
+    if log is None:
+        return set()
+    path = (log if log.is_dir() else log.parent) / LEFT_OUT
+    if not path.is_file():
+        return set()
+    try:
+        return {entry["file"] for entry in json.loads(path.read_text(encoding="utf-8-sig"))}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(path, f"is no list of photos left out: {error}") from error

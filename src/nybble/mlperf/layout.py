@@ -127,14 +127,23 @@ def staging(out: Path) -> Iterator[Path]:
 
 
 def place(staged: Path, final: Path) -> None:
-    """Move a whole file or folder to its place; what was there is gone before, never mixed with it."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    if final.is_dir():
-        aside = staged.with_name(f"{staged.name}.old")
-        shutil.rmtree(aside, ignore_errors=True)
-        final.rename(aside)
-        shutil.rmtree(aside)
-    staged.replace(final)
+    """Move a whole file or folder to its place; what was there is gone before, never mixed with it.
+
+    Raises
+    ------
+    MlperfError
+        Where it cannot be moved there.
+    """
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.is_dir():
+            aside = staged.with_name(f"{staged.name}.old")
+            shutil.rmtree(aside, ignore_errors=True)
+            final.rename(aside)
+            shutil.rmtree(aside)
+        staged.replace(final)
+    except OSError as error:
+        raise MlperfError(f"{error.filename or final}: cannot be written: {error.strerror or error}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -145,10 +154,10 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises :class:`MlperfError` naming the file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise MlperfError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MlperfError(f"{path}: is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise MlperfError(f"{path}: is not a JSON object")

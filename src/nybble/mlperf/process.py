@@ -36,6 +36,8 @@ def execute(job: Job, report: Report = lambda _: None) -> dict[str, Any]:
                     report(message["done"])
                 elif "error" in message:
                     raise MlperfError(message["error"])
+                elif "crash" in message:
+                    raise RuntimeError(f"in the process that runs LoadGen:\n{message['crash']}")
                 else:
                     return dict(message["result"])
         except BrokenPipeError:

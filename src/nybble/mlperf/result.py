@@ -52,8 +52,8 @@ class Result:
         """Milliseconds of a query (MultiStream) or a sample, by percentile: ``{"50": ..., "99.9": ...}``."""
         tail = "_percentile_per_query_latency_ns" if self.scenario == "MultiStream" else "_percentile_latency_ns"
         return {
-            f"{float(name[len('result_') : -len(tail)]):g}": float(value) / 1e6
-            for name, value in self.values.items()
+            f"{float(name[len('result_') : -len(tail)]):g}": number(self.values, name) / 1e6
+            for name in self.values
             if name.startswith("result_") and name.endswith(tail)
         }
 
@@ -63,7 +63,7 @@ class Result:
 
 
 def read_detail(path: Path) -> dict[str, Any]:
-    """The values of a detail log by their keys, the last where one comes twice, and ``errors``, a list of texts.
+    """The values of a detail log by their keys, the last where one comes twice; ``errors``, a list of texts; ``path``.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def read_detail(path: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     errors: list[str] = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8-sig").splitlines():
             if line.startswith(_MARK):
                 entry = json.loads(line[len(_MARK) :])
                 values[entry["key"]] = entry["value"]
@@ -81,22 +81,32 @@ def read_detail(path: Path) -> dict[str, Any]:
                     errors.append(str(entry["value"]))
     except (OSError, UnicodeDecodeError) as error:
         raise MlperfError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MlperfError(f"{path}: is no detail log of LoadGen: {error}") from error
     if "effective_scenario" not in values:
         raise MlperfError(f"{path}: is no detail log of LoadGen: it names no scenario")
-    return {**values, "errors": errors}
+    return {**values, "errors": errors, "path": str(path)}
+
+
+def number(values: Mapping[str, Any], name: str) -> float:
+    """A number of a detail log. Raises :class:`MlperfError` where there is none of that name."""
+    try:
+        return float(values[name])
+    except (KeyError, TypeError, ValueError):
+        raise MlperfError(
+            f"{values.get('path', DETAIL)}: is no whole detail log of LoadGen: it has no number {name}"
+        ) from None
 
 
 def read_result(folder: Path) -> Result:
     """The outcome of a performance run from its logs. Raises :class:`MlperfError` where they are not those of one."""
     path = folder / DETAIL
     values = read_detail(path)
-    scenario = values["effective_scenario"]
+    scenario = str(values["effective_scenario"])
     name, unit = _FIGURES.get(scenario, ("", ""))
     if name not in values or "result_validity" not in values:
         raise MlperfError(f"{path}: has no result; the run did not reach its end, or was no performance run")
-    figure = float(values[name])
+    figure = number(values, name)
     if unit == "ms":
         # LoadGen writes the largest number there is where it has no estimate.
         figure = figure / 1e6 if figure < 1 << 62 else 0.0
@@ -109,7 +119,7 @@ def explain(values: Mapping[str, Any]) -> tuple[str, ...]:
     scenario = values["effective_scenario"]
     reasons = []
     if values.get("result_min_duration_met") is False:
-        seconds = int(values["effective_min_duration_ms"]) / 1000
+        seconds = number(values, "effective_min_duration_ms") / 1000
         remedy = {
             "Offline": f"raise Offline.target_qps, now {values.get('effective_target_qps')}, so that more photos come",
             "Server": "raise Server.min_query_count or Server.target_qps, so that more queries come",
@@ -121,8 +131,8 @@ def explain(values: Mapping[str, Any]) -> tuple[str, ...]:
             f"raise {scenario}.max_duration, or leave it out"
         )
     if values.get("result_perf_constraints_met") is False:
-        bound = float(values["effective_target_latency_ns"]) / 1e6
-        share = float(values["effective_target_latency_percentile"])
+        bound = number(values, "effective_target_latency_ns") / 1e6
+        share = number(values, "effective_target_latency_percentile")
         late = values.get("result_overlatency_query_count")
         reasons.append(
             f"fewer than {share:.0%} of the queries were answered within {bound:g} ms ({late} of "

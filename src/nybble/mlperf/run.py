@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nybble.bench.machine import Watch
 from nybble.cache import cache_folder
 from nybble.engine.tuned import model_digest
 from nybble.graph import Graph, read_graph
-from nybble.images import LabelledPhoto
+from nybble.images import LeftOut, PhotoFile, PhotoFiles, network_classes
 from nybble.mlperf import conf, describe, extra
 from nybble.mlperf.accuracy import accuracy, accuracy_text, read_answers
 from nybble.mlperf.conf import Settings
 from nybble.mlperf.errors import MlperfError
 from nybble.mlperf.job import ESTIMATE, Job
-from nybble.mlperf.labels import Labelled, find_photos
+from nybble.mlperf.labels import LEFT_OUT, Labelled, find_photos
 from nybble.mlperf.layout import README, RUN, USER_CONF, Layout, place, read_json, staging, write_json
 from nybble.mlperf.peak import find_peak
 from nybble.mlperf.process import execute
@@ -57,6 +59,8 @@ class Request:
         As for :func:`nybble.mlperf.labels.find_photos`.
     limit : int or None
         Only the first photos.
+    exif : bool
+        Turn photos upright.
     scenario, mode : str
         Of ``SCENARIOS`` and ``MODES``.
     conf, user_conf : Path or None
@@ -81,6 +85,7 @@ class Request:
     find_peak: bool = False
     submitter: str = "nybble"
     system: str = ""
+    exif: bool = False
 
 
 @dataclass
@@ -97,6 +102,9 @@ class Outcome:
         Where the logs are.
     run : dict
         What ``run.json`` says.
+    photos : list of PhotoFile
+        Those that ran, by LoadGen's numbers.
+    left_out : LeftOut
     """
 
     shortfalls: list[str]
@@ -104,6 +112,8 @@ class Outcome:
     performance: Result | None = None
     accuracy: Share | None = None
     folders: list[Path] = field(default_factory=list)
+    photos: list[PhotoFile] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def run(request: Request, out: Path, report: Report = lambda *_: None) -> Outcome:
@@ -129,28 +139,44 @@ def run(request: Request, out: Path, report: Report = lambda *_: None) -> Outcom
     with staging(out) as stage:
         runner = _Runner(request, graph, photos, {**base, **stated}, stage, report)
         runner.set_expectations(stated)
+        watch = Watch()
         outcome = runner.run(base, about)
+        outcome.run["disturbance"] = watch.taken()
         outcome.run["runs"] = {**earlier, **outcome.run["runs"]}
         _place(request, graph, layout, outcome, base, stage)
     return outcome
 
 
 def prepare_job(
-    request: Request, graph: Graph, photos: Sequence[LabelledPhoto], settings: Settings, report: Report
+    request: Request,
+    graph: Graph,
+    photos: Sequence[PhotoFile],
+    settings: Settings,
+    report: Report,
+    left_out: LeftOut,
 ) -> Job:
-    """The photos prepared, and what the runs of a request have in common."""
+    """The photos prepared, and what the runs of a request have in common.
+
+    ``left_out`` gets the photos that cannot be decoded, which LoadGen is not told of.
+    """
     assert graph.preprocessing is not None  # noqa: S101
     path, samples = open_store(
         photos,
         graph.preprocessing,
         cache_folder() / "mlperf",
         lambda done: report("preparing photos", done, len(photos)),
+        exif=request.exif,
+        left_out=left_out,
     )
+    gone = {photo.file for photo in left_out}
+    rows = tuple(row for row, photo in enumerate(photos) if photo.file not in gone)
+    left_out.check(len(rows))
     return Job(
         task=ESTIMATE,
         model=str(request.model),
         samples=str(path),
         shape=samples.shape,
+        rows=None if len(rows) == len(photos) else rows,
         scenario=request.scenario,
         batch=_batch(request, settings),
         threads=request.threads,
@@ -166,20 +192,23 @@ class _Runner:
         self,
         request: Request,
         graph: Graph,
-        photos: Sequence[LabelledPhoto],
+        photos: PhotoFiles,
         settings: Settings,
         stage: Path,
         report: Report,
     ) -> None:
         self.request = request
-        self.photos = photos
         self.settings = settings
         self.stage = stage
         self.report = report
+        self.left_out = LeftOut(photos.left_out)
+        self.job = prepare_job(request, graph, photos, settings, report, self.left_out)
+        rows = range(len(photos)) if self.job.rows is None else self.job.rows
+        self.photos = [photos[row] for row in rows]
         # LoadGen asks for no more photos at a time than there are.
-        wanted = int(settings["performance_sample_count_override"]) or len(photos)
-        settings["performance_sample_count_override"] = min(wanted, len(photos))
-        self.job = prepare_job(request, graph, photos, settings, report)
+        wanted = int(settings["performance_sample_count_override"]) or len(self.photos)
+        settings["performance_sample_count_override"] = min(wanted, len(self.photos))
+        self.job = replace(self.job, performance_count=min(wanted, len(self.photos)))
         self.estimate: dict[str, Any] = {}
         self.expected: Settings = {}
         self.peak = False
@@ -221,16 +250,25 @@ class _Runner:
         """Accuracy first, as that is what can be wrong."""
         shortfalls = describe.shortfalls(self.settings, base, len(self.photos))
         engine = {name: self.estimate[name] for name in ("isa", "threads", "tuned")}
-        outcome = Outcome(shortfalls, {**about, "shortfalls": shortfalls, "runs": {}})
+        if self.left_out:
+            first = next(iter(self.left_out))
+            count = len(self.left_out)
+            shortfalls.append(f"{count} photo{'s' * (count != 1)} left out, such as {first.file}: {first.reason}")
+        known = {"photos": len(self.photos), "left_out": self.left_out.to_json()}
+        outcome = Outcome(shortfalls, {**about, **known, "shortfalls": shortfalls, "runs": {}})
+        outcome.photos, outcome.left_out = self.photos, self.left_out
         if self.request.mode in ("accuracy", "submission"):
             self._execute("accuracy", self.stage / "accuracy", len(self.photos))
             log = self.stage / "accuracy" / ACCURACY
-            answers = read_answers(log)
+            answers = read_answers(log, "int32")
             if len(answers) != len(self.photos):
                 raise MlperfError(f"LoadGen asked for {len(answers)} of the {len(self.photos)} photos")
-            labels = [Labelled(photo.file, photo.label) for photo in self.photos]
+            labels = [Labelled(photo.file, photo.label) for photo in self.photos if photo.label is not None]
             outcome.accuracy = accuracy(answers, labels)
             (self.stage / "accuracy" / "accuracy.txt").write_text(accuracy_text(outcome.accuracy, log))
+            if self.left_out:
+                # Numbers in the log are those of the photos that are left.
+                write_json(self.stage / "accuracy" / LEFT_OUT, self.left_out.to_json())
             outcome.run["runs"]["accuracy"] = {**engine, "batch": self.job.batch, "settings": dict(self.settings)}
         if self.request.mode in ("performance", "submission"):
             for left in reversed(range(_TRIES)):
@@ -299,12 +337,12 @@ def _stated(request: Request) -> Settings:
     return stated
 
 
-def photos_of(request: Request, graph: Graph) -> Sequence[LabelledPhoto]:
+def photos_of(request: Request, graph: Graph) -> PhotoFiles:
     """The photos of a request. Raises :class:`MlperfError` or :class:`ImageError`."""
     if graph.preprocessing is None:
         raise MlperfError(f"{request.name}: has no file `preprocessing`, so it takes no photos; see docs/format.md")
-    classes = graph.values[graph.outputs[0]].shape[0]
-    return find_photos(request.images, request.labels, classes, request.limit)
+    need = request.mode != "performance"
+    return find_photos(request.images, request.labels, network_classes(graph), request.limit, need=need)
 
 
 def _batch(request: Request, settings: Settings) -> int:
@@ -317,27 +355,31 @@ def _batch(request: Request, settings: Settings) -> int:
     return wanted
 
 
-def about_run(request: Request, graph: Graph, photos: Sequence[LabelledPhoto]) -> dict[str, Any]:
+def about_run(request: Request, graph: Graph, photos: Sequence[PhotoFile]) -> dict[str, Any]:
     """``run.json``, as far as it is known beforehand."""
     import nybble
 
-    paths = {name: str(value.resolve()) for name, value in asdict(request).items() if isinstance(value, Path)}
+    paths = {name: os.path.realpath(value) for name, value in asdict(request).items() if isinstance(value, Path)}
     rest = {name: value for name, value in asdict(request).items() if not isinstance(value, Path)}
     return {
         "nybble": nybble.__version__,
         "model_digest": model_digest(graph),
         "photos": len(photos),
-        "photos_digest": _digest(photos),
+        "left_out": [],
+        "exif": request.exif,
+        "photos_digest": _digest(photos, request.exif),
         "request": {**rest, **paths},
     }
 
 
-def _digest(photos: Sequence[LabelledPhoto]) -> str:
+def _digest(photos: Sequence[PhotoFile], exif: bool) -> str:
     import hashlib
 
     digest = hashlib.sha256()
     for photo in photos:
         digest.update(f"{photo.file}\0{photo.label}\n".encode())
+    if exif:
+        digest.update(b"upright")
     return digest.hexdigest()
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from nybble.graph import Preprocessing
 from nybble.graph.types import Array
-from nybble.images import LabelledPhoto, load_photo
+from nybble.images import ImageError, LeftOut, PhotoFile, load_photo
 from nybble.mlperf.errors import MlperfError
 
 #: Called with how many photos are ready.
@@ -35,17 +35,20 @@ _CHUNK = 64
 
 
 def open_store(
-    photos: Sequence[LabelledPhoto],
+    photos: Sequence[PhotoFile],
     preprocessing: Preprocessing,
     cache: Path,
     report: Report = lambda _: None,
     workers: int | None = None,
+    *,
+    exif: bool = False,
+    left_out: LeftOut | None = None,
 ) -> tuple[Path, Array]:
     """The prepared photos, made as far as they are missing or damaged.
 
     Parameters
     ----------
-    photos : sequence of LabelledPhoto
+    photos : sequence of PhotoFile
     preprocessing : Preprocessing
     cache : Path
         The folder that holds the stores.
@@ -53,6 +56,10 @@ def open_store(
         Told how many photos are ready.
     workers : int, optional
         Threads; one a usable CPU by default.
+    exif : bool
+        Whether photos are turned upright as their EXIF orientation says.
+    left_out : LeftOut, optional
+        Gets the photos that cannot be decoded, whose samples mean nothing; without it they are errors.
 
     Returns
     -------
@@ -64,18 +71,24 @@ def open_store(
     Raises
     ------
     ImageError
-        Naming the photo that cannot be decoded; those before it stay prepared.
+        Naming the photo that cannot be decoded, unless ``left_out`` takes it; those before it stay prepared.
     MlperfError
         Where the cache cannot be written.
     """
     shape = (len(photos), *preprocessing.crop, len(preprocessing.mean))
-    folder = cache / _key(photos, preprocessing)
+    folder = cache / _key(photos, preprocessing, exif)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / "lock"):
             samples = _mapped(folder / "samples", shape, np.uint8)
             checks = _mapped(folder / "checks", shape[:1], np.uint64)
-            _fill(samples, checks, photos, preprocessing, report, workers or _usable_cpus())
+
+            def load(row: int) -> Array:
+                return load_photo(photos[row].path, preprocessing, exif=exif)
+
+            for row, error in _fill(samples, checks, load, report, workers or _usable_cpus(), left_out is not None):
+                if left_out is not None:
+                    left_out.add(photos[row].file, error.message)
             samples.flush()
             checks.flush()
     except OSError as error:
@@ -91,28 +104,43 @@ def map_samples(path: Path, shape: tuple[int, ...]) -> Array:
     return np.memmap(path, np.uint8, "r", shape=shape)
 
 
+class Rows:
+    """Some of a store's samples, by numbers of their own, without a copy of all of them."""
+
+    def __init__(self, samples: Array, rows: Sequence[int]) -> None:
+        self._samples = samples
+        self._rows = np.array(rows, np.int64)
+        self.shape = (len(rows), *samples.shape[1:])
+
+    def __getitem__(self, numbers: Sequence[int] | Array) -> Array:
+        return self._samples[self._rows[numbers]]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
 def _fill(
-    samples: Array,
-    checks: Array,
-    photos: Sequence[LabelledPhoto],
-    preprocessing: Preprocessing,
-    report: Report,
-    workers: int,
-) -> None:
+    samples: Array, checks: Array, load: Callable[[int], Array], report: Report, workers: int, go_on: bool
+) -> Iterator[tuple[int, ImageError]]:
+    """Make what is missing; yields the rows that cannot be decoded, or raises the first such error."""
+
     def prepare(row: int) -> None:
         if checks[row] != _check(samples[row]):
             checks[row] = 0
-            samples[row] = load_photo(photos[row].path, preprocessing)
+            samples[row] = load(row)
             checks[row] = _check(samples[row])
 
     with ThreadPoolExecutor(workers, thread_name_prefix="nybble-prepare") as pool:
-        for first in range(0, len(photos), _CHUNK):
-            rows = range(first, min(first + _CHUNK, len(photos)))
+        for first in range(0, len(samples), _CHUNK):
+            rows = range(first, min(first + _CHUNK, len(samples)))
             # All of a chunk are waited for, so that an error leaves no thread behind that writes.
             outcomes = [pool.submit(prepare, row) for row in rows]
-            errors = [error for outcome in outcomes if (error := outcome.exception()) is not None]
-            if errors:
-                raise errors[0]
+            errors = [(row, outcome.exception()) for row, outcome in zip(rows, outcomes, strict=True)]
+            for row, error in errors:
+                if error is not None and not (go_on and isinstance(error, ImageError)):
+                    raise error
+                if isinstance(error, ImageError):
+                    yield row, error
             report(rows.stop)
 
 
@@ -130,15 +158,17 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap[tuple[
     return np.memmap(path, dtype, "r+", shape=shape)
 
 
-def _key(photos: Sequence[LabelledPhoto], preprocessing: Preprocessing) -> str:
+def _key(photos: Sequence[PhotoFile], preprocessing: Preprocessing, exif: bool) -> str:
     """Names the folder: the photos' names, sizes and times, how they are prepared, and by which decoder."""
     from PIL import __version__ as pillow
 
     settings = {name: str(value) for name, value in asdict(preprocessing).items() if not name.startswith("_")}
+    if exif:
+        settings["exif"] = "upright"
     digest = hashlib.sha256(json.dumps([_FORM, pillow, settings], sort_keys=True).encode())
     for photo in photos:
         about = photo.path.stat()
-        digest.update(f"{photo.path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+        digest.update(os.fsencode(os.path.realpath(photo.path)) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:24]
 
 

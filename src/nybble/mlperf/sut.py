@@ -17,6 +17,7 @@ import numpy as np
 
 from nybble.graph.types import Array
 from nybble.mlperf.errors import MlperfError
+from nybble.mlperf.store import Rows
 
 #: uint8 photos (N, H, W, C) to logits (N, classes).
 Run = Callable[[Array], Array]
@@ -32,11 +33,11 @@ class Photos:
 
     Parameters
     ----------
-    samples : ndarray
+    samples : ndarray or Rows
         uint8 (N, H, W, C), all photos, mapped from a file.
     """
 
-    def __init__(self, samples: Array) -> None:
+    def __init__(self, samples: Array | Rows) -> None:
         self._samples = samples
         self._rows = np.full(len(samples), -1, np.int64)
         self._loaded = np.empty((0, *samples.shape[1:]), np.uint8)

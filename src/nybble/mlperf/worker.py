@@ -1,7 +1,8 @@
 """The process that runs LoadGen: an error or an end from outside ends it at once, whatever LoadGen waits for.
 
 ``python -m nybble.mlperf.worker`` reads one :class:`nybble.mlperf.job.Job` as a line of JSON and answers lines of JSON:
-``{"done": photos answered}`` while it runs, then ``{"result": {...}}`` or ``{"error": text}``. It ends when its
+``{"done": photos answered}`` while it runs, then ``{"result": {...}}``, ``{"error": text}`` or, where that is
+a mistake in nybble, ``{"crash": traceback}``. It ends when its
 standard input does, so that no run outlives the command that started it.
 """
 
@@ -15,6 +16,7 @@ import statistics
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +26,7 @@ from nybble.graph.types import Array
 from nybble.mlperf import extra
 from nybble.mlperf.errors import MlperfError
 from nybble.mlperf.job import ESTIMATE, Job
-from nybble.mlperf.store import map_samples
+from nybble.mlperf.store import Rows, map_samples
 from nybble.mlperf.sut import Answerer, Batcher, Photos, Run
 
 #: Seconds between two reports.
@@ -46,7 +48,7 @@ def main() -> None:
 
 
 def batch_seconds(
-    run: Run, samples: Array, sizes: Sequence[int], least: float = _SECONDS, most: float = math.inf
+    run: Run, samples: Array | Rows, sizes: Sequence[int], least: float = _SECONDS, most: float = math.inf
 ) -> list[float]:
     """Median seconds of a batch of each size, on the first photos, up to the first that takes more than ``most``."""
     seconds: list[float] = []
@@ -64,10 +66,12 @@ def batch_seconds(
     return seconds
 
 
-def _open(job: Job) -> tuple[Any, Array]:
+def _open(job: Job) -> tuple[Any, Array | Rows]:
     import nybble
 
-    return nybble.load(job.model, threads=job.threads), map_samples(Path(job.samples), job.shape)
+    samples = map_samples(Path(job.samples), job.shape)
+    engine = nybble.load(job.model, threads=job.threads)
+    return engine, samples if job.rows is None else Rows(samples, job.rows)
 
 
 def _about(engine: Any) -> dict[str, Any]:
@@ -109,7 +113,7 @@ def _run(job: Job) -> dict[str, Any]:
     gc.collect()
     gc.freeze()
     system = loadgen.ConstructFastSUT(_guarded(issue), lambda: None)
-    library = loadgen.ConstructQSL(job.shape[0], job.performance_count, _guarded(photos.load), _guarded(photos.unload))
+    library = loadgen.ConstructQSL(job.photos, job.performance_count, _guarded(photos.load), _guarded(photos.unload))
     # A name that no file has: LoadGen would take an audit.config of the working folder for its own.
     loadgen.StartTestWithLogSettings(system, library, settings, logs, str(job.log_folder / "no-audit.config"))
     if batcher is not None:
@@ -160,8 +164,10 @@ def _say(message: dict[str, Any]) -> None:
 
 
 def _fail(error: BaseException) -> NoReturn:
-    known = isinstance(error, NybbleError | ValueError | OSError)
-    _say({"error": str(error) if known else f"{type(error).__name__}: {error}"})
+    if isinstance(error, NybbleError):
+        _say({"error": str(error)})
+    else:
+        _say({"crash": "".join(traceback.format_exception(error))})
     os._exit(3)
 
 

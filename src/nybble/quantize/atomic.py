@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,8 @@ def write(path: Path, content: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk.
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise QuantizeError(f"{path}: cannot be written: {error}") from error
 
 

@@ -26,6 +26,13 @@ class Choice:
         self._network = network
         self._readers = network.readers()
         self._first = {op.name for op in network if isinstance(op, Weighted) and self._reads_input(op)}
+        # Behind constants of the input's channels (a normalisation inside the network) comes another first layer.
+        self._normalised = {
+            op.name
+            for op in network
+            if isinstance(op, Weighted) and (before := self._before(op)) in self._first and self._is_alone(before)
+        }
+        self._first |= self._normalised
         self._last = self._last_layers()
         self._used: set[str] = set()
 
@@ -68,7 +75,7 @@ class Choice:
 
     def _preset(self, op: Weighted, bits: int) -> int:
         # A batch norm on its own is a depthwise layer too; it is small, and of four bits nothing would be left.
-        alone = op.weight[0].numel() == 1 and isinstance(op, Conv) and op.groups > 1
+        alone = self._is_alone(op.name)
         depthwise = isinstance(op, Conv) and op.groups > 1 and op.weight.shape[1] == 1
         eight = op.name in self._first or op.name in self._last or alone
         if eight or (depthwise and self.config.bits is Bits.MIXED):
@@ -84,12 +91,24 @@ class Choice:
 
     def _wants(self, reader: Op) -> int | None:
         if isinstance(reader, Weighted):
-            if reader.name in self._last:
+            if reader.name in self._last or reader.name in self._normalised:
                 return 8
             return self._preset(reader, 4) if self.config.bits is Bits.MIXED else self.config.bits.activations
         if isinstance(reader, Pool | Pad | Concat):
             return self._wanted(reader.name)
         return None
+
+    def _is_alone(self, name: str) -> bool:
+        """Whether a layer is nothing but constants by channel."""
+        op = self._network[name]
+        return isinstance(op, Conv) and op.weight[0].numel() == 1 and (op.groups > 1 or len(op.weight) == 1)
+
+    def _before(self, op: Op) -> str:
+        """The layer whose results another one reads, through pools and padding."""
+        name = op.inputs[0]
+        while name != INPUT and isinstance(before := self._network[name], Pool | Pad):
+            name = before.inputs[0]
+        return name
 
     def _reads_input(self, op: Op) -> bool:
         for name in op.inputs:

@@ -103,7 +103,7 @@ class QuantizeConfig(_Model):
             Naming the file and the fields at fault.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise QuantizeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
         return cls.parse(text, str(path))

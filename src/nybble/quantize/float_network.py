@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nybble.graph import Padding, Pair
+from nybble.quantize import pooling
 
 #: Name of a network's input.
 INPUT = "input"
@@ -95,13 +96,26 @@ class Dense(Weighted):
 
 
 @dataclass(kw_only=True)
-class Rectifier(Op):
-    """ReLU, with a maximum for ReLU6 and its like."""
+class Affine(Op):
+    """``gain * x + offset`` by channel. Tensors are (C), float32."""
 
+    gain: Tensor
+    offset: Tensor
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        shape = (-1, *[1] * (values[0].dim() - 2))
+        return values[0] * self.gain.reshape(shape) + self.offset.reshape(shape)
+
+
+@dataclass(kw_only=True)
+class Rectifier(Op):
+    """ReLU, with a maximum for ReLU6 and its like. Folding leaves those whose minimum is 0."""
+
+    minimum: float | None = 0.0
     maximum: float | None = None
 
     def _compute(self, *values: Tensor) -> Tensor:
-        return values[0].clamp(0, self.maximum)
+        return values[0].clamp(self.minimum, self.maximum)
 
 
 @dataclass(kw_only=True)
@@ -137,33 +151,25 @@ class MaxPool(Pool):
     dilation: Pair = Pair(1, 1)
 
     def _compute(self, *values: Tensor) -> Tensor:
-        top, left, bottom, right = self.padding
-        x, sides = values[0], (top, left)
-        if not self.padding.is_symmetric:
-            x, sides = functional.pad(x, (left, right, top, bottom), value=-torch.inf), (0, 0)
-        return functional.max_pool2d(
-            x, tuple(self.kernel_size), tuple(self.stride), sides, tuple(self.dilation), self.ceil_mode
+        return pooling.maxima(
+            values[0], self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
         )
 
 
 @dataclass(kw_only=True)
 class AvgPool(Pool):
-    """The average of each window. Padding that differs from side to side is counted."""
+    """The average of each window."""
 
     count_include_pad: bool = True
 
     def _compute(self, *values: Tensor) -> Tensor:
-        top, left, bottom, right = self.padding
-        x, sides = values[0], (top, left)
-        if not self.padding.is_symmetric:
-            x, sides = functional.pad(x, (left, right, top, bottom)), (0, 0)
-        return functional.avg_pool2d(
-            x,
-            tuple(self.kernel_size),
-            tuple(self.stride),
-            sides,
-            self.ceil_mode,
-            self.count_include_pad,
+        return pooling.averages(
+            values[0],
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            ceil_mode=self.ceil_mode,
+            count_include_pad=self.count_include_pad,
         )
 
 
@@ -181,14 +187,6 @@ class Pad(Op):
         return functional.pad(some, (left, right, top, bottom, *self.channels))
 
 
-@dataclass(kw_only=True)
-class Flat(Op):
-    """(C, H, W) to (C * H * W)."""
-
-    def _compute(self, *values: Tensor) -> Tensor:
-        return values[0].flatten(1)
-
-
 @dataclass
 class FloatNetwork:
     """Operations in execution order; the last one's result is the network's.
@@ -198,10 +196,13 @@ class FloatNetwork:
     input_shape : tuple of int
         (C, H, W).
     ops : list of Op
+    ending : str
+        ``softmax`` or ``log_softmax`` where the module ends with one: it is left out, the network's results are logits.
     """
 
     input_shape: tuple[int, int, int]
     ops: list[Op] = field(default_factory=list)
+    ending: str = ""
 
     @property
     def output(self) -> str:

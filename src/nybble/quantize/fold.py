@@ -1,27 +1,26 @@
 """Bringing a captured network into the form that integers can take, without changing what it computes.
 
-Batch norm goes to the layer before it, or becomes a layer of its own; zero padding goes into the convolution or pool
-that reads it; ReLU moves in front of pools and padding, where the integer network still has its exact sums;
-flattening vanishes, as linear layers read images flat.
+Batch norm and constants by channel go to a layer beside them, or become a layer of their own; zero padding goes into
+the convolution or pool that reads it; ReLU moves in front of pools and padding, where the integer network still has
+its exact sums.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from nybble.graph import Padding, Pair
+from nybble.quantize import affine, selection
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.float_network import (
     INPUT,
+    Affine,
     AvgPool,
     Concat,
     Conv,
-    Dense,
-    Flat,
     FloatNetwork,
     MaxPool,
     Norm,
@@ -41,8 +40,8 @@ def fold(network: FloatNetwork) -> FloatNetwork:
     CaptureError
         Naming the source line of what cannot be brought into that form.
     """
-    folded = FloatNetwork(network.input_shape, [replace(op) for op in network])
-    for change in (_drop_flattening, _move_rectifiers, _fold_padding, _attach_norms, _drop_idle):
+    folded = FloatNetwork(network.input_shape, [replace(op) for op in network], network.ending)
+    for change in (_join_means, join_limits, _move_rectifiers, _fold_padding, _double, _compose, _attach, _drop_idle):
         change(folded)
     return folded
 
@@ -64,8 +63,8 @@ def nonnegative(network: FloatNetwork) -> set[str]:
     """Names of the values that cannot be negative."""
     found: set[str] = set()
     for op in network:
-        keeps = isinstance(op, MaxPool | AvgPool | Pad | Flat | Sum | Concat)
-        if isinstance(op, Rectifier) or (keeps and all(name in found for name in op.inputs)):
+        keeps = isinstance(op, MaxPool | AvgPool | Pad | Sum | Concat)
+        if (isinstance(op, Rectifier) and op.minimum == 0) or (keeps and all(name in found for name in op.inputs)):
             found.add(op.name)
     return found
 
@@ -82,14 +81,67 @@ def _remove(network: FloatNetwork, op: Op) -> None:
         reader.inputs = tuple(source if name == op.name else name for name in reader.inputs)
 
 
-def _drop_flattening(network: FloatNetwork) -> None:
-    shapes = network.shapes()
-    for op in [op for op in network if isinstance(op, Flat)]:
-        single = math.prod(shapes[op.inputs[0]][1:]) == 1
-        for reader in network.readers()[op.name]:
-            if not single and not isinstance(reader, Dense | Rectifier | Flat):
-                raise CaptureError(f"{reader.place}: only a linear layer can read what is flattened at {op.place}")
-        _remove(network, op)
+def _join_means(network: FloatNetwork) -> None:
+    """A mean over rows and one over columns are one mean, rounded once."""
+    for op in [op for op in network if isinstance(op, AvgPool)]:
+        source = op.inputs[0]
+        before = network[source] if source != INPUT else None
+        if not isinstance(before, AvgPool) or len(network.readers()[source]) != 1:
+            continue
+        both = (before, op)
+        if any(entry.kernel_size != entry.stride or any(entry.padding) or entry.ceil_mode for entry in both):
+            continue
+        extents = network.shapes()[before.inputs[0]][1:]
+        window = Pair(*(first * second for first, second in zip(before.kernel_size, op.kernel_size, strict=True)))
+        if any(extent % size for extent, size in zip(extents, window, strict=True)):
+            continue
+        op.kernel_size = op.stride = window
+        _remove(network, before)
+
+
+def join_limits(network: FloatNetwork) -> None:
+    """Give every limit the minimum 0, which one without may have from what it reads, or from what alone reads it.
+
+    Raises
+    ------
+    CaptureError
+        Naming one that would let negative values pass.
+    """
+    for op in [op for op in network if isinstance(op, Rectifier) and op.minimum != 0]:
+        readers = network.readers()[op.name]
+        if op.inputs[0] in nonnegative(network):
+            op.minimum = 0.0
+        elif readers and all(isinstance(reader, Rectifier) and reader.minimum == 0 for reader in readers):
+            for reader in readers:
+                if isinstance(reader, Rectifier):
+                    reader.maximum = _lower(reader.maximum, op.maximum)
+            _remove(network, op)
+        else:
+            limits = "..".join("" if limit is None else f"{limit:g}" for limit in (op.minimum, op.maximum))
+            raise CaptureError(
+                f"{op.place}: clips to {limits}; the lower end must be 0 where values may be negative; use ReLU6"
+            )
+
+
+def _lower(*limits: float | None) -> float | None:
+    given = [limit for limit in limits if limit is not None]
+    return min(given) if given else None
+
+
+def _double(network: FloatNetwork) -> None:
+    """A value that is added to itself is multiplied by two."""
+    device = next((op.weight.device for op in network if isinstance(op, Weighted)), None)
+    for place, op in enumerate(network.ops):
+        if isinstance(op, Sum) and op.inputs[0] == op.inputs[1]:
+            two = torch.full((op.shape[0],), 2.0, device=device)
+            network.ops[place] = Affine(
+                name=op.name,
+                inputs=op.inputs[:1],
+                shape=op.shape,
+                place=op.place,
+                gain=two,
+                offset=torch.zeros_like(two),
+            )
 
 
 def _move_rectifiers(network: FloatNetwork) -> None:
@@ -128,14 +180,13 @@ def _move_rectifiers(network: FloatNetwork) -> None:
                 moved = True
                 break
             if isinstance(before, Rectifier):
-                limits = [limit for limit in (op.maximum, before.maximum) if limit is not None]
-                op.maximum = min(limits) if limits else None
+                op.maximum = _lower(op.maximum, before.maximum)
                 op.inputs = before.inputs
                 if alone:
                     network.ops.remove(before)
                 moved = True
                 break
-            if not isinstance(before, Weighted | Sum | Norm):
+            if not isinstance(before, Weighted | Sum | Norm | Affine):
                 raise CaptureError(
                     f"{op.place}: a ReLU must follow a convolution, a linear layer, batch norm, an addition or a "
                     "concatenation of such"
@@ -172,6 +223,9 @@ def _fold_padding(network: FloatNetwork) -> None:
                 if isinstance(reader, Conv | MaxPool | AvgPool | Pad):
                     pairs = zip(reader.padding, op.padding, strict=True)
                     reader.padding = Padding(*(own + more for own, more in pairs))
+                if isinstance(reader, AvgPool):
+                    # Zeros of a Pad count as values.
+                    reader.count_include_pad = True
             _remove(network, op)
 
 
@@ -207,28 +261,14 @@ def _merge_into_channels(network: FloatNetwork, op: Pad) -> None:
         _merge_into_channels(network, op)
 
 
-def _attach_norms(network: FloatNetwork) -> None:
-    for op in [op for op in network if isinstance(op, Norm)]:
-        source = op.inputs[0]
-        before = network[source] if source != INPUT else None
-        if isinstance(before, Weighted) and before.norm is None and len(network.readers()[source]) == 1:
-            before.norm = op
-            _remove(network, op)
-            continue
-        if len(op.shape) != 3:
-            raise CaptureError(f"{op.place}: batch norm of a vector must follow a linear layer that nothing else reads")
-        # A layer of its own: every channel for itself, times one.
-        weight = torch.ones(op.shape[0], 1, 1, 1, device=op.gain.device)
-        layer = Conv(
-            name=op.name,
-            inputs=op.inputs,
-            shape=op.shape,
-            place=op.place,
-            weight=weight,
-            groups=op.shape[0],
-            norm=replace(op),
-        )
-        network.ops[network.ops.index(op)] = layer
+def _attach(network: FloatNetwork) -> None:
+    affine.attach(network, _remove)
+
+
+def _compose(network: FloatNetwork) -> None:
+    """Before constants go to layers behind: those of picked channels belong to these."""
+    affine.attach_behind(network, _remove)
+    selection.compose(network, _remove)
 
 
 def _drop_idle(network: FloatNetwork) -> None:

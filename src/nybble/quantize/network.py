@@ -160,7 +160,7 @@ class QuantizedNetwork(nn.Module):
         for name, inputs in self._order:
             if name not in values and all(entry in live for entry in inputs):
                 live[name] = self.modules_by_step[_key(name)](*(live[entry] for entry in inputs))
-                for entry in inputs:
+                for entry in set(inputs):
                     if self._last_reader[entry] == name and entry not in wanted:
                         del live[entry]
             if name == stop:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nybble.graph import Padding, Pair
+from nybble.quantize import pooling
 from nybble.quantize.fake import ActivationQuantizer, Mode, round_away
 from nybble.quantize.layers import QuantizedLayer
 
@@ -144,13 +145,8 @@ class MaxPool2d(nn.Module):
         """(N, C, H, W) to (N, C, H', W')."""
         if self.kernel_size == (1, 1) and not any(self.padding) and not self.ceil_mode:
             return x[:, :, :: self.stride.rows, :: self.stride.columns]
-        top, left, bottom, right = self.padding
-        sides = (top, left)
-        if not self.padding.is_symmetric:
-            x, sides = functional.pad(x, (left, right, top, bottom), value=-torch.inf), (0, 0)
-        return functional.max_pool2d(
-            x, tuple(self.kernel_size), tuple(self.stride), sides, tuple(self.dilation), self.ceil_mode
-        )
+        window = self.kernel_size if self.dilation != (1, 1) else pooling.fitting(x, self.kernel_size, self.padding)
+        return pooling.maxima(x, window, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode)
 
     def extra_repr(self) -> str:
         """What ``print`` shows of it."""
@@ -191,26 +187,23 @@ class AvgPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H', W')."""
-        top, left, bottom, right = self.padding
-        sides = (top, left)
-        if not self.padding.is_symmetric:
-            x, sides = functional.pad(x, (left, right, top, bottom)), (0, 0)
-        # Smaller images than the network is for, in training: a window over all of them stays one.
-        window = (min(self.kernel_size.rows, x.shape[2]), min(self.kernel_size.columns, x.shape[3]))
-        y = functional.avg_pool2d(
+        window = pooling.fitting(x, self.kernel_size, self.padding)
+        y = pooling.averages(
             x,
             window,
-            tuple(self.stride),
-            sides,
-            self.ceil_mode,
-            self.count_include_pad,
+            self.stride,
+            self.padding,
+            ceil_mode=self.ceil_mode,
+            count_include_pad=self.count_include_pad,
         )
         if self.mode != "quantize" or self.exact:
             return y
         step = self.quantizer.step()
         with torch.no_grad():
-            # Averages of codes are multiples of 1 / window: float32 errors must not pull a half below.
-            rounded = torch.floor(y / step + (0.5 + 1e-4)) * step
+            # Averages of codes are multiples of 1 / window: float32 errors must not pull a half below, and what is
+            # next below a half must stay there.
+            slack = min(1e-4, 0.25 / (window.rows * window.columns))
+            rounded = torch.floor(y / step + (0.5 + slack)) * step
         return y + (rounded - y).detach()
 
     def extra_repr(self) -> str:

@@ -40,6 +40,8 @@ def prepare(
     config: QuantizeConfig | None = None,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
+    *,
+    output: str | int | None = None,
 ) -> QuantizedNetwork:
     """Capture a network, fold batch norm into it and put quantizers where the integer network rounds.
 
@@ -56,6 +58,8 @@ def prepare(
     preprocessing : Preprocessing, optional
         How photos become the input. It travels with the network and fixes the input's range.
     class_names : sequence of str, optional
+    output : str or int, optional
+        Which of the module's outputs the logits are, as :func:`nybble.quantize.capture.capture` takes it.
 
     Returns
     -------
@@ -75,7 +79,7 @@ def prepare(
             f"preprocessing makes images of {len(preprocessing.mean)} channels and {preprocessing.crop} pixels, "
             f"but the network is prepared for {example_input_shape[0]} and {rows_and_columns}"
         )
-    network = fold(capture(module, example_input_shape))
+    network = fold(capture(module, example_input_shape, output=output))
     return prepare_captured(network, config or QuantizeConfig(), preprocessing, class_names)
 
 

@@ -6,27 +6,41 @@
 
 from __future__ import annotations
 
-import importlib
-import pickle
+import inspect
+import os
+import random
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nybble.graph import Graph, read_graph
 from nybble.quantize.errors import SourceError
+from nybble.quantize.factory import make
 from nybble.quantize.onnx_source import load_onnx
+from nybble.quantize.weights import load_weights
 
-#: Under what checkpoints keep their weights.
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "ema", "net")
-#: What wrappers put in front of every name: DataParallel and DistributedDataParallel, torch.compile.
-_PREFIXES = ("module.", "_orig_mod.")
+__all__ = ["Loaded", "load_source", "load_weights"]
+
 #: Names shown in an error.
 _SHOWN = 4
+#: What torchvision has besides classifiers of images, by the last part of its package.
+_OTHER_TASKS = {
+    "detection": "finds objects",
+    "optical_flow": "estimates motion",
+    "segmentation": "labels pixels",
+    "video": "reads videos",
+}
+#: Where the seeds of NumPy and of torch end.
+_NUMPY_SEEDS, _TORCH_SEEDS = 1 << 32, 1 << 63
 
 
 @dataclass(frozen=True)
@@ -37,15 +51,23 @@ class Loaded:
     graph: Graph | None = None
 
 
-def load_source(source: str) -> Loaded:
+def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loaded:
     """Load what a SOURCE names.
+
+    Nothing is downloaded: without weights, torchvision's networks have random ones, with a warning. So has a network
+    of the user's own code whose batch norm has never seen a photo.
 
     Parameters
     ----------
     source : str
         ``torchvision:NAME[@WEIGHTS]``, ``PACKAGE.MODULE:FACTORY[@WEIGHTS]`` (a function or class that is called without
-        arguments, or a module), a model directory, or a file that ends in ``.onnx``. Nothing is downloaded: without
-        weights, torchvision's networks have random ones.
+        arguments, or a module), a model directory, or a file that ends in ``.onnx``.
+    output : str, optional
+        Which output of an ONNX file to take, where it has several. Of a module's outputs
+        :func:`nybble.quantize.capture` chooses.
+    seed : int
+        Of random weights: torch's, NumPy's and Python's generators are set to it while the network is made, and put
+        back afterwards. The same seed gives the same network.
 
     Returns
     -------
@@ -59,10 +81,14 @@ def load_source(source: str) -> Loaded:
     ModelFormatError
         If a model directory cannot be read.
     """
-    if source.endswith(".onnx"):
-        return Loaded(module=load_onnx(Path(source)))
-    if Path(source).exists():
+    if source.lower().endswith(".onnx"):
+        return Loaded(module=load_onnx(Path(source), output))
+    if source and Path(source).is_dir():
+        if output is not None:
+            raise SourceError(f"{source}: a model directory has one output; leave out --output")
         return Loaded(graph=read_graph(source))
+    if source and os.path.lexists(source):
+        raise SourceError(f"{source}: {_other_file(Path(source))}")
     name, _, weights = source.partition("@")
     package, colon, factory = name.partition(":")
     if not colon or not package or not factory:
@@ -70,108 +96,88 @@ def load_source(source: str) -> Loaded:
             f"{source}: is no model directory and no .onnx file, and not of the form torchvision:NAME[@WEIGHTS] or "
             "PACKAGE.MODULE:FACTORY[@WEIGHTS]"
         )
-    module = _torchvision(factory) if package == "torchvision" else _made(package, factory)
+    with _seeded(seed):
+        module = _torchvision(factory, is_random=not weights) if package == "torchvision" else make(package, factory)
     if weights:
         load_weights(module, weights)
+    elif package == "torchvision" or _is_untrained(module):
+        warnings.warn(
+            f"{name} has random weights (seed {seed}); give trained ones as {name}@WEIGHTS",
+            stacklevel=2,
+        )
     return Loaded(module=module.eval())
 
 
-def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load a file of weights into a module.
-
-    A mapping from names to tensors, or one that lies in a checkpoint under ``state_dict``, ``model`` and the like, is
-    read with ``torch.load(weights_only=True)``, which runs no code of the file. Prefixes that wrappers leave
-    (``module.``) are taken off.
-
-    Raises
-    ------
-    SourceError
-        Naming the file, and the weights that are missing, left over or of another shape.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().split("\n")[0][:160]
-        raise SourceError(f"{path}: is no file of weights that loads without running code: {reason}") from error
-    found = _state(content)
-    if found is None:
-        raise SourceError(f"{path}: holds no mapping from names to tensors; save module.state_dict()")
-    _load_state(module, found, path)
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Set every generator that drawing weights may use, and put them back."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % _TORCH_SEEDS)
+        np.random.seed(seed % _NUMPY_SEEDS)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
 
 
-def _load_state(module: nn.Module, found: Mapping[str, Tensor], path: str | Path) -> None:
-    wanted = module.state_dict()
-    # Counters of batch norm say nothing, and older files lack them.
-    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    unknown = [name for name in found if name not in wanted]
-    if missing or unknown:
-        parts = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has {_listed(unknown)} too many"] * bool(unknown)
-        raise SourceError(f"{path}: does not fit {type(module).__name__}: it {' and '.join(parts)}")
-    for name, tensor in found.items():
-        if tensor.shape != wanted[name].shape:
-            raise SourceError(
-                f"{path}: {name} has the shape {tuple(tensor.shape)}, but {type(module).__name__} needs "
-                f"{tuple(wanted[name].shape)}"
-            )
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise SourceError(f"{path}: {name} holds NaN or infinity")
-    module.load_state_dict(dict(found), strict=False)
+def _is_untrained(module: nn.Module) -> bool:
+    """Whether batch norm is there and has its initial statistics everywhere: training would have changed them."""
+    norms = [child for child in module.modules() if isinstance(child, _BatchNorm) and child.running_mean is not None]
+    return bool(norms) and all(bool((norm.running_mean == 0).all() & (norm.running_var == 1).all()) for norm in norms)
 
 
-def _state(content: Any) -> dict[str, Tensor] | None:
-    if not isinstance(content, Mapping):
-        return None
-    for name in _CONTAINERS:
-        if isinstance(content.get(name), Mapping):
-            return _state(content[name])
-    if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        return None
-    state = {str(name): value for name, value in content.items()}
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
-
-
-def _torchvision(name: str) -> nn.Module:
+def _torchvision(name: str, *, is_random: bool) -> nn.Module:
     from torchvision import models
 
-    try:
-        module: nn.Module = models.get_model(name, weights=None)
-    except ValueError:
-        close = [known for known in models.list_models(module=models) if name.lower()[:6] in known]
-        hint = f"; similar: {', '.join(close[:_SHOWN])}" if close else ""
-        raise SourceError(f"torchvision:{name}: torchvision.models has no such network{hint}") from None
+    known = models.list_models(module=models)
+    if name not in known:
+        raise SourceError(f"torchvision:{name}: {_not_a_classifier(models, name, known)}")
+    build = models.get_model_builder(name)
+    # Said outright, so that nothing is downloaded, and that two old networks do not warn of a change of defaults.
+    options: dict[str, Any] = {"weights": None}
+    if "weights_backbone" in inspect.signature(build).parameters:
+        options["weights_backbone"] = None
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = is_random
+    module: nn.Module = build(**options)
     return module
 
 
-def _made(package: str, factory: str) -> nn.Module:
-    try:
-        found: Any = importlib.import_module(package)
-    except ImportError as error:
-        raise SourceError(
-            f"{package}:{factory}: {package} cannot be imported: {error}; is its folder in PYTHONPATH?"
-        ) from error
-    for part in factory.split("."):
-        if not hasattr(found, part):
-            raise SourceError(f"{package}:{factory}: {package} has no {factory}")
-        found = getattr(found, part)
-    if isinstance(found, nn.Module):
-        return found
-    if not callable(found):
-        raise SourceError(f"{package}:{factory}: is neither a function nor a module, but {type(found).__name__}")
-    make: Callable[[], Any] = found
-    try:
-        module = make()
-    except TypeError as error:
-        raise SourceError(f"{package}:{factory}: cannot be called without arguments: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise SourceError(f"{package}:{factory}: returned {type(module).__name__}, not a torch.nn.Module")
-    return module
+def _not_a_classifier(models: Any, name: str, known: list[str]) -> str:
+    if name in models.list_models():
+        package = models.get_model_builder(name).__module__.split(".")[2]
+        if package == "quantization":
+            return f"is quantized already; name the float network, torchvision:{name.removeprefix('quantized_')}"
+        return f"is no classifier of images: it {_OTHER_TASKS.get(package, 'does something else')}"
+    close = [entry for entry in known if name.lower()[:6] in entry]
+    hint = f"; similar: {', '.join(close[:_SHOWN])}" if close else ""
+    return f"torchvision.models has no such network{hint}"
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _other_file(path: Path) -> str:
+    """Why a file that is there is no SOURCE, and what to do."""
+    if path.suffix == ".py":
+        return f"is a Python file; name what makes the network, {path.stem}:FACTORY, its folder in PYTHONPATH"
+    if not path.is_file():
+        return "is neither a regular file nor a model directory"
+    if path.suffix.lower() in (".safetensors", ".bin") or (path.is_file() and _is_pickle(path)):
+        return f"holds weights alone, or a pickled module; name the code that makes the network, PACKAGE:FACTORY@{path}"
+    if zipfile.is_zipfile(path):
+        return "is a TorchScript or exported program; export the network with torch.onnx.export and give the .onnx file"
+    return "is no model directory and no .onnx file"
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether ``torch.save`` wrote it: a pickle, in a zip archive since PyTorch 1.6."""
+    with path.open("rb") as file:
+        if file.read(2) in (b"\x80\x02", b"\x80\x03", b"\x80\x04"):
+            return True
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    # TorchScript has its code beside its data.
+    return any(name.endswith("data.pkl") for name in names) and not any("/code/" in name for name in names)

@@ -7,9 +7,9 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
-from nybble.cache import write_text
 from nybble.demo import DemoError, DemoResult, Speed
 from nybble.demo.show import BATCHES
+from nybble.files import HTML, write_text
 from nybble.report.page import has_jinja, render
 
 #: Longest side of the pictures in the page, in pixels: sharp enough on a phone, 20 to 40 KB each.
@@ -57,7 +57,7 @@ def render_demo(result: DemoResult) -> str:
 
 def write_demo(path: Path, result: DemoResult) -> None:
     """Write the page, whole or not at all. Raises :class:`DemoError` and ``OSError``."""
-    write_text(path, render_demo(result))
+    write_text(path, render_demo(result), HTML)
 
 
 def picture(path: Path) -> str:

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nybble import files
 from nybble.report.errors import ReportError
 from nybble.report.palette import DRAWN, light
 
@@ -304,18 +305,14 @@ def to_bytes(figure: Figure, kind: str) -> bytes:
 def write_chart(chart: Chart, stem: Path) -> list[Path]:
     """Write ``STEM.png`` and ``STEM.svg`` with the title, each whole or not at all.
 
-    Raises ``OSError`` and :class:`ReportError`.
+    Raises :class:`FileError` and :class:`ReportError`.
     """
     require_matplotlib()
     written = []
     for kind in ("png", "svg"):
         path = stem.with_name(f"{stem.name}.{kind}")
-        part = path.with_name(f".{path.name}.part")
-        try:
-            part.write_bytes(to_bytes(_framed(chart.draw(WIDE if chart.resizes else WIDTH), chart.title), kind))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        content = to_bytes(_framed(chart.draw(WIDE if chart.resizes else WIDTH), chart.title), kind)
+        files.write(path, content, files.PNG if kind == "png" else files.SVG)
         written.append(path)
     return written
 

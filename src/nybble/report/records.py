@@ -227,6 +227,7 @@ class Profile(Record):
     macs: int
     gmacs: float
     layers: list[ProfileLayer]
+    disturbance: Disturbance | None = None
 
 
 class Histogram(Record):
@@ -275,13 +276,27 @@ class AgainstFloat(Record):
     p_value: float
 
 
-class Stage(Evaluated):
-    """A form of a network that was quantized."""
+class Stage(Record):
+    """A form of a network that was quantized; without labels nothing was right or wrong."""
 
+    images: int = Field(gt=0)
+    top1_right: int | None = Field(ge=0)
+    top5_right: int | None = Field(ge=0)
+    same_top1_as_float: float | None = None
     name: str
     against_float: AgainstFloat | None
     bytes: int | None
     images_per_second: float | None
+
+    @property
+    def top1(self) -> Share | None:
+        """Right first answers."""
+        return None if self.top1_right is None else Share(self.top1_right, self.images)
+
+    @property
+    def top5(self) -> Share | None:
+        """Right among the first five."""
+        return None if self.top5_right is None else Share(self.top5_right, self.images)
 
 
 class Speed(Record):
@@ -329,7 +344,7 @@ def read_record(path: Path, content: bytes) -> Record | None:
         Naming the file, and the field where one is wrong: what is no JSON, and what says it is nybble's and is not.
     """
     try:
-        document = json.loads(content.decode("utf-8"), parse_constant=_refuse)
+        document = json.loads(content, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{path}: is not JSON: {error}; was its command cut short?") from error
     schema = _schema(path, document) if isinstance(document, dict) else None

@@ -7,12 +7,12 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from nybble.cache import write_text
+from nybble.files import CSV, HTML, FileError, write_text
 from nybble.report.drawing import WIDE, WIDTH, Chart, inline, require_matplotlib, write_chart
 from nybble.report.errors import ReportError
 from nybble.report.numbers import Number
 from nybble.report.page import has_jinja, render
-from nybble.report.sections import Section, Table, facts, sections
+from nybble.report.sections import Section, Table, disturbed, facts, sections
 from nybble.report.source import MAKERS, Material
 
 _TEMPLATE = "report_page.html.j2"
@@ -58,6 +58,7 @@ def render_report(material: Material, made: str) -> str:
         {},
         labels=[source.label for source in material.sources],
         made=made,
+        warnings=list(disturbed(material)),
         version=nybble.__version__,
         facts=[(source.label, figures) for source in material.sources if (figures := facts(source))],
         sections=found,
@@ -68,8 +69,8 @@ def render_report(material: Material, made: str) -> str:
 
 
 def write_report(path: Path, material: Material, made: str) -> None:
-    """Write the page, whole or not at all. Raises :class:`ReportError` and ``OSError``."""
-    write_text(path, render_report(material, made))
+    """Write the page, whole or not at all. Raises :class:`ReportError` and :class:`FileError`."""
+    write_text(path, render_report(material, made), HTML)
 
 
 def write_figures(folder: Path, material: Material) -> Iterator[Path]:
@@ -79,10 +80,13 @@ def write_figures(folder: Path, material: Material) -> Iterator[Path]:
     ------
     ReportError
         Where Matplotlib is not installed.
-    OSError
+    FileError
     """
     require_matplotlib()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made: {error.strerror or error}") from error
     for section in sections(material):
         for chart in section.charts:
             yield from write_chart(chart, folder / chart.key)
@@ -102,7 +106,7 @@ def _pictures(chart: Chart) -> list[object]:
 def _tables(folder: Path, section: Section) -> Iterator[Path]:
     for table in section.tables:
         path = folder / f"{table.key}.csv"
-        write_text(path, _csv(table))
+        write_text(path, _csv(table), CSV)
         yield path
 
 

@@ -128,7 +128,7 @@ def _content(path: Path) -> bytes:
 
 def _labels(folders: Sequence[Path]) -> list[str]:
     """The folders' names, with as many of their parents' as it takes to tell them apart."""
-    parts = [path.absolute().resolve().parts for path in folders]
+    parts = [Path(os.path.realpath(path)).parts for path in folders]
     if len(set(parts)) < len(parts):
         raise ReportError("a folder is named twice; name each once")
     for depth in range(1, max(map(len, parts)) + 1):

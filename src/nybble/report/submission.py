@@ -13,7 +13,7 @@ from nybble.mlperf.layout import DIVISION, RUN, Layout, read_json, scenarios
 from nybble.mlperf.result import DETAIL, Result, read_result
 from nybble.mlperf.scenarios import SCENARIOS
 from nybble.report.errors import ReportError
-from nybble.report.records import Record, wrong_field
+from nybble.report.records import Disturbance, Record, wrong_field
 from nybble.statistics import Share
 
 
@@ -40,6 +40,7 @@ class RunRecord(Record):
     request: Request
     shortfalls: list[str] = Field(default_factory=list)
     runs: dict[str, RunSettings]
+    disturbance: Disturbance | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def read_scenarios(layout: Layout) -> list[Scenario]:
 
 
 def _read_accuracy(path: Path) -> Share:
-    counts = re.search(r"good=(\d+), total=(\d+)", path.read_text(encoding="utf-8", errors="replace"))
+    counts = re.search(r"good=(\d+), total=(\d+)", path.read_text(encoding="utf-8-sig", errors="replace"))
     if counts is None or not int(counts[1]) <= int(counts[2]) or not int(counts[2]):
         raise ReportError(f"{path}: has no `good=` and `total=`; run `nybble mlperf run --mode accuracy` again")
     return Share(int(counts[1]), int(counts[2]))

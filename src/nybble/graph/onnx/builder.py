@@ -11,21 +11,33 @@ import numpy as np
 from nybble.graph.directory import RESERVED
 from nybble.graph.errors import GraphError
 from nybble.graph.infer import MAX_SHIFT, ValueType, infer, infer_input
-from nybble.graph.nodes import Conv2d, Input, Linear, Node, Quantize, ReLU
+from nybble.graph.nodes import Input, Node, Quantize
+from nybble.graph.onnx.clamping import TYPES, clamp, type_of
 from nybble.graph.onnx.errors import OnnxImportError
+from nybble.graph.onnx.halves import FLOATING, has_halves, simple_ratio, to_even
 from nybble.graph.onnx.metadata import Hint, Metadata
+from nybble.graph.onnx.splitting import between
 from nybble.graph.onnx.units import SILENT
 from nybble.graph.onnx.values import SAME, Real, are_same
 from nybble.graph.rescale import Rescale, rescale
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
 
-#: Types of activations, narrow ones first.
-TYPES = (DType.U4, DType.S4, DType.U7, DType.S8, DType.U8)
 #: A bound that is this close to an integer number of steps is one.
 WHOLE = 1e-3
 #: Errors up to here are not worth a line.
 NOISE = 2.0**-20
+#: One sum in how many is a half, at most, for that to be reported.
+RARE = 1 << 12
+#: The largest denominator of a ratio of scales whose halves are rounded as in the file, which takes more nodes.
+FREQUENT = 16
+#: A ratio that is larger than a fraction by this sends halves away from zero, as nybble's files do.
+ABOVE = 1 + 2.0**-25
+#: Part of a scale by which the file's halves are no longer halves.
+AWAY = 2.0**-24
+#: Error, in steps of the result, up to which a shift of 16 is taken. A file's answers are given, unlike those of a
+#: network that is still to be chosen, so that the tolerance is narrower than that of conversion.
+TOLERANCE = 2.0**-9
 #: Part of a factor that the float32 of scales rounds.
 PRECISION = 2.0**-21
 
@@ -49,7 +61,14 @@ class Builder:
         self.types: dict[str, ValueType] = {}
         self.roundings: list[Rounding] = []
         self._hints: Mapping[str, Hint] = metadata.nodes
-        self._is_ours = metadata.form is not None
+        #: Whether nybble has written the file.
+        self.is_ours = metadata.form is not None
+        #: Values that several ONNX nodes read, or that are outputs.
+        self.shared: set[str] = set()
+        #: What the ONNX nodes are called that values are named after.
+        self.labels: dict[str, str] = {}
+        #: Biases before they were rounded, in steps of the sums.
+        self.exact_bias: dict[str, Array] = {}
         self._settled: dict[tuple[object, ...], Real] = {}
 
     # Names and nodes
@@ -62,6 +81,7 @@ class Builder:
         while found in self.types or found in RESERVED:
             found = f"{name}_{number}"
             number += 1
+        self.labels[found] = wanted
         return found
 
     def hint(self, name: str) -> Hint:
@@ -75,6 +95,12 @@ class Builder:
         self.inputs.append(entry)
         return entry.name
 
+    def reshape_input(self, entry: Input, shape: tuple[int, ...]) -> None:
+        """Give an input that nothing reads yet another shape."""
+        made = replace(entry, shape=shape)
+        self.types[entry.name] = infer_input(made)
+        self.inputs[self.inputs.index(entry)] = made
+
     def add(self, node: Node) -> str:
         """Append a node whose name is free; returns it."""
         self.types[node.name] = infer(node, [self.types[name] for name in node.inputs])
@@ -84,16 +110,41 @@ class Builder:
     def rounded(self, node: str, what: str, error: float, detail: str) -> None:
         """Record an error; exact results are not listed."""
         if error > NOISE:
-            self.roundings.append(Rounding(node, what, float(error), detail))
+            self.roundings.append(Rounding(self.labels.get(node, node), what, float(error), detail))
 
-    def set_bias(self, name: str, bias: Tensor) -> bool:
-        """Give the last node that makes sums a bias, if it has none."""
-        last = self.nodes[-1] if self.nodes else None
-        if not isinstance(last, Conv2d | Linear) or last.name != name or last.bias is not None:
-            return False
-        self.nodes.pop()
-        self.add(replace(last, bias=bias))
-        return True
+    def made(self, name: str) -> Node | None:
+        """The node that makes a value; ``None`` for an input."""
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def is_free(self, name: str, reader: str | None = None) -> bool:
+        """Whether nobody but ``reader`` reads a value, now or later, so that its node may be changed."""
+        read = any(name in node.inputs for node in self.nodes if node.name != reader)
+        return not read and name not in self.shared
+
+    def replace(self, node: Node) -> None:
+        """Put a node in the place of the one of its name."""
+        place = next(index for index, old in enumerate(self.nodes) if old.name == node.name)
+        self.types[node.name] = infer(node, [self.types[name] for name in node.inputs])
+        self.nodes[place] = node
+
+    def bias(self, name: str, steps: Array) -> Tensor:
+        """The bias of a node, from numbers of steps, which are kept in case more is added.
+
+        Raises
+        ------
+        OnnxImportError
+            If it does not fit 32 bits.
+        """
+        values = np.rint(steps)
+        if not np.all(np.abs(values) <= DType.S32.maximum):
+            raise OnnxImportError("its bias does not fit 32 bits in steps of the sums", node=name)
+        self.exact_bias[name] = steps
+        label = self.labels.get(name, name)
+        self.roundings = [entry for entry in self.roundings if (entry.node, entry.what) != (label, "bias")]
+        self.rounded(name, "bias", float(np.max(np.abs(steps - values))), "in steps of the sum")
+        hinted = self.hint(label).bias
+        fits = hinted is DType.S16 and values.min() >= DType.S16.minimum and values.max() <= DType.S16.maximum
+        return Tensor.from_array(DType.S16 if fits else DType.S32, values.astype(np.int64))
 
     # Sums
 
@@ -104,7 +155,7 @@ class Builder:
         dtype = self.types[real.value].dtype
         channels = self.types[real.value].shape[0]
         target = DType.S32 if dtype.is_signed else DType.U31
-        name = self._requantize(
+        name = self.requantize(
             real.through or f"{real.value}_sum",
             real.value,
             target,
@@ -114,47 +165,43 @@ class Builder:
         return replace(real, value=name, is_sum=True, through=None)
 
     def settle(self, real: Real, reader: str) -> Real:
-        """The same value with its ReLU and maximum as a node, if it has any.
-
-        Raises
-        ------
-        OnnxImportError
-            If it is clipped below at something else than 0, or each channel at another integer.
-        """
+        """The same value with its bounds as nodes, if it has any."""
         if not real.is_cut:
             return real
-        key = (real.value, real.relu, real.clip)
+        parts = (real.unit, real.high, real.low)
+        key = (real.value, real.relu, real.clip, *(None if part is None else part.tobytes() for part in parts))
         if key in self._settled:
-            return replace(self._settled[key], flat=real.flat)
-        if real.low is not None or real.relu is None:
-            raise OnnxImportError(
-                "a clip to other bounds than 0 and a maximum is not supported here; put QuantizeLinear behind it",
-                node=real.clip or reader,
-            )
-        lifted = self.lift(replace(real, through=None))
-        self.check_positive(lifted, reader)
-        maximum, name = None, real.relu
-        if real.high is not None:
-            steps = real.high / lifted.unit
-            maximum, name = round(float(steps[0])), real.clip or real.relu
-            if np.any(np.rint(steps) != maximum):
-                raise OnnxImportError(
-                    "its maximum is another number of integer steps in each channel; put QuantizeLinear behind it",
-                    node=name,
-                )
-            maximum = min(max(maximum, 0), SUM_LIMIT)
-            self.rounded(name, "maximum", float(np.max(np.abs(steps - maximum))), "in steps of the sum")
-        node = ReLU(
-            name=self.free(name), inputs=(lifted.value,), input_type=self.types[lifted.value].dtype, maximum=maximum
-        )
-        made = Real(self.add(node), lifted.unit, True)
+            return replace(self._settled[key], flat=real.flat, layout=real.layout)
+        name = real.clip if real.high is not None or real.relu is None else real.relu
+        made = replace(between(self, replace(real, through=None), name or reader), flat=False, layout=None)
         self._settled[key] = made
-        return replace(made, flat=real.flat)
+        return replace(made, flat=real.flat, layout=real.layout)
+
+    def levelled(self, real: Real, extent: Array, name: str) -> tuple[Real, int]:
+        """A sum in which a maximum is one number of steps for all channels, and that number."""
+        steps = extent / real.unit
+        maximum = round(min(float(steps.max()), SUM_LIMIT))
+        if np.any(np.rint(np.minimum(steps, SUM_LIMIT)) != maximum):
+            return self._stretched(real, extent, max(maximum, 1), name), max(maximum, 1)
+        self.rounded(name, "maximum", float(np.max(np.abs(steps - maximum))), "in steps of the sum")
+        return real, max(maximum, 0)
+
+    def _stretched(self, real: Real, extent: Array, maximum: int, name: str) -> Real:
+        """A sum whose unit in each channel makes an extent so many steps; what has no extent is 0."""
+        has_any = extent > 0
+        unit = np.where(has_any, extent / maximum, real.unit)
+        multiplier = real.unit / unit
+        reads = self.types[real.value]
+        chosen = self._rescale(name, multiplier, reads.magnitude * multiplier, highest=16)
+        self.rounded(name, "factor", chosen.error, f"in steps of the sum, shift {chosen.shift}")
+        factor = Tensor.from_array(chosen.factor.dtype, np.where(has_any, chosen.factor.numpy(), 0))
+        return replace(
+            real, value=self.requantize(f"{name}_level", real.value, reads.dtype, factor, chosen.shift), unit=unit
+        )
 
     def to_sum(self, real: Real, unit: Array, reader: str) -> str:
         """A value as a sum of the given unit: as it is, or through a Quantize."""
         real = self.settle(real, reader)
-        self.check_positive(real, reader)
         if real.is_sum and are_same(real.unit, unit):
             return real.value
         reads = self.types[real.value]
@@ -166,7 +213,7 @@ class Builder:
         if hint.output in SUMS and (hint.output is DType.S32 or target is DType.U31):
             target = hint.output
         self.rounded(name, "factor", chosen.error, f"in steps of the sum, shift {chosen.shift}")
-        return self._requantize(name, real.value, target, chosen.factor, chosen.shift)
+        return self.requantize(name, real.value, target, chosen.factor, chosen.shift)
 
     def through(self, real: Real) -> Real:
         """A value behind a Mul or Identity: a Quantize into a sum, where the metadata say that it was one."""
@@ -178,7 +225,7 @@ class Builder:
         real = self.settle(real, real.through or "")
         factors = np.clip(np.array(hint.factors, np.int64), 0, DType.U32.maximum)
         kind = DType.U16 if factors.max() <= DType.U16.maximum else DType.U32
-        name = self._requantize(
+        name = self.requantize(
             real.through or "", real.value, hint.output or DType.S32, Tensor.from_array(kind, factors), hint.shift or 0
         )
         step = factors / 2.0 ** (hint.shift or 0)
@@ -198,41 +245,30 @@ class Builder:
             clip=None,
         )
 
-    @staticmethod
-    def check_positive(real: Real, reader: str) -> None:
-        """Refuse a value that was multiplied by something negative, or by 0."""
-        if not np.all(real.unit > 0) or not np.all(np.isfinite(real.unit)):
-            raise OnnxImportError("it reads a value that was multiplied by a number not above 0", node=reader)
-
     # Activations
 
-    def quantize(self, real: Real, scale: float, dtype: DType, name: str) -> str:
-        """What QuantizeLinear makes of a value: an activation of the narrowest type that says the same."""
+    def quantize(self, real: Real, scale: Array | float, dtype: DType, name: str) -> str:
+        """What QuantizeLinear makes of a value: an activation of the narrowest type that says the same.
+
+        ``scale`` is one number or one a channel.
+        """
         if real.padding is not None and not are_same(real.unit, scale):
             raise OnnxImportError("its input is padded and has another scale; pad behind it", node=name)
-        self.check_positive(real, name)
-        high = None if real.high is None else real.high / scale
-        low = None if real.low is None else real.low / scale
-        top: int = dtype.maximum
-        bottom: int = 0 if real.relu is not None else dtype.minimum
-        if high is not None and np.rint(high).min() < top:
-            if np.any(np.rint(high) != np.rint(high[0])):
-                real, high = self.settle(real, name), None
-            else:
-                top = max(0, round(float(high[0])))
-        if low is not None and np.rint(low).max() > bottom:
-            if np.any(np.rint(low) != np.rint(low[0])):
-                raise OnnxImportError(
-                    "its lower bound differs by channel, which is not supported", node=real.clip or name
-                )
-            bottom = round(float(low[0]))
-        target = _type(bottom, top, real.relu is not None)
+        scale = np.broadcast_to(np.asarray(scale, np.float64), real.unit.shape)
+        low, high = _codes(real, scale, dtype)
+        if np.any(high != high[0]) and _has_one_maximum(real):
+            real = self.settle(real, name)
+            high = _codes(real, scale, dtype)[1]
+        bottom, top = int(low.min()), int(high.max())
+        is_even = bool(np.all(low == bottom) and np.all(high == top))
+        target = (_type(bottom, top, real.relu is not None)) if is_even else None
         hint = self.hint(name)
         if self._keeps_maximum(real):
             # As the graph had it, although the type clips there as well.
             real, target = self.settle(real, name), target or dtype
         elif target is None:
-            return self._cut(self.quantize(replace(real, low=None, high=None), scale, dtype, name), bottom, top, name)
+            free = replace(real, low=None, high=None)
+            return clamp(self, self.quantize(free, scale, dtype, name), low, high, name)
         if hint.output in TYPES and hint.output.maximum == target.maximum and real.relu is not None:
             target = hint.output
         held = self.types[real.value].dtype
@@ -248,54 +284,88 @@ class Builder:
             real = self.settle(replace(real, high=None, low=None), name)
         multiplier = real.unit / scale
         reach = np.minimum(float(target.magnitude), self.types[real.value].magnitude * multiplier)
+        at_even = self._to_even(real, multiplier, target, name)
+        if at_even is not None:
+            return at_even
         # From twice its largest value on, the type clips all but 0.
         chosen = self._rescale(name, multiplier, reach, most=2.0 * target.magnitude)
         self.rounded(name, "factor", chosen.error, f"in steps of {target}, shift {chosen.shift}")
-        return self._requantize(name, real.value, target, chosen.factor, chosen.shift)
+        if not self.is_ours:
+            self._report_halves(name, multiplier, chosen, self.types[real.value].magnitude)
+        return self.requantize(name, real.value, target, chosen.factor, chosen.shift)
+
+    def _to_even(self, real: Real, multiplier: Array, target: DType, name: str) -> str | None:
+        """A value requantized with its halves to even, where they are frequent in a file of somebody else."""
+        ratio = None if self.is_ours else simple_ratio(real.unit, real.unit / multiplier)
+        if (
+            ratio is None
+            or not has_halves(ratio)
+            or ratio.denominator > FREQUENT
+            or np.any(multiplier > float(ratio) * ABOVE)
+        ):
+            return None
+        value = to_even(self, real.value, ratio, target, name)
+        if value is not None:
+            self.rounded(name, "halves", 0.5, FLOATING)
+        return value
+
+    def _report_halves(self, name: str, multiplier: Array, chosen: Rescale, magnitude: int) -> None:
+        """Record that halves go away from zero here, to the even neighbour in the file, where many sums are halves."""
+        factor = chosen.factor.numpy().astype(np.int64)
+        off = multiplier * 2.0**chosen.shift / np.maximum(factor, 1) - 1
+        low = (factor & -factor).astype(np.int64)
+        one_in = 2.0**chosen.shift / np.maximum(low, 1)
+        # A scale that is smaller by 2**-23, as nybble writes it, sends the file's halves away from zero too.
+        exact = (np.abs(off) < AWAY) & (factor > 0) & (one_in > 1) & (one_in <= min(RARE, 2.0 * magnitude))
+        if np.any(exact):
+            often = int(one_in[exact].min())
+            self.rounded(
+                name,
+                "halves",
+                1.0,
+                f"step: one sum in {often} is a half, which goes away from zero, in ONNX to the even neighbour",
+            )
+
+    def uniform(self, real: Real, name: str) -> Real:
+        """An activation in which a step stands for the same in all channels; four bits become eight, which is finer."""
+        if real.is_uniform:
+            return real
+        held = self.types[real.value].dtype
+        wide = {DType.U4: DType.U8, DType.S4: DType.S8}.get(held, held)
+        unit = float(real.unit.max()) * held.magnitude / wide.magnitude
+        value = self.quantize(replace(real, padding=None), unit, wide, f"{name}_uniform")
+        self.rounded(
+            f"{name}_uniform", "scales", 0.5, f"in steps of {wide}: its scales by channel were made one for all"
+        )
+        return replace(real, value=value, unit=np.full(real.unit.shape, unit), through=None)
 
     def retyped(self, value: str, dtype: DType, name: str) -> str:
         """The same integers in another type."""
         if self.types[value].dtype is dtype:
             return value
         ones = Tensor.from_array(DType.U16, np.ones(self.types[value].shape[0], int))
-        return self._requantize(name, value, dtype, ones, 0)
+        return self.requantize(name, value, dtype, ones, 0)
 
     def narrow(self, value: str, low: int, high: int, is_only: bool, name: str) -> str:
         """Clip an activation's integers: a narrower type of the node that makes them, where there is one."""
         held = self.types[value].dtype
-        if low <= held.minimum and held.maximum <= high:
-            return value
-        target = _type(max(low, held.minimum), min(high, held.maximum), False)
-        last = self.nodes[-1] if self.nodes else None
-        if target is not None and is_only:
-            if isinstance(last, Quantize) and last.name == value:
-                self.nodes.pop()
-                return self.add(replace(last, output_type=target))
-            if not self.nodes and self.inputs[-1].name == value:
+        low, high = min(max(low, held.minimum), held.maximum), max(min(high, held.maximum), held.minimum)
+        low = min(low, high)
+        target = type_of(low, high)
+        if target is not None and target is not held and is_only and self.is_free(value):
+            node = self.made(value)
+            if isinstance(node, Quantize):
+                self.replace(replace(node, output_type=target))
+                return value
+            if node is None and self.inputs[-1].name == value:
                 entry = self.inputs.pop()
                 del self.types[value]
                 return self.enter(value, target, entry.shape)
-        return self._cut(value, low, high, name)
-
-    def _cut(self, value: str, low: int, high: int, name: str) -> str:
-        """Clip integers of an activation to 0 and a maximum: up to a sum, ReLU, and back."""
-        held = self.types[value].dtype
-        if high < 0 or low not in (0, held.minimum) or (low and high < held.maximum):
-            raise OnnxImportError(
-                f"a clip to {low}..{high} steps is not supported: 0 and a maximum, or the whole range of a type",
-                node=name,
-            )
-        ones = Tensor.from_array(DType.U16, np.ones(self.types[value].shape[0], int))
-        lifted = self.lift(Real(value, np.ones(1), False)).value
-        clipped = ReLU(
-            name=self.free(f"{name}_clip"), inputs=(lifted,), input_type=self.types[lifted].dtype, maximum=high
-        )
-        target = next(kind for kind in (DType.U4, DType.U7, DType.U8) if kind.maximum >= high)
-        return self._requantize(f"{name}_clipped", self.add(clipped), target, ones, 0)
+        return clamp(self, value, low, high, name)
 
     def _keeps_maximum(self, real: Real) -> bool:
         """Whether a maximum is a whole number of a sum's steps, as in graphs that nybble has exported."""
-        if not self._is_ours or not real.is_sum or real.relu is None or real.high is None:
+        if not self.is_ours or not real.is_sum or real.relu is None or real.high is None:
             return False
         steps = real.high / real.unit
         return bool(np.all(np.abs(steps - np.rint(steps[0])) < WHOLE * np.maximum(1.0, steps * 1e-3)))
@@ -314,7 +384,7 @@ class Builder:
         multiplier = np.minimum(multiplier, most)
         try:
             if hint.shift is None or float(multiplier.max()) * 2.0**hint.shift >= DType.U32.maximum:
-                chosen = rescale(multiplier, reach, highest=highest)
+                chosen = rescale(multiplier, reach, highest=highest, tolerance=TOLERANCE)
             else:
                 chosen = rescale(multiplier, reach, shift=hint.shift)
         except GraphError as error:
@@ -323,7 +393,8 @@ class Builder:
         lost = np.abs(chosen.factor.numpy() / 2.0**chosen.shift / multiplier - 1)
         return replace(chosen, error=float((np.where(lost > PRECISION, lost, 0.0) * reach).max()))
 
-    def _requantize(self, name: str, source: str, target: DType, factor: Tensor, shift: int) -> str:
+    def requantize(self, name: str, source: str, target: DType, factor: Tensor, shift: int) -> str:
+        """Add a Quantize, with factors of the hinted type where they fit it."""
         hinted = self.hint(name).factor
         if hinted is not None and hinted in (DType.U16, DType.U32) and int(factor.numpy().max()) <= hinted.maximum:
             factor = Tensor.from_array(hinted, factor.numpy())
@@ -338,11 +409,26 @@ class Builder:
         return self.add(node)
 
 
+def _codes(real: Real, scale: Array, dtype: DType) -> tuple[Array, Array]:
+    """The least and the largest integer of each channel that a value has in steps of ``scale``."""
+    low = np.full(scale.shape, 0 if real.relu is not None else dtype.minimum, np.int64)
+    high = np.full(scale.shape, dtype.maximum, np.int64)
+    if real.low is not None:
+        low = np.clip(np.rint(real.low / scale), low, dtype.maximum).astype(np.int64)
+    if real.high is not None:
+        high = np.clip(np.rint(real.high / scale), low, dtype.maximum).astype(np.int64)
+    return np.minimum(low, high), high
+
+
+def _has_one_maximum(real: Real) -> bool:
+    """Whether a ReLU's maximum is the same number of a sum's steps in all channels."""
+    if real.relu is None or real.high is None or real.low is not None:
+        return False
+    steps = np.rint(np.minimum(real.high / real.unit, SUM_LIMIT))
+    return real.is_sum and bool(np.all(steps == steps[0]))
+
+
 def _type(low: int, high: int, is_cut: bool) -> DType | None:
     """The activation type with these bounds; signed ones do for what a ReLU has cut off already."""
-    for dtype in TYPES:
-        if dtype.maximum == high and dtype.minimum == low:
-            return dtype
-    if is_cut and high == DType.S4.maximum:
-        return DType.S4
-    return None
+    found = type_of(low, high)
+    return DType.S4 if found is None and is_cut and (low, high) == (0, DType.S4.maximum) else found

@@ -22,7 +22,8 @@ class OnnxImportError(NybbleError, ValueError):
     """
 
     def __init__(self, message: str, *, node: str | None = None, path: Path | str | None = None) -> None:
-        # A broken file can hold words of any length.
+        # A broken file can hold words of any length, and lines.
+        message, node = " ".join(message.split()), None if node is None else " ".join(node.split())
         if len(message) > MAX_MESSAGE:
             message = f"{message[: MAX_MESSAGE // 2]} ... {message[-MAX_MESSAGE // 3 :]}"
         places = [str(part)[:200] for part in (path, node) if part is not None]

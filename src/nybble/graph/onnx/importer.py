@@ -15,7 +15,9 @@ from onnx import TensorProto
 from nybble.graph.errors import GraphError
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import Node, Scale
+from nybble.graph.onnx.behind import Quantizer, quantizers
 from nybble.graph.onnx.builder import Builder, Rounding
+from nybble.graph.onnx.constants import FOLDED, fold, size_of
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import label, load, values_of
 from nybble.graph.onnx.metadata import Metadata, read_metadata
@@ -32,8 +34,10 @@ _INTEGERS = {
     TensorProto.INT4: DType.S4,
     TensorProto.UINT4: DType.U4,
 }
-#: What damaged models make of code that reads them.
-_MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, ArithmeticError, MemoryError)
+#: Elements that may be computed from constants: for each byte of the file, and as many more.
+MOST_FOLDED = (8, 1 << 20)
+#: What a step may stand for; beyond, factors and float32 lose all meaning.
+_UNITS = (1e-100, 1e100)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Import:
         What was left out.
     operators : mapping of str to int
         How often each ONNX operator occurred.
+    channels_last : bool
+        Whether the model takes (N, H, W, C); the graph takes (N, C, H, W) all the same.
     """
 
     graph: Graph
@@ -58,6 +64,7 @@ class Import:
     input_scale: float | None
     notes: Sequence[str]
     operators: Mapping[str, int] = field(default_factory=dict)
+    channels_last: bool = False
 
     def for_photos(
         self,
@@ -105,16 +112,16 @@ class Import:
         return self.roundings[0] if self.roundings else None
 
 
-def import_onnx(path: str | os.PathLike[str]) -> Import:
+def import_onnx(path: str | os.PathLike[str], *, output: str | None = None) -> Import:
     """Read a QDQ model from a file; see :func:`from_onnx`."""
     model = load(path)
     try:
-        return from_onnx(model)
+        return from_onnx(model, output=output)
     except OnnxImportError as error:
         raise OnnxImportError(error.message, node=error.node, path=os.fspath(path)) from error
 
 
-def from_onnx(model: onnx.ModelProto) -> Import:
+def from_onnx(model: onnx.ModelProto, *, output: str | None = None) -> Import:
     """Make a graph of a QDQ model with 4- or 8-bit weights and activations and zero points that nybble has.
 
     Weights, zero points and types are taken as they are; scales become factors and shifts, which is reported.
@@ -122,6 +129,9 @@ def from_onnx(model: onnx.ModelProto) -> Import:
     Parameters
     ----------
     model : onnx.ModelProto
+    output : str, optional
+        Of a model with several outputs, the one that the graph is to have; what only others need is left out. Models
+        that nybble has written may keep several.
 
     Returns
     -------
@@ -138,52 +148,108 @@ def from_onnx(model: onnx.ModelProto) -> Import:
             raise OnnxImportError(
                 f"was exported with --{metadata.form}, which holds no QuantizeLinear; export it without"
             )
-        return Importer(model, metadata).run()
+        return Importer(model, metadata, output).run()
     except GraphError as error:
         raise OnnxImportError(error.message, node=error.node) from error
-    except OnnxImportError:
-        raise
-    except _MALFORMED as error:
-        raise OnnxImportError(f"is malformed ({type(error).__name__}: {str(error)[:200]})") from error
 
 
 class Importer:
     """Walks the nodes in their order and keeps what each ONNX value is."""
 
-    def __init__(self, model: onnx.ModelProto, metadata: Metadata) -> None:
+    def __init__(self, model: onnx.ModelProto, metadata: Metadata, output: str | None = None) -> None:
         self.model = model
+        self.wanted = _outputs(model, output, metadata.form is not None)
+        #: Models that nybble has written are taken whole.
+        self.is_whole = metadata.form is not None and output is None
+        self.nodes = list(model.graph.node) if self.is_whole else _needed(model, self.wanted)
         self.metadata = metadata
         self.build = Builder(metadata)
         self.values: dict[str, Value] = {}
-        #: ONNX element types of constants.
-        self.kinds: dict[str, int] = {}
+        #: Elements that may still be computed from constants.
+        self._spare = MOST_FOLDED[0] * model.ByteSize() + MOST_FOLDED[1]
+        #: Images that the model takes at a time, where that is fixed.
+        self.batch: int | None = None
         self.notes: list[str] = []
+        #: Values behind a Softmax that is left out: what is before it.
+        self.tail: set[str] = set()
+        #: Inputs whose channels are last in the file, and first in the graph.
+        self.channels_last: set[str] = set()
         self.input_scales: dict[str, float] = {}
+        #: Of float inputs: the graph's input, the zero point, the type and the scale that they were quantized with.
+        self.entered: dict[str, tuple[str, int, DType, float]] = {}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in model.graph.node:
-            for name in node.input:
+        for node in self.nodes:
+            for name in dict.fromkeys(node.input):
                 self.readers.setdefault(name, []).append(node)
-        self.outputs = {entry.name for entry in model.graph.output}
+        self.outputs = set(self.wanted)
 
     def run(self) -> Import:
         """Take the nodes in their order, then the outputs."""
         graph = self.model.graph
-        for tensor in graph.initializer:
-            self.values[tensor.name] = Constant(values_of(tensor))
-            self.kinds[tensor.name] = tensor.data_type
         if graph.sparse_initializer:
             raise OnnxImportError("holds sparse constants, which are not supported")
+        constants = {tensor.name for tensor in graph.initializer}
+        for tensor in graph.initializer:
+            if tensor.name in self.readers or tensor.name in self.outputs:
+                self.values[tensor.name] = Constant(values_of(tensor), tensor.data_type)
         for entry in graph.input:
-            if entry.name not in self.values:
+            if entry.name in constants:
+                continue
+            if self.is_whole or entry.name in self.readers:
                 self._enter(entry)
-        for node in graph.node:
-            if node.op_type not in OPERATORS:
-                raise OnnxImportError(unsupported(node.op_type), node=label(node))
-            if len(node.output) > 1 and any(node.output[1:]):
-                raise OnnxImportError(f"{node.op_type} with several outputs is not supported", node=label(node))
+            else:
+                self.notes.append(f"the input {entry.name[:80]!r}, which nothing reads, was left out")
+        for node in self.nodes:
+            self._compute(node)
+        for node in self.nodes:
+            if node.output[0] not in self.values:
+                self._take(node)
+        return self._finished([self._leave(name) for name in self.wanted])
+
+    def _compute(self, node: onnx.NodeProto) -> None:
+        """Compute what follows from constants alone; first, so that a reader is known before what it reads is made."""
+        if node.op_type not in OPERATORS and node.op_type not in FOLDED:
+            raise OnnxImportError(unsupported(node.op_type), node=label(node))
+        if not node.output or any(name in self.readers or name in self.outputs for name in node.output[1:] if name):
+            raise OnnxImportError(f"{node.op_type} with several outputs is not supported", node=label(node))
+        inputs = [self.values.get(name) if name else None for name in node.input]
+        if any(name and not isinstance(found, Constant) for name, found in zip(node.input, inputs, strict=True)):
+            return
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            self._spend(node, inputs[:1])
             self.values[node.output[0]] = OPERATORS[node.op_type](self, node)
-        outputs = [self._leave(entry.name) for entry in graph.output]
-        return self._finished(outputs)
+            return
+        made = self._folded(node, inputs)
+        if made is not None:
+            self.values[node.output[0]] = made
+
+    def _folded(self, node: onnx.NodeProto, inputs: Sequence[Value | None]) -> Constant | None:
+        """What a node makes of constants."""
+        if node.op_type in FOLDED:
+            self._spend(node, inputs)
+        return fold(node, [found if isinstance(found, Constant) else None for found in inputs])
+
+    def _spend(self, node: onnx.NodeProto, inputs: Sequence[Value | None]) -> None:
+        """Refuse a file that computes more from its constants than a few times what it holds."""
+        self._spare -= size_of(node, [found for found in inputs if isinstance(found, Constant)])
+        if self._spare < 0:
+            raise OnnxImportError("computes much more from its constants than it holds", node=label(node))
+
+    def _take(self, node: onnx.NodeProto) -> None:
+        inputs = [self.values.get(name) if name else None for name in node.input]
+        made = self.values.get(node.input[0]) if node.output[0] in self.tail and node.input else None
+        if inputs and all(isinstance(found, Constant | None) for found in inputs):
+            # The Shape of an activation and what is computed of it.
+            made = self._folded(node, inputs)
+        if made is None and node.op_type not in OPERATORS:
+            raise OnnxImportError(unsupported(node.op_type), node=label(node))
+        found = OPERATORS[node.op_type](self, node) if made is None else made
+        if isinstance(found, Real) and not np.all((abs(found.unit) > _UNITS[0]) & (abs(found.unit) < _UNITS[1])):
+            raise OnnxImportError("its scales multiply to next to 0 or infinity", node=label(node))
+        name = node.output[0]
+        if isinstance(found, Real | Stored) and (len(self.readers.get(name, [])) > 1 or name in self.outputs):
+            self.build.shared.add(found.value)
+        self.values[name] = found
 
     # What operators ask for
 
@@ -225,7 +291,7 @@ class Importer:
     def activation(self, node: onnx.NodeProto, index: int) -> Real:
         """An input that must be an activation as it is stored: DequantizeLinear's output."""
         found = self.real(node, index)
-        if not found.is_plain:
+        if not found.is_stored:
             raise OnnxImportError(
                 f"{node.op_type} reads {node.input[index][:80]!r}, which was not quantized: "
                 "put QuantizeLinear and DequantizeLinear before it (quantize all its inputs)",
@@ -233,25 +299,9 @@ class Importer:
             )
         return found
 
-    def scale_behind(self, node: onnx.NodeProto) -> float | None:
-        """The scale of the one QuantizeLinear that reads what a node makes, if there is nothing else."""
-        name = node.output[0]
-        for _ in range(4):
-            readers = self.readers.get(name, [])
-            if len(readers) != 1:
-                return None
-            (reader,) = readers
-            if reader.op_type == "QuantizeLinear":
-                scale = self.values.get(reader.input[1]) if len(reader.input) > 1 else None
-                return (
-                    float(scale.real.reshape(-1)[0]) if isinstance(scale, Constant) and scale.real.size == 1 else None
-                )
-            if reader.op_type not in ("Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "Cast", "Round"):
-                constants = [self.values.get(entry) for entry in reader.input]
-                if reader.op_type != "Add" or not any(isinstance(c, Constant) and c.real.size == 1 for c in constants):
-                    return None
-            name = reader.output[0]
-        return None
+    def behind(self, node: onnx.NodeProto, *, commuting: bool = False) -> tuple[list[Quantizer], list[str]]:
+        """The QuantizeLinear nodes behind a node, and its other readers; see :func:`quantizers`."""
+        return quantizers(self, node, only_rearranged=not commuting)
 
     def reads_only(self, name: str, node: onnx.NodeProto) -> bool:
         """Whether nobody else reads an ONNX value."""
@@ -268,6 +318,8 @@ class Importer:
                 f"input {entry.name[:80]!r} must be (N, C, H, W) or (N, C) with fixed C, H and W; fix them with "
                 "onnxruntime.tools.make_dynamic_shape_fixed"
             )
+        if entry.name == self._first_input() and dims[0]:
+            self.batch = dims[0]
         if kind.elem_type in _INTEGERS:
             value = self.build.enter(entry.name, _INTEGERS[kind.elem_type], tuple(known))
             self.values[entry.name] = Stored(value)
@@ -275,6 +327,9 @@ class Importer:
             self.values[entry.name] = Outside(entry.name, tuple(known))
         else:
             raise OnnxImportError(f"input {entry.name[:80]!r} is neither float32 nor of 4 or 8 bits")
+
+    def _first_input(self) -> str:
+        return next((str(entry.name) for entry in self.model.graph.input if entry.name in self.readers), "")
 
     def _leave(self, name: str) -> str:
         found = self.values.get(name)
@@ -289,19 +344,19 @@ class Importer:
         said = self.metadata.outputs.get(name)
         if said is not None and said is self.build.types[found.value].dtype and not found.is_cut:
             return found.value
+        if found.layout is not None and self.build.types[found.value].shape[1:] != (1, 1):
+            raise OnnxImportError(f"output {name[:80]!r} is transposed; end before that Transpose")
         settled = self.build.settle(found, name)
         if said in SUMS and settled.is_sum:
             return settled.value
         lifted = self.build.lift(settled)
-        unit = lifted.unit
-        if not np.all(np.isfinite(unit)) or np.any(unit == 0):
-            raise OnnxImportError(f"output {name[:80]!r} was multiplied by 0")
-        scales = Tensor.from_array(DType.F32, (1.0 / unit).astype(np.float32))
+        with np.errstate(over="ignore", under="ignore"):
+            scales = Tensor.from_array(DType.F32, (1.0 / lifted.unit).astype(np.float32))
         return self.build.add(Scale(name=self.build.free(name), inputs=(lifted.value,), out_scale=scales))
 
     def _ordered(self) -> list[Node]:
         """The nodes in the order of the ONNX nodes that they are called after, others where they were made."""
-        known = {label(node): index for index, node in enumerate(self.model.graph.node)}
+        known = {label(node): index for index, node in enumerate(self.nodes)}
         place: dict[str, tuple[int, int]] = {}
         latest = 0
         for made, node in enumerate(self.build.nodes):
@@ -311,6 +366,14 @@ class Importer:
 
     def _finished(self, outputs: list[str]) -> Import:
         build = self.build
+        for name in sorted(self.channels_last):
+            self.notes.append(f"{name}: the file takes images with channels last, the graph with channels first")
+        for name in outputs:
+            shape = build.types[name].shape
+            if shape[1:] not in ((), (1, 1)):
+                self.notes.append(
+                    f"the output {name} is {('N', *shape)}, not one number a class: only the Python API can use it"
+                )
         scale = next(iter(self.input_scales.values()), None)
         graph = Graph(
             build.inputs,
@@ -324,7 +387,8 @@ class Importer:
             sorted(build.roundings, key=lambda entry: -entry.error),
             scale,
             self.notes,
-            dict(sorted(Counter(node.op_type for node in self.model.graph.node).items())),
+            dict(sorted(Counter(node.op_type for node in self.nodes).items())),
+            bool(self.channels_last),
         )
 
 
@@ -347,6 +411,32 @@ def _order(nodes: Sequence[Node], place: Mapping[str, tuple[int, int]]) -> list[
             if waiting[reader.name] == 0:
                 heapq.heappush(ready, (place[reader.name], reader.name))
     return ordered
+
+
+def _outputs(model: onnx.ModelProto, output: str | None, is_ours: bool) -> list[str]:
+    """The names of the outputs that are wanted."""
+    names = [entry.name for entry in model.graph.output]
+    listed = ", ".join(repr(name[:40]) for name in names[:8])
+    if output is not None:
+        if output not in names:
+            raise OnnxImportError(f"has no output {output[:80]!r}, only {listed}")
+        return [output]
+    if len(names) > 1 and not is_ours:
+        raise OnnxImportError(f"has {len(names)} outputs ({listed}); choose the one to keep: --output NAME")
+    if not names:
+        raise OnnxImportError("has no output")
+    return names
+
+
+def _needed(model: onnx.ModelProto, outputs: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes that outputs need, in the order of the file."""
+    needed = set(outputs)
+    kept = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(name for name in node.input if name)
+    return kept[::-1]
 
 
 def unsupported(operator: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,8 +14,9 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from nybble.graph.infer import MAX_ELEMENTS
+from nybble.graph.onnx import external
 from nybble.graph.onnx.errors import OnnxImportError
-from nybble.graph.onnx.writer import MAX_BYTES
+from nybble.graph.onnx.opening import open_regular
 from nybble.graph.types import Array
 
 #: The operator sets that are read: from the first with QuantizeLinear.
@@ -26,8 +27,17 @@ _Attribute = TypeVar("_Attribute", int, float, bytes, list[int])
 _KINDS = {int: AttributeProto.INT, float: AttributeProto.FLOAT, bytes: AttributeProto.STRING, list: AttributeProto.INTS}
 
 
-def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
+def load(path: str | os.PathLike[str], *, opsets: range = OPSETS, beside: bool = False) -> onnx.ModelProto:
     """Read and check a model.
+
+    Parameters
+    ----------
+    path : str or path-like
+    opsets : range
+        Operator sets of ONNX that are read.
+    beside : bool
+        Whether tensors may lie in files beside the model (see :func:`nybble.graph.onnx.external.attach`); they are
+        read into the result.
 
     Raises
     ------
@@ -36,14 +46,7 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """
     path = Path(path)
     try:
-        # Without O_NONBLOCK, opening a pipe that nobody writes to would hang.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise OnnxImportError("is not a regular file", path=path)
-            if status.st_size > MAX_BYTES:
-                raise OnnxImportError(f"is larger than the {MAX_BYTES} bytes an ONNX file may have", path=path)
+        with open_regular(path) as file:
             content = file.read()
     except OSError as error:
         raise OnnxImportError(f"cannot be read: {error.strerror or error}", path=path) from error
@@ -54,26 +57,47 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
         raise OnnxImportError("is no ONNX model, or one that is cut off or damaged", path=path) from error
     if not model.graph.node:
         raise OnnxImportError("is no ONNX model: it has no nodes", path=path)
-    for tensor in model.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+    if not all(isinstance(name, str) for name in _names(model)):
+        raise OnnxImportError("is damaged: a name in it is no text", path=path)
+    if beside:
+        external.attach(model, path, len(content))
+    for tensor in external.everywhere(model):
+        if external.is_external(tensor):
             raise OnnxImportError(
                 f"keeps {tensor.name[:80]!r} in another file; save it as one file (onnx.save without external data)",
                 path=path,
             )
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    if len(versions) != 1 or versions[0] not in OPSETS:
-        known = f"{OPSETS[0]} to {OPSETS[-1]}"
+    if len(versions) != 1 or versions[0] not in opsets:
+        known = f"{opsets[0]} to {opsets[-1]}"
         raise OnnxImportError(f"is of operator set {versions or 'unknown'}; {known} are read", path=path)
     for node in model.graph.node:
         if node.domain not in DOMAINS:
             raise OnnxImportError(
                 f"operator {node.op_type[:60]} of domain {node.domain[:60]!r} is not known", node=label(node), path=path
             )
+    for entry in model.graph.output:
+        # Runtimes do without the shape of an output; the checker does not.
+        if entry.type.HasField("tensor_type") and not entry.type.tensor_type.HasField("shape"):
+            entry.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise OnnxImportError(f"ONNX's checker refuses it: {_first_line(error)}", path=path) from error
     return model
+
+
+def _names(model: onnx.ModelProto) -> Iterator[str]:
+    """Everything in a model that stands for something else; protobuf gives bytes where it is no UTF-8."""
+    graph = model.graph
+    yield from (entry.domain for entry in model.opset_import)
+    for node in graph.node:
+        yield from (node.op_type, node.name, node.domain, *node.input, *node.output)
+        yield from (entry.name for entry in node.attribute)
+    for tensor in external.everywhere(model):
+        yield tensor.name
+        yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+    yield from (entry.name for entries in (graph.input, graph.output, graph.value_info) for entry in entries)
 
 
 def label(node: onnx.NodeProto) -> str:
@@ -90,7 +114,7 @@ def values_of(tensor: onnx.TensorProto, node: str | None = None) -> Array:
         If it has no such element type, too many elements, or not as much data as its shape takes.
     """
     name = tensor.name[:80]
-    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+    if external.is_external(tensor):
         raise OnnxImportError(f"constant {name!r} lies in another file", node=node)
     if min(tensor.dims, default=0) < 0 or math.prod(tensor.dims) > MAX_ELEMENTS:
         raise OnnxImportError(f"constant {name!r} has an impossible shape {list(tensor.dims)[:8]}", node=node)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import TensorProto
 
-from nybble.graph.nodes import Add, Concat, Padding
-from nybble.graph.onnx.builder import TYPES
+from nybble.graph.nodes import Add, Concat
+from nybble.graph.onnx import affine, shapes
+from nybble.graph.onnx.clamping import TYPES
+from nybble.graph.onnx.clipping import clip, maximum, minimum, relu
 from nybble.graph.onnx.errors import OnnxImportError
-from nybble.graph.onnx.load import attribute, label, values_of
-from nybble.graph.onnx.pooling import average_pool, global_average_pool, max_pool, moves_halves_alone
+from nybble.graph.onnx.halves import simple_ratio
+from nybble.graph.onnx.load import attribute, label
+from nybble.graph.onnx.pooling import average_pool, global_average_pool, global_max_pool, max_pool, moves_halves_alone
 from nybble.graph.onnx.quantization import dequantize_linear, quantize_linear
-from nybble.graph.onnx.values import Constant, Real, Stored, Value
-from nybble.graph.onnx.weighted import add_bias, conv, gemm, matmul
+from nybble.graph.onnx.values import Constant, Real, Stored, Value, channel_axis
+from nybble.graph.onnx.weighted import conv, gemm, matmul
 from nybble.graph.types import Array, DType
 
 if TYPE_CHECKING:
@@ -27,104 +29,116 @@ if TYPE_CHECKING:
 ADDED_UNITS = 64
 
 
-def _relu(importer: Importer, node: onnx.NodeProto) -> Value:
-    real = importer.real(node, 0)
-    return real if real.relu is not None else replace(real, relu=label(node), low=None)
-
-
-def _clip(importer: Importer, node: onnx.NodeProto) -> Value:
-    bounds: list[Array | None] = [None, None]
-    for index, name in ((0, "min"), (1, "max")):
-        if importer.has(node, index + 1):
-            bounds[index] = importer.constant(node, index + 1, name).real
-        elif any(entry.name == name for entry in node.attribute):
-            bounds[index] = np.asarray(attribute(node, name, 0.0))
-    found = importer.value(node, 0)
-    low, high = bounds
-    if isinstance(found, Stored):
-        held = importer.build.types[found.value].dtype
-        value = importer.build.narrow(
-            found.value,
-            held.minimum if low is None else int(low) - found.zero,
-            held.maximum if high is None else int(high) - found.zero,
-            importer.reads_only(node.input[0], node),
-            label(node),
-        )
-        return replace(found, value=value)
-    real = importer.real(node, 0)
-    if low is not None:
-        real = _raised(importer, node, real, low)
-    return real if high is None else _lowered(importer, node, real, high)
-
-
-def _maximum(importer: Importer, node: onnx.NodeProto) -> Value:
-    return _raised(importer, node, importer.real(node, 0), importer.constant(node, 1, "bound").real)
-
-
-def _minimum(importer: Importer, node: onnx.NodeProto) -> Value:
-    return _lowered(importer, node, importer.real(node, 0), importer.constant(node, 1, "bound").real)
-
-
-def _raised(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array) -> Real:
-    low = _per_channel(importer, node, real, bound)
-    if np.all(low == 0):
-        return real if real.relu is not None else replace(real, relu=label(node), low=None)
-    if np.any(low > 0) or real.relu is not None or real.high is not None:
-        raise OnnxImportError("clips at a number above 0 or several times, which is not supported", node=label(node))
-    return replace(real, low=low if real.low is None else np.maximum(low, real.low), clip=label(node))
-
-
-def _lowered(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array) -> Real:
-    high = _per_channel(importer, node, real, bound)
-    if np.any(high < 0) or not np.all(np.isfinite(high)):
-        raise OnnxImportError("clips to a number below 0, which is not supported", node=label(node))
-    return replace(real, high=high if real.high is None else np.minimum(high, real.high), clip=label(node))
-
-
 def _add(importer: Importer, node: onnx.NodeProto) -> Value:
     for index in (0, 1):
-        constant = importer.value(node, index)
+        constant, other = importer.value(node, index), importer.value(node, 1 - index)
         if isinstance(constant, Constant):
-            averaged = importer.value(node, 1 - index)
-            if isinstance(averaged, Real) and moves_halves_alone(importer.build, averaged, constant):
-                return averaged
-            return add_bias(importer, node)
+            if isinstance(other, Real) and moves_halves_alone(importer.build, other, constant):
+                return other
+            return affine.add_constant(importer, node)
+    return _sum(importer, node, importer.real(node, 0), importer.real(node, 1))
+
+
+def _subtract(importer: Importer, node: onnx.NodeProto) -> Value:
+    if any(isinstance(importer.value(node, index), Constant) for index in (0, 1)):
+        return affine.subtract_constant(importer, node)
+    right = importer.real(node, 1)
+    return _sum(importer, node, importer.real(node, 0), affine.scaled(importer, node, right, -np.ones_like(right.unit)))
+
+
+def _sums(importer: Importer, node: onnx.NodeProto) -> Value:
+    """Sum of any number of values."""
+    made = importer.real(node, 0)
+    for index in range(1, len(node.input)):
+        made = _sum(importer, node, made, importer.real(node, index))
+    return made
+
+
+def _sum(importer: Importer, node: onnx.NodeProto, first: Real, second: Real) -> Real:
     build, name = importer.build, label(node)
-    left, right = (build.settle(importer.real(node, index), name) for index in (0, 1))
-    for real in (left, right):
-        build.check_positive(real, name)
-    sums = sorted((real for real in (left, right) if real.is_sum), key=lambda real: real.through is not None)
-    if sums:
-        unit = sums[0].unit
-    else:
-        unit = np.full(build.types[left.value].shape[0], max(left.unit.max(), right.unit.max()) / ADDED_UNITS)
+    left, right = (build.settle(real, name) for real in (first, second))
+    if build.types[left.value].shape != build.types[right.value].shape:
+        shapes_of = " and ".join(str(("N", *build.types[real.value].shape)) for real in (left, right))
+        raise OnnxImportError(
+            f"adds values of the shapes {shapes_of}; only values of one shape can be added", node=name
+        )
+    if (left.flat, left.layout) != (right.flat, right.layout):
+        raise OnnxImportError("adds values whose dimensions are in another order", node=name)
+    sums = [real for real in (left, right) if real.is_sum]
+    # A shortcut's Quantize makes a sum in the unit of the other; in files of somebody else the finer unit is kept.
+    sums.sort(key=lambda real: real.through is not None if build.is_ours else float(np.median(real.unit)))
+    unit = sums[0].unit if sums else _common(build.is_ours, left.unit, right.unit)
     sides = []
     for real, side in ((left, "left"), (right, "right")):
         # Both sides need names of their own where both are requantized.
         named = real if sums else replace(real, through=real.through or f"{name}_{side}")
         sides.append(build.to_sum(named, unit, name))
-    return Real(build.add(Add(name=build.free(name), inputs=(sides[0], sides[1]))), unit, True, flat=left.flat)
+    made = build.add(Add(name=build.free(name), inputs=(sides[0], sides[1])))
+    return Real(made, unit, True, flat=left.flat, layout=left.layout)
+
+
+def _common(is_ours: bool, left: Array, right: Array) -> Array:
+    """A unit for the sum of two activations: one that both are multiples of, else a fine one."""
+    ratio = None if is_ours else simple_ratio(left, right)
+    if ratio is not None and ratio.numerator <= ADDED_UNITS:
+        return right / ratio.denominator
+    return np.full(left.shape, max(left.max(), right.max()) / ADDED_UNITS)
 
 
 def _concat(importer: Importer, node: onnx.NodeProto) -> Value:
     """Channels one after the other, in the type and the scale of the QuantizeLinear behind, else of the first."""
     build, name = importer.build, label(node)
-    parts = [importer.activation(node, index) for index in range(len(node.input))]
-    if attribute(node, "axis", 1) != 1 or len({part.flat for part in parts}) != 1:
-        raise OnnxImportError("only channels can be concatenated (axis=1)", node=name)
+    if all(isinstance(importer.value(node, index), Stored) for index in range(len(node.input))):
+        return _concat_stored(importer, node)
+    quantizers, others = importer.behind(node)
+    behind = quantizers[0] if len(quantizers) == 1 and not others else None
+    read = importer.activation if behind is None else importer.real
+    parts = [read(node, index) for index in range(len(node.input))]
+    _check_axis(importer, node, parts)
     if len(parts) == 1:
         return parts[0]
-    dtypes = {build.types[part.value].dtype for part in parts}
-    dtype = parts_type(dtypes)
-    scale = importer.scale_behind(node)
-    if scale is None:
-        scale = max(float(part.unit[0]) for part in parts)
-    values = [build.quantize(part, scale, dtype, f"{name}_{index}") for index, part in enumerate(parts)]
+    counts = [len(part.unit) for part in parts]
+    scale = None if behind is None else behind.scale(replace(parts[0], unit=np.ones(sum(counts))))
+    if scale is None or behind is None:
+        dtype = parts_type({build.types[part.value].dtype for part in parts})
+        scale = np.full(sum(counts), max(float(part.unit.max()) for part in parts))
+    elif all(part.is_stored for part in parts):
+        dtype = parts_type({build.types[part.value].dtype for part in parts})
+    else:
+        # Quantizing commutes with putting channels side by side.
+        dtype = behind.dtype
+    pieces = np.split(scale, np.cumsum(counts)[:-1])
+    values = [
+        build.quantize(part, piece, dtype, f"{name}_{index}")
+        for index, (part, piece) in enumerate(zip(parts, pieces, strict=True))
+    ]
     values = [build.retyped(value, dtype, f"{name}_{index}") for index, value in enumerate(values)]
     made = Concat(name=build.free(name), inputs=tuple(values), input_type=dtype)
-    return replace(
-        parts[0], value=build.add(made), unit=np.full(sum(len(part.unit) for part in parts), scale), through=None
-    )
+    if parts[0].is_stored:
+        return replace(parts[0], value=build.add(made), unit=scale, through=None)
+    return Real(build.add(made), scale, False, flat=parts[0].flat, layout=parts[0].layout)
+
+
+def _concat_stored(importer: Importer, node: onnx.NodeProto) -> Value:
+    """Integers side by side: what a step is must be the same, which DequantizeLinear says behind."""
+    build = importer.build
+    parts = [found for index in range(len(node.input)) if isinstance(found := importer.value(node, index), Stored)]
+    _check_axis(importer, node, parts)
+    if len({part.zero for part in parts}) != 1 or any(part.padding is not None for part in parts):
+        raise OnnxImportError("concatenates integers with several zero points", node=label(node))
+    dtype = parts_type({build.types[part.value].dtype for part in parts})
+    values = [build.retyped(part.value, dtype, f"{label(node)}_{index}") for index, part in enumerate(parts)]
+    made = Concat(name=build.free(label(node)), inputs=tuple(values), input_type=dtype)
+    return replace(parts[0], value=build.add(made))
+
+
+def _check_axis(importer: Importer, node: onnx.NodeProto, parts: Sequence[Real | Stored]) -> None:
+    shapes_of = [importer.build.types[part.value].shape for part in parts]
+    axis = attribute(node, "axis", 1)
+    axis += (2 if parts[0].flat or len(shapes_of[0]) == 1 else 4) if axis < 0 else 0
+    channels = {channel_axis(part, shape) for part, shape in zip(parts, shapes_of, strict=True)}
+    if channels != {axis} or len({(part.flat, part.layout) for part in parts}) != 1:
+        raise OnnxImportError("only channels can be concatenated (axis=1)", node=label(node))
 
 
 def parts_type(dtypes: set[DType]) -> DType:
@@ -136,164 +150,80 @@ def parts_type(dtypes: set[DType]) -> DType:
     return DType.S8
 
 
-def _multiply(importer: Importer, node: onnx.NodeProto) -> Value:
-    constant = 0 if isinstance(importer.value(node, 0), Constant) else 1
-    factor = importer.constant(node, constant, "second factor").real
-    return _scaled(importer, node, importer.real(node, 1 - constant), factor)
-
-
-def _divide(importer: Importer, node: onnx.NodeProto) -> Value:
-    divisor = importer.constant(node, 1, "divisor").real.astype(np.float64)
-    if np.any(divisor == 0):
-        raise OnnxImportError("divides by 0", node=label(node))
-    return _scaled(importer, node, importer.real(node, 0), 1.0 / divisor)
-
-
-def _scaled(importer: Importer, node: onnx.NodeProto, real: Real, factor: Array) -> Real:
-    settled = importer.build.settle(real, label(node))
-    unit = settled.unit * _per_channel(importer, node, settled, factor)
-    return importer.build.through(replace(settled, unit=unit, through=label(node)))
-
-
-def _per_channel(importer: Importer, node: onnx.NodeProto, real: Real, constant: Array) -> Array:
-    """A constant operand as (channels)."""
-    shape = importer.build.types[real.value].shape
-    values = constant.astype(np.float64)
-    if not np.all(np.isfinite(values)):
-        raise OnnxImportError("its constant holds NaN or infinity", node=label(node))
-    if values.size == 1:
-        return np.full(shape[0], float(values.reshape(-1)[0]))
-    rank = 2 if real.flat else len(shape) + 1
-    aligned = (1,) * (rank - values.ndim) + values.shape
-    is_channels = aligned[1:2] == (shape[0],) and values.size == shape[0] and len(aligned) == rank
-    if not is_channels or (real.flat and len(shape) > 1 and shape[1:] != (1, 1)):
-        raise OnnxImportError(
-            f"its constant of shape {constant.shape} is neither one number nor one a channel", node=label(node)
-        )
-    return values.reshape(-1)
-
-
 def _round(importer: Importer, node: onnx.NodeProto) -> Value:
     real = importer.real(node, 0)
-    if importer.scale_behind(node) == 1:
+    quantizers, others = importer.behind(node)
+    if quantizers and not others and all(np.all(entry.scales == 1) and not entry.added for entry in quantizers):
         # QuantizeLinear rounds whole numbers to themselves.
         return real
     return importer.build.rounded_sum(real, label(node))
 
 
-def _cast(importer: Importer, node: onnx.NodeProto) -> Value:
-    if attribute(node, "to", 0) not in _FLOATS or not isinstance(importer.value(node, 0), Real):
-        raise OnnxImportError(
-            "only numbers of the network can be cast, and only to float32 or float64", node=label(node)
-        )
-    return importer.value(node, 0)
-
-
-def _pass(importer: Importer, node: onnx.NodeProto) -> Value:
-    return importer.value(node, 0)
-
-
-def _identity(importer: Importer, node: onnx.NodeProto) -> Value:
-    found = importer.value(node, 0)
-    if not isinstance(found, Real):
-        return found
-    return importer.build.through(replace(found, through=label(node)))
-
-
-def _pad(importer: Importer, node: onnx.NodeProto) -> Value:
-    found = importer.value(node, 0)
-    if (
-        not isinstance(found, Real | Stored)
-        or found.padding is not None
-        or attribute(node, "mode", b"constant") != b"constant"
-    ):
-        raise OnnxImportError("only a constant Pad of an activation is supported", node=label(node))
-    filling = 0.0
-    if importer.has(node, 2):
-        filling = float(importer.constant(node, 2, "filling").real.reshape(-1)[0])
-    pads = attribute(node, "pads", [0][:0])
-    if importer.has(node, 1):
-        pads = [int(value) for value in importer.constant(node, 1, "pads").real.reshape(-1)]
-    if len(pads) != 8 or any(pads[:2]) or any(pads[4:6]) or importer.has(node, 3):
-        raise OnnxImportError(f"pads {pads[:8]}: only rows and columns of images can be padded", node=label(node))
-    around = Padding(pads[2], pads[3], pads[6], pads[7])
-    if isinstance(found, Stored):
-        filling -= found.zero
-    return replace(found, padding=around, filling=filling)
-
-
-def _constant(importer: Importer, node: onnx.NodeProto) -> Value:
-    for entry in node.attribute:
-        if entry.name == "value":
-            importer.kinds[node.output[0]] = entry.t.data_type
-            return Constant(values_of(entry.t, label(node)))
-        if entry.name in ("value_float", "value_int", "value_floats", "value_ints"):
-            return Constant(np.asarray(onnx.helper.get_attribute_value(entry)))
-    raise OnnxImportError("a Constant without a numeric value", node=label(node))
-
-
-def _flatten(importer: Importer, node: onnx.NodeProto) -> Value:
-    found = importer.value(node, 0)
-    if not isinstance(found, Real | Stored):
-        return importer.real(node, 0)
-    if node.op_type == "Flatten" and attribute(node, "axis", 1) != 1:
-        raise OnnxImportError("flattens the batch as well; only axis=1 is supported", node=label(node))
-    if node.op_type == "Reshape":
-        size = int(np.prod(importer.build.types[found.value].shape))
-        target = [int(value) for value in importer.constant(node, 1, "shape").real.reshape(-1)]
-        if len(target) != 2 or target[1] not in (-1, size):
-            raise OnnxImportError(f"reshapes to {target[:6]}; only (N, all) is supported", node=label(node))
-    if node.op_type == "Squeeze" and importer.build.types[found.value].shape[1:] != (1, 1):
-        raise OnnxImportError("squeezes something else than 1x1 images", node=label(node))
-    return replace(found, flat=True)
+#: What may be between a Softmax that is left out and the output.
+_ENDINGS = ("Cast", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze")
 
 
 def _softmax(importer: Importer, node: onnx.NodeProto) -> Value:
-    if node.output[0] not in importer.outputs:
-        raise OnnxImportError("Softmax inside the network is not supported", node=label(node))
-    importer.notes.append(f"{label(node)}: the Softmax at the end was left out; outputs are logits")
+    """Left out at the end, with what quantizes the probabilities: the order of the logits is the same."""
+    tail, names = set(), [node.output[0]]
+    while names:
+        name = names.pop()
+        for reader in importer.readers.get(name, []):
+            if reader.op_type not in _ENDINGS or reader.input[0] != name or not reader.output:
+                raise OnnxImportError(f"{node.op_type} inside the network is not supported", node=label(node))
+            tail.add(reader.output[0])
+            names.append(reader.output[0])
+    importer.tail |= tail
+    importer.notes.append(f"{label(node)}: the {node.op_type} at the end was left out; outputs are logits")
     return importer.value(node, 0)
 
 
-_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 #: What may read an activation with padding around it.
 PADDED = ("Conv", "MaxPool", "QuantizeLinear")
 
 OPERATORS: dict[str, Callable[[Importer, onnx.NodeProto], Value]] = {
     "Add": _add,
     "AveragePool": average_pool,
-    "Cast": _cast,
-    "Clip": _clip,
+    "BatchNormalization": affine.batch_normalization,
+    "Cast": shapes.cast,
+    "Clip": clip,
     "Concat": _concat,
-    "Constant": _constant,
     "Conv": conv,
     "DequantizeLinear": dequantize_linear,
-    "Div": _divide,
-    "Dropout": _pass,
-    "Flatten": _flatten,
+    "Div": affine.divide,
+    "Dropout": shapes.pass_through,
+    "Flatten": shapes.flatten,
     "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,
-    "Identity": _identity,
+    "GlobalMaxPool": global_max_pool,
+    "Identity": shapes.identity,
+    "LogSoftmax": _softmax,
     "MatMul": matmul,
-    "Max": _maximum,
+    "Max": maximum,
     "MaxPool": max_pool,
-    "Min": _minimum,
-    "Mul": _multiply,
-    "Pad": _pad,
+    "Min": minimum,
+    "Mul": affine.multiply,
+    "Neg": affine.negate,
+    "Pad": shapes.pad,
     "QuantizeLinear": quantize_linear,
+    "ReduceMax": global_max_pool,
     "ReduceMean": global_average_pool,
-    "Relu": _relu,
-    "Reshape": _flatten,
+    "Relu": relu,
+    "Reshape": shapes.reshape,
     "Round": _round,
+    "Shape": shapes.shape,
     "Softmax": _softmax,
-    "Squeeze": _flatten,
+    "Squeeze": shapes.squeeze,
+    "Sub": _subtract,
+    "Sum": _sums,
+    "Transpose": shapes.transpose,
+    "Unsqueeze": shapes.unsqueeze,
 }
 
 #: What to do about some operators that are not supported.
 _QDQ = "quantize with quant_format=QuantFormat.QDQ"
 _ONLY_RELU = "of activation functions the engine has ReLU, with a maximum or without; replace it and train again"
 REMEDIES = {
-    "BatchNormalization": "fold it into the convolution before quantizing (onnxruntime's quant_pre_process does)",
     **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm", "ConvInteger", "MatMulInteger"), _QDQ),
     **dict.fromkeys(("HardSwish", "HardSigmoid", "Sigmoid", "Gelu", "Elu", "PRelu", "LeakyRelu", "Tanh"), _ONLY_RELU),
     "DynamicQuantizeLinear": "quantize statically (onnxruntime.quantization.quantize_static)",

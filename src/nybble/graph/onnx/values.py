@@ -17,22 +17,40 @@ SAME = 2.0**-20
 class Constant:
     """A constant, as real values; where it was dequantized, the integers and their scale too.
 
-    ``scale`` is (channels) along ``axis``, or one number for all (``axis`` is ``None``).
+    Attributes
+    ----------
+    real : array
+        The values, in the dtype of the file.
+    kind : int
+        The ONNX element type, 0 where it is not known.
+    integers : array or None
+        int64, of the shape of ``real``; zero points are taken away.
+    dtype : DType or None
+        The type that the integers are held in.
+    scale : array or None
+        float64, broadcasts to the shape of ``real`` and has its rank.
+    bounds : tuple of two ints or None
+        What a Clip says of raw integers.
+    is_symbolic : bool
+        Whether a 0 in it stands for the size of the batch: it comes from the Shape of an activation.
     """
 
     real: Array
+    kind: int = 0
     integers: Array | None = None
     dtype: DType | None = None
     scale: Array | None = None
-    axis: int | None = None
+    bounds: tuple[int, int] | None = None
+    is_symbolic: bool = False
 
 
 @dataclass(frozen=True)
 class Outside:
-    """A float input that nobody has quantized yet."""
+    """A float input that nobody has quantized yet; ``layout`` as in :class:`Real`."""
 
     name: str
     shape: tuple[int, ...]
+    layout: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +62,7 @@ class Stored:
     flat: bool = False
     padding: Padding | None = None
     filling: float = 0.0
+    layout: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,7 @@ class Real:
     value : str
         The graph's value: an activation, or a sum where ``is_sum``.
     unit : array
-        float64 (channels).
+        float64 (channels), above 0.
     relu : str or None
         Name of the node that cuts off below 0.
     high, low : array or None
@@ -68,6 +87,8 @@ class Real:
         Whether (C, H, W) is read as one dimension.
     padding : Padding or None
         What a Pad has put around images, filled with ``filling``.
+    layout : tuple of three ints or None
+        The order in which ONNX has the dimensions (C, H, W), where a Transpose has changed it.
     """
 
     value: str
@@ -81,11 +102,17 @@ class Real:
     flat: bool = False
     padding: Padding | None = None
     filling: float = 0.0
+    layout: tuple[int, int, int] | None = None
 
     @property
-    def is_plain(self) -> bool:
+    def is_stored(self) -> bool:
         """Whether it is an activation as it is stored."""
-        return not self.is_sum and not self.is_cut and bool(np.all(self.unit == self.unit[0]))
+        return not self.is_sum and not self.is_cut
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether a step stands for the same in all channels."""
+        return bool(np.all(self.unit == self.unit[0]))
 
     @property
     def is_cut(self) -> bool:
@@ -99,3 +126,19 @@ Value = Constant | Outside | Stored | Real
 def are_same(left: Array, right: Array | float) -> bool:
     """Whether scales agree, up to the rounding of float32."""
     return bool(np.all(np.abs(left - right) <= SAME * np.abs(right)))
+
+
+def dims_of(seen: Stored | Real | Outside, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The dimensions of one image as ONNX has them, of a graph's value of that shape."""
+    if len(shape) == 1 or (not isinstance(seen, Outside) and seen.flat):
+        return (int(np.prod(shape)),)
+    return tuple(shape[axis] for axis in seen.layout or (0, 1, 2))
+
+
+def channel_axis(seen: Stored | Real, shape: tuple[int, ...]) -> int | None:
+    """The ONNX axis of the channels, batch included; ``None`` where they are mixed with rows and columns."""
+    if len(shape) == 1:
+        return 1
+    if seen.flat:
+        return 1 if shape[1:] == (1, 1) else None
+    return 1 + (seen.layout or (0, 1, 2)).index(0)

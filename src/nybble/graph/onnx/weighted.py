@@ -9,6 +9,7 @@ import onnx
 
 from nybble.graph.infer import MAX_EXTENT
 from nybble.graph.nodes import Conv2d, Linear, Padding, Pair
+from nybble.graph.onnx.affine import alive
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
 from nybble.graph.onnx.quantization import SYMMETRIC
@@ -26,75 +27,123 @@ LOWEST = -1e30
 
 def conv(importer: Importer, node: onnx.NodeProto) -> Value:
     """Conv of two dimensions with a constant weight."""
-    name = label(node)
+    name, build = label(node), importer.build
     real = importer.activation(node, 0)
     weight, scale = _weight(importer, node, 4, 0)
-    shape = importer.build.types[real.value].shape
-    if real.flat or len(shape) != 3:
-        raise OnnxImportError("a convolution of something else than images is not supported", node=name)
+    shape = build.types[real.value].shape
+    if real.flat or real.layout is not None or len(shape) != 3:
+        raise OnnxImportError("a convolution of something else than images (N, C, H, W) is not supported", node=name)
     kernel = Pair(*weight.shape[2:])
     if attribute(node, "kernel_shape", list(kernel)) != list(kernel):
         raise OnnxImportError("kernel_shape differs from its weight's", node=name)
+    groups = attribute(node, "group", 1)
+    if groups < 1 or shape[0] % groups or len(scale) % groups:
+        raise OnnxImportError(f"group={groups} does not divide its channels", node=name)
     stride, dilation = pair(node, "strides"), pair(node, "dilations")
-    unit = real.unit[0] * scale
+    around = padding(node, real, shape, kernel, stride, dilation)
+    by_group = real.unit.reshape(groups, -1)
+    if np.any(by_group != by_group[:, :1]):
+        real = build.uniform(real, name)
+        by_group = real.unit.reshape(groups, -1)
+    # Scales by channel before a depthwise layer multiply those of its weights: nothing is rounded.
+    unit = np.repeat(by_group[:, 0], len(scale) // groups) * scale
+    weight, unit = _pruned(weight, unit, _real_bias(importer, node, len(unit)))
+    called = build.free(name)
     made = Conv2d(
-        name=importer.build.free(name),
+        name=called,
         inputs=(real.value,),
-        input_type=importer.build.types[real.value].dtype,
+        input_type=build.types[real.value].dtype,
         weight=weight,
-        bias=_bias(importer, node, unit),
+        bias=_bias(importer, node, called, unit),
         stride=stride,
-        padding=padding(node, real, shape, kernel, stride, dilation),
+        padding=around,
         dilation=dilation,
-        groups=attribute(node, "group", 1),
+        groups=groups,
     )
-    return Real(importer.build.add(made), unit, True)
+    return Real(build.add(made), unit, True)
 
 
 def gemm(importer: Importer, node: onnx.NodeProto) -> Value:
     """Gemm with a constant second factor."""
-    if attribute(node, "alpha", 1.0) != 1 or attribute(node, "beta", 1.0) != 1 or attribute(node, "transA", 0):
-        raise OnnxImportError("only alpha=1, beta=1 and transA=0 are supported", node=label(node))
-    return _linear(importer, node, bool(attribute(node, "transB", 0)))
+    if attribute(node, "transA", 0):
+        raise OnnxImportError(
+            "transA=1 makes features of the images of a batch; transpose the weight in its place (transB)",
+            node=label(node),
+        )
+    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+    if not np.isfinite(alpha) or not np.isfinite(beta):
+        raise OnnxImportError("its alpha or beta is not a finite number", node=label(node))
+    return _linear(importer, node, bool(attribute(node, "transB", 0)), alpha, beta)
 
 
 def matmul(importer: Importer, node: onnx.NodeProto) -> Value:
     """MatMul with a constant second factor."""
-    return _linear(importer, node, False)
+    return _linear(importer, node, False, 1.0, 1.0)
 
 
-def _linear(importer: Importer, node: onnx.NodeProto, is_transposed: bool) -> Value:
+def _linear(importer: Importer, node: onnx.NodeProto, is_transposed: bool, alpha: float, beta: float) -> Value:
+    name, build = label(node), importer.build
+    if isinstance(importer.value(node, 0), Constant):
+        raise OnnxImportError(
+            "its first factor is a constant, which makes channels of the images of a batch; make the constant the "
+            "second factor, transposed",
+            node=name,
+        )
     real = importer.activation(node, 0)
-    shape = importer.build.types[real.value].shape
+    shape = build.types[real.value].shape
     if len(shape) > 1 and not real.flat:
-        raise OnnxImportError("reads images; put a Flatten before it", node=label(node))
+        raise OnnxImportError("reads images; put a Flatten before it", node=name)
     weight, scale = _weight(importer, node, 2, 0 if is_transposed else 1)
-    unit = real.unit[0] * scale
+    real = build.uniform(real, name)
+    if real.layout is not None and len(shape) == 3:
+        weight = _reordered(node, weight, shape, real.layout)
+    unit = real.unit[0] * scale * abs(alpha)
+    if alpha < 0:
+        weight = _turned(importer, node, weight)
+    weight, unit = _pruned(weight, unit, _real_bias(importer, node, len(unit), beta))
+    called = build.free(name)
     made = Linear(
-        name=importer.build.free(label(node)),
+        name=called,
         inputs=(real.value,),
-        input_type=importer.build.types[real.value].dtype,
+        input_type=build.types[real.value].dtype,
         weight=weight,
-        bias=_bias(importer, node, unit),
+        bias=_bias(importer, node, called, unit, beta),
     )
-    return Real(importer.build.add(made), unit, True)
+    return Real(build.add(made), unit, True)
 
 
-def add_bias(importer: Importer, node: onnx.NodeProto) -> Value:
-    """Add of a constant: the bias of the convolution or matrix product before it."""
-    index = 0 if isinstance(importer.value(node, 0), Constant) else 1
-    constant = importer.constant(node, index, "summand")
-    real = importer.real(node, 1 - index)
-    shape = importer.build.types[real.value].shape
-    channels = constant.real.size == shape[0] and shape[0] in constant.real.shape[-len(shape) :][:1]
-    if real.is_sum and not real.is_cut and channels and importer.reads_only(node.input[1 - index], node):
-        bias = _integers(importer, node, constant, real.unit)
-        if importer.build.set_bias(real.value, bias):
-            return real
-    raise OnnxImportError(
-        "a constant can only be added to the sums of a convolution or matrix product, one number a channel",
-        node=label(node),
-    )
+def _reordered(node: onnx.NodeProto, weight: Tensor, shape: tuple[int, ...], layout: tuple[int, int, int]) -> Tensor:
+    """The weight of flattened images whose dimensions a Transpose had reordered, for (C, H, W)."""
+    values = weight.numpy()
+    if values.shape[1] != int(np.prod(shape)):
+        raise OnnxImportError(
+            f"its weight takes {values.shape[1]} features, not {int(np.prod(shape))}", node=label(node)
+        )
+    seen = values.reshape(len(values), *(shape[axis] for axis in layout))
+    order = [0, *(1 + layout.index(axis) for axis in range(3))]
+    return Tensor.from_array(weight.dtype, np.ascontiguousarray(seen.transpose(order)).reshape(len(values), -1))
+
+
+def _turned(importer: Importer, node: onnx.NodeProto, weight: Tensor) -> Tensor:
+    """A weight with the other sign."""
+    values = -weight.numpy().astype(np.int64)
+    dtype = DType.S8 if values.max() > weight.dtype.maximum else weight.dtype
+    lost = (values > dtype.maximum).reshape(len(values), -1).sum(axis=1).max()
+    if lost:
+        importer.build.rounded(
+            label(node), "weight", 255.0 * float(lost), "at most, in steps of the sum: -128 turned is 127"
+        )
+    return Tensor.from_array(dtype, np.minimum(values, dtype.maximum))
+
+
+def _pruned(weight: Tensor, unit: Array, bias: Array | None) -> tuple[Tensor, Array]:
+    """Channels with a scale of 0 are their bias: weights of 0, and a unit that the bias can be counted in."""
+    if np.all(unit > 0):
+        return weight, unit
+    values = weight.numpy().copy()
+    values[unit == 0] = 0
+    least = np.zeros_like(unit) if bias is None else np.abs(bias) / (1 << 20)
+    return Tensor.from_array(weight.dtype, values), np.where(unit > 0, unit, np.maximum(alive(unit), least))
 
 
 def pair(node: onnx.NodeProto, name: str) -> Pair:
@@ -150,40 +199,47 @@ def _weight(importer: Importer, node: onnx.NodeProto, rank: int, channel_axis: i
     integers = constant.integers
     if integers.ndim != rank or not integers.size:
         raise OnnxImportError(f"its weight has shape {integers.shape}, not {rank} dimensions", node=name)
-    if constant.axis not in (None, channel_axis):
-        raise OnnxImportError("its weight has scales along another axis than the output channels", node=name)
     if integers.min() < constant.dtype.minimum or integers.max() > constant.dtype.maximum:
         raise OnnxImportError(f"its weight has a zero point other than 0: {SYMMETRIC}", node=name)
     moved = np.moveaxis(integers, channel_axis, 0)
-    scale = np.broadcast_to(constant.scale, (len(moved),)).astype(np.float64)
-    return Tensor.from_array(constant.dtype, moved), scale
+    scales = np.moveaxis(np.broadcast_to(constant.scale, integers.shape), channel_axis, 0).reshape(len(moved), -1)
+    if np.any(scales != scales[:, :1]):
+        raise OnnxImportError("its weight has scales along another axis than the output channels", node=name)
+    return Tensor.from_array(constant.dtype, moved), scales[:, 0].astype(np.float64)
 
 
-def _bias(importer: Importer, node: onnx.NodeProto, unit: Array) -> Tensor | None:
+def _given_bias(importer: Importer, node: onnx.NodeProto, channels: int) -> Constant | None:
+    """The bias, (channels)."""
     if not importer.has(node, 2):
         return None
     constant = importer.constant(node, 2, "bias")
-    if constant.real.size == 1 and len(unit) > 1 and node.op_type == "Gemm":
-        constant = Constant(np.full(len(unit), constant.real.reshape(-1)[0]))
-    if constant.real.reshape(-1).shape != unit.shape:
-        raise OnnxImportError(f"its bias has shape {constant.real.shape}, not ({len(unit)},)", node=label(node))
-    return _integers(importer, node, constant, unit)
+    shape = constant.real.shape
+    wanted = (channels,) if node.op_type == "Conv" else (1, channels)
+    fits = len(shape) <= len(wanted) and all(
+        size in (1, full) for size, full in zip(shape[::-1], wanted[::-1], strict=False)
+    )
+    if not fits or (node.op_type == "Conv" and shape != wanted):
+        raise OnnxImportError(f"its bias has shape {shape}, not ({channels},)", node=label(node))
+    parts = [
+        None if values is None else np.broadcast_to(values.reshape(values.shape[-1:]), (channels,))
+        for values in (constant.real, constant.integers, constant.scale)
+    ]
+    if parts[0] is None or not np.all(np.isfinite(parts[0])):
+        raise OnnxImportError("its bias holds NaN or infinity", node=label(node))
+    return Constant(parts[0], constant.kind, parts[1], constant.dtype, parts[2])
 
 
-def _integers(importer: Importer, node: onnx.NodeProto, constant: Constant, unit: Array) -> Tensor:
+def _real_bias(importer: Importer, node: onnx.NodeProto, channels: int, beta: float = 1.0) -> Array | None:
+    constant = _given_bias(importer, node, channels)
+    return None if constant is None else constant.real.astype(np.float64) * beta
+
+
+def _bias(importer: Importer, node: onnx.NodeProto, called: str, unit: Array, beta: float = 1.0) -> Tensor | None:
     """A bias in steps of the sums; its own integers where they count in those."""
-    name = label(node)
-    if constant.integers is not None and constant.scale is not None and are_same(constant.scale, unit):
-        values = constant.integers.reshape(-1)
-    else:
-        steps = constant.real.astype(np.float64).reshape(-1) / unit
-        values = np.rint(steps)
-        if not np.all(np.abs(values) <= DType.S32.maximum):
-            raise OnnxImportError("its bias does not fit 32 bits in steps of the sums", node=name)
-        values = values.astype(np.int64)
-        importer.build.rounded(name, "bias", float(np.max(np.abs(steps - values))), "in steps of the sum")
-    if np.any(values < DType.S32.minimum) or np.any(values > DType.S32.maximum):
-        raise OnnxImportError("its bias does not fit 32 bits", node=name)
-    hinted = importer.build.hint(name).bias
-    fits = hinted is DType.S16 and values.min() >= DType.S16.minimum and values.max() <= DType.S16.maximum
-    return Tensor.from_array(DType.S16 if fits else DType.S32, values)
+    constant = _given_bias(importer, node, len(unit))
+    if constant is None:
+        return None
+    steps = constant.real.astype(np.float64) * beta / unit
+    if constant.integers is not None and constant.scale is not None and are_same(constant.scale * beta, unit):
+        steps = constant.integers.astype(np.float64)
+    return importer.build.bias(called, steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import onnx
 from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
-from nybble.graph.errors import NybbleError
+from nybble.files import ONNX, FileError, write
 from nybble.graph.onnx.errors import OnnxExportError
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType
@@ -104,19 +103,13 @@ def write_model(model: onnx.ModelProto, path: Path) -> int:
 
     Raises
     ------
-    NybbleError
-        Naming the file, where it cannot be written.
+    FileError
+        Naming the file, where it cannot be written, or one that is no ONNX file is there.
     """
-    content = model.SerializeToString()
-    # The process's number: two runs must not write into each other's file.
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    content: bytes = model.SerializeToString()
     try:
-        if path.is_dir():
-            raise NybbleError(f"{path}: is a folder; name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise NybbleError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise FileError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
+    write(path, content, ONNX)
     return len(content)

@@ -3,20 +3,20 @@
 from nybble.quantize.data.archives import ShardPhotos, ZipPhotos
 from nybble.quantize.data.augment import augment
 from nybble.quantize.data.condition import PhotoReport
-from nybble.quantize.data.folders import ClassFolders, CsvPhotos
+from nybble.quantize.data.folders import FilePhotos
 from nybble.quantize.data.loader import Batch, CalibrationBatches, Loader, batches
-from nybble.quantize.data.photos import MemoryPhotos, Photos, Subset, draw, every, split
+from nybble.quantize.data.photos import MemoryPhotos, Photos, Relabelled, Subset, draw, every, split
 from nybble.quantize.data.source import open_photos
 
 __all__ = [
     "Batch",
     "CalibrationBatches",
-    "ClassFolders",
-    "CsvPhotos",
+    "FilePhotos",
     "Loader",
     "MemoryPhotos",
     "PhotoReport",
     "Photos",
+    "Relabelled",
     "ShardPhotos",
     "Subset",
     "ZipPhotos",

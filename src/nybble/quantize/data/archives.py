@@ -12,7 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from nybble.graph.types import Array
-from nybble.quantize.data.photos import SUFFIXES, Photos
+from nybble.images.kinds import has_photo_suffix, is_ignored, why_no_photo
+from nybble.images.left_out import LeftOut, LeftOutPhoto
+from nybble.quantize.data.photos import Photos
 from nybble.quantize.errors import QuantizeError
 
 _LABEL_LIMIT = 64
@@ -35,18 +37,25 @@ class ZipPhotos(Photos):
                 entries = archive.infolist()
         except (OSError, zipfile.BadZipFile) as error:
             raise QuantizeError(f"{self._path}: cannot be read as a zip file: {error}") from error
-        # Names that macOS adds beside each file are no photos, though they end like them.
-        entries = [entry for entry in entries if _is_photo(entry.filename) and not entry.is_dir()]
+        entries = [entry for entry in entries if not _is_hidden(entry.filename)]
         if any(entry.flag_bits & 1 for entry in entries):
             raise QuantizeError(f"{self._path}: is encrypted; unpack it first")
-        self._names = sorted(entry.filename for entry in entries)
+        files = sorted(entry.filename for entry in entries if not entry.is_dir())
+        reasons = {name: self._why_no_photo(name) for name in files if not has_photo_suffix(name)}
+        self.left_out = tuple(LeftOutPhoto(name, reason) for name, reason in reasons.items() if reason is not None)
+        self._names = [name for name in files if reasons.get(name) is None]
         if not self._names:
-            raise QuantizeError(f"{self._path}: holds no photos ({', '.join(sorted(SUFFIXES))})")
-        parents = [PurePosixPath(name).parent.name for name in self._names]
-        kinds = sorted(set(parents))
-        self.classes = tuple(kinds) if len(kinds) > 1 else ()
+            LeftOut(self.left_out).check(0)
+            raise QuantizeError(f"{self._path}: holds no photos")
+        parents = [PurePosixPath(name).parent for name in self._names]
+        # Folders beside those of photos are classes too, also where they hold none.
+        beside = {parent.parent for parent in parents}
+        folders = {PurePosixPath(entry.filename) for entry in entries if entry.is_dir()}
+        folders |= {PurePosixPath(photo.file).parent for photo in self.left_out}
+        kinds = sorted({path.name for path in (*parents, *(path for path in folders if path.parent in beside))})
+        self.classes = tuple(kinds) if len({path.name for path in parents}) > 1 else ()
         numbers = {name: label for label, name in enumerate(self.classes)}
-        self._labels = [numbers.get(parent) for parent in parents]
+        self._labels = [numbers.get(parent.name) for parent in parents]
 
     def __len__(self) -> int:
         return len(self._names)
@@ -65,6 +74,12 @@ class ZipPhotos(Photos):
             return self._archive().read(self._names[index])
         except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
             raise OSError(f"cannot be unpacked: {error}") from error
+
+    def _why_no_photo(self, name: str) -> str | None:
+        try:
+            return why_no_photo(self._archive().read(name))
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, OSError) as error:
+            return f"cannot be unpacked: {error}"
 
     def _archive(self) -> zipfile.ZipFile:
         """An open archive of this thread and process: they would move each other's file position."""
@@ -142,7 +157,7 @@ def _index(number: int, path: Path) -> Iterator[_Member]:
                 key = f"{folder}/{stem}"
                 if not member.isfile() or not stem or not dot:
                     continue
-                if f".{extension.lower()}" in SUFFIXES:
+                if has_photo_suffix(f"photo.{extension}"):
                     photos[key] = member
                 elif extension in ("cls", "json"):
                     # A member that can be read has content.
@@ -172,6 +187,7 @@ def _label(where: str, extension: str, text: bytes, known: int | None) -> int | 
     return label
 
 
-def _is_photo(name: str) -> bool:
+def _is_hidden(name: str) -> bool:
+    """Hidden files and folders, what macOS adds beside each file, and files that are known to be no photos."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+    return is_ignored(path.name) or "__MACOSX" in path.parts

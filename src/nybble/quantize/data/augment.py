@@ -29,7 +29,7 @@ def augment(
     Parameters
     ----------
     photo : PIL.Image.Image
-        In mode RGB.
+        In mode RGB, turned as it is to be.
     preprocessing : Preprocessing
         Its crop, interpolation and channels.
     config : AugmentationConfig
@@ -43,7 +43,7 @@ def augment(
     if config.crop == "resized":
         photo = _resized_crop(photo, preprocessing, config, random)
     else:
-        photo = Image.fromarray(load_photo(photo, preprocessing).squeeze())
+        photo = Image.fromarray(load_photo(photo, preprocessing, exif=False).squeeze())
         if config.crop == "pad" and config.padding:
             photo = _padded_crop(photo, config.padding, random)
     if config.flip and random.random() < config.flip:

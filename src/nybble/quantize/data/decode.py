@@ -31,8 +31,8 @@ class Decoded(NamedTuple):
 
 
 def evaluated(photos: Photos, index: int, preprocessing: Preprocessing) -> Decoded:
-    """A photo exactly as the engine sees it: :func:`nybble.images.load_photo`."""
-    return _decoded(photos, index, preprocessing, lambda photo: load_photo(photo, preprocessing))
+    """A photo exactly as the engine sees it: :func:`nybble.images.load_photo`, upright if the photos say so."""
+    return _decoded(photos, index, preprocessing, lambda photo: load_photo(photo, preprocessing, exif=photos.exif))
 
 
 def augmented(
@@ -41,7 +41,10 @@ def augmented(
     """A photo as :func:`nybble.quantize.data.augment.augment` varies it in one epoch."""
     random = generator(seed, epoch, index)
     return _decoded(
-        photos, index, preprocessing, lambda photo: augment(decode_photo(photo), preprocessing, config, random)
+        photos,
+        index,
+        preprocessing,
+        lambda photo: augment(decode_photo(photo, exif=photos.exif), preprocessing, config, random),
     )
 
 

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nybble.graph.types import Array
+from nybble.images import LeftOutPhoto
 from nybble.quantize.errors import QuantizeError
-
-#: Endings of what counts as a photo where a folder, an archive or a shard holds other files too.
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"))
 
 
 class Photos(ABC):
@@ -23,6 +21,10 @@ class Photos(ABC):
 
     #: Names of the classes, by label; empty where unknown.
     classes: tuple[str, ...] = ()
+    #: Whether photos are turned upright as their EXIF orientation says; by default they are as torchvision reads them.
+    exif: bool = False
+    #: Files that were found with the photos and are none, or have no class.
+    left_out: tuple[LeftOutPhoto, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -57,6 +59,8 @@ class Photos(ABC):
         digest = hashlib.sha256()
         for index in range(len(self)):
             digest.update(f"{self.name(index)}\0{self.label(index)}\n".encode())
+        if self.exif:
+            digest.update(b"upright")
         return digest.hexdigest()
 
 
@@ -104,7 +108,7 @@ class Subset(Photos):
     def __init__(self, photos: Photos, indices: Sequence[int]) -> None:
         self.photos = photos
         self.indices = [int(index) for index in indices]
-        self.classes = photos.classes
+        self.classes, self.exif, self.left_out = photos.classes, photos.exif, photos.left_out
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -120,6 +124,20 @@ class Subset(Photos):
     def read(self, index: int) -> bytes | Array:
         """A photo's content."""
         return self.photos.read(self.indices[index])
+
+
+class Relabelled(Subset):
+    """The same photos with other labels: ``numbers`` by the label they have, or none at all."""
+
+    def __init__(self, photos: Photos, numbers: Sequence[int] | None, classes: Sequence[str] = ()) -> None:
+        super().__init__(photos, range(len(photos)))
+        self.classes = tuple(classes)
+        self._numbers = numbers
+
+    def label(self, index: int) -> int | None:
+        """Class of a photo."""
+        label = self.photos.label(index)
+        return None if label is None or self._numbers is None else self._numbers[label]
 
 
 def every(photos: Photos, step: int, *, rest: bool = False) -> Subset:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from nybble.images.collection import LABELS, VAL_MAP
 from nybble.quantize.data.archives import ShardPhotos, ZipPhotos
-from nybble.quantize.data.folders import ClassFolders, CsvPhotos
+from nybble.quantize.data.folders import FilePhotos
 from nybble.quantize.data.photos import Photos
 from nybble.quantize.errors import QuantizeError
 
@@ -14,38 +15,44 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 1_000_000
 
 
-def open_photos(path: str | Path) -> Photos:
+def open_photos(path: str | Path, *, exif: bool = False) -> Photos:
     """Open photos by what lies at ``path``.
 
-    ========================================  =====================================================
-    a folder with ``labels.csv``              :class:`CsvPhotos`
+    ========================================  =============================================================
     a folder that holds ``*.tar``             :class:`ShardPhotos`, in order of name
     ``NAME-{000..009}.tar``, ``NAME.tar``     :class:`ShardPhotos`
-    any other folder                          :class:`ClassFolders`: a folder a class, or no labels
     ``NAME.zip``                              :class:`ZipPhotos`: a folder a class, or no labels
-    ========================================  =====================================================
+    any other folder, or a list               :class:`FilePhotos`, see :func:`nybble.images.open_photos`
+    ========================================  =============================================================
+
+    Parameters
+    ----------
+    path : str or Path
+    exif : bool
+        Whether photos are turned upright as their EXIF orientation says; by default they are read as torchvision does.
 
     Raises
     ------
     QuantizeError
-        If nothing is there, or it is none of these.
+        For an archive that cannot be read.
     ImageError
-        For a ``labels.csv`` that cannot be right.
+        If nothing is there, no photo is found, or a list cannot be right.
     """
     place = Path(path)
-    if place.is_dir():
-        if (place / "labels.csv").is_file():
-            return CsvPhotos(place)
-        shards = sorted(place.glob("*.tar"))
-        return ShardPhotos(shards) if shards else ClassFolders(place)
     kind = place.suffix.lower()
-    if kind == ".zip" and place.is_file():
-        return ZipPhotos(place)
-    if kind == ".tar":
-        return ShardPhotos(_shards(place))
-    if not place.exists():
-        raise QuantizeError(f"{place}: there is no such file or folder")
-    raise QuantizeError(f"{place}: photos come from a folder, a .zip, or .tar shards, not from this")
+    photos: Photos
+    if place.is_dir():
+        listed = any((place / name).is_file() for name in (LABELS, VAL_MAP))
+        shards = [] if listed else sorted(place.glob("*.tar"))
+        photos = ShardPhotos(shards) if shards else FilePhotos(place)
+    elif kind == ".zip" and place.is_file():
+        photos = ZipPhotos(place)
+    elif kind == ".tar":
+        photos = ShardPhotos(_shards(place))
+    else:
+        photos = FilePhotos(place)
+    photos.exif = exif
+    return photos
 
 
 def _shards(path: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -11,12 +11,13 @@ import torch
 from nybble.graph import Padding, Pair
 from nybble.graph.infer import output_extent
 from nybble.graph.types import Array
-from nybble.quantize.float_network import Op
-from nybble.quantize.translate import Translation
+from nybble.quantize import vocabulary
+from nybble.quantize.vocabulary import Translation
+from nybble.quantize.vocabulary import Unsupported as Unsupported
 
-Value = Translation | Array
-#: An operation, one with the shape that its readers are told, or a value that stays as it is.
-Result = Op | tuple[Op, tuple[int, ...]] | Translation | Array
+Value = Translation | vocabulary.Stack | Array
+#: What a builder of the vocabulary returns, or a constant.
+Result: TypeAlias = vocabulary.Result | Array
 Handler = Callable[..., Result]
 HANDLERS: dict[str, Handler] = {}
 
@@ -34,14 +35,14 @@ _REMEDIES = {
 }
 
 
-class Unsupported(Exception):  # noqa: N818 - it becomes the reason in a SourceError
-    """Why a node has no counterpart, and what to do."""
-
-
-def remedy(op: str) -> str:
+def remedy(op: str, domain: str = "") -> str:
     """What to do about an operator that has no handler."""
+    if op in _REMEDIES:
+        return _REMEDIES[op]
+    if domain:
+        return f"operators of {domain[:60]} are unknown; save the file without optimizing it for a runtime"
     known = ", ".join(sorted(HANDLERS))
-    return _REMEDIES.get(op, f"supported are {known}, and what computes constants; change the network or cut the file")
+    return f"supported are {known}, and what computes constants; change the network or cut the file"
 
 
 def handles(*operators: str) -> Callable[[Handler], Handler]:
@@ -56,16 +57,17 @@ def handles(*operators: str) -> Callable[[Handler], Handler]:
 
 def value_of(value: Value | None) -> Translation:
     """A value that depends on the image, or Unsupported."""
-    if not isinstance(value, Translation):
-        raise Unsupported("it must read what depends on the image, and constants only besides")
-    return value
+    return vocabulary.value_of(value)
 
 
 def image_of(value: Value | None) -> Translation:
     """A value with rows and columns, or Unsupported."""
-    if not isinstance(value, Translation) or len(value.shape) != 3:
-        raise Unsupported("it must read images (N, C, H, W)")
-    return value
+    return vocabulary.image(value)
+
+
+def operand_of(value: Value | None) -> Translation | torch.Tensor:
+    """A value as it is, or a constant as a tensor."""
+    return value if isinstance(value, Translation) else tensor_of(constant_of(value, "what is no image"))
 
 
 def constant_of(value: Value | None, what: str) -> Array:

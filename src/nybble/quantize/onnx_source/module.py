@@ -71,12 +71,14 @@ class OnnxModule(RecordedModule):
         return self.recorded((channels, rows, columns))(x).flatten(1)
 
 
-def load_onnx(path: Path) -> nn.Module:
+def load_onnx(path: Path, output: str | None = None) -> nn.Module:
     """Read a float classifier.
 
     Parameters
     ----------
     path : Path
+    output : str, optional
+        Which of the outputs to take, where the file has several.
 
     Returns
     -------
@@ -88,4 +90,4 @@ def load_onnx(path: Path) -> nn.Module:
     SourceError
         If the file is damaged, or naming the node that is not supported and what to do.
     """
-    return OnnxModule(read_onnx(path)).eval()
+    return OnnxModule(read_onnx(path, output)).eval()

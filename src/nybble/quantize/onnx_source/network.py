@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields, replace
 
+import numpy as np
 import torch
 
-from nybble.quantize.errors import SourceError
+from nybble.graph.infer import MAX_ELEMENTS, MAX_EXTENT
+from nybble.quantize.errors import CaptureError, SourceError
 from nybble.quantize.float_network import INPUT, FloatNetwork, Op
-from nybble.quantize.onnx_source import layers, shapes  # noqa: F401 - they register their handlers
+from nybble.quantize.fold import join_limits
+from nybble.quantize.onnx_source import layers as _layers  # noqa: F401 - it registers its handlers
+from nybble.quantize.onnx_source import shapes as _moving  # noqa: F401
+from nybble.quantize.onnx_source.batch import LIKE_RESHAPE, per_image
+from nybble.quantize.onnx_source.folding import FOLDED, Folder
 from nybble.quantize.onnx_source.handlers import HANDLERS, Unsupported, Value, remedy
-from nybble.quantize.onnx_source.model import FOLDED, OnnxModel, OnnxNode, folded, reading
-from nybble.quantize.translate import Translation
+from nybble.quantize.onnx_source.model import OnnxModel, OnnxNode
+from nybble.quantize.onnx_source.signature import check
+from nybble.quantize.vocabulary import Stack, Translation, settled
 
 #: Of names at most, which become those of files.
 _LONGEST = 120
@@ -33,9 +42,8 @@ def build(model: OnnxModel, size: tuple[int, int], channels: int | None = None) 
             f"{model.path}: takes images of {model.channels} channels, {rows} rows and {columns} columns, not "
             f"{channels}, {size[0]} and {size[1]}"
         )
-    with reading(model.path):
-        network = _Builder(model, (channels, *size)).network()
-        _check(model, network)
+    network = _Builder(model, (channels, *size)).network()
+    _check(network)
     return network
 
 
@@ -44,44 +52,57 @@ class _Builder:
         self._model = model
         self._network = FloatNetwork(input_shape)
         self._held: dict[str, Value] = {**model.constants, model.entry: Translation(INPUT, input_shape)}
+        self._shapes: dict[str, tuple[int, ...]] = {INPUT: input_shape}
         self._keys = {INPUT}
+        self._fold = Folder(model.constants, model.opset)
 
     def network(self) -> FloatNetwork:
         model = self._model
         for node in _needed(model):
-            self._visit(node)
+            try:
+                self._visit(node)
+            except Unsupported as error:
+                raise SourceError(f"{model.path}: node {node.label}: cannot be quantized: {error}") from None
         result = self._held.get(model.output)
         if not isinstance(result, Translation) or not self._network.ops:
             raise SourceError(f"{model.path}: its output does not depend on its input")
         if math.prod(result.shape[1:]) != 1:
             shape = ", ".join(map(str, result.shape))
             raise SourceError(f"{model.path}: its output is (N, {shape}); it must be logits (N, classes)")
+        if not result.is_natural:
+            raise SourceError(f"{model.path}: its output is transposed; it must be logits (N, classes)")
+        self._network.ending = result.ending
+        try:
+            join_limits(self._network)
+        except CaptureError as error:
+            raise SourceError(str(error)) from None
         return self._network
 
     def _visit(self, node: OnnxNode) -> None:
+        if node.domain not in ("", "ai.onnx"):
+            raise Unsupported(remedy(node.op, node.domain))
         inputs = [self._read(node, name) if name else None for name in node.inputs]
-        if not any(isinstance(value, Translation) for value in inputs):
+        if not any(isinstance(value, Translation | Stack) for value in inputs):
             if node.op not in FOLDED:
-                raise self._unsupported(node, "it reads constants alone; let onnxsim compute what depends on no image")
-            self._held.update(folded(node, self._held, self._model.opset))  # type: ignore[arg-type]
+                raise Unsupported("it reads constants alone; let onnxsim compute what depends on no image")
+            self._held.update(self._fold(node, self._held))  # type: ignore[arg-type]
             return
-        handler = HANDLERS.get(node.op)
-        if handler is None:
-            raise self._unsupported(node, remedy(node.op))
-        try:
+        if node.op not in HANDLERS:
+            raise Unsupported(remedy(node.op))
+        handler = check(node, inputs)
+        if node.op in LIKE_RESHAPE:
+            node, inputs = per_image(node, inputs)
+        with np.errstate(all="ignore"):  # What is infinite then is found by its node below.
             result = handler(node, *inputs)
-        except Unsupported as error:
-            raise self._unsupported(node, str(error)) from None
-        except TypeError:
-            raise self._unsupported(node, "its inputs are not those of the operator") from None
-        if isinstance(result, tuple) and not isinstance(result, Translation):
-            op, shape = result
-            result = Translation(self._add(node, op), shape)
-        elif isinstance(result, Op):
-            result = Translation(self._add(node, result), result.shape)
-        if node.op in ("Softmax", "LogSoftmax") and node.outputs[0] != self._model.output:
-            raise self._unsupported(node, "it can be left out as the last node only")
-        self._held[node.outputs[0]] = result
+        if isinstance(result, np.ndarray | Stack):
+            self._held[node.outputs[0]] = result
+            return
+        if isinstance(result, torch.Tensor):
+            raise AssertionError(f"{node.label}: a constant of what depends on the image")
+        ended = any(isinstance(value, Translation) and value.ending for value in inputs)
+        if ended and not isinstance(result, Translation):
+            raise Unsupported("nothing can be computed from a softmax; it can be left out as the last node only")
+        self._held[node.outputs[0]] = settled(result, functools.partial(self._add, node))
 
     def _read(self, node: OnnxNode, name: str) -> Value:
         if name not in self._held:
@@ -89,7 +110,9 @@ class _Builder:
         return self._held[name]
 
     def _add(self, node: OnnxNode, op: Op) -> str:
+        _check_size(op, self._shapes)
         op.name = self._free(node)
+        self._shapes[op.name] = op.shape
         op.place = f"{self._model.path}: node {node.label}"
         self._network.ops.append(op)
         return op.name
@@ -105,9 +128,6 @@ class _Builder:
             candidate = f"{name}_{count}"
         self._keys.add(candidate.replace(".", "_"))
         return candidate
-
-    def _unsupported(self, node: OnnxNode, why: str) -> SourceError:
-        return SourceError(f"{self._model.path}: node {node.label}: cannot be quantized: {why}")
 
 
 def _module(node: OnnxNode) -> str:
@@ -132,17 +152,34 @@ def _needed(model: OnnxModel) -> list[OnnxNode]:
     return found[::-1]
 
 
-@torch.no_grad()
-def _check(model: OnnxModel, network: FloatNetwork) -> None:
-    """Run it once: weights that do not fit show here, with their node, and not in training."""
-    values = {INPUT: torch.zeros(1, *network.input_shape)}
+def _check_size(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Hold the values of an operation, padding included, against what an image network may have."""
+    sizes = [op.shape, *(shapes[name] for name in op.inputs)]
+    padding = getattr(op, "padding", None)
+    if padding is not None and len(sizes[-1]) == 3:
+        channels, rows, columns = sizes[-1]
+        sizes.append((channels, rows + padding.top + padding.bottom, columns + padding.left + padding.right))
+    for size in sizes:
+        if min(size) < 1 or max(size) > MAX_EXTENT or math.prod(size) > MAX_ELEMENTS:
+            raise Unsupported(f"a value of shape (N, {', '.join(map(str, size))}) is not one of an image network")
+
+
+def _check(network: FloatNetwork) -> None:
+    """Compute all shapes: weights that do not fit show here, with their node, and not in training.
+
+    On the device ``meta``, which holds no values, so a file cannot ask for memory or time.
+    """
+    values = {INPUT: torch.zeros(1, *network.input_shape, device="meta")}
     for op in network:
-        for entry in fields(op):
-            value = getattr(op, entry.name)
-            if isinstance(value, torch.Tensor) and not bool(torch.isfinite(value).all()):
-                raise SourceError(f"{op.place}: its {entry.name} holds NaN or infinity")
+        tensors = {
+            entry.name: value for entry in fields(op) if isinstance(value := getattr(op, entry.name), torch.Tensor)
+        }
+        for name, value in tensors.items():
+            if not bool(torch.isfinite(value).all()):
+                raise SourceError(f"{op.place}: its {name} holds NaN or infinity")
+        hollow = replace(op, **{name: value.to("meta") for name, value in tensors.items()})
         try:
-            values[op.name] = op(*(values[name] for name in op.inputs))
+            values[op.name] = hollow(*(values[name] for name in op.inputs))
         except RuntimeError as error:
             raise SourceError(f"{op.place}: does not fit: {str(error).splitlines()[0][:160]}") from error
         if values[op.name].numel() != math.prod(op.shape):

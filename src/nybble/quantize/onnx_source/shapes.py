@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nybble.graph import Padding, Pair
-from nybble.quantize.float_network import AvgPool, Concat, Flat, MaxPool, Op, Pad
+from nybble.quantize import vocabulary
 from nybble.quantize.onnx_source.handlers import (
     Result,
     Unsupported,
@@ -17,11 +18,12 @@ from nybble.quantize.onnx_source.handlers import (
     extents_of,
     handles,
     image_of,
+    operand_of,
     padding_of,
     pair_of,
     value_of,
 )
-from nybble.quantize.translate import Translation
+from nybble.quantize.vocabulary import Stack, Translation
 
 #: Of TensorProto.DataType.
 FLOAT = 1
@@ -32,78 +34,67 @@ FLOAT = 1
 
 @handles("MaxPool")
 def _max_pool(node: Any, x: Value) -> Result:
-    x, window, stride, padding, ceil_mode = _pool(node, x)
-    dilation = pair_of(node, "dilations")
-    return MaxPool(
-        name="",
-        inputs=(x.name,),
-        shape=(x.shape[0], *extents_of(x, window, stride, padding, dilation, ceil_mode)),
-        kernel_size=window,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-    )
+    image, window, stride, padding = _pool(node, x)
+    ceil_mode = bool(node.get("ceil_mode", 0))
+    return vocabulary.max_pool(image, window, stride, padding, pair_of(node, "dilations"), ceil_mode)
 
 
 @handles("AveragePool")
 def _average_pool(node: Any, x: Value) -> Result:
-    x, window, stride, padding, ceil_mode = _pool(node, x)
+    image, window, stride, padding = _pool(node, x)
     counted = bool(node.get("count_include_pad", 0)) or not any(padding)
-    if ceil_mode:
-        raise Unsupported("runtimes disagree about averages in ceil mode; export it with ceil_mode=0")
-    if not padding.is_symmetric and not counted:
-        raise Unsupported("an average over padding that differs from side to side must count it")
     if any(extent != 1 for extent in pair_of(node, "dilations")):
         raise Unsupported("averages of windows with holes have no counterpart")
-    return AvgPool(
-        name="",
-        inputs=(x.name,),
-        shape=(x.shape[0], *extents_of(x, window, stride, padding, Pair(1, 1))),
-        kernel_size=window,
-        stride=stride,
-        padding=padding,
-        count_include_pad=counted,
-    )
+    down, up = (extents_of(image, window, stride, padding, Pair(1, 1), mode) for mode in (False, True))
+    ceil_mode = bool(node.get("ceil_mode", 0))
+    if ceil_mode and down != up:
+        raise Unsupported("runtimes disagree about averages in ceil mode; export it with ceil_mode=0")
+    return vocabulary.average_pool(image, window, stride, padding, ceil_mode, counted)
 
 
 @handles("GlobalAveragePool")
 def _global_average(node: Any, x: Value) -> Result:
-    return _whole(AvgPool, image_of(x))
+    return vocabulary.mean(image_of(x), (2, 3), keepdim=True)
 
 
 @handles("GlobalMaxPool")
 def _global_maximum(node: Any, x: Value) -> Result:
-    return _whole(MaxPool, image_of(x))
+    return vocabulary.largest(image_of(x), (2, 3), keepdim=True)
 
 
 @handles("ReduceMean")
 def _mean(node: Any, x: Value, axes: Value | None = None) -> Result:
-    x = image_of(x)
-    given = node.get("axes", []) if axes is None else constant_of(axes, "its axes").reshape(-1).tolist()
-    if {axis % 4 for axis in given} != {2, 3}:
-        raise Unsupported("means over rows and columns only have a counterpart")
-    pool = _whole(AvgPool, x)
-    return pool if node.get("keepdims", 1) else (pool, x.shape[:1])
+    return _reduced(vocabulary.mean, node, x, axes)
 
 
-def _whole(kind: type[AvgPool | MaxPool], x: Translation) -> Op:
-    window = Pair(x.shape[1], x.shape[2])
-    return kind(name="", inputs=(x.name,), shape=(x.shape[0], 1, 1), kernel_size=window, stride=window)
+@handles("ReduceSum")
+def _total(node: Any, x: Value, axes: Value | None = None) -> Result:
+    return _reduced(vocabulary.total, node, x, axes)
 
 
-def _pool(node: Any, value: Value) -> tuple[Translation, Pair, Pair, Padding, bool]:
+@handles("ReduceMax")
+def _largest(node: Any, x: Value, axes: Value | None = None) -> Result:
+    return _reduced(vocabulary.largest, node, x, axes)
+
+
+def _reduced(build: Callable[[Any, Sequence[int], bool], Result], node: Any, x: Value, axes: Value | None) -> Result:
+    value = x if isinstance(x, Stack) and build is not vocabulary.largest else value_of(x)
+    return build(value, _axes(node, axes), bool(node.get("keepdims", 1)))
+
+
+def _pool(node: Any, value: Value) -> tuple[Translation, Pair, Pair, Padding]:
     x = image_of(value)
     given = node.get("kernel_shape", [])
     if len(given) != 2:
         raise Unsupported("its window must have two extents")
     window, stride, dilation = Pair(*given), pair_of(node, "strides"), pair_of(node, "dilations")
-    padding = padding_of(node, x, window, stride, dilation)
-    down, up = (extents_of(x, window, stride, padding, dilation, mode) for mode in (False, True))
-    ceil_mode = bool(node.get("ceil_mode", 0)) and down != up
-    if padding.is_symmetric and (padding.top > window.rows // 2 or padding.left > window.columns // 2):
-        raise Unsupported("padding beyond half the window has no counterpart in PyTorch")
-    return x, window, stride, padding, ceil_mode
+    return x, window, stride, padding_of(node, x, window, stride, dilation)
+
+
+def _axes(node: Any, axes: Value | None) -> list[int]:
+    """Axes as an attribute, or as an input since opset 13 or 18."""
+    found: list[int] = node.get("axes", []) if axes is None else constant_of(axes, "its axes").reshape(-1).tolist()
+    return found
 
 
 # Shape
@@ -114,44 +105,59 @@ def _flatten(node: Any, x: Value) -> Result:
     x = value_of(x)
     if node.get("axis", 1) not in (1, -len(x.shape)):
         raise Unsupported("only flattening from axis 1 on has a counterpart")
-    return _flat(x)
+    return vocabulary.reshape(x, (math.prod(x.shape),))
 
 
 @handles("Reshape")
 def _reshape(node: Any, x: Value, target: Value) -> Result:
-    x = value_of(x)
+    """The reader says the new shape for one image, its extents resolved."""
     wanted: list[int] = constant_of(target, "the new shape").reshape(-1).tolist()
-    own = (1, *x.shape)
-    if wanted[:1] not in ([0], [1], [-1]) or node.get("allowzero", 0):
-        raise Unsupported(f"reshaping to {wanted} does not keep the images apart")
-    rest = [own[place] if size == 0 and place < len(own) else size for place, size in enumerate(wanted)][1:]
-    known: int = math.prod(size for size in rest if size != -1)
-    rest = [math.prod(x.shape) // max(1, known) if size == -1 else size for size in rest]
-    if tuple(rest) == x.shape:
-        return x
-    if rest != [math.prod(x.shape)]:
-        raise Unsupported(f"reshaping (N, {', '.join(map(str, x.shape))}) to {wanted} is not flattening")
-    return _flat(x)
+    return vocabulary.reshape(value_of(x), wanted[1:])
+
+
+@handles("Transpose")
+def _transpose(node: Any, x: Value) -> Result:
+    x = value_of(x)
+    return vocabulary.permute(x, node.get("perm", list(range(len(x.shape) + 1))[::-1]))
 
 
 @handles("Squeeze")
 def _squeeze(node: Any, x: Value, axes: Value | None = None) -> Result:
     x = value_of(x)
-    given = node.get("axes", []) if axes is None else constant_of(axes, "its axes").reshape(-1).tolist()
-    if len(x.shape) != 3 or {axis % 4 for axis in given} != {2, 3} or math.prod(x.shape[1:]) != 1:
-        raise Unsupported("only rows and columns of one pixel can be squeezed")
-    return _flat(x)
+    given = _axes(node, axes)
+    if any(x.shape[x.axis(axis)] != 1 for axis in given):
+        raise Unsupported("only axes of 1 can be squeezed")
+    return vocabulary.squeeze(x, given)
 
 
-def _flat(x: Translation) -> Result:
-    return x if len(x.shape) == 1 else Flat(name="", inputs=(x.name,), shape=(math.prod(x.shape),))
+@handles("Unsqueeze")
+def _unsqueeze(node: Any, x: Value, axes: Value | None = None) -> Result:
+    x = value_of(x)
+    given = _axes(node, axes)
+    rank = len(x.shape) + 1 + len(given)
+    result: Translation | Stack = x
+    for axis in sorted(axis % rank for axis in given):
+        result = vocabulary.unsqueeze(value_of(result), axis)
+    return result
+
+
+@handles("Gather")
+def _gather(node: Any, x: Value, index: Value) -> Result:
+    x, places = value_of(x), constant_of(index, "its indices")
+    axis = node.get("axis", 0)
+    extent = x.shape[x.axis(axis)]
+    if places.dtype.kind not in "iu" or places.ndim > 1 or any(not -extent <= place < extent for place in places.flat):
+        raise Unsupported(f"its indices are not such of {extent} elements")
+    if places.ndim:
+        return vocabulary.pick(x, axis, [int(place) % extent for place in places])
+    return vocabulary.select(x, axis, int(places))
 
 
 @handles("Slice")
 def _slice(
     node: Any, value: Value, starts: Value | None = None, ends: Value | None = None, *more: Value | None
 ) -> Result:
-    x = image_of(value)
+    x = value_of(value)
     if starts is None or ends is None:
         first, last = node.get("starts", []), node.get("ends", [])
         axes, steps = node.get("axes", list(range(len(first)))), [1] * len(first)
@@ -162,40 +168,28 @@ def _slice(
             default if entry is None else entry.tolist()
             for entry, default in zip((*given, None, None), (list(range(len(first))), [1] * len(first)), strict=False)
         )
+    if not len(first) == len(last) == len(axes) == len(steps):
+        raise Unsupported("its starts, ends, axes and steps must be of one length")
     stride = {2: 1, 3: 1}
+    rank = len(x.shape) + 1
     for start, end, axis, step in zip(first, last, axes, steps, strict=True):
-        size = (1, *x.shape)[axis % 4]
+        size = (node.batch, *x.shape)[axis % rank]
         if start == 0 and step == 1 and end >= size:
             continue
-        if start != 0 or step < 1 or axis % 4 not in stride or end < size:
+        if axis % rank == 1 and rank == 4 and step != 0:
+            if len(first) > 1:
+                raise Unsupported("channels and rows cannot be taken at once; slice twice")
+            return vocabulary.pick(x, 1, range(size)[start:end:step])
+        if start != 0 or step < 1 or axis % rank not in stride or end < size:
             raise Unsupported("only every so-manieth row and column, from 0 to the end, can be taken")
-        stride[axis % 4] = step
-    if set(stride.values()) == {1}:
-        return x
-    steps_taken = Pair(stride[2], stride[3])
-    shape = (x.shape[0], *(-(-size // step) for size, step in zip(x.shape[1:], steps_taken, strict=True)))
-    return MaxPool(name="", inputs=(x.name,), shape=shape, kernel_size=Pair(1, 1), stride=steps_taken)
+        stride[axis % rank] = step
+    return x if set(stride.values()) == {1} else vocabulary.skip(image_of(x), Pair(stride[2], stride[3]))
 
 
 @handles("Concat")
 def _concat(node: Any, *values: Value) -> Result:
-    found = [value for value in values if isinstance(value, Translation)]
-    images = [image_of(value) for value in found]
-    if node.get("axis") not in (1, -3):
-        raise Unsupported("only channels (axis 1) can be joined")
-    if len(found) == len(values):
-        if len(found) == 1:
-            return found[0]
-        if any(image.shape[1:] != images[0].shape[1:] for image in images):
-            raise Unsupported("images that are joined must have the same rows and columns")
-        shape = (sum(image.shape[0] for image in images), *images[0].shape[1:])
-        return Concat(name="", inputs=tuple(image.name for image in images), shape=shape)
-    zeros = [value for value in values if isinstance(value, np.ndarray) and not value.any()]
-    if len(found) != 1 or len(zeros) + 1 != len(values):
-        raise Unsupported("of constants, only channels of zeros can be joined with one value")
-    place = next(i for i, value in enumerate(values) if value is found[0])
-    before, after = (sum(int(zero.shape[1]) for zero in part) for part in (zeros[:place], zeros[place:]))
-    return _padded(images[0], Padding(), (before, after))
+    given = [value if isinstance(value, Stack) else operand_of(value) for value in values]
+    return vocabulary.concat(given, node.get("axis"))
 
 
 @handles("Pad")
@@ -213,18 +207,7 @@ def _pad(
     if first.get(0) or last.get(0):
         raise Unsupported("images cannot be added to the batch")
     sides = Padding(first.get(2, 0), first.get(3, 0), last.get(2, 0), last.get(3, 0))
-    return _padded(x, sides, (first.get(1, 0), last.get(1, 0)))
-
-
-def _padded(x: Translation, padding: Padding, channels: tuple[int, int]) -> Result:
-    if not any(padding) and not any(channels):
-        return x
-    shape = (
-        x.shape[0] + sum(channels),
-        x.shape[1] + padding.top + padding.bottom,
-        x.shape[2] + padding.left + padding.right,
-    )
-    return Pad(name="", inputs=(x.name,), shape=shape, padding=padding, channels=channels)
+    return vocabulary.pad(x, sides, (first.get(1, 0), last.get(1, 0)))
 
 
 # What changes nothing
@@ -243,12 +226,6 @@ def _dropout(node: Any, x: Value, rate: Value | None = None, training: Value | N
     return x
 
 
-@handles("Softmax", "LogSoftmax")
-def _softmax(node: Any, x: Value) -> Result:
-    # As the last node: the order of the classes stays, and logits are what is compared and distilled.
-    return value_of(x)
-
-
 @handles("Cast")
 def _cast(node: Any, x: Value) -> Result:
     x = value_of(x)
@@ -260,6 +237,7 @@ def _cast(node: Any, x: Value) -> Result:
 @handles("Shape")
 def _shape(node: Any, x: Value) -> Result:
     x = value_of(x)
-    # Of one image: what is computed from it is the new shape of a Reshape, which must keep images apart anyway.
-    full = np.array((1, *x.shape), np.int64)
+    # Of the batch that the reader assumes: what is computed from it is the new shape of a Reshape, which the reader
+    # holds against that batch.
+    full = np.array((node.batch, *x.shape), np.int64)
     return full[slice(node.get("start", 0), node.get("end"))]

@@ -1,5 +1,6 @@
 """The whole way from a SOURCE and photos to a model directory: what ``nybble quantize`` runs."""
 
+from nybble.quantize.pipeline.lock import locked
 from nybble.quantize.pipeline.outcome import Outcome, Stage
 from nybble.quantize.pipeline.output import check_free, save
 from nybble.quantize.pipeline.run import Finished, quantize
@@ -12,6 +13,7 @@ __all__ = [
     "PreprocessingConfig",
     "Stage",
     "check_free",
+    "locked",
     "quantize",
     "save",
 ]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nybble import schemas
+from nybble.images import LeftOut, LeftOutPhoto
 from nybble.quantize.pipeline.settings import PipelineConfig
-from nybble.quantize.train import Evaluation, compare
-from nybble.statistics import Discordance
+from nybble.quantize.train import Evaluation, agreement, compare
+from nybble.statistics import Discordance, Share
 
 
 @dataclass
@@ -22,7 +23,9 @@ class Stage:
         ``float``, ``calibrated``, ``fine-tuned`` or ``integer engine``.
     evaluation : Evaluation
     against_float : Discordance or None
-        Where it and the float network (the first) differ.
+        Where it and the float network (the first) differ in right answers; ``None`` without labels.
+    same_as_float : Share or None
+        Photos that both put into the same class.
     bytes : int or None
         Of all constants, where the network exists as such.
     images_per_second : float or None
@@ -32,8 +35,16 @@ class Stage:
     name: str
     evaluation: Evaluation
     against_float: Discordance | None = None
+    same_as_float: Share | None = None
     bytes: int | None = None
     images_per_second: float | None = None
+
+    @property
+    def score(self) -> int:
+        """What stages are compared by: right answers, or without labels those of the float network."""
+        if self.evaluation.top1 is not None:
+            return self.evaluation.top1.right
+        return 0 if self.same_as_float is None else self.same_as_float.right
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -50,6 +61,8 @@ class Stage:
                 "this_only": against.second_only,
                 "p_value": against.p_value,
             },
+            "same_top1_as_float": None if self.same_as_float is None else self.same_as_float.value,
+            "same_top1_as_float_interval": None if self.same_as_float is None else self.same_as_float.interval,
             "bytes": self.bytes,
             "images_per_second": self.images_per_second,
         }
@@ -81,6 +94,8 @@ class Outcome:
         Figures of each epoch.
     photos : dict
         What was unusual about training photos.
+    found_no_photos : list of LeftOutPhoto
+        Files found with the photos that are none.
     details : dict
         What methods found: bits chosen, and the like.
     seconds : float
@@ -101,18 +116,32 @@ class Outcome:
     largest_rescale_error: float = 0.0
     training: list[dict[str, float]] = field(default_factory=list)
     photos: dict[str, Any] = field(default_factory=dict)
+    found_no_photos: list[LeftOutPhoto] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     def add(self, name: str, evaluation: Evaluation, *, size: int | None = None) -> Stage:
         """Append a stage, compared with the first."""
-        against = compare(self.stages[0].evaluation, evaluation) if self.stages else None
-        self.stages.append(Stage(name, evaluation, against, size))
+        against = same = None
+        if self.stages:
+            first = self.stages[0].evaluation
+            against = compare(first, evaluation) if evaluation.labels else None
+            same = agreement(first, evaluation)
+        self.stages.append(Stage(name, evaluation, against, same, size))
         return self.stages[-1]
 
     def stage(self, name: str) -> Stage:
         """The stage of that name."""
         return next(stage for stage in self.stages if stage.name == name)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Photos that could not be used, wherever they were met."""
+        reports = [*self.photos.values(), *(stage.evaluation.report.to_dict() for stage in self.stages)]
+        failed = [
+            LeftOutPhoto(entry["name"], entry["reason"]) for found in reports for entry in found.get("failed", ())
+        ]
+        return LeftOut((*self.found_no_photos, *failed))
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -124,6 +153,8 @@ class Outcome:
             "method": self.config.method,
             "seed": self.config.seed,
             "images": {"train": self.train, "selection": self.selection, "selection_origin": self.selection_origin},
+            "left_out": self.left_out.to_json(),
+            "exif": self.config.exif,
             "stages": [stage.to_dict() for stage in self.stages],
             "kept": self.kept,
             "speed": {"threads": self.threads, "batch": self.batch, "isa": self.isa},

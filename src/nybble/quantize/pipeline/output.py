@@ -16,9 +16,13 @@ CONFIG, RESULT = "quantize.yaml", "result.json"
 
 def check_free(out: Path) -> None:
     """Raise QuantizeError unless ``out`` is absent or an empty folder: nothing is ever overwritten."""
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists() or out.is_symlink():
+    try:
+        if out.is_dir() and not any(out.iterdir()):
+            return
+        is_there = out.exists() or out.is_symlink()
+    except OSError as error:
+        raise QuantizeError(f"{out}: cannot be read: {error.strerror or error}") from error
+    if is_there:
         raise QuantizeError(f"{out}: is there already and is not overwritten; name another folder, or remove it")
 
 

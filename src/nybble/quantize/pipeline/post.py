@@ -128,7 +128,7 @@ def _measured(
         found,
         min_accuracy=config.min_accuracy,
         speed=config.speed,
-        evaluate=lambda network: top1(network, held.in_order()),
+        evaluate=(lambda network: top1(network, held.in_order())) if selection.labelled else None,
         timer=network_timer(data, settings),
         config=settings,
         progress=progress,

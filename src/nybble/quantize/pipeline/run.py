@@ -17,22 +17,24 @@ from torch import Tensor, nn
 
 from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
+from nybble.images.names import known_classes
 from nybble.quantize.calibrate import calibrate
-from nybble.quantize.capture import capture
+from nybble.quantize.capture import capture_classifier
 from nybble.quantize.convert import ConversionReport, convert
 from nybble.quantize.data import Loader, batches
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.float_network import FloatNetwork
+from nybble.quantize.float_network import FloatNetwork, RecordedModule
 from nybble.quantize.fold import fold
 from nybble.quantize.network import QuantizedNetwork
 from nybble.quantize.pipeline import post
+from nybble.quantize.pipeline.lock import locked
 from nybble.quantize.pipeline.measure import EngineModule, float_bytes, graph_bytes, in_turns
 from nybble.quantize.pipeline.outcome import Outcome
 from nybble.quantize.pipeline.preprocessing import preprocessing_of_source
 from nybble.quantize.pipeline.report import Report
-from nybble.quantize.pipeline.selection import Chosen, check_classes, choose_photos
+from nybble.quantize.pipeline.selection import Chosen, choose_photos, fit_labels, needed_labels
 from nybble.quantize.pipeline.settings import PipelineConfig
-from nybble.quantize.pipeline.store import evaluated
+from nybble.quantize.pipeline.store import evaluated, remembered
 from nybble.quantize.prepare import prepare_captured
 from nybble.quantize.progress import Progress, silent
 from nybble.quantize.report import CalibrationReport
@@ -62,6 +64,7 @@ def quantize(
     report: str | Path | None = None,
     threads: int | None = None,
     progress: Progress = silent,
+    output: str | None = None,
 ) -> Finished | None:
     """Quantize what a SOURCE names, and measure every stage on the selection photos.
 
@@ -71,12 +74,13 @@ def quantize(
         See :func:`nybble.quantize.source.load_source`. Of a module the float network is calibrated; a model directory
         keeps its bits and ranges, and is fine-tuned further.
     images : str or Path
-        Training photos (:func:`nybble.quantize.data.open_photos`); labelled if there are epochs to train, or without
-        ``val``.
+        Training photos (:func:`nybble.quantize.data.open_photos`); labelled if there are epochs to train, unless by
+        distillation alone.
     config : PipelineConfig
         ``training.epochs`` of 0 is post-training quantization.
     val : str or Path, optional
-        Labelled photos on which everything is chosen; by default a share of the training photos is split off.
+        Photos on which everything is chosen; by default a share of the training photos is split off. Without labels
+        accuracy is not measured, only how often the float network's class is met.
     work : str or Path
         Folder for the state of the run: the same call goes on from there. The float network's answers, calibration,
         checkpoints.
@@ -85,6 +89,8 @@ def quantize(
     threads : int, optional
         Of torch and of the engine; by default one a processor that the process may use.
     progress : callable
+    output : str, optional
+        Which output of the source to take, where it has several.
 
     Returns
     -------
@@ -96,11 +102,12 @@ def quantize(
     TrainingInterrupted
         After SIGTERM or SIGINT in training; the same call goes on.
     QuantizeError
-        Naming what is wrong with the source, the photos or the configuration.
+        Naming what is wrong with the source, the photos or the configuration, or the process that is at work in
+        ``work``.
     """
-    with _threads(threads):
+    with _threads(threads), locked(Path(work)):
         return _Run(
-            source, Path(images), config, None if val is None else Path(val), Path(work), threads, progress
+            source, Path(images), config, None if val is None else Path(val), Path(work), threads, progress, output
         ).run(None if report is None else Path(report))
 
 
@@ -114,9 +121,11 @@ class _Run:
         work: Path,
         threads: int | None,
         progress: Progress,
+        output: str | None,
     ) -> None:
         self._source, self._images, self._config, self._val = source, images, config, val
         self._work, self._threads = work, threads
+        self._output = output
         self._is_first = os.environ.get("RANK", "0") == "0"
         self._progress = progress if self._is_first else silent
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -135,6 +144,7 @@ class _Run:
         outcome = self._outcome = Outcome(self._source, Path(), config, details=self._details)
         outcome.train, outcome.selection = len(self._photos.train), len(self._photos.selection)
         outcome.selection_origin = self._photos.origin
+        outcome.found_no_photos = [*self._photos.train.left_out, *self._photos.selection.left_out]
         outcome.add(FLOAT, self._evaluated(FLOAT, module), size=float_bytes(module))
         calibration = self._calibrate(network)
         outcome.kept = GIVEN if calibration is None else CALIBRATED
@@ -157,7 +167,7 @@ class _Run:
 
     def _networks(self) -> tuple[nn.Module, QuantizedNetwork]:
         """The float network and the prepared one; settles the configuration and holds labels against it."""
-        loaded = load_source(self._source)
+        loaded = load_source(self._source, self._output, seed=self._config.seed)
         train = self._photos.train
         if loaded.graph is not None:
             return self._restored(loaded.graph)
@@ -168,13 +178,17 @@ class _Run:
         self._preprocessing = preprocessing
         self._config = self._config.resolved(preprocessing, len(train))
         # Recorded once: a choice of bits prepares it three times.
-        captured = fold(capture(module, (len(preprocessing.mean), *preprocessing.crop)))
+        # A file's output was chosen when it was read.
+        output = None if isinstance(module, RecordedModule) else self._output
+        shape = (len(preprocessing.mean), *preprocessing.crop)
+        recorded, module = capture_classifier(module, shape, output=output)
+        captured = fold(recorded)
         network = self._prepared(captured, self._config)
         self._settle(network)
         if self._config.has_budget:
             self._config = post.choose(
                 functools.partial(self._prepared, captured),
-                train,
+                self._photos.train,
                 self._photos.selection,
                 self._config,
                 self._work,
@@ -184,6 +198,7 @@ class _Run:
             network = self._prepared(captured, self._config)
             self._settle(network)
         network.to(self._device)
+        train = self._photos.train
         data = batches(train, preprocessing, self._config.calibration)
         post.before_calibration(network, data, self._config, self._details)
         if self._config.training.features:
@@ -226,9 +241,11 @@ class _Run:
         shape = network.input_shape
         with torch.no_grad():
             classes = network(torch.zeros(1, *shape)).shape[1]
-        train, selection = self._photos.train, self._photos.selection
-        check_classes(train, classes, self._images, need_labels=self._config.training.epochs > 0)
-        check_classes(selection, classes, self._val or self._images, need_labels=True)
+        names = known_classes(classes, network.class_names)
+        need, origin = needed_labels(self._config), self._photos.origin
+        train = fit_labels(self._photos.train, names, self._images, need.train)
+        selection = fit_labels(self._photos.selection, names, self._val or self._images, need.selection)
+        self._photos = Chosen(train, selection, origin)
         if len(train.classes) == classes and network.class_names is None:
             network.class_names = train.classes
         if isinstance(network.config, PipelineConfig) and not self._config.has_budget:
@@ -255,6 +272,8 @@ class _Run:
 
         mode = getattr(network, "mode", "")
         about = f"{mode} {self._preprocessing} {config.layers} {config.activations}"
+        if self._output is not None:
+            about += f" {self._output}"
         return evaluated(self._work, name, network, photos, about, run)
 
     def _calibrate(self, network: QuantizedNetwork) -> CalibrationReport | None:
@@ -264,7 +283,7 @@ class _Run:
         config = self._config.calibration
         data = batches(self._photos.train, self._preprocessing, config)
         found = calibrate(network, data, config, work=self._work, progress=self._progress)
-        self._outcome.photos["calibration"] = data.report.to_dict() if data.report.read else {}
+        self._outcome.photos["calibration"] = remembered(self._work, "calibration", data.fingerprint, data.report)
         images = (batch.images for batch in data)
         post.after_calibration(network, images, self._config, self._work, self._progress)
         return found
@@ -283,10 +302,10 @@ class _Run:
             progress=self._progress,
         )
         outcome.training = list(found.epochs)
-        outcome.photos["training"] = found.report.to_dict() if found.report.read else {}
+        outcome.photos["training"] = remembered(self._work, "training", self._photos.train.fingerprint, found.report)
         network.set_mode("quantize")
         stage = outcome.add(FINETUNED, self._evaluated(FINETUNED, network))
-        if stage.evaluation.top1.right < outcome.stage(outcome.kept).evaluation.top1.right:
+        if stage.score < outcome.stage(outcome.kept).score:
             network.load_state_dict(before)
         else:
             outcome.kept = FINETUNED

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nybble.quantize.data import Photos, open_photos, split
+from nybble.images import ImageWarning
+from nybble.images.names import match_classes
+from nybble.quantize.data import Photos, Relabelled, open_photos, split
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.pipeline.settings import PipelineConfig
 
@@ -24,57 +28,108 @@ def choose_photos(images: Path, val: Path | None, config: PipelineConfig) -> Cho
     Raises
     ------
     QuantizeError
-        If there are none, those to select on have no labels, or two folders have different classes.
+        If there are none, labels are missing that the configuration needs, or two folders have different classes.
     """
-    train = open_photos(images)
+    train = open_photos(images, exif=config.exif)
+    need = needed_labels(config)
     if val is not None:
-        selection = open_photos(val)
+        selection = open_photos(val, exif=config.exif)
+        if selection.classes and set(selection.classes) < set(train.classes):
+            # Of some of the classes only; the names say which.
+            numbers = [train.classes.index(name) for name in selection.classes]
+            selection = Relabelled(selection, numbers, train.classes)
         if train.classes and selection.classes and train.classes != selection.classes:
             raise QuantizeError(
                 f"{val}: its class folders ({_some(selection.classes)}) are not those of {images} "
                 f"({_some(train.classes)}), so the same number would mean two classes"
             )
-        _check_labelled(selection, val)
+        _check_labelled(train, images, need.train)
+        _check_labelled(selection, val, need.selection)
         return Chosen(train, selection, str(val))
-    _check_labelled(train, images)
+    _check_labelled(train, images, need.train or need.selection)
     try:
         rest, held = split(train, config.selection_share, config.seed)
     except QuantizeError as error:
+        if not config.training.epochs and len(train):
+            # Nothing is learned, so the same photos can measure.
+            return Chosen(train, train, f"all of {images}, which calibrate too: they are too few to split")
         raise QuantizeError(f"{images}: {error}; name photos to select on with --val") from error
     return Chosen(rest, held, f"{config.selection_share:.3g} of {images}, split off under seed {config.seed}")
 
 
-def check_classes(photos: Photos, classes: int, where: Path, *, need_labels: bool) -> None:
-    """Hold labels against the network's number of classes.
+class Needed(NamedTuple):
+    """What needs labels of the training photos, and of those to select on; ``None`` where nothing does."""
+
+    train: str | None
+    selection: str | None
+
+
+def needed_labels(config: PipelineConfig) -> Needed:
+    """What of a configuration needs labels: without them, accuracy is not measured and the rest goes on."""
+    # Distillation alone follows the float network's answers.
+    training = config.training.epochs > 0 and config.training.distillation < 1
+    tuned = "fine-tuning (leave it out with --epochs 0, or set training.distillation to 1)" if training else None
+    criterion = "mixed.criterion=accuracy" if config.has_budget and config.mixed.criterion == "accuracy" else None
+    budget = "--min-accuracy" if config.min_accuracy is not None else None
+    return Needed(tuned or criterion, tuned or budget)
+
+
+def fit_labels(photos: Photos, classes: int | Sequence[str], where: Path, need: str | None) -> Photos:
+    """Photos whose labels are the network's classes: class folders and other names by name or in order.
+
+    Parameters
+    ----------
+    photos : Photos
+    classes : int or sequence of str
+        The network's class names, or their number.
+    where : Path
+    need : str, optional
+        What needs labels; where nothing does, names that do not match are left away with a warning.
 
     Raises
     ------
     QuantizeError
         Naming the photo or the folders at fault.
     """
-    if photos.classes and len(photos.classes) != classes:
-        raise QuantizeError(
-            f"{where}: has {len(photos.classes)} class folders, but the network has {classes} classes; with some "
-            "classes only, list the photos with the network's numbers in a labels.csv (file,label)"
-        )
+    if photos.classes:
+        numbers = match_classes(photos.classes, classes)
+        if isinstance(numbers, str):
+            if need is not None:
+                raise QuantizeError(f"{where}: {numbers}")
+            warnings.warn(f"{where}: {numbers}; labels are not used", ImageWarning, stacklevel=2)
+            return Relabelled(photos, None)
+        if numbers != list(range(len(numbers))) or (not isinstance(classes, int) and len(classes) != len(numbers)):
+            return Relabelled(photos, numbers, () if isinstance(classes, int) else classes)
+    check_classes(photos, classes if isinstance(classes, int) else len(classes), where, need=need)
+    return photos
+
+
+def check_classes(photos: Photos, classes: int, where: Path, *, need: str | None) -> None:
+    """Hold labels against the network's number of classes.
+
+    Raises
+    ------
+    QuantizeError
+        Naming the photo at fault.
+    """
     for index in range(len(photos)):
         label = photos.label(index)
         if label is None:
-            if need_labels:
-                raise QuantizeError(f"{where}: {photos.name(index)} has no label; fine-tuning needs one for each photo")
+            if need is not None:
+                raise QuantizeError(f"{where}: {photos.name(index)} has no label; {need} needs one for each photo")
         elif not 0 <= label < classes:
             raise QuantizeError(
                 f"{where}: {photos.name(index)}: label {label} is not in 0..{classes - 1}, the network's classes"
             )
 
 
-def _check_labelled(photos: Photos, where: Path) -> None:
-    if not photos.labelled:
+def _check_labelled(photos: Photos, where: Path, need: str | None) -> None:
+    if need is not None and not photos.labelled:
         raise QuantizeError(
-            f"{where}: the photos have no labels, so accuracy cannot be measured on them; give a folder a class, a "
-            "labels.csv, or labelled photos with --val"
+            f"{where}: the photos have no labels, which are needed for {need}; give a folder a class, a labels.csv, "
+            "or a list of lines `file label`"
         )
 
 
-def _some(names: tuple[str, ...]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

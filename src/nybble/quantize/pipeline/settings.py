@@ -75,6 +75,8 @@ class PipelineConfig(QuantizeConfig):
     Attributes
     ----------
     preprocessing : PreprocessingConfig
+    exif : bool
+        Turn photos upright as their EXIF orientation says; by default they are read as torchvision does.
     equalize : bool
         Even out channels between layers before calibration (Nagel et al. 2019).
     fit_channels : bool
@@ -90,7 +92,8 @@ class PipelineConfig(QuantizeConfig):
     selection_share : float
         Share of the training photos that is split off for selection where there are no others for it.
     seed : int
-        Draws that split, and stands for the seeds of calibration and training that are not set themselves.
+        Draws that split and the weights of a source that has none, and stands for the seeds of calibration and
+        training that are not set themselves.
     batch : int
         Photos together in evaluations.
     report_images : int
@@ -98,6 +101,7 @@ class PipelineConfig(QuantizeConfig):
     """
 
     preprocessing: PreprocessingConfig = PreprocessingConfig()
+    exif: bool = False
     equalize: bool = False
     fit_channels: bool = False
     correct_bias: bool = False

@@ -32,6 +32,20 @@ def evaluated(
     return found
 
 
+def remembered(folder: Path, name: str, key: str, report: PhotoReport) -> dict[str, Any]:
+    """What was unusual about photos, with those that an earlier part of the run could not use; empty if unknown."""
+    path = folder / f"{name}-photos.pt"
+    state = atomic.load(path)
+    earlier: dict[str, Any] = state["photos"] if state is not None and state.get("key") == key else {}
+    if not report.read:
+        return earlier
+    found = report.to_dict()
+    names = {entry["name"] for entry in found["failed"]}
+    found["failed"] += [entry for entry in earlier.get("failed", ()) if entry["name"] not in names]
+    atomic.save(path, {"key": key, "photos": found})
+    return found
+
+
 def digest_of(network: nn.Module) -> str:
     """A digest of names and values of all parameters and buffers."""
     digest = hashlib.sha256()
@@ -44,8 +58,8 @@ def digest_of(network: nn.Module) -> str:
 def _packed(found: Evaluation) -> dict[str, Any]:
     report = found.report
     return {
-        "top1": list(found.top1),
-        "top5": list(found.top5),
+        "top1": None if found.top1 is None else list(found.top1),
+        "top5": None if found.top5 is None else list(found.top5),
         "loss": found.loss,
         "predictions": found.predictions,
         "labels": found.labels,
@@ -60,8 +74,8 @@ def _packed(found: Evaluation) -> dict[str, Any]:
 def _unpacked(state: dict[str, Any]) -> Evaluation:
     report = state["report"] | {"read": set(state["report"]["read"])}
     return Evaluation(
-        top1=Share(*state["top1"]),
-        top5=Share(*state["top5"]),
+        top1=None if state["top1"] is None else Share(*state["top1"]),
+        top5=None if state["top5"] is None else Share(*state["top5"]),
         loss=state["loss"],
         predictions=state["predictions"],
         labels=state["labels"],

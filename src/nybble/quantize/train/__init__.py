@@ -1,7 +1,7 @@
 """Fine-tuning: the loop, its checkpoints and figures, and evaluation."""
 
 from nybble.quantize.train.average import WeightAverage
-from nybble.quantize.train.evaluate import Evaluation, compare, evaluate
+from nybble.quantize.train.evaluate import Evaluation, agreement, compare, evaluate
 from nybble.quantize.train.finetune import TrainingResult, finetune
 from nybble.quantize.train.interrupt import TrainingInterrupted
 
@@ -10,6 +10,7 @@ __all__ = [
     "TrainingInterrupted",
     "TrainingResult",
     "WeightAverage",
+    "agreement",
     "compare",
     "evaluate",
     "finetune",

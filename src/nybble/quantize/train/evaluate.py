@@ -18,36 +18,36 @@ from nybble.statistics import Discordance, Share
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Answers of a network on labelled photos.
+    """Answers of a network on photos.
 
     Attributes
     ----------
-    top1, top5 : Share
-        With :attr:`Share.interval`, Wilson's 95 %.
-    loss : float
+    top1, top5 : Share or None
+        With :attr:`Share.interval`, Wilson's 95 %; ``None`` where the photos have no labels.
+    loss : float or None
         Mean cross-entropy.
     predictions, labels : dict of int to int
-        By the photo's number; a photo that could not be read has none.
+        By the photo's number; a photo that could not be read has none. Without labels, ``labels`` is empty.
     report : PhotoReport
     """
 
-    top1: Share
-    top5: Share
-    loss: float
+    top1: Share | None
+    top5: Share | None
+    loss: float | None
     predictions: dict[int, int]
     labels: dict[int, int]
     report: PhotoReport
 
     def to_dict(self) -> dict[str, Any]:
         """Figures without the single answers, ready for JSON."""
+        counted: dict[str, Any] = {}
+        for name, share in (("top1", self.top1), ("top5", self.top5)):
+            counted[name] = None if share is None else share.value
+            counted[f"{name}_right"] = None if share is None else share.right
+            counted[f"{name}_interval"] = None if share is None else share.interval
         return {
-            "images": self.top1.total,
-            "top1": self.top1.value,
-            "top1_right": self.top1.right,
-            "top1_interval": self.top1.interval,
-            "top5": self.top5.value,
-            "top5_right": self.top5.right,
-            "top5_interval": self.top5.interval,
+            "images": len(self.predictions),
+            **counted,
             "loss": self.loss,
             "photos": self.report.to_dict(),
         }
@@ -63,7 +63,7 @@ def evaluate(
     progress: Progress = silent,
     what: str = "evaluating",
 ) -> Evaluation:
-    """Run a network, as it is, over labelled photos as the engine would see them.
+    """Run a network, as it is, over photos as the engine would see them; accuracy is measured where all have labels.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def evaluate(
     Raises
     ------
     QuantizeError
-        If a photo has no label or one beyond the classes, not a single photo can be read, or the logits are NaN.
+        If a photo has a label beyond the classes, not a single photo can be read, or the logits are NaN.
     """
     preprocessing = preprocessing if preprocessing is not None else preprocessing_of(network)
     loader = Loader(photos, preprocessing, batch=batch, workers=workers)
@@ -89,31 +89,33 @@ def evaluate(
     predictions: dict[int, int] = {}
     labels: dict[int, int] = {}
     top5, loss = 0, 0.0
+    labelled = photos.labelled
     was_training = network.training
     network.eval()
     try:
         with torch.inference_mode():
             for images, truth, indices in loader.in_order():
                 logits = network(images.to(device)).float().cpu()
-                check_labels(truth, indices, photos, logits.shape[1])
                 if not bool(torch.isfinite(logits).all()):
                     raise QuantizeError("the network's logits are NaN or infinite; its weights or ranges are damaged")
                 best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-                top5 += int((best == truth[:, None]).any(dim=1).sum())
-                loss += float(functional.cross_entropy(logits, truth, reduction="sum"))
                 predictions.update(zip(indices.tolist(), best[:, 0].tolist(), strict=True))
-                labels.update(zip(indices.tolist(), truth.tolist(), strict=True))
+                if labelled:
+                    check_labels(truth, indices, photos, logits.shape[1])
+                    top5 += int((best == truth[:, None]).any(dim=1).sum())
+                    loss += float(functional.cross_entropy(logits, truth, reduction="sum"))
+                    labels.update(zip(indices.tolist(), truth.tolist(), strict=True))
                 progress(what, int(indices[-1]) + 1, len(photos))
     finally:
         network.train(was_training)
     progress(what, len(photos), len(photos))
-    if not labels:
+    if not predictions:
         raise QuantizeError("there are no photos to evaluate on")
     right = sum(predictions[index] == label for index, label in labels.items())
     return Evaluation(
-        top1=Share(right, len(labels)),
-        top5=Share(top5, len(labels)),
-        loss=loss / len(labels),
+        top1=Share(right, len(labels)) if labelled else None,
+        top5=Share(top5, len(labels)) if labelled else None,
+        loss=loss / len(labels) if labelled else None,
         predictions=predictions,
         labels=labels,
         report=loader.report,
@@ -134,6 +136,12 @@ def compare(first: Evaluation, second: Evaluation) -> Discordance:
         (first.predictions[index] == label, second.predictions[index] == label) for index, label in first.labels.items()
     ]
     return Discordance(pairs.count((True, False)), pairs.count((False, True)), len(pairs))
+
+
+def agreement(first: Evaluation, second: Evaluation) -> Share:
+    """How many photos two networks put into the same class, of those that both were shown."""
+    common = first.predictions.keys() & second.predictions.keys()
+    return Share(sum(first.predictions[index] == second.predictions[index] for index in common), len(common))
 
 
 def preprocessing_of(network: nn.Module) -> Preprocessing:

@@ -65,8 +65,9 @@ def finetune(
     network : QuantizedNetwork
         Calibrated, with its preprocessing. Trained in place.
     train, val : Photos, str or Path
-        Labelled photos, or where they lie (:func:`nybble.quantize.data.open_photos`). The best epoch is that with the
-        highest top-1 on ``val`` (of equal ones the first); without ``val`` it is the last.
+        Labelled photos, or where they lie (:func:`nybble.quantize.data.open_photos`); ``distillation=1`` needs no
+        labels. The best epoch is that with the highest top-1 on ``val`` (of equal ones the first); without ``val``, or
+        without labels, it is the last.
     config : TrainingConfig, optional
         By default the network's own.
     teacher : nn.Module, optional

@@ -73,6 +73,8 @@ class Run:
         self.val, self.config, self.work, self.processes, self.progress = val, config, work, processes, progress
         self.teacher = None if teacher is None else teacher.to(processes.device).eval().requires_grad_(False)
         preprocessing = preprocessing_of(network)
+        #: Nothing but the teacher's answers is followed.
+        self.without_labels = teacher is not None and config.distillation >= 1 and not train.labelled
         self.blocks = [block.steps[-1].name for block in split(network)][:-1] if config.features else []
         if config.features and not isinstance(teacher, type(network)):
             raise QuantizeError(
@@ -235,7 +237,8 @@ class Run:
                     some, partners, own = mixed(some, config.mixup, random)
                 with torch.autocast(device.type, dtype=self.amp, enabled=self.amp is not None):
                     logits, told, apart = self._answers(wrapped, some)
-                check_labels(labels, indices, self.loader.photos, logits.shape[1])
+                if not self.without_labels:
+                    check_labels(labels, indices, self.loader.photos, logits.shape[1])
                 value = own * loss_of(logits, truth, told, config)
                 if partners is not None:
                     value = value + (1 - own) * loss_of(logits, truth[partners], told, config)
@@ -283,10 +286,11 @@ class Run:
             "epoch": at.epoch + 1,
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups if group["factor"] == 1),
             "loss": loss / images,
-            "top1_train": right / images,
             "images_per_second": images / max(at.seconds, 1e-9),
             "seconds": at.seconds,
         }
+        if not self.without_labels:
+            row["top1_train"] = right / images
         with self.average.applied(self.network) if self.average is not None else nullcontext():
             if self.val is not None:
                 row |= self._validate(self.val)
@@ -305,7 +309,9 @@ class Run:
         return row
 
     def _validate(self, val: Photos) -> Row:
-        """Each process takes its share of the photos."""
+        """Each process takes its share of the photos; without labels there is nothing to measure."""
+        if not val.labelled:
+            return {}
         share = Subset(val, range(self.processes.rank, len(val), self.processes.count))
         sums = [0.0] * 4
         if len(share):
@@ -317,8 +323,9 @@ class Run:
                 progress=self.progress,
                 what="validating",
             )
-            total = found.top1.total
-            sums = [float(found.top1.right), float(found.top5.right), found.loss * total, float(total)]
+            if found.top1 is not None and found.top5 is not None and found.loss is not None:
+                total = found.top1.total
+                sums = [float(found.top1.right), float(found.top5.right), found.loss * total, float(total)]
         top1, top5, loss, images = self.processes.sum(sums)
         return {"top1": top1 / images, "top5": top5 / images, "val_loss": loss / images}
 

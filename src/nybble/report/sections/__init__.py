@@ -1,7 +1,8 @@
 """The sections of a report, each made of the documents that have something to say in it."""
 
+from nybble.report.sections.disturbed import disturbed
 from nybble.report.sections.facts import Fact, facts
 from nybble.report.sections.order import sections
 from nybble.report.sections.section import Section, Table
 
-__all__ = ["Fact", "Section", "Table", "facts", "sections"]
+__all__ = ["Fact", "Section", "Table", "disturbed", "facts", "sections"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nybble.report.drawing import Chart, Dot, draw_intervals
 from nybble.report.numbers import NARROW, Cell, Number, count, percent, points
 from nybble.report.palette import BITS
-from nybble.report.sections.section import Section, name_of, table
+from nybble.report.sections.section import Section, Table, name_of, table
 from nybble.report.source import Material
 from nybble.statistics import Share
 
@@ -33,7 +33,7 @@ def accuracy(material: Material) -> Section | None:
     """Top-1 with its 95 % interval, by set of photos: figures of different photos are not comparable."""
     answered = [*_evaluated(material), *_quantized(material), *_benched(material), *_logged(material)]
     if not answered:
-        return None
+        return _unlabelled(material)
     groups: dict[str, list[_Answered]] = {}
     for entry in answered:
         groups.setdefault(entry.photos, []).append(entry)
@@ -62,6 +62,7 @@ def accuracy(material: Material) -> Section | None:
                 differences,
             )
         )
+    tables += _agreements(material)
     unknown = any(entry.top1 is None for entry in answered)
     return Section(
         "accuracy",
@@ -77,6 +78,28 @@ def accuracy(material: Material) -> Section | None:
     )
 
 
+def _unlabelled(material: Material) -> Section | None:
+    """The section where nothing had labels."""
+    tables = _agreements(material)
+    if not tables:
+        return None
+    text = "Accuracy was not measured: the photos had no labels."
+    return Section("accuracy", "Accuracy", text, [], tables, open_tables=True)
+
+
+def _agreements(material: Material) -> list[Table]:
+    rows: list[tuple[str, list[Cell]]] = [
+        (found.label, [f"{name_of(found.record.source)}, {stage.name}", percent(same), count(stage.images)])
+        for found in material.quantizations
+        for stage in found.record.stages
+        if stage.top1 is None and (same := stage.same_top1_as_float) is not None
+    ]
+    if not rows:
+        return []
+    title = "Photos without labels: how many get the float network's class"
+    return [table("agreement-with-float", title, ("network", "same class", "of"), rows)]
+
+
 def _evaluated(material: Material) -> Iterator[_Answered]:
     for found in material.evaluations:
         record = found.record
@@ -88,6 +111,8 @@ def _evaluated(material: Material) -> Iterator[_Answered]:
 def _quantized(material: Material) -> Iterator[_Answered]:
     for found in material.quantizations:
         for stage in found.record.stages:
+            if stage.top1 is None:
+                continue
             colour = "float" if stage.name == "float" else _bits_colour(found.record.bits)
             network = f"{name_of(found.record.source)}, {stage.name}"
             photos = f"{stage.images:,} photos that selected"

@@ -66,6 +66,8 @@ def _accuracy(first: dict[type[Record], Record]) -> Iterator[Fact]:
         share, what = evaluation.top1, f"right, top-1 of {name_of(evaluation.model)}"
     elif isinstance(quantization, Quantization) and quantization.stages:
         stage = quantization.stages[-1]
+        if stage.top1 is None:
+            return
         share, what = stage.top1, f"right, top-1 of {name_of(quantization.source)}, {stage.name}"
     else:
         return

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from nybble.bench.machine import DISTURBED
 from nybble.report.drawing import Bar, Chart, Dot, bar_chart, draw_intervals
 from nybble.report.numbers import NARROW, Cell, count, milliseconds, plain, times
 from nybble.report.palette import BITS
 from nybble.report.records import Bench, RatioSpread, Run
+from nybble.report.sections.disturbed import disturbed_bench
 from nybble.report.sections.section import Section, table, titled
 from nybble.report.source import Material, Named
 
@@ -254,12 +254,6 @@ def _ratio_colour(name: str) -> str:
 
 def _warnings(bench: Named[Bench]) -> Iterator[str]:
     where = f"{bench.label}: " if bench.label else ""
-    taken = bench.record.machine.disturbance
-    if taken is not None and taken.other_processes + taken.other_guests > DISTURBED:
-        share = taken.other_processes + taken.other_guests
-        yield (
-            f"{where}other work used {100 * share:.0f}{NARROW}% of the machine meanwhile, so these speeds are not what "
-            "it can do."
-        )
+    yield from disturbed_bench(bench)
     for name in dict.fromkeys(run.contestant for run in bench.record.runs if run.wrong):
         yield f"{where}{name} is more than 3 points less accurate than the float network: it is WRONG, not fast."

@@ -1,0 +1,156 @@
+"""Files that nybble writes: whole or not at all, and never over a file of another kind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from nybble.graph.errors import NybbleError
+
+#: Bytes of a file that tell its kind.
+_HEAD = 4096
+
+
+class FileError(NybbleError, OSError):
+    """A file that cannot be written, or may not be; the text names it, and the remedy."""
+
+
+class Kind(NamedTuple):
+    """A kind of file: what it is called, and whether a file is one, by its first bytes."""
+
+    name: str
+    fits: Callable[[bytes], bool]
+
+
+def _starts_with(*heads: bytes) -> Callable[[bytes], bool]:
+    return lambda content: content.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(heads)
+
+
+HTML = Kind("HTML page", _starts_with(b"<!doctype html", b"<html"))
+JSON = Kind("JSON file", _starts_with(b"{", b"["))
+PNG = Kind("PNG picture", lambda content: content.startswith(b"\x89PNG"))
+SVG = Kind("SVG picture", _starts_with(b"<?xml", b"<svg", b"<!doctype svg"))
+ONNX = Kind("ONNX file", lambda content: _is_onnx(content))
+# Any text may be a table; what is no text is none.
+_NO_TEXT = (b"\x89", b"\xff\xd8", b"PK")
+CSV = Kind("table of text", lambda content: b"\0" not in content and not content.startswith(_NO_TEXT))
+
+
+# Not any table: the photos' labels.csv is one too.
+PREDICTIONS = Kind("table of predictions", _starts_with(b"file,label,prediction"))
+# The fields of a ModelProto, each with its wire type: 0 is a number, 2 has a length.
+_ONNX_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+
+#: What nybble keeps for itself, where a damaged file may be replaced.
+OWN = Kind("file", lambda _: True)
+
+
+def _is_onnx(head: bytes) -> bool:
+    """Whether bytes begin as a ModelProto does: with fields that it has, as far as they reach."""
+    position = 0
+    while position < len(head):
+        tag, position = _number(head, position)
+        wire = _ONNX_FIELDS.get(tag >> 3)
+        if wire is None or wire != tag & 7:
+            return False
+        value, position = _number(head, position)
+        position += value if wire == 2 else 0
+    return True
+
+
+def _number(content: bytes, position: int) -> tuple[int, int]:
+    """A number of protobuf's and where the next byte is; what is cut off counts as zeros."""
+    value = shift = 0
+    for byte in content[position : position + 10]:
+        value |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            break
+    return value, position
+
+
+def check_free(path: Path, kind: Kind) -> None:
+    """Whether a file may be written to a place, looked at before any work is done.
+
+    Raises
+    ------
+    FileError
+        If there is a folder, a file of another kind, or no folder to put it in.
+    """
+    try:
+        if path.is_dir():
+            raise FileError(f"{path}: is a folder; name a file")
+        if not path.absolute().parent.is_dir():
+            raise FileError(f"{path}: there is no folder {path.parent}")
+        if not path.exists():
+            with tempfile.TemporaryFile(dir=path.absolute().parent):
+                return  # The folder can be written to.
+        # Of a device or a pipe nothing is lost.
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
+    if head and not kind.fits(head):
+        raise FileError(f"{path}: is there already and is no {kind.name}; name another file, or remove it")
+
+
+def write(path: Path, content: bytes, kind: Kind) -> None:
+    """Write a file beside its place and rename it, so that nobody reads half of it.
+
+    Parameters
+    ----------
+    path : Path
+        A link stays one: what it leads to is replaced. A device or a pipe is written to directly.
+    content : bytes
+    kind : Kind
+        A file of another kind is not replaced.
+
+    Raises
+    ------
+    FileError
+        As :func:`check_free`, and where the file cannot be written.
+    """
+    check_free(path, kind)
+    target = Path(os.path.realpath(path))
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(content)
+            return
+        # The process's number: two runs must not write into each other's file.
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            part.write_bytes(content)
+            part.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def write_text(path: Path, text: str, kind: Kind) -> None:
+    """:func:`write` of UTF-8; names of files that are no UTF-8 come out as they are on the disk."""
+    write(path, text.encode("utf-8", "surrogateescape"), kind)
+
+
+@contextmanager
+def caching(folder: Path) -> Iterator[None]:
+    """Errors of the file system in a folder of the cache, as a :class:`FileError` with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, NybbleError):
+            raise
+        place = error.filename or folder
+        raise FileError(
+            f"{place}: cannot be written: {error.strerror or error}; NYBBLE_CACHE names another folder for the cache"
+        ) from error

@@ -1,0 +1,90 @@
+"""Halves to the even neighbour, as QuantizeLinear rounds, made of what the engine has.
+
+Quantize rounds halves away from zero. With scales that have nothing to do with one another halves are rare; between
+scales that are powers of two, or the same, they are frequent.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nybble.graph.infer import MAX_SHIFT
+from nybble.graph.nodes import Add
+from nybble.graph.tensor import Tensor
+from nybble.graph.types import Array, DType
+
+if TYPE_CHECKING:
+    from nybble.graph.onnx.builder import Builder
+
+#: What is said of halves that are made even: plain runs add up float32, whose rounding decides some of them.
+FLOATING = "step: halves go to the even neighbour; runtimes that compute in float32 differ in some"
+#: Ratios of scales that are fractions with a denominator up to here make averages that are often halves.
+SIMPLE = 64
+#: Part by which a ratio of scales may differ from a fraction: a few roundings of float32.
+NEAR = 2.0**-21
+
+
+def simple_ratio(unit: Array, scale: Array) -> Fraction | None:
+    """What the steps of an average's inputs are in steps of its result, where that is one simple fraction."""
+    ratios = unit / scale
+    found = Fraction(float(ratios[0])).limit_denominator(SIMPLE)
+    return found if found > 0 and np.all(np.abs(ratios / float(found) - 1) < NEAR) else None
+
+
+def has_halves(ratio: Fraction, count: int = 1) -> bool:
+    """Whether a sum of integers, times this and divided by the count, can be a half."""
+    return (ratio / count).denominator % 2 == 0
+
+
+def to_even(build: Builder, value: str, multiplier: Fraction, dtype: DType, name: str) -> str | None:
+    """A sum times a fraction, rounded to the nearest integer and from halves to the even one, as an activation.
+
+    Quantize rounds halves away from zero, or, with a factor that is smaller by next to nothing, towards zero. The two
+    add up to ``d``, twice the rounded number or, for a half, twice the half. Doing the same to ``d / 4`` gives
+    ``4j -> 2j, 4j + 1 -> 2j, 4j + 2 -> 2j + 1, 4j + 3 -> 2j + 2``: the halves ``4j + 1`` and ``4j + 3`` become even.
+
+    Parameters
+    ----------
+    build : Builder
+    value : str
+        A sum.
+    multiplier : Fraction
+        Above 0.
+    dtype : DType
+        What the result is held in, which also clips it.
+    name : str
+        What the result is called; the nodes before it are called after it.
+
+    Returns
+    -------
+    str or None
+        ``None`` if the factors have too few bits to tell halves from their neighbours.
+    """
+    magnitude = build.types[value].magnitude
+    largest = MAX_SHIFT
+    while largest > 0 and multiplier * (1 << largest) >= 1 << 31:
+        largest -= 1
+    exact = multiplier * (1 << largest)
+    away = -(-exact.numerator // exact.denominator)
+    # Off by less than one part in 2**shift, over all sums, which may not reach the nearest number that is no half.
+    if magnitude * 2 * multiplier.denominator >= 1 << largest or away < 2:
+        return None
+    sums = _both(build, value, away, largest, f"{name}_halves")
+    small = _both(build, sums, 1 << (MAX_SHIFT - 2), MAX_SHIFT, f"{name}_even")
+    return build.requantize(name, small, dtype, _ones(build, small), 0)
+
+
+def _both(build: Builder, value: str, factor: int, shift: int, name: str) -> str:
+    """The sum of a number rounded away from zero and the same towards zero; ``factor`` sends halves away."""
+    parts = []
+    for label, number in ((f"{name}_away", factor), (f"{name}_towards", factor - 1)):
+        factors = Tensor.from_array(DType.U32, np.full(build.types[value].shape[0], number))
+        parts.append(build.requantize(label, value, DType.S32, factors, shift))
+    return build.add(Add(name=build.free(name), inputs=(parts[0], parts[1])))
+
+
+def _ones(build: Builder, value: str) -> Tensor:
+    return Tensor.from_array(DType.U16, np.ones(build.types[value].shape[0], int))

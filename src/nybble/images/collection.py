@@ -1,0 +1,312 @@
+"""Photos of a folder or a list, with labels where there are any: the one opener that every command uses."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import MappingProxyType
+from typing import overload
+
+from nybble.images.errors import ImageError, ImageWarning, encodable, printable
+from nybble.images.kinds import has_photo_suffix
+from nybble.images.left_out import LeftOut, LeftOutPhoto
+from nybble.images.listing import Row, read_rows
+from nybble.images.names import match_classes
+from nybble.images.scan import scan
+
+#: Lists that a folder may have, the first one that is there counts.
+LABELS, VAL_MAP = "labels.csv", "val_map.txt"
+_ARCHIVES = (".zip", ".tar")
+
+
+@dataclass(frozen=True)
+class PhotoFile:
+    """A photo of a collection.
+
+    Attributes
+    ----------
+    file : str
+        Its name as the list has it, or relative to the folder.
+    path : Path
+    label : int or None
+        Its class, where it has one.
+    extra : mapping of str to str
+        Other columns of the list.
+    line : int or None
+        Where the list has it.
+    """
+
+    file: str
+    path: Path
+    label: int | None = None
+    extra: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    line: int | None = field(default=None, compare=False)
+
+
+class PhotoFiles(Sequence[PhotoFile]):
+    """Photos in a fixed order.
+
+    Attributes
+    ----------
+    path : Path
+        The folder or the list that was opened.
+    classes : tuple of str
+        Names of the classes that labels were given by, in order; empty where labels are numbers or absent.
+    left_out : tuple of LeftOutPhoto
+        Files of the folder that are no photos, or have no class among class folders.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        photos: Sequence[PhotoFile],
+        classes: Sequence[str] = (),
+        left_out: Sequence[LeftOutPhoto] = (),
+    ) -> None:
+        self.path = path
+        self.classes = tuple(classes)
+        self.left_out = tuple(left_out)
+        self._photos = tuple(photos)
+
+    @overload
+    def __getitem__(self, index: int) -> PhotoFile: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PhotoFile]: ...
+
+    def __getitem__(self, index: int | slice) -> PhotoFile | Sequence[PhotoFile]:
+        return self._photos[index]
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every photo has a label."""
+        return all(photo.label is not None for photo in self._photos)
+
+
+def open_photos(
+    path: str | Path,
+    limit: int | None = None,
+    *,
+    classes: int | Sequence[str] | None = None,
+    labels: bool = False,
+    root: str | Path | None = None,
+) -> PhotoFiles:
+    """Open the photos of a folder or a list.
+
+    =====================================  ==============================================================
+    a folder with ``labels.csv``           the photos it lists; columns ``file`` and ``label``
+    a folder with ``val_map.txt``          the same, a line of file and label for each photo
+    any other folder with folders          a folder a class, photos at any depth below; classes in order of name
+    any other folder                       its photos, without labels
+    a ``.csv`` or ``.tsv`` file            the photos it lists; with a header, or columns of file and label
+    any other file                         a photo in each line, with a label behind it or without
+    =====================================  ==============================================================
+
+    A label is a number from 0 on, or the name of a class. Names are the network's where ``classes`` has them, else they
+    are numbered in order of name, as torchvision does with class folders. A file is a photo if Pillow reads its suffix
+    or, where the suffix is unknown, its content; hidden files and such as ``.txt`` are passed over.
+
+    Parameters
+    ----------
+    path : str or Path
+    limit : int, optional
+        Only the first so many photos; of class folders the first of each in turn.
+    classes : int or sequence of str, optional
+        The network's classes, by their number or names: labels become theirs.
+    labels : bool
+        Whether each photo has to have a label.
+    root : str or Path, optional
+        The folder that names of a list are relative to; by default its own. Names have to lie inside it.
+
+    Returns
+    -------
+    PhotoFiles
+
+    Raises
+    ------
+    ImageError
+        Naming the file and the line: nothing is there, no photo is found, a list, row or label cannot be right, or
+        labels are asked for and missing or not those of the network.
+
+    Warns
+    -----
+    ImageWarning
+        Where class folders are empty, or do not match the network while no labels are asked for.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, got {limit}")
+    place = Path(path)
+    try:
+        found = _opened(place, None if root is None else Path(root), limit)
+    except OSError as error:
+        raise ImageError(place, f"cannot be read: {error.strerror or error}") from error
+    if found.names:
+        resolved = _named(found, classes, needed=labels)
+    else:
+        resolved = found.photos
+        count = classes if isinstance(classes, int) or classes is None else len(classes)
+        for photo in resolved:
+            if photo.label is not None and count is not None and photo.label >= count:
+                raise ImageError(found.table, f"label {photo.label} is not in 0..{count - 1}", line=photo.line)
+    if labels:
+        _check_labelled(found.table, resolved)
+    return PhotoFiles(place, resolved, found.names, found.left_out)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Photos before their labels are the network's: ``names`` are those of all classes, by the label."""
+
+    table: Path
+    photos: Sequence[PhotoFile]
+    names: tuple[str, ...] = ()
+    left_out: Sequence[LeftOutPhoto] = ()
+
+
+def _opened(place: Path, root: Path | None, limit: int | None) -> _Found:
+    if place.is_dir():
+        for name in (LABELS, VAL_MAP):
+            if (place / name).is_file():
+                return _listed(place / name, place, limit, inside=True)
+        return _scanned(place, limit)
+    if not place.exists():
+        raise ImageError(place, "there is no such file or folder")
+    if place.suffix.lower() in _ARCHIVES:
+        raise ImageError(place, "is an archive, which only `nybble quantize` reads; unpack it")
+    if not place.is_file():
+        raise ImageError(place, "is neither a folder nor a file")
+    if has_photo_suffix(place.name):
+        raise ImageError(place, "is a photo; give its folder, or a list of photos")
+    return _listed(place, root or place.parent, limit, inside=root is not None)
+
+
+def _scanned(folder: Path, limit: int | None) -> _Found:
+    found = scan(folder)
+    if not found.files:
+        # A folder of nothing but files that cannot be read says why.
+        LeftOut(found.left_out).check(0)
+        raise ImageError(folder, "holds no photos; give photos, a folder of photos for each class, or a labels.csv")
+    numbers = {name: label for label, name in enumerate(found.classes)}
+    empty = sorted(numbers.keys() - {kind for _, kind in found.files})
+    if empty:
+        warnings.warn(
+            f"{printable(str(folder))}: no photos in {_some(empty)}; they count as classes nevertheless",
+            ImageWarning,
+            stacklevel=4,
+        )
+    photos = [
+        PhotoFile(encodable(name), folder / name, None if kind is None else numbers[kind])
+        for name, kind in _first(found.files, limit)
+    ]
+    return _Found(folder, photos, tuple(encodable(name) for name in found.classes), found.left_out)
+
+
+def _first(files: Sequence[tuple[str, str | None]], limit: int | None) -> Sequence[tuple[str, str | None]]:
+    """So many files, of class folders the first of each in turn: the first ones of all would be of one class."""
+    if limit is None or limit >= len(files):
+        return files
+    turns: Counter[str | None] = Counter()
+    ranked: list[tuple[int, int]] = []
+    for place, (_, kind) in enumerate(files):
+        ranked.append((turns[kind] if kind is not None else 0, place))
+        turns[kind] += 1
+    return [files[place] for place in sorted(place for _, place in sorted(ranked)[:limit])]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # Such as a name that is too long.
+        return False
+
+
+def _listed(table: Path, folder: Path, limit: int | None, *, inside: bool) -> _Found:
+    rows = read_rows(table, headed=table.name == LABELS and inside, exists=lambda name: _is_file(folder / name))
+    names = tuple(sorted({row.label for row in rows if isinstance(row.label, str)}))
+    found = located(table, folder, rows[:limit], inside=inside)
+    mixed = next((row for row in rows if isinstance(row.label, int)), None) if names else None
+    if mixed is not None:
+        raise ImageError(
+            table, f"label {mixed.label} is a number, but others are names such as {names[0]!r}", line=mixed.line
+        )
+    numbers = {name: label for label, name in enumerate(names)}
+    photos = [
+        replace(photo, label=numbers[row.label] if isinstance(row.label, str) else row.label)
+        for row, photo in zip(rows[:limit], found, strict=True)
+    ]
+    return _Found(table, photos, names)
+
+
+def located(table: Path, folder: Path, rows: Sequence[Row], *, inside: bool) -> list[PhotoFile]:
+    """Find the photos of a list's rows, without labels; ``inside`` keeps them to the folder."""
+    photos: list[PhotoFile] = []
+    seen: dict[str, int] = {}
+    for row in rows:
+        if inside or not row.file:
+            # Both readings of the name, so that one list means the same on every system.
+            posix, windows = PurePosixPath(row.file), PureWindowsPath(row.file)
+            if not row.file or ".." in {*posix.parts, *windows.parts} or posix.is_absolute() or windows.anchor:
+                raise ImageError(table, f"file {row.file!r} is not a name inside the folder", line=row.line)
+        path = folder / row.file
+        if not _is_file(path):
+            where = "there" if folder == table.parent else f"in {printable(str(folder))}"
+            raise ImageError(table, f"lists {row.file[:200]!r}, which is not {where}", line=row.line)
+        key = os.path.normpath(path)
+        if key in seen:
+            raise ImageError(table, f"lists {row.file!r} again, first in line {seen[key]}", line=row.line)
+        seen[key] = row.line
+        photos.append(PhotoFile(row.file, path, extra=row.extra, line=row.line))
+    return photos
+
+
+def _named(found: _Found, classes: int | Sequence[str] | None, *, needed: bool) -> Sequence[PhotoFile]:
+    """Photos whose labels are the network's, where labels were given by name; none where these do not match."""
+    numbers = list(range(len(found.names))) if classes is None else match_classes(found.names, classes)
+    if isinstance(numbers, str):
+        if needed:
+            raise ImageError(found.table, numbers)
+        warnings.warn(f"{found.table}: {numbers}; labels are not used", ImageWarning, stacklevel=3)
+        return [replace(photo, label=None) for photo in found.photos]
+    if isinstance(classes, int) or classes is None or found.names[0] not in classes:
+        _warn_of_numbers(found)
+    if numbers == list(range(len(numbers))):
+        return found.photos
+    return [photo if photo.label is None else replace(photo, label=numbers[photo.label]) for photo in found.photos]
+
+
+def _warn_of_numbers(found: _Found) -> None:
+    """Say so where the order of names is not that of the numbers they seem to be: 10 is before 9."""
+    if not all(name.isascii() and name.isdecimal() for name in found.names):
+        return
+    values = [int(name) for name in found.names]
+    if values != sorted(values):
+        place = next(place for place, value in enumerate(values) if value != sorted(values)[place])
+        warnings.warn(
+            f"{found.table}: classes named by numbers are taken in order of name, as torchvision does, so "
+            f"{found.names[place]!r} is class {place}; a labels.csv says it otherwise",
+            ImageWarning,
+            stacklevel=4,
+        )
+
+
+def _check_labelled(table: Path, photos: Sequence[PhotoFile]) -> None:
+    without = next((photo for photo in photos if photo.label is None), None)
+    if without is not None:
+        raise ImageError(
+            table,
+            f"{printable(without.file)} has no label, and accuracy needs one for each photo; give a folder a class, a "
+            "labels.csv, or a list of lines `file label`",
+            line=without.line,
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(printable(name) for name in names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
