@@ -75,13 +75,15 @@ def why_illegal(graph: Graph, head: Head, isa: str, kernel: Kernel) -> str | Non
     why = row.why_not_chosen(asked)
     if why is not None:
         return f"method {kernel.method!r} cannot run it: it {why}"
-    return row.why_not_cut(
-        asked,
-        block_outputs=kernel.block_outputs,
-        tile_pixels=kernel.tile_pixels,
-        visit_bytes=kernel.visit_bytes,
-        list_block=kernel.list_block,
-    )
+    cut = {
+        "block_outputs": kernel.block_outputs,
+        "tile_pixels": kernel.tile_pixels,
+        "visit_bytes": kernel.visit_bytes,
+        "list_block": kernel.list_block,
+    }
+    # Stored choices may hold any number; the native part takes 32 bits.
+    wrong = next((name for name, number in cut.items() if not 0 <= number < 1 << 31), None)
+    return f"{wrong} {cut[wrong]} is out of range" if wrong is not None else row.why_not_cut(asked, **cut)
 
 
 def candidates(graph: Graph, head: Head, isa: str) -> list[Kernel]:
