@@ -27,7 +27,9 @@ class ConvStep final : public Step {
         shortcut_(spec.shortcut),
         tile_pixels_(task_pixels(row, shape, spec.tile_pixels)),
         threads_(threads),
-        by_tile_(weight_bytes_ <= (lists == nullptr ? shape.input.image_bytes() : lists->bytes)) {
+        by_tile_(weight_bytes_ <= (lists == nullptr ? shape.input.image_bytes() : lists->bytes)),
+        by_row_(is_by_row(row, shape)),
+        blocks_(row.does_all_blocks ? 1 : packed_.block_count) {
     weights_.bytes = AlignedBytes();
     if (lists != nullptr) lists_ = *lists;
     output = spec.output;
@@ -102,9 +104,9 @@ class ConvStep final : public Step {
     }
   }
 
-  bool by_row() const { return is_by_row(row_, shape_); }
+  bool by_row() const { return by_row_; }
 
-  std::int64_t blocks() const { return row_.does_all_blocks ? 1 : packed_.block_count; }
+  std::int64_t blocks() const { return blocks_; }
 
   // What tasks are cut out of: squares of 2x2 outputs, or outputs.
   std::int64_t units(std::int64_t images) const {
@@ -134,6 +136,8 @@ class ConvStep final : public Step {
   std::int32_t tile_pixels_;
   std::int64_t threads_;
   bool by_tile_;
+  bool by_row_;  // asked for each chunk
+  std::int64_t blocks_;
 };
 
 ConvShape checked_shape(const Layout& input, const Layout& output, const ConvSpec& spec) {
