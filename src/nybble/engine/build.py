@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from nybble import _native
-from nybble.engine.kernel import LIST_GROUPS, window
 from nybble.engine.layout import ELEMENTS, stored_shape
 from nybble.engine.order import Order
 from nybble.engine.plan import Plan, lists_of
+from nybble.engine.rows import LIST_GROUPS, window
 from nybble.graph import Conv2d, Linear, Preprocessing, Quantize, Scale
 from nybble.graph.types import ACTIVATIONS, Array
 from nybble.lower import Pool, Step
