@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from nybble.graph import Padding, Pair
-from nybble.quantize.vocabulary import Result, Unsupported
+from nybble.quantize.vocabulary import Result, Results, Unsupported
 
 #: Operations without a result that is used.
 IGNORED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten._assert_scalar.default)
 
-Handler = Callable[..., Result]
+Handler = Callable[..., Result | Results]
 _HANDLERS: dict[str, Handler] = {}
 _SIGNATURES: dict[str, inspect.Signature] = {}
 
@@ -36,8 +36,8 @@ _SUPPORTED = (
 )
 
 
-def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape: tuple[int, ...]) -> Result:
-    """The operations that a call stands for, or the value itself where it changes nothing.
+def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape: tuple[int, ...]) -> Result | Results:
+    """The operations that a call stands for, or the value itself where it changes nothing; several for several results.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape:
     args, kwargs
         Its arguments; values that depend on the input as :class:`Translation`, constants as tensors and numbers.
     shape : tuple of int
-        Of the result, without the batch.
+        Of the result, or the first of several, without the batch.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from nybble.quantize.vocabulary import Unsupported as Unsupported
 Value = Translation | vocabulary.Stack | Array
 #: What a builder of the vocabulary returns, or a constant.
 Result: TypeAlias = vocabulary.Result | Array
-Handler = Callable[..., Result]
+Handler = Callable[..., Result | vocabulary.Results]
 HANDLERS: dict[str, Handler] = {}
 
 _ACTIVATIONS = "Celu Elu Erf Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Selu Sigmoid Softplus Softsign Swish Tanh"
