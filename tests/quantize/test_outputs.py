@@ -181,3 +181,12 @@ def test_probabilities_become_logits() -> None:
 def test_a_module_that_needs_nothing_is_returned_itself() -> None:
     module = net()
     assert capture_classifier(module, SHAPE)[1] is module
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_module_that_casts_to_the_type_it_had(dtype: torch.dtype) -> None:
+    """Its weights are float32 by then."""
+    module = Casting(lambda n, x: x.to(dtype)).to(dtype)
+    with pytest.raises(CaptureError, match="converted to float32, so it must not cast") as caught:
+        capture(module, SHAPE)
+    assert "\n" not in str(caught.value)

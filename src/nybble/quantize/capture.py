@@ -31,6 +31,9 @@ _BATCH = 2
 _TOLERANCE = 1e-3
 #: Characters of a foreign error that ours repeats.
 _LONGEST = 200
+#: What a module that fails must do.
+_ADVICE = "the network must take one tensor (N, C, H, W) of this size and must not decide anything by its values"
+_ADVICE_SINGLE = f"{_ADVICE}; its weights were converted to float32, so it must not cast what it reads to another type"
 _ENDINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "": lambda logits: logits,
     "softmax": lambda logits: logits.softmax(1),
@@ -82,7 +85,7 @@ def capture_classifier(
             raise CaptureError(f"{type(module).__name__}: has one output; output={output!r} cannot choose another")
         return module.recorded(input_shape), module
     single = _single(module)
-    network, name = _captured(single, input_shape, output)
+    network, name = _captured(single, input_shape, output, _ADVICE if single is module else _ADVICE_SINGLE)
     if not name and single is module and network.ending != "softmax":
         return network, module
     return network, Classifier(single, name, network.ending).train(module.training)
@@ -103,7 +106,7 @@ def _single(module: nn.Module) -> nn.Module:
 
 
 def _captured(
-    module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None
+    module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None, advice: str
 ) -> tuple[FloatNetwork, str]:
     training = {name: child.training for name, child in module.named_modules()}
     module.eval()
@@ -112,10 +115,10 @@ def _captured(
     example = torch.randn(_BATCH, *input_shape, generator=generator).to(device)
     kind = type(module).__name__
     try:
-        with _foreign(kind):
+        with _foreign(kind, advice):
             result = module(example.clone())
         name = choose_output(kind, result, output)
-        with _foreign(kind), recorded():
+        with _foreign(kind, advice), recorded():
             # Without decompositions this only makes every operation functional, aliases and all.
             program = torch.export.export(Classifier(module, name).eval(), (example,), strict=False)
             program = program.run_decompositions({})
@@ -128,15 +131,14 @@ def _captured(
 
 
 @contextmanager
-def _foreign(kind: str) -> Iterator[None]:
+def _foreign(kind: str, advice: str) -> Iterator[None]:
     """Run the module's own code: whatever it raises is named with its line; torch's own reports are kept back."""
     with torch.no_grad(), _quiet():
         try:
             yield
         except Exception as error:  # Whatever the module's own code raises.
             raise CaptureError(
-                f"{user_line(frames_of(error)) or kind}: cannot be captured: {_reason(error)}; the network must take "
-                "one tensor (N, C, H, W) of this size and must not decide anything by its values"
+                f"{user_line(frames_of(error)) or kind}: cannot be captured: {_reason(error)}; {advice}"
             ) from error
 
 

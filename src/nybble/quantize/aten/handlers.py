@@ -95,4 +95,6 @@ def sides_of(value: int | Sequence[int]) -> Padding:
 def check_type(dtype: Any) -> None:
     """Unsupported where a type is asked for that is not float32."""
     if isinstance(dtype, torch.dtype) and dtype is not torch.float32:
-        raise Unsupported(f"it converts to {dtype}; the network must compute in float32")
+        raise Unsupported(
+            f"it converts to {dtype}; the network must compute in float32: take the cast, or autocast, out"
+        )

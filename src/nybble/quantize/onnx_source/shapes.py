@@ -243,7 +243,7 @@ def _dropout(node: Any, x: Value, rate: Value | None = None, training: Value | N
 def _cast(node: Any, x: Value) -> Result:
     x = value_of(x)
     if node.get("to") != FLOAT:
-        raise Unsupported("the network must compute in float32")
+        raise Unsupported("the network must compute in float32: take the cast out before exporting it")
     return x
 
 
