@@ -358,7 +358,9 @@ def _unsupported(build: Callable[[File], object]) -> File:
     ("build", "node", "words"),
     [
         (lambda f: f.node("Sigmoid"), "'sigmoid1' (Sigmoid)", "ReLU or ReLU6"),
+        (lambda f: f.node("Sigmoid"), "'sigmoid1' (Sigmoid)", "one at the end can be left out"),
         (lambda f: f.node("LeakyRelu"), "'leakyrelu1' (LeakyRelu)", "ReLU or ReLU6"),
+        (lambda f: f.node("ArgMax", axis=1), "'argmax1' (ArgMax)", "let the network return its logits"),
         (
             lambda f: f.node("Clip", f.constant(-1.0), f.constant(1.0)),
             "(Clip)",

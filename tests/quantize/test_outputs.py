@@ -190,3 +190,12 @@ def test_a_module_that_casts_to_the_type_it_had(dtype: torch.dtype) -> None:
     with pytest.raises(CaptureError, match="converted to float32, so it must not cast") as caught:
         capture(module, SHAPE)
     assert "\n" not in str(caught.value)
+
+
+def test_a_classifier_is_no_map() -> None:
+    """What a library may take, as a part of a network, is no classifier."""
+    with_map = net(lambda a, y: {"logits": a, "features": y})
+    assert capture(with_map, SHAPE, output="features")
+    with pytest.raises(CaptureError, match=r"must be logits \(N, classes\), but has the shape \(N, \d+, \d+, \d+\)"):
+        capture_classifier(with_map, SHAPE, output="features")
+    assert capture_classifier(net(lambda a, y: a[:, :, None, None]), SHAPE)

@@ -11,6 +11,7 @@ import copy
 import io
 import itertools
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -66,7 +67,7 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int], *, output: str
         If an operation cannot be expressed, naming it and its source line, or if the recorded network does not give
         the module's answers.
     """
-    return capture_classifier(module, input_shape, output=output)[0]
+    return _recorded(module, input_shape, output)[0]
 
 
 def capture_classifier(
@@ -79,16 +80,36 @@ def capture_classifier(
     FloatNetwork
     nn.Module
         ``module`` itself where it does that already; else a :class:`Classifier` of it, or of a float32 copy.
+
+    Raises
+    ------
+    CaptureError
+        As :func:`capture`, and if the output is no (N, classes).
     """
+    network, classifier, shape = _recorded(module, input_shape, output)
+    if math.prod(shape[1:]) != 1:
+        raise CaptureError(
+            f"{type(module).__name__}: the output must be logits (N, classes), but has the shape "
+            f"(N, {', '.join(map(str, shape))}); choose another by output=NAME (--output NAME), or end with a pool"
+        )
+    return network, classifier
+
+
+def _recorded(
+    module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None
+) -> tuple[FloatNetwork, nn.Module, tuple[int, ...]]:
+    """The network, a module that returns its output alone, and the shape of that without the batch."""
     if isinstance(module, RecordedModule):
         if output is not None:
             raise CaptureError(f"{type(module).__name__}: has one output; output={output!r} cannot choose another")
-        return module.recorded(input_shape), module
+        network = module.recorded(input_shape)
+        # Whoever recorded it has looked at its output.
+        return network, module, network[network.output].shape[:1]
     single = _single(module)
-    network, name = _captured(single, input_shape, output, _ADVICE if single is module else _ADVICE_SINGLE)
+    network, name, shape = _captured(single, input_shape, output, _ADVICE if single is module else _ADVICE_SINGLE)
     if not name and single is module and network.ending != "softmax":
-        return network, module
-    return network, Classifier(single, name, network.ending).train(module.training)
+        return network, module, shape
+    return network, Classifier(single, name, network.ending).train(module.training), shape
 
 
 def _single(module: nn.Module) -> nn.Module:
@@ -107,7 +128,7 @@ def _single(module: nn.Module) -> nn.Module:
 
 def _captured(
     module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None, advice: str
-) -> tuple[FloatNetwork, str]:
+) -> tuple[FloatNetwork, str, tuple[int, ...]]:
     training = {name: child.training for name, child in module.named_modules()}
     module.eval()
     generator = torch.Generator().manual_seed(0)
@@ -123,11 +144,12 @@ def _captured(
             program = torch.export.export(Classifier(module, name).eval(), (example,), strict=False)
             program = program.run_decompositions({})
         network = Walk(program, input_shape, kind, "module").network()
-        _check(dict(named_outputs(result))[name], network, example, kind)
+        expected = dict(named_outputs(result))[name]
+        _check(expected, network, example, kind)
     finally:
         for path, child in module.named_modules():
             child.training = training.get(path, child.training)
-    return network, name
+    return network, name, tuple(expected.shape[1:])
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nybble.graph import Padding, Pair
-from nybble.quantize.vocabulary import Result, Results, Unsupported
+from nybble.quantize.vocabulary import Result, Results, Unsupported, remedies
 
 #: Operations without a result that is used.
 IGNORED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten._assert_scalar.default)
@@ -18,13 +18,14 @@ Handler = Callable[..., Result | Results]
 _HANDLERS: dict[str, Handler] = {}
 _SIGNATURES: dict[str, inspect.Signature] = {}
 
-_ACTIVATIONS = "celu elu gelu glu hardsigmoid hardswish leaky_relu mish prelu selu sigmoid silu softplus tanh"
+_ACTIVATIONS = "celu elu gelu glu hardswish leaky_relu mish prelu selu silu softplus tanh"
 _REMEDIES = {
-    **dict.fromkeys(_ACTIVATIONS.split(), "replace the activation by ReLU or ReLU6 and train the network on"),
+    **dict.fromkeys(_ACTIVATIONS.split(), remedies.ACTIVATION),
+    **dict.fromkeys(("sigmoid", "hardsigmoid", "log_sigmoid"), remedies.SIGMOID),
     **dict.fromkeys(
-        ("group_norm", "instance_norm", "layer_norm", "native_layer_norm", "native_group_norm"),
-        "only batch norm can be folded into layers; use a network with batch norm",
+        ("group_norm", "instance_norm", "layer_norm", "native_layer_norm", "native_group_norm"), remedies.NORM
     ),
+    **dict.fromkeys(("argmax", "topk", "sort", "argsort"), remedies.CHOICE),
     **dict.fromkeys(
         ("scaled_dot_product_attention", "bmm", "einsum"), "attention has no integer form; use a convolutional network"
     ),
