@@ -212,8 +212,13 @@ class Importer:
                 "(leave normalisation to the preprocessing)",
                 node=label(node),
             )
-        kind = "a constant" if isinstance(found, Constant) else "integers"
-        raise OnnxImportError(f"reads {kind} where real numbers of the network are expected", node=label(node))
+        if isinstance(found, Constant):
+            raise OnnxImportError("reads a constant where real numbers of the network are expected", node=label(node))
+        raise OnnxImportError(
+            "reads integers where real numbers are expected: put DequantizeLinear before it (leave normalisation to "
+            "the preprocessing)",
+            node=label(node),
+        )
 
     def activation(self, node: onnx.NodeProto, index: int) -> Real:
         """An input that must be an activation as it is stored: DequantizeLinear's output."""
