@@ -89,9 +89,16 @@ def test_load_takes_what_commands_take(installation: Path, tiny: Path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("wrong", "meant"), [("efficientnet-lite", SHIPPED), ("EfficientNet-lite0", SHIPPED), ("nvidia-resnet50", FETCHED)]
+    ("wrong", "meant"),
+    [
+        ("efficientnet-lite", SHIPPED),
+        ("EfficientNet-lite0", SHIPPED),
+        ("EFFICIENTNET-LITE0", SHIPPED),
+        (f"{SHIPPED}/", SHIPPED),
+        ("nvidia-resnet50", FETCHED),
+    ],
 )
-def test_a_name_that_is_almost_right_is_told(wrong: str, meant: str) -> None:
+def test_a_name_that_is_almost_right_is_suggested(wrong: str, meant: str) -> None:
     with pytest.raises(ModelNotFoundError, match=f"{wrong}: there is no such folder; did you mean {meant}\\? "):
         find(wrong)
 

@@ -73,7 +73,7 @@ def locate(model: str) -> Path:
         return folder
     if is_there:
         raise ModelNotFoundError(f"{model}: a model is a folder, this is a file")
-    close = difflib.get_close_matches(model, names(), n=1)
+    close = difflib.get_close_matches(model.lower(), names(), n=1)
     meant = f"did you mean {close[0]}? " if close else ""
     raise ModelNotFoundError(
         f"{model}: there is no such folder; {meant}{SHIPPED} comes with nybble, "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from nybble.bench import machine
@@ -21,6 +22,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     write_graph(bottleneck_resnet(blocks=(1,), width=8, image=32, classes=10), folder)
     return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of one labelled photo."""
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "red.png")
+    (tmp_path / "labels.csv").write_text("file,label\nred.png,1\n")
+    return tmp_path
 
 
 @pytest.fixture
@@ -49,10 +58,14 @@ def test_what_is_too_short_to_tell_is_not_told(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("busy")
-@pytest.mark.parametrize("command", ["profile", "tune"])
-def test_the_warning_comes_first(model: Path, command: str) -> None:
-    options = {"profile": ("--runs", "1"), "tune": ("--seconds", "1")}[command]
-    arguments = [command, str(model), "--limit", "1", "--threads", "1", *options]
+@pytest.mark.parametrize("command", ["evaluate", "profile", "tune"])
+def test_the_warning_comes_first(model: Path, photos: Path, command: str) -> None:
+    options: dict[str, tuple[Any, ...]] = {
+        "evaluate": ("--images", photos),
+        "profile": ("--runs", "1"),
+        "tune": ("--seconds", "1"),
+    }
+    arguments = [command, str(model), "--limit", "1", "--threads", "1", *map(str, options[command])]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("WARNING   other work used 40% of the machine meanwhile: these speeds hold for ")

@@ -65,7 +65,7 @@ def test_a_folder_of_photos(
     assert json.loads(result.stdout)["photos"] == [*named["photos"], named["photos"][0]]
     result = run("classify", tmp_path)
     assert result.exit_code == 3
-    assert result.stderr == f"error: {tmp_path}: is no model folder and holds no photos\n"
+    assert result.stderr == f"error: {tmp_path}: is not a model folder, and holds no photos\n"
 
 
 def test_what_was_meant_is_asked(run: Any, model: Path, photos: Path) -> None:
@@ -78,6 +78,24 @@ def test_what_was_meant_is_asked(run: Any, model: Path, photos: Path) -> None:
                 continue
             assert result.exit_code == 3
             assert result.stderr == f"error: {missing}: there is no such file\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("PHOTO", "efficientnet-lite0"), "efficientnet-lite0 is a model; name it before the photos"),
+        (("PHOTO", "MODEL"), "MODEL: is a model folder; name the model before the photos"),
+        (("",), "an argument is empty; name photos, or folders of photos"),
+        (("MODEL", ""), "an argument is empty; name photos, or folders of photos"),
+    ],
+)
+def test_a_model_behind_photos_and_empty_arguments_are_wrong_usage(
+    run: Any, model: Path, photos: Path, arguments: tuple[str, ...], expected: str
+) -> None:
+    places = {"PHOTO": str(photos / "0.png"), "MODEL": str(model)}
+    result = run("classify", *(places.get(word, word) for word in arguments))
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {expected.replace('MODEL', str(model))}\n"
 
 
 def test_a_model_alone_is_asked_about(run: Any, model: Path, photos: Path) -> None:

@@ -94,6 +94,7 @@ def test_a_folder_that_is_no_model(run: Any, photos: Path) -> None:
         (("clasify",), "No such command 'clasify'"),
         (("evaluate", "m", "--images", "d", "--batch", "0"), "--batch"),
         (("evaluate", "m", "--images", "d", "--threads", "none"), "--threads"),
+        (("evaluate", "m", "--images", "d", "--threads", "1025"), "--threads"),
         (("evaluate", "m"), "--images"),
         (("inspect", "m", "--wrong"), "--wrong"),
     ],

@@ -139,3 +139,17 @@ def test_photos_that_agreement_cannot_read_are_left_out(run: Any, model: Path, t
     report = json.loads(result.stdout)["agreement"]
     assert report["exif"] is True
     assert [entry["file"] for entry in report["left_out"]] == ["bad.png"]
+
+
+@pytest.mark.parametrize("command", ["export", "import"])
+def test_photos_that_are_not_there_are_an_error_before_anything_is_written(
+    run: Any, model: Path, tmp_path: Path, command: str
+) -> None:
+    pytest.importorskip("onnxruntime")
+    source = tmp_path / "tiny.onnx"
+    run("export", model, source)
+    out = tmp_path / "out.onnx"
+    result = run(command, model if command == "export" else source, out, "--images", tmp_path / "absent")
+    assert result.exit_code == 3
+    assert result.stderr == f"error: {tmp_path / 'absent'}: there is no such file or folder\n"
+    assert not out.exists()

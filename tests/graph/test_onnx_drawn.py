@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from drawn_networks import CLASSES, FEWEST, LAYERS, MOST, Drawn, draw
+from saturation import REASON, saturates
 
 from nybble.engine import Engine
 from nybble.graph import AvgPool2d, Concat, Conv2d, DType, Linear, MaxPool2d, Quantize
@@ -39,15 +39,6 @@ class Compared:
     theirs: dict[Any, Array]
 
 
-def saturates() -> bool:
-    """Whether ONNX Runtime's products of unsigned and signed bytes saturate here: on x86 without VNNI, as documented.
-
-    Then only what it computes without graph optimisations counts.
-    """
-    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    return "avx2" in flags and not ("avx512_vnni" in flags or "avx_vnni" in flags)
-
-
 @cache
 def drawn(seed: int) -> Drawn:
     return draw(seed)
@@ -66,10 +57,9 @@ def compared(seed: int) -> Compared:
     return Compared(logits.argmax(axis=1)[is_clear], theirs)
 
 
-_SATURATED = pytest.mark.skip(reason="ONNX Runtime's products saturate on this processor: no VNNI")
 COUNTED = [
     pytest.param(PLAIN, id="plain"),
-    pytest.param(OPTIMISED, id="optimised", marks=[_SATURATED] if saturates() else []),
+    pytest.param(OPTIMISED, id="optimised", marks=pytest.mark.skipif(saturates(), reason=REASON)),
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-from qdq_networks import INPUT_SCALE, Net, assert_same_codes
+from qdq_networks import INPUT_SCALE, LEVELS, Net, assert_same_codes
 
 from nybble.graph import Quantize
 
@@ -116,7 +116,7 @@ def test_weights_in_any_form(weight: str, bias: str) -> None:
     names = [net.input(), WEIGHTS[weight](net), BIASES[bias](net)]
     value = net.node("Conv", *[name for name in names if name], pads=[1, 1, 1, 1])
     # ONNX Runtime divides float biases by the weights' scales when it optimises, even by those of 0.
-    levels = (False,) if "pruned" in weight else (False, True)
+    levels = (False,) if "pruned" in weight else LEVELS
     made = assert_same_codes(net.model(net.qdq(value, OUT)), net.photos(), OUT, levels=levels)
     conv = next(node for node in made.graph if node.op == "Conv2d")
     assert conv.weight.dtype == ("s4" if "qcdq" in weight or weight == "clip of integers" else "s8")

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-from qdq_networks import Net, imported, in_onnxruntime
+from qdq_networks import LEVELS, Net, imported, in_onnxruntime
 from test_onnx_foreign import CLIPS
 from test_onnx_foreign_layers import AFFINE
 
@@ -116,7 +116,7 @@ def test_drawn_networks(seed: int) -> None:
     model = drawn.network(2 + seed % 4)
     found, made = imported(model, drawn.seen)
     # ONNX Runtime's integer kernels fail with scales by channel.
-    for is_optimised in (False, True) if not any("by channel True" in line for line in drawn.log) else (False,):
+    for is_optimised in LEVELS if not any("by channel True" in line for line in drawn.log) else (False,):
         wanted = in_onnxruntime(model, drawn.seen, is_optimised=is_optimised)
         said = (is_optimised, drawn.log, made.roundings)
         assert np.abs(found - wanted).mean() < 0.06 * max(wanted.std(), 1e-3), said

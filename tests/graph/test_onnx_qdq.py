@@ -11,6 +11,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
+from saturation import REASON, saturates
 from test_onnx_exact import LEVELS, run
 
 from nybble.graph import (
@@ -62,6 +63,8 @@ def test_types() -> None:
 @pytest.mark.parametrize("level", LEVELS, ids=["as it is", "optimised"])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_a_network_agrees_with_the_reference(bits: int, level: Any) -> None:
+    if bits == 8 and level == LEVELS[1] and saturates():
+        pytest.skip(REASON)
     graph = to_bits(RESNET, bits) if bits == 8 else RESNET
     images = np.random.default_rng(0).integers(-60, 60, (16, 3, 16, 16)).astype(np.int8)
     wanted = interpret(graph, images)["scale"]

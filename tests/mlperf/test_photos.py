@@ -15,7 +15,7 @@ from PIL import Image
 import nybble
 from nybble.cli.exit_codes import ExitCode
 from nybble.graph import Preprocessing
-from nybble.images import LabelledFolder, LeftOut, load_photo, open_photos
+from nybble.images import ImageError, LabelledFolder, LeftOut, load_photo, open_photos
 from nybble.mlperf.accuracy import read_answers
 from nybble.mlperf.job import Job
 from nybble.mlperf.labels import LEFT_OUT, find_photos, read_labels
@@ -125,3 +125,50 @@ def test_lists_and_class_folders_are_photos_to_run(photos: Path, tmp_path: Path)
         shutil.copy(photo.path, place)
     by_name = {photo.path.name: photo.label for photo in find_photos(tmp_path / "classes", None, 10)}
     assert by_name == {photo.file: photo.label for photo in folder}
+
+
+LISTS = {
+    "labels.csv": "file,label\na.png,7\nb.png,9\n",
+    "val_map.txt": "a.png 7\nb.png 9\n",
+    "list.csv": "a.png,7\nb.png,9\n",
+    "LIST.CSV": "a.png,7\nb.png,9\n",
+    "names.csv": "a.png,cock\nb.png,ostrich\n",
+    "names.txt": "a.png\tcock\nb.png\tostrich\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_labels_may_be_any_list(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(LISTS[name])
+    assert read_labels(tmp_path / name) == [("a.png", 7), ("b.png", 9)]
+    if name in ("labels.csv", "val_map.txt"):
+        assert read_labels(tmp_path) == [("a.png", 7), ("b.png", 9)]
+
+
+def test_labels_may_be_class_folders(tmp_path: Path) -> None:
+    for name in ("cock", "ostrich"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "1.png")
+    assert read_labels(tmp_path) == [("cock/1.png", 7), ("ostrich/1.png", 9)]
+    (tmp_path / "ostrich").rename(tmp_path / "of no network")
+    with pytest.raises(ImageError, match="label 'cock' is a name, and not all names are ImageNet's"):
+        read_labels(tmp_path)
+
+
+def test_labels_are_asked_for(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "1.png")
+    with pytest.raises(ImageError, match=r"1\.png has no label"):
+        read_labels(tmp_path)
+    (tmp_path / "some.csv").write_text("file,label\na.png,7\nb.png,\n")
+    with pytest.raises(ImageError, match=r"some\.csv:3: b\.png has no label"):
+        read_labels(tmp_path / "some.csv")
+
+
+def test_the_list_of_a_run_may_be_a_folder_that_has_one(photos: Path, tmp_path: Path) -> None:
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    with pytest.raises(ImageError, match=r"is a folder without labels\.csv or val_map\.txt"):
+        find_photos(photos, lists, 10)
+    shutil.copy(photos / "labels.csv", lists)
+    found = find_photos(photos, lists, 10)
+    assert [photo.path for photo in found] == [photo.path for photo in LabelledFolder(photos)]

@@ -64,7 +64,7 @@ def listed(photos: Photos) -> list[tuple[str, int | None]]:
 
 def test_a_folder_a_class(tmp_path: Path) -> None:
     write(tmp_path, {**FILES, "a/notes.txt": b"no photo", "a/.hidden.png": b"", "empty/readme": b""})
-    with pytest.warns(ImageWarning, match="no photos in empty; they count as classes"):
+    with pytest.warns(ImageWarning, match="no photos in empty; they still count as classes"):
         photos = open_photos(tmp_path)
     assert isinstance(photos, FilePhotos)
     assert photos.classes == ("a", "b", "empty")
@@ -299,8 +299,10 @@ def test_photos_are_turned_if_they_say_so(tmp_path: Path) -> None:
 def test_archives_hold_photos_of_every_suffix(tmp_path: Path) -> None:
     jpeg = encoded(SAMPLES, "JPEG")
     files = {"a/1.jpg": jpeg, "b/2.jfif": jpeg, "c/3": jpeg, "d/4.download": FILES["a/0.png"], "e/notes.txt": b"x"}
-    photos = open_photos(zipped(tmp_path / "photos.zip", files | {"b/5.heic": b"ftypheic", "a/README": b"x"}))
-    assert photos.classes == ("a", "b", "c", "d")
+    path = zipped(tmp_path / "photos.zip", files | {"b/5.heic": b"ftypheic", "a/README": b"x"})
+    with pytest.warns(ImageWarning, match="no photos in e; they still count as classes"):
+        photos = open_photos(path)
+    assert photos.classes == ("a", "b", "c", "d", "e")
     assert listed(photos) == [("a/1.jpg", 0), ("b/2.jfif", 1), ("c/3", 2), ("d/4.download", 3)]
     assert [photo.file for photo in photos.left_out] == ["b/5.heic"]
     shard = open_photos(sharded(tmp_path / "s.tar", {"k.jfif": jpeg, "k.cls": b"1", "m.jp2": jpeg, "m.cls": b"2"}))
@@ -311,9 +313,35 @@ def test_a_class_folder_in_a_zip_keeps_its_place(tmp_path: Path) -> None:
     path = zipped(
         tmp_path / "photos.zip", {"a/1.png": FILES["a/0.png"], "b/x.heic": b"no", "c/1.png": FILES["a/1.png"]}
     )
-    photos = open_photos(path)
+    with pytest.warns(ImageWarning, match="no photos in b; they still count as classes"):
+        photos = open_photos(path)
     assert photos.classes == ("a", "b", "c")
     assert listed(photos) == [("a/1.png", 0), ("c/1.png", 2)]
+
+
+PHOTO = FILES["a/0.png"]
+TREES: dict[str, dict[str, bytes]] = {
+    "beside class folders": {"a/1.png": PHOTO, "b/1.png": PHOTO, "stray.png": PHOTO},
+    "deep": {"a/x/y/1.png": PHOTO, "a/2.png": PHOTO, "b/z/1.png": PHOTO},
+    "hidden": {"a/1.png": PHOTO, "b/1.png": PHOTO, ".cache/c/1.png": PHOTO, "a/.hidden.png": PHOTO, ".DS_Store": b"x"},
+    "text alone": {"a/1.png": PHOTO, "b/notes.txt": b"x", "c/1.png": PHOTO},
+    "no classes": {"1.png": PHOTO, "2.png": PHOTO, "docs/notes.txt": b"x"},
+    "splits": {"train/a/1.png": PHOTO, "train/b/1.png": PHOTO, "val/a/2.png": PHOTO, "val/b/2.png": PHOTO},
+    "one class and a stray": {"a/1.png": PHOTO, "stray.png": PHOTO},
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*no photos in")
+@pytest.mark.parametrize("top", ["", "photos/"])
+@pytest.mark.parametrize("tree", TREES)
+def test_a_zip_file_is_read_as_its_folders_are(tmp_path: Path, tree: str, top: str) -> None:
+    folder = open_photos(write(tmp_path / "folder", TREES[tree]))
+    packed = open_photos(
+        zipped(tmp_path / "photos.zip", {f"{top}{name}": content for name, content in TREES[tree].items()})
+    )
+    assert packed.classes == folder.classes
+    assert listed(packed) == [(f"{top}{name}", label) for name, label in listed(folder)]
+    assert {(photo.file.removeprefix(top), photo.reason) for photo in packed.left_out} == set(folder.left_out)
 
 
 def test_gray_networks_read_gray() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from nybble.graph import write_graph
+from nybble.models import SHIPPED, ModelNotFoundError
 from nybble.quantize.errors import SourceError
 from nybble.quantize.source import load_source, load_weights
 from nybble.synthetic import bottleneck_resnet
@@ -51,14 +52,14 @@ def test_a_model_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "word"),
     [
-        ("nowhere", "no model directory"),
+        ("nowhere", "is not a model directory, the name of a model"),
         ("no_such_package:make", "cannot be imported"),
         ("float_networks:Missing", "has no Missing"),
         ("float_networks:NETWORKS", "neither a function nor a module"),
         ("float_networks:Bottleneck", "without arguments"),
-        ("", "no model directory"),
-        ("somewhere/model", "no model directory"),
-        ("torchvision:", "no model directory"),
+        ("", "is not a model directory, the name of a model"),
+        ("somewhere/model", "is not a model directory, the name of a model"),
+        ("torchvision:", "is not a model directory, the name of a model"),
         ("some where:make", "'some where' is not the name of a Python module"),
         (".relative:make", "is not the name of a Python module"),
         ("net.py:make", r"cannot be imported: .*; leave out `\.py`"),
@@ -69,7 +70,7 @@ def test_a_model_directory(tmp_path: Path) -> None:
         ("torchvision:raft_small", "is no classifier of images: it estimates motion"),
         ("torchvision:quantized_resnet18", "is quantized already; name the float network, torchvision:resnet18"),
         ("float_networks:functional.relu", "without arguments"),
-        ("float_networks:CifarNet@missing.pth", "missing.pth: cannot be read"),
+        ("float_networks:CifarNet@missing.pth", "missing.pth: there is no such file; nothing is downloaded"),
     ],
 )
 def test_what_is_wrong_is_said(source: str, word: str) -> None:
@@ -195,6 +196,13 @@ def test_torchvision_downloads_and_says_nothing_else(monkeypatch: pytest.MonkeyP
         assert [str(entry.message).split(" (")[0] for entry in caught] == [f"torchvision:{name} has random weights"]
 
 
+def test_a_model_is_named_as_commands_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NYBBLE_CACHE", str(tmp_path))
+    assert load_source(SHIPPED).graph is not None
+    with pytest.raises(ModelNotFoundError, match="run: nybble fetch nvidia-resnet50-int4"):
+        load_source("nvidia-resnet50-int4")
+
+
 def test_weights_as_safetensors(tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors.torch", reason="needs safetensors: pip install safetensors")
     module, wanted = nn.Linear(3, 2), nn.Linear(3, 2)
@@ -222,13 +230,16 @@ def test_files_of_weights_run_no_code_and_must_fit(tmp_path: Path, monkeypatch: 
     with pytest.raises(SourceError, match=r"pipe\.pth: is no file of weights: it is not a regular file"):
         load_weights(module, "pipe.pth")
     Path("text.pth").write_text("hello")
-    with pytest.raises(SourceError, match=r"text\.pth"):
+    with pytest.raises(SourceError, match=r"text\.pth: .*: it is damaged, or of another kind; save module.state_dict"):
         load_weights(module, "text.pth")
+    torch.save(module, "module.pth")
+    with pytest.raises(SourceError, match=r"module\.pth: .* it holds torch.nn.modules.linear.Linear; save module"):
+        load_weights(module, "module.pth")
     torch.save([1, 2], "list.pth")
     with pytest.raises(SourceError, match="no mapping"):
         load_weights(module, "list.pth")
     torch.save({"weight": torch.zeros(2, 3), "extra": torch.zeros(1)}, "names.pth")
-    with pytest.raises(SourceError, match="lacks bias and has extra too many"):
+    with pytest.raises(SourceError, match="lacks bias and has unexpected extra"):
         load_weights(module, "names.pth")
     torch.save({"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, "shape.pth")
     with pytest.raises(SourceError, match=r"weight has the shape \(2, 4\)"):

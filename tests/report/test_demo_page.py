@@ -128,7 +128,7 @@ def test_vnni_is_mentioned_where_it_ran(result: DemoResult, isa: str, noted: boo
 @pytest.mark.parametrize(("share", "noted"), [(None, False), (0.05, False), (0.31, True)])
 def test_a_busy_machine_is_mentioned(result: DemoResult, share: float | None, noted: bool) -> None:
     text = Page(render_demo(replace(result, disturbance=share))).text
-    assert ("Other work used 31.0 % of the processors" in text) is noted
+    assert ("other work used 31% of the machine meanwhile: " in text) is noted
 
 
 def test_a_model_of_other_classes_is_not_judged(result: DemoResult) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from nybble.bench.agreement import Agreement
     from nybble.graph import Graph
+    from nybble.graph.types import Array
     from nybble.images import LeftOut
 
 Check = Annotated[
@@ -64,16 +65,39 @@ class Measured:
             end(self.left_out)
 
 
-def measured(
-    graph: Graph,
-    model: onnx.ModelProto,
-    unit: float,
-    *,
-    check: bool,
-    images: Path | None,
-    limit: int,
-    exif: bool,
-) -> Measured:
+@dataclass(frozen=True)
+class Inputs:
+    """Integer inputs (N, C, H, W) to compare the answers on, or why there are none; and how photos were read."""
+
+    values: Array | None = None
+    why_not: str | None = None
+    exif: bool = False
+    left_out: LeftOut | None = None
+
+
+def read_inputs(graph: Graph, *, check: bool, images: Path | None, limit: int, exif: bool) -> Inputs:
+    """Read the inputs before anything is written: photos that cannot be read are an error.
+
+    Parameters
+    ----------
+    graph : Graph
+    check, images, limit, exif
+        The options :data:`Check`, :data:`CheckImages`, :data:`CheckLimit` and :data:`Exif`.
+    """
+    from nybble.bench.agreement import MISSING, is_available
+
+    if not check:
+        return Inputs(why_not="--no-check")
+    if not is_available():
+        return Inputs(why_not=MISSING)
+    if len(graph.inputs) != 1:
+        return Inputs(why_not=f"the network has {len(graph.inputs)} inputs")
+    values, left_out = inputs_of(graph, images, limit, exif=exif)
+    report_left_out(left_out)
+    return Inputs(values, exif=exif, left_out=left_out)
+
+
+def measured(graph: Graph, model: onnx.ModelProto, unit: float, inputs: Inputs) -> Measured:
     """Run a file in ONNX Runtime beside the engine.
 
     Parameters
@@ -82,31 +106,26 @@ def measured(
     model : onnx.ModelProto
     unit : float
         What a step of the graph's input is in the model's float input.
-    check, images, limit, exif
-        The options :data:`Check`, :data:`CheckImages`, :data:`CheckLimit` and :data:`Exif`.
+    inputs : Inputs
     """
     import numpy as np
     from onnx import TensorProto, helper
 
-    from nybble.bench.agreement import MISSING, is_available, measure
-
+    if inputs.values is None:
+        return Measured(why_not=inputs.why_not)
     kind = model.graph.input[0].type.tensor_type.elem_type
-    if not check:
-        return Measured(why_not="--no-check")
-    if not is_available():
-        return Measured(why_not=MISSING)
-    if len(graph.inputs) != 1:
-        return Measured(why_not=f"the network has {len(graph.inputs)} inputs")
     if kind not in (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8):
-        return Measured(why_not=f"ONNX Runtime takes no {TensorProto.DataType.Name(kind)} input from Python")
-    inputs, left_out = inputs_of(graph, images, limit, exif=exif)
-    report_left_out(left_out)
-    scaled = inputs.astype(np.float32) * np.float32(unit) if kind == TensorProto.FLOAT else inputs
+        why_not = f"ONNX Runtime takes no {TensorProto.DataType.Name(kind)} input from Python"
+        return Measured((), why_not, inputs.exif, inputs.left_out)
+    values = inputs.values
+    scaled = values.astype(np.float32) * np.float32(unit) if kind == TensorProto.FLOAT else values
     feed = scaled.astype(helper.tensor_dtype_to_np_dtype(kind))
     from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
+    from nybble.bench.agreement import measure
+
     try:
-        return Measured(measure(graph, model, inputs, feed), exif=exif, left_out=left_out)
+        return Measured(measure(graph, model, values, feed), None, inputs.exif, inputs.left_out)
     except (refusals.Fail, refusals.InvalidGraph, refusals.NotImplemented, refusals.InvalidArgument) as error:
         reason = " ".join(str(error).split())[:200]
-        return Measured(why_not=f"ONNX Runtime refuses the file: {reason}", exif=exif, left_out=left_out)
+        return Measured((), f"ONNX Runtime refuses the file: {reason}", inputs.exif, inputs.left_out)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
+from nybble.cli.model import MOST_THREADS
 from nybble.cli.output import console, is_quiet, progress, show_disturbance, table
 from nybble.cli.photos import Exif, end, preprocessing_of, report_left_out
 
@@ -43,7 +44,9 @@ def bench(
         ),
     ] = None,
     bits: Annotated[list[int] | None, typer.Option("--bits", help="4, 8 or both; repeat it.", show_default="4")] = None,
-    threads: Annotated[int, typer.Option("--threads", "-t", min=1, max=1024, help="Threads of each contestant.")] = 2,
+    threads: Annotated[
+        int, typer.Option("--threads", "-t", min=1, max=MOST_THREADS, help="Threads of each contestant.")
+    ] = 2,
     batch: Annotated[
         list[int] | None, typer.Option("--batch", "-b", min=1, help="Batch size; repeat it.", show_default="1 and 8")
     ] = None,
@@ -122,16 +125,19 @@ def bench(
             watch = machine.Watch()
             result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, report)}
             result["machine"]["disturbance"] = watch.taken()
-        show_disturbance(result["machine"]["disturbance"])
     else:
         graph, source, photos, known = _work(model, images, calibration, limit, settings.against, exif)
         with _reporting() as report:
             result = run(graph, source, photos, known, settings, _cache(), report)
+    if json_file is not None:
+        # First of all: whoever reads standard output may be gone before its end.
+        _write(json_file, result)
+    show_disturbance(result["machine"]["disturbance"])
+    if model is not None:
         _show(result)
     if ceilings:
         _show_ceilings(result)
     if json_file is not None:
-        _write(json_file, result)
         typer.echo(f"\nresult    {json_file}")
     _plot(result, plots, json_file)
     if model is not None:
@@ -213,7 +219,6 @@ def _reporting() -> Iterator[_Bars]:
 
 def _show(result: dict[str, Any]) -> None:
     about = result["machine"]
-    show_disturbance(about["disturbance"])
     typer.echo(f"network   {result['network']}")
     typer.echo(f"photos    {result['photos']}; INT8 peers calibrated on some of {result['calibration']}")
     typer.echo(f"machine   {about['cpu']} ({about['family_model']}), {about['usable_cpus']} CPUs, {about['system']}")

@@ -103,13 +103,23 @@ def _classified(
 def split(arguments: list[str]) -> tuple[str | None, list[Path]]:
     """The model, if the first argument is one, and the photos or folders of them.
 
-    A first argument is a model if it is the name of one or a model folder. It is meant as one if there is nothing of
-    that name, others follow, and it does not end as a photo does.
+    The first argument is a model if it is the name of one, or a model folder. It is taken as one, and will be reported
+    as missing, if nothing of that name exists, other arguments follow, and its suffix is not that of a photo.
+
+    Raises
+    ------
+    WrongUsageError
+        For an empty argument, or the name of a model behind photos.
     """
     from nybble.images.kinds import has_photo_suffix
     from nybble.models import names
 
+    if "" in arguments:
+        raise WrongUsageError("an argument is empty; name photos, or folders of photos")
     first, *rest = arguments
+    for name in names():
+        if name in rest and not Path(name).exists():
+            raise WrongUsageError(f"{name} is a model; name it before the photos")
     path = Path(first)
     try:
         is_model = first in names() or _is_model(path.expanduser())
@@ -122,14 +132,14 @@ def split(arguments: list[str]) -> tuple[str | None, list[Path]]:
 
 
 def photos_in(path: Path) -> list[Path]:
-    """The photo itself, or those in a folder and the folders in it, in the order of their names.
+    """The photo itself, or the photos in a folder and its subfolders, in order of name.
 
-    Files that are no photos, though nothing about their names says so, are among them, to be named.
+    Files that are not photos, although their names do not tell, are included: they are reported as left out.
 
     Raises
     ------
     CommandError
-        Where there is no such file, or no photo in the folder.
+        Where there is no such file, no photo in the folder, or the folder is a model's.
     """
     from nybble.images.scan import scan
 
@@ -138,11 +148,13 @@ def photos_in(path: Path) -> list[Path]:
             if not path.exists():
                 raise CommandError(f"{path}: there is no such file")
             return [path]
+        if _is_model(path):
+            raise WrongUsageError(f"{path}: is a model folder; name the model before the photos")
         found = scan(path)
     except OSError as error:
         raise CommandError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not found.files:
-        raise CommandError(f"{path}: is no model folder and holds no photos")
+        raise CommandError(f"{path}: is not a model folder, and holds no photos")
     return sorted(path / name for name in (*(name for name, _ in found.files), *(file for file, _ in found.left_out)))
 
 

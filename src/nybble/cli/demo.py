@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.model import Json, Threads
-from nybble.cli.output import console, print_json, progress, table
+from nybble.cli.output import console, print_json, progress, show_headline, table
 
 if TYPE_CHECKING:
     from nybble.demo import DemoResult, Shown
@@ -59,10 +59,7 @@ def demo(
 def _print(result: DemoResult) -> None:
     from nybble.demo.speed import RANDOM
 
-    if result.is_disturbed:
-        typer.echo(
-            f"WARNING  other work used {result.disturbance:.0%} of the processors meanwhile: no speeds to go by\n"
-        )
+    show_headline(result.warning)
     threads = f"{result.threads} thread{'s' if result.threads != 1 else ''}"
     typer.echo(f"model    {result.model.name} ({result.model.why}), {result.four_bit_share:.1%} of MACs in 4 bits")
     typer.echo(f"engine   {result.isa}, {threads}, loaded in {result.load_seconds:.2f} s")

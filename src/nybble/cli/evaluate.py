@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import print_json, progress
+from nybble.cli.output import print_json, progress, show_disturbance
 from nybble.cli.photos import Batch, Exif, Images, Limit, end, open_labelled, preprocessing_of, report_left_out
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def evaluate(
     decoding and resizing them stands beside it.
     """
     import nybble
+    from nybble.bench.machine import Watch, warning
     from nybble.engine.scores import ranked, softmax
     from nybble.files import PREDICTIONS, check_free
     from nybble.images import LeftOut
@@ -70,6 +71,7 @@ def evaluate(
     rows: list[tuple[str, int, int, float]] = []
     hits = [0, 0]
     engine_seconds = 0.0
+    watch = Watch()
     begun = time.perf_counter()
     with progress() as bar:
         task = bar.add_task("evaluating", total=len(folder))
@@ -85,6 +87,7 @@ def evaluate(
                 rows.append((entry.file, label, int(best[0]), float(score[best[0]])))
             bar.advance(task, len(photos))
     seconds = time.perf_counter() - begun
+    disturbance = watch.taken()
     count = len(rows)
     left_out.check(count)
     report_left_out(left_out)
@@ -113,10 +116,13 @@ def evaluate(
                 "batch": batch,
                 "threads": engine.threads,
                 "isa": "reference" if reference else engine.isa,
+                "disturbance": disturbance,
+                "warning": warning(disturbance),
             }
         )
         end(left_out)
         return
+    show_disturbance(disturbance)
     typer.echo(f"images             {count}" + f", {len(left_out)} left out" * bool(left_out))
     typer.echo(f"top1               {top1}")
     typer.echo(f"top5               {top5}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, measured
+from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, measured, read_inputs
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import print_json
@@ -50,8 +50,9 @@ def export(
         check_free(out, ONNX)
     form: Form = "exact" if exact else "float" if is_float else "qdq"
     graph = read_graph(locate(model))
+    inputs = read_inputs(graph, check=check, images=images, limit=limit, exif=exif)
     made = export_onnx(graph, out, form)
-    found = measured(graph, made.model, photo_unit(graph), check=check, images=images, limit=limit, exif=exif)
+    found = measured(graph, made.model, photo_unit(graph), inputs)
     size = out.stat().st_size
     if as_json:
         print_json(

@@ -10,7 +10,7 @@ import shlex
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -55,7 +55,7 @@ class Group(TyperGroup):
             try:
                 prepare_streams()
                 with warnings.catch_warnings():
-                    warnings.showwarning = _show_warning
+                    warnings.showwarning = _warn_once()
                     code = self._invoked(arguments)
                 sys.stdout.flush()
                 return code
@@ -142,9 +142,18 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    with contextlib.suppress(OSError):
-        typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+def _warn_once() -> Callable[..., None]:
+    """A ``warnings.showwarning`` that shows a text once, from however many places it comes."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in shown:
+            shown.add(text)
+            with contextlib.suppress(OSError):
+                typer.echo(f"warning: {text}", err=True)
+
+    return show
 
 
 def _say(text: str) -> None:

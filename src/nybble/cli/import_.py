@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, measured
+from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, measured, read_inputs
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json
 from nybble.cli.output import console, print_json, table
@@ -65,10 +65,11 @@ def import_(
         raise CommandError(f"{source}: has the outputs {names}; choose the one to keep: --output NAME")
     if imagenet:
         made = made.for_photos(resize=resize)
+    inputs = read_inputs(made.graph, check=check, images=images, limit=limit, exif=exif)
     write_graph(made.graph, out)
     model = _as_imported(load(source), output, made.channels_last)
     unit = made.input_scale or 1.0
-    found = measured(made.graph, model, unit, check=check, images=images, limit=limit, exif=exif)
+    found = measured(made.graph, model, unit, inputs)
     largest = made.roundings[0].error if made.roundings else 0.0
     if as_json:
         print_json(

@@ -189,7 +189,10 @@ def accuracy(
     labels: Annotated[
         Path,
         typer.Option(
-            "--labels", metavar="FILE", help="The list that was run: labels.csv or val_map.txt.", show_default=False
+            "--labels",
+            metavar="FILE",
+            help="The photos that were run: labels.csv, val_map.txt, or their folder.",
+            show_default=False,
         ),
     ],
     dtype: Dtype = DtypeOption.AUTO,
@@ -370,7 +373,8 @@ def check(
             typer.echo(f"PROBLEM       {problem.place}: {problem.text}")
         for text in dict.fromkeys(one.text for one in report.shortfalls):
             typer.echo(f"not a submission: {text}")
-        typer.echo(f"{len(report.problems)} problems" if report.problems else "complete and valid")
+        count = len(report.problems)
+        typer.echo(f"{count} problem{'s' * (count != 1)}" if count else "complete and valid")
     if report.problems:
         raise typer.Exit(ExitCode.DIFFERENCE)
 

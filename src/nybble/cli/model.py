@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+#: More than the engine takes are wrong usage, not an error of the engine.
+MOST_THREADS = 1024
 #: What ``nybble.models.find`` takes.
 Model = Annotated[
     str | None,
@@ -16,6 +18,7 @@ Model = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, typer.Option("--threads", "-t", min=1, help="Threads to run on.", show_default="one a core")
+    int | None,
+    typer.Option("--threads", "-t", min=1, max=MOST_THREADS, help="Threads to run on.", show_default="one per core"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]

@@ -30,8 +30,13 @@ def show_disturbance(taken: Mapping[str, float] | None) -> None:
     """Begin with a warning where others used the machine, by :func:`nybble.bench.machine.disturbance`."""
     from nybble.bench.machine import warning
 
-    if (text := warning(taken)) is not None:
-        typer.echo(f"WARNING   {text}\n")
+    show_headline(warning(taken))
+
+
+def show_headline(warning: str | None) -> None:
+    """Begin with a warning, where there is one."""
+    if warning is not None:
+        typer.echo(f"WARNING   {warning}\n")
 
 
 def is_quiet(taken: Mapping[str, float] | None) -> bool:

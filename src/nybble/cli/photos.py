@@ -30,15 +30,10 @@ OptionalImages = Annotated[
         "--images", metavar="PHOTOS", help="A folder of photos, or a list of them.", show_default="seeded noise"
     ),
 ]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit",
-        min=1,
-        help="Only the first photos of --images; of class folders the first of each in turn.",
-        show_default="all",
-    ),
-]
+_LIMIT = "Use only the first N photos of --images; of class folders, the first of each class in turn."
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help=_LIMIT, show_default="all")]
+#: Of commands that do not need all photos.
+SomeLimit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help=_LIMIT)]
 Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Photos that go through the network together.")]
 Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photos upright as their EXIF orientation says.")]
 

@@ -11,7 +11,7 @@ import typer
 
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import console, print_json, show_disturbance, table
-from nybble.cli.photos import Exif, Limit, OptionalImages, end, inputs_of, report_left_out
+from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, report_left_out
 
 if TYPE_CHECKING:
     from nybble.engine.profile import LayerProfile, Profile
@@ -23,7 +23,7 @@ _PHOTOS = 10
 def profile(
     model: Model = None,
     images: OptionalImages = None,
-    limit: Limit = None,
+    limit: SomeLimit = _PHOTOS,
     runs: Annotated[int, typer.Option("--runs", min=1, help="Times that each photo runs.")] = 5,
     threads: Threads = None,
     trace: Annotated[
@@ -50,7 +50,7 @@ def profile(
     if trace is not None:
         check_free(trace, JSON)
     engine = nybble.load(chosen.path, threads=threads)
-    inputs, left_out = inputs_of(engine.graph, images, limit or _PHOTOS, exif)
+    inputs, left_out = inputs_of(engine.graph, images, limit, exif)
     report_left_out(left_out)
     watch = Watch()
     found = measure(engine, inputs, runs)

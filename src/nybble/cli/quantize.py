@@ -12,7 +12,7 @@ import typer
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Threads
-from nybble.cli.output import callback, console, print_json, progress, table
+from nybble.cli.output import callback, console, print_json, progress, show_disturbance, table
 from nybble.cli.photos import end, report_left_out
 
 if TYPE_CHECKING:
@@ -285,6 +285,7 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 
 
 def _print(outcome: Outcome, report: Path | None) -> None:
+    show_disturbance(outcome.disturbance)
     labelled = outcome.stages[0].evaluation.top1 is not None
     numbers = ("top-1", "points", "lost", "won", "size", "images/s") if labelled else ("as float", "size", "images/s")
     grid = table("network", numbers[0], "95 % interval", *numbers[1:], numbers=numbers)

@@ -10,7 +10,7 @@ import typer
 
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import console, print_json, progress, show_disturbance, table
-from nybble.cli.photos import Exif, Limit, OptionalImages, end, inputs_of, report_left_out
+from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, report_left_out
 
 if TYPE_CHECKING:
     from nybble.engine.tune import Tuning
@@ -22,7 +22,7 @@ _PHOTOS = 64
 def tune(
     model: Model = None,
     images: OptionalImages = None,
-    limit: Limit = None,
+    limit: SomeLimit = _PHOTOS,
     threads: Threads = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="About how long to measure.")] = 60,
     exif: Exif = False,
@@ -45,7 +45,7 @@ def tune(
 
     chosen = find(model)
     graph = read_graph(chosen.path)
-    inputs, left_out = inputs_of(graph, images, limit or _PHOTOS, exif)
+    inputs, left_out = inputs_of(graph, images, limit, exif)
     report_left_out(left_out)
     with Engine(graph, threads=threads, tuned=False) as engine:
         isa, count = engine.isa, engine.threads

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nybble.bench.machine import DISTURBED, warning
+from nybble.bench.machine import warning
 from nybble.demo.answers import Answer
 from nybble.demo.photos import Sample
 from nybble.demo.speed import Speed
@@ -76,9 +76,9 @@ class DemoResult:
         return "vnni" in self.isa
 
     @property
-    def is_disturbed(self) -> bool:
-        """Whether others used so much of the processors that the speeds say little."""
-        return self.disturbance is not None and self.disturbance > DISTURBED
+    def warning(self) -> str | None:
+        """A line for the head of the result, where others used so much of the processors that the speeds say little."""
+        return warning(None if self.disturbance is None else {"others": self.disturbance})
 
     def right(self, key: str) -> tuple[int, int]:
         """Photos that a form has right, of those it answered whose class is known."""
@@ -121,7 +121,7 @@ class DemoResult:
             "same_class": {column.key: list(self.agreement(column.key)) for column in self.columns[:-1]},
             "speeds": [asdict(speed) for speed in self.speeds],
             "disturbance": self.disturbance,
-            "warning": warning({"others": self.disturbance}) if self.disturbance is not None else None,
+            "warning": self.warning,
             "notes": list(self.notes),
         }
 

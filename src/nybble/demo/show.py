@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nybble.bench.machine import describe, disturbance, usage
+from nybble.bench.machine import Watch, describe
 from nybble.demo.answers import Answer, Form, Recorded, read_answers
 from nybble.demo.errors import DemoError
 from nybble.demo.photos import Sample, fingerprint, samples
@@ -69,9 +69,9 @@ def show(
     share = four_bit_share(graph)
     live = Column("now", "4-bit" if share else "8-bit", False, "run here, now, by nybble", constant_bytes(graph))
     shown, notes = _answered(engine, photos, recorded, live)
-    before = usage()
+    watch = Watch()
     speeds = _speeds(engine, live, _network(found), [path for _, path in photos], seconds, progress)
-    taken = disturbance(before, usage())
+    taken = watch.taken()
     columns = [Column(key, form.label, True, form.how, form.bytes) for key, form in _forms(recorded)]
     return DemoResult(
         made=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -195,17 +195,22 @@ def _scanned(folder: Path, limit: int | None) -> _Found:
         raise ImageError(folder, "holds no photos; give photos, a folder of photos for each class, or a labels.csv")
     numbers = {name: label for label, name in enumerate(found.classes)}
     empty = sorted(numbers.keys() - {kind for _, kind in found.files})
-    if empty:
-        warnings.warn(
-            f"{printable(str(folder))}: no photos in {_some(empty)}; they count as classes nevertheless",
-            ImageWarning,
-            stacklevel=4,
-        )
+    warn_of_empty(folder, empty)
     photos = [
         PhotoFile(encodable(name), folder / name, None if kind is None else numbers[kind])
         for name, kind in _first(found.files, limit)
     ]
     return _Found(folder, photos, tuple(encodable(name) for name in found.classes), found.left_out)
+
+
+def warn_of_empty(place: Path, empty: Sequence[str]) -> None:
+    """Name class folders without photos, if there are any: they keep their numbers."""
+    if empty:
+        warnings.warn(
+            f"{printable(str(place))}: no photos in {_some(empty)}; they still count as classes",
+            ImageWarning,
+            stacklevel=5,
+        )
 
 
 def _first(files: Sequence[tuple[str, str | None]], limit: int | None) -> Sequence[tuple[str, str | None]]:

@@ -64,7 +64,7 @@ def read_rows(path: Path, *, headed: bool = False, exists: Callable[[str], bool]
         remedy = "; a folder of photos needs it, with columns file,label" if headed else ""
         raise ImageError(path, f"cannot be read: {error.strerror or error}{remedy}") from error
     except UnicodeDecodeError as error:
-        raise ImageError(path, f"is not UTF-8: {error}") from error
+        raise ImageError(path, f"is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     if headed or path.suffix.lower() in (".csv", ".tsv"):
         rows = _table(path, text, headed)
     else:

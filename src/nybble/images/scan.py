@@ -11,6 +11,9 @@ from nybble.images.errors import ImageError, encodable
 from nybble.images.kinds import has_photo_suffix, is_ignored, why_no_photo
 from nybble.images.left_out import LeftOutPhoto
 
+#: Why a photo beside class folders is left out.
+BESIDE = "lies beside the class folders, so it has no class"
+
 
 class Scan(NamedTuple):
     """What a folder holds.
@@ -50,7 +53,7 @@ def scan(root: Path) -> Scan:
     if not files:
         return Scan([(name, None) for name in stray], (), left_out)
     # torchvision passes over these in silence.
-    left_out += [LeftOutPhoto(encodable(name), "lies beside the class folders, so it has no class") for name in stray]
+    left_out += [LeftOutPhoto(encodable(name), BESIDE) for name in stray]
     return Scan([(name, folder) for name, folder in files], tuple(folders), left_out)
 
 

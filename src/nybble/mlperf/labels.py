@@ -1,4 +1,4 @@
-"""Which photos there are and what they show: a ``labels.csv``, or a list such as ImageNet's ``val_map.txt``."""
+"""Photos and their labels: a ``labels.csv``, a list such as ImageNet's ``val_map.txt``, or a folder per class."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from typing import NamedTuple
 
 from nybble.images import ImageError, PhotoFiles, open_photos
 from nybble.images.collection import LABELS, VAL_MAP
-from nybble.images.listing import read_rows
+from nybble.images.errors import printable
+from nybble.images.listing import Row, read_rows
+from nybble.images.names import known_classes, match_classes
 
 #: Beside an accuracy log: the photos of the list that were left out, and why.
 LEFT_OUT = "left_out.json"
+#: Classes of the data set that the benchmark is about.
+IMAGENET = 1000
 _NUMBER = re.compile(r"ILSVRC2012_val_0*(\d+)\.")
 
 
@@ -36,25 +40,52 @@ def read_labels(path: Path, log: Path | None = None) -> list[Labelled]:
     Parameters
     ----------
     path : Path
-        A ``labels.csv`` (``file,label,…``), any other file of lines ``file label``, or a folder that has one of both.
+        A ``labels.csv`` (``file,label,…``) or another list of files and labels, a folder that has one, or a folder per
+        class. Names of classes are those of ImageNet: which network ran is not known here.
     log : Path, optional
-        The accuracy log that the list is for, or its folder: lines of photos that its run left out are left out.
+        The accuracy log that the list is for, or its folder: photos that its run left out are left out.
 
     Raises
     ------
     ImageError
         Naming file and line.
     """
-    if path.is_dir():
-        path = next((path / name for name in (LABELS, VAL_MAP) if (path / name).is_file()), path / LABELS)
+    listed = _list_in(path) if path.is_dir() else path
+    if listed is None:
+        folders = open_photos(path)
+        found = [(photo.file, folders.classes[photo.label] if photo.label is not None else None) for photo in folders]
+        rows = [Row(file, name, 0) for file, name in found]
+    else:
+        rows = read_rows(listed, headed=listed.name == LABELS)
+    numbers = _numbers(path, rows)
     gone = left_out_of(log)
     labels: list[Labelled] = []
-    for row in read_rows(path, headed=path.suffix == ".csv"):
-        if not isinstance(row.label, int):
-            raise ImageError(path, f"label {row.label or ''!r} is not an integer from 0 on", line=row.line)
+    for row in rows:
+        if row.label is None:
+            raise ImageError(listed or path, f"{printable(row.file)} has no label", line=row.line or None)
         if row.file not in gone:
-            labels.append(Labelled(row.file, row.label))
+            labels.append(Labelled(row.file, numbers[row.label] if isinstance(row.label, str) else row.label))
     return labels
+
+
+def _list_in(folder: Path) -> Path | None:
+    """The list of photos that a folder has."""
+    return next((folder / name for name in (LABELS, VAL_MAP) if (folder / name).is_file()), None)
+
+
+def _numbers(path: Path, rows: Sequence[Row]) -> dict[str, int]:
+    """The number of each class that rows name."""
+    names = sorted({row.label for row in rows if isinstance(row.label, str)})
+    if not names:
+        return {}
+    numbers = match_classes(names, known_classes(IMAGENET, None))
+    if isinstance(numbers, str):
+        raise ImageError(
+            path,
+            f"label {printable(names[0])!r} is a name, and not all names are ImageNet's; list the photos with the "
+            "network's numbers",
+        )
+    return dict(zip(names, numbers, strict=True))
 
 
 def find_photos(
@@ -72,7 +103,7 @@ def find_photos(
     images : Path
         Photos as :func:`nybble.images.open_photos` takes them; with ``labels``, the folder that holds them.
     labels : Path, optional
-        A list in place of that of the folder.
+        A list to use instead of the folder's own.
     classes : int or sequence of str or None
         Number or names of the network's classes.
     limit : int, optional
@@ -89,7 +120,10 @@ def find_photos(
         return open_photos(images, limit, classes=classes, labels=need)
     if not images.is_dir():
         raise ImageError(images, "is not a folder")
-    return open_photos(labels, limit, classes=classes, labels=need, root=images)
+    listed = _list_in(labels) if labels.is_dir() else labels
+    if listed is None:
+        raise ImageError(labels, f"is a folder without {LABELS} or {VAL_MAP}; name a list of photos")
+    return open_photos(listed, limit, classes=classes, labels=need, root=images)
 
 
 def left_out_of(log: Path | None) -> set[str]:

@@ -1,7 +1,7 @@
 """SOURCE strings: what to quantize, named on one line.
 
 ``torchvision:resnet50``, ``torchvision:resnet50@weights.pth``, ``package.module:factory``,
-``package.module:factory@weights``, or the path of a model directory or of an ONNX file.
+``package.module:factory@weights``, the path of a model directory or of an ONNX file, or the name of a model.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nybble.graph import Graph, read_graph
+from nybble.models import locate, names
 from nybble.quantize.errors import SourceError
 from nybble.quantize.factory import make
 from nybble.quantize.onnx_source import load_onnx
@@ -61,7 +62,8 @@ def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loa
     ----------
     source : str
         ``torchvision:NAME[@WEIGHTS]``, ``PACKAGE.MODULE:FACTORY[@WEIGHTS]`` (a function or class that is called without
-        arguments, or a module), a model directory, or a file that ends in ``.onnx``.
+        arguments, or a module), a model directory, the name of a model as :func:`nybble.load` takes it, or a file that
+        ends in ``.onnx``.
     output : str, optional
         Which output of an ONNX file to take, where it has several. Of a module's outputs
         :func:`nybble.quantize.capture` chooses.
@@ -80,13 +82,16 @@ def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loa
         Saying which part cannot be found or loaded, and what would be right.
     ModelFormatError
         If a model directory cannot be read.
+    ModelNotFoundError
+        If the model of a name is not downloaded yet.
     """
     if source.lower().endswith(".onnx"):
         return Loaded(module=load_onnx(Path(source), output))
-    if source and Path(source).is_dir():
+    is_named = source in names() and not Path(source).exists()
+    if is_named or (source and Path(source).is_dir()):
         if output is not None:
             raise SourceError(f"{source}: a model directory has one output; leave out --output")
-        return Loaded(graph=read_graph(source))
+        return Loaded(graph=read_graph(locate(source)))
     if source and os.path.lexists(source):
         try:
             why = _other_file(Path(source))
@@ -97,7 +102,7 @@ def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loa
     package, colon, factory = name.partition(":")
     if not colon or not package or not factory:
         raise SourceError(
-            f"{source}: is no model directory and no .onnx file, and not of the form torchvision:NAME[@WEIGHTS] or "
+            f"{source}: is not a model directory, the name of a model, an .onnx file, torchvision:NAME[@WEIGHTS] or "
             "PACKAGE.MODULE:FACTORY[@WEIGHTS]"
         )
     with _seeded(seed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from nybble.quantize.errors import MissingExtraError, SourceError
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "ema", "net")
 #: What wrappers put in front of every name: DataParallel and DistributedDataParallel, torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
+#: How torch names what is neither a tensor nor a plain value.
+_STRANGER = re.compile(r"Unsupported (?:global|class): (?:GLOBAL )?([\w.]+)")
 #: Names shown in an error.
 _SHOWN = 4
 
@@ -51,13 +54,26 @@ def _content(path: Path) -> Any:
         if path.suffix.lower() == ".safetensors":
             return _safetensors(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: there is no such file; nothing is downloaded, so name a file of weights") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         if isinstance(error, SourceError | MissingExtraError):
             raise
-        reason = str(error).strip().split("\n")[0][:160]
-        raise SourceError(f"{path}: is no file of weights that loads without running code: {reason}") from error
+        raise SourceError(
+            f"{path}: is no file of weights that loads without running code: {_reason(error)}; save module.state_dict()"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why torch could not load a file, without its advice to load the file by running its code."""
+    text = str(error)
+    if (stranger := _STRANGER.search(text)) is not None:
+        return f"it holds {stranger[1]}"
+    if isinstance(error, RuntimeError):
+        return text.strip().split("\n")[0][:160]
+    return "it is damaged, or of another kind"
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -79,7 +95,7 @@ def _load_state(module: nn.Module, found: Mapping[str, Tensor], path: str | Path
     missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     unknown = [name for name in found if name not in wanted]
     if missing or unknown:
-        parts = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has {_listed(unknown)} too many"] * bool(unknown)
+        parts = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has unexpected {_listed(unknown)}"] * bool(unknown)
         raise SourceError(f"{path}: does not fit {type(module).__name__}: it {' and '.join(parts)}")
     for name, tensor in found.items():
         if tensor.shape != wanted[name].shape:

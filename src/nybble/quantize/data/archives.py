@@ -12,16 +12,21 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from nybble.graph.types import Array
+from nybble.images.collection import warn_of_empty
 from nybble.images.kinds import has_photo_suffix, is_ignored, why_no_photo
 from nybble.images.left_out import LeftOut, LeftOutPhoto
+from nybble.images.scan import BESIDE
 from nybble.quantize.data.photos import Photos
 from nybble.quantize.errors import QuantizeError
 
 _LABEL_LIMIT = 64
+_TOP = PurePosixPath()
 
 
 class ZipPhotos(Photos):
-    """A zip file with a folder a class, at any common depth; files at one level only have no label.
+    """A zip file with a folder per class, as the same folders would be read once unpacked.
+
+    Folders that hold nothing but one other folder are passed over. Photos without class folders have no label.
 
     Raises
     ------
@@ -37,25 +42,31 @@ class ZipPhotos(Photos):
                 entries = archive.infolist()
         except (OSError, zipfile.BadZipFile) as error:
             raise QuantizeError(f"{self._path}: cannot be read as a zip file: {error}") from error
-        entries = [entry for entry in entries if not _is_hidden(entry.filename)]
+        entries = [entry for entry in entries if not _is_hidden(PurePosixPath(entry.filename))]
         if any(entry.flag_bits & 1 for entry in entries):
             raise QuantizeError(f"{self._path}: is encrypted; unpack it first")
         files = sorted(entry.filename for entry in entries if not entry.is_dir())
+        root, kinds = _class_folders(files, [entry.filename for entry in entries if entry.is_dir()])
+        files = [name for name in files if not is_ignored(PurePosixPath(name).name)]
         reasons = {name: self._why_no_photo(name) for name in files if not has_photo_suffix(name)}
-        self.left_out = tuple(LeftOutPhoto(name, reason) for name, reason in reasons.items() if reason is not None)
-        self._names = [name for name in files if reasons.get(name) is None]
-        if not self._names:
-            LeftOut(self.left_out).check(0)
+        left_out = [LeftOutPhoto(name, reason) for name, reason in reasons.items() if reason is not None]
+        names = [name for name in files if reasons.get(name) is None]
+        if not names:
+            LeftOut(left_out).check(0)
             raise QuantizeError(f"{self._path}: holds no photos")
-        parents = [PurePosixPath(name).parent for name in self._names]
-        # Folders beside those of photos are classes too, also where they hold none.
-        beside = {parent.parent for parent in parents}
-        folders = {PurePosixPath(entry.filename) for entry in entries if entry.is_dir()}
-        folders |= {PurePosixPath(photo.file).parent for photo in self.left_out}
-        kinds = sorted({path.name for path in (*parents, *(path for path in folders if path.parent in beside))})
-        self.classes = tuple(kinds) if len({path.name for path in parents}) > 1 else ()
+        depth = len(root.parts)
+        folders = {
+            name: PurePosixPath(name).parts[depth] for name in names if len(PurePosixPath(name).parts) > depth + 1
+        }
+        if folders:
+            left_out += [LeftOutPhoto(name, BESIDE) for name in names if name not in folders]
+            names = list(folders)
+            warn_of_empty(self._path, sorted(set(kinds) - set(folders.values())))
+        self.left_out = tuple(left_out)
+        self.classes = tuple(kinds) if folders else ()
         numbers = {name: label for label, name in enumerate(self.classes)}
-        self._labels = [numbers.get(parent.name) for parent in parents]
+        self._names = names
+        self._labels = [numbers[folders[name]] if folders else None for name in names]
 
     def __len__(self) -> int:
         return len(self._names)
@@ -96,6 +107,20 @@ class ZipPhotos(Photos):
     def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update(state)
         self._opened = threading.local()
+
+
+def _class_folders(files: Sequence[str], folders: Sequence[str]) -> tuple[PurePosixPath, list[str]]:
+    """The folder that holds the class folders, and their names in order."""
+    known = {PurePosixPath(name) for name in folders}
+    known |= {parent for path in (*known, *map(PurePosixPath, files)) for parent in path.parents}
+    inside: dict[PurePosixPath, list[PurePosixPath]] = {path: [] for path in known}
+    for path in known - {_TOP}:
+        inside[path.parent].append(path)
+    occupied = {PurePosixPath(name).parent for name in files if not is_ignored(PurePosixPath(name).name)}
+    root = _TOP
+    while len(inside[root]) == 1 and root not in occupied:
+        root = inside[root][0]
+    return root, sorted(path.name for path in inside[root])
 
 
 class _Member(NamedTuple):
@@ -187,7 +212,6 @@ def _label(where: str, extension: str, text: bytes, known: int | None) -> int | 
     return label
 
 
-def _is_hidden(name: str) -> bool:
-    """Hidden files and folders, what macOS adds beside each file, and files that are known to be no photos."""
-    path = PurePosixPath(name)
-    return is_ignored(path.name) or "__MACOSX" in path.parts
+def _is_hidden(path: PurePosixPath) -> bool:
+    """Whether a file or folder is hidden, lies in a hidden folder, or is what macOS adds beside each file."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)

@@ -84,13 +84,17 @@ def _opened(work: Path, folder: Path) -> int:
             descriptor = os.open(folder / LOCK, flags, 0o644)
         except FileNotFoundError:  # A run that has ended removed the folder between the two.
             continue
+        except (FileExistsError, NotADirectoryError) as error:
+            raise QuantizeError(f"{work}: cannot be used as a work folder: it is a file, or lies in one") from error
         except OSError as error:
             raise QuantizeError(f"{work}: cannot be used as a work folder: {error.strerror or error}") from error
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)
         break
-    raise QuantizeError(f"{work}: cannot be used as a work folder: its {LOCK} is no regular file that can be written")
+    raise QuantizeError(
+        f"{work}: cannot be used as a work folder: {folder / LOCK} cannot be made, or is no regular file"
+    )
 
 
 def _leave_to_parent() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nybble import schemas
+from nybble.bench.machine import warning
 from nybble.images import LeftOut, LeftOutPhoto
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.train import Evaluation, agreement, compare
@@ -86,6 +87,8 @@ class Outcome:
         The stage whose weights became the integer network.
     threads, batch, isa : int, int, str
         Of the speeds.
+    disturbance : dict or None
+        Shares of the machine that others used while speeds were measured, by :class:`nybble.bench.machine.Watch`.
     same_as_fake : float
         Share of selection photos that engine and fake-quantized network put into the same class.
     largest_rescale_error : float
@@ -112,6 +115,7 @@ class Outcome:
     threads: int = 0
     batch: int = 0
     isa: str = ""
+    disturbance: dict[str, float] | None = None
     same_as_fake: float = 1.0
     largest_rescale_error: float = 0.0
     training: list[dict[str, float]] = field(default_factory=list)
@@ -158,6 +162,8 @@ class Outcome:
             "stages": [stage.to_dict() for stage in self.stages],
             "kept": self.kept,
             "speed": {"threads": self.threads, "batch": self.batch, "isa": self.isa},
+            "disturbance": self.disturbance,
+            "warning": warning(self.disturbance),
             "same_top1_as_fake_quantized": self.same_as_fake,
             "largest_rescale_error": self.largest_rescale_error,
             "training": self.training,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nybble.bench.machine import Watch
 from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
 from nybble.images.names import known_classes
@@ -334,9 +335,11 @@ class _Run:
             photos = next(self._first_images(_TIMED_TOGETHER))
             samples = np.ascontiguousarray(photos.numpy())
             module.eval()
+            watch = Watch()
             with torch.inference_mode():
                 speeds = in_turns({FLOAT: lambda: module(photos), ENGINE: lambda: engine(samples)}, len(photos))
             outcome.stages[0].images_per_second, stage.images_per_second = speeds[FLOAT], speeds[ENGINE]
+            outcome.disturbance = watch.taken()
             outcome.threads, outcome.batch, outcome.isa = engine.threads, len(photos), engine.isa
         outcome.largest_rescale_error = conversion.largest_error
 
