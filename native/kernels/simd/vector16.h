@@ -85,8 +85,10 @@ struct Vector16 {
   }
   static NYBBLE_INLINE I16 min16(I16 a, I16 b) { return a < b ? a : b; }
   static NYBBLE_INLINE I16 max16(I16 a, I16 b) { return a > b ? a : b; }
-  static NYBBLE_INLINE I16 abs16(I16 a) { return a < 0 ? -a : a; }
-  static NYBBLE_INLINE I16 copy_sign16(I16 magnitude, I16 sign) { return sign < 0 ? -magnitude : magnitude; }
+  // -32768 stays what it is, as with the instructions of other vector types.
+  static NYBBLE_INLINE I16 negated16(I16 a) { return (I16)(0 - (U16)a); }
+  static NYBBLE_INLINE I16 abs16(I16 a) { return a < 0 ? negated16(a) : a; }
+  static NYBBLE_INLINE I16 copy_sign16(I16 magnitude, I16 sign) { return sign < 0 ? negated16(magnitude) : magnitude; }
   static NYBBLE_INLINE I16 mul16(I16 a, I16 b) { return (I16)((U16)a * (U16)b); }
   static NYBBLE_INLINE I16 mul_high_u16(I16 a, I16 b) {
     return lanes<I16>([&](int i) NYBBLE_LAMBDA { return std::uint32_t{word(a[i])} * word(b[i]) >> 16; });
