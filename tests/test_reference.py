@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 
-from nybble import reference
 from nybble.graph import (
     Add,
     AvgPool2d,
@@ -34,6 +33,7 @@ from nybble.graph import (
     Tensor,
     read_graph,
 )
+from nybble.graph.ops import conv2d, quantize
 from nybble.graph.types import ACTIVATIONS, Array
 from nybble.images import LabelledFolder, batches, integer_input
 from nybble.reference import interpret
@@ -433,12 +433,14 @@ def test_blocks_of_rows_and_channels_do_not_show(monkeypatch: pytest.MonkeyPatch
         groups=2,
     )
     factor = Tensor.from_array(DType.U16, rng.integers(0, 2**16, 6))
-    quantize = Quantize(name="y", inputs=("sum",), input_type=DType.S32, output_type=DType.S8, factor=factor, shift=16)
-    graph = Graph([Input(name="x", dtype=DType.U4, shape=(4, 9, 7))], [convolution, quantize], ["y"])
+    requantize = Quantize(
+        name="y", inputs=("sum",), input_type=DType.S32, output_type=DType.S8, factor=factor, shift=16
+    )
+    graph = Graph([Input(name="x", dtype=DType.U4, shape=(4, 9, 7))], [convolution, requantize], ["y"])
     batch = rng.integers(0, 16, (2, 4, 9, 7))
     whole = interpret(graph, batch)["y"]
-    monkeypatch.setattr(reference, "_WINDOW_ELEMENTS", 600)
-    monkeypatch.setattr(reference, "_QUANTIZE_ELEMENTS", 80)
+    monkeypatch.setattr(conv2d, "_WINDOW_ELEMENTS", 600)
+    monkeypatch.setattr(quantize, "_QUANTIZE_ELEMENTS", 80)
     np.testing.assert_array_equal(interpret(graph, batch)["y"], whole)
 
 

@@ -9,8 +9,9 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "base/cpu.h"
+#include "bindings/rows.h"
 #include "ceilings/ceilings.h"
-#include "core/cpu.h"
 #include "core/program.h"
 
 namespace nb = nanobind;
@@ -147,15 +148,7 @@ NB_MODULE(_native, m) {
     return names;
   });
   m.def("check_isa", [](const std::string& name) { nybble::isa_from_name(name); });
-  m.def("list_block_pairs", &nybble::list_block_pairs, nb::arg("magnitude"), nb::arg("weight_magnitude"));
-  m.def("quad_takes_any",
-        [](const std::string& isa) { return nybble::kernels_of(nybble::isa_from_name(isa)).quad_takes_any; });
-  m.def("most_quad_outputs",
-        [](const std::string& isa) { return nybble::kernels_of(nybble::isa_from_name(isa)).most_quad_outputs; });
-  m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
-  m.attr("WINOGRAD_MAGNITUDE") = nybble::kWinogradMagnitude;
-  m.attr("WINOGRAD_WEIGHT") = nybble::kWinogradWeight;
-  m.attr("WINOGRAD_OUTPUTS") = nybble::kWinogradOutputs;
+  bind_rows(m);
 
   // (name, instruction set, whether it counts bytes read instead of MACs) of each.
   m.def("ceilings", [] {

@@ -1,8 +1,8 @@
 // Ceilings of AVX-512.
 #include <immintrin.h>
 
+#include "base/tensor.h"
 #include "ceilings/list.h"
-#include "core/tensor.h"
 
 namespace nybble {
 namespace {
@@ -20,24 +20,28 @@ NYBBLE_INLINE Ints add32(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
 NYBBLE_INLINE Ints maddubs(Ints a, Ints b) { return _mm512_maddubs_epi16(a, b); }
 NYBBLE_INLINE Ints madd(Ints a, Ints b) { return _mm512_madd_epi16(a, b); }
 
+}  // namespace
+}  // namespace nybble
+
 #include "ceilings/loops.inc.h"
+
+namespace nybble {
+namespace {
+
+constexpr Ceiling kList[] = {
+    {"vpmaddubsw+vpaddw, registers", Isa::avx512, from_registers<MaddubsAdd16>, kL1Bytes, turn_macs(kBytes), false},
+    {"vpmaddubsw+vpaddw, L1", Isa::avx512, from_memory<MaddubsAdd16>, kL1Bytes, turn_macs(kBytes), false},
+    {"vpmaddubsw+vpmaddwd+vpaddd, registers", Isa::avx512, from_registers<MaddubsMaddAdd32>, kL1Bytes,
+     turn_macs(kBytes), false},
+    {"vpmaddubsw+vpmaddwd+vpaddd, L1", Isa::avx512, from_memory<MaddubsMaddAdd32>, kL1Bytes, turn_macs(kBytes), false},
+    {"vpmaddwd+vpaddd, registers", Isa::avx512, from_registers<MaddAdd32>, kL1Bytes, turn_macs(kBytes / 2), false},
+    {"vpmaddwd+vpaddd, L1", Isa::avx512, from_memory<MaddAdd32>, kL1Bytes, turn_macs(kBytes / 2), false},
+    {"read, L2", Isa::avx512, from_memory<ReadOnly>, kL2Bytes, static_cast<double>(kL2Bytes), true},
+    {"read, DRAM", Isa::avx512, from_memory<ReadOnly>, kMemoryBytes, static_cast<double>(kMemoryBytes), true},
+};
 
 }  // namespace
 
-void add_avx512_ceilings(std::vector<Ceiling>& list) {
-  const Isa isa = Isa::avx512;
-  list.push_back(
-      {"vpmaddubsw+vpaddw, registers", isa, from_registers<MaddubsAdd16>, kL1Bytes, turn_macs(kBytes), false});
-  list.push_back({"vpmaddubsw+vpaddw, L1", isa, from_memory<MaddubsAdd16>, kL1Bytes, turn_macs(kBytes), false});
-  list.push_back({"vpmaddubsw+vpmaddwd+vpaddd, registers", isa, from_registers<MaddubsMaddAdd32>, kL1Bytes,
-                  turn_macs(kBytes), false});
-  list.push_back(
-      {"vpmaddubsw+vpmaddwd+vpaddd, L1", isa, from_memory<MaddubsMaddAdd32>, kL1Bytes, turn_macs(kBytes), false});
-  list.push_back(
-      {"vpmaddwd+vpaddd, registers", isa, from_registers<MaddAdd32>, kL1Bytes, turn_macs(kBytes / 2), false});
-  list.push_back({"vpmaddwd+vpaddd, L1", isa, from_memory<MaddAdd32>, kL1Bytes, turn_macs(kBytes / 2), false});
-  list.push_back({"read, L2", isa, from_memory<ReadOnly>, kL2Bytes, static_cast<double>(kL2Bytes), true});
-  list.push_back({"read, DRAM", isa, from_memory<ReadOnly>, kMemoryBytes, static_cast<double>(kMemoryBytes), true});
-}
+constinit const CeilingTable kAvx512Ceilings = {kList, sizeof kList / sizeof kList[0]};
 
 }  // namespace nybble

@@ -1,8 +1,8 @@
 // Ceilings of AVX-512 VNNI: what it adds to AVX-512.
 #include <immintrin.h>
 
+#include "base/tensor.h"
 #include "ceilings/list.h"
-#include "core/tensor.h"
 
 namespace nybble {
 namespace {
@@ -20,7 +20,13 @@ NYBBLE_INLINE Ints add32(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
 NYBBLE_INLINE Ints maddubs(Ints a, Ints b) { return _mm512_maddubs_epi16(a, b); }
 NYBBLE_INLINE Ints madd(Ints a, Ints b) { return _mm512_madd_epi16(a, b); }
 
+}  // namespace
+}  // namespace nybble
+
 #include "ceilings/loops.inc.h"
+
+namespace nybble {
+namespace {
 
 struct Dpbusd {
   static NYBBLE_INLINE Ints step(Ints sum, Ints input, Ints weight, Ints) {
@@ -28,12 +34,13 @@ struct Dpbusd {
   }
 };
 
+constexpr Ceiling kList[] = {
+    {"vpdpbusd, registers", Isa::avx512vnni, from_registers<Dpbusd>, kL1Bytes, turn_macs(kBytes), false},
+    {"vpdpbusd, L1", Isa::avx512vnni, from_memory<Dpbusd>, kL1Bytes, turn_macs(kBytes), false},
+};
+
 }  // namespace
 
-void add_avx512vnni_ceilings(std::vector<Ceiling>& list) {
-  const Isa isa = Isa::avx512vnni;
-  list.push_back({"vpdpbusd, registers", isa, from_registers<Dpbusd>, kL1Bytes, turn_macs(kBytes), false});
-  list.push_back({"vpdpbusd, L1", isa, from_memory<Dpbusd>, kL1Bytes, turn_macs(kBytes), false});
-}
+constinit const CeilingTable kAvx512VnniCeilings = {kList, sizeof kList / sizeof kList[0]};
 
 }  // namespace nybble

@@ -23,9 +23,8 @@ constexpr std::size_t kBytesPerLook = std::size_t{1} << 20;
 std::vector<Ceiling> all() {
   std::vector<Ceiling> list;
 #ifdef NYBBLE_X86
-  add_avx2_ceilings(list);
-  add_avx512_ceilings(list);
-  add_avx512vnni_ceilings(list);
+  for (const CeilingTable& table : {kAvx2Ceilings, kAvx512Ceilings, kAvx512VnniCeilings})
+    list.insert(list.end(), table.entries, table.entries + table.count);
 #endif
   return list;
 }

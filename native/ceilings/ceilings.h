@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.h"
+#include "base/cpu.h"
 
 namespace nybble {
 

@@ -1,16 +1,22 @@
 // The ceilings of each instruction set; a file of loops fills each.
 #pragma once
 
-#include <vector>
+#include <cstddef>
 
 #include "ceilings/ceilings.h"
 
 namespace nybble {
 
+// Constants, so that nothing runs when the module is loaded.
+struct CeilingTable {
+  const Ceiling* entries;
+  std::size_t count;
+};
+
 #ifdef NYBBLE_X86
-void add_avx2_ceilings(std::vector<Ceiling>& list);
-void add_avx512_ceilings(std::vector<Ceiling>& list);
-void add_avx512vnni_ceilings(std::vector<Ceiling>& list);
+extern const CeilingTable kAvx2Ceilings;
+extern const CeilingTable kAvx512Ceilings;
+extern const CeilingTable kAvx512VnniCeilings;
 #endif
 
 }  // namespace nybble

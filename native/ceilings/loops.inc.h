@@ -4,6 +4,13 @@
 //
 // Twelve sums: enough to cover a latency of five cycles at two instructions a cycle, and few enough that the sums, an
 // input, a weight, the constant and a product fit sixteen registers.
+#pragma once
+
+#include "ceilings/ceilings.h"
+
+namespace nybble {
+namespace {
+
 constexpr int kSums = 12;
 // Variables of their own, for compilers that keep an array in memory.
 #define NYBBLE_EACH_SUM(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11)
@@ -80,3 +87,6 @@ std::uint64_t from_memory(const std::uint8_t* data, std::size_t bytes, std::int6
 constexpr double turn_macs(int macs_per_vector) {
   return static_cast<double>(kL1Bytes / static_cast<std::size_t>(kBytes)) * macs_per_vector;
 }
+
+}  // namespace
+}  // namespace nybble

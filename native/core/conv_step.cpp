@@ -4,29 +4,19 @@
 
 #include "core/epilogue_data.h"
 #include "core/steps.h"
+#include "kernels/conv/pack.h"
+#include "kernels/conv/winograd.h"
 
 namespace nybble {
 namespace {
 
 constexpr std::int64_t kMostWindow = 1 << 24;
 
-// Transformed inputs of a task that stay in L2.
-constexpr std::int64_t kWinogradInputs = 256 << 10;
-
-// Of one Winograd task.
-std::int32_t most_squares(const ConvShape& shape, std::int32_t wanted) {
-  const std::int64_t fitting =
-      std::min<std::int64_t>(wanted, kWinogradInputs / (std::int64_t{shape.input.stride} * 32));
-  return static_cast<std::int32_t>(std::max<std::int64_t>(fitting / kWinogradGrain, 1)) * kWinogradGrain;
-}
-
 class ConvStep final : public Step {
  public:
-  ConvStep(ConvKernel kernel, ConvMethod method, const ConvShape& shape, ConvWeights weights,
-           std::unique_ptr<EpilogueData> epilogue, const ConvSpec& spec, const Value* lists, WeightStore& store,
-           int threads)
-      : kernel_(kernel),
-        method_(method),
+  ConvStep(const ConvRow& row, const ConvShape& shape, ConvWeights weights, std::unique_ptr<EpilogueData> epilogue,
+           const ConvSpec& spec, const Value* lists, WeightStore& store, int threads)
+      : row_(row),
         shape_(shape),
         weights_(std::move(weights)),
         packed_(weights_.view(store.keep(weights_.bytes))),
@@ -35,9 +25,11 @@ class ConvStep final : public Step {
         input_(spec.input),
         lists_id_(lists == nullptr ? -1 : spec.lists),
         shortcut_(spec.shortcut),
-        tile_pixels_(method == ConvMethod::winograd ? most_squares(shape, spec.tile_pixels) : spec.tile_pixels),
+        tile_pixels_(task_pixels(row, shape, spec.tile_pixels)),
         threads_(threads),
-        by_tile_(weight_bytes_ <= (lists == nullptr ? shape.input.image_bytes() : lists->bytes)) {
+        by_tile_(weight_bytes_ <= (lists == nullptr ? shape.input.image_bytes() : lists->bytes)),
+        by_row_(is_by_row(row, shape)),
+        blocks_(row.does_all_blocks ? 1 : packed_.block_count) {
     weights_.bytes = AlignedBytes();
     if (lists != nullptr) lists_ = *lists;
     output = spec.output;
@@ -47,27 +39,7 @@ class ConvStep final : public Step {
 
   std::int64_t weight_bytes() const override { return weight_bytes_; }
 
-  std::int64_t scratch_bytes() const override {
-    const std::int64_t outputs = packed_.most_outputs;
-    switch (method_) {
-      case ConvMethod::sparse:
-      case ConvMethod::sparse_quad:
-        return static_cast<std::int64_t>(sizeof(TileCoordinates)) + kMostTilePixels * outputs * 8;
-      case ConvMethod::wide:
-      case ConvMethod::quad:
-        return kDotPixels * outputs * 4 + staged_row_elements(shape_, most_pixels()) * shape_.kernel_h * 2;
-      case ConvMethod::chained:
-        return ChainedScratch(shape_, most_pixels()).bytes;
-      case ConvMethod::pair:
-        return PairScratch(shape_, packed_.tile_pixels).bytes;
-      case ConvMethod::grouped:
-        return GroupedScratch(shape_, packed_.tile_pixels).bytes;
-      case ConvMethod::winograd:
-        return WinogradScratch(shape_, packed_.most_outputs, tile_pixels_).bytes;
-      default:
-        return std::int64_t{shape_.output.stride} * 4;
-    }
-  }
+  std::int64_t scratch_bytes() const override { return row_.scratch(shape_, packed_.most_outputs, tile_pixels_); }
 
   // Fewer images may be cut into more tiles, by less than a tile a thread.
   std::int64_t counters(std::int64_t images) const override { return tiles(images) + threads_; }
@@ -102,7 +74,7 @@ class ConvStep final : public Step {
       const std::int64_t end = std::min(parts * (tile + 1) / count * grain(), units(images));
       task.pixels = static_cast<std::int32_t>(end - task.first_pixel);
     }
-    kernel_(task);
+    row_.run(task);
     if (output_lists.empty()) return;
     if (per_tile > 1) {
       // Whoever finishes the last block of a tile sees what the others wrote, and builds its lists.
@@ -116,7 +88,7 @@ class ConvStep final : public Step {
  private:
   // Of the units of a task.
   void build_lists(const Memory& memory, std::int64_t first, std::int64_t count) const {
-    if (method_ != ConvMethod::winograd) {
+    if (row_.tasks != Tasks::squares) {
       output_lists.build(memory, first, count);
       return;
     }
@@ -132,27 +104,17 @@ class ConvStep final : public Step {
     }
   }
 
-  // The dense kernels stage the rows of one output row.
-  bool by_row() const {
-    if (method_ == ConvMethod::grouped) return true;
-    return (method_ == ConvMethod::wide || method_ == ConvMethod::quad || method_ == ConvMethod::chained ||
-            method_ == ConvMethod::pair) &&
-           !shape_.pointwise();
-  }
+  bool by_row() const { return by_row_; }
 
-  // Of one task.
-  std::int32_t most_pixels() const { return by_row() ? std::min(tile_pixels_, shape_.output.width) : tile_pixels_; }
-
-  // A Winograd task does all blocks, so that inputs are transformed once.
-  std::int64_t blocks() const { return method_ == ConvMethod::winograd ? 1 : packed_.block_count; }
+  std::int64_t blocks() const { return blocks_; }
 
   // What tasks are cut out of: squares of 2x2 outputs, or outputs.
   std::int64_t units(std::int64_t images) const {
-    return images * (method_ == ConvMethod::winograd ? Squares(shape_.output).count() : shape_.output.pixels());
+    return images * (row_.tasks == Tasks::squares ? Squares(shape_.output).count() : shape_.output.pixels());
   }
 
   // Tasks are cut between so many units.
-  std::int64_t grain() const { return method_ == ConvMethod::winograd ? kWinogradGrain : 1; }
+  std::int64_t grain() const { return row_.grain; }
 
   std::int64_t tiles(std::int64_t images) const {
     if (by_row()) return images * shape_.output.height * divide_up(shape_.output.width, tile_pixels_);
@@ -163,8 +125,7 @@ class ConvStep final : public Step {
     return std::min(parts, divide_up(count, threads_) * threads_);
   }
 
-  ConvKernel kernel_;
-  ConvMethod method_;
+  const ConvRow& row_;
   ConvShape shape_;
   ConvWeights weights_;
   PackedConv packed_;
@@ -175,6 +136,8 @@ class ConvStep final : public Step {
   std::int32_t tile_pixels_;
   std::int64_t threads_;
   bool by_tile_;
+  bool by_row_;  // asked for each chunk
+  std::int64_t blocks_;
 };
 
 ConvShape checked_shape(const Layout& input, const Layout& output, const ConvSpec& spec) {
@@ -219,11 +182,29 @@ std::int32_t shared_outputs(const ConvShape& shape, const ConvSpec& spec, std::i
   return spec.block_outputs;
 }
 
-std::int64_t largest(const std::int8_t* weights, std::size_t count) {
-  std::int64_t most = 0;
+std::int32_t largest(const std::int8_t* weights, std::size_t count) {
+  std::int32_t most = 0;
   for (std::size_t i = 0; i < count; ++i)
-    most = std::max(most, weights[i] < 0 ? -std::int64_t{weights[i]} : std::int64_t{weights[i]});
+    most = std::max(most, weights[i] < 0 ? -std::int32_t{weights[i]} : std::int32_t{weights[i]});
   return most;
+}
+
+// With the bounds of the weights that there are.
+ConvLayer layer_of(const ConvShape& shape, const ConvSpec& spec) {
+  const bool is_signed = shape.input.element == Element::s8;
+  // What no row takes stays that.
+  const std::int32_t magnitude = std::clamp(spec.magnitude, 0, is_signed ? 128 : 256);
+  ConvLayer layer;
+  layer.shape = shape;
+  layer.low = is_signed ? -magnitude : 0;
+  layer.high = is_signed ? magnitude - 1 : magnitude;
+  layer.most_weight = largest(spec.weights, spec.weight_count);
+  layer.is_padded = shape.input.stride % kChannelAlign == 0;
+  return layer;
+}
+
+void allow(const ConvRow& row, const std::string& why_not) {
+  if (!why_not.empty()) throw std::invalid_argument(std::string("conv: ") + row.name + ": " + why_not);
 }
 
 }  // namespace
@@ -233,8 +214,6 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   const Layout& input = values[static_cast<std::size_t>(spec.input)].layout;
   const Layout& output = values[static_cast<std::size_t>(spec.output)].layout;
   const ConvShape shape = checked_shape(input, output, spec);
-  require(spec.block_outputs >= kChannelAlign && spec.block_outputs <= 256 && spec.block_outputs % kChannelAlign == 0,
-          "conv: block_outputs is not a multiple of 32 in 32..256");
   require(spec.tile_pixels >= 1 && spec.tile_pixels <= kMostTilePixels, "conv: tile_pixels is not in 1..64");
 
   auto epilogue = std::make_unique<EpilogueData>(output, spec.bias);
@@ -247,103 +226,29 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   if (spec.relu) epilogue->set_relu(spec.relu_maximum);
   if (spec.requantize) epilogue->set_requantize(spec.rule);
   require(spec.requantize || output.element == Element::s32, "conv: sums need 32 bits");
-  const bool quads = spec.method == "sparse_quad";
-  const bool reads_lists = quads || spec.method == "sparse";
-  require(reads_lists || spec.lists < 0, "conv: this method reads no lists");
 
-  if (spec.method == "direct")
-    return std::make_unique<ConvStep>(kernels.conv_direct, ConvMethod::direct, shape,
-                                      pack_direct(shape, spec.weights, spec.block_outputs), std::move(epilogue), spec,
-                                      nullptr, store, threads);
-  const bool is_signed = input.element == Element::s8;
-  // Inputs lie between these.
-  const std::int32_t magnitude = is_signed ? std::min(spec.magnitude, 128) : spec.magnitude;
-  const std::int32_t low = is_signed ? -magnitude : 0, high = is_signed ? magnitude - 1 : magnitude;
-  if (spec.method == "grouped") {
-    require(kernels.conv_grouped != nullptr, "conv: this instruction set has no grouped kernel");
-    require(magnitude >= 1 && magnitude <= 255, "conv: magnitude is not in 1..255");
-    require(input.stride % kChannelAlign == 0, "conv: the grouped method needs padded inputs");
-    const std::int32_t pixels = std::min(spec.tile_pixels, output.width);
-    require(GroupedScratch(shape, pixels).bytes <= INT32_MAX, "conv: window too large for the grouped method");
-    ConvWeights weights = pack_grouped(shape, spec.weights, spec.block_outputs, pixels, low, high);
-    epilogue->use_words(weights.lowest, weights.highest);
-    epilogue->use_staged(weights.highest, weights.correction, kernels.dot_outputs / 2);
-    return std::make_unique<ConvStep>(kernels.conv_grouped, ConvMethod::grouped, shape, std::move(weights),
-                                      std::move(epilogue), spec, nullptr, store, threads);
-  }
-  require(shape.groups == 1, "conv: groups need the direct or the grouped method");
-  if (spec.method == "wide") {
-    require(kernels.conv_wide != nullptr, "conv: this instruction set has no wide kernel");
-    return std::make_unique<ConvStep>(kernels.conv_wide, ConvMethod::wide, shape,
-                                      pack_dot(shape, spec.weights, spec.block_outputs, kernels.dot_outputs, 2, 0),
-                                      std::move(epilogue), spec, nullptr, store, threads);
-  }
-  if (spec.method == "quad") {
-    require(kernels.conv_quad != nullptr, "conv: this instruction set has no kernel for groups of four");
-    require(kernels.quad_takes_any || (!is_signed && spec.magnitude <= 127),
-            "conv: groups of four could saturate with these inputs");
-    return std::make_unique<ConvStep>(
-        kernels.conv_quad, ConvMethod::quad, shape,
-        pack_dot(shape, spec.weights, spec.block_outputs, kernels.dot_outputs, 4, is_signed ? 128 : 0),
-        std::move(epilogue), spec, nullptr, store, threads);
-  }
-  if (spec.method == "pair") {
-    require(kernels.conv_pair != nullptr, "conv: this instruction set has no kernel for pairs");
-    require(magnitude >= 1 && magnitude <= 255, "conv: magnitude is not in 1..255");
-    require(input.stride % kChannelAlign == 0, "conv: pairs need padded inputs");
-    require(std::int64_t{2} * (high - low) * largest(spec.weights, spec.weight_count) <= INT16_MAX,
-            "conv: a pair could saturate with these inputs and weights");
-    const std::int32_t pixels = shape.pointwise() ? spec.tile_pixels : std::min(spec.tile_pixels, output.width);
-    require(PairScratch(shape, pixels).bytes <= INT32_MAX, "conv: window too large for pairs");
-    ConvWeights weights = pack_pair(shape, spec.weights, spec.block_outputs, pixels, low, high);
-    epilogue->use_words(weights.lowest, weights.highest);
-    return std::make_unique<ConvStep>(kernels.conv_pair, ConvMethod::pair, shape, std::move(weights),
-                                      std::move(epilogue), spec, nullptr, store, threads);
-  }
-  if (spec.method == "chained") {
-    require(kernels.conv_chained != nullptr, "conv: this instruction set has no chained kernel");
-    require(magnitude >= 1 && magnitude <= 255, "conv: magnitude is not in 1..255");
-    return std::make_unique<ConvStep>(kernels.conv_chained, ConvMethod::chained, shape,
-                                      pack_chained(shape, spec.weights, spec.block_outputs, high - low, -low),
-                                      std::move(epilogue), spec, nullptr, store, threads);
-  }
-  if (spec.method == "winograd") {
-    require(kernels.conv_winograd != nullptr, "conv: this instruction set has no Winograd kernel");
-    require(shape.kernel_h == 3 && shape.kernel_w == 3 && shape.stride_h == 1 && shape.stride_w == 1 &&
-                shape.dilation_h == 1 && shape.dilation_w == 1,
-            "conv: Winograd needs a 3x3 window of stride 1");
-    require(input.element == Element::u8 && input.stride % kChannelAlign == 0 && spec.magnitude >= 1 &&
-                spec.magnitude <= kWinogradMagnitude,
-            "conv: Winograd needs padded inputs of at most 15");
-    require(largest(spec.weights, spec.weight_count) <= kWinogradWeight, "conv: Winograd needs weights of at most 8");
-    require(spec.block_outputs <= kWinogradOutputs, "conv: block_outputs is more than registers hold");
-    ConvWeights weights = pack_winograd(shape, spec.weights, spec.magnitude, spec.block_outputs);
-    if (weights.fits16()) epilogue->use_words(weights.lowest, weights.highest);
-    return std::make_unique<ConvStep>(kernels.conv_winograd, ConvMethod::winograd, shape, std::move(weights),
-                                      std::move(epilogue), spec, nullptr, store, threads);
-  }
-  require(reads_lists, "conv: unknown method");
-  const ConvKernel kernel = quads ? kernels.conv_sparse_quad : kernels.conv_sparse;
-  require(kernel != nullptr, "conv: this instruction set has no sparse kernel");
-  require(spec.lists >= 0, "conv: the sparse methods need lists");
-  const Value& lists = values[static_cast<std::size_t>(spec.lists)];
-  require(lists.is_lists && lists.list_group == (quads ? 4 : 2) && lists.lists_of == spec.input,
-          "conv: lists of another value");
-  require(spec.visit_bytes >= 1 && spec.visit_bytes <= 1 << 24, "conv: visit_bytes out of range");
-  require(spec.magnitude >= 1 && spec.magnitude <= 255, "conv: magnitude is not in 1..255");
-  if (quads) {
-    require(kernels.quad_takes_any || spec.magnitude <= 127, "conv: groups of four could saturate with these inputs");
-    require(spec.block_outputs <= kernels.most_quad_outputs, "conv: block_outputs is more than registers hold");
+  const ConvRow* const row = find_row(kernels, spec.method);
+  if (row == nullptr) throw std::invalid_argument("conv: this instruction set has no method '" + spec.method + "'");
+  const Value* lists = nullptr;
+  ConvCut cut{spec.block_outputs, task_pixels(*row, shape, spec.tile_pixels), spec.visit_bytes, 0};
+  if (row->list_group != 0) {
+    require(spec.lists >= 0, "conv: the sparse methods need lists");
+    lists = &values[static_cast<std::size_t>(spec.lists)];
+    require(lists->is_lists && lists->list_group == row->list_group && lists->lists_of == spec.input,
+            "conv: lists of another value");
+    cut.list_block = lists->block_groups;
   } else {
-    const std::int64_t weight = largest(spec.weights, spec.weight_count);
-    require(std::int64_t{2} * lists.block_groups * spec.magnitude * weight <= INT16_MAX,
-            "conv: a block of pairs could overflow 16 bits");
+    require(spec.lists < 0, "conv: this method reads no lists");
   }
-  ConvWeights weights = pack_sparse(shape, spec.weights, quads ? 4 : 2, spec.magnitude, lists.block_groups,
-                                    shared_outputs(shape, spec, threads), static_cast<std::size_t>(spec.visit_bytes));
-  if (!quads && weights.fits16()) epilogue->use_words(weights.lowest, weights.highest);
-  return std::make_unique<ConvStep>(kernel, quads ? ConvMethod::sparse_quad : ConvMethod::sparse, shape,
-                                    std::move(weights), std::move(epilogue), spec, &lists, store, threads);
+  const ConvLayer layer = layer_of(shape, spec);
+  allow(*row, why_not(*row, layer));
+  allow(*row, why_not_cut(*row, layer, {spec.block_outputs, spec.tile_pixels, spec.visit_bytes, cut.list_block}));
+  if (lists != nullptr) cut.block_outputs = shared_outputs(shape, spec, threads);
+  ConvWeights weights = row->pack(*row, layer, cut, spec.weights);
+  if (weights.has_words) epilogue->use_words(weights.lowest, weights.highest);
+  if (!weights.staged_order.empty())
+    epilogue->use_staged(weights.highest, weights.staged_correction, weights.staged_order);
+  return std::make_unique<ConvStep>(*row, shape, std::move(weights), std::move(epilogue), spec, lists, store, threads);
 }
 
 }  // namespace nybble

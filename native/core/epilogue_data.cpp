@@ -187,7 +187,7 @@ void EpilogueData::use_words(const std::vector<std::int64_t>& lowest, const std:
 }
 
 void EpilogueData::use_staged(const std::vector<std::int64_t>& highest, const std::vector<std::int32_t>& correction,
-                              std::int32_t lanes) {
+                              const std::vector<std::int32_t>& order) {
   const bool is_float = epilogue_.narrow || epilogue_.guarded;
   if (!is_float || !epilogue_.requantize || epilogue_.shortcut || !epilogue_.is_unsigned()) return;
   for (std::size_t k = 0; k < static_cast<std::size_t>(output_.channels); ++k)
@@ -195,10 +195,8 @@ void EpilogueData::use_staged(const std::vector<std::int64_t>& highest, const st
   bias_staged_.resize(bias_.size());
   scale_staged_.resize(bias_.size());
   for (std::int32_t i = 0; i < output_.stride; ++i) {
-    const std::int32_t within = i % kChannelAlign, lane = within % lanes;
-    // 16-bit sums are interleaved in halves of 16 bytes: each gives four lanes of the low and four of the high vector.
-    const std::int32_t place = within / (2 * lanes) * 2 * lanes + lane / 4 * 8 + within / lanes % 2 * 4 + lane % 4;
-    const auto channel = static_cast<std::size_t>(i - within + staged_output(place));
+    const std::int32_t within = i % kChannelAlign;
+    const auto channel = static_cast<std::size_t>(i - within + order[static_cast<std::size_t>(within)]);
     // Modulo 2^32, as sums are.
     bias_staged_[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(
         static_cast<std::uint32_t>(bias_[channel]) + static_cast<std::uint32_t>(correction[channel]));

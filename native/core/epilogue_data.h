@@ -17,10 +17,10 @@ class EpilogueData {
   void set_requantize(const Requantize& rule);
   // Finds the channels that 16-bit lanes finish exactly, from the least and greatest sum of each output. Call it last.
   void use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest);
-  // For the grouped kernel: biases, with `correction`, and scales in the order in which vectors of so many lanes hold
-  // its sums, if the result is unsigned and its float32 cannot pass 2^31. Call it last.
+  // Biases, with `correction`, and scales in the order in which a kernel holds each kChannelAlign sums, if the result
+  // is unsigned and its float32 cannot pass 2^31. Call it last.
   void use_staged(const std::vector<std::int64_t>& highest, const std::vector<std::int32_t>& correction,
-                  std::int32_t lanes);
+                  const std::vector<std::int32_t>& order);
 
   const Epilogue& get() const { return epilogue_; }
 

@@ -10,12 +10,11 @@
 #include <string>
 #include <vector>
 
-#include "core/cpu.h"
-#include "core/memory.h"
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "base/tensor.h"
 #include "core/shares.h"
-#include "core/tensor.h"
 #include "core/thread_pool.h"
-#include "kernels/conv/pack.h"
 #include "kernels/table.h"
 
 namespace nybble {

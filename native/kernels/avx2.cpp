@@ -1,19 +1,23 @@
 // AVX2 kernels.
 #include "kernels/simd/avx2.h"
-
+#include "base/cpu.h"
 #include "kernels/simd/bytes32.h"
-#include "kernels/table.h"
 
 namespace nybble {
 namespace {
 
+constexpr Isa kIsa = Isa::avx2;
 using Vector = Avx2;
+using Staging = Bytes32;
+
+}  // namespace
+}  // namespace nybble
 
 #include "kernels/lists/avx2.inc.h"
 #include "kernels/simd.inc.h"
 
-}  // namespace
+namespace nybble {
 
-const KernelTable kAvx2Kernels = simd_kernels(Isa::avx2, false);
+constinit const KernelTable kAvx2Kernels = kKernels;
 
 }  // namespace nybble

@@ -1,19 +1,23 @@
 // AVX-512 kernels.
 #include "kernels/simd/avx512.h"
-
+#include "base/cpu.h"
 #include "kernels/simd/bytes32.h"
-#include "kernels/table.h"
 
 namespace nybble {
 namespace {
 
+constexpr Isa kIsa = Isa::avx512;
 using Vector = Avx512;
+using Staging = Bytes32;
+
+}  // namespace
+}  // namespace nybble
 
 #include "kernels/lists/avx512.inc.h"
 #include "kernels/simd.inc.h"
 
-}  // namespace
+namespace nybble {
 
-const KernelTable kAvx512Kernels = simd_kernels(Isa::avx512, false);
+constinit const KernelTable kAvx512Kernels = kKernels;
 
 }  // namespace nybble

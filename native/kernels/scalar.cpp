@@ -1,17 +1,29 @@
 // Portable kernels: any processor.
+#include "base/cpu.h"
+
+namespace nybble {
+namespace {
+
+constexpr Isa kIsa = Isa::scalar;
+
+}  // namespace
+}  // namespace nybble
+
+#include "kernels/conv/direct.inc.h"
+#include "kernels/pool/pool.inc.h"
 #include "kernels/table.h"
 
 namespace nybble {
 namespace {
 
-#include "kernels/conv/direct.inc.h"
-#include "kernels/pool/pool.inc.h"
+constexpr ConvRow kRows[] = {kDirectRow};
 
 }  // namespace
 
-const KernelTable kScalarKernels = {
-    .isa = Isa::scalar,
-    .conv_direct = conv_direct,
+constinit const KernelTable kScalarKernels = {
+    .isa = kIsa,
+    .conv_rows = kRows,
+    .conv_count = 1,
     .max_pool = max_pool,
     .average_pool = average_pool,
 };

@@ -69,7 +69,7 @@ for isa in _native.available_isas():
 
             # The native part, with the result given: nothing at all.
             table = graph.preprocessing.table().view(np.uint8)
-            out, program = result.reshape(-1).view(np.uint8), engine._built.program
+            out, program = result.reshape(-1).view(np.uint8), engine._executable._built.program
             program.run_samples(some, table, out)
             counter.counted_calls(), counter.counted_bytes()
             for _ in range(runs):

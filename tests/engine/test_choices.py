@@ -12,10 +12,10 @@ from networks import Network, copied
 
 from nybble.engine import Engine
 from nybble.engine.choices import ChoiceError, Choices, candidates, check, heads, methods
-from nybble.engine.fuse import fuse
 from nybble.engine.kernel import LIST_GROUPS, Kernel
 from nybble.engine.order import channel_orders, match, order_classes
 from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, ReLU, Tensor
+from nybble.lower import fuse
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet
 from strategies import values_of

@@ -9,6 +9,7 @@ from kernels import always, forced
 from networks import Network, copied
 
 from nybble.engine import Engine
+from nybble.engine.rows import rows
 from nybble.graph import Conv2d, DType, Graph, Padding, Pair, ReLU, Tensor
 from nybble.graph.types import ACTIVATIONS
 from strategies import values_of
@@ -85,6 +86,7 @@ def test_biases_beyond_sixteen_bits() -> None:
 def test_who_gets_it_by_default() -> None:
     """Without dot products: signed inputs, and u8 by s4, which has no lists."""
     for isa in VECTOR_ISAS:
+        has_dot_products = rows(isa)["quad"].has_dot_products
         for dtype, wanted in ((DType.S4, True), (DType.S8, True), (DType.U8, True), (DType.U4, False)):
             with Engine(conv(dtype, 70, 70, 1, "random"), isa=isa, tuned=False) as engine:
-                assert (engine.plan.kernels["conv"].method == "pair") is (wanted and not isa.endswith("vnni"))
+                assert (engine.plan.kernels["conv"].method == "pair") is (wanted and not has_dot_products)

@@ -143,7 +143,7 @@ def test_an_engine_may_be_closed_or_dropped_during_a_run(graph: Graph, images: A
         runner.start()
         if close:
             # Whether the run has begun or not, it ends in the answer or in the clear error of a closed engine.
-            while not results and runner.is_alive() and engine._built is None:
+            while not results and runner.is_alive() and engine._executable._built is None:
                 time.sleep(0)
             time.sleep(0.002)
             engine.close()

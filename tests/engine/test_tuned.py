@@ -185,7 +185,7 @@ def test_a_file_that_may_not_be_read_is_ignored(stored: Path) -> None:
 
 def test_what_only_the_native_part_refuses_is_ignored(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     choices = Choices({name: Kernel("magic") for name in heads(GRAPH)})
-    monkeypatch.setattr("nybble.engine.engine.load_choices", lambda *key: choices)
+    monkeypatch.setattr("nybble.backends.cpu.executable.load_choices", lambda *key: choices)
     with pytest.warns(tuned.TunedChoicesWarning, match="ignored"):
         engine = Engine(GRAPH, threads=1)
     assert not engine.plan.tuned

@@ -9,6 +9,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from comparison import assert_equal
 from hypothesis import HealthCheck, given, settings
 
 from nybble.graph import NybbleError
@@ -93,11 +94,29 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         tensor.external_data.add(key="location", value="/etc/passwd")
 
     path.write_bytes(_changed(outside).SerializeToString())
-    with pytest.raises(OnnxImportError, match="in another file; save it as one file"):
+    with pytest.raises(OnnxImportError, match="only files in the model's own folder are read"):
         import_onnx(path)
     path.write_bytes(_changed(lambda model: setattr(model.opset_import[0], "version", 7)).SerializeToString())
     with pytest.raises(OnnxImportError, match="operator set"):
         import_onnx(path)
+
+
+def test_weights_beside_the_file(tmp_path: Path) -> None:
+    """As PyTorch's default exporter writes them."""
+    onnx.save_model(
+        _changed(lambda model: None),
+        str(tmp_path / "model.onnx"),
+        save_as_external_data=True,
+        location="model.onnx.data",
+        size_threshold=0,
+    )
+    assert (tmp_path / "model.onnx.data").stat().st_size > 0
+    (tmp_path / "whole.onnx").write_bytes(CONTENT)
+    found, expected = (import_onnx(tmp_path / name).graph for name in ("model.onnx", "whole.onnx"))
+    assert_equal(found, expected)
+    (tmp_path / "model.onnx.data").unlink()
+    with pytest.raises(OnnxImportError, match="No such file"):
+        import_onnx(tmp_path / "model.onnx")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -236,6 +236,59 @@ def test_older_forms(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers(path, x).sum(1), 1, rtol=1e-5)
 
 
+def split_file(opset: int, outputs: int, *inputs: Array, **attributes: Any) -> File:
+    """Eight channels in parts, in the opposite order, all but the first part through a layer."""
+    file = File(opset=opset)
+    source = file.conv(3, 8)
+    parts = [f"part{index}" for index in range(outputs)]
+    names = [file.constant(values, np.int64) for values in inputs]
+    file.nodes.append(onnx.helper.make_node("Split", [source, *names], parts, name="split", axis=1, **attributes))
+    joined = file.node("Concat", *parts[::-1], first=False, axis=1)
+    file.node("Add", file.node("Relu", parts[-1], first=False), parts[-1], first=False)
+    file.node("Concat", joined, axis=1)
+    file.node("GlobalAveragePool")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("opset", "outputs", "inputs", "attributes", "last"),
+    [
+        (11, 2, (), {}, 4),
+        (11, 3, (), {"split": [1, 2, 5]}, 5),
+        (13, 2, (), {}, 4),
+        (13, 3, ([5, 2, 1],), {}, 1),
+        (18, 3, (), {"num_outputs": 3}, 2),
+        (18, 1, (), {"num_outputs": 1}, 8),
+        (20, 2, ([3, 5],), {}, 5),
+    ],
+)
+def test_channels_in_parts(
+    opset: int, outputs: int, inputs: tuple[Array, ...], attributes: dict[str, Any], last: int, tmp_path: Path
+) -> None:
+    file = split_file(opset, outputs, *inputs, **attributes)
+    file.head(8 + last)
+    assert_same(file.save(tmp_path / "parts.onnx"), images())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "attributes", "words"),
+    [
+        (2, ([3, 6],), {}, "8 channels cannot be split into parts of 3, 6"),
+        (2, ([8, 0],), {}, "8 channels cannot be split into parts of 8, 0"),
+        (2, ([9, -1],), {}, "8 channels cannot be split into parts of 9, -1"),
+        (2, ([2, 2, 4],), {}, "2 outputs for 3 parts"),
+        (5, (), {"num_outputs": 5}, "5 outputs for 4 parts"),
+    ],
+)
+def test_parts_that_do_not_fit(
+    outputs: int, inputs: tuple[Array, ...], attributes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    file = split_file(18, outputs, *inputs, **attributes)
+    file.head(8)
+    with pytest.raises(SourceError, match=f"'split' .Split.: .*{words}"):
+        load_onnx(file.save(tmp_path / "parts.onnx"))
+
+
 def test_images_of_any_size(tmp_path: Path) -> None:
     file = File(shape=("N", 1, "H", "W"))
     file.conv(1, 4, auto_pad="SAME_UPPER", strides=[2, 2])
@@ -305,7 +358,9 @@ def _unsupported(build: Callable[[File], object]) -> File:
     ("build", "node", "words"),
     [
         (lambda f: f.node("Sigmoid"), "'sigmoid1' (Sigmoid)", "ReLU or ReLU6"),
+        (lambda f: f.node("Sigmoid"), "'sigmoid1' (Sigmoid)", "one at the end can be left out"),
         (lambda f: f.node("LeakyRelu"), "'leakyrelu1' (LeakyRelu)", "ReLU or ReLU6"),
+        (lambda f: f.node("ArgMax", axis=1), "'argmax1' (ArgMax)", "let the network return its logits"),
         (
             lambda f: f.node("Clip", f.constant(-1.0), f.constant(1.0)),
             "(Clip)",

@@ -181,3 +181,21 @@ def test_probabilities_become_logits() -> None:
 def test_a_module_that_needs_nothing_is_returned_itself() -> None:
     module = net()
     assert capture_classifier(module, SHAPE)[1] is module
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_module_that_casts_to_the_type_it_had(dtype: torch.dtype) -> None:
+    """Its weights are float32 by then."""
+    module = Casting(lambda n, x: x.to(dtype)).to(dtype)
+    with pytest.raises(CaptureError, match="converted to float32, so it must not cast") as caught:
+        capture(module, SHAPE)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_classifier_is_no_map() -> None:
+    """What a library may take, as a part of a network, is no classifier."""
+    with_map = net(lambda a, y: {"logits": a, "features": y})
+    assert capture(with_map, SHAPE, output="features")
+    with pytest.raises(CaptureError, match=r"must be logits \(N, classes\), but has the shape \(N, \d+, \d+, \d+\)"):
+        capture_classifier(with_map, SHAPE, output="features")
+    assert capture_classifier(net(lambda a, y: a[:, :, None, None]), SHAPE)

@@ -164,6 +164,23 @@ def test_an_image_that_is_too_small() -> None:
     assert text.startswith("Sequential: cannot be captured: RuntimeError: ") and "of this size" in text
 
 
+class Mixed(nn.Module):
+    """Autocast adds operations of which no line of the module speaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.layer(x).mean((2, 3))
+
+
+def test_who_captures_is_not_to_blame() -> None:
+    assert refused(Mixed()).startswith("Mixed: aten._to_copy.default cannot be captured: it converts to torch.bfloat16")
+    assert refused(nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU())).startswith("Sequential (module 1): aten.silu.default")
+
+
 @given(
     st.lists(
         st.tuples(
@@ -173,6 +190,8 @@ def test_an_image_that_is_too_small() -> None:
         ),
         min_size=1,
         max_size=4,
+        # Python leaves out a line that is repeated more than three times.
+        unique=True,
     )
 )
 def test_traces_are_read_as_python_writes_them(entries: list[tuple[str, int, str]]) -> None:

@@ -6,9 +6,11 @@ import functools
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'nybble[onnx]'")
 if os.environ.get("CI") or os.environ.get("NYBBLE_REQUIRE_DATA") == "1":
@@ -20,11 +22,13 @@ from exported_networks import BATCHES, ENDINGS, SHAPE, export, make  # noqa: E40
 from torchvision.models.mobilenetv2 import MobileNetV2  # noqa: E402
 from torchvision.models.resnet import BasicBlock, ResNet  # noqa: E402
 
+from nybble.graph.onnx import import_onnx  # noqa: E402
 from nybble.quantize.capture import capture  # noqa: E402
 from nybble.quantize.errors import CaptureError, SourceError  # noqa: E402
 from nybble.quantize.float_network import FloatNetwork, Weighted  # noqa: E402
 from nybble.quantize.fold import fold, fold_norm  # noqa: E402
 from nybble.quantize.onnx_source import load_onnx  # noqa: E402
+from nybble.reference import interpret  # noqa: E402
 
 #: Operator sets that the default exporter writes, and the older one.
 DEFAULT, OLDER = range(18, 26), range(13, 24)
@@ -165,3 +169,44 @@ def test_values_of_the_batch_are_not_taken_for_shapes(tmp_path: Path) -> None:
         with pytest.raises(SourceError) as caught:
             load_onnx(path)
         assert str(caught.value).startswith(f"{path}: node "), how
+
+
+class Trained(nn.Module):
+    """Quantization-aware training as PyTorch has it, scales of weights computed from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 10)
+
+    def weight(self, weight: Tensor) -> Tensor:
+        scale = weight.detach().abs().flatten(1).amax(1) / 127
+        return torch.fake_quantize_per_channel_affine(weight, scale, torch.zeros(len(weight)).int(), 0, -128, 127)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def rounded(value: Tensor, scale: float) -> Tensor:
+            return torch.fake_quantize_per_tensor_affine(value, scale, 0, -128, 127)
+
+        x = rounded(x, 0.031)
+        y = rounded(functional.relu(functional.conv2d(x, self.weight(self.first.weight), None, padding=1)), 0.0217)
+        z = functional.conv2d(y, self.weight(self.second.weight), self.second.bias, padding=1)
+        y = rounded(functional.relu(z + y), 0.0253)
+        return functional.linear(rounded(y.mean((2, 3)), 0.0101), self.weight(self.head.weight), self.head.bias)
+
+
+@pytest.mark.parametrize(
+    ("opset", "batch", "default"), [(13, 1, False), (18, None, False), (18, 1, True), (23, 2, True)]
+)
+def test_trained_quantized_networks_are_imported(opset: int, batch: int | None, default: bool, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        module = Trained().eval()
+    made = import_onnx(export(module, tmp_path / "trained.onnx", opset=opset, batch=batch, default=default))
+    x = torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(3))
+    assert made.input_scale is not None
+    codes = np.clip(np.rint(x.numpy() / np.float32(made.input_scale)), -128, 127).astype(np.int8)
+    found = interpret(made.graph, codes)[made.graph.outputs[0]].reshape(32, -1)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    assert np.abs(found - expected).max() < 0.05 * expected.std()
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.95

@@ -82,6 +82,13 @@ def _scaled_one_by_one(n: Small, x: Tensor, conv: nn.Module | None = None) -> Te
     return n.head(functional.relu((conv or n.valid)(torch.cat(planes, 1))))
 
 
+def _split_in_sizes(n: Small, x: Tensor) -> Tensor:
+    """As Res2Net: a part goes on as it is, another through a layer, one nowhere."""
+    first, second, _ = n.stem(x).split([3, 4, 1], dim=1)
+    second = functional.relu(functional.conv2d(second, n.point.weight[:5, :4]))
+    return n.fc(torch.cat([first, second], 1).mean((2, 3)))
+
+
 #: By name. All can be exported with opset 17; see NOT_EXPORTED.
 BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "normalise inside, padded": lambda n, x: n.head(n.stem((x - n.mean) / n.std)),
@@ -138,6 +145,11 @@ BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "turned round": lambda n, x: n.head(n.stem(x.flip(1) * 2)),
     "some channels": lambda n, x: n.fc(torch.cat([(y := n.stem(x))[:, 4:], y[:, :4]], 1).mean((2, 3))),
     "half of the channels": lambda n, x: functional.linear(n.stem(x)[:, ::2].mean((2, 3)), n.fc.weight[:, :4]),
+    "chunks": lambda n, x: n.fc(torch.cat(n.stem(x).chunk(2, 1)[::-1], 1).mean((2, 3))),
+    "split unevenly": lambda n, x: n.fc(torch.cat(n.stem(x).split(5, 1)[::-1], 1).mean((2, 3))),
+    "split in sizes": _split_in_sizes,
+    "unbound": lambda n, x: n.head(n.stem(torch.stack(x.unbind(1)[::-1], 1))),
+    "rolled": lambda n, x: n.head(n.stem(x.roll(1, 1))),
     "skipped": lambda n, x: n.head(n.stem(x)[:, :, ::2, ::3]),
     "zeros joined": lambda n, x: n.twice(torch.cat([n.stem(x), torch.zeros(x.shape[0], 8, 9, 8)], 1).mean((2, 3))),
 }

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/cpu.h"
+#include "base/cpu.h"
 #include "core/program.h"
 
 namespace {

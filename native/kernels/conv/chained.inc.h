@@ -1,18 +1,24 @@
 // Convolution of any 8-bit inputs by bytes (vpmaddubsw), groups of one, with 16-bit sums over chains of quads that the
-// bound of the actual weights allows. Included by one file per instruction set, after the vector type V, inside its
-// unnamed namespace.
+// bound of the actual weights allows. Included by one file per instruction set, after its vector type.
 //
 // The window of each pixel is gathered, so that no kernel row ends in half a quad. pack_chained splits large weights
 // over several entries that multiply the same quad of inputs, and orders entries into chains: within one, neither a
 // product of a pair nor a sum over the chain passes 16 bits, whatever the inputs are. A chain's sums are then added,
 // two neighbours in one instruction, to 32-bit sums in memory.
+#pragma once
+
+#include "kernels/conv/chained.h"
 #include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/stage.inc.h"
 
+namespace nybble {
+namespace {
+
 // P pixels by kChannelAlign outputs, L entries in a chain. `windows` are gathered, `apart` bytes from one to the next.
 template <class V, int P, int L>
-void chained_pixels(const PackedConv& packed, const ChainGroup& group, const std::uint8_t* windows, std::int64_t apart,
-                    const std::int32_t* correction, std::int32_t* sums) {
+void chained_pixels(const std::uint8_t* weights, const std::int32_t* quads, const ChainGroup& group,
+                    const std::uint8_t* windows, std::int64_t apart, const std::int32_t* correction,
+                    std::int32_t* sums) {
   constexpr int N = kChannelAlign / V::kLanes32;
   NYBBLE_UNROLL
   for (int j = 0; j < N; ++j) {
@@ -20,25 +26,25 @@ void chained_pixels(const PackedConv& packed, const ChainGroup& group, const std
     NYBBLE_UNROLL
     for (int p = 0; p < P; ++p) V::store32(sums + p * kChannelAlign + j * V::kLanes32, start);
   }
-  const std::uint8_t* row = packed.weights + group.offset;
-  const std::int32_t* quad = packed.chain_quads + group.first_entry;
+  const std::uint8_t* row = weights + group.offset;
+  const std::int32_t* quad = quads + group.first_entry;
   const auto ones = V::set16(1);
   for (const std::int32_t* stop = quad + group.entries; quad != stop; quad += L) {
     typename V::I16 acc[P][N];
     NYBBLE_UNROLL
     for (int e = 0; e < L; ++e, row += N * V::kBytes) {
-      typename V::I16 inputs[P];
+      typename V::Bytes inputs[P];
       NYBBLE_UNROLL
-      for (int p = 0; p < P; ++p) inputs[p] = V::broadcast32(windows + p * apart + quad[e]);
+      for (int p = 0; p < P; ++p) inputs[p] = V::broadcast4(windows + p * apart + quad[e]);
       NYBBLE_UNROLL
       for (int j = 0; j < N; ++j) {
-        auto weights = V::load(row + j * V::kBytes);
-        V::hold16(weights);
+        auto entry = V::load(row + j * V::kBytes);
+        V::hold(entry);
         NYBBLE_UNROLL
         for (int p = 0; p < P; ++p) {
-          const auto product = V::multiply_bytes(inputs[p], weights);
+          const auto product = V::multiply_byte_pairs(inputs[p], entry);
           acc[p][j] = e == 0 ? product : V::add16(acc[p][j], product);
-          V::hold16(acc[p][j]);
+          V::hold(acc[p][j]);
         }
       }
     }
@@ -56,7 +62,7 @@ void chained_pixels(const PackedConv& packed, const ChainGroup& group, const std
 // Copies a window to `to`, run after run, in whole vectors: what follows a run is overwritten by the next, or
 // multiplied by zero.
 template <class V>
-NYBBLE_INLINE void gather_window(const ConvShape& s, const PackedConv& packed, const std::uint8_t* from,
+NYBBLE_INLINE void gather_window(const ConvShape& s, const ChainedPacked& packed, const std::uint8_t* from,
                                  std::int64_t staged_row, std::uint8_t* to) {
   const std::int32_t rows = s.kernel_h, runs = packed.runs_per_row;
   const std::int64_t run = packed.run_bytes, apart = std::int64_t{s.dilation_w} * s.input.stride;
@@ -76,8 +82,9 @@ void conv_chained(const ConvTask& task) {
   constexpr int P = 8 / (kChannelAlign / V::kLanes32);
   static_assert(P <= kMostChainPixels && kGatheredPixels % P == 0);
   const ConvShape& s = *task.shape;
-  const PackedConv& packed = *task.packed;
-  const OutputBlock& block = packed.blocks[task.block];
+  const ChainedPacked& packed = task.packed->as<ChainedPacked>();
+  const OutputBlock& block = task.packed->blocks[task.block];
+  const std::uint8_t* weights = task.packed->weights;
   const ChainedScratch places(s, task.pixels);
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(task.scratch);
   std::uint8_t* windows = task.scratch + places.windows;
@@ -96,25 +103,25 @@ void conv_chained(const ConvTask& task) {
     for (std::int32_t p = 0; p < count; p += P)
       for (std::int32_t k = 0; k < block.outputs; k += kChannelAlign) {
         const std::int32_t channel = block.first + k;
-        const ChainGroup& group = packed.chain_groups[channel / kChannelAlign];
+        const ChainGroup& group = packed.groups[channel / kChannelAlign];
         const std::uint8_t* at = windows + p * apart;
         // A ragged end computes windows of an earlier group and drops the results.
         const std::int32_t* start = packed.correction + channel;
         switch (group.chain) {
           case 1:
-            chained_pixels<V, P, 1>(packed, group, at, apart, start, sums);
+            chained_pixels<V, P, 1>(weights, packed.quads, group, at, apart, start, sums);
             break;
           case 2:
-            chained_pixels<V, P, 2>(packed, group, at, apart, start, sums);
+            chained_pixels<V, P, 2>(weights, packed.quads, group, at, apart, start, sums);
             break;
           case 3:
-            chained_pixels<V, P, 3>(packed, group, at, apart, start, sums);
+            chained_pixels<V, P, 3>(weights, packed.quads, group, at, apart, start, sums);
             break;
           case 4:
-            chained_pixels<V, P, 4>(packed, group, at, apart, start, sums);
+            chained_pixels<V, P, 4>(weights, packed.quads, group, at, apart, start, sums);
             break;
           default:
-            chained_pixels<V, P, kLongestChain>(packed, group, at, apart, start, sums);
+            chained_pixels<V, P, kLongestChain>(weights, packed.quads, group, at, apart, start, sums);
         }
         for (std::int32_t i = 0; i < P && p + i < count; ++i)
           finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + first + p + i, channel, kChannelAlign,
@@ -122,3 +129,21 @@ void conv_chained(const ConvTask& task) {
       }
   }
 }
+// Its speed depends on how large the weights are. In place of the wide kernel it takes what these allow. Where quads
+// run, it would be chosen for the small weights of a network converted from four bits, and for no other's.
+constexpr ConvRow kChainedRow = {
+    .name = "chained",
+    .summary = "any types, four bytes at a time, 16-bit sums over what the weights allow",
+    .isa = kIsa,
+    .is_for_wide = true,
+    .depends_on_weights = true,
+    .tasks = Tasks::row_unless_pointwise,
+    .usual_outputs = 64,
+    .lanes32 = Vector::kLanes32,
+    .pack = pack_chained,
+    .scratch = chained_scratch,
+    .run = conv_chained,
+};
+
+}  // namespace
+}  // namespace nybble

@@ -1,6 +1,12 @@
-// The plain convolution: every type, shape and group count. Included by one file per instruction set,
-// inside its unnamed namespace, and vectorised there by the compiler.
+// The plain convolution: every type, shape and group count. Included by one file per
+// instruction set, after its `kIsa`, and vectorised there by the compiler.
 // Weights are bytes, [kernel row][kernel column][input of the group][output], outputs padded to the stride.
+#pragma once
+
+#include "kernels/conv/direct.h"
+
+namespace nybble {
+namespace {
 
 template <typename In>
 void direct_pixel(const ConvTask& task, const OutputBlock& block, std::int64_t pixel, std::int32_t* __restrict sums) {
@@ -57,3 +63,16 @@ void conv_direct(const ConvTask& task) {
                  task.output);
   }
 }
+constexpr ConvRow kDirectRow = {
+    .name = "direct",
+    .summary = "any types and groups",
+    .isa = kIsa,
+    .takes_groups = true,
+    .is_staged = false,
+    .pack = pack_direct,
+    .scratch = direct_scratch,
+    .run = conv_direct,
+};
+
+}  // namespace
+}  // namespace nybble

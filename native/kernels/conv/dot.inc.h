@@ -1,5 +1,5 @@
 // Convolution of any 8-bit types with 32-bit sums, groups of one. Included by one file per instruction
-// set, after the vector type V, inside its unnamed namespace. A policy says how many neighbouring inputs
+// set, after its vector type. A policy says how many neighbouring inputs
 // one 32-bit lane multiplies: two as 16-bit values (vpmaddwd: exact for every type), or four as bytes
 // (vpdpbusd, or vpmaddubsw where no pair can pass 16 bits).
 //
@@ -8,16 +8,23 @@
 // dilation, which keeps a three-channel 7x7 window from wasting a lane on a fourth channel. Weights are
 // bytes, [block][vectors computed together][run][group of inputs][output][input of the group], short groups filled with
 // zeros: what is read together follows each other in memory, since it may come from L2.
+#pragma once
+
+#include "kernels/conv/dot.h"
 #include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/stage.inc.h"
+
+namespace nybble {
+namespace {
 
 template <class Vec>
 struct WideDot {
   using V = Vec;
   using Staged = std::int16_t;
   static constexpr int kGroup = 2;
-  static NYBBLE_INLINE auto weights(const std::uint8_t* p) { return V::widen_pairs(p); }
-  static NYBBLE_INLINE typename V::I32 accumulate(typename V::I32 sum, typename V::I32 inputs, typename V::I32 w) {
+  static NYBBLE_INLINE auto weights(const std::uint8_t* p) { return V::widen_bytes(p); }
+  static NYBBLE_INLINE auto inputs(const Staged* p) { return V::broadcast_words(p); }
+  static NYBBLE_INLINE typename V::I32 accumulate(typename V::I32 sum, typename V::I16 inputs, typename V::I16 w) {
     return V::add32(sum, V::multiply_wide_pairs(inputs, w));
   }
 };
@@ -28,7 +35,8 @@ struct QuadDot {
   using Staged = std::uint8_t;
   static constexpr int kGroup = 4;
   static NYBBLE_INLINE auto weights(const std::uint8_t* p) { return V::load(p); }
-  static NYBBLE_INLINE typename V::I32 accumulate(typename V::I32 sum, typename V::I32 inputs, typename V::I32 w) {
+  static NYBBLE_INLINE auto inputs(const Staged* p) { return V::broadcast4(p); }
+  static NYBBLE_INLINE typename V::I32 accumulate(typename V::I32 sum, typename V::Bytes inputs, typename V::Bytes w) {
     return V::add_quads(sum, inputs, w);
   }
 };
@@ -40,7 +48,7 @@ void dot_pixels(const ConvTask& task, const OutputBlock& block, const typename D
                 std::int32_t* sums) {
   using V = typename Dot::V;
   const ConvShape& s = *task.shape;
-  const PackedConv& packed = *task.packed;
+  const DotPacked& packed = task.packed->as<DotPacked>();
   constexpr int kVectorBytes = V::kLanes32 * Dot::kGroup;
   typename V::I32 acc[P][2];
   for (int p = 0; p < P; ++p) {
@@ -54,7 +62,7 @@ void dot_pixels(const ConvTask& task, const OutputBlock& block, const typename D
         const auto w0 = Dot::weights(weights);
         const auto w1 = Dot::weights(weights + kVectorBytes);
         for (int p = 0; p < P; ++p) {
-          const auto inputs = V::broadcast32(windows[p] + start + Dot::kGroup * k);
+          const auto inputs = Dot::inputs(windows[p] + start + Dot::kGroup * k);
           acc[p][0] = Dot::accumulate(acc[p][0], inputs, w0);
           acc[p][1] = Dot::accumulate(acc[p][1], inputs, w1);
         }
@@ -70,7 +78,8 @@ void dot_pixels(const ConvTask& task, const OutputBlock& block, const typename D
 template <class Dot>
 bool is_in_place(const ConvTask& task) {
   const ConvShape& s = *task.shape;
-  return Dot::kGroup == 4 && s.pointwise() && task.packed->offset == 0 && s.input.stride % Dot::kGroup == 0;
+  return Dot::kGroup == 4 && s.pointwise() && task.packed->as<DotPacked>().offset == 0 &&
+         s.input.stride % Dot::kGroup == 0;
 }
 
 // The task's pixels lie in one output row, or the convolution is pointwise.
@@ -80,8 +89,8 @@ void conv_dot(const ConvTask& task) {
   using Staged = typename Dot::Staged;
   constexpr std::int32_t kStep = 2 * V::kLanes32;
   const ConvShape& s = *task.shape;
-  const PackedConv& packed = *task.packed;
-  const OutputBlock& block = packed.blocks[task.block];
+  const DotPacked& packed = task.packed->as<DotPacked>();
+  const OutputBlock& block = task.packed->blocks[task.block];
   const std::int64_t staged_row = staged_row_elements(s, task.pixels);
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(task.scratch);
   const Staged* staged = static_cast<const Staged*>(task.input) + task.first_pixel * s.input.stride;
@@ -105,7 +114,7 @@ void conv_dot(const ConvTask& task) {
     for (std::int32_t i = 0; i < count; ++i)
       prefetch_finish(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
                       task.output);
-    const std::uint8_t* weights = packed.weights + block.offset;
+    const std::uint8_t* weights = task.packed->weights + block.offset;
     for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
       const std::int32_t* start = packed.correction + block.first + k;
       if (count == 1)
@@ -121,6 +130,33 @@ void conv_dot(const ConvTask& task) {
 
 void conv_wide(const ConvTask& task) { conv_dot<WideDot<Vector>>(task); }
 void conv_quad(const ConvTask& task) { conv_dot<QuadDot<Vector>>(task); }
+constexpr ConvRow kWideRow = {
+    .name = "wide",
+    .summary = "any types, two inputs at a time, 32-bit sums",
+    .isa = kIsa,
+    .tasks = Tasks::row_unless_pointwise,
+    .usual_outputs = 64,
+    .lanes32 = Vector::kLanes32,
+    .pack = pack_wide,
+    .scratch = dot_scratch,
+    .run = conv_wide,
+};
 
-// Whose weights follow each other.
-constexpr std::int32_t kDotOutputs = 2 * Vector::kLanes32;
+// Without dot products two products of unsigned bytes are added in 16 bits: 2 * 127 * 128 fits them.
+constexpr ConvRow kQuadRow = {
+    .name = "quad",
+    .summary = "four inputs at a time, 32-bit sums",
+    .isa = kIsa,
+    .takes_signed = Vector::kHasDotProducts,
+    .most_input = Vector::kHasDotProducts ? 255 : 127,
+    .has_dot_products = Vector::kHasDotProducts,
+    .tasks = Tasks::row_unless_pointwise,
+    .usual_outputs = 128,
+    .lanes32 = Vector::kLanes32,
+    .pack = pack_quad,
+    .scratch = dot_scratch,
+    .run = conv_quad,
+};
+
+}  // namespace
+}  // namespace nybble

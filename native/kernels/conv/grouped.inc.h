@@ -1,5 +1,5 @@
 // Convolution of any number of groups, depthwise ones above all, by bytes (vpmaddubsw) with 16-bit sums. Included by
-// one file per instruction set, after the vector type V, inside its unnamed namespace.
+// one file per instruction set, after its vector type.
 //
 // kChannelAlign outputs are a unit. For each the inputs of a task are staged such that the two bytes of lane k are
 // inputs of output k: two channels of its group, or, depthwise, the same channel in two rows. A product of that lane
@@ -7,7 +7,14 @@
 // places in the staged rows, and padding is staged too. pack_grouped splits weights whose products could pass 16 bits,
 // and joins entries into chains of one length whose sums cannot. Where one chain is all, the epilogue may have 16-bit
 // lanes; elsewhere two chains at a time are interleaved and added to 32-bit sums.
+#pragma once
+
 #include "kernels/conv/epilogue.inc.h"
+#include "kernels/conv/grouped.h"
+#include "kernels/conv/words.inc.h"
+
+namespace nybble {
+namespace {
 
 // In place of pixels outside the image.
 alignas(64) constexpr std::uint8_t kBlankPixel[kChannelAlign] = {};
@@ -22,24 +29,28 @@ struct Inside {
 template <bool kHasOffset>
 void stage_depthwise(const std::uint8_t* first, Inside inside, const std::uint8_t* second, Inside second_inside,
                      std::int64_t columns, std::int64_t stride, std::int32_t offset, std::uint8_t* out) {
-  using B = Bytes32;
+  using B = Staging;
   const auto add = B::set8(static_cast<std::int8_t>(offset));
   for (std::int64_t x = 0; x < columns; ++x, out += kGroupedBytes) {
-    auto a = B::load(inside.has(x) ? first + x * stride : kBlankPixel);
-    auto b = B::load(second_inside.has(x) ? second + x * stride : kBlankPixel);
-    if constexpr (kHasOffset) {
-      a = B::add8(a, add);
-      b = B::add8(b, add);
-    }
-    B::store_interleaved(out, a, b);
+    const std::uint8_t* pixel = inside.has(x) ? first + x * stride : kBlankPixel;
+    const std::uint8_t* beside = second_inside.has(x) ? second + x * stride : kBlankPixel;
+    for_each_index<kChannelAlign / B::kBytes>([&](auto j) NYBBLE_LAMBDA {
+      auto a = B::load(pixel + j * B::kBytes);
+      auto b = B::load(beside + j * B::kBytes);
+      if constexpr (kHasOffset) {
+        a = B::add8(a, add);
+        b = B::add8(b, add);
+      }
+      B::store_interleaved(out + j * 2 * B::kBytes, a, b);
+    });
   }
 }
 
 // A row of the window of a unit of larger groups.
 template <bool kHasOffset>
-void stage_gathered(const PackedConv& packed, std::int32_t unit, std::int32_t vectors, const std::uint8_t* row,
+void stage_gathered(const GroupedPacked& packed, std::int32_t unit, std::int32_t vectors, const std::uint8_t* row,
                     Inside inside, std::int64_t columns, std::int64_t stride, std::uint8_t* out) {
-  using B = Bytes32;
+  using B = Staging;
   const auto offset = B::set8(static_cast<std::int8_t>(packed.offset));
   const GatherVector* gathers = packed.gathers + std::int64_t{unit} * vectors;
   for (std::int64_t x = 0; x < columns; ++x) {
@@ -50,9 +61,9 @@ void stage_gathered(const PackedConv& packed, std::int32_t unit, std::int32_t ve
     const std::uint8_t* pixel = row + x * stride;
     for (std::int32_t v = 0; v < vectors; ++v, out += B::kBytes) {
       const GatherStep* step = packed.gather_steps + gathers[v].first_step;
-      auto value = B::shuffle(B::load_twice(pixel + step->first), step->picks);
+      auto value = B::shuffle(B::load_part(pixel + step->first), step->picks);
       for (const GatherStep* stop = step++ + gathers[v].steps; step != stop; ++step)
-        value = B::or8(value, B::shuffle(B::load_twice(pixel + step->first), step->picks));
+        value = B::or8(value, B::shuffle(B::load_part(pixel + step->first), step->picks));
       if constexpr (kHasOffset) value = B::add8(value, offset);
       B::store(out, value);
     }
@@ -63,7 +74,7 @@ void stage_gathered(const PackedConv& packed, std::int32_t unit, std::int32_t ve
 inline void stage_unit(const ConvTask& task, const GroupedScratch& places, std::int32_t unit, std::int32_t top,
                        std::int32_t left, const std::uint8_t* image, std::uint8_t* staged) {
   const ConvShape& s = *task.shape;
-  const PackedConv& packed = *task.packed;
+  const GroupedPacked& packed = task.packed->as<GroupedPacked>();
   const std::int64_t stride = s.input.stride;
   const std::int64_t columns =
       std::int64_t{task.pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1;
@@ -83,7 +94,7 @@ inline void stage_unit(const ConvTask& task, const GroupedScratch& places, std::
     const Inside inside = find(places.is_depthwise ? 2 * row : row, &first);
     if (!places.is_depthwise) {
       const auto stage = packed.offset == 0 ? stage_gathered<false> : stage_gathered<true>;
-      stage(packed, unit, 2 * places.pairs, first, inside, columns, stride, staged);
+      stage(packed, unit, kGroupedBytes / Staging::kBytes * places.pairs, first, inside, columns, stride, staged);
       continue;
     }
     Inside second_inside;
@@ -107,11 +118,11 @@ NYBBLE_INLINE void add_chain(const std::uint8_t* const* windows, const std::int3
   const auto add = [&](std::int32_t place, bool is_first) NYBBLE_LAMBDA {
     for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
       auto weights = V::load(row + j * V::kBytes);
-      V::hold16(weights);
+      V::hold(weights);
       for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-        const auto product = V::multiply_bytes(V::load(windows[p] + place + j * V::kBytes), weights);
+        const auto product = V::multiply_byte_pairs(V::load(windows[p] + place + j * V::kBytes), weights);
         acc[p][j] = is_first ? product : V::add16(acc[p][j], product);
-        V::hold16(acc[p][j]);
+        V::hold(acc[p][j]);
       });
     });
     row += kGroupedBytes;
@@ -127,11 +138,12 @@ NYBBLE_INLINE void add_chain(const std::uint8_t* const* windows, const std::int3
 // Sums of P pixels of a unit: 16-bit ones in `acc` where one chain is all, else 32-bit ones in `sums`, kChannelAlign
 // for each pixel, in the order that V::load_ordered32 reads.
 template <class V, int P, int L>
-NYBBLE_INLINE void grouped_sums(const PackedConv& packed, const GroupedUnit& unit, const std::uint8_t* const* windows,
+NYBBLE_INLINE void grouped_sums(const std::uint8_t* weights, const std::int32_t* places, const GroupedUnit& unit,
+                                const std::uint8_t* const* windows,
                                 typename V::I16 (&acc)[P][kGroupedBytes / V::kBytes], std::int32_t* sums) {
   constexpr int N = kGroupedBytes / V::kBytes;
-  const std::uint8_t* row = packed.weights + unit.offset;
-  const std::int32_t* entry = packed.grouped_places + unit.first_entry;
+  const std::uint8_t* row = weights + unit.offset;
+  const std::int32_t* entry = places + unit.first_entry;
   const auto ones = V::set16(1);
   const auto add = [&](std::int32_t chain, typename V::I16(&to)[P][N]) NYBBLE_LAMBDA {
     const std::int32_t length = chain + 1 < unit.chains ? unit.chain : unit.last;
@@ -199,10 +211,11 @@ __attribute__((noinline)) void finish_ordered(const ConvTask& task, std::int64_t
   const Epilogue& e = *task.epilogue;
   const Layout& output = task.shape->output;
   if (e.bias_staged != nullptr && finish_staged<V, true>(e, output, pixel, first, task.output, sums)) return;
-  const std::int32_t* correction = task.packed->correction + first;
+  const GroupedPacked& packed = task.packed->as<GroupedPacked>();
+  const std::int32_t* correction = packed.correction + first;
   finish_sums<V>(e, output, pixel, first, kChannelAlign, task.shortcut, task.output, [&](std::int32_t i) {
     const auto sum = V::load_ordered32(sums, i);
-    return task.packed->offset == 0 ? sum : V::add32(sum, V::load32(correction + i));
+    return packed.offset == 0 ? sum : V::add32(sum, V::load32(correction + i));
   });
 }
 
@@ -214,8 +227,9 @@ void conv_grouped(const ConvTask& task) {
   static_assert(P <= kMostGroupedPixels);
   const ConvShape& s = *task.shape;
   const Epilogue& e = *task.epilogue;
-  const PackedConv& packed = *task.packed;
-  const OutputBlock& block = packed.blocks[task.block];
+  const GroupedPacked& packed = task.packed->as<GroupedPacked>();
+  const std::uint8_t* weights = task.packed->weights;
+  const OutputBlock& block = task.packed->blocks[task.block];
   const GroupedScratch places(s, packed.tile_pixels);
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(task.scratch);
   std::uint8_t* staged = task.scratch + places.staged;
@@ -229,7 +243,7 @@ void conv_grouped(const ConvTask& task) {
 
   for (std::int32_t first = block.first; first < block.first + block.outputs; first += kChannelAlign) {
     const std::int32_t index = first / kChannelAlign;
-    const GroupedUnit& unit = packed.grouped_units[index];
+    const GroupedUnit& unit = packed.units[index];
     const bool is_word = unit.chains == 1 && e.words != nullptr && e.words[index] != 0;
     stage_unit(task, places, index, top, left, image, staged);
     for (std::int32_t p = 0; p < task.pixels; p += P) {
@@ -240,25 +254,25 @@ void conv_grouped(const ConvTask& task) {
       typename V::I16 acc[P][N];
       switch (unit.chain) {
         case 1:
-          grouped_sums<V, P, 1>(packed, unit, windows, acc, sums);
+          grouped_sums<V, P, 1>(weights, packed.places, unit, windows, acc, sums);
           break;
         case 2:
-          grouped_sums<V, P, 2>(packed, unit, windows, acc, sums);
+          grouped_sums<V, P, 2>(weights, packed.places, unit, windows, acc, sums);
           break;
         case 3:
-          grouped_sums<V, P, 3>(packed, unit, windows, acc, sums);
+          grouped_sums<V, P, 3>(weights, packed.places, unit, windows, acc, sums);
           break;
         case 4:
-          grouped_sums<V, P, 4>(packed, unit, windows, acc, sums);
+          grouped_sums<V, P, 4>(weights, packed.places, unit, windows, acc, sums);
           break;
         case 5:
-          grouped_sums<V, P, 5>(packed, unit, windows, acc, sums);
+          grouped_sums<V, P, 5>(weights, packed.places, unit, windows, acc, sums);
           break;
         case 6:
-          grouped_sums<V, P, 6>(packed, unit, windows, acc, sums);
+          grouped_sums<V, P, 6>(weights, packed.places, unit, windows, acc, sums);
           break;
         default:
-          grouped_sums<V, P, 0>(packed, unit, windows, acc, sums);
+          grouped_sums<V, P, 0>(weights, packed.places, unit, windows, acc, sums);
       }
       const std::int64_t pixel = task.first_pixel + p;
       if (unit.chains == 1) {
@@ -291,3 +305,21 @@ void conv_grouped(const ConvTask& task) {
     }
   }
 }
+constexpr ConvRow kGroupedRow = {
+    .name = "grouped",
+    .summary = "any number of groups, 16-bit sums over what the weights allow",
+    .isa = kIsa,
+    .takes_groups = true,
+    .is_padded = true,
+    .is_for_groups = true,
+    .tasks = Tasks::row,
+    .usual_outputs = Vector::kUsualOutputs,
+    .lanes32 = Vector::kLanes32,
+    .staging_bytes = Staging::kBytes,
+    .pack = pack_grouped,
+    .scratch = grouped_scratch,
+    .run = conv_grouped,
+};
+
+}  // namespace
+}  // namespace nybble

@@ -2,6 +2,11 @@
 // what lies so close to a tie that float32 may be wrong. Included by epilogue.inc.h.
 #pragma once
 
+#include "kernels/conv/lanes.inc.h"
+
+namespace nybble {
+namespace {
+
 // Results of one byte in double precision, exact whatever the shift and the factor. A sum and a factor have 63 bits
 // together, but a product that the clip leaves alone, and its half, stay below 2^(8 + 31 + 1) units of 2^-shift, where
 // every step is exact; above, every step is monotonic, and the result clamps. kChannelAlign sums from channel i.
@@ -80,3 +85,6 @@ NYBBLE_INLINE void finish_guarded(const Finish& f, std::int32_t count, const Sum
     }
   }
 }
+
+}  // namespace
+}  // namespace nybble

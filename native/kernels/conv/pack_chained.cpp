@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "kernels/conv/chained.h"
 #include "kernels/conv/chains.h"
 #include "kernels/conv/pack.h"
 #include "kernels/conv/weights.h"
@@ -15,17 +16,30 @@ using Entry = ChainEntry<4>;
 // Vector operations on the sums of one vector of outputs.
 std::size_t cost(std::size_t chains, std::size_t length) { return chains * (2 * length + 1); }
 
+struct ChainedArrays {
+  std::vector<ChainGroup> groups;
+  std::vector<std::int32_t> quads;
+  std::int64_t run_bytes = 0;
+  std::int32_t runs_per_row = 0, offset = 0;
+  std::vector<std::int32_t> correction;
+
+  ChainedPacked view() const {
+    return {groups.data(), quads.data(), run_bytes, runs_per_row, offset, correction.data()};
+  }
+};
+
 }  // namespace
 
-ConvWeights pack_chained(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs,
-                         std::int32_t magnitude, std::int32_t offset) {
+ConvWeights pack_chained(const ConvRow&, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+  const ConvShape& s = layer.shape;
+  ChainedArrays arrays;
   ConvWeights packed;
   // A staged pixel has the input's stride; columns are contiguous unless dilation leaves gaps.
-  packed.runs_per_row = s.dilation_w == 1 ? 1 : s.kernel_w;
-  packed.run_bytes = std::int64_t{s.dilation_w == 1 ? s.kernel_w : 1} * s.input.stride;
-  packed.offset = offset;
-  packed.blocks = split_outputs(s.output.stride, block_outputs, 0);
-  const ChainLimits limits(magnitude);
+  arrays.runs_per_row = s.dilation_w == 1 ? 1 : s.kernel_w;
+  arrays.run_bytes = std::int64_t{s.dilation_w == 1 ? s.kernel_w : 1} * s.input.stride;
+  arrays.offset = -layer.low;
+  packed.blocks = split_outputs(s.output.stride, cut.block_outputs, 0);
+  const ChainLimits limits(layer.high - layer.low);
   const WeightReader reader(s, weights);
   const std::int32_t inputs = s.kernel_h * s.kernel_w * s.input.stride;
   std::vector<std::int8_t> rows;
@@ -57,24 +71,28 @@ ConvWeights pack_chained(const ConvShape& s, const std::int8_t* weights, std::in
       chains = std::move(found);
       length = longer;
     }
-    packed.chain_groups.push_back({rows.size(), static_cast<std::int32_t>(packed.chain_quads.size()),
-                                   static_cast<std::int32_t>(chains.size() * length),
-                                   static_cast<std::int32_t>(length)});
+    arrays.groups.push_back({rows.size(), static_cast<std::int32_t>(arrays.quads.size()),
+                             static_cast<std::int32_t>(chains.size() * length), static_cast<std::int32_t>(length)});
     const Entry zeros;
     for (const Chain<4>& chain : chains)
       for (std::size_t i = 0; i < length; ++i) {
         const Entry& entry = i < chain.entries.size() ? *chain.entries[i] : zeros;
-        packed.chain_quads.push_back(entry.place);
+        arrays.quads.push_back(entry.place);
         rows.insert(rows.end(), entry.weights.begin(), entry.weights.end());
       }
     // Sums are taken modulo 2^32, and so is this; the result is in range.
     for (std::int64_t total : totals)
-      packed.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * offset)));
+      arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * arrays.offset)));
   }
   packed.bytes = AlignedBytes(rows.size());
   std::transform(rows.begin(), rows.end(), packed.bytes.data(),
                  [](std::int8_t w) { return static_cast<std::uint8_t>(w); });
+  packed.own = keep_own(std::move(arrays));
   return packed;
+}
+
+std::int64_t chained_scratch(const ConvShape& shape, std::int64_t, std::int32_t pixels) {
+  return ChainedScratch(shape, pixels).bytes;
 }
 
 }  // namespace nybble

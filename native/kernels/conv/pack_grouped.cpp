@@ -3,6 +3,7 @@
 #include <array>
 
 #include "kernels/conv/chains.h"
+#include "kernels/conv/grouped.h"
 #include "kernels/conv/pack.h"
 #include "kernels/conv/weights.h"
 
@@ -43,11 +44,28 @@ Chains join(const std::vector<Entry>& entries, const ChainLimits& limits) {
   }
 }
 
-// How the pairs of inputs of kGatheredOutputs outputs are picked out of a pixel: shuffles of 16 neighbouring bytes.
-void add_gather(const ConvShape& s, std::int32_t first, std::int32_t pair, ConvWeights& packed) {
-  std::array<std::int32_t, 2 * std::size_t{kGatheredOutputs}> wanted{};
-  for (std::int32_t i = 0; i < kGatheredOutputs; ++i) {
-    const std::int32_t output = first / kChannelAlign * kChannelAlign + staged_output(first % kChannelAlign + i);
+struct GroupedArrays {
+  std::vector<GroupedUnit> units;
+  std::vector<std::int32_t> places;
+  std::vector<GatherVector> gathers;
+  std::vector<GatherStep> gather_steps;
+  std::vector<std::int32_t> correction;
+  std::vector<std::int16_t> constants;
+  std::int32_t offset = 0, tile_pixels = 0;
+
+  GroupedPacked view() const {
+    return {units.data(), places.data(),     gathers.data(),   gather_steps.data(),
+            offset,       correction.data(), constants.data(), tile_pixels};
+  }
+};
+
+// How the pairs of inputs of half as many outputs as a vector has bytes, from place `first` of a unit, are picked out
+// of a pixel: shuffles of 16 neighbouring bytes.
+void add_gather(const ConvShape& s, std::int32_t unit, std::int32_t first, std::int32_t pair, std::int32_t bytes,
+                GroupedArrays& packed) {
+  std::vector<std::int32_t> wanted(static_cast<std::size_t>(bytes));
+  for (std::int32_t i = 0; i < bytes / 2; ++i) {
+    const std::int32_t output = unit + staged_output(first + i, bytes);
     for (std::int32_t n = 0; n < 2; ++n) {
       const std::int32_t input = 2 * pair + n;
       const bool is_real = output < s.output.channels && input < s.group_inputs();
@@ -75,13 +93,15 @@ void add_gather(const ConvShape& s, std::int32_t first, std::int32_t pair, ConvW
 
 }  // namespace
 
-ConvWeights pack_grouped(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs,
-                         std::int32_t tile_pixels, std::int32_t low, std::int32_t high) {
+ConvWeights pack_grouped(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+  const ConvShape& s = layer.shape;
+  const std::int32_t low = layer.low, high = layer.high;
+  GroupedArrays arrays;
   ConvWeights packed;
-  const GroupedScratch places(s, tile_pixels);
-  packed.tile_pixels = tile_pixels;
-  packed.offset = -low;
-  packed.blocks = split_outputs(s.output.stride, block_outputs, 0);
+  const GroupedScratch places(s, cut.tile_pixels);
+  arrays.tile_pixels = cut.tile_pixels;
+  arrays.offset = -low;
+  packed.blocks = split_outputs(s.output.stride, cut.block_outputs, 0);
   packed.highest.assign(static_cast<std::size_t>(s.output.stride), 0);
   packed.lowest.assign(static_cast<std::size_t>(s.output.stride), 0);
   const ChainLimits limits(high - low);
@@ -92,7 +112,7 @@ ConvWeights pack_grouped(const ConvShape& s, const std::int8_t* weights, std::in
     std::array<std::int64_t, kChannelAlign> totals{};
     const auto read = [&](Entry& entry, std::int32_t i, std::int32_t n, std::int32_t input, std::int32_t r,
                           std::int32_t c) {
-      const std::int32_t k = staged_output(i);
+      const std::int32_t k = staged_output(i, row.staging_bytes);
       const std::int8_t w = reader.at(first + k, input, r, c);
       entry.weights[static_cast<std::size_t>(2 * i + n)] = w;
       totals[static_cast<std::size_t>(k)] += w;
@@ -100,32 +120,32 @@ ConvWeights pack_grouped(const ConvShape& s, const std::int8_t* weights, std::in
       packed.highest[output] += std::int64_t{w} * (w > 0 ? high : low);
       packed.lowest[output] += std::int64_t{w} * (w > 0 ? low : high);
     };
-    for (std::int32_t row = 0; row < places.rows; ++row)
+    for (std::int32_t r = 0; r < places.rows; ++r)
       for (std::int32_t c = 0; c < s.kernel_w; ++c)
         for (std::int32_t pair = 0; pair < places.pairs; ++pair) {
           // The last of an odd number of depthwise rows: pairs of neighbouring taps.
-          const bool is_beside = places.is_beside(row);
+          const bool is_beside = places.is_beside(r);
           if (is_beside && c % 2 != 0) continue;
           Entry entry;
           entry.place =
-              static_cast<std::int32_t>(row * places.row_bytes + std::int64_t{c} * s.dilation_w * places.pixel_bytes +
+              static_cast<std::int32_t>(r * places.row_bytes + std::int64_t{c} * s.dilation_w * places.pixel_bytes +
                                         std::int64_t{pair} * kGroupedBytes);
           for (std::int32_t i = 0; i < kChannelAlign; ++i)
             for (std::int32_t n = 0; n < 2; ++n) {
               if (is_beside) {
-                if (c + n < s.kernel_w) read(entry, i, n, 0, 2 * row, c + n);
+                if (c + n < s.kernel_w) read(entry, i, n, 0, 2 * r, c + n);
               } else if (places.is_depthwise) {
-                read(entry, i, n, 0, 2 * row + n, c);
+                read(entry, i, n, 0, 2 * r + n, c);
               } else {
-                read(entry, i, n, 2 * pair + n, row, c);
+                read(entry, i, n, 2 * pair + n, r, c);
               }
             }
           split_entry(entry, limits, entries);
         }
     const Chains found = join(entries, limits);
-    packed.grouped_units.push_back({rows.size(), static_cast<std::int32_t>(packed.grouped_places.size()),
-                                    static_cast<std::int32_t>(found.chains.size()),
-                                    static_cast<std::int32_t>(found.length), static_cast<std::int32_t>(found.last)});
+    arrays.units.push_back({rows.size(), static_cast<std::int32_t>(arrays.places.size()),
+                            static_cast<std::int32_t>(found.chains.size()), static_cast<std::int32_t>(found.length),
+                            static_cast<std::int32_t>(found.last)});
     Entry zeros;
     zeros.place = entries.front().place;
     for (std::size_t n = 0; n < found.chains.size(); ++n) {
@@ -133,23 +153,32 @@ ConvWeights pack_grouped(const ConvShape& s, const std::int8_t* weights, std::in
       // Entries of zeros fill what is short but not the last.
       for (std::size_t i = 0; i < (n + 1 < found.chains.size() ? found.length : found.last); ++i) {
         const Entry& entry = i < chain.size() ? *chain[i] : zeros;
-        packed.grouped_places.push_back(entry.place);
+        arrays.places.push_back(entry.place);
         rows.insert(rows.end(), entry.weights.begin(), entry.weights.end());
       }
     }
     for (std::int64_t total : totals) {
-      packed.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(total * low)));
-      packed.constants.push_back(static_cast<std::int16_t>(static_cast<std::uint16_t>(total * low)));
+      arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(total * low)));
+      arrays.constants.push_back(static_cast<std::int16_t>(static_cast<std::uint16_t>(total * low)));
     }
     if (places.is_depthwise) continue;
     for (std::int32_t pair = 0; pair < places.pairs; ++pair)
-      for (std::int32_t half = 0; half < kChannelAlign; half += kGatheredOutputs)
-        add_gather(s, first + half, pair, packed);
+      for (std::int32_t half = 0; half < kChannelAlign; half += row.staging_bytes / 2)
+        add_gather(s, first, half, pair, row.staging_bytes, arrays);
   }
   packed.bytes = AlignedBytes(rows.size());
   std::transform(rows.begin(), rows.end(), packed.bytes.data(),
                  [](std::int8_t w) { return static_cast<std::uint8_t>(w); });
+  packed.has_words = true;
+  packed.staged_correction = arrays.correction;
+  for (std::int32_t i = 0; i < kChannelAlign; ++i)
+    packed.staged_order.push_back(staged_output(staged_place(i, row.lanes32), row.staging_bytes));
+  packed.own = keep_own(std::move(arrays));
   return packed;
+}
+
+std::int64_t grouped_scratch(const ConvShape& shape, std::int64_t, std::int32_t pixels) {
+  return GroupedScratch(shape, pixels).bytes;
 }
 
 }  // namespace nybble

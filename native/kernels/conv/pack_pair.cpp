@@ -3,18 +3,34 @@
 #include <array>
 
 #include "kernels/conv/pack.h"
+#include "kernels/conv/pair.h"
 #include "kernels/conv/weights.h"
 
 namespace nybble {
 
-ConvWeights pack_pair(const ConvShape& s, const std::int8_t* weights, std::int32_t block_outputs,
-                      std::int32_t tile_pixels, std::int32_t low, std::int32_t high) {
+namespace {
+
+struct PairArrays {
+  std::vector<PairTile> tiles;
+  std::vector<PairRun> runs;
+  std::vector<std::int16_t> constants;
+  std::int32_t offset = 0, tile_pixels = 0;
+
+  PairPacked view() const { return {tiles.data(), runs.data(), constants.data(), offset, tile_pixels}; }
+};
+
+}  // namespace
+
+ConvWeights pack_pair(const ConvRow&, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+  const ConvShape& s = layer.shape;
+  const std::int32_t low = layer.low, high = layer.high;
+  PairArrays arrays;
   ConvWeights packed;
-  const PairScratch places(s, tile_pixels);
+  const PairScratch places(s, cut.tile_pixels);
   const std::int32_t pairs = (s.input.channels + 1) / 2;
-  packed.tile_pixels = tile_pixels;
-  packed.offset = -low;
-  packed.blocks = split_outputs(s.output.stride, block_outputs, 0);
+  arrays.tile_pixels = cut.tile_pixels;
+  arrays.offset = -low;
+  packed.blocks = split_outputs(s.output.stride, cut.block_outputs, 0);
   packed.highest.assign(static_cast<std::size_t>(s.output.stride), 0);
   packed.lowest.assign(static_cast<std::size_t>(s.output.stride), 0);
   packed.bytes = AlignedBytes(static_cast<std::size_t>(s.kernel_h) * static_cast<std::size_t>(s.kernel_w) *
@@ -24,19 +40,19 @@ ConvWeights pack_pair(const ConvShape& s, const std::int8_t* weights, std::int32
   const auto pack_tile = [&](std::int32_t first, std::int32_t outputs) {
     PairTile tile;
     tile.offset = static_cast<std::size_t>(out - packed.bytes.data());
-    tile.constants = packed.constants.size();
-    tile.first_run = static_cast<std::int32_t>(packed.pair_runs.size());
+    tile.constants = arrays.constants.size();
+    tile.first_run = static_cast<std::int32_t>(arrays.runs.size());
     std::int32_t segments = 0;
     // Of the segment so far: the sums that 16 bits hold, and what the offset adds to them.
     std::array<std::int64_t, kPairOutputs> above{}, below{}, offsets{};
     const auto end_segment = [&] {
       for (std::int32_t k = 0; k < outputs; ++k)
-        packed.constants.push_back(
+        arrays.constants.push_back(
             static_cast<std::int16_t>(static_cast<std::uint16_t>(-offsets[static_cast<std::size_t>(k)])));
       above.fill(0);
       below.fill(0);
       offsets.fill(0);
-      packed.pair_runs.back().ends = true;
+      arrays.runs.back().ends = true;
       ++segments;
     };
     bool begins = true;
@@ -61,9 +77,9 @@ ConvWeights pack_pair(const ConvShape& s, const std::int8_t* weights, std::int32
             begins = true;
           }
           if (begins || pair == 0)
-            packed.pair_runs.push_back({static_cast<std::int32_t>(place + std::int64_t{4} * pair), 0, false});
+            arrays.runs.push_back({static_cast<std::int32_t>(place + std::int64_t{4} * pair), 0, false});
           begins = false;
-          ++packed.pair_runs.back().pairs;
+          ++arrays.runs.back().pairs;
           for (std::size_t k = 0; k < static_cast<std::size_t>(outputs); ++k) {
             above[k] += add_above[k];
             below[k] += add_below[k];
@@ -75,17 +91,23 @@ ConvWeights pack_pair(const ConvShape& s, const std::int8_t* weights, std::int32
       }
     end_segment();
     // What sums would start at after the last segment.
-    if (segments > 1) packed.constants.resize(packed.constants.size() + static_cast<std::size_t>(outputs));
-    tile.runs = static_cast<std::int32_t>(packed.pair_runs.size()) - tile.first_run;
+    if (segments > 1) arrays.constants.resize(arrays.constants.size() + static_cast<std::size_t>(outputs));
+    tile.runs = static_cast<std::int32_t>(arrays.runs.size()) - tile.first_run;
     tile.is_one_segment = segments == 1;
-    packed.pair_tiles.push_back(tile);
+    arrays.tiles.push_back(tile);
   };
   for (OutputBlock& block : packed.blocks) {
-    block.offset = packed.pair_tiles.size();
+    block.offset = arrays.tiles.size();
     for (std::int32_t k = 0; k < block.outputs; k += kPairOutputs)
       pack_tile(block.first + k, std::min(kPairOutputs, block.outputs - k));
   }
+  packed.has_words = true;
+  packed.own = keep_own(std::move(arrays));
   return packed;
+}
+
+std::int64_t pair_scratch(const ConvShape& shape, std::int64_t, std::int32_t pixels) {
+  return PairScratch(shape, pixels).bytes;
 }
 
 }  // namespace nybble

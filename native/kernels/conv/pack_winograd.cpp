@@ -3,6 +3,7 @@
 
 #include "kernels/conv/pack.h"
 #include "kernels/conv/weights.h"
+#include "kernels/conv/winograd.h"
 
 namespace nybble {
 namespace {
@@ -91,27 +92,39 @@ class Packer {
   std::int64_t magnitude_;
 };
 
+struct WinogradArrays {
+  std::vector<WinogradBlock> blocks;
+  std::vector<WinogradSegment> segments;
+  std::vector<std::int16_t> constants;
+
+  WinogradPacked view() const { return {blocks.data(), segments.data(), constants.data()}; }
+};
+
+// Transformed inputs of a task that stay in L2.
+constexpr std::int64_t kMostInputs = 256 << 10;
+
 }  // namespace
 
-ConvWeights pack_winograd(const ConvShape& s, const std::int8_t* weights, std::int32_t magnitude,
-                          std::int32_t block_outputs) {
+ConvWeights pack_winograd(const ConvRow&, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+  const ConvShape& s = layer.shape;
+  WinogradArrays arrays;
   ConvWeights packed;
   const std::size_t per_output = 16 * static_cast<std::size_t>(s.input.stride);
-  packed.blocks = split_outputs(s.output.stride, block_outputs, per_output);
+  packed.blocks = split_outputs(s.output.stride, cut.block_outputs, per_output);
   packed.bytes = AlignedBytes(per_output * static_cast<std::size_t>(s.output.stride));
-  const Packer packer(s, weights, magnitude);
+  const Packer packer(s, weights, layer.high);
   packed.lowest.resize(static_cast<std::size_t>(s.output.stride));
   packed.highest.resize(packed.lowest.size());
   for (const OutputBlock& block : packed.blocks) {
     const std::vector<std::int32_t> firsts =
         packer.cut(block, packed.lowest.data() + block.first, packed.highest.data() + block.first);
     const auto outputs = static_cast<std::size_t>(block.outputs);
-    packed.winograd.push_back(
-        {static_cast<std::int32_t>(packed.segments.size()), static_cast<std::int32_t>(firsts.size()) - 1});
+    arrays.blocks.push_back(
+        {static_cast<std::int32_t>(arrays.segments.size()), static_cast<std::int32_t>(firsts.size()) - 1});
     for (std::size_t n = 0; n + 1 < firsts.size(); ++n) {
       const std::int32_t first = firsts[n], channels = firsts[n + 1] - first;
       const std::size_t offset = block.offset + static_cast<std::size_t>(first) * 16 * outputs;
-      packed.segments.push_back({offset, packed.constants.size(), first / 2, channels / 2});
+      arrays.segments.push_back({offset, arrays.constants.size(), first / 2, channels / 2});
       std::uint8_t* out = packed.bytes.data() + offset;
       const std::size_t position_bytes = static_cast<std::size_t>(channels) * outputs;
       std::vector<std::int16_t> constants(4 * outputs);
@@ -132,10 +145,21 @@ ConvWeights pack_winograd(const ConvShape& s, const std::int8_t* weights, std::i
           constants[static_cast<std::size_t>(i) * outputs + k] =
               static_cast<std::int16_t>(static_cast<std::uint16_t>(-4 * added(total, i / 2, i % 2)));
       }
-      packed.constants.insert(packed.constants.end(), constants.begin(), constants.end());
+      arrays.constants.insert(arrays.constants.end(), constants.begin(), constants.end());
     }
   }
+  packed.has_words = packed.fits16();
+  packed.own = keep_own(std::move(arrays));
   return packed;
+}
+
+std::int64_t winograd_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels) {
+  return WinogradScratch(shape, outputs, pixels).bytes;
+}
+
+std::int32_t winograd_tile(const ConvShape& shape, std::int32_t wanted) {
+  const std::int64_t fitting = std::min<std::int64_t>(wanted, kMostInputs / (std::int64_t{shape.input.stride} * 32));
+  return static_cast<std::int32_t>(std::max<std::int64_t>(fitting / kWinogradGrain, 1)) * kWinogradGrain;
 }
 
 }  // namespace nybble

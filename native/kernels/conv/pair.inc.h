@@ -1,16 +1,23 @@
 // Convolution of any inputs of 8 bits by pairs of bytes (vpmaddubsw) with 16-bit sums, groups of one, zeros not
-// skipped. Included by one file per instruction set, after the vector type V, inside its unnamed namespace.
+// skipped. Included by one file per instruction set, after its vector type.
 //
 // Each pair of inputs is staged twice, so that a 32-bit broadcast, a mere load, spreads it over the outputs; signed
 // inputs get an offset that makes them the unsigned operand, padding included, and 16-bit sums start at what it adds,
 // negated. pack_pair cuts the window into segments whose sums fit 16 bits whatever the inputs are. Where one segment is
 // all, the epilogue may have 16-bit lanes; elsewhere segments are added to 32-bit sums.
+#pragma once
+
 #include "kernels/conv/epilogue.inc.h"
+#include "kernels/conv/pair.h"
+#include "kernels/conv/words.inc.h"
+
+namespace nybble {
+namespace {
 
 inline void stage_pairs(const ConvTask& task, const PairScratch& places, std::uint8_t* staged) {
-  using B = Bytes32;
+  using B = Staging;
   const ConvShape& s = *task.shape;
-  const auto offset = B::set8(static_cast<std::int8_t>(task.packed->offset));
+  const auto offset = B::set8(static_cast<std::int8_t>(task.packed->as<PairPacked>().offset));
   const auto copy = [&](const std::uint8_t* from, std::int64_t elements, std::uint8_t* to) {
     for (std::int64_t i = 0; i < elements; i += B::kBytes)
       B::store_pairs_twice(reinterpret_cast<std::uint32_t*>(to + 2 * i), B::add8(B::load(from + i), offset));
@@ -47,12 +54,12 @@ inline void stage_pairs(const ConvTask& task, const PairScratch& places, std::ui
 
 // P pixels of N vectors of outputs: 16-bit sums in `acc` where the tile has one segment, else 32-bit ones in `sums`.
 template <class V, int P, int N>
-NYBBLE_INLINE void pair_sums(const PackedConv& packed, const PairTile& tile, const std::uint8_t* const* windows,
-                             typename V::I16 (&acc)[P][N], std::int32_t* sums) {
+NYBBLE_INLINE void pair_sums(const std::uint8_t* all_weights, const PairPacked& packed, const PairTile& tile,
+                             const std::uint8_t* const* windows, typename V::I16 (&acc)[P][N], std::int32_t* sums) {
   constexpr int kOutputs = N * V::kLanes16;
-  const std::uint8_t* row = packed.weights + tile.offset;
+  const std::uint8_t* row = all_weights + tile.offset;
   const std::int16_t* start = packed.constants + tile.constants;
-  const PairRun* run = packed.pair_runs + tile.first_run;
+  const PairRun* run = packed.runs + tile.first_run;
   const auto begin = [&]() NYBBLE_LAMBDA {
     for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
       for_each_index<P>([&](auto p) NYBBLE_LAMBDA { acc[p][j] = V::load16(start + j * V::kLanes16); });
@@ -62,14 +69,14 @@ NYBBLE_INLINE void pair_sums(const PackedConv& packed, const PairTile& tile, con
   bool is_first = true;
   for (const PairRun* const stop = run + tile.runs; run != stop; ++run) {
     for (std::int64_t place = run->place, end = place + std::int64_t{4} * run->pairs; place != end; place += 4) {
-      typename V::I16 inputs[P];
-      for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = V::broadcast32(windows[p] + place); });
+      typename V::Bytes inputs[P];
+      for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = V::broadcast4(windows[p] + place); });
       for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
         auto weights = V::load(row + j * V::kBytes);
-        V::hold16(weights);
+        V::hold(weights);
         for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-          acc[p][j] = V::add16(acc[p][j], V::multiply_bytes(inputs[p], weights));
-          V::hold16(acc[p][j]);
+          acc[p][j] = V::add16(acc[p][j], V::multiply_byte_pairs(inputs[p], weights));
+          V::hold(acc[p][j]);
         });
       });
       row += N * V::kBytes;
@@ -114,7 +121,7 @@ void pair_tile(const ConvTask& task, const PairScratch& places, const PairTile& 
     for (std::int32_t i = 0; i < count; ++i)
       prefetch_finish(e, s.output, pixel + i, first, kOutputs, task.shortcut, task.output);
     typename V::I16 acc[P][N];
-    pair_sums<V, P, N>(*task.packed, tile, windows, acc, sums);
+    pair_sums<V, P, N>(task.packed->weights, task.packed->as<PairPacked>(), tile, windows, acc, sums);
     const bool is_word = tile.is_one_segment && e.words != nullptr;
     for_each_index<P>([&](auto i) NYBBLE_LAMBDA {
       if (i >= count) return;
@@ -136,13 +143,13 @@ void pair_tile(const ConvTask& task, const PairScratch& places, const PairTile& 
 // The task's pixels lie in one output row, or the convolution is pointwise.
 void conv_pair(const ConvTask& task) {
   using V = Vector;
-  const PackedConv& packed = *task.packed;
-  const OutputBlock& block = packed.blocks[task.block];
+  const PairPacked& packed = task.packed->as<PairPacked>();
+  const OutputBlock& block = task.packed->blocks[task.block];
   const PairScratch places(*task.shape, packed.tile_pixels);
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(task.scratch);
   std::uint8_t* staged = task.scratch + places.staged;
   stage_pairs(task, places, staged);
-  const PairTile* tile = packed.pair_tiles + block.offset;
+  const PairTile* tile = packed.tiles + block.offset;
   for (std::int32_t k = 0; k < block.outputs; k += kPairOutputs, ++tile) {
     if (block.outputs - k >= kPairOutputs)
       pair_tile<V, kPairOutputs / kChannelAlign>(task, places, *tile, block.first + k, staged, sums);
@@ -150,3 +157,22 @@ void conv_pair(const ConvTask& task) {
       pair_tile<V, 1>(task, places, *tile, block.first + k, staged, sums);
   }
 }
+// By type, segments of at least four pairs: with fewer it would widen all the time.
+constexpr ConvRow kPairRow = {
+    .name = "pair",
+    .summary = "two bytes at a time, 16-bit sums over segments, zeros not skipped",
+    .isa = kIsa,
+    .is_padded = true,
+    .products16 = 2,
+    .chosen_products16 = 8,
+    .tasks = Tasks::row_unless_pointwise,
+    .usual_pixels = 32,
+    .lanes32 = Vector::kLanes32,
+    .staging_bytes = Staging::kBytes,
+    .pack = pack_pair,
+    .scratch = pair_scratch,
+    .run = conv_pair,
+};
+
+}  // namespace
+}  // namespace nybble

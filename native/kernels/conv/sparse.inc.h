@@ -1,5 +1,5 @@
 // Convolution of unsigned activations over lists of their non-zero channel groups. Included by one file
-// per instruction set, after the vector type V, inside its unnamed namespace.
+// per instruction set, after its vector type.
 //
 // For one pixel and kernel position the list names the groups of channels that are not all zero. Each is
 // broadcast and multiplied with one row of weights that is read from L1 as a memory operand; the sums of
@@ -9,7 +9,14 @@
 // pack.cpp keeps within 16 bits (never saturating), and it cuts the work into visits such that the sums
 // of all visits between two widenings stay in range whatever the activations are. Quads have 32-bit sums
 // (vpdpbusd, or vpmaddubsw and vpmaddwd), for weights and activations of 8 bits.
+#pragma once
+
 #include "kernels/conv/epilogue.inc.h"
+#include "kernels/conv/sparse.h"
+#include "kernels/conv/words.inc.h"
+
+namespace nybble {
+namespace {
 
 template <class Vec>
 struct PairSums {
@@ -26,8 +33,8 @@ struct PairSums {
   static NYBBLE_INLINE std::size_t index(const std::uint32_t* entry, const std::uint16_t*) {
     return V::pair_index(entry);
   }
-  static NYBBLE_INLINE Sums add(Sums sums, typename V::I16 inputs, const std::uint8_t* weights) {
-    return V::add16(sums, V::multiply_pairs(inputs, weights));
+  static NYBBLE_INLINE Sums add(Sums sums, typename V::Bytes inputs, const std::uint8_t* weights) {
+    return V::add16(sums, V::multiply_byte_pairs(inputs, V::load(weights)));
   }
   // kLanes32 sums from output i.
   template <int i>
@@ -46,12 +53,12 @@ struct QuadSums {
   static NYBBLE_INLINE Sums zero() { return V::set32(0); }
   static NYBBLE_INLINE Sums load(const Stored* p) { return V::load32(p); }
   static NYBBLE_INLINE void store(Stored* p, Sums v) { V::store32(p, v); }
-  static NYBBLE_INLINE auto inputs(const std::uint32_t* entry) { return V::broadcast32(entry); }
+  static NYBBLE_INLINE auto inputs(const std::uint32_t* entry) { return V::broadcast4(entry); }
   static NYBBLE_INLINE const std::uint16_t* indices(const NonZeroLists& lists, const std::uint32_t* entry) {
     return lists.indices + (entry - lists.entries);
   }
   static NYBBLE_INLINE std::size_t index(const std::uint32_t*, const std::uint16_t* index) { return *index; }
-  static NYBBLE_INLINE Sums add(Sums sums, typename V::I32 inputs, const std::uint8_t* weights) {
+  static NYBBLE_INLINE Sums add(Sums sums, typename V::Bytes inputs, const std::uint8_t* weights) {
     return V::add_quads(sums, inputs, V::load(weights));
   }
   template <int i>
@@ -93,9 +100,9 @@ void sparse_block(const ConvTask& task) {
   constexpr int kOutputs = N * S::kLanes;
   constexpr int kRow = N * V::kBytes;  // bytes of weights of one group
   const ConvShape& s = *task.shape;
-  const PackedConv& packed = *task.packed;
-  const OutputBlock& block = packed.blocks[task.block];
-  const std::uint8_t* weights = packed.weights + block.offset;
+  const SparsePacked& packed = task.packed->as<SparsePacked>();
+  const OutputBlock& block = task.packed->blocks[task.block];
+  const std::uint8_t* weights = task.packed->weights + block.offset;
 
   TileCoordinates* where = reinterpret_cast<TileCoordinates*>(task.scratch);
   std::int32_t* sums32 = reinterpret_cast<std::int32_t*>(task.scratch + sizeof(TileCoordinates));
@@ -200,8 +207,9 @@ void conv_sparse(const ConvTask& task) {
   }
 }
 
-// Sums of 12 (AVX2) or 16 vectors leave registers for what they are made of.
-constexpr std::int32_t kMostQuadOutputs = Vector::kLanes32 == 8 ? 96 : 256;
+// What registers hold of a block.
+constexpr std::int32_t kMostQuadOutputs = Vector::kQuadVectors * Vector::kLanes32 / kChannelAlign * kChannelAlign;
+static_assert(kMostQuadOutputs >= kChannelAlign && kMostQuadOutputs <= kMostBlockOutputs);
 
 void conv_sparse_quad(const ConvTask& task) {
   using S = QuadSums<Vector>;
@@ -231,3 +239,38 @@ void conv_sparse_quad(const ConvTask& task) {
     }
   }
 }
+constexpr ConvRow kSparseRow = {
+    .name = "sparse",
+    .summary = "lists of non-zero pairs of channels, 16-bit sums",
+    .isa = kIsa,
+    .takes_signed = false,
+    .is_padded = true,
+    .products16 = 2,
+    .has_list_products = true,
+    .list_group = 2,
+    .usual_outputs = Vector::kUsualOutputs,
+    .lanes32 = Vector::kLanes32,
+    .pack = pack_sparse,
+    .scratch = sparse_scratch,
+    .run = conv_sparse,
+};
+
+constexpr ConvRow kSparseQuadRow = {
+    .name = "sparse_quad",
+    .summary = "lists of non-zero groups of four channels, 32-bit sums",
+    .isa = kIsa,
+    .takes_signed = false,
+    .is_padded = true,
+    .most_input = Vector::kHasDotProducts ? 255 : 127,
+    .list_group = 4,
+    .has_dot_products = Vector::kHasDotProducts,
+    .most_outputs = kMostQuadOutputs,
+    .usual_outputs = Vector::kUsualOutputs < kMostQuadOutputs ? Vector::kUsualOutputs : kMostQuadOutputs,
+    .lanes32 = Vector::kLanes32,
+    .pack = pack_sparse,
+    .scratch = sparse_scratch,
+    .run = conv_sparse_quad,
+};
+
+}  // namespace
+}  // namespace nybble

@@ -1,6 +1,10 @@
-// Copying input rows for the kernels with 32-bit sums. Included by one file per instruction set, inside its unnamed
-// namespace.
+// Copying input rows for the kernels with 32-bit sums. Included by one file per instruction set.
 #pragma once
+
+#include "kernels/conv/stage.h"
+
+namespace nybble {
+namespace {
 
 // Copies the input that the task's windows cover to `staged`, a row for each kernel row. Pixels outside
 // the image are zero.
@@ -44,3 +48,6 @@ void stage_rows(const ConvTask& task, std::int64_t staged_row, std::int32_t offs
     for (std::int64_t i = to; i < staged_row; ++i) staged[i] = zero;
   }
 }
+
+}  // namespace
+}  // namespace nybble

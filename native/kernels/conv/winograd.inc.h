@@ -1,6 +1,6 @@
 // Winograd convolution F(2x2, 3x3), exact (Lavin and Gray 2016, "Fast algorithms for convolutional neural
 // networks", section 4.1): a square of 2x2 outputs takes 16 products a channel in place of 36. Included by one
-// file per instruction set, after the vector type V, inside its unnamed namespace.
+// file per instruction set, after the vector type.
 //
 //   inputs of 4x4 pixels d -> B'dB, 16 positions, each plus 30: in 0..90
 //   weights of 3x3 g -> (2G)g(2G)', in -72..72 (pack_winograd.cpp)
@@ -10,8 +10,14 @@
 // A pair of products is at most 90 * 144, so vpmaddubsw never saturates. All sums are taken modulo 2^16: the
 // transforms are linear with whole coefficients, so only what is left at the end must fit 16 bits. pack_winograd cuts
 // the channels into segments that keep four times every output of a segment within them.
+#pragma once
 
 #include "kernels/conv/epilogue.inc.h"
+#include "kernels/conv/winograd.h"
+#include "kernels/conv/words.inc.h"
+
+namespace nybble {
+namespace {
 
 constexpr int kPositions = 16;
 
@@ -30,15 +36,15 @@ NYBBLE_INLINE void winograd_products(const std::uint32_t* inputs, std::int64_t s
   NYBBLE_UNROLL
   for (int i = 0; i < T * N; ++i) sums[i / N][i % N] = V::set16(0);
   for (const std::uint8_t* end = weights + std::int64_t{pairs} * N * V::kBytes; weights != end; ++inputs) {
-    typename V::I16 pair[T];
+    typename V::Bytes pair[T];
     NYBBLE_UNROLL
-    for (int t = 0; t < T; ++t) pair[t] = V::broadcast32(inputs + t * stride);
+    for (int t = 0; t < T; ++t) pair[t] = V::broadcast4(inputs + t * stride);
     NYBBLE_UNROLL
     for (int n = 0; n < N; ++n) {
       auto row = V::load(weights + n * V::kBytes);
-      if constexpr (T == 2) V::hold16(row);
+      if constexpr (T == 2) V::hold(row);
       NYBBLE_UNROLL
-      for (int t = 0; t < T; ++t) sums[t][n] = V::add16(sums[t][n], V::multiply_bytes(pair[t], row));
+      for (int t = 0; t < T; ++t) sums[t][n] = V::add16(sums[t][n], V::multiply_byte_pairs(pair[t], row));
     }
     weights += N * V::kBytes;
   }
@@ -48,8 +54,8 @@ NYBBLE_INLINE void winograd_products(const std::uint32_t* inputs, std::int64_t s
 
 // From a row of B'd to its four positions, each plus 30: B'dB of 30 * a_i * a_j for a = (2, 0, 1, -1), added to pixel
 // (i, j), is 30 in every position. Here the rows have theirs already; the columns' follows.
-NYBBLE_INLINE void winograd_input_row(const Bytes32::Bytes (&d)[4], std::int64_t apart, std::uint32_t* out) {
-  using B = Bytes32;
+NYBBLE_INLINE void winograd_input_row(const Staging::Bytes (&d)[4], std::int64_t apart, std::uint32_t* out) {
+  using B = Staging;
   const auto first = B::add8(d[0], B::set8(60)), third = B::add8(d[2], B::set8(30)), last = B::sub8(d[3], B::set8(30));
   B::store_pairs_twice(out, B::sub8(first, third));
   B::store_pairs_twice(out + apart, B::add8(d[1], third));
@@ -57,10 +63,10 @@ NYBBLE_INLINE void winograd_input_row(const Bytes32::Bytes (&d)[4], std::int64_t
   B::store_pairs_twice(out + 3 * apart, B::sub8(d[1], last));
 }
 
-// B'dB of 32 channels of the 4x4 pixels.
+// B'dB of Staging::kBytes channels of the 4x4 pixels.
 NYBBLE_INLINE void winograd_input(const std::uint8_t* const* pixels, std::int32_t channel, std::int64_t apart,
                                   std::uint32_t* out) {
-  using B = Bytes32;
+  using B = Staging;
   B::Bytes d[4][4];
   NYBBLE_UNROLL
   for (int i = 0; i < 16; ++i) d[i / 4][i % 4] = B::load(pixels[i] + channel);
@@ -93,7 +99,7 @@ void winograd_inputs(const ConvTask& task, const Squares& squares, const std::ui
         const bool inside = y >= 0 && y < input.height && x >= 0 && x < input.width;
         pixels[4 * r + c] = inside ? image + (std::int64_t{y} * input.width + x) * input.stride : zeros;
       }
-    for (std::int32_t channel = 0; channel < input.stride; channel += Bytes32::kBytes)
+    for (std::int32_t channel = 0; channel < input.stride; channel += Staging::kBytes)
       winograd_input(pixels, channel, apart, out + t * pairs + channel / 2);
   }
 }
@@ -124,11 +130,8 @@ __attribute__((noinline)) void winograd_segment(const WinogradScratch& scratch, 
   }
 }
 
-// Squares whose sums of `units` * 32 outputs stay in registers, with what they are made of; measured on Zen 4.
-constexpr int winograd_together(int units) {
-  constexpr int kTogether[2][4] = {{4, 2, 2, 1}, {8, 4, 3, 2}};
-  return kTogether[Vector::kLanes32 == 16 ? 1 : 0][units - 1];
-}
+// Squares whose sums of `units` * 32 outputs stay in registers, with what they are made of.
+constexpr int winograd_together(int units) { return Vector::kWinogradTogether[units - 1]; }
 
 template <class V, int Units>
 NYBBLE_INLINE void winograd_units(const ConvTask& task, const WinogradScratch& scratch, const WinogradSegment& segment,
@@ -193,10 +196,10 @@ template <class V, class Stored>
 void winograd_finish(const ConvTask& task, const Squares& squares, std::int32_t b, std::int32_t n, std::int64_t apart,
                      const std::int16_t* products, Stored* all_sums) {
   const ConvShape& s = *task.shape;
-  const PackedConv& packed = *task.packed;
-  const OutputBlock& block = packed.blocks[b];
-  const std::int32_t segments = packed.winograd[b].segments;
-  const std::int16_t* constants = packed.constants + packed.segments[packed.winograd[b].first_segment + n].constants;
+  const WinogradPacked& packed = task.packed->as<WinogradPacked>();
+  const OutputBlock& block = task.packed->blocks[b];
+  const std::int32_t segments = packed.blocks[b].segments;
+  const std::int16_t* constants = packed.constants + packed.segments[packed.blocks[b].first_segment + n].constants;
   for (std::int32_t t = 0; t < task.pixels; ++t) {
     // A single segment's sums are used at once.
     Stored* sums = all_sums + (segments > 1 ? std::int64_t{t} * 4 * block.outputs : 0);
@@ -215,8 +218,9 @@ void winograd_finish(const ConvTask& task, const Squares& squares, std::int32_t 
 void conv_winograd(const ConvTask& task) {
   using V = Vector;
   const ConvShape& s = *task.shape;
-  const PackedConv& packed = *task.packed;
-  const WinogradScratch scratch(s, packed.most_outputs, task.pixels);
+  const PackedConv& common = *task.packed;
+  const WinogradPacked& packed = common.as<WinogradPacked>();
+  const WinogradScratch scratch(s, common.most_outputs, task.pixels);
   std::uint8_t* zeros = task.scratch;
   std::uint32_t* inputs = reinterpret_cast<std::uint32_t*>(task.scratch + scratch.inputs);
   std::int16_t* products = reinterpret_cast<std::int16_t*>(task.scratch + scratch.products);
@@ -224,11 +228,11 @@ void conv_winograd(const ConvTask& task) {
   for (std::int32_t i = 0; i < s.input.stride; ++i) zeros[i] = 0;
   const Squares squares(s.output);
   winograd_inputs(task, squares, zeros, scratch.pairs_apart, inputs);
-  for (std::int32_t b = 0; b < packed.block_count; ++b) {
-    const WinogradBlock& cut = packed.winograd[b];
+  for (std::int32_t b = 0; b < common.block_count; ++b) {
+    const WinogradBlock& cut = packed.blocks[b];
     for (std::int32_t n = 0; n < cut.segments; ++n) {
       const WinogradSegment& segment = packed.segments[cut.first_segment + n];
-      switch (packed.blocks[b].outputs / kChannelAlign) {
+      switch (common.blocks[b].outputs / kChannelAlign) {
         case 1:
           winograd_units<V, 1>(task, scratch, segment, inputs, products);
           break;
@@ -250,3 +254,28 @@ void conv_winograd(const ConvTask& task) {
     }
   }
 }
+constexpr ConvRow kWinogradRow = {
+    .name = "winograd",
+    .summary = "3x3 windows of stride 1, 16-bit sums, zeros not skipped",
+    .isa = kIsa,
+    .takes_signed = false,
+    .is_padded = true,
+    .window = 3,
+    .most_input = 15,
+    .most_weight = 8,
+    .tasks = Tasks::squares,
+    .does_all_blocks = true,
+    .grain = kWinogradGrain,
+    .most_outputs = 128,
+    .usual_outputs = 128,
+    .usual_pixels = 32,
+    .lanes32 = Vector::kLanes32,
+    .staging_bytes = Staging::kBytes,
+    .pack = pack_winograd,
+    .scratch = winograd_scratch,
+    .run = conv_winograd,
+    .tile = winograd_tile,
+};
+
+}  // namespace
+}  // namespace nybble

@@ -1,5 +1,12 @@
-// Lists of non-zero channel groups, eight groups at a time. Included inside an unnamed namespace.
+// Lists of non-zero channel groups, eight groups at a time. Included by the files of instruction sets.
+#pragma once
+
+#include <immintrin.h>
+
 #include "kernels/lists/each.inc.h"
+
+namespace nybble {
+namespace {
 
 // For each mask of eight lanes, the lanes that are set, in order.
 struct CompressTable {
@@ -56,3 +63,6 @@ void build_quad_lists(const std::uint8_t* input, std::int32_t stride, std::int64
         return static_cast<std::uint32_t>(__builtin_popcount(mask));
       });
 }
+
+}  // namespace
+}  // namespace nybble

@@ -1,6 +1,13 @@
-// Lists of non-zero channel groups, sixteen groups at a time. Included inside an unnamed namespace.
+// Lists of non-zero channel groups, sixteen groups at a time. Included by the files of instruction sets.
 // Compressing in a register and storing whole is much quicker than a compressing store on Zen 4.
+#pragma once
+
+#include <immintrin.h>
+
 #include "kernels/lists/each.inc.h"
+
+namespace nybble {
+namespace {
 
 void build_pair_lists(const std::uint8_t* input, std::int32_t stride, std::int64_t first, std::int64_t count,
                       const NonZeroLists& lists) {
@@ -32,3 +39,6 @@ void build_quad_lists(const std::uint8_t* input, std::int32_t stride, std::int64
                         return static_cast<std::uint32_t>(__builtin_popcount(mask));
                       });
 }
+
+}  // namespace
+}  // namespace nybble

@@ -1,5 +1,11 @@
-// Walks over the groups of each pixel, as many at a time as a vector has 32-bit lanes. Included inside an unnamed
-// namespace, before the lists of the instruction set.
+// Walks over the groups of each pixel, as many at a time as a vector has 32-bit lanes. Included by the lists of each
+// instruction set.
+#pragma once
+
+#include "base/tensor.h"
+
+namespace nybble {
+namespace {
 
 // Calls pack(pixel, first group, its index in the block, where its entries go) for each kLanes groups; it returns how
 // many it added. It may store kLanes entries without passing the block's own: at most kLanes i entries precede the i-th
@@ -18,3 +24,6 @@ inline void for_each_groups(std::int64_t first, std::int64_t count, const NonZer
     }
   }
 }
+
+}  // namespace
+}  // namespace nybble

@@ -1,5 +1,10 @@
-// Pools over channels-last values. Included by one file per instruction set, inside its unnamed
-// namespace, and vectorised there by the compiler.
+// Pools over channels-last values. Included by one file per instruction set, and vectorised there by the compiler.
+#pragma once
+
+#include "kernels/pool/pool.h"
+
+namespace nybble {
+namespace {
 
 template <typename T>
 void max_pool_row(const PoolShape& s, const T* image, std::int32_t row, T* out_image) {
@@ -85,3 +90,6 @@ void average_pool(const PoolShape& s, const void* image, std::int32_t row, void*
   else
     average_pool_row(s, static_cast<const std::int8_t*>(image), row, static_cast<std::int8_t*>(out));
 }
+
+}  // namespace
+}  // namespace nybble

@@ -6,8 +6,9 @@
 namespace nybble {
 
 struct Avx512Vnni : Avx512 {
+  static constexpr bool kHasDotProducts = true;
   // Four unsigned inputs by four weights, exact for every value (the instruction that does not saturate).
-  static NYBBLE_INLINE I32 add_quads(I32 sum, I32 inputs, I32 weights) {
+  static NYBBLE_INLINE I32 add_quads(I32 sum, Bytes inputs, Bytes weights) {
     return _mm512_dpbusd_epi32(sum, inputs, weights);
   }
 };

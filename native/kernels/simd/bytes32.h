@@ -1,11 +1,11 @@
-// 32 bytes at a time, for the kernels of AVX2 and of what includes it.
+// 32 bytes at a time, in which inputs are staged and transformed, in AVX2 and what includes it.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
 
-#include "core/tensor.h"
+#include "base/tensor.h"
 
 namespace nybble {
 
@@ -21,13 +21,13 @@ struct Bytes32 {
   static NYBBLE_INLINE Bytes sub8(Bytes a, Bytes b) { return _mm256_sub_epi8(a, b); }
   static NYBBLE_INLINE void store(std::uint8_t* p, Bytes v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
   static NYBBLE_INLINE Bytes or8(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
-  // The same 16 bytes in both halves.
-  static NYBBLE_INLINE Bytes load_twice(const std::uint8_t* p) {
+  // The same 16 bytes in each part of 16.
+  static NYBBLE_INLINE Bytes load_part(const std::uint8_t* p) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  // Byte picks[i] of i's half; zero where picks[i] is 128.
+  // Byte picks[i] of i's part of 16; zero where picks[i] is 128.
   static NYBBLE_INLINE Bytes shuffle(Bytes v, const std::uint8_t* picks) { return _mm256_shuffle_epi8(v, load(picks)); }
-  // Neighbours of a and b, in the order of staged_output().
+  // Neighbours of a and b, in the order of staged_output(i, kBytes).
   static NYBBLE_INLINE void store_interleaved(std::uint8_t* p, Bytes a, Bytes b) {
     store(p, _mm256_unpacklo_epi8(a, b));
     store(p + kBytes, _mm256_unpackhi_epi8(a, b));

@@ -47,7 +47,7 @@ def dense_copy(graph: Graph, photos: Array) -> tuple[Graph, float]:
     share = 1.0
     for _ in range(MAX_ROUNDS):
         with Engine(dense) as engine:
-            steps = [step for step in engine.plan.steps if isinstance(step.head, Conv2d | Linear)]
+            steps = [step for step in engine.plan.steps if step.weighted is not None]
             values = engine.tap(inputs)
         raised: dict[str, Array] = {}
         zeros = total = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.errors import DifferenceError
+from nybble.cli.errors import CommandError, DifferenceError
 from nybble.cli.model import Json, Model, Threads
 from nybble.cli.output import print_json, progress
 from nybble.cli.photos import Batch, Exif, Limit, UnlabelledImages, end, preprocessing_of, report_left_out
@@ -43,6 +43,13 @@ def verify(
     ] = False,
     threads: Threads = None,
     batch: Batch = 8,
+    isa: Annotated[
+        str | None, typer.Option("--isa", metavar="NAME", help="Instruction set.", show_default="the best there is")
+    ] = None,
+    kernel: Annotated[
+        str | None,
+        typer.Option("--kernel", metavar="ROW", help="Run every layer that it can by this kernel of the table."),
+    ] = None,
     exif: Exif = False,
     as_json: Json = False,
 ) -> None:
@@ -59,6 +66,8 @@ def verify(
 
     chosen = find(model)
     engine = nybble.load(chosen.path, threads=threads)
+    if isa is not None or kernel is not None:
+        engine = _forced(engine, isa, kernel)
     graph = engine.graph
     preprocessing = preprocessing_of(graph)
     folder = open_photos(images, limit)
@@ -102,6 +111,7 @@ def verify(
                 "batch": batch,
                 "threads": engine.threads,
                 "isa": engine.isa,
+                "kernel": kernel,
             }
         )
     if difference is not None:
@@ -109,8 +119,21 @@ def verify(
     if not as_json:
         what = f"every logit and every output of {len(steps)} fused steps" if layers else "every logit"
         typer.echo(f"no difference: {what} on {count} images, {values:,} values")
-        typer.echo(f"{engine.isa}, threads {engine.threads}, batch {batch}")
+        forced = f", kernel {kernel} wherever it can run" if kernel is not None else ""
+        typer.echo(f"{engine.isa}, threads {engine.threads}, batch {batch}{forced}")
     end(left_out)
+
+
+def _forced(engine: Engine, isa: str | None, kernel: str | None) -> Engine:
+    """The same network on an instruction set, by one kernel of its table wherever that can run."""
+    from nybble.engine import Engine, available_isas
+    from nybble.engine.choices import forced
+
+    name = isa or engine.isa
+    if name not in available_isas():
+        raise CommandError(f"--isa {name}: this machine has {', '.join(available_isas())}")
+    choices = forced(engine.graph, name, kernel) if kernel is not None else None
+    return Engine(engine.graph, engine.threads, name, tuned=False, choices=choices)
 
 
 def _run(engine: Engine, photos: Array, integers: Array, layers: bool) -> tuple[dict[str, Array], dict[str, Array]]:

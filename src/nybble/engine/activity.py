@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nybble.engine.choices import has_lists
-from nybble.engine.fuse import Step
 from nybble.engine.order import Order, match, order_classes
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.types import Array
+from nybble.lower import Step
 
 #: Pixels of a value that one input is counted on at most; neighbours tell much the same.
 _MOST_PIXELS = 512
@@ -107,8 +107,8 @@ def _readers(graph: Graph, steps: Sequence[Step]) -> dict[str, int]:
     """MACs of the convolutions that could read a value's lists, by the value's name."""
     macs: dict[str, int] = {}
     for step in steps:
-        if isinstance(step.head, Conv2d | Linear) and has_lists(graph, step.source):
-            macs[step.source] = macs.get(step.source, 0) + head_macs(graph, step.head)
+        if step.weighted is not None and has_lists(graph, step.source):
+            macs[step.source] = macs.get(step.source, 0) + head_macs(graph, step.weighted)
     return macs
 
 

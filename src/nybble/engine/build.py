@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from nybble import _native
-from nybble.engine.fuse import Step
-from nybble.engine.kernel import LIST_GROUPS, window
 from nybble.engine.layout import ELEMENTS, stored_shape
 from nybble.engine.order import Order
 from nybble.engine.plan import Plan, lists_of
-from nybble.graph import AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Preprocessing, Quantize, Scale
+from nybble.engine.rows import LIST_GROUPS, window
+from nybble.graph import Conv2d, Linear, Preprocessing, Quantize, Scale
 from nybble.graph.types import ACTIVATIONS, Array
+from nybble.lower import Pool, Step
 
 
 class Built:
@@ -47,17 +47,16 @@ class Built:
         return self.ids[name]
 
     def _add(self, step: Step) -> None:
-        match step.head:
-            case Conv2d() | Linear():
-                self._add_conv(step, step.head)
-            case MaxPool2d() | AvgPool2d():
-                self._add_pool(step, step.head)
-            case Concat():
-                self._add_concat(step, step.head)
-            case Scale():
-                self._add_scale(step, step.head)
-            case _:
-                self._add_point(step)
+        if (head := step.weighted) is not None:
+            self._add_conv(step, head)
+        elif (pool := step.pool) is not None:
+            self._add_pool(step, pool)
+        elif (scale := step.scale) is not None:
+            self._add_scale(step, scale)
+        elif step.kind == "concat":
+            self._add_concat(step)
+        else:
+            self._add_point(step)
 
     def _output(self, name: str) -> tuple[int, list[int]]:
         """The value that a step writes, and the lists of it that it builds."""
@@ -79,7 +78,7 @@ class Built:
         if group := LIST_GROUPS.get(kernel.method):
             spec.lists = self.ids[lists_of(step.source, group)]
         spec.method = kernel.method
-        spec.magnitude = self.graph.values[step.source].dtype.magnitude
+        spec.magnitude = step.input.dtype.magnitude
         spec.block_outputs = kernel.block_outputs
         spec.tile_pixels = kernel.tile_pixels
         spec.visit_bytes = kernel.visit_bytes
@@ -101,30 +100,28 @@ class Built:
                 spec.shortcut_requantize = True
                 spec.shortcut_rule = _rule(step.shortcut_quantize, outputs)
         _set_epilogue(spec, step, outputs)
-        weights = head.weight.numpy()
-        if isinstance(head, Linear):
-            # The flat order of a (C, H, W) input is that of a kernel which covers it.
-            weights = weights.reshape(weights.shape[0], -1, *place.kernel)
+        # Of a linear layer the flat order of a (C, H, W) input is that of a kernel which covers it.
+        weights = head.weight.numpy().reshape(head.weight.shape[0], -1, *place.kernel)
         spec.output, spec.output_lists = self._output(step.output)
         self.program.add_conv(spec, np.ascontiguousarray(weights[outputs][:, inputs]))
 
-    def _add_pool(self, step: Step, head: MaxPool2d | AvgPool2d) -> None:
+    def _add_pool(self, step: Step, pool: Pool) -> None:
         spec = _native.PoolSpec()
         spec.input = self.ids[step.source]
-        spec.kernel_h, spec.kernel_w = head.kernel_size
-        spec.stride_h, spec.stride_w = head.stride
-        spec.pad_top, spec.pad_left, spec.pad_bottom, spec.pad_right = head.padding
-        if isinstance(head, AvgPool2d):
+        spec.kernel_h, spec.kernel_w = pool.kernel_size
+        spec.stride_h, spec.stride_w = pool.stride
+        spec.pad_top, spec.pad_left, spec.pad_bottom, spec.pad_right = pool.padding
+        if pool.average:
             spec.average = True
-            spec.count_padding = head.count_include_pad
+            spec.count_padding = pool.count_padding
         else:
-            spec.dilation_h, spec.dilation_w = head.dilation
+            spec.dilation_h, spec.dilation_w = pool.dilation
         spec.output, spec.output_lists = self._output(step.output)
         self.program.add_pool(spec)
 
-    def _add_concat(self, step: Step, head: Concat) -> None:
+    def _add_concat(self, step: Step) -> None:
         spec = _native.ConcatSpec()
-        spec.inputs = [self.ids[name] for name in head.inputs]
+        spec.inputs = [self.ids[name] for name in step.reads]
         spec.output, spec.output_lists = self._output(step.output)
         self.program.add_concat(spec)
 

@@ -11,22 +11,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nybble import _native
 from nybble.engine.fuse import Step, fuse
-from nybble.engine.kernel import LIST_GROUPS, Kernel, can_group, can_pair, can_vectorize, can_winograd
+from nybble.engine.kernel import Kernel
 from nybble.engine.order import Order, order_classes
+from nybble.engine.rows import LIST_GROUPS, layer, rows
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.errors import NybbleError
 
-#: What the tuner tries. Multiples of 32 up to 256 output channels, 1 to 64 pixels are legal.
+#: What the tuner tries of what the rows allow.
 BLOCK_OUTPUTS = (32, 64, 96, 128, 192, 256)
 TILE_PIXELS = (16, 32, 64)
 VISIT_BYTES = (12 << 10, 24 << 10, 32 << 10, 64 << 10)
-LIST_BLOCKS = (16, 32, 64)
-
-_MOST_BLOCK = 256
-_MOST_TILE = 64
-_MOST_VISIT_BYTES = 1 << 24
 
 Head = Conv2d | Linear
 
@@ -52,39 +47,19 @@ def heads(graph: Graph) -> dict[str, Head]:
 
 
 def methods(graph: Graph, head: Head, isa: str) -> list[str]:
-    """Methods that can run a convolution on an instruction set, ``direct``, the portable one, first."""
-    if isa != "scalar" and can_group(graph, head):
-        return ["direct", "grouped"]
-    if isa == "scalar" or not can_vectorize(graph, head):
-        return ["direct"]
-    found = ["direct", "wide"]
-    dtype = graph.values[head.inputs[0]].dtype
-    narrow = not dtype.is_signed and dtype.maximum <= 127
-    if not narrow:
-        # Its speed depends on how large the weights are. In place of `wide` it takes what these allow; where quads do,
-        # it would be chosen for the small weights of a network converted from four bits, and for no other's.
-        found.append("chained")
-    if _native.quad_takes_any(isa) or narrow:
-        found.append("quad")
-    if can_pair(graph, head):
-        found.append("pair")
-    if can_winograd(graph, head):
-        found.append("winograd")
-    return found + [method for method in LIST_GROUPS if list_blocks(graph, head, isa, method)]
+    """Methods that may be chosen for a convolution on an instruction set, ``direct``, the portable one, first."""
+    asked = layer(graph, head)
+    return [name for name, row in rows(isa).items() if row.why_not_chosen(asked) is None]
 
 
 def list_blocks(graph: Graph, head: Head, isa: str, method: str) -> list[int]:
-    """Groups in a block of the lists that a method reads for a convolution; none where it cannot run it."""
-    if method not in LIST_GROUPS or not has_lists(graph, head.inputs[0]):
-        return []
-    dtype = graph.values[head.inputs[0]].dtype
-    if method == "sparse_quad":
-        fits = _native.quad_takes_any(isa) or dtype.maximum <= 127
-        return list(LIST_BLOCKS) if fits and _native.most_quad_outputs(isa) else []
-    # The worst sum of a block must fit 16 bits, whatever the weights of this type are: a network converted from four
-    # bits to eight, whose weights are small, runs as any other of eight bits would.
-    fitting = _native.list_block_pairs(dtype.magnitude, head.weight.dtype.magnitude)
-    return [block for block in LIST_BLOCKS if block <= fitting]
+    """Groups in a block of the lists that a method reads for a convolution; none where it cannot run it.
+
+    Where sums have 16 bits, the worst sum of a block fits them whatever the weights of this type are: a network
+    converted from four bits to eight, whose weights are small, runs as any other of eight bits would.
+    """
+    row, asked = rows(isa).get(method), layer(graph, head)
+    return [] if row is None or row.why_not_chosen(asked) is not None else row.list_blocks(asked)
 
 
 def has_lists(graph: Graph, name: str) -> bool:
@@ -92,28 +67,23 @@ def has_lists(graph: Graph, name: str) -> bool:
     return not graph.values[name].dtype.is_signed and all(entry.name != name for entry in graph.inputs)
 
 
-def most_block_outputs(isa: str, method: str) -> int:
-    """The largest ``block_outputs`` of a method."""
-    if method == "sparse_quad":
-        return int(_native.most_quad_outputs(isa))
-    return int(_native.WINOGRAD_OUTPUTS) if method == "winograd" else _MOST_BLOCK
-
-
 def why_illegal(graph: Graph, head: Head, isa: str, kernel: Kernel) -> str | None:
     """What forbids a kernel for a convolution, or ``None``."""
-    if kernel.method not in methods(graph, head, isa):
-        return f"method {kernel.method!r} cannot run it"
-    align = _native.CHANNEL_ALIGN
-    most = most_block_outputs(isa, kernel.method)
-    if not align <= kernel.block_outputs <= most or kernel.block_outputs % align:
-        return f"block_outputs {kernel.block_outputs} is not a multiple of {align} up to {most}"
-    if not 1 <= kernel.tile_pixels <= _MOST_TILE:
-        return f"tile_pixels {kernel.tile_pixels} is not in 1..{_MOST_TILE}"
-    if not 1 <= kernel.visit_bytes <= _MOST_VISIT_BYTES:
-        return f"visit_bytes {kernel.visit_bytes} is not in 1..{_MOST_VISIT_BYTES}"
-    if kernel.list_block not in (list_blocks(graph, head, isa, kernel.method) or [0]):
-        return f"list_block {kernel.list_block} could overflow, or belongs to another method"
-    return None
+    row, asked = rows(isa).get(kernel.method), layer(graph, head)
+    if row is None:
+        return f"method {kernel.method!r} cannot run it: {isa} has no such kernel"
+    why = row.why_not_chosen(asked)
+    if why is not None:
+        return f"method {kernel.method!r} cannot run it: it {why}"
+    cut = {
+        "block_outputs": kernel.block_outputs,
+        "tile_pixels": kernel.tile_pixels,
+        "visit_bytes": kernel.visit_bytes,
+        "list_block": kernel.list_block,
+    }
+    # Stored choices may hold any number; the native part takes 32 bits.
+    wrong = next((name for name, number in cut.items() if not 0 <= number < 1 << 31), None)
+    return f"{wrong} {cut[wrong]} is out of range" if wrong is not None else row.why_not_cut(asked, **cut)
 
 
 def candidates(graph: Graph, head: Head, isa: str) -> list[Kernel]:
@@ -138,9 +108,29 @@ def candidates(graph: Graph, head: Head, isa: str) -> list[Kernel]:
 def block_sizes(graph: Graph, head: Head, isa: str, method: str) -> list[int]:
     """Values of ``block_outputs`` to try: those that the method allows, and of those that hold the layer the first."""
     outputs = graph.values[head.name].shape[0]
-    most = most_block_outputs(isa, method)
+    most = rows(isa)[method].most_outputs
     allowed = [size for size in BLOCK_OUTPUTS if size <= most] or [most]
     return [size for i, size in enumerate(allowed) if i == 0 or allowed[i - 1] < outputs]
+
+
+def forced(graph: Graph, isa: str, method: str) -> Choices:
+    """One method wherever the table allows it, in the usual sizes; other layers keep their defaults.
+
+    Raises :class:`ChoiceError` where the instruction set has no such method, or no layer may run by it.
+    """
+    if method not in rows(isa):
+        raise ChoiceError(f"{isa} has no kernel {method!r}; it has {', '.join(rows(isa))}")
+    row = rows(isa)[method]
+    kernels = {}
+    for name, head in heads(graph).items():
+        if method not in methods(graph, head, isa):
+            continue
+        blocks = list_blocks(graph, head, isa, method)
+        outputs = min(row.usual_outputs, block_sizes(graph, head, isa, method)[-1])
+        kernels[name] = Kernel(method, outputs, row.usual_pixels, list_block=max(blocks, default=0))
+    if not kernels:
+        raise ChoiceError(f"kernel {method!r} can run no layer of this network on {isa}")
+    return Choices(kernels)
 
 
 def check(graph: Graph, isa: str, choices: Choices) -> None:

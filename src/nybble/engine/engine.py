@@ -5,26 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from nybble import _native
-from nybble.engine.build import Built
-from nybble.engine.choices import Choices, check
+from nybble.backends import Executable, Options, backend_named, backends
+from nybble.backends.base import NotANumberError
 from nybble.engine.errors import EngineError
-from nybble.engine.layout import stored_shape
-from nybble.engine.plan import Plan, make_plan
 from nybble.engine.scores import ranked, softmax
-from nybble.engine.tuned import is_enabled, load_choices, warn_ignored
 from nybble.graph import Graph, read_graph
 from nybble.graph.types import Array
 from nybble.images import PhotoSource, class_names, load_photo
 from nybble.models import find
 
-#: Images that go through each step together at most, in a batch that has so many for every thread. Weights are read
-#: less often, and late layers have fewer ragged tiles; values take memory only for as many as have run together.
-BATCH_IMAGES = 4
+if TYPE_CHECKING:
+    from nybble.engine.choices import Choices
+    from nybble.engine.plan import Plan
+
 #: Photos that classify() decodes before it runs them.
 DECODED_PHOTOS = 8
 
@@ -43,6 +40,7 @@ def load(
     isa: str | None = None,
     *,
     tuned: bool = True,
+    device: str = "cpu",
 ) -> Engine:
     """Load a model directory into an engine.
 
@@ -52,7 +50,7 @@ def load(
         The folder ``model/`` or the one that holds it, or the name of a model: ``efficientnet-lite0``, or one that
         ``nybble fetch`` has downloaded. Without it, the model that the environment variable ``NYBBLE_MODEL`` names,
         else the trained network that comes with nybble.
-    threads, isa, tuned
+    threads, isa, tuned, device
         As for :class:`Engine`.
 
     Raises
@@ -62,10 +60,10 @@ def load(
     ModelNotFoundError
         If there is neither such a folder nor a model of that name here; the text says how to get one.
     EngineError
-        If ``threads`` or ``isa`` is not available here.
+        If ``threads``, ``isa`` or ``device`` is not available here.
     """
     chosen = find(None if path is None else os.fsdecode(path))
-    return Engine(read_graph(chosen.path), threads=threads, isa=isa, tuned=tuned)
+    return Engine(read_graph(chosen.path), threads=threads, isa=isa, tuned=tuned, device=device)
 
 
 class Engine:
@@ -85,11 +83,14 @@ class Engine:
         threads, if any; ``NYBBLE_TUNED=0`` disables it. Results are the same bit for bit.
     choices : Choices, optional
         Kernels and channel orders to use instead of stored ones.
+    device : str
+        What runs the network: ``cpu``, the native engine; ``reference``, the interpreter that defines the results,
+        which needs no compiled part; or a backend of another package (entry point ``nybble.backends``).
 
     Raises
     ------
     EngineError
-        If ``threads`` or ``isa`` is not available here, or the graph has several inputs or outputs.
+        If ``threads``, ``isa`` or ``device`` is not available here, or the graph has several inputs or outputs.
     ChoiceError
         If a given choice is not legal; stored ones that cannot be used are a ``TunedChoicesWarning``.
 
@@ -108,33 +109,36 @@ class Engine:
         *,
         tuned: bool = True,
         choices: Choices | None = None,
+        device: str = "cpu",
     ) -> None:
+        backend = backend_named(device)
+        if backend is None:
+            raise EngineError(f"device={device!r}: there is no such backend (known: {', '.join(backends())})")
+        if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+            raise EngineError(
+                f"the engine runs networks of one input and one output; this one has {len(graph.inputs)} and "
+                f"{len(graph.outputs)}"
+            )
         self.graph = graph
-        self.isa = _chosen_isa(isa)
-        self.threads = _chosen_threads(threads)
-        self.plan: Plan
-        self._built: Built | None
-        if choices is not None:
-            check(graph, self.isa, choices)
-        elif tuned and is_enabled():
-            choices = load_choices(graph, self.isa, self.threads)
-            try:
-                self._build(choices)
-                return
-            except ValueError as error:
-                if choices is None:
-                    raise
-                # Legal as far as Python can tell, but the native part knows better.
-                warn_ignored(repr(graph), error)
-                choices = None
-        self._build(choices)
+        self._executable = backend.compile(graph, Options(threads, isa, tuned, choices))
+        self._is_closed = False
+        self.isa = self._executable.isa
+        self.threads = self._executable.threads
+        self._input_shape = _image_shape(graph)
+        self._photo_shape = (*self._input_shape[1:], self._input_shape[0])
 
-    def _build(self, choices: Choices | None) -> None:
-        self.plan = make_plan(self.graph, self.isa, choices)
-        try:
-            self._built = Built(self.plan, self.threads, BATCH_IMAGES)
-        except RuntimeError as error:
-            raise EngineError(f"threads={self.threads}: {error}") from None
+    @property
+    def plan(self) -> Plan:
+        """The plan of the native engine. Raises :class:`EngineError` where another backend runs the network."""
+        plan: Plan | None = getattr(self._executable, "plan", None)
+        if plan is None:
+            raise EngineError(f"the network runs on {self.isa}, which has no plan")
+        return plan
+
+    @property
+    def value_bytes(self) -> int:
+        """Memory of the values of one image while it runs."""
+        return self._executable.value_bytes
 
     def __call__(self, x: Array) -> Array:
         """Logits of a batch of photos.
@@ -156,25 +160,21 @@ class Engine:
             Saying what was expected: on another dtype or shape, on NaN, or where the model has no
             preprocessing.
         """
-        built = self._open()
+        executable = self._open()
         preprocessing = self.graph.preprocessing
         photos = isinstance(x, np.ndarray) and x.dtype == np.uint8
         if not photos and not (isinstance(x, np.ndarray) and x.dtype == np.float32):
             raise self._unexpected(x)
         if preprocessing is None:
             raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
-        if x.ndim != 4 or x.shape[1:] != (built.photo_shape if photos else built.input_shape):
+        if x.ndim != 4 or x.shape[1:] != (self._photo_shape if photos else self._input_shape):
             raise self._unexpected(x)
-        result = built.buffer(self.graph.outputs[0], len(x))
         if photos:
-            built.program.run_samples(np.ascontiguousarray(x), built.table(preprocessing), _bytes(result))
-            return result
-        high = float(preprocessing.input_type.maximum)
-        low = -high if preprocessing.input_type.is_signed else 0.0
-        numbers = (preprocessing.scale_numerator, preprocessing.scale_denominator, low, high)
-        if not built.program.run_float(np.ascontiguousarray(x), *numbers, _bytes(result)):
-            raise self._unexpected(x, " without NaN, but the input holds NaN")
-        return result
+            return executable.run_photos(np.ascontiguousarray(x), preprocessing)
+        try:
+            return executable.run_normalised(np.ascontiguousarray(x), preprocessing)
+        except NotANumberError:
+            raise self._unexpected(x, " without NaN, but the input holds NaN") from None
 
     def run_integer(self, x: Array) -> Array:
         """Logits of a batch of integer inputs.
@@ -195,11 +195,8 @@ class Engine:
         ValueError
             On another dtype or shape, or a value that does not fit.
         """
-        built = self._open()
-        x = self._checked_integers(x)
-        result = built.buffer(self.graph.outputs[0], len(x))
-        built.program.run_integer(x.view(np.uint8), _bytes(result))
-        return result
+        executable = self._open()
+        return executable.run(self._checked_integers(x))
 
     def tap(self, x: Array) -> dict[str, Array]:
         """The output of every fused step, from the same kernels that run without taps.
@@ -215,17 +212,8 @@ class Engine:
             By the name of the graph's value, in the order of the steps: (N, ...) in the graph's shape and
             channel order, of ``DType.storage``.
         """
-        built = self._open()
-        x = self._checked_integers(x)
-        names = [step.output for step in self.plan.steps]
-        results = {name: built.buffer(name, len(x)) for name in names}
-        logits = built.buffer(self.graph.outputs[0], len(x))
-        ids = [built.ids[name] for name in names]
-        for first in range(0, len(x), BATCH_IMAGES):
-            part = slice(first, first + BATCH_IMAGES)
-            buffers = [_bytes(results[name][part]) for name in names]
-            built.program.run_tapped(x[part].view(np.uint8), _bytes(logits[part]), ids, buffers)
-        return {name: built.restore(name, values) for name, values in results.items()}
+        executable = self._open()
+        return executable.tap(self._checked_integers(x))
 
     def step_times(self, x: Array) -> dict[str, int]:
         """Run one image and time every native step.
@@ -247,16 +235,11 @@ class Engine:
         ValueError
             As :meth:`run_integer`, and on more or fewer images than one: threads would run them apart, untimed.
         """
-        built = self._open()
-        if len(self._checked_integers(x)) != 1:
+        executable = self._open()
+        x = self._checked_integers(x)
+        if len(x) != 1:
             raise ValueError(f"expected one image, got {len(x)}")
-        built.program.take_step_times()
-        built.program.set_timing(True)
-        try:
-            self.run_integer(x)
-        finally:
-            built.program.set_timing(False)
-        return dict(zip(built.step_names, built.program.take_step_times(), strict=True))
+        return executable.step_times(x)
 
     def classify(self, photos: Sequence[PhotoSource], top: int = 5, *, exif: bool = True) -> list[list[Prediction]]:
         """The likeliest classes of each photo, best first.
@@ -297,7 +280,8 @@ class Engine:
 
     def close(self) -> None:
         """Give threads and memory back now; the engine cannot run afterwards."""
-        self._built = None
+        self._is_closed = True
+        self._executable.close()
 
     def __enter__(self) -> Self:
         return self
@@ -308,15 +292,15 @@ class Engine:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<nybble.Engine: {len(self.plan.steps)} steps, {self.isa}, {self.threads} threads>"
+        return f"<nybble.Engine: {len(self._executable.step_names)} steps, {self.isa}, {self.threads} threads>"
 
-    def _open(self) -> Built:
-        if self._built is None:
+    def _open(self) -> Executable:
+        if self._is_closed:
             raise ValueError("the engine is closed")
-        return self._built
+        return self._executable
 
     def _unexpected(self, x: object, why: str = "") -> ValueError:
-        channels, height, width = stored_shape(self.graph, self.graph.inputs[0].name)
+        channels, height, width = self._input_shape
         expected = f"uint8 (N, {height}, {width}, {channels}) photos or float32 (N, {channels}, {height}, {width})"
         return ValueError(f"expected {expected}{why or f', got {_described(x)}'}")
 
@@ -333,32 +317,16 @@ class Engine:
 
 def available_isas() -> list[str]:
     """Instruction sets that this build has kernels for and this machine can run, slowest first."""
+    from nybble import _native
+
     return list(_native.available_isas())
 
 
-def _chosen_isa(isa: str | None) -> str:
-    name = isa if isa is not None else os.environ.get("NYBBLE_ISA", "")
-    if not name:
-        return available_isas()[-1]
-    try:
-        _native.check_isa(name)
-    except ValueError as error:
-        origin = "isa" if isa is not None else "the environment variable NYBBLE_ISA"
-        raise EngineError(f"{origin}: {error}") from None
-    return name
-
-
-def _chosen_threads(threads: int | None) -> int:
-    if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
-        raise EngineError(f"threads must be an integer in 1..1024, got {threads!r}")
-    return threads
+def _image_shape(graph: Graph) -> tuple[int, int, int]:
+    """(channels, rows, columns) of the input; a vector is an image of one pixel."""
+    shape = graph.inputs[0].shape
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
 
 
 def _described(x: object) -> str:
     return f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
-
-
-def _bytes(array: Array) -> Array:
-    return array.reshape(-1).view(np.uint8)

@@ -1,9 +1,5 @@
 """The error of the engine."""
 
-from __future__ import annotations
+from nybble.backends.errors import EngineError
 
-from nybble.graph.errors import NybbleError
-
-
-class EngineError(NybbleError, ValueError):
-    """A network, a number of threads or an instruction set that the engine cannot run; the text says which."""
+__all__ = ["EngineError"]

@@ -1,4 +1,4 @@
-"""How values are stored while a network runs, as native/core/tensor.h has it."""
+"""How values are stored while a network runs, as native/base/tensor.h has it."""
 
 from __future__ import annotations
 

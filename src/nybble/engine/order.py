@@ -12,9 +12,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from nybble.engine.fuse import Step
-from nybble.graph import Concat, Conv2d, Graph, Linear, Scale
+from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.types import Array
+from nybble.lower import Step
 
 Order = NDArray[np.intp]
 
@@ -129,16 +129,16 @@ class _Classes:
         return found
 
     def _add(self, step: Step) -> None:
-        head = step.head
+        head = step.weighted
         self._root(step.output)
-        if isinstance(head, Conv2d | Linear):
-            if isinstance(head, Conv2d) and head.groups > 1:
+        if head is not None:
+            if step.groups > 1:
                 self.fixed.update((step.source, step.output))
             self.heads[step.output] = head
-        elif isinstance(head, Concat):
+        elif step.kind == "concat":
             # Its channels come from several values, each in an order of its own; they stay where the graph has them.
             self.fixed.update((*step.reads, step.output))
-        elif isinstance(head, Scale):
+        elif step.kind == "scale":
             self.fixed.add(step.source)
         else:
             self._join(step.source, step.output)

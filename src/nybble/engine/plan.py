@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from nybble.engine.arena import Lifetime, place
 from nybble.engine.choices import Choices
 from nybble.engine.errors import EngineError
-from nybble.engine.fuse import Step, fuse
 from nybble.engine.kernel import LIST_GROUPS, Kernel, choose_kernel
 from nybble.engine.layout import ELEMENTS, stored_channels, stored_shape
 from nybble.engine.order import Order, channel_orders
-from nybble.graph import Conv2d, Graph, Linear
+from nybble.graph import Graph
+from nybble.lower import Step, fuse
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,11 @@ def make_plan(graph: Graph, isa: str, choices: Choices | None = None) -> Plan:
             f"{len(graph.outputs)}"
         )
     steps = fuse(graph)
-    kernels = {
-        step.output: choose_kernel(graph, step.head, isa) for step in steps if isinstance(step.head, Conv2d | Linear)
-    }
+    for step in steps:
+        if step.kind == "other":
+            what = f"{step.head.name}: the engine cannot run {step.head.op}"
+            raise EngineError(f"{what}; run it on the reference, device='reference'")
+    kernels = {step.output: choose_kernel(graph, head, isa) for step in steps if (head := step.weighted) is not None}
     if choices is not None:
         kernels.update((name, kernel) for name, kernel in choices.kernels.items() if name in kernels)
     kernels = _with_shared_lists(steps, kernels)

@@ -216,7 +216,8 @@ def zero_pair_share(values: Array, order: Order | None) -> float:
 def _layer(
     engine: Engine, name: str, seconds: dict[str, float], total: float, zeros: dict[str, tuple[float, float | None]]
 ) -> LayerProfile:
-    graph: Graph = engine.graph
+    # That of the plan, which has the values of all steps.
+    graph: Graph = engine.plan.graph
     step = next((step for step in engine.plan.steps if step.output == name), None)
     if step is None:
         source = next(
@@ -226,8 +227,8 @@ def _layer(
     else:
         source, head, kind = step.source, step.head.name, step.kind
     macs = moved = 0
-    if step is not None and isinstance(step.head, Conv2d | Linear):
-        macs, moved = head_macs(graph, step.head), _bytes_moved(graph, step.head)
+    if step is not None and step.weighted is not None:
+        macs, moved = head_macs(graph, step.weighted), _bytes_moved(graph, step.weighted)
     zero, pairs = zeros.get(source, (None, None))
     return LayerProfile(
         name=name,

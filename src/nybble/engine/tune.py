@@ -30,12 +30,13 @@ from nybble.engine.choices import (
     methods,
 )
 from nybble.engine.engine import Engine
-from nybble.engine.fuse import fuse
-from nybble.engine.kernel import LIST_GROUPS, PAIR, WINOGRAD, Kernel, choose_kernel
+from nybble.engine.kernel import Kernel, choose_kernel
 from nybble.engine.order import Order, channel_orders
 from nybble.engine.plan import lists_of
+from nybble.engine.rows import LIST_GROUPS, rows
 from nybble.graph import Graph
 from nybble.graph.types import Array
+from nybble.lower import expand, fuse
 
 #: Told of the rounds done, of how many there are, and what the next one tries.
 Progress = Callable[[int, int, str], None]
@@ -139,6 +140,7 @@ def tune(
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}")
     deadline = time.perf_counter() + seconds
+    graph = expand(graph)
     report = progress or _silent
     total = len(ROUNDS) + 2
     report(0, total, "channel orders")
@@ -281,19 +283,11 @@ class _Search:
         default = choose_kernel(self.graph, head, self.isa)
         if default.method == method:
             return default
-        wanted = {
-            "wide": 64,
-            "chained": 64,
-            "quad": 128,
-            "pair": PAIR.block_outputs,
-            "winograd": WINOGRAD.block_outputs,
-        }.get(method, 192 if self.isa == "avx2" else 256)
+        row = rows(self.isa)[method]
         sizes = block_sizes(self.graph, head, self.isa, method)
-        outputs = max(size for size in sizes if size <= max(wanted, sizes[0]))
+        outputs = max(size for size in sizes if size <= max(row.usual_outputs, sizes[0]))
         blocks = list_blocks(self.graph, head, self.isa, method)
-        typical = {"winograd": WINOGRAD, "pair": PAIR}.get(method, Kernel(method))
-        pixels = typical.tile_pixels
-        return Kernel(method, outputs, pixels, list_block=blocks[-1] if blocks else 0)
+        return Kernel(method, outputs, row.usual_pixels, list_block=blocks[-1] if blocks else 0)
 
     def _groups(self, part: str) -> list[list[str]]:
         """Layers whose candidates are taken together: those that share lists, where the lists change."""

@@ -20,10 +20,10 @@ import numpy as np
 
 from nybble.cache import cache_folder
 from nybble.engine.choices import ChoiceError, Choices, check
-from nybble.engine.fuse import fuse
 from nybble.engine.order import order_classes
 from nybble.files import OWN, FileError, caching, write_text
 from nybble.graph import Graph, Tensor
+from nybble.lower import expand, fuse
 
 #: The form of the file; another one is not read.
 FORMAT = 1
@@ -67,7 +67,7 @@ def load_choices(graph: Graph, isa: str, threads: int) -> Choices | None:
     except OSError:
         return None
     try:
-        return _read(path, key, graph)
+        return _read(path, key, expand(graph))
     except (OSError, ValueError, ChoiceError) as error:
         warn_ignored(path, error)
         return None
@@ -92,6 +92,7 @@ def save_choices(graph: Graph, isa: str, threads: int, choices: Choices) -> Path
     """
     from nybble.engine.stored import StoredChoices
 
+    graph = expand(graph)
     check(graph, isa, choices)
     key = make_key(graph, isa, threads)
     orders = {
@@ -129,7 +130,7 @@ def make_key(graph: Graph, isa: str, threads: int) -> Key:
     """What tuned choices depend on."""
     from nybble import __version__
 
-    return Key(model=model_digest(graph), cpu=cpu_identity(), isa=isa, threads=threads, nybble=__version__)
+    return Key(model=model_digest(expand(graph)), cpu=cpu_identity(), isa=isa, threads=threads, nybble=__version__)
 
 
 def model_digest(graph: Graph) -> str:

@@ -3,25 +3,12 @@
 from nybble.graph.directory import read_graph, write_graph
 from nybble.graph.errors import GraphError, ModelFormatError, NybbleError
 from nybble.graph.graph import Graph
-from nybble.graph.infer import ValueType
-from nybble.graph.nodes import (
-    Add,
-    AvgPool2d,
-    Concat,
-    Conv2d,
-    Input,
-    Linear,
-    MaxPool2d,
-    Node,
-    Padding,
-    Pair,
-    Quantize,
-    ReLU,
-    Scale,
-)
+from nybble.graph.nodes import Input, Node, Padding, Pair
+from nybble.graph.ops import Add, AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Quantize, ReLU, Scale
 from nybble.graph.preprocessing import Preprocessing
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType
+from nybble.graph.value_type import ValueType
 
 __all__ = [
     "Add",

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from nybble.graph.graph import Graph
 from nybble.graph.lines import LayerText
-from nybble.graph.nodes import Add, Conv2d, Node, Pair
+from nybble.graph.nodes import Node, Pair
+from nybble.graph.ops import Add, Conv2d
 from nybble.graph.types import DType
 
 SEQUENTIAL = "Sequential"

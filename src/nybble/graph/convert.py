@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from nybble.graph.errors import GraphError
 from nybble.graph.graph import Graph
-from nybble.graph.infer import MAX_SHIFT
-from nybble.graph.nodes import Add, AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Node, Quantize, ReLU, Scale
+from nybble.graph.nodes import Node
+from nybble.graph.ops import Conv2d, Linear, Operation, Quantize, operation_of
+from nybble.graph.ops.units import WIDER, Unit, rounded
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, DType
+from nybble.graph.value_type import MAX_SHIFT
 
-#: What becomes of four-bit types.
-WIDER = {DType.U4: DType.U7, DType.S4: DType.S8}
 #: New steps in an old one. Of s4 the range that both signs have is kept: -8 becomes -128, which is -7.06 old steps.
 STEPS = {dtype: Fraction(wider.maximum, dtype.maximum) for dtype, wider in WIDER.items()}
 #: A factor's rounding may move a result by a quarter of a step of eight bits at the end of its range.
@@ -94,6 +95,8 @@ def convert(graph: Graph, bits: int) -> Conversion:
         raise GraphError(f"{why}; only a 4-bit network can be converted, to 8 bits")
     if wide:
         return Conversion(graph, dict.fromkeys(graph.values, _ONE))
+    for node in graph:
+        _operation(node)
     return _Converter(graph).run()
 
 
@@ -104,6 +107,13 @@ def has_four_bits(graph: Graph) -> bool:
         or (isinstance(node, Quantize) and node.output_type in WIDER)
         for node in graph
     )
+
+
+def _operation(node: Node) -> Operation[Any]:
+    operation = operation_of(node)
+    if operation is None or operation.unit is None:
+        raise GraphError(f"no conversion is defined for {node.op}", node=node.name)
+    return operation
 
 
 class _Converter:
@@ -119,7 +129,7 @@ class _Converter:
         old = self._old
         for node in old:
             self._append(self._converted(node))
-            if isinstance(node, Conv2d | Linear):
+            if _operation(node).unit is Unit.WEIGHTED:
                 self._rescale(node)
         try:
             graph = Graph(
@@ -133,53 +143,37 @@ class _Converter:
         self._nodes.append(node)
         if isinstance(node, Quantize):
             self._types[node.name] = node.output_type
-        elif isinstance(node, MaxPool2d | AvgPool2d | Concat):
-            self._types[node.name] = node.input_type
+        elif _operation(node).unit is Unit.INPUT:
+            self._types[node.name] = self._types[node.inputs[0]]
 
     def _converted(self, node: Node) -> Node:
         """The node in the new units; the same object where nothing changes."""
-        unit = self._units.of_values[node.inputs[0]]
-        match node:
-            case Conv2d() | Linear():
-                weight = node.weight
-                if weight.dtype in WIDER:
-                    weight = Tensor.from_array(DType.S8, weight.numpy())
-                return replace(node, input_type=self._type(node), weight=weight, bias=_bias(node, unit))
-            case Quantize():
-                return self._quantize(node)
-            case MaxPool2d() | AvgPool2d():
-                return replace(node, input_type=self._type(node))
-            case Concat():
-                return self._concat(node)
-            case Scale():
-                return replace(node, out_scale=_scale(node, unit))
-            case ReLU():
-                maximum = node.maximum
-                if maximum is not None:
-                    # No value of a valid graph reaches what is cut off here.
-                    maximum = min(_round(maximum * self._units.of_values[node.name]), SUM_LIMIT)
-                return replace(node, inputs=self._inputs(node), maximum=maximum)
-            case Add():
-                return replace(node, inputs=self._inputs(node))
-            case _:
-                raise GraphError(f"no conversion is defined for {node.op}", node=node.name)
+        if isinstance(node, Quantize):
+            return self._quantize(node)
+        operation = _operation(node)
+        inputs, input_type = node.inputs, self._types.get(node.inputs[0])
+        if operation.unit is Unit.JOINT:
+            inputs = tuple(self._rescaled.get(name, name) for name in node.inputs)
+        elif operation.unit is Unit.INPUT:
+            inputs, input_type = self._of_one_unit(node)
+        ratio = self._units.of_values[node.inputs[0] if operation.unit is Unit.REAL else node.name]
+        converted: Node = operation.converted(node, input_type, ratio)
+        return converted if inputs == node.inputs else replace(converted, inputs=inputs)
 
-    def _type(self, node: Node) -> DType:
-        return self._types[node.inputs[0]]
+    def _of_one_unit(self, node: Node) -> tuple[tuple[str, ...], DType]:
+        """Names to read instead, and their type.
 
-    def _inputs(self, node: Node) -> tuple[str, ...]:
-        return tuple(self._rescaled.get(name, name) for name in node.inputs)
-
-    def _concat(self, node: Concat) -> Concat:
-        """A network's input keeps its four bits; where it is joined with what became wider, it is widened there."""
+        A network's input keeps its four bits; where it is joined with what became wider, it is widened there.
+        """
         unit = self._units.of_values[node.name]
-        widened = WIDER[node.input_type] if unit != 1 else node.input_type
+        before = self._old.values[node.name].dtype
+        widened = WIDER[before] if unit != 1 else before
         kept = {name: self._old.values[name] for name in node.inputs if self._units.of_values[name] != unit}
         names = {
             name: self._rescaling(name, value.dtype, widened, value.shape[0], unit, Fraction(value.magnitude))
             for name, value in kept.items()
         }
-        return replace(node, inputs=tuple(names.get(name, name) for name in node.inputs), input_type=widened)
+        return tuple(names.get(name, name) for name in node.inputs), widened
 
     def _quantize(self, node: Quantize) -> Quantize:
         source = self._old.values[node.inputs[0]]
@@ -193,7 +187,7 @@ class _Converter:
             self._errors[node.name] = rule.error
         return replace(node, input_type=input_type, output_type=output_type, factor=factor, shift=shift)
 
-    def _rescale(self, node: Conv2d | Linear) -> None:
+    def _rescale(self, node: Node) -> None:
         """Bring a convolution's sums to the unit of the additions and ReLUs that read them."""
         own, joint = self._units.of_values[node.name], self._units.of_joints.get(node.name)
         if joint is None or joint == own:
@@ -242,14 +236,13 @@ def _units(graph: Graph) -> _Units:
     """
     units = {entry.name: _ONE for entry in graph.inputs}
     for node in graph:
-        if isinstance(node, Quantize) and node.output_type not in SUMS:
-            units[node.name] = STEPS.get(node.output_type, _ONE)
-        elif isinstance(node, MaxPool2d | AvgPool2d | Conv2d | Linear):
-            units[node.name] = units[node.inputs[0]]
-        elif isinstance(node, Concat):
-            # Only a network's input keeps its four bits.
+        kind, dtype = _operation(node).unit, graph.values[node.name].dtype
+        if kind is Unit.OWN and dtype not in SUMS:
+            units[node.name] = STEPS.get(dtype, _ONE)
+        elif kind in (Unit.INPUT, Unit.WEIGHTED):
+            # They differ only where a network's input, which keeps its four bits, is joined with what became wider.
             units[node.name] = max(units[name] for name in node.inputs)
-        elif isinstance(node, Scale):
+        elif kind is Unit.REAL:
             units[node.name] = _ONE
     joints: dict[str, Fraction] = {}
     # In the order of each group's first value, so that what a Quantize among them reads is settled.
@@ -267,7 +260,7 @@ def _units(graph: Graph) -> _Units:
         {
             name: unit
             for name, unit in joints.items()
-            if any(isinstance(reader, Add | ReLU) for reader in readers[name])
+            if any(_operation(reader).unit is Unit.JOINT for reader in readers[name])
         },
     )
 
@@ -285,7 +278,7 @@ def _tied(graph: Graph) -> list[list[str]]:
     for node in graph:
         if graph.values[node.name].dtype in SUMS:
             parent[node.name] = node.name
-            if isinstance(node, Add | ReLU):
+            if _operation(node).unit is Unit.JOINT:
                 for name in node.inputs:
                     parent[root(name)] = root(node.name)
     groups: dict[str, list[str]] = {}
@@ -330,7 +323,7 @@ def requantize(node: Quantize, output_type: DType, ratio: Fraction, magnitude: F
     def is_fast(shift: int) -> bool:
         if output_type not in SUMS:
             return (output_type.magnitude + 1) << shift <= _EXACT_FLOAT
-        return magnitude * _round(top * (1 << shift)) + (1 << shift >> 1) <= SUM_LIMIT
+        return magnitude * rounded(top * (1 << shift)) + (1 << shift >> 1) <= SUM_LIMIT
 
     def anyhow(shift: int) -> bool:
         return True
@@ -352,10 +345,10 @@ def _rounded(
 ) -> Rule:
     """Scales as factors of a type, with the largest shift allowed."""
     top = max(exact)
-    fitting = (s for s in range(MAX_SHIFT, -1, -1) if allowed(s) and _round(top * (1 << s)) <= dtype.maximum)
+    fitting = (s for s in range(MAX_SHIFT, -1, -1) if allowed(s) and rounded(top * (1 << s)) <= dtype.maximum)
     shift = next(fitting, 0)
     # What is cut here multiplies nothing but zeros, or inference refuses its results.
-    factors = [min(_round(scale * (1 << shift)), dtype.maximum) for scale in exact]
+    factors = [min(rounded(scale * (1 << shift)), dtype.maximum) for scale in exact]
     worst = 0.0
     for scale, factor in zip(exact, factors, strict=True):
         if scale:
@@ -363,31 +356,3 @@ def _rounded(
             reach = 1.0 if output_type in SUMS else min(1.0, float(magnitude * scale / output_type.maximum))
             worst = max(worst, error * reach)
     return Rule(Tensor.from_array(dtype, np.array(factors, np.uint32)), shift, worst)
-
-
-def _bias(node: Conv2d | Linear, unit: Fraction) -> Tensor | None:
-    if node.bias is None or unit == 1:
-        return node.bias
-    values = [_round(int(value) * unit) for value in node.bias.numpy()]
-    if max(map(abs, values)) > SUM_LIMIT:
-        raise GraphError("at 8 bits, a bias passes the 32-bit limit", node=node.name, field="bias")
-    array = np.array(values, np.int64)
-    fits = all(DType.S16.minimum <= value <= DType.S16.maximum for value in values)
-    return Tensor.from_array(node.bias.dtype if fits else DType.S32, array)
-
-
-def _scale(node: Scale, unit: Fraction) -> Tensor:
-    if unit == 1:
-        return node.out_scale
-    try:
-        with np.errstate(over="ignore"):
-            scales = np.array([float(Fraction(float(scale)) * unit) for scale in node.out_scale.numpy()], np.float32)
-        return Tensor.from_array(DType.F32, scales)
-    except ValueError as error:
-        raise GraphError("at 8 bits, a scale passes what float32 holds", node=node.name, field="out_scale") from error
-
-
-def _round(value: Fraction) -> int:
-    """To the nearest integer, halves away from zero."""
-    rounded = (2 * abs(value.numerator) + value.denominator) // (2 * value.denominator)
-    return rounded if value >= 0 else -rounded

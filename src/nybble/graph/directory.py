@@ -11,7 +11,7 @@ from nybble.graph.containers import HEAD, INPUT, RESNET, collapse, expand_resnet
 from nybble.graph.errors import GraphError, ModelFormatError
 from nybble.graph.folder import DATA, MAX_TEXT, ROOT, ModelFolder
 from nybble.graph.graph import Graph
-from nybble.graph.layers import check_declared_inputs, read_layer, write_layer
+from nybble.graph.layers import check_declared_inputs, read_layer, reads_several, write_layer
 from nybble.graph.lines import LayerFile, LayerText, joined, typed_shape
 from nybble.graph.nodes import Input, Node, Pair
 from nybble.graph.preprocessing import Preprocessing
@@ -156,7 +156,7 @@ class _FolderSource:
         file = self._folder.layer(file_name)
         if kind not in (None, file.kind):
             raise file.error(f"must be of type {kind}, found {file.kind[:40]!r}")
-        if file.kind in ("Add", "Concat"):
+        if reads_several(file):
             raise file.error(f"{file.kind} has no place in a container, which names no inputs")
         return read_layer(self._folder, file, name, (value,))
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from nybble.graph.errors import GraphError, ModelFormatError
 from nybble.graph.folder import ModelFolder
-from nybble.graph.infer import MAX_EXTENT
 from nybble.graph.lines import LINE_END, LayerText, joined, split_lines
 from nybble.graph.preprocessing import Preprocessing
 from nybble.graph.types import DType
+from nybble.graph.value_type import MAX_EXTENT
 
 PREPROCESSING = "preprocessing"
 CLASS_NAMES = "class_names"

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from nybble.graph.errors import GraphError
-from nybble.graph.infer import ValueType, infer, infer_input
+from nybble.graph.infer import infer, infer_input
 from nybble.graph.nodes import Input, Node
 from nybble.graph.preprocessing import Preprocessing
+from nybble.graph.value_type import ValueType
 
 
 class Graph:

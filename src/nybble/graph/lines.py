@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nybble.graph.errors import ModelFormatError
-from nybble.graph.infer import MAX_ELEMENTS, MAX_EXTENT
 from nybble.graph.nodes import Padding, Pair
 from nybble.graph.types import DType
+from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT
 
 #: Lines end as in the published directory; a reader takes a bare newline as well.
 LINE_END = "\r\n"
@@ -93,6 +93,11 @@ class LayerFile:
         """An error that names this file and the line of ``key`` (line 1 without one)."""
         entry = self.entries.get(key) if key is not None else None
         return ModelFormatError(self.path, message, line=entry.line if entry is not None else 1)
+
+    def expect(self, key: str, found: object, expected: object, why: str) -> None:
+        """Raise unless what ``key`` says is ``expected``; ``why`` comes before that in the text."""
+        if found != expected:
+            raise self.error(f"{key} says {_plain(found)}, but must be {why} {_plain(expected)}", key)
 
     def finish(self) -> None:
         """Raise if the file has a key that nobody asked for."""
@@ -260,6 +265,10 @@ def joined(values: Iterable[object]) -> str:
 def typed_shape(dtype: DType, shape: Iterable[int]) -> str:
     """An element type and a shape as the format writes them: ``DTYPE,NDIMS:d d d``."""
     return f"{dtype},{joined(shape)}"
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _shown(value: str) -> str:

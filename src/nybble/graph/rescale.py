@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nybble.graph.errors import GraphError
-from nybble.graph.infer import MAX_SHIFT
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
+from nybble.graph.value_type import MAX_SHIFT
 
 #: The shift for which engines have their fastest exact epilogues.
 PREFERRED_SHIFT = 16

@@ -69,7 +69,6 @@ def batch_seconds(
 def _open(job: Job) -> tuple[Any, Array | Rows]:
     import nybble
 
-    # First, as it may be the user's mistake: a model that is gone.
     engine = nybble.load(job.model, threads=job.threads)
     samples = map_samples(Path(job.samples), job.shape)
     return engine, samples if job.rows is None else Rows(samples, job.rows)

@@ -11,6 +11,7 @@ import copy
 import io
 import itertools
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -31,6 +32,9 @@ _BATCH = 2
 _TOLERANCE = 1e-3
 #: Characters of a foreign error that ours repeats.
 _LONGEST = 200
+#: What a module that fails must do.
+_ADVICE = "the network must take one tensor (N, C, H, W) of this size and must not decide anything by its values"
+_ADVICE_SINGLE = f"{_ADVICE}; its weights were converted to float32, so it must not cast what it reads to another type"
 _ENDINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "": lambda logits: logits,
     "softmax": lambda logits: logits.softmax(1),
@@ -63,7 +67,7 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int], *, output: str
         If an operation cannot be expressed, naming it and its source line, or if the recorded network does not give
         the module's answers.
     """
-    return capture_classifier(module, input_shape, output=output)[0]
+    return _recorded(module, input_shape, output)[0]
 
 
 def capture_classifier(
@@ -76,16 +80,36 @@ def capture_classifier(
     FloatNetwork
     nn.Module
         ``module`` itself where it does that already; else a :class:`Classifier` of it, or of a float32 copy.
+
+    Raises
+    ------
+    CaptureError
+        As :func:`capture`, and if the output is no (N, classes).
     """
+    network, classifier, shape = _recorded(module, input_shape, output)
+    if math.prod(shape[1:]) != 1:
+        raise CaptureError(
+            f"{type(module).__name__}: the output must be logits (N, classes), but has the shape "
+            f"(N, {', '.join(map(str, shape))}); choose another by output=NAME (--output NAME), or end with a pool"
+        )
+    return network, classifier
+
+
+def _recorded(
+    module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None
+) -> tuple[FloatNetwork, nn.Module, tuple[int, ...]]:
+    """The network, a module that returns its output alone, and the shape of that without the batch."""
     if isinstance(module, RecordedModule):
         if output is not None:
             raise CaptureError(f"{type(module).__name__}: has one output; output={output!r} cannot choose another")
-        return module.recorded(input_shape), module
+        network = module.recorded(input_shape)
+        # Whoever recorded it has looked at its output.
+        return network, module, network[network.output].shape[:1]
     single = _single(module)
-    network, name = _captured(single, input_shape, output)
+    network, name, shape = _captured(single, input_shape, output, _ADVICE if single is module else _ADVICE_SINGLE)
     if not name and single is module and network.ending != "softmax":
-        return network, module
-    return network, Classifier(single, name, network.ending).train(module.training)
+        return network, module, shape
+    return network, Classifier(single, name, network.ending).train(module.training), shape
 
 
 def _single(module: nn.Module) -> nn.Module:
@@ -103,8 +127,8 @@ def _single(module: nn.Module) -> nn.Module:
 
 
 def _captured(
-    module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None
-) -> tuple[FloatNetwork, str]:
+    module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None, advice: str
+) -> tuple[FloatNetwork, str, tuple[int, ...]]:
     training = {name: child.training for name, child in module.named_modules()}
     module.eval()
     generator = torch.Generator().manual_seed(0)
@@ -112,31 +136,31 @@ def _captured(
     example = torch.randn(_BATCH, *input_shape, generator=generator).to(device)
     kind = type(module).__name__
     try:
-        with _foreign(kind):
+        with _foreign(kind, advice):
             result = module(example.clone())
         name = choose_output(kind, result, output)
-        with _foreign(kind), recorded():
+        with _foreign(kind, advice), recorded():
             # Without decompositions this only makes every operation functional, aliases and all.
             program = torch.export.export(Classifier(module, name).eval(), (example,), strict=False)
             program = program.run_decompositions({})
         network = Walk(program, input_shape, kind, "module").network()
-        _check(dict(named_outputs(result))[name], network, example, kind)
+        expected = dict(named_outputs(result))[name]
+        _check(expected, network, example, kind)
     finally:
         for path, child in module.named_modules():
             child.training = training.get(path, child.training)
-    return network, name
+    return network, name, tuple(expected.shape[1:])
 
 
 @contextmanager
-def _foreign(kind: str) -> Iterator[None]:
+def _foreign(kind: str, advice: str) -> Iterator[None]:
     """Run the module's own code: whatever it raises is named with its line; torch's own reports are kept back."""
     with torch.no_grad(), _quiet():
         try:
             yield
         except Exception as error:  # Whatever the module's own code raises.
             raise CaptureError(
-                f"{user_line(frames_of(error)) or kind}: cannot be captured: {_reason(error)}; the network must take "
-                "one tensor (N, C, H, W) of this size and must not decide anything by its values"
+                f"{user_line(frames_of(error)) or kind}: cannot be captured: {_reason(error)}; {advice}"
             ) from error
 
 

@@ -215,6 +215,14 @@ class FloatNetwork:
     def __getitem__(self, name: str) -> Op:
         return next(op for op in self.ops if op.name == name)
 
+    def prune(self, output: str) -> None:
+        """Leave out what an operation, from then on the output, does not need."""
+        needed = {output}
+        for op in reversed(self.ops):
+            if op.name in needed:
+                needed.update(op.inputs)
+        self.ops = [op for op in self.ops if op.name in needed]
+
     def readers(self) -> dict[str, list[Op]]:
         """The operations that read each value, by name; one that reads it twice is listed twice."""
         found: dict[str, list[Op]] = {INPUT: [], **{op.name: [] for op in self.ops}}

@@ -94,10 +94,10 @@ def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loa
         return Loaded(graph=read_graph(locate(source)))
     if source and os.path.lexists(source):
         try:
-            reason = _other_file(Path(source))
+            why = _other_file(Path(source))
         except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
-        raise SourceError(f"{source}: {reason}")
+            raise SourceError(f"{source}: cannot be read: {error.strerror or error}") from error
+        raise SourceError(f"{source}: {why}")
     name, _, weights = source.partition("@")
     package, colon, factory = name.partition(":")
     if not colon or not package or not factory:
@@ -186,7 +186,10 @@ def _is_pickle(path: Path) -> bool:
             return True
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return False
     # TorchScript has its code beside its data.
     return any(name.endswith("data.pkl") for name in names) and not any("/code/" in name for name in names)

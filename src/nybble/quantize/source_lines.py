@@ -18,7 +18,7 @@ from torch.fx.proxy import TracerBase
 import nybble
 
 #: Frames in files below these are not the user's.
-_LIBRARIES = tuple(f"{Path(module.__file__).parent}{os.sep}" for module in (torch, nybble) if module.__file__)
+_LIBRARIES = tuple(f"{Path(module.__file__).parent}{os.sep}" for module in (nybble, torch) if module.__file__)
 #: Python's own; packages that people install may lie below.
 _STANDARD = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib"))
 _INSTALLED = ("site-packages", "dist-packages")
@@ -48,7 +48,7 @@ class _Stack(list[Frame]):
 
 @contextmanager
 def recorded() -> Iterator[None]:
-    """While it lasts, nodes of torch.fx get all frames outside of libraries, as data.
+    """While it lasts, nodes of torch.fx get all frames of the module's own code, as data.
 
     By themselves they get those of functions called ``forward`` only, as text.
     """
@@ -59,7 +59,10 @@ def recorded() -> Iterator[None]:
         return
 
     def keep(tracer: TracerBase, summary: traceback.StackSummary) -> Any:
-        return _Stack(_frame(entry) for entry in summary if not _is_library(entry.filename))
+        # What is outside of our own frames called us, and says nothing of the module.
+        ours = [place for place, entry in enumerate(summary) if entry.filename.startswith(_LIBRARIES[0])]
+        inside = list(summary)[max(ours, default=-1) + 1 :]
+        return _Stack(_frame(entry) for entry in inside if entry.line and not _is_library(entry.filename))
 
     TracerBase._filter_traceback_frames = keep
     try:

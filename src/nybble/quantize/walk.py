@@ -85,11 +85,14 @@ class Walk:
             return
         target = str(node.target)
         if "getitem" in target:
-            # Operations that return several tensors are captured by their first.
             source, index = node.args
-            if index != 0 or not isinstance(source, Node):
+            results = self._held[source]
+            if not isinstance(results, tuple):
+                # Others that return several tensors are captured by their first.
+                results = (results,)
+            if index >= len(results):
                 raise self._unsupported(node, "only the first of its results can be used", source)
-            self._held[node] = self._held[source]
+            self._held[node] = results[index]
             return
         args = torch.fx.node.map_arg(node.args, lambda entry: self._held[entry])
         kwargs = torch.fx.node.map_arg(node.kwargs, lambda entry: self._held[entry])
@@ -105,12 +108,13 @@ class Walk:
             return
         read = [self._held[entry] for entry in node.all_input_nodes]
         ended = any(isinstance(held, Translation) and held.ending for held in read)
-        if ended and not isinstance(result, Translation):
+        results = result if isinstance(result, tuple) else (result,)
+        if ended and not all(isinstance(entry, Translation) for entry in results):
             raise self._unsupported(node, "nothing can be computed from a softmax; it can be left out at the end only")
-        value = self._settled(node, result)
-        if value.shape != shape:
-            raise AssertionError(f"{self._place(node)}: {target} gives {shape}, but was captured as {value.shape}")
-        self._held[node] = value
+        values = tuple(self._settled(node, entry) for entry in results)
+        if values[0].shape != shape:
+            raise AssertionError(f"{self._place(node)}: {target} gives {shape}, but was captured as {values[0].shape}")
+        self._held[node] = values if isinstance(result, tuple) else values[0]
 
     def _settled(self, node: Node, result: Op | Made | Translation) -> Translation:
         place = self._place(node)
@@ -194,7 +198,7 @@ class Walk:
             raise CaptureError(f"{self._kind}: its result does not depend on its input, or is its input")
         if not value.is_natural:
             raise CaptureError(f"{self._place(result)}: the result is transposed; it must be logits (N, classes)")
-        _prune(self._network, value.name)
+        self._network.prune(value.name)
         self._network.ending = value.ending
         join_limits(self._network)
         return self._network
@@ -213,12 +217,3 @@ def _is_matrix(held: Any) -> bool:
 
 def _op_name(node: Any) -> str:
     return str(getattr(node, "target", node)).removeprefix("aten.").split(".")[0].strip("_")
-
-
-def _prune(network: FloatNetwork, output: str) -> None:
-    """Leave out what the output does not need."""
-    needed = {output}
-    for op in reversed(network.ops):
-        if op.name in needed:
-            needed.update(op.inputs)
-    network.ops = [op for op in network.ops if op.name in needed]

@@ -5,7 +5,8 @@ from nybble.graph.onnx.errors import MissingOnnxError, OnnxExportError, OnnxImpo
 from nybble.graph.onnx.exact_form import exact_model
 from nybble.graph.onnx.export import Export, Form, export_onnx, to_onnx
 from nybble.graph.onnx.float_form import float_model, write_float_model
-from nybble.graph.onnx.importer import Import, from_onnx, import_onnx
+from nybble.graph.onnx.imported import Import
+from nybble.graph.onnx.importer import from_onnx, import_onnx
 from nybble.graph.onnx.qdq_form import qdq_model
 
 __all__ = [

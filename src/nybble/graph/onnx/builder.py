@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from nybble.graph.infer import MAX_SHIFT, ValueType, infer, infer_input
 from nybble.graph.nodes import Input, Node, Quantize
 from nybble.graph.onnx.clamping import TYPES, clamp, type_of
 from nybble.graph.onnx.errors import OnnxImportError
-from nybble.graph.onnx.halves import FLOATING, has_halves, simple_ratio, to_even
+from nybble.graph.onnx.halves import quantized_to_even, report_halves
+from nybble.graph.onnx.imported import Rounding
 from nybble.graph.onnx.metadata import Hint, Metadata
 from nybble.graph.onnx.splitting import between
 from nybble.graph.onnx.units import SILENT
@@ -27,29 +28,11 @@ from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
 WHOLE = 1e-3
 #: Errors up to here are not worth a line.
 NOISE = 2.0**-20
-#: One sum in how many is a half, at most, for that to be reported.
-RARE = 1 << 12
-#: The largest denominator of a ratio of scales whose halves are rounded as in the file, which takes more nodes.
-FREQUENT = 16
-#: A ratio that is larger than a fraction by this sends halves away from zero, as nybble's files do.
-ABOVE = 1 + 2.0**-25
-#: Part of a scale by which the file's halves are no longer halves.
-AWAY = 2.0**-24
 #: Error, in steps of the result, up to which a shift of 16 is taken. A file's answers are given, unlike those of a
 #: network that is still to be chosen, so that the tolerance is narrower than that of conversion.
 TOLERANCE = 2.0**-9
 #: Part of a factor that the float32 of scales rounds.
 PRECISION = 2.0**-21
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """What was rounded in a node: ``error`` in steps of its result, ``what`` says of what."""
-
-    node: str
-    what: str
-    error: float
-    detail: str
 
 
 class Builder:
@@ -284,47 +267,15 @@ class Builder:
             real = self.settle(replace(real, high=None, low=None), name)
         multiplier = real.unit / scale
         reach = np.minimum(float(target.magnitude), self.types[real.value].magnitude * multiplier)
-        at_even = self._to_even(real, multiplier, target, name)
+        at_even = quantized_to_even(self, real, multiplier, target, name)
         if at_even is not None:
             return at_even
         # From twice its largest value on, the type clips all but 0.
         chosen = self._rescale(name, multiplier, reach, most=2.0 * target.magnitude)
         self.rounded(name, "factor", chosen.error, f"in steps of {target}, shift {chosen.shift}")
         if not self.is_ours:
-            self._report_halves(name, multiplier, chosen, self.types[real.value].magnitude)
+            report_halves(self, name, multiplier, chosen, self.types[real.value].magnitude)
         return self.requantize(name, real.value, target, chosen.factor, chosen.shift)
-
-    def _to_even(self, real: Real, multiplier: Array, target: DType, name: str) -> str | None:
-        """A value requantized with its halves to even, where they are frequent in a file of somebody else."""
-        ratio = None if self.is_ours else simple_ratio(real.unit, real.unit / multiplier)
-        if (
-            ratio is None
-            or not has_halves(ratio)
-            or ratio.denominator > FREQUENT
-            or np.any(multiplier > float(ratio) * ABOVE)
-        ):
-            return None
-        value = to_even(self, real.value, ratio, target, name)
-        if value is not None:
-            self.rounded(name, "halves", 0.5, FLOATING)
-        return value
-
-    def _report_halves(self, name: str, multiplier: Array, chosen: Rescale, magnitude: int) -> None:
-        """Record that halves go away from zero here, to the even neighbour in the file, where many sums are halves."""
-        factor = chosen.factor.numpy().astype(np.int64)
-        off = multiplier * 2.0**chosen.shift / np.maximum(factor, 1) - 1
-        low = (factor & -factor).astype(np.int64)
-        one_in = 2.0**chosen.shift / np.maximum(low, 1)
-        # A scale that is smaller by 2**-23, as nybble writes it, sends the file's halves away from zero too.
-        exact = (np.abs(off) < AWAY) & (factor > 0) & (one_in > 1) & (one_in <= min(RARE, 2.0 * magnitude))
-        if np.any(exact):
-            often = int(one_in[exact].min())
-            self.rounded(
-                name,
-                "halves",
-                1.0,
-                f"step: one sum in {often} is a half, which goes away from zero, in ONNX to the even neighbour",
-            )
 
     def uniform(self, real: Real, name: str) -> Real:
         """An activation in which a step stands for the same in all channels; four bits become eight, which is finer."""

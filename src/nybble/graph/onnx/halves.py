@@ -13,6 +13,8 @@ import numpy as np
 
 from nybble.graph.infer import MAX_SHIFT
 from nybble.graph.nodes import Add
+from nybble.graph.onnx.values import Real
+from nybble.graph.rescale import Rescale
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
 
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
 FLOATING = "step: halves go to the even neighbour; runtimes that compute in float32 differ in some"
 #: Ratios of scales that are fractions with a denominator up to here make averages that are often halves.
 SIMPLE = 64
+#: One sum in how many is a half, at most, for that to be reported.
+RARE = 1 << 12
+#: The largest denominator of a ratio of scales whose halves are rounded as in the file, which takes more nodes.
+FREQUENT = 16
+#: A ratio that is larger than a fraction by this sends halves away from zero, as nybble's files do.
+ABOVE = 1 + 2.0**-25
+#: Part of a scale by which the file's halves are no longer halves.
+AWAY = 2.0**-24
 #: Part by which a ratio of scales may differ from a fraction: a few roundings of float32.
 NEAR = 2.0**-21
 
@@ -75,6 +85,40 @@ def to_even(build: Builder, value: str, multiplier: Fraction, dtype: DType, name
     sums = _both(build, value, away, largest, f"{name}_halves")
     small = _both(build, sums, 1 << (MAX_SHIFT - 2), MAX_SHIFT, f"{name}_even")
     return build.requantize(name, small, dtype, _ones(build, small), 0)
+
+
+def quantized_to_even(build: Builder, real: Real, multiplier: Array, target: DType, name: str) -> str | None:
+    """A value requantized with its halves to even, where they are frequent in a file of somebody else."""
+    ratio = None if build.is_ours else simple_ratio(real.unit, real.unit / multiplier)
+    if (
+        ratio is None
+        or not has_halves(ratio)
+        or ratio.denominator > FREQUENT
+        or np.any(multiplier > float(ratio) * ABOVE)
+    ):
+        return None
+    value = to_even(build, real.value, ratio, target, name)
+    if value is not None:
+        build.rounded(name, "halves", 0.5, FLOATING)
+    return value
+
+
+def report_halves(build: Builder, name: str, multiplier: Array, chosen: Rescale, magnitude: int) -> None:
+    """Record that halves go away from zero here, to the even neighbour in the file, where many sums are halves."""
+    factor = chosen.factor.numpy().astype(np.int64)
+    off = multiplier * 2.0**chosen.shift / np.maximum(factor, 1) - 1
+    low = (factor & -factor).astype(np.int64)
+    one_in = 2.0**chosen.shift / np.maximum(low, 1)
+    # A scale that is smaller by 2**-23, as nybble writes it, sends the file's halves away from zero too.
+    exact = (np.abs(off) < AWAY) & (factor > 0) & (one_in > 1) & (one_in <= min(RARE, 2.0 * magnitude))
+    if np.any(exact):
+        often = int(one_in[exact].min())
+        build.rounded(
+            name,
+            "halves",
+            1.0,
+            f"step: one sum in {often} is a half, which goes away from zero, in ONNX to the even neighbour",
+        )
 
 
 def _both(build: Builder, value: str, factor: int, shift: int, name: str) -> str:

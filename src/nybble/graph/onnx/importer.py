@@ -6,7 +6,6 @@ import heapq
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -16,14 +15,14 @@ from nybble.graph.errors import GraphError
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import Node, Scale
 from nybble.graph.onnx.behind import Quantizer, quantizers
-from nybble.graph.onnx.builder import Builder, Rounding
+from nybble.graph.onnx.builder import Builder
 from nybble.graph.onnx.constants import FOLDED, fold, size_of
 from nybble.graph.onnx.errors import OnnxImportError
+from nybble.graph.onnx.imported import Import
 from nybble.graph.onnx.load import label, load, values_of
 from nybble.graph.onnx.metadata import Metadata, read_metadata
 from nybble.graph.onnx.operators import OPERATORS, PADDED, REMEDIES
 from nybble.graph.onnx.values import Constant, Outside, Real, Stored, Value
-from nybble.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUMS, DType
 
@@ -38,78 +37,6 @@ _INTEGERS = {
 MOST_FOLDED = (8, 1 << 20)
 #: What a step may stand for; beyond, factors and float32 lose all meaning.
 _UNITS = (1e-100, 1e100)
-
-
-@dataclass(frozen=True)
-class Import:
-    """A graph and how it came about.
-
-    Attributes
-    ----------
-    graph : Graph
-    roundings : list of Rounding
-        Where an integer stands for a real number it does not equal; largest first.
-    input_scale : float or None
-        What a step of the input is, where the model takes real numbers.
-    notes : list of str
-        What was left out.
-    operators : mapping of str to int
-        How often each ONNX operator occurred.
-    channels_last : bool
-        Whether the model takes (N, H, W, C); the graph takes (N, C, H, W) all the same.
-    """
-
-    graph: Graph
-    roundings: Sequence[Rounding]
-    input_scale: float | None
-    notes: Sequence[str]
-    operators: Mapping[str, int] = field(default_factory=dict)
-    channels_last: bool = False
-
-    def for_photos(
-        self,
-        *,
-        resize: int | None = None,
-        interpolation: str = "bilinear",
-        mean: tuple[float, ...] = IMAGENET_MEAN,
-        std: tuple[float, ...] = IMAGENET_STD,
-    ) -> Import:
-        """The same with preprocessing: a photo, normalised like this, is what the input's scale counts in.
-
-        Parameters
-        ----------
-        resize : int, optional
-            Pixels of the short side before the crop to the input's size; 8/7 of that.
-        interpolation, mean, std
-            As in :class:`nybble.graph.Preprocessing`.
-
-        Raises
-        ------
-        GraphError
-            If the graph's input is not a single image of that many channels.
-        """
-        entry = self.graph.inputs[0]
-        if len(entry.shape) != 3:
-            raise GraphError(f"the input {entry.shape} is not an image", field="preprocessing")
-        crop = (entry.shape[1], entry.shape[2])
-        made = Preprocessing(
-            resize=max(crop) * 8 // 7 if resize is None else resize,
-            crop=crop,
-            interpolation=interpolation,
-            mean=mean,
-            std=std,
-            input_type=entry.dtype,
-            scale_numerator=1.0,
-            scale_denominator=1.0 if self.input_scale is None else self.input_scale,
-        )
-        old = self.graph
-        graph = Graph(old.inputs, old.nodes, old.outputs, preprocessing=made, class_names=old.class_names)
-        return replace(self, graph=graph)
-
-    @property
-    def largest(self) -> Rounding | None:
-        """The largest error, in steps of what the node makes."""
-        return self.roundings[0] if self.roundings else None
 
 
 def import_onnx(path: str | os.PathLike[str], *, output: str | None = None) -> Import:
@@ -285,8 +212,13 @@ class Importer:
                 "(leave normalisation to the preprocessing)",
                 node=label(node),
             )
-        kind = "a constant" if isinstance(found, Constant) else "integers"
-        raise OnnxImportError(f"reads {kind} where real numbers of the network are expected", node=label(node))
+        if isinstance(found, Constant):
+            raise OnnxImportError("reads a constant where real numbers of the network are expected", node=label(node))
+        raise OnnxImportError(
+            "reads integers where real numbers are expected: put DequantizeLinear before it (leave normalisation to "
+            "the preprocessing)",
+            node=label(node),
+        )
 
     def activation(self, node: onnx.NodeProto, index: int) -> Real:
         """An input that must be an activation as it is stored: DequantizeLinear's output."""

@@ -27,22 +27,22 @@ _Attribute = TypeVar("_Attribute", int, float, bytes, list[int])
 _KINDS = {int: AttributeProto.INT, float: AttributeProto.FLOAT, bytes: AttributeProto.STRING, list: AttributeProto.INTS}
 
 
-def load(path: str | os.PathLike[str], *, opsets: range = OPSETS, beside: bool = False) -> onnx.ModelProto:
+def load(path: str | os.PathLike[str], *, opsets: range = OPSETS) -> onnx.ModelProto:
     """Read and check a model.
+
+    Tensors may lie in files beside it (see :func:`nybble.graph.onnx.external.attach`), where PyTorch's exporter writes
+    them; they are read into the result.
 
     Parameters
     ----------
     path : str or path-like
     opsets : range
         Operator sets of ONNX that are read.
-    beside : bool
-        Whether tensors may lie in files beside the model (see :func:`nybble.graph.onnx.external.attach`); they are
-        read into the result.
 
     Raises
     ------
     OnnxImportError
-        If it cannot be read, is no ONNX model, keeps its weights in other files, or is of an unknown version.
+        If it cannot be read, is no ONNX model, keeps tensors elsewhere, or is of an unknown version.
     """
     path = Path(path)
     try:
@@ -59,8 +59,7 @@ def load(path: str | os.PathLike[str], *, opsets: range = OPSETS, beside: bool =
         raise OnnxImportError("is not an ONNX model: it has no nodes", path=path)
     if not all(isinstance(name, str) for name in _names(model)):
         raise OnnxImportError("is damaged: a name in it is not text", path=path)
-    if beside:
-        external.attach(model, path, len(content))
+    external.attach(model, path, len(content))
     for tensor in external.everywhere(model):
         if external.is_external(tensor):
             raise OnnxImportError(

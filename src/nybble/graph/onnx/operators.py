@@ -225,6 +225,8 @@ _QDQ = "quantize with quant_format=QuantFormat.QDQ"
 _ONLY_RELU = "of activation functions the engine has ReLU, with a maximum or without; replace it and train again"
 REMEDIES = {
     **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm", "ConvInteger", "MatMulInteger"), _QDQ),
-    **dict.fromkeys(("HardSwish", "HardSigmoid", "Sigmoid", "Gelu", "Elu", "PRelu", "LeakyRelu", "Tanh"), _ONLY_RELU),
+    **dict.fromkeys(("HardSwish", "Gelu", "Elu", "PRelu", "LeakyRelu", "Tanh"), _ONLY_RELU),
+    **dict.fromkeys(("Sigmoid", "HardSigmoid"), f"{_ONLY_RELU}; cut one at the end off with onnx.utils.extract_model"),
+    **dict.fromkeys(("ArgMax", "TopK"), "cut the file behind the logits with onnx.utils.extract_model"),
     "DynamicQuantizeLinear": "quantize statically (onnxruntime.quantization.quantize_static)",
 }

@@ -9,22 +9,23 @@ from typing import Any
 import torch
 
 from nybble.graph import Padding, Pair
-from nybble.quantize.vocabulary import Result, Unsupported
+from nybble.quantize.vocabulary import Result, Results, Unsupported, remedies
 
 #: Operations without a result that is used.
 IGNORED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten._assert_scalar.default)
 
-Handler = Callable[..., Result]
+Handler = Callable[..., Result | Results]
 _HANDLERS: dict[str, Handler] = {}
 _SIGNATURES: dict[str, inspect.Signature] = {}
 
-_ACTIVATIONS = "celu elu gelu glu hardsigmoid hardswish leaky_relu mish prelu selu sigmoid silu softplus tanh"
+_ACTIVATIONS = "celu elu gelu glu hardswish leaky_relu mish prelu selu silu softplus tanh"
 _REMEDIES = {
-    **dict.fromkeys(_ACTIVATIONS.split(), "replace the activation by ReLU or ReLU6 and train the network on"),
+    **dict.fromkeys(_ACTIVATIONS.split(), remedies.ACTIVATION),
+    **dict.fromkeys(("sigmoid", "hardsigmoid", "log_sigmoid"), remedies.SIGMOID),
     **dict.fromkeys(
-        ("group_norm", "instance_norm", "layer_norm", "native_layer_norm", "native_group_norm"),
-        "only batch norm can be folded into layers; use a network with batch norm",
+        ("group_norm", "instance_norm", "layer_norm", "native_layer_norm", "native_group_norm"), remedies.NORM
     ),
+    **dict.fromkeys(("argmax", "topk", "sort", "argsort"), remedies.CHOICE),
     **dict.fromkeys(
         ("scaled_dot_product_attention", "bmm", "einsum"), "attention has no integer form; use a convolutional network"
     ),
@@ -36,8 +37,8 @@ _SUPPORTED = (
 )
 
 
-def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape: tuple[int, ...]) -> Result:
-    """The operations that a call stands for, or the value itself where it changes nothing.
+def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape: tuple[int, ...]) -> Result | Results:
+    """The operations that a call stands for, or the value itself where it changes nothing; several for several results.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape:
     args, kwargs
         Its arguments; values that depend on the input as :class:`Translation`, constants as tensors and numbers.
     shape : tuple of int
-        Of the result, without the batch.
+        Of the result, or the first of several, without the batch.
 
     Raises
     ------
@@ -95,4 +96,6 @@ def sides_of(value: int | Sequence[int]) -> Padding:
 def check_type(dtype: Any) -> None:
     """Unsupported where a type is asked for that is not float32."""
     if isinstance(dtype, torch.dtype) and dtype is not torch.float32:
-        raise Unsupported(f"it converts to {dtype}; the network must compute in float32")
+        raise Unsupported(
+            f"it converts to {dtype}; the network must compute in float32: take the cast, or autocast, out"
+        )

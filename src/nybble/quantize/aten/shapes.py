@@ -11,7 +11,7 @@ from torch import Tensor
 from nybble.graph import Padding, Pair
 from nybble.quantize import vocabulary
 from nybble.quantize.aten.handlers import check_type, handles, pair_of, sides_of
-from nybble.quantize.vocabulary import Result, Stack, Translation, Unsupported, value_of
+from nybble.quantize.vocabulary import Result, Results, Stack, Translation, Unsupported, value_of
 
 # Pools
 
@@ -162,6 +162,33 @@ def _flip(shape: tuple[int, ...], x: Translation, dims: Sequence[int]) -> Result
     if len(dims) != 1:
         raise Unsupported("only the order of channels can be turned round")
     return _picked(x, dims[0], torch.arange(x.shape[x.axis(dims[0])]).flip(0))
+
+
+@handles("split.Tensor", "unsafe_split.Tensor")
+def _split(shape: tuple[int, ...], x: Translation, size: int, dim: int = 0) -> Results:
+    return vocabulary.split_evenly(x, dim, size)
+
+
+@handles("split_with_sizes.default", "split.sizes", "unsafe_split_with_sizes.default")
+def _split_in_sizes(shape: tuple[int, ...], x: Translation, sizes: Sequence[int], dim: int = 0) -> Results:
+    return vocabulary.split(x, dim, sizes)
+
+
+@handles("chunk.default", "unsafe_chunk.default")
+def _chunk(shape: tuple[int, ...], x: Translation, count: int, dim: int = 0) -> Results:
+    return vocabulary.split_evenly(x, dim, -(-x.shape[x.axis(dim)] // count))
+
+
+@handles("unbind.int")
+def _unbind(shape: tuple[int, ...], x: Translation, dim: int = 0) -> Results:
+    return tuple(vocabulary.select(x, dim, index) for index in range(x.shape[x.axis(dim)]))
+
+
+@handles("roll.default")
+def _roll(shape: tuple[int, ...], x: Translation, shifts: Sequence[int], dims: Sequence[int] = ()) -> Result:
+    if len(dims) != 1:
+        raise Unsupported("only the order of channels can be rolled")
+    return _picked(x, dims[0], torch.arange(x.shape[x.axis(dims[0])]).roll(shifts[0]))
 
 
 def _picked(x: Translation, axis: int, channels: Tensor) -> Result:

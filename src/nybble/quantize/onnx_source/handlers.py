@@ -12,26 +12,25 @@ from nybble.graph import Padding, Pair
 from nybble.graph.infer import output_extent
 from nybble.graph.types import Array
 from nybble.quantize import vocabulary
-from nybble.quantize.vocabulary import Translation
+from nybble.quantize.vocabulary import Translation, remedies
 from nybble.quantize.vocabulary import Unsupported as Unsupported
 
 Value = Translation | vocabulary.Stack | Array
 #: What a builder of the vocabulary returns, or a constant.
 Result: TypeAlias = vocabulary.Result | Array
-Handler = Callable[..., Result]
+Handler = Callable[..., Result | vocabulary.Results]
 HANDLERS: dict[str, Handler] = {}
 
-_ACTIVATIONS = "Celu Elu Erf Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Selu Sigmoid Softplus Softsign Swish Tanh"
+_ACTIVATIONS = "Celu Elu Erf Gelu HardSwish LeakyRelu Mish PRelu Selu Softplus Softsign Swish Tanh"
 _REMEDIES = {
-    **dict.fromkeys(_ACTIVATIONS.split(), "replace the activation by ReLU or ReLU6 and train the network on"),
+    **dict.fromkeys(_ACTIVATIONS.split(), remedies.ACTIVATION),
+    **dict.fromkeys(("Sigmoid", "HardSigmoid"), remedies.SIGMOID),
+    **dict.fromkeys(("ArgMax", "TopK"), remedies.CHOICE),
     **dict.fromkeys(
         ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear"),
         "the file is quantized already: `nybble import` reads it; quantize from the float network",
     ),
-    **dict.fromkeys(
-        ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "LRN"),
-        "only batch norm can be folded into layers; use a network with batch norm",
-    ),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization", "LRN"), remedies.NORM),
 }
 
 

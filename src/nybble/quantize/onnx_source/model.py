@@ -105,7 +105,7 @@ def read_onnx(path: Path, output: str | None = None) -> OnnxModel:
     from nybble.graph.onnx.load import load, values_of
 
     try:
-        proto = load(path, opsets=OPSETS, beside=True)
+        proto = load(path, opsets=OPSETS)
         constants = {entry.name: values_of(entry) for entry in proto.graph.initializer}
     except OnnxImportError as error:
         raise SourceError(str(error) if error.path is not None else f"{path}: {error}") from error

@@ -64,13 +64,14 @@ class _Builder:
             except Unsupported as error:
                 raise SourceError(f"{model.path}: node {node.label}: cannot be quantized: {error}") from None
         result = self._held.get(model.output)
-        if not isinstance(result, Translation) or not self._network.ops:
+        if not isinstance(result, Translation) or result.name == INPUT:
             raise SourceError(f"{model.path}: its output does not depend on its input")
         if math.prod(result.shape[1:]) != 1:
             shape = ", ".join(map(str, result.shape))
             raise SourceError(f"{model.path}: its output is (N, {shape}); it must be logits (N, classes)")
         if not result.is_natural:
             raise SourceError(f"{model.path}: its output is transposed; it must be logits (N, classes)")
+        self._network.prune(result.name)
         self._network.ending = result.ending
         try:
             join_limits(self._network)
@@ -100,9 +101,11 @@ class _Builder:
         if isinstance(result, torch.Tensor):
             raise AssertionError(f"{node.label}: a constant of what depends on the image")
         ended = any(isinstance(value, Translation) and value.ending for value in inputs)
-        if ended and not isinstance(result, Translation):
+        results = result if isinstance(result, tuple) else (result,)
+        if ended and not all(isinstance(entry, Translation) for entry in results):
             raise Unsupported("nothing can be computed from a softmax; it can be left out as the last node only")
-        self._held[node.outputs[0]] = settled(result, functools.partial(self._add, node))
+        for name, entry in zip(node.outputs, results, strict=False):
+            self._held[name] = settled(entry, functools.partial(self._add, node))
 
     def _read(self, node: OnnxNode, name: str) -> Value:
         if name not in self._held:

@@ -23,7 +23,7 @@ from nybble.quantize.onnx_source.handlers import (
     pair_of,
     value_of,
 )
-from nybble.quantize.vocabulary import Stack, Translation
+from nybble.quantize.vocabulary import Results, Stack, Translation
 
 #: Of TensorProto.DataType.
 FLOAT = 1
@@ -181,9 +181,22 @@ def _slice(
                 raise Unsupported("channels and rows cannot be taken at once; slice twice")
             return vocabulary.pick(x, 1, range(size)[start:end:step])
         if start != 0 or step < 1 or axis % rank not in stride or end < size:
-            raise Unsupported("only every so-manieth row and column, from 0 to the end, can be taken")
+            raise Unsupported("only every n-th row and column, from 0 to the end, can be taken")
         stride[axis % rank] = step
     return x if set(stride.values()) == {1} else vocabulary.skip(image_of(x), Pair(stride[2], stride[3]))
+
+
+@handles("Split")
+def _split(node: Any, x: Value, sizes: Value | None = None) -> Results:
+    x, axis, count = value_of(x), node.get("axis", 0), len(node.outputs)
+    given = node.get("split") if sizes is None else constant_of(sizes, "its sizes").reshape(-1).tolist()
+    if given is None:
+        parts = vocabulary.split_evenly(x, axis, -(-x.shape[x.axis(axis)] // count))
+    else:
+        parts = vocabulary.split(x, axis, given)
+    if len(parts) != count:
+        raise Unsupported(f"it has {count} outputs for {len(parts)} parts")
+    return parts
 
 
 @handles("Concat")
@@ -230,7 +243,7 @@ def _dropout(node: Any, x: Value, rate: Value | None = None, training: Value | N
 def _cast(node: Any, x: Value) -> Result:
     x = value_of(x)
     if node.get("to") != FLOAT:
-        raise Unsupported("the network must compute in float32")
+        raise Unsupported("the network must compute in float32: take the cast out before exporting it")
     return x
 
 

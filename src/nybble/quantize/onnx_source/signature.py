@@ -18,6 +18,7 @@ _MOST = 32
 _INTEGERS: Mapping[str, Sequence[int]] = {
     "Reshape": (1,),
     "Slice": (1, 2, 3, 4),
+    "Split": (1,),
     "Pad": (1, 3),
     "Squeeze": (1,),
     "Unsqueeze": (1,),

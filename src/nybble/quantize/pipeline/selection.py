@@ -96,7 +96,8 @@ def fit_labels(photos: Photos, classes: int | Sequence[str], where: Path, need: 
         if isinstance(numbers, str):
             if need is not None:
                 raise QuantizeError(f"{where}: {numbers}")
-            warnings.warn(f"{where}: {numbers}; labels are not used", ImageWarning, stacklevel=2)
+            # From one place, so that photos to train on and to select on of one folder warn once.
+            warnings.warn(f"{where}: {numbers}; labels are not used", ImageWarning, stacklevel=1)
             return Relabelled(photos, None)
         if numbers != list(range(len(numbers))) or (not isinstance(classes, int) and len(classes) != len(numbers)):
             return Relabelled(photos, numbers, () if isinstance(classes, int) else classes)

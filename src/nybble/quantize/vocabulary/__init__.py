@@ -13,19 +13,42 @@ from nybble.quantize.vocabulary.arithmetic import (
     multiply,
     negate,
     softmax,
-    stack,
     subtract,
     sum_of,
     sum_of_stack,
 )
-from nybble.quantize.vocabulary.moving import concat, pad, permute, pick, reshape, select, skip, squeeze, unsqueeze
-from nybble.quantize.vocabulary.value import Made, Result, Stack, Translation, Unsupported, image, settled, value_of
+from nybble.quantize.vocabulary.moving import (
+    concat,
+    pad,
+    permute,
+    pick,
+    reshape,
+    select,
+    skip,
+    split,
+    split_evenly,
+    squeeze,
+    stack,
+    unsqueeze,
+)
+from nybble.quantize.vocabulary.value import (
+    Made,
+    Result,
+    Results,
+    Stack,
+    Translation,
+    Unsupported,
+    image,
+    settled,
+    value_of,
+)
 from nybble.quantize.vocabulary.weighted import batch_norm, conv, dense, matmul
 from nybble.quantize.vocabulary.windows import adaptive_pool, average_pool, largest, max_pool, mean, total
 
 __all__ = [
     "Made",
     "Result",
+    "Results",
     "Stack",
     "Translation",
     "Unsupported",
@@ -55,6 +78,8 @@ __all__ = [
     "settled",
     "skip",
     "softmax",
+    "split",
+    "split_evenly",
     "squeeze",
     "stack",
     "subtract",

@@ -85,14 +85,6 @@ def sum_of(values: Sequence[Operand]) -> Result:
     return torch.as_tensor(sum_so_far)
 
 
-def stack(values: Sequence[Operand], axis: int) -> Stack:
-    """Values on a new axis, counted with the batch."""
-    found = tuple(value for value in values if isinstance(value, Translation))
-    if len(found) != len(values):
-        raise Unsupported("only values that depend on the image can be stacked")
-    return Stack(found, axis % (len(found[0].shape) + 2))
-
-
 def sum_of_stack(x: Stack, axes: Sequence[int] | None, keepdim: bool, *, average: bool = False) -> Result:
     """The sum, or the mean, of what is stacked."""
     rank = len(x.values[0].shape) + 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from nybble.graph import Padding, Pair
 from nybble.quantize.float_network import Concat, Conv, MaxPool, Pad
-from nybble.quantize.vocabulary.value import Axes, Made, Result, Stack, Translation, Unsupported, image, seen
+from nybble.quantize.vocabulary.value import Axes, Made, Result, Results, Stack, Translation, Unsupported, image, seen
 
 _ONLY_CHANNELS = "a concatenation can join only channels (axis 1) of images (N, C, H, W) with the same rows and columns"
 
@@ -65,7 +66,7 @@ def unsqueeze(x: Translation, axis: int) -> Translation | Stack:
     return _viewed(x, (*x.axes[:place], (), *x.axes[place:]))
 
 
-def select(x: Translation, axis: int, index: int) -> Result:
+def select(x: Translation, axis: int, index: int) -> Made | Translation:
     """One element of an axis: of the channels, or the only one."""
     place = x.axis(axis)
     extent = x.shape[place]
@@ -91,8 +92,25 @@ def pick(x: Translation, axis: int, channels: Sequence[int]) -> Made:
     return Made((op,), ((0,), (1,), (2,)))
 
 
+def split(x: Translation, axis: int, sizes: Sequence[int]) -> Results:
+    """All channels of an image in parts of so many, in their order."""
+    extent = x.shape[x.axis(axis)]
+    if not sizes or min(sizes) < 1 or sum(sizes) != extent:
+        raise Unsupported(f"{extent} channels cannot be split into parts of {', '.join(map(str, sizes[:8]))}")
+    if len(sizes) == 1:
+        return (x,)
+    ends = list(itertools.accumulate(sizes))
+    return tuple(pick(x, axis, range(end - size, end)) for size, end in zip(sizes, ends, strict=True))
+
+
+def split_evenly(x: Translation, axis: int, size: int) -> Results:
+    """All channels of an image in parts of so many; the last may have fewer."""
+    extent = x.shape[x.axis(axis)]
+    return split(x, axis, [min(size, extent - first) for first in range(0, extent, max(1, size))])
+
+
 def skip(x: Translation, steps: Pair) -> Result:
-    """Every so-manieth row and column, from the first to the end."""
+    """Every n-th row and column, from the first to the end."""
     if steps == (1, 1):
         return x
     x = image(x)
@@ -135,6 +153,16 @@ def concat(values: Sequence[Translation | Stack | Tensor], axis: int) -> Result:
     at = next(i for i, value in enumerate(values) if value is first)
     before, after = (sum(int(zeros.shape[1]) for zeros in part) for part in (constants[:at], constants[at:]))
     return pad(x, Padding(), (before, after))
+
+
+def stack(values: Sequence[Translation | Tensor], axis: int) -> Result:
+    """Values on a new axis, counted with the batch."""
+    found = [value for value in values if isinstance(value, Translation)]
+    if len(found) != len(values):
+        raise Unsupported("only values that depend on the image can be stacked")
+    if len({value.shape for value in found}) > 1:
+        raise Unsupported("only values of one shape can be stacked")
+    return concat([unsqueeze(value, axis) for value in found], axis)
 
 
 def _stacked(values: Sequence[Translation | Stack | Tensor], axis: int) -> Stack:

@@ -102,6 +102,8 @@ class Stack:
 
 #: An operation, several, a value that stays as it is, values that wait for their sum, or a constant.
 Result: TypeAlias = Op | Made | Translation | Stack | Tensor
+#: What a call with several results returns, in their order.
+Results: TypeAlias = tuple[Op | Made | Translation, ...]
 
 
 def settled(result: Op | Made | Translation, add: Callable[[Op], str]) -> Translation:

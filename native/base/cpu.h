@@ -1,0 +1,32 @@
+// Instruction sets: their names, what they need of the processor, and which this machine can run.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace nybble {
+
+enum class Isa { scalar, vector16, avx2, avx512, avx512vnni };
+
+// Name as NYBBLE_ISA spells it.
+const char* isa_name(Isa isa);
+
+// The processor's features that it needs, by their names in /proc/cpuinfo, separated by spaces.
+const char* isa_needs(Isa isa);
+
+// Whether it is there to test the kernels, and never chosen: vectors of 16 bytes in the compiler's own operations,
+// which any processor has.
+bool is_for_tests(Isa isa);
+
+// Every instruction set that the processor and the operating system support, slowest first, but for those for tests.
+// Scalar is always there.
+std::vector<Isa> available_isas();
+
+// The instruction set of that name. Throws std::invalid_argument, naming what is available, where the
+// name is unknown or this machine lacks it.
+Isa isa_from_name(const std::string& name);
+
+// As isa_from_name, for any instruction set that there are kernels for, on this machine or another.
+Isa known_isa(const std::string& name);
+
+}  // namespace nybble

@@ -1,0 +1,71 @@
+// Packing for the kernels with 32-bit sums of two or four neighbouring inputs.
+#include "kernels/conv/dot.h"
+#include "kernels/conv/pack.h"
+#include "kernels/conv/weights.h"
+
+namespace nybble {
+
+namespace {
+
+struct DotArrays {
+  std::int32_t run_groups = 0, runs_per_row = 0, offset = 0;
+  std::vector<std::int32_t> correction;
+
+  DotPacked view() const { return {run_groups, runs_per_row, offset, correction.data()}; }
+};
+
+// Outputs are computed `together` within a block.
+ConvWeights pack_dot(const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights, std::int32_t together,
+                     std::int32_t group, std::int32_t offset) {
+  const ConvShape& s = layer.shape;
+  DotArrays arrays;
+  ConvWeights packed;
+  // A staged pixel has the input's stride; columns are contiguous unless dilation leaves gaps.
+  arrays.runs_per_row = s.dilation_w == 1 ? 1 : s.kernel_w;
+  const std::int32_t columns = s.dilation_w == 1 ? s.kernel_w : 1;
+  const std::int32_t run = columns * s.input.stride;
+  arrays.run_groups = (run + group - 1) / group;
+  const std::size_t per_output = static_cast<std::size_t>(s.kernel_h) *
+                                 static_cast<std::size_t>(arrays.runs_per_row * arrays.run_groups) *
+                                 static_cast<std::size_t>(group);
+  packed.blocks = split_outputs(s.output.stride, cut.block_outputs, per_output);
+  packed.bytes = AlignedBytes(per_output * static_cast<std::size_t>(s.output.stride));
+  arrays.offset = offset;
+  std::vector<std::int64_t> totals(static_cast<std::size_t>(s.output.stride), 0);
+  const WeightReader reader(s, weights);
+  // Blocks are multiples of `together`, and follow each other.
+  std::uint8_t* out = packed.bytes.data();
+  for (std::int32_t first = 0; first < s.output.stride; first += together)
+    for (std::int32_t r = 0; r < s.kernel_h; ++r)
+      for (std::int32_t n = 0; n < arrays.runs_per_row; ++n)
+        for (std::int32_t g = 0; g < arrays.run_groups; ++g)
+          for (std::int32_t k = first; k < first + together; ++k)
+            for (std::int32_t i = 0; i < group; ++i) {
+              const std::int32_t element = group * g + i;
+              const std::int32_t column = n * columns + element / s.input.stride;
+              const std::int8_t w = element < run ? reader.at(k, element % s.input.stride, r, column) : std::int8_t{0};
+              *out++ = static_cast<std::uint8_t>(w);
+              totals[static_cast<std::size_t>(k)] += w;
+            }
+  // Sums are taken modulo 2^32, and so is this; the result is in range.
+  for (std::int64_t total : totals)
+    arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * offset)));
+  packed.own = keep_own(std::move(arrays));
+  return packed;
+}
+
+}  // namespace
+
+ConvWeights pack_wide(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+  return pack_dot(layer, cut, weights, 2 * row.lanes32, 2, 0);
+}
+
+ConvWeights pack_quad(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+  return pack_dot(layer, cut, weights, 2 * row.lanes32, 4, layer.is_signed() ? 128 : 0);
+}
+
+std::int64_t dot_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels) {
+  return kDotPixels * outputs * 4 + staged_row_elements(shape, pixels) * shape.kernel_h * 2;
+}
+
+}  // namespace nybble

@@ -1,0 +1,119 @@
+"""What a backend is: it compiles a network into something that runs. Nothing above it knows which one it has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from nybble.graph import Graph, Preprocessing
+from nybble.graph.types import Array
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller may ask of a backend. What a backend does not have it refuses, unless it is the default.
+
+    Attributes
+    ----------
+    threads : int or None
+        Threads to run on; ``None`` for as many as suit.
+    isa : str or None
+        Instruction set of the kernels; ``None`` for the best one.
+    tuned : bool
+        Whether stored choices of kernels may be used.
+    choices : object
+        Choices of kernels in the backend's own form, to use instead of stored ones.
+    """
+
+    threads: int | None = None
+    isa: str | None = None
+    tuned: bool = True
+    choices: object = None
+
+
+class NotANumberError(ValueError):
+    """Normalised photos that hold NaN, which has no integer."""
+
+
+class Executable(ABC):
+    """A network of one input and one output, ready to run.
+
+    Arrays are checked by the caller: of the dtypes and shapes said below, contiguous, integers in their type's range.
+
+    Attributes
+    ----------
+    graph : Graph
+    threads : int
+        Threads it runs on.
+    isa : str
+        Instruction set of its kernels, or what it has in place of one.
+    """
+
+    graph: Graph
+    threads: int
+    isa: str
+
+    @property
+    @abstractmethod
+    def step_names(self) -> Sequence[str]:
+        """Names of the values that :meth:`tap` returns, in the order in which they are computed."""
+
+    @property
+    @abstractmethod
+    def value_bytes(self) -> int:
+        """Memory of the values of one image while it runs."""
+
+    @abstractmethod
+    def run(self, x: Array) -> Array:
+        """The output for integers (N, C, H, W) of the input's storage dtype, in the output's."""
+
+    @abstractmethod
+    def tap(self, x: Array) -> dict[str, Array]:
+        """The values named by :attr:`step_names`, in the graph's shape and channel order; ``x`` as for :meth:`run`."""
+
+    @abstractmethod
+    def step_times(self, x: Array) -> dict[str, int]:
+        """Nanoseconds of each step for one image, by the name of what it writes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give threads and memory back. A run in another thread ends first; later ones are a ValueError."""
+
+    def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
+        """The output for uint8 photos (N, H, W, C) of the input's size."""
+        channels = [table[photos[..., channel]] for channel, table in enumerate(preprocessing.table())]
+        return self.run(np.stack(channels, axis=1))
+
+    def run_normalised(self, x: Array, preprocessing: Preprocessing) -> Array:
+        """The output for float32 (N, C, H, W), normalised. Raises :class:`NotANumberError` on NaN."""
+        if np.isnan(x).any():
+            raise NotANumberError("the input holds NaN")
+        with np.errstate(over="ignore"):
+            quantized = preprocessing.quantize(x)
+        return self.run(quantized)
+
+
+class Backend(ABC):
+    """Compiles networks.
+
+    Attributes
+    ----------
+    name : str
+        What ``device`` of :func:`nybble.load` says.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def compile(self, graph: Graph, options: Options) -> Executable:
+        """A network of one input and one output, made ready.
+
+        Raises
+        ------
+        EngineError
+            In one line, on a node that the backend cannot run or an option that it does not have.
+        """

@@ -1,0 +1,174 @@
+"""A native program as an executable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from nybble import _native
+from nybble.backends.base import Backend, Executable, NotANumberError, Options
+from nybble.backends.errors import EngineError
+from nybble.engine.build import Built
+from nybble.engine.choices import Choices, check
+from nybble.engine.plan import Plan, make_plan
+from nybble.engine.tuned import is_enabled, load_choices, warn_ignored
+from nybble.graph import Graph, Preprocessing
+from nybble.graph.types import Array
+from nybble.lower import expand
+
+#: Images that go through each step together at most, in a batch that has so many for every thread. Weights are read
+#: less often, and late layers have fewer ragged tiles; values take memory only for as many as have run together.
+BATCH_IMAGES = 4
+
+
+class CpuBackend(Backend):
+    """Makes native programs."""
+
+    name = "cpu"
+
+    def compile(self, graph: Graph, options: Options) -> Executable:
+        """A program on kernels that were chosen, tuned before, or are the defaults, in this order."""
+        return CpuExecutable(graph, options)
+
+
+class CpuExecutable(Executable):
+    """Packed weights, memory and threads.
+
+    Attributes
+    ----------
+    plan : Plan
+        What runs, and where each value lies.
+
+    Notes
+    -----
+    Several Python threads may call one executable: their runs take turns. The interpreter lock is released while a
+    network runs, and no memory is allocated but the result.
+    """
+
+    def __init__(self, graph: Graph, options: Options) -> None:
+        self.graph = graph
+        self._lowered = expand(graph)
+        self.isa = chosen_isa(options.isa)
+        self.threads = chosen_threads(options.threads)
+        self.plan: Plan
+        self._built: Built | None
+        choices = options.choices
+        if choices is not None:
+            if not isinstance(choices, Choices):
+                raise TypeError(f"choices must be Choices, got {type(choices).__name__}")
+            check(self._lowered, self.isa, choices)
+        elif options.tuned and is_enabled():
+            choices = load_choices(graph, self.isa, self.threads)
+            try:
+                self._build(choices)
+                return
+            except ValueError as error:
+                if choices is None:
+                    raise
+                # Legal as far as Python can tell, but the native part knows better.
+                warn_ignored(repr(graph), error)
+                choices = None
+        self._build(choices)
+
+    def _build(self, choices: Choices | None) -> None:
+        self.plan = make_plan(self._lowered, self.isa, choices)
+        try:
+            self._built = Built(self.plan, self.threads, BATCH_IMAGES)
+        except RuntimeError as error:
+            raise EngineError(f"threads={self.threads}: {error}") from None
+
+    @property
+    def step_names(self) -> Sequence[str]:
+        """The outputs of the fused steps that the graph has."""
+        return [step.output for step in self.plan.steps if step.output in self.graph.values]
+
+    @property
+    def value_bytes(self) -> int:
+        """The arena of one image."""
+        return self.plan.arena_bytes
+
+    def run(self, x: Array) -> Array:
+        """One call of the native program."""
+        built = self._open()
+        result = built.buffer(self.graph.outputs[0], len(x))
+        built.program.run_integer(x.view(np.uint8), _bytes(result))
+        return result
+
+    def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
+        """Samples become codes in the native program."""
+        built = self._open()
+        result = built.buffer(self.graph.outputs[0], len(photos))
+        built.program.run_samples(photos, built.table(preprocessing), _bytes(result))
+        return result
+
+    def run_normalised(self, x: Array, preprocessing: Preprocessing) -> Array:
+        """Numbers become codes in the native program, which finds NaN on the way."""
+        built = self._open()
+        result = built.buffer(self.graph.outputs[0], len(x))
+        high = float(preprocessing.input_type.maximum)
+        low = -high if preprocessing.input_type.is_signed else 0.0
+        numbers = (preprocessing.scale_numerator, preprocessing.scale_denominator, low, high)
+        if not built.program.run_float(x, *numbers, _bytes(result)):
+            raise NotANumberError("the input holds NaN")
+        return result
+
+    def tap(self, x: Array) -> dict[str, Array]:
+        """The same kernels that run without taps, some images at a time."""
+        built = self._open()
+        names = self.step_names
+        results = {name: built.buffer(name, len(x)) for name in names}
+        logits = built.buffer(self.graph.outputs[0], len(x))
+        ids = [built.ids[name] for name in names]
+        for first in range(0, len(x), BATCH_IMAGES):
+            part = slice(first, first + BATCH_IMAGES)
+            buffers = [_bytes(results[name][part]) for name in names]
+            built.program.run_tapped(x[part].view(np.uint8), _bytes(logits[part]), ids, buffers)
+        return {name: built.restore(name, values) for name, values in results.items()}
+
+    def step_times(self, x: Array) -> dict[str, int]:
+        """From the end of one step to the end of the next; then, taken out of them, those of lists."""
+        built = self._open()
+        built.program.take_step_times()
+        built.program.set_timing(True)
+        try:
+            self.run(x)
+        finally:
+            built.program.set_timing(False)
+        return dict(zip(built.step_names, built.program.take_step_times(), strict=True))
+
+    def close(self) -> None:
+        """A run in another thread keeps the program until it has ended."""
+        self._built = None
+
+    def _open(self) -> Built:
+        if self._built is None:
+            raise ValueError("the engine is closed")
+        return self._built
+
+
+def chosen_isa(isa: str | None) -> str:
+    """The instruction set given, else that of ``NYBBLE_ISA``, else the best one. Raises EngineError if it is absent."""
+    name = isa if isa is not None else os.environ.get("NYBBLE_ISA", "")
+    if not name:
+        return str(_native.available_isas()[-1])
+    try:
+        _native.check_isa(name)
+    except ValueError as error:
+        origin = "isa" if isa is not None else "the environment variable NYBBLE_ISA"
+        raise EngineError(f"{origin}: {error}") from None
+    return name
+
+
+def chosen_threads(threads: int | None) -> int:
+    """The number given, else one for each processor this process may use. Raises EngineError on an absurd one."""
+    if threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
+        raise EngineError(f"threads must be an integer in 1..1024, got {threads!r}")
+    return threads
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)

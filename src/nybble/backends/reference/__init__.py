@@ -1,0 +1,7 @@
+"""The interpreter as a backend: it runs everywhere, without the compiled part, and defines what is right."""
+
+from nybble.backends.reference.interpreter import Interpreter, ReferenceBackend
+
+__all__ = ["Interpreter", "ReferenceBackend", "backend"]
+
+backend = ReferenceBackend()

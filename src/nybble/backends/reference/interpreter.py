@@ -1,0 +1,91 @@
+"""The interpreter as an executable."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from nybble.backends.base import Backend, Executable, Options
+from nybble.backends.errors import EngineError
+from nybble.graph import Graph
+from nybble.graph.types import Array
+from nybble.reference import compute, interpret
+
+#: Images that are interpreted together at most, which bounds memory.
+BATCH_IMAGES = 4
+
+
+class ReferenceBackend(Backend):
+    """Makes interpreters."""
+
+    name = "reference"
+
+    def compile(self, graph: Graph, options: Options) -> Executable:
+        """An interpreter of any valid graph. It has one thread and no instruction sets or kernels to choose."""
+        if options.threads not in (None, 1):
+            raise EngineError(f"threads={options.threads}: the reference runs on one thread")
+        if options.isa is not None:
+            raise EngineError(f"isa={options.isa!r}: the reference has no instruction sets")
+        if options.choices is not None:
+            raise EngineError("the reference has no kernels to choose")
+        return Interpreter(graph)
+
+
+class Interpreter(Executable):
+    """A graph that is interpreted."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.threads = 1
+        self.isa = ReferenceBackend.name
+
+    @property
+    def step_names(self) -> Sequence[str]:
+        """Every node is a step."""
+        return [node.name for node in self.graph]
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of the values that live together, where they are most; values are freed once nothing reads them."""
+        graph = self.graph
+        sizes = {name: math.prod(value.shape) * value.dtype.storage.itemsize for name, value in graph.values.items()}
+        last = {name: position for position, node in enumerate(graph) for name in node.inputs}
+        live = {entry.name for entry in graph.inputs}
+        most = 0
+        for position, node in enumerate(graph):
+            live.add(node.name)
+            most = max(most, sum(sizes[name] for name in live))
+            live = {name for name in live if last.get(name, -1) > position}
+        return most
+
+    def run(self, x: Array) -> Array:
+        """Some images at a time."""
+        (output,) = self.graph.outputs
+        value = self.graph.values[output]
+        result = np.empty((len(x), *value.shape), value.dtype.storage)
+        for first in range(0, len(x), BATCH_IMAGES):
+            part = slice(first, first + BATCH_IMAGES)
+            result[part] = interpret(self.graph, x[part])[output]
+        return result
+
+    def tap(self, x: Array) -> dict[str, Array]:
+        """Every node's value."""
+        values = interpret(self.graph, x, keep=None)
+        return {name: values[name] for name in self.step_names}
+
+    def step_times(self, x: Array) -> dict[str, int]:
+        """Each node alone."""
+        values = {self.graph.inputs[0].name: x}
+        times = {}
+        for node in self.graph:
+            start = time.perf_counter_ns()
+            types = [self.graph.values[name] for name in node.inputs]
+            values[node.name] = compute(node, types, [values[name] for name in node.inputs])
+            times[node.name] = time.perf_counter_ns() - start
+        return times
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,56 @@
+"""The registered backends, by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from nybble.backends.base import Backend
+from nybble.graph.plugins import PluginError, declared
+
+#: The entry points of other packages: each names an instance of :class:`Backend`.
+GROUP = "nybble.backends"
+
+#: Modules of the built-in backends, imported when one is asked for: not every machine has what they need.
+_BUILT_IN = {"cpu": "nybble.backends.cpu", "reference": "nybble.backends.reference"}
+
+_by_name: dict[str, Backend] = {}
+_packages_are_loaded = False
+
+
+def register(backend: Backend) -> None:
+    """Make a backend known by its name. Raises :class:`PluginError` if another one has it."""
+    if backend.name in _by_name or backend.name in _BUILT_IN:
+        raise PluginError(f"the backend name {backend.name!r} is taken; rename that of {type(backend).__module__}")
+    _by_name[backend.name] = backend
+
+
+def unregister(backend: Backend) -> None:
+    """Forget a backend that :func:`register` made known."""
+    del _by_name[backend.name]
+
+
+def backends() -> list[str]:
+    """Names of all backends, in alphabetical order; those of other packages included."""
+    _load_packages()
+    return sorted({*_BUILT_IN, *_by_name})
+
+
+def backend_named(name: str) -> Backend | None:
+    """The backend of a name, or ``None``."""
+    if name in _BUILT_IN:
+        built_in: Backend = import_module(_BUILT_IN[name]).backend
+        return built_in
+    if name not in _by_name:
+        _load_packages()
+    return _by_name.get(name)
+
+
+def _load_packages() -> None:
+    """Register what other packages declare. It waits for an unknown name, since a search of all packages takes time."""
+    global _packages_are_loaded
+    if _packages_are_loaded:
+        return
+    for backend in declared(GROUP, Backend):
+        if _by_name.get(backend.name) is not backend:
+            register(backend)
+    _packages_are_loaded = True

@@ -1,0 +1,23 @@
+"""Operations: one file each, with all that the program knows of it.
+
+A new operation of nybble is a file here and one line below. One of another package is an instance of
+:class:`~nybble.graph.ops.base.Operation`, named by an entry point of the group ``nybble.operations`` or given to
+:func:`~nybble.graph.ops.registry.register`.
+"""
+
+from nybble.graph.ops.add import Add as Add
+from nybble.graph.ops.avg_pool2d import AvgPool2d as AvgPool2d
+from nybble.graph.ops.base import Example as Example
+from nybble.graph.ops.base import Operation as Operation
+from nybble.graph.ops.concat import Concat as Concat
+from nybble.graph.ops.conv2d import Conv2d as Conv2d
+from nybble.graph.ops.linear import Linear as Linear
+from nybble.graph.ops.max_pool2d import MaxPool2d as MaxPool2d
+from nybble.graph.ops.quantize import Quantize as Quantize
+from nybble.graph.ops.registry import operation_named as operation_named
+from nybble.graph.ops.registry import operation_of as operation_of
+from nybble.graph.ops.registry import operations as operations
+from nybble.graph.ops.registry import register as register
+from nybble.graph.ops.registry import unregister as unregister
+from nybble.graph.ops.relu import ReLU as ReLU
+from nybble.graph.ops.scale import Scale as Scale

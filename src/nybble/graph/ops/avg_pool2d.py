@@ -1,0 +1,132 @@
+"""Rounded average of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nybble.graph.errors import GraphError
+from nybble.graph.folder import ModelFolder
+from nybble.graph.layer_output import LayerOutput
+from nybble.graph.lines import LayerFile
+from nybble.graph.nodes import Node, Padding, Pair
+from nybble.graph.ops.base import Example, Operation
+from nybble.graph.ops.checks import check_input_type, image_shape
+from nybble.graph.ops.examples import activation
+from nybble.graph.ops.registry import register
+from nybble.graph.ops.units import Unit
+from nybble.graph.ops.windows import check_pool_padding, sides, sides_text, square_text, starts, window_shape
+from nybble.graph.types import ACTIVATIONS, Array, DType
+from nybble.graph.value_type import ValueType
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+
+#: Most samples of a window: their sum fits 32 bits.
+_MAX_WINDOW = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AvgPool2d(Node):
+    """``floor((2 * sum + n) / (2 * n))`` of each window; ``n`` counts padding if asked to. Type stays."""
+
+    input_type: DType
+    kernel_size: Pair
+    stride: Pair
+    padding: Padding = Padding()
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+
+class AvgPool2dOperation(Operation[AvgPool2d]):
+    """Average pool."""
+
+    node = AvgPool2d
+    unit = Unit.INPUT
+
+    def infer(self, node: AvgPool2d, inputs: Sequence[ValueType]) -> ValueType:
+        """The input's type and magnitude. No window may lie wholly in padding."""
+        (source,) = inputs
+        check_input_type(node, source, node.input_type, ACTIVATIONS)
+        channels, rows, columns = image_shape(node, source)
+        shape = window_shape(
+            node, rows, columns, node.kernel_size, node.stride, node.padding, Pair(1, 1), node.ceil_mode
+        )
+        check_pool_padding(node, node.kernel_size, node.padding, Pair(1, 1))
+        if node.kernel_size.rows * node.kernel_size.columns > _MAX_WINDOW:
+            raise GraphError("window is too large to sum in 32 bits", node=node.name, field="kernel_size")
+        return ValueType(source.dtype, (channels, *shape), source.magnitude)
+
+    def compute(self, node: AvgPool2d, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
+        """A window's sum is the difference of two prefix sums."""
+        (images,) = values
+        sums = images.astype(np.int64)
+        counts = []
+        for axis, (before, after) in zip((2, 3), sides(node.padding), strict=True):
+            kernel, stride, size = node.kernel_size[axis - 2], node.stride[axis - 2], images.shape[axis]
+            first = starts(size, before, after, kernel, stride, node.ceil_mode)
+            # The window [first, end) is cut at the padded extent, as in PyTorch, which matters in ceil mode.
+            end = np.minimum(first + kernel, size + after)
+            low, high = np.maximum(first, 0), np.minimum(end, size)
+            counts.append(end - first if node.count_include_pad else high - low)
+            prefix = np.insert(np.cumsum(sums, axis=axis), 0, 0, axis=axis)
+            sums = prefix.take(high, axis) - prefix.take(low, axis)
+        count = np.outer(*counts)
+        averages: Array = (2 * sums + count) // (2 * count)
+        return averages.astype(types[0].dtype.storage)
+
+    def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> AvgPool2d:
+        """All keys must be there."""
+        input_type, output_type = file.mode(2)
+        file.expect("compute_mode", output_type, input_type, "the input's type")
+        return AvgPool2d(
+            name=name,
+            inputs=inputs,
+            input_type=input_type,
+            kernel_size=file.pair("kernel_size"),
+            stride=file.pair("stride"),
+            padding=file.padding("padding"),
+            ceil_mode=file.flag("ceil_mode"),
+            count_include_pad=file.flag("count_include_pad"),
+        )
+
+    def write(self, node: AvgPool2d, output: LayerOutput, sources: Sequence[DType]) -> None:
+        """The lines of the published directory."""
+        text = output.text
+        text.add("compute_mode", f"{node.input_type}{node.input_type}")
+        text.add("kernel_size", square_text(node.kernel_size))
+        text.add("stride", square_text(node.stride))
+        text.add("padding", sides_text(node.padding))
+        text.add("ceil_mode", node.ceil_mode)
+        text.add("count_include_pad", node.count_include_pad)
+
+    def converted(self, node: AvgPool2d, input_type: DType | None, ratio: Fraction) -> AvgPool2d:
+        """Only the type changes."""
+        return replace(node, input_type=input_type or node.input_type)
+
+    def examples(self, random: np.random.Generator) -> Iterator[Example[AvgPool2d]]:
+        """Every type; uneven padding counted or not, windows that run past the end, and the whole image."""
+        for input_type in ACTIVATIONS:
+            for ceil_mode in (False, True):
+                for counted in (False, True):
+                    node = AvgPool2d(
+                        name="pool",
+                        inputs=("x",),
+                        input_type=input_type,
+                        kernel_size=Pair(3, 2),
+                        stride=Pair(2, 2),
+                        padding=Padding(1, 0, 2, 1),
+                        ceil_mode=ceil_mode,
+                        count_include_pad=counted,
+                    )
+                    yield Example(node, (activation(input_type, 3, 6, 7),))
+        whole = Pair(5, 5)
+        node = AvgPool2d(name="pool", inputs=("x",), input_type=DType.U8, kernel_size=whole, stride=whole)
+        yield Example(node, (activation(DType.U8, 2, 5, 5),))
+
+
+register(AvgPool2dOperation())

@@ -1,0 +1,121 @@
+"""What an operation is: everything that the program knows of one type of node."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from nybble.graph.errors import GraphError
+from nybble.graph.folder import ModelFolder
+from nybble.graph.layer_output import LayerOutput
+from nybble.graph.lines import LayerFile
+from nybble.graph.nodes import Node
+from nybble.graph.ops.units import Unit
+from nybble.graph.types import Array, DType
+from nybble.graph.value_type import ValueType
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+
+N = TypeVar("N", bound=Node)
+
+
+@dataclass(frozen=True)
+class Example(Generic[N]):
+    """A valid node, and the types of what it reads."""
+
+    node: N
+    inputs: tuple[ValueType, ...]
+
+
+class Operation(ABC, Generic[N]):
+    """Inference, integer meaning and layer file of one type of node.
+
+    Attributes
+    ----------
+    node : type
+        The node's dataclass. Its name is the layer type in the model directory.
+    least_inputs : int
+        Values that a node reads at least.
+    most_inputs : int or None
+        Values that a node reads at most; ``None`` for no limit.
+    unit : Unit or None
+        What a step of the result stands for; ``None`` where that is not known, and no conversion is defined.
+    """
+
+    node: ClassVar[type[Any]]
+    least_inputs: ClassVar[int] = 1
+    most_inputs: ClassVar[int | None] = 1
+    unit: ClassVar[Unit | None] = None
+
+    @property
+    def kind(self) -> str:
+        """The layer type as the model directory spells it."""
+        return self.node.__name__
+
+    @abstractmethod
+    def infer(self, node: N, inputs: Sequence[ValueType]) -> ValueType:
+        """Type, shape and largest magnitude of the result.
+
+        The number of inputs is right already; the caller checks that the result keeps the general limits. Raises
+        :class:`GraphError` naming the node and the attribute that does not fit.
+        """
+
+    @abstractmethod
+    def compute(self, node: N, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
+        """The result for a batch, from the types and the arrays (batch first) of what the node reads.
+
+        This defines what is right. It is of dtype ``infer(...).dtype.storage``. The node is valid for those types and
+        the arrays are in their range; nothing is checked.
+        """
+
+    @abstractmethod
+    def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> N:
+        """The node that a layer file describes.
+
+        Raises :class:`ModelFormatError` on a missing or wrong key. What depends on the inputs' types is left to
+        :meth:`infer`; the caller refuses keys that were not asked for.
+        """
+
+    @abstractmethod
+    def write(self, node: N, output: LayerOutput, sources: Sequence[DType]) -> None:
+        """Add the node's lines and tensors; ``sources`` are the element types of what it reads."""
+
+    @abstractmethod
+    def examples(self, random: np.random.Generator) -> Iterator[Example[N]]:
+        """Small nodes that cover the attributes. The table-driven tests run every registered operation on them."""
+
+    def expanded(self, node: N, inputs: Sequence[ValueType]) -> Sequence[Node] | None:
+        """Nodes of other operations that together give the same result, bit for bit; ``None`` where there are none.
+
+        Backends run these where they do not know the operation. The last one has the node's name, others one that
+        begins with it; the first ones read what the node reads.
+        """
+        return None
+
+    def converted(self, node: N, input_type: DType | None, ratio: Fraction) -> N:
+        """The node in other units: one old unit of its result, or of the sums that a real result is made of, is
+        ``ratio`` new ones.
+
+        Parameters
+        ----------
+        node : Node
+        input_type : DType or None
+            The activation type that it now reads; ``None`` where it reads sums.
+        ratio : Fraction
+
+        Raises
+        ------
+        GraphError
+            If there is no such node, or a constant of it passes its range.
+        """
+        raise GraphError(f"no conversion is defined for {node.op}", node=node.name)
+
+    def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
+        """Types that the layer file says the node reads, where the node itself does not carry them."""
+        return ()

@@ -1,0 +1,89 @@
+"""The native code's structure: which folder includes which, and what objects of an instruction set may hold."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from nybble import _native
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+NATIVE = REPOSITORY / "native"
+SOURCES = sorted(path for path in NATIVE.rglob("*") if path.suffix in (".h", ".cpp"))
+#: Folders that each folder of native code may include, besides itself.
+MAY_INCLUDE: dict[str, set[str]] = {
+    "base": set(),
+    "kernels": {"base"},
+    "core": {"base", "kernels"},
+    "ceilings": {"base"},
+    "cpu_mask": set(),
+    "bindings": {"base", "kernels", "core", "ceilings"},
+}
+INCLUDE = re.compile(r'^#include "(.*)"', re.MULTILINE)
+
+
+def included(path: Path) -> list[str]:
+    return INCLUDE.findall(path.read_text())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(NATIVE).as_posix())
+def test_folders_include_only_those_below_them(path: Path) -> None:
+    folder = path.relative_to(NATIVE).parts[0]
+    for name in included(path):
+        assert (NATIVE / name).is_file(), f"{name} is not there"
+        assert name.split("/")[0] in MAY_INCLUDE[folder] | {folder}
+
+
+def test_no_file_includes_itself_by_way_of_others() -> None:
+    # Raises CycleError, which names the files.
+    list(TopologicalSorter({path.relative_to(NATIVE).as_posix(): included(path) for path in SOURCES}).static_order())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(NATIVE).as_posix())
+def test_nothing_is_included_inside_a_namespace(path: Path) -> None:
+    """So that a file's includes say what it needs, not what happens to be open around it."""
+    depth = 0
+    for line in path.read_text().splitlines():
+        depth += line.startswith("namespace ") and line.endswith("{")
+        depth -= line.startswith("}  // namespace")
+        assert not (depth and line.startswith("#include")), line
+
+
+@pytest.mark.parametrize("path", sorted(NATIVE.glob("kernels/**/*.inc.h")), ids=lambda path: path.name)
+def test_kernels_know_no_instruction_set(path: Path) -> None:
+    """Intrinsics and their types are in the vector types; lists are written for each."""
+    if path.parent.name != "lists":
+        assert not re.search(r"_mm\d*_|__m\d+|immintrin|Avx|avx", path.read_text())
+
+
+def objects() -> list[Path]:
+    """Of the files that are compiled for an instruction set, in the newest plain build that there is."""
+    folders = [
+        folder
+        for folder in REPOSITORY.glob("build/**/nybble_core.dir")
+        if not {"sanitize", "threads", "cross"} & set(folder.relative_to(REPOSITORY).parts)
+    ]
+    newest = max(folders, key=lambda folder: (folder / "kernels").stat().st_mtime, default=None)
+    names = {f"{isa}.cpp.o" for isa in _native.built_isas()}
+    return [] if newest is None else sorted(path for path in newest.glob("*/*.o") if path.name in names)
+
+
+def test_objects_of_an_instruction_set_have_no_static_constructors() -> None:
+    """They would run when the module is loaded, on processors that lack the instructions.
+
+    Nor may they define what the linker could keep for all, in place of another object's copy.
+    """
+    found = objects()
+    if not found or shutil.which("nm") is None or shutil.which("objdump") is None:
+        pytest.skip("no objects of a build in build/, or no binutils")
+    for path in found:
+        sections = subprocess.run(["objdump", "-h", path], capture_output=True, text=True, check=True).stdout
+        assert not re.search(r"\.(init_array|ctors|preinit_array)", sections), path.name
+        symbols = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout
+        assert "_GLOBAL__sub_I" not in symbols, path.name
+        assert not re.findall(r"^[0-9a-f]+ [WVu] .*", symbols, re.MULTILINE), path.name
