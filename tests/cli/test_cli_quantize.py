@@ -302,7 +302,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere"], ["nowhere", "no model directory", "torchvision:NAME"]),
+        (["nowhere"], ["nowhere", "is not a model directory", "torchvision:NAME"]),
         (["torchvision:resnet51"], ["no such network", "similar: resnet"]),
         (["sources_to_quantize:Sigmoid"], ["sources_to_quantize.py:", "sigmoid", "return torch.sigmoid"]),
         ([SOURCE, "--bits", "w4a4", "--config", "listed.yaml"], ["--bits w4a4 has no effect", "listed.yaml"]),

@@ -129,7 +129,7 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "inputs too many": (lambda m: node(m, "Relu").input.append("image"), "checker refuses"),
     "inputs too few": (lambda m: node(m, "Conv").input.__delitem__(slice(1, 3)), "checker refuses"),
     "input left out": (lambda m: node(m, "Conv").input.__setitem__(1, ""), "checker refuses|must be constant"),
-    "shape of real numbers": (lambda m: put(m, "Pad", np.zeros(8, np.float32)), "no list of whole numbers"),
+    "shape of real numbers": (lambda m: put(m, "Pad", np.zeros(8, np.float32)), "not a list of integers"),
     "sides too many": (lambda m: put(m, "Pad", np.zeros(10, np.int64)), "only padding with zeros"),
     "sides huge": (lambda m: put(m, "Pad", np.full(8, 1 << 40)), "not one of an image|cannot be added to the batch"),
     "sides none": (lambda m: put(m, "Pad", np.zeros(0, np.int64)), "only padding with zeros|is no list|is empty"),
