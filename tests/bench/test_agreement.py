@@ -49,7 +49,7 @@ def test_what_is_counted() -> None:
     result = compare(wanted, found, True)
     assert (result.inputs, result.same_class, result.ties, result.equal_logits) == (4, 2, 1, 2)
     assert result.largest_difference == pytest.approx(6 / 5)
-    assert "same class for 2 of 4 inputs (1 ties), all logits equal for 2" in str(result)
+    assert "same class for 2 of 4 inputs (1 tie), equal logits for 2" in str(result)
 
 
 @pytest.mark.data

@@ -123,7 +123,7 @@ def test_agreement_is_measured(run: Any, model: Path, tmp_path: Path) -> None:
     assert all(entry["equal_logits"] == 5 for entry in report["runs"])
     assert (report["exif"], report["left_out"], report["not_measured"]) == (False, [], None)
     result = run("import", out, tmp_path / "again", "--limit", "5")
-    assert "and the engine: same class for 5 of 5 inputs" in result.stdout
+    assert "plain: same class for 5 of 5 inputs" in result.stdout
     report = json.loads(run("import", out, tmp_path / "unchecked", "--json", "--no-check").stdout)["agreement"]
     assert (report["runs"], report["not_measured"]) == ([], "--no-check")
 

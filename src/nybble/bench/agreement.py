@@ -1,4 +1,4 @@
-"""How far ONNX Runtime's answers to an ONNX file are the engine's answers to the graph it was made of, or became."""
+"""How far ONNX Runtime's answers for an ONNX file agree with the engine's for the graph it came from, or became."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MISSING = "ONNX Runtime is not installed (pip install onnxruntime)"
 
 @dataclass(frozen=True)
 class Agreement:
-    """The answers to some inputs.
+    """How ONNX Runtime's answers for some inputs compare with the engine's.
 
     Attributes
     ----------
@@ -33,13 +33,13 @@ class Agreement:
         Whether the runtime's graph optimisations were on.
     inputs : int
     same_class : int
-        Inputs for which both name the same class.
+        Inputs for which both give the same class.
     ties : int
-        Inputs for which the engine's two best logits are equal; there a different class says nothing.
+        Inputs for which the engine's two best logits are equal, so that a different class is no error.
     equal_logits : int
         Inputs for which all logits are equal, bit for bit.
     largest_difference : float
-        Of any logit, as a part of the engine's largest logit.
+        Of any logit, as a share of the engine's largest logit.
     """
 
     runtime: str
@@ -51,12 +51,11 @@ class Agreement:
     largest_difference: float
 
     def __str__(self) -> str:
-        how = "" if self.optimised else " without graph optimisations"
-        ties = f" ({self.ties} ties)" if self.ties else ""
+        how = "optimised" if self.optimised else "plain"
+        ties = f" ({self.ties} tie{'s' * (self.ties != 1)})" if self.ties else ""
         return (
-            f"{self.runtime}{how} and the engine: same class for {self.same_class} of {self.inputs} inputs{ties}, "
-            f"all logits equal for {self.equal_logits}, largest difference {self.largest_difference:.1e} of the "
-            "largest logit"
+            f"{self.runtime}, {how}: same class for {self.same_class} of {self.inputs} inputs{ties}, "
+            f"equal logits for {self.equal_logits}, relative difference up to {self.largest_difference:.1e}"
         )
 
 
