@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 from sources_to_quantize import CLASSES, stripes
-from test_cli_quantize import SETTINGS, SOURCE
+from test_cli_quantize import SETTINGS, SOURCE, quick  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
 from nybble.cli import app
 from nybble.cli.exit_codes import ExitCode
 from nybble.graph import Graph, read_graph, write_graph
-from nybble.quantize.pipeline import measure, post
+from nybble.quantize.pipeline import post
 from nybble.report.records import Quantization, read_record
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(measure, "_SECONDS", 0.001)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import MappingProxyType
 from typing import overload
 
-from nybble.images.errors import ImageError, ImageWarning, encodable, printable
+from nybble.images.errors import ImageError, ImageWarning, encodable, printable, some
 from nybble.images.kinds import has_photo_suffix
 from nybble.images.left_out import LeftOut, LeftOutPhoto
 from nybble.images.listing import Row, read_rows
@@ -171,12 +171,15 @@ class _Found:
     left_out: Sequence[LeftOutPhoto] = ()
 
 
+def list_in(folder: Path) -> Path | None:
+    """The list of photos that a folder has, if any."""
+    return next((folder / name for name in (LABELS, VAL_MAP) if (folder / name).is_file()), None)
+
+
 def _opened(place: Path, root: Path | None, limit: int | None) -> _Found:
     if place.is_dir():
-        for name in (LABELS, VAL_MAP):
-            if (place / name).is_file():
-                return _listed(place / name, place, limit, inside=True)
-        return _scanned(place, limit)
+        table = list_in(place)
+        return _scanned(place, limit) if table is None else _listed(table, place, limit, inside=True)
     if not place.exists():
         raise ImageError(place, "there is no such file or folder")
     if place.suffix.lower() in _ARCHIVES:
@@ -208,7 +211,7 @@ def warn_of_empty(place: Path, empty: Sequence[str]) -> None:
     """Warn of class folders without photos, if there are any: they keep their numbers."""
     if empty:
         warnings.warn(
-            f"{printable(str(place))}: no photos in {_some(empty)}; they still count as classes",
+            f"{printable(str(place))}: no photos in {some(empty)}; they still count as classes",
             ImageWarning,
             stacklevel=5,
         )
@@ -311,8 +314,3 @@ def _check_labelled(table: Path, photos: Sequence[PhotoFile]) -> None:
             "class, a labels.csv, or a list of lines `file label`",
             line=without.line,
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(printable(name) for name in names[:3])
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from nybble.graph import NybbleError
@@ -32,6 +33,12 @@ class ImageWarning(UserWarning):
 def encodable(name: str) -> str:
     """A file name that UTF-8 can encode: bytes that are not UTF-8 become escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def some(names: Sequence[str], count: int = 3) -> str:
+    """The first few names, printable, and how many more there are."""
+    shown = ", ".join(map(printable, names[:count]))
+    return f"{shown} and {len(names) - count} more" if len(names) > count else shown
 
 
 def printable(name: str) -> str:

@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 
 from nybble.graph import Graph, GraphError
-from nybble.images.errors import printable
+from nybble.images.errors import printable, some
 
 
 def class_names(graph: Graph) -> tuple[str, ...]:
@@ -74,13 +74,9 @@ def match_classes(found: Sequence[str], network: int | Sequence[str]) -> list[in
     if len(found) == count:
         return list(range(count))
     return (
-        f"has {len(found)} class{'es' * (len(found) != 1)} ({_some(found)}), but the network has {count} classes of "
+        f"has {len(found)} class{'es' * (len(found) != 1)} ({some(found)}), but the network has {count} classes of "
         "other names; list the photos with the network's numbers in a labels.csv (file,label)"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(printable(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 @cache

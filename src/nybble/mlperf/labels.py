@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nybble.images import ImageError, PhotoFiles, open_photos
-from nybble.images.collection import LABELS, VAL_MAP
+from nybble.images.collection import LABELS, VAL_MAP, list_in
 from nybble.images.errors import printable
 from nybble.images.listing import Row, read_rows
 from nybble.images.names import known_classes, match_classes
@@ -50,7 +50,7 @@ def read_labels(path: Path, log: Path | None = None) -> list[Labelled]:
     ImageError
         Naming file and line.
     """
-    listed = _list_in(path) if path.is_dir() else path
+    listed = list_in(path) if path.is_dir() else path
     if listed is None:
         folders = open_photos(path)
         found = [(photo.file, folders.classes[photo.label] if photo.label is not None else None) for photo in folders]
@@ -66,11 +66,6 @@ def read_labels(path: Path, log: Path | None = None) -> list[Labelled]:
         if row.file not in gone:
             labels.append(Labelled(row.file, numbers[row.label] if isinstance(row.label, str) else row.label))
     return labels
-
-
-def _list_in(folder: Path) -> Path | None:
-    """The list of photos that a folder has."""
-    return next((folder / name for name in (LABELS, VAL_MAP) if (folder / name).is_file()), None)
 
 
 def _numbers(path: Path, rows: Sequence[Row]) -> dict[str, int]:
@@ -120,7 +115,7 @@ def find_photos(
         return open_photos(images, limit, classes=classes, labels=need)
     if not images.is_dir():
         raise ImageError(images, "is not a folder")
-    listed = _list_in(labels) if labels.is_dir() else labels
+    listed = list_in(labels) if labels.is_dir() else labels
     if listed is None:
         raise ImageError(labels, f"is a folder without {LABELS} or {VAL_MAP}; name a list of photos")
     return open_photos(listed, limit, classes=classes, labels=need, root=images)

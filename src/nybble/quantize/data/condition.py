@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from nybble.images.errors import some
 from nybble.quantize.errors import QuantizeError
 
 #: Names a report's text lists; ``failed`` has them all.
@@ -59,17 +60,13 @@ class PhotoReport:
         parts = [f"{len(self.read)} photos"]
         if self.failed:
             names = [f"{name} ({reason})" for name, reason in _ordered(self.failed)]
-            parts.append(f"{len(names)} could not be used: {_some(names)}")
+            parts.append(f"{len(names)} could not be used: {some(names, _LISTED)}")
         for kind, what in (("gray", "grayscale"), ("cmyk", "CMYK"), ("tiny", "smaller than the crop")):
             names = _ordered(getattr(self, kind))
             if names:
-                parts.append(f"{len(names)} {what}: {_some(names)}")
+                parts.append(f"{len(names)} {what}: {some(names, _LISTED)}")
         return "; ".join(parts)
 
 
 def _ordered(entries: dict[int, Any]) -> list[Any]:
     return [entries[index] for index in sorted(entries)]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

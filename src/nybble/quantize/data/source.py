@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nybble.images.collection import LABELS, VAL_MAP
+from nybble.images.collection import list_in
 from nybble.quantize.data.archives import ShardPhotos, ZipPhotos
 from nybble.quantize.data.folders import FilePhotos
 from nybble.quantize.data.photos import Photos
@@ -21,7 +21,7 @@ def open_photos(path: str | Path, *, exif: bool = False) -> Photos:
     ========================================  =============================================================
     a folder that holds ``*.tar``             :class:`ShardPhotos`, in order of name
     ``NAME-{000..009}.tar``, ``NAME.tar``     :class:`ShardPhotos`
-    ``NAME.zip``                              :class:`ZipPhotos`: a folder per class, or no labels
+    ``NAME.zip``                              :class:`ZipPhotos`: one folder per class, or no labels
     any other folder, or a list               :class:`FilePhotos`, see :func:`nybble.images.open_photos`
     ========================================  =============================================================
 
@@ -42,8 +42,7 @@ def open_photos(path: str | Path, *, exif: bool = False) -> Photos:
     kind = place.suffix.lower()
     photos: Photos
     if place.is_dir():
-        listed = any((place / name).is_file() for name in (LABELS, VAL_MAP))
-        shards = [] if listed else sorted(place.glob("*.tar"))
+        shards = [] if list_in(place) is not None else sorted(place.glob("*.tar"))
         photos = ShardPhotos(shards) if shards else FilePhotos(place)
     elif kind == ".zip" and place.is_file():
         photos = ZipPhotos(place)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nybble.images import ImageWarning
+from nybble.images.errors import some
 from nybble.images.names import match_classes
 from nybble.quantize.data import Photos, Relabelled, open_photos, split
 from nybble.quantize.errors import QuantizeError
@@ -40,8 +41,8 @@ def choose_photos(images: Path, val: Path | None, config: PipelineConfig) -> Cho
             selection = Relabelled(selection, numbers, train.classes)
         if train.classes and selection.classes and train.classes != selection.classes:
             raise QuantizeError(
-                f"{val}: its class folders ({_some(selection.classes)}) are not those of {images} "
-                f"({_some(train.classes)}), so the same number would mean two classes"
+                f"{val}: its class folders ({some(selection.classes)}) are not those of {images} "
+                f"({some(train.classes)}), so the same number would mean two classes"
             )
         _check_labelled(train, images, need.train)
         _check_labelled(selection, val, need.selection)
@@ -130,7 +131,3 @@ def _check_labelled(photos: Photos, where: Path, need: str | None) -> None:
             f"{where}: the photos have no labels, which are needed for {need}; give a folder per class, a labels.csv, "
             "or a list of lines `file label`"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
