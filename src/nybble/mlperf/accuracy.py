@@ -43,14 +43,14 @@ class Comparison(NamedTuple):
     second_only: int
 
 
-#: Types that answers may have, by their bytes. Of those that fit equally well the first is taken.
+#: Types that answers may have, by their size. Of several that fit the first is taken.
 DTYPES = {
     1: ("uint8", "int8"),
     2: ("int16", "uint16", "float16"),
     4: ("int32", "uint32", "float32"),
     8: ("int64", "uint64", "float64"),
 }
-#: More than any classification has; other types read as classes are mostly beyond it.
+#: More than any classifier has; numbers read in the wrong type mostly exceed it.
 _MOST_CLASSES = 1 << 20
 
 
@@ -63,18 +63,18 @@ def read_answers(path: Path, dtype: str | None = None) -> dict[int, int]:
         ``mlperf_log_accuracy.json`` or a folder that has one, or an ``.npz`` with an array ``prediction`` in the order
         of the photos, as ``t4-predictions.npz`` is.
     dtype : str, optional
-        Type of a log's answers, one of ``DTYPES``; by default the one as which all of them are classes.
+        Type of a log's answers, one of ``DTYPES``; by default the type in which all of them are classes.
 
     Returns
     -------
     dict
-        Of a photo that comes twice the first answer, as in MLPerf's script; a :class:`MlperfWarning` where the second
-        is another.
+        Of a photo that is answered twice the first answer, as in MLPerf's script, with a :class:`MlperfWarning` if the
+        second differs.
 
     Raises
     ------
     MlperfError
-        Naming the file and the entry; and where the answers are classes in no type, or different ones in several.
+        Naming the file and the entry; also where no type makes all answers classes, or several do and disagree.
     """
     if path.is_dir():
         path = path / ACCURACY
@@ -211,7 +211,7 @@ def _classes(path: Path, answers: Sequence[bytes], dtype: str | None) -> list[in
         raise MlperfError(f"{path}: entry 0: has {wanted} bytes; expected 1, 2, 4 or 8")
     names = (dtype,) if dtype is not None else DTYPES[wanted]
     read = {name: np.frombuffer(b"".join(answers), np.dtype(name).newbyteorder("<")) for name in names}
-    # A class that only names the background is -1 in some systems.
+    # Some systems have a background class, -1.
     for least in (0, -1):
         fitting = {name: values for name, values in read.items() if _is_class(values, least).all()}
         if fitting:

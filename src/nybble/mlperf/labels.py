@@ -29,7 +29,7 @@ class Labelled(NamedTuple):
 
     @property
     def row(self) -> int | None:
-        """Where ImageNet's validation set has the photo, counted from 0; ``None`` where the name does not tell."""
+        """The photo's number in ImageNet's validation set, from 0; ``None`` if its name does not tell."""
         found = _NUMBER.search(self.file)
         return int(found[1]) - 1 if found else None
 

@@ -59,7 +59,7 @@ def open_store(
     exif : bool
         Whether photos are turned upright as their EXIF orientation says.
     left_out : LeftOut, optional
-        Gets the photos that cannot be decoded, whose samples mean nothing; without it they are errors.
+        Collects the photos that cannot be decoded, whose samples are undefined; without it they are errors.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def map_samples(path: Path, shape: tuple[int, ...]) -> Array:
 
 
 class Rows:
-    """Some of a store's samples, by numbers of their own, without a copy of all of them."""
+    """Some of a store's samples, renumbered, without a copy of all of them."""
 
     def __init__(self, samples: Array, rows: Sequence[int]) -> None:
         self._samples = samples

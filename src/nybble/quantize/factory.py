@@ -1,4 +1,4 @@
-"""Networks that the user's own code makes: imported and called, its errors told with its file and line."""
+"""Networks made by the user's own code, whose errors are reported with their file and line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import nn
 from nybble.quantize.errors import SourceError
 
 _HERE = f"{Path(__file__).parent}{os.sep}"
-#: Where code lies that is not the user's: the standard library, and folders of installed packages.
+#: Code that is not the user's: the standard library, and folders of installed packages.
 _LIBRARY = f"{sysconfig.get_path('stdlib')}{os.sep}"
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 
 def make(package: str, factory: str) -> nn.Module:
-    """Import a module and call what it calls ``factory``, or take it as it is where it is an ``nn.Module``.
+    """Import a module and call its ``factory``, or take that as it is where it is an ``nn.Module``.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def _imported(package: str, source: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        # The module itself, or a package that it lies in; not what it imports.
+        # A module that this one imports is missing, not this one or a package of it.
         if error.name is None or not f"{package}.".startswith(f"{error.name}."):
             raise SourceError(f"{source}: {package} cannot be imported: {_told(error)}") from error
         hint = "; leave out `.py`" if package.endswith(".py") else "; is its folder in PYTHONPATH?"
@@ -68,7 +68,7 @@ def _imported(package: str, source: str) -> Any:
 def _check_arguments(found: Any, source: str) -> None:
     try:
         signature = inspect.signature(found)
-    except (TypeError, ValueError):  # Of some functions written in C it is not known.
+    except (TypeError, ValueError):  # Some functions written in C have none.
         return
     try:
         signature.bind()
@@ -77,7 +77,7 @@ def _check_arguments(found: Any, source: str) -> None:
 
 
 def _told(error: BaseException) -> str:
-    """An error of the user's code in one line, after the innermost line of that code."""
+    """An error of the user's code in one line, preceded by the innermost line of that code."""
     text = " ".join(str(error).split())[:200]
     told = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:

@@ -1,4 +1,4 @@
-"""SOURCE strings: what to quantize, named on one line.
+"""SOURCE strings, which name what to quantize.
 
 ``torchvision:resnet50``, ``torchvision:resnet50@weights.pth``, ``package.module:factory``,
 ``package.module:factory@weights``, the path of a model directory or of an ONNX file, or the name of a model.
@@ -40,7 +40,7 @@ _OTHER_TASKS = {
     "segmentation": "labels pixels",
     "video": "reads videos",
 }
-#: Where the seeds of NumPy and of torch end.
+#: Limits of the seeds of NumPy and of torch.
 _NUMPY_SEEDS, _TORCH_SEEDS = 1 << 32, 1 << 63
 
 
@@ -119,7 +119,7 @@ def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loa
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Set every generator that drawing weights may use, and put them back."""
+    """Seed every generator that may draw weights, and restore them afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % _TORCH_SEEDS)
@@ -133,7 +133,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _is_untrained(module: nn.Module) -> bool:
-    """Whether batch norm is there and has its initial statistics everywhere: training would have changed them."""
+    """Whether there is batch norm, all with its initial statistics, which training would have changed."""
     norms = [child for child in module.modules() if isinstance(child, _BatchNorm) and child.running_mean is not None]
     return bool(norms) and all(bool((norm.running_mean == 0).all() & (norm.running_var == 1).all()) for norm in norms)
 
@@ -145,7 +145,7 @@ def _torchvision(name: str, *, is_random: bool) -> nn.Module:
     if name not in known:
         raise SourceError(f"torchvision:{name}: {_not_a_classifier(models, name, known)}")
     build = models.get_model_builder(name)
-    # Said outright, so that nothing is downloaded, and that two old networks do not warn of a change of defaults.
+    # Explicit, so that nothing is downloaded, and two old networks do not warn of a change of defaults.
     options: dict[str, Any] = {"weights": None}
     if "weights_backbone" in inspect.signature(build).parameters:
         options["weights_backbone"] = None

@@ -1,4 +1,4 @@
-"""Files of weights: read without running code of theirs, and held against the module that they are for."""
+"""Files of weights: read without running their code, and checked against the module they are for."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from nybble.quantize.errors import MissingExtraError, SourceError
 
-#: Under what checkpoints keep their weights.
+#: Keys under which checkpoints keep their weights.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "ema", "net")
-#: What wrappers put in front of every name: DataParallel and DistributedDataParallel, torch.compile.
+#: Prefixes that wrappers put before every name: DataParallel and DistributedDataParallel, torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 #: How torch names what is neither a tensor nor a plain value.
 _STRANGER = re.compile(r"Unsupported (?:global|class): (?:GLOBAL )?([\w.]+)")
@@ -28,9 +28,9 @@ _SHOWN = 4
 def load_weights(module: nn.Module, path: str | Path) -> None:
     """Load a file of weights into a module.
 
-    A mapping from names to tensors, or one that lies in a checkpoint under ``state_dict``, ``model`` and the like, is
-    read with ``torch.load(weights_only=True)``, which runs no code of the file; a file that ends in ``.safetensors``
-    with the package of that name. Prefixes that wrappers leave (``module.``) are taken off.
+    A mapping from names to tensors, or a checkpoint that holds one under ``state_dict``, ``model`` and the like, is
+    read with ``torch.load(weights_only=True)``, which runs no code of the file; a file that ends in ``.safetensors`` is
+    read with the package of that name. Prefixes that wrappers leave (``module.``) are removed.
 
     Raises
     ------

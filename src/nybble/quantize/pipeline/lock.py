@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nybble.quantize.errors import QuantizeError
 
-#: The file that is locked; it holds the process's number.
+#: The file that is locked; it holds the process id.
 LOCK = "lock"
 _TRIES = 100
 #: Descriptors of the locks that this process holds, by folder, and the thread that holds them.
@@ -24,9 +24,9 @@ _held: dict[Path, tuple[int, int]] = {}
 def locked(work: Path) -> Iterator[None]:
     """Keep other runs out of a work folder, which is made if it is not there.
 
-    The system takes the lock off when the process ends, however it ends. A thread may lock a folder again that it has
-    locked. A folder that holds nothing else is removed afterwards. Of the processes that ``torchrun`` starts the first
-    stands for all.
+    The system releases the lock when the process ends, however it ends. A thread may lock a folder again that it has
+    locked. A folder that holds nothing else is removed afterwards. Of the processes that ``torchrun`` starts, only the
+    first one takes the lock.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def locked(work: Path) -> Iterator[None]:
         yield
     finally:
         del _held[folder]
-        # While it is locked: a run that has opened it meanwhile sees that its file is another one.
+        # While it is locked: a run that opened the file in the meantime sees that it has been removed.
         with contextlib.suppress(OSError):
             if [entry.name for entry in folder.iterdir()] == [LOCK]:
                 (folder / LOCK).unlink()

@@ -1,4 +1,4 @@
-"""The photos of a run: those to calibrate and train with, and those on which everything is chosen."""
+"""The photos of a run: those to calibrate and train with, and those to select on."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def choose_photos(images: Path, val: Path | None, config: PipelineConfig) -> Cho
 
 
 class Needed(NamedTuple):
-    """What needs labels of the training photos, and of those to select on; ``None`` where nothing does."""
+    """What needs labels of the training photos, and of the selection photos; ``None`` where nothing does."""
 
     train: str | None
     selection: str | None
 
 
 def needed_labels(config: PipelineConfig) -> Needed:
-    """What of a configuration needs labels: without them, accuracy is not measured and the rest goes on."""
+    """What needs labels under a configuration. All else works without them, except that accuracy is not measured."""
     # Distillation alone follows the float network's answers.
     training = config.training.epochs > 0 and config.training.distillation < 1
     tuned = "fine-tuning (leave it out with --epochs 0, or set training.distillation to 1)" if training else None
@@ -85,7 +85,7 @@ def fit_labels(photos: Photos, classes: int | Sequence[str], where: Path, need: 
         The network's class names, or their number.
     where : Path
     need : str, optional
-        What needs labels; where nothing does, names that do not match are left away with a warning.
+        What needs labels; if nothing does, names that do not match are dropped with a warning.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def fit_labels(photos: Photos, classes: int | Sequence[str], where: Path, need: 
 
 
 def check_classes(photos: Photos, classes: int, where: Path, *, need: str | None) -> None:
-    """Hold labels against the network's number of classes.
+    """Check labels against the network's number of classes.
 
     Raises
     ------
