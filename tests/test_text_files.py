@@ -16,7 +16,15 @@ from nybble.synthetic import bottleneck_resnet
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "nybble"
 #: Files that read text which no person writes: package data, the system's, the cache's.
-OURS = {"images/names.py", "fetch.py", "engine/tuned.py", "bench/worker.py", "bench/peers.py", "bench/machine.py"}
+OURS = {
+    "images/names.py",
+    "fetch.py",
+    "engine/tuned.py",
+    "bench/worker.py",
+    "bench/peers.py",
+    "bench/machine.py",
+    "disturbance.py",
+}
 MARK = "\ufeff"
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import nybble
-from nybble.bench.machine import Watch
 from nybble.cli import app
+from nybble.disturbance import Watch
 from nybble.graph import Graph, read_graph, write_graph
 from nybble.images import load_photo
 from nybble.synthetic import bottleneck_resnet

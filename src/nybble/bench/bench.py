@@ -25,6 +25,7 @@ from nybble.bench.restrict import restrict
 from nybble.bench.result import float_top1, is_wrong, ratio_records, run_records
 from nybble.bench.roofline import layer_points
 from nybble.bench.scaling import has_loop, measure_scaling
+from nybble.disturbance import disturbance, usage, warning
 from nybble.graph import Graph, write_graph
 from nybble.graph.convert import to_bits
 
@@ -117,7 +118,7 @@ def bench(
     if preprocessing is None:
         raise BenchError("the model has no file `preprocessing`, so it takes no photos")
     check_installed(list(settings.against))
-    used, begun = machine.usage(), time.perf_counter()
+    used, begun = usage(), time.perf_counter()
     about = machine.describe()
     result: dict[str, Any] = {
         "schema": schemas.BENCH,
@@ -164,8 +165,8 @@ def bench(
         report.stage("layers")
         result["layers"] = layer_points(graph, photos.samples[:4], settings.threads, settings.isa)
     about["load_average_after"] = machine.describe()["load_average"]
-    about["disturbance"] = machine.disturbance(used, machine.usage())
-    result["warning"] = machine.warning(about["disturbance"])
+    about["disturbance"] = disturbance(used, usage())
+    result["warning"] = warning(about["disturbance"])
     result["seconds"] = round(time.perf_counter() - begun, 1)
     return result
 

@@ -106,6 +106,7 @@ def bench(
     from nybble.bench import bench as run
     from nybble.bench.bench import ceiling_records
     from nybble.bench.peers import PEERS
+    from nybble.disturbance import Watch
     from nybble.images import LeftOut
     from nybble.schemas import BENCH
 
@@ -128,7 +129,7 @@ def bench(
     )
     if model is None:
         with _reporting() as report:
-            watch = machine.Watch()
+            watch = Watch()
             result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, report)}
             result["machine"]["disturbance"] = watch.taken()
     else:

@@ -51,7 +51,7 @@ def evaluate(
     decoding and resizing the photos.
     """
     import nybble
-    from nybble.bench.machine import Watch, warning
+    from nybble.disturbance import Watch, warning
     from nybble.engine.scores import ranked, softmax
     from nybble.files import PREDICTIONS, check_free
     from nybble.images import LeftOut

@@ -307,7 +307,7 @@ def _show(name: str, scenario: str, outcome: Outcome) -> None:
 
 
 def _as_json(outcome: Outcome, comparison: Comparison | None) -> dict[str, object]:
-    from nybble.bench.machine import warning
+    from nybble.disturbance import warning
 
     result, share = outcome.performance, outcome.accuracy
     return {

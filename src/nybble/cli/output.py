@@ -27,8 +27,8 @@ def print_json(value: Any) -> None:
 
 
 def show_disturbance(taken: Mapping[str, float] | None) -> None:
-    """Begin with a warning where others used the machine, by :func:`nybble.bench.machine.disturbance`."""
-    from nybble.bench.machine import warning
+    """Begin with a warning where others used the machine, by :func:`nybble.disturbance.disturbance`."""
+    from nybble.disturbance import warning
 
     show_headline(warning(taken))
 
@@ -41,7 +41,7 @@ def show_headline(warning: str | None) -> None:
 
 def is_quiet(taken: Mapping[str, float] | None) -> bool:
     """Whether the machine was quiet, as far as that is known."""
-    from nybble.bench.machine import is_disturbed
+    from nybble.disturbance import is_disturbed
 
     return not is_disturbed(taken)
 

@@ -39,7 +39,7 @@ def profile(
     those of photos.
     """
     import nybble
-    from nybble.bench.machine import Watch, warning
+    from nybble.disturbance import Watch, warning
     from nybble.engine.profile import profile as measure
     from nybble.engine.profile import trace_events
     from nybble.files import JSON, check_free, write_text

@@ -36,7 +36,7 @@ def tune(
     should resemble those to come, but not be those that accuracy is measured on. Without --images the inputs are seeded
     noise, and channel orders stay as they are.
     """
-    from nybble.bench.machine import Watch, warning
+    from nybble.disturbance import Watch, warning
     from nybble.engine import Engine
     from nybble.engine.tune import tune as search
     from nybble.engine.tuned import check_writable, load_choices, make_key, path_of, save_choices

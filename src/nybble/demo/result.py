@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nybble.bench.machine import warning
 from nybble.demo.answers import Answer
 from nybble.demo.photos import Sample
 from nybble.demo.speed import Speed
+from nybble.disturbance import warning
 from nybble.models import Found
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nybble.bench.machine import Watch, describe
+from nybble.bench.machine import describe
 from nybble.demo.answers import Answer, Form, Recorded, read_answers
 from nybble.demo.errors import DemoError
 from nybble.demo.photos import Sample, fingerprint, samples
 from nybble.demo.result import Column, DemoResult, Shown
 from nybble.demo.speed import OWN, RANDOM, Contestant, Speed, measure_in_turns
+from nybble.disturbance import Watch
 from nybble.graph import Conv2d, DType, Graph, Linear, Tensor
 from nybble.images import class_names, load_photo
 from nybble.models import Found

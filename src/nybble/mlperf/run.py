@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nybble.bench.machine import Watch
 from nybble.cache import cache_folder
+from nybble.disturbance import Watch
 from nybble.engine.tuned import model_digest
 from nybble.graph import Graph, read_graph
 from nybble.images import LeftOut, PhotoFile, PhotoFiles, network_classes

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nybble import schemas
-from nybble.bench.machine import warning
+from nybble.disturbance import warning
 from nybble.images import LeftOut, LeftOutPhoto
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.train import Evaluation, agreement, compare
@@ -88,7 +88,7 @@ class Outcome:
     threads, batch, isa : int, int, str
         Of the speeds.
     disturbance : dict or None
-        Shares of the machine that others used while speeds were measured, by :class:`nybble.bench.machine.Watch`.
+        Shares of the machine that others used while speeds were measured, by :class:`nybble.disturbance.Watch`.
     same_as_fake : float
         Share of selection photos that engine and fake-quantized network put into the same class.
     largest_rescale_error : float

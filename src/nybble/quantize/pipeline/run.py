@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nybble.bench.machine import Watch
+from nybble.disturbance import Watch
 from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
 from nybble.images.names import known_classes

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
-from nybble.bench.machine import warning
+from nybble.disturbance import warning
 from nybble.report.records import Bench, Disturbance
 from nybble.report.source import Material, Named
 

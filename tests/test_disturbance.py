@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from nybble.bench import machine
-from nybble.bench.machine import Usage, Watch, is_disturbed, warning
+from nybble import disturbance
 from nybble.cli import app
+from nybble.disturbance import Usage, Watch, is_disturbed, warning
 from nybble.graph import write_graph
 from nybble.synthetic import bottleneck_resnet
 
@@ -51,7 +51,7 @@ def test_what_counts_as_disturbed(others: float, guests: float, disturbed: bool)
 
 def test_what_is_too_short_to_tell_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([Usage(10.0, 5.0, 0.0, 1.0), Usage(10.5, 5.5, 0.0, 1.0), Usage(14.0, 9.0, 0.0, 1.0)])
-    monkeypatch.setattr(machine, "usage", lambda: next(moments))
+    monkeypatch.setattr(disturbance, "usage", lambda: next(moments))
     watch = Watch()
     assert watch.taken() is None
     assert watch.taken() == {"other_processes": 1.0, "other_guests": 0.0}
