@@ -8,9 +8,9 @@ import hypothesis.strategies as st
 from hypothesis import given
 from networks import Network, conv_networks, copied, linear_networks, mixed_networks, stacked_networks
 
-from nybble.engine.fuse import Step, fuse
 from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, Quantize, ReLU, Tensor
 from nybble.graph.types import ACTIVATIONS
+from nybble.lower import Step, fuse
 from nybble.synthetic import bottleneck_resnet
 
 

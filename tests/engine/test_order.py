@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nybble.engine.fuse import fuse
 from nybble.engine.order import channel_orders, match
 from nybble.graph import Add, Conv2d, DType, Graph, Input, Padding, Quantize, ReLU, Scale, Tensor
+from nybble.lower import fuse
 from nybble.synthetic import bottleneck_resnet
 
 

@@ -10,10 +10,10 @@ import nybble
 from nybble.engine import Engine
 from nybble.engine.activity import Activity, orders_from_activity
 from nybble.engine.choices import Choices, candidates, check, heads
-from nybble.engine.fuse import fuse
 from nybble.engine.order import channel_orders
 from nybble.engine.profile import zero_pair_share
 from nybble.engine.tune import ROUNDS, _against, _Search, tune
+from nybble.lower import fuse
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet, clouds
 

@@ -18,10 +18,10 @@ import nybble
 from nybble import files
 from nybble.engine import Engine, tuned
 from nybble.engine.choices import ChoiceError, Choices, candidates, heads
-from nybble.engine.fuse import fuse
 from nybble.engine.kernel import Kernel
 from nybble.engine.order import order_classes
 from nybble.graph import Graph, read_graph, write_graph
+from nybble.lower import fuse
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet, clouds
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nybble.engine.fuse import Step, fuse
 from nybble.engine.kernel import Kernel
 from nybble.engine.order import Order, order_classes
 from nybble.engine.rows import LIST_GROUPS, layer, rows
 from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.errors import NybbleError
+from nybble.lower import Step, fuse
 
 #: What the tuner tries of what the rows allow.
 BLOCK_OUTPUTS = (32, 64, 96, 128, 192, 256)
