@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -51,8 +50,6 @@ def locate(model: str) -> Path:
     ModelNotFoundError
         Where there is neither such a folder nor a model of that name here; the text says how to get one.
     """
-    from nybble import fetch
-
     path = Path(model)
     try:
         path = path.expanduser()
@@ -66,6 +63,11 @@ def locate(model: str) -> Path:
         if folder is None:
             raise ModelNotFoundError(f"{SHIPPED} is missing from this installation of nybble; install nybble again")
         return folder
+    # Slow to import, and not needed for most models.
+    import difflib
+
+    from nybble import fetch
+
     if model in fetch.available():
         folder = fetch.cached(model)
         if folder is None:
