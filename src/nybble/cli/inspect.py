@@ -70,15 +70,10 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
     for entry in graph.inputs:
         grid.add_row(entry.name, "input", "", _tensor(entry.dtype.value, entry.shape))
     for row in rows:
-        # Those of an Add have one shape, those of a Concat one type.
-        if row.op == "Concat":
-            sources = f"{row.input_types[0]} {', '.join('x'.join(map(str, shape)) for shape in row.input_shapes)}"
-        else:
-            sources = _tensor(" + ".join(row.input_types), row.input_shapes[0])
         weights = _tensor(row.weight_type, row.weight_shape) if row.weight_type and row.weight_shape else ""
         numbers = (f"{value:,}" if value else "" for value in (row.macs, row.parameter_bytes))
         output = _tensor(row.output_type, row.output_shape)
-        grid.add_row(row.name, row.op, sources, output, weights, row.attributes, *numbers)
+        grid.add_row(row.name, row.op, _sources(row), output, weights, row.attributes, *numbers)
     grid.add_section()
     grid.add_row("total", "", "", "", "", "", f"{totals['macs']:,}", f"{totals['parameter_bytes']:,}")
     console().print(grid)
@@ -145,7 +140,20 @@ def _attributes(node: Node) -> str:
     maximum = getattr(node, "maximum", None)
     if maximum is not None:
         parts.append(f"maximum {maximum}")
+    function = getattr(node, "function", "")
+    if function:
+        parts.append(function)
     return ", ".join(parts)
+
+
+def _sources(row: Row) -> str:
+    """Types and shapes of what a layer reads, the shape once where all agree."""
+    # Values of a Concat have one type, and their shapes are of interest even where they agree.
+    if row.op == "Concat":
+        return f"{row.input_types[0]} {', '.join('x'.join(map(str, shape)) for shape in row.input_shapes)}"
+    if row.op == "Mul" and row.input_shapes[0] != row.input_shapes[1]:
+        return " * ".join(map(_tensor, row.input_types, row.input_shapes))
+    return _tensor((" * " if row.op == "Mul" else " + ").join(row.input_types), row.input_shapes[0])
 
 
 def _tensor(dtype: str, shape: tuple[int, ...] | list[int]) -> str:

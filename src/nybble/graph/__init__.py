@@ -4,7 +4,7 @@ from nybble.graph.directory import read_graph, write_graph
 from nybble.graph.errors import GraphError, ModelFormatError, NybbleError
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import Input, Node, Padding, Pair
-from nybble.graph.ops import Add, AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Quantize, ReLU, Scale
+from nybble.graph.ops import Add, AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Mul, Quantize, ReLU, Scale, Table
 from nybble.graph.preprocessing import Preprocessing
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType
@@ -22,6 +22,7 @@ __all__ = [
     "Linear",
     "MaxPool2d",
     "ModelFormatError",
+    "Mul",
     "Node",
     "NybbleError",
     "Padding",
@@ -30,6 +31,7 @@ __all__ = [
     "Quantize",
     "ReLU",
     "Scale",
+    "Table",
     "Tensor",
     "ValueType",
     "read_graph",

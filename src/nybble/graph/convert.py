@@ -7,6 +7,7 @@ from what they add up. Biases, factors, maxima and scales are then the old ones 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -65,8 +66,9 @@ def to_bits(graph: Graph, bits: int) -> Graph:
 def convert(graph: Graph, bits: int) -> Conversion:
     """Widen every four-bit weight and activation.
 
-    Weights keep their values and become s8; results of Quantize change from u4 to u7 and from s4 to s8 with the clip
-    range they had. The network's inputs, what already has eight bits, names, preprocessing and class names stay.
+    Weights keep their values and become s8; results of Quantize and Table change from u4 to u7 and from s4 to s8 with
+    the clip range they had. Of a table that is known in coarser steps than it is read in, the entries between are
+    interpolated. The network's inputs, what already has eight bits, names, preprocessing and class names stay.
     Sums of unlike units that meet in an addition are brought to one by an additional Quantize, called after the
     convolution with ``_rescaled`` behind it.
 
@@ -101,12 +103,17 @@ def convert(graph: Graph, bits: int) -> Conversion:
 
 
 def has_four_bits(graph: Graph) -> bool:
-    """Whether any weight or result of a Quantize has four bits. Inputs do not count: they are the caller's."""
+    """Whether any weight, or any result of a Quantize or a Table, has four bits. Inputs do not count."""
     return any(
         (isinstance(node, Conv2d | Linear) and node.weight.dtype in WIDER)
-        or (isinstance(node, Quantize) and node.output_type in WIDER)
+        or (graph.values[node.name].dtype in WIDER and _has_own_unit(node))
         for node in graph
     )
+
+
+def _has_own_unit(node: Node) -> bool:
+    operation = operation_of(node)
+    return operation is not None and operation.unit is Unit.OWN
 
 
 def _operation(node: Node) -> Operation[Any]:
@@ -129,7 +136,7 @@ class _Converter:
         old = self._old
         for node in old:
             self._append(self._converted(node))
-            if _operation(node).unit is Unit.WEIGHTED:
+            if _operation(node).unit in (Unit.WEIGHTED, Unit.PRODUCT):
                 self._rescale(node)
         try:
             graph = Graph(
@@ -141,10 +148,14 @@ class _Converter:
 
     def _append(self, node: Node) -> None:
         self._nodes.append(node)
+        unit = _operation(node).unit
         if isinstance(node, Quantize):
             self._types[node.name] = node.output_type
-        elif _operation(node).unit is Unit.INPUT:
+        elif unit is Unit.INPUT:
             self._types[node.name] = self._types[node.inputs[0]]
+        elif unit is Unit.OWN:
+            before = self._old.values[node.name].dtype
+            self._types[node.name] = before if self._units.of_values[node.name] == 1 else WIDER[before]
 
     def _converted(self, node: Node) -> Node:
         """The node in the new units; the same object where nothing changes."""
@@ -188,7 +199,7 @@ class _Converter:
         return replace(node, input_type=input_type, output_type=output_type, factor=factor, shift=shift)
 
     def _rescale(self, node: Node) -> None:
-        """Bring a convolution's sums to the unit of the additions and ReLUs that read them."""
+        """Bring sums of a convolution or products to the unit of the additions and ReLUs that read them."""
         own, joint = self._units.of_values[node.name], self._units.of_joints.get(node.name)
         if joint is None or joint == own:
             return
@@ -242,6 +253,8 @@ def _units(graph: Graph) -> _Units:
         elif kind in (Unit.INPUT, Unit.WEIGHTED):
             # They differ only where a network's input, which keeps its four bits, is joined with what became wider.
             units[node.name] = max(units[name] for name in node.inputs)
+        elif kind is Unit.PRODUCT:
+            units[node.name] = math.prod((units[name] for name in node.inputs), start=_ONE)
         elif kind is Unit.REAL:
             units[node.name] = _ONE
     joints: dict[str, Fraction] = {}

@@ -11,7 +11,7 @@ from nybble.graph.containers import HEAD, INPUT, RESNET, collapse, expand_resnet
 from nybble.graph.errors import GraphError, ModelFormatError
 from nybble.graph.folder import DATA, MAX_TEXT, ROOT, ModelFolder
 from nybble.graph.graph import Graph
-from nybble.graph.layers import check_declared_inputs, read_layer, reads_several, write_layer
+from nybble.graph.layers import check_declared_inputs, format_version, read_layer, reads_several, write_layer
 from nybble.graph.lines import LayerFile, LayerText, joined, typed_shape
 from nybble.graph.nodes import Input, Node, Pair
 from nybble.graph.preprocessing import Preprocessing
@@ -207,8 +207,12 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
         texts = {name: text.encode() for name, text in containers.items()}
         files = expansion.files
     else:
-        texts = {ROOT: _graph_root(graph).encode(), extras.FORMAT_VERSION: extras.write_version()}
+        texts = {ROOT: _graph_root(graph).encode()}
         files = {node.name: node.name for node in graph}
+    version = format_version(graph)
+    # A folder without the file is of version 1, as the published ones are.
+    if collapsed is None or version > 1:
+        texts[extras.FORMAT_VERSION] = extras.write_version(version)
     # A ResNetQuantized without the file has the default preprocessing, a Graph none.
     implied = Preprocessing() if collapsed is not None else None
     if graph.preprocessing is not None and graph.preprocessing != implied:

@@ -14,8 +14,8 @@ from nybble.graph.value_type import MAX_EXTENT
 PREPROCESSING = "preprocessing"
 CLASS_NAMES = "class_names"
 FORMAT_VERSION = "format_version"
-#: The only version there is. A directory without the file is of version 1.
-VERSION = 1
+#: The newest version. A directory without the file is of version 1.
+VERSION = 2
 
 
 def check_version(folder: ModelFolder) -> None:
@@ -31,10 +31,10 @@ def check_version(folder: ModelFolder) -> None:
     file.finish()
 
 
-def write_version() -> bytes:
+def write_version(version: int) -> bytes:
     """The bytes of ``format_version``."""
     text = LayerText("FormatVersion")
-    text.add("version", VERSION)
+    text.add("version", version)
     return text.encode()
 
 

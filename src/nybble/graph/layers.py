@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from nybble.graph.errors import GraphError
 from nybble.graph.folder import ModelFolder
@@ -50,6 +50,12 @@ def check_declared_inputs(file: LayerFile, node: Node, values: Mapping[str, Valu
         actual = values[source].dtype
         if said is not actual and not (said is DType.S32 and actual is DType.U31):
             raise file.error(f"is declared to read {said}, but {source} is {actual}", "compute_mode")
+
+
+def format_version(nodes: Iterable[Node]) -> int:
+    """The version of the model directory that the layer types of these nodes need."""
+    known = (operation_of(node) for node in nodes)
+    return max((operation.format_version for operation in known if operation is not None), default=1)
 
 
 def write_layer(node: Node, file_name: str, values: Mapping[str, ValueType]) -> LayerOutput:

@@ -13,6 +13,7 @@ from nybble.graph.ops.concat import Concat as Concat
 from nybble.graph.ops.conv2d import Conv2d as Conv2d
 from nybble.graph.ops.linear import Linear as Linear
 from nybble.graph.ops.max_pool2d import MaxPool2d as MaxPool2d
+from nybble.graph.ops.mul import Mul as Mul
 from nybble.graph.ops.quantize import Quantize as Quantize
 from nybble.graph.ops.registry import operation_named as operation_named
 from nybble.graph.ops.registry import operation_of as operation_of
@@ -21,3 +22,4 @@ from nybble.graph.ops.registry import register as register
 from nybble.graph.ops.registry import unregister as unregister
 from nybble.graph.ops.relu import ReLU as ReLU
 from nybble.graph.ops.scale import Scale as Scale
+from nybble.graph.ops.table import Table as Table

@@ -31,6 +31,8 @@ class Unit(Enum):
     INPUT = "input"
     #: That of the input times that of the weights.
     WEIGHTED = "weighted"
+    #: Those of both inputs multiplied.
+    PRODUCT = "product"
     #: The same; sums are joined that must have one.
     JOINT = "joint"
     #: One of its own.
