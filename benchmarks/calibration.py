@@ -17,10 +17,10 @@ import torchvision
 
 from nybble.cli.output import callback, progress
 from nybble.graph import Preprocessing
-from nybble.quantize.calibrate import calibrate
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.data import batches, open_photos
-from nybble.quantize.prepare import prepare
+from nybble.quantize.prepare.prepare import prepare
 from nybble.quantize.settings import CalibrationConfig
 
 

@@ -19,19 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nybble.graph import Preprocessing
-from nybble.quantize.bias import correct_bias
-from nybble.quantize.calibrate import calibrate
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import Bits, QuantizeConfig
-from nybble.quantize.convert import convert
 from nybble.quantize.data import Subset, ZipPhotos, batches
-from nybble.quantize.equalize import equalize
-from nybble.quantize.mixed import choose_bits, engine_times, network_timer
-from nybble.quantize.network import QuantizedNetwork
-from nybble.quantize.prepare import prepare
-from nybble.quantize.reconstruct import reconstruct
-from nybble.quantize.sensitivity import sensitivity, top1
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.lower.conversion import convert
+from nybble.quantize.lower.snap import snap_steps
+from nybble.quantize.prepare.prepare import prepare
+from nybble.quantize.ptq.bias import correct_bias
+from nybble.quantize.ptq.equalize import equalize
+from nybble.quantize.ptq.mixed import choose_bits, engine_times, network_timer
+from nybble.quantize.ptq.reconstruct import reconstruct
+from nybble.quantize.ptq.sensitivity import sensitivity, top1
 from nybble.quantize.settings import CalibrationConfig, ReconstructionConfig
-from nybble.quantize.snap import snap_steps
 
 SHAPE = (3, 32, 32)
 

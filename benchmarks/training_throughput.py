@@ -20,11 +20,11 @@ import torchvision
 from torch.nn import functional
 
 from nybble.graph import Preprocessing
-from nybble.quantize.calibrate import calibrate
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.data import Loader, Photos, batches, draw, open_photos
-from nybble.quantize.network import QuantizedNetwork
-from nybble.quantize.prepare import prepare
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.prepare.prepare import prepare
 from nybble.quantize.settings import CalibrationConfig, TrainingConfig
 from nybble.quantize.train import finetune
 from nybble.quantize.train.evaluate import preprocessing_of

@@ -35,7 +35,7 @@ from nybble.quantize import (
     snap_steps,
 )
 from nybble.quantize.data import batches, draw
-from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.settings import AugmentationConfig, ReconstructionConfig
 from nybble.quantize.train.evaluate import evaluate
 

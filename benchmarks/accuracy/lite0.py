@@ -35,9 +35,9 @@ from nybble.quantize import (
     snap_steps,
 )
 from nybble.quantize.data import FilePhotos, batches, every
-from nybble.quantize.fake import Method
-from nybble.quantize.layers import QuantizedConv2d
-from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.fake.quantizers import Method
+from nybble.quantize.fake.weighted import QuantizedConv2d
 from nybble.quantize.settings import AugmentationConfig
 from nybble.quantize.train.evaluate import evaluate
 

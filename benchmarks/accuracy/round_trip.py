@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from nybble.graph import read_graph, write_graph
 from nybble.quantize import CalibrationConfig, calibrate, convert, from_graph
 from nybble.quantize.data import FilePhotos, batches, every
-from nybble.quantize.fake import ActivationQuantizer, WeightQuantizer
-from nybble.quantize.layers import QuantizedLayer
-from nybble.quantize.network import QuantizedNetwork, Step
-from nybble.quantize.operations import Add
+from nybble.quantize.fake.network import QuantizedNetwork, Step
+from nybble.quantize.fake.operations import Add
+from nybble.quantize.fake.quantizers import ActivationQuantizer, WeightQuantizer
+from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.train.evaluate import evaluate, preprocessing_of
 
 SEED = 20261126

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from nybble.graph import Preprocessing
-from nybble.quantize.capture import capture
 from nybble.quantize.config import Bits, QuantizeConfig
-from nybble.quantize.float_network import FloatNetwork
-from nybble.quantize.fold import fold
-from nybble.quantize.network import QuantizedNetwork
-from nybble.quantize.prepare import prepare_captured
-from nybble.quantize.snap import snap_steps
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.ir.float_network import FloatNetwork
+from nybble.quantize.ir.fold import fold
+from nybble.quantize.lower.snap import snap_steps
+from nybble.quantize.prepare.prepare import prepare_captured
+from nybble.quantize.sources.pytorch.capture import capture
 
 
 @functools.cache

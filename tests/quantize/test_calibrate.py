@@ -12,10 +12,10 @@ import torch
 from tiny_networks import PREPROCESSING, network, stripes
 
 from nybble import schemas
-from nybble.quantize.calibrate import STATE, calibrate
+from nybble.quantize.calibrate.calibration import STATE, calibrate
+from nybble.quantize.calibrate.report import CalibrationReport
 from nybble.quantize.data import batches
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.report import CalibrationReport
 from nybble.quantize.settings import CalibrationConfig
 
 CONFIG = CalibrationConfig(batch=4, workers=0, save_every=2, bins=256)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nybble.graph import Padding
-from nybble.quantize import vocabulary
-from nybble.quantize.capture import capture
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.float_network import Affine, Conv, Dense, Norm, Pad, Rectifier, Sum, Weighted
-from nybble.quantize.fold import fold, fold_norm
-from nybble.quantize.prepare import prepare
+from nybble.quantize.ir import vocabulary
+from nybble.quantize.ir.float_network import Affine, Conv, Dense, Norm, Pad, Rectifier, Sum, Weighted
+from nybble.quantize.ir.fold import fold, fold_norm
+from nybble.quantize.prepare.prepare import prepare
+from nybble.quantize.sources.pytorch.capture import capture
 
 
 @pytest.mark.parametrize("name", float_networks.NETWORKS)

@@ -19,7 +19,7 @@ from nybble.quantize import (
     fit_channels,
     prepare,
 )
-from nybble.quantize.channels import _BINS, _best_ranges
+from nybble.quantize.ptq.channels import _BINS, _best_ranges
 from nybble.reference import interpret
 
 

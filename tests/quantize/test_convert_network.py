@@ -28,13 +28,13 @@ from nybble.graph import (
     write_graph,
 )
 from nybble.graph.rescale import rescale
-from nybble.quantize.agreement import compare, input_codes
 from nybble.quantize.config import Bits, QuantizeConfig
-from nybble.quantize.convert import ConversionReport, convert
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.network import QuantizedNetwork
-from nybble.quantize.prepare import prepare
-from nybble.quantize.snap import snap_steps
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.lower.agreement import compare, input_codes
+from nybble.quantize.lower.conversion import ConversionReport, convert
+from nybble.quantize.lower.snap import snap_steps
+from nybble.quantize.prepare.prepare import prepare
 from nybble.reference import interpret
 
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nybble.quantize.bias import correct_bias
-from nybble.quantize.calibrate import calibrate
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import QuantizeConfig
-from nybble.quantize.equalize import equalize
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.network import QuantizedNetwork
-from nybble.quantize.prepare import prepare
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.prepare.prepare import prepare
+from nybble.quantize.ptq.bias import correct_bias
+from nybble.quantize.ptq.equalize import equalize
 from nybble.quantize.settings import CalibrationConfig
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from tiny_networks import PREPROCESSING, network, stripes
 
-from nybble.quantize.calibrate import calibrate
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.data import batches
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.settings import AugmentationConfig, CalibrationConfig, TrainingConfig
 from nybble.quantize.train import TrainingInterrupted, compare, evaluate, finetune
 

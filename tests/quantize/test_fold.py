@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nybble.graph import Padding, Pair
-from nybble.quantize import vocabulary
 from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.float_network import INPUT, Affine, FloatNetwork, Norm, Op, Rectifier
-from nybble.quantize.fold import fold
-from nybble.quantize.prepare import prepare_captured
-from nybble.quantize.vocabulary import Translation, Unsupported
+from nybble.quantize.ir import vocabulary
+from nybble.quantize.ir.float_network import INPUT, Affine, FloatNetwork, Norm, Op, Rectifier
+from nybble.quantize.ir.fold import fold
+from nybble.quantize.ir.vocabulary import Translation, Unsupported
+from nybble.quantize.prepare.prepare import prepare_captured
 
 
 class Drawn:

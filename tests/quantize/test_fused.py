@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nybble.graph import DType
-from nybble.quantize.fake import ActivationQuantizer
-from nybble.quantize.fused import fused, suits
+from nybble.quantize.fake.fused import fused, suits
+from nybble.quantize.fake.quantizers import ActivationQuantizer
 
 pytestmark = pytest.mark.skipif(
     not any(shutil.which(compiler) for compiler in ("c++", "g++", "clang++")), reason="needs a C++ compiler"

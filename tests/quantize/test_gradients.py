@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nybble.graph import DType
-from nybble.quantize.fake import ActivationQuantizer, WeightQuantizer
+from nybble.quantize.fake.quantizers import ActivationQuantizer, WeightQuantizer
 
 
 def values(seed: int, shape: tuple[int, ...], spread: float) -> torch.Tensor:

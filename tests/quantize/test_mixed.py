@@ -12,14 +12,14 @@ from test_reconstruct import Residual, images
 from torch import Tensor
 
 from nybble.graph import DType
-from nybble.quantize.calibrate import calibrate
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import Bits, QuantizeConfig
-from nybble.quantize.convert import convert
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.mixed import choose_bits, engine_times, frontier, network_timer
-from nybble.quantize.network import QuantizedNetwork
-from nybble.quantize.prepare import prepare
-from nybble.quantize.sensitivity import Group, GroupSensitivity, Sensitivities, groups, mixture, sensitivity, top1
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.lower.conversion import convert
+from nybble.quantize.prepare.prepare import prepare
+from nybble.quantize.ptq.mixed import choose_bits, engine_times, frontier, network_timer
+from nybble.quantize.ptq.sensitivity import Group, GroupSensitivity, Sensitivities, groups, mixture, sensitivity, top1
 from nybble.quantize.settings import MixedConfig
 
 CONFIG = MixedConfig(runs=1, timed_images=1, threads=1)

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nybble.quantize.calibrate.observers import HistogramObserver
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.observe import HistogramObserver
 
 BINS = 16
 #: Magnitudes far apart, zeros of both signs, the largest and smallest floats, subnormal ones.

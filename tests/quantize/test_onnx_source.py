@@ -22,17 +22,17 @@ from onnx_files import SHAPE, File, images  # noqa: E402 - needs onnx
 
 from nybble.graph import Preprocessing  # noqa: E402
 from nybble.graph.types import Array  # noqa: E402
-from nybble.quantize.calibrate import calibrate  # noqa: E402
-from nybble.quantize.capture import capture  # noqa: E402
-from nybble.quantize.convert import convert  # noqa: E402
+from nybble.quantize.calibrate.calibration import calibrate  # noqa: E402
 from nybble.quantize.errors import QuantizeError, SourceError  # noqa: E402
-from nybble.quantize.float_network import Pad  # noqa: E402
-from nybble.quantize.fold import fold  # noqa: E402
-from nybble.quantize.onnx_source import OnnxModule, load_onnx  # noqa: E402
+from nybble.quantize.ir.float_network import Pad  # noqa: E402
+from nybble.quantize.ir.fold import fold  # noqa: E402
+from nybble.quantize.lower.conversion import convert  # noqa: E402
 from nybble.quantize.pipeline import PreprocessingConfig  # noqa: E402
 from nybble.quantize.pipeline.preprocessing import preprocessing_of_source  # noqa: E402
-from nybble.quantize.prepare import prepare  # noqa: E402
-from nybble.quantize.source import load_source  # noqa: E402
+from nybble.quantize.prepare.prepare import prepare  # noqa: E402
+from nybble.quantize.sources.load import load_source  # noqa: E402
+from nybble.quantize.sources.onnx import OnnxModule, load_onnx  # noqa: E402
+from nybble.quantize.sources.pytorch.capture import capture  # noqa: E402
 
 
 def answers(path: Path, x: Array) -> Array:

@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - needs onnx
 from onnx_files import SHAPE, File  # noqa: E402
 
 from nybble.quantize.errors import SourceError  # noqa: E402
-from nybble.quantize.onnx_source import load_onnx  # noqa: E402
-from nybble.quantize.onnx_source.handlers import HANDLERS  # noqa: E402
+from nybble.quantize.sources.onnx import load_onnx  # noqa: E402
+from nybble.quantize.sources.onnx.handlers import HANDLERS  # noqa: E402
 
 
 def network() -> File:

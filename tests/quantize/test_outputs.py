@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nybble.quantize.capture import capture, capture_classifier
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.prepare import prepare
+from nybble.quantize.prepare.prepare import prepare
+from nybble.quantize.sources.pytorch.capture import capture, capture_classifier
 
 SHAPE = (3, 8, 7)
 

@@ -15,16 +15,17 @@ from torch.nn import functional
 
 from nybble import Engine
 from nybble.graph import AvgPool2d, MaxPool2d, Padding, Pair
-from nybble.quantize import operations, vocabulary
-from nybble.quantize.agreement import compare, input_codes
-from nybble.quantize.calibrate import calibrate
-from nybble.quantize.capture import capture
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import QuantizeConfig
-from nybble.quantize.convert import convert
-from nybble.quantize.float_network import INPUT, FloatNetwork, Op
-from nybble.quantize.fold import fold
-from nybble.quantize.prepare import prepare, prepare_captured
-from nybble.quantize.vocabulary import Translation
+from nybble.quantize.fake import operations
+from nybble.quantize.ir import vocabulary
+from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op
+from nybble.quantize.ir.fold import fold
+from nybble.quantize.ir.vocabulary import Translation
+from nybble.quantize.lower.agreement import compare, input_codes
+from nybble.quantize.lower.conversion import convert
+from nybble.quantize.prepare.prepare import prepare, prepare_captured
+from nybble.quantize.sources.pytorch.capture import capture
 from nybble.reference import interpret
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from nybble.graph import DType, Preprocessing
 from nybble.quantize.config import ActivationConfig, Bits, LayerConfig, QuantizeConfig
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.prepare import prepare
+from nybble.quantize.prepare.prepare import prepare
 
 
 @pytest.mark.parametrize(

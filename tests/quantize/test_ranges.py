@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nybble.graph import DType
-from nybble.quantize.errors import QuantizeError
-from nybble.quantize.observe import HistogramObserver
-from nybble.quantize.ranges import (
+from nybble.quantize.calibrate.observers import HistogramObserver
+from nybble.quantize.calibrate.ranges import (
     activation_range,
     entropy_range,
     minmax_range,
@@ -19,6 +18,7 @@ from nybble.quantize.ranges import (
     percentile_range,
     weight_range,
 )
+from nybble.quantize.errors import QuantizeError
 from nybble.quantize.settings import CalibrationConfig
 
 

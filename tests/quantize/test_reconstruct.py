@@ -10,16 +10,16 @@ import torch
 from test_equalize import prepared
 from torch import Tensor, nn
 
-from nybble.quantize.agreement import compare
-from nybble.quantize.blocks import split
-from nybble.quantize.calibrate import calibrate
-from nybble.quantize.convert import convert
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.network import QuantizedNetwork
-from nybble.quantize.reconstruct import reconstruct
-from nybble.quantize.rounding import Rounding, undecided
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.lower.agreement import compare
+from nybble.quantize.lower.conversion import convert
+from nybble.quantize.lower.snap import snap_steps
+from nybble.quantize.ptq.blocks import split
+from nybble.quantize.ptq.reconstruct import reconstruct
+from nybble.quantize.ptq.rounding import Rounding, undecided
 from nybble.quantize.settings import ReconstructionConfig
-from nybble.quantize.snap import snap_steps
 
 CONFIG = ReconstructionConfig(iterations=150, batch=16, rate=3e-2)
 

@@ -11,11 +11,11 @@ import torch
 from calibrated_networks import calibrated
 
 from nybble.graph import Conv2d, Graph, Linear, Quantize, ReLU, Scale, read_graph
-from nybble.quantize.agreement import compare, input_codes
 from nybble.quantize.config import Bits
-from nybble.quantize.convert import convert
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.restore import from_graph
+from nybble.quantize.lower.agreement import compare, input_codes
+from nybble.quantize.lower.conversion import convert
+from nybble.quantize.lower.restore import from_graph
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet
 

@@ -16,7 +16,7 @@ from torch import nn
 from nybble.graph import write_graph
 from nybble.models import SHIPPED, ModelNotFoundError
 from nybble.quantize.errors import SourceError
-from nybble.quantize.source import load_source, load_weights
+from nybble.quantize.sources.load import load_source, load_weights
 from nybble.synthetic import bottleneck_resnet
 
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from nybble.quantize.capture import capture
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.source_lines import Frame, frames_of_trace, user_line
+from nybble.quantize.sources.pytorch.capture import capture
+from nybble.quantize.sources.pytorch.source_lines import Frame, frames_of_trace, user_line
 
 #: Lines of a forward; ``F.silu`` has no integer form and is named with the line that calls it.
 LINES = {

@@ -23,11 +23,11 @@ from torchvision.models.mobilenetv2 import MobileNetV2  # noqa: E402
 from torchvision.models.resnet import BasicBlock, ResNet  # noqa: E402
 
 from nybble.graph.onnx import import_onnx  # noqa: E402
-from nybble.quantize.capture import capture  # noqa: E402
 from nybble.quantize.errors import CaptureError, SourceError  # noqa: E402
-from nybble.quantize.float_network import FloatNetwork, Weighted  # noqa: E402
-from nybble.quantize.fold import fold, fold_norm  # noqa: E402
-from nybble.quantize.onnx_source import load_onnx  # noqa: E402
+from nybble.quantize.ir.float_network import FloatNetwork, Weighted  # noqa: E402
+from nybble.quantize.ir.fold import fold, fold_norm  # noqa: E402
+from nybble.quantize.sources.onnx import load_onnx  # noqa: E402
+from nybble.quantize.sources.pytorch.capture import capture  # noqa: E402
 from nybble.reference import interpret  # noqa: E402
 
 #: Operator sets that the default exporter writes, and the older one.

@@ -12,8 +12,8 @@ from tiny_networks import network
 from torch.nn import functional
 
 from nybble.graph import DType, Pair
-from nybble.quantize.fake import ActivationQuantizer
-from nybble.quantize.operations import AvgPool2d, ReLU
+from nybble.quantize.fake.operations import AvgPool2d, ReLU
+from nybble.quantize.fake.quantizers import ActivationQuantizer
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train.average import WeightAverage
 from nybble.quantize.train.loss import feature_loss, loss, mixed

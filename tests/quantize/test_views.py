@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from nybble.quantize import vocabulary
-from nybble.quantize.float_network import INPUT, FloatNetwork, Op
-from nybble.quantize.vocabulary import Translation, Unsupported
+from nybble.quantize.ir import vocabulary
+from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op
+from nybble.quantize.ir.vocabulary import Translation, Unsupported
 
 COUNT = 2
 

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 pytest.importorskip("onnx", reason="needs onnx: pip install 'nybble[onnx]'")
 
 from nybble.graph import Graph
-from nybble.quantize.calibrate import calibrate
-from nybble.quantize.capture import capture
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import QuantizeConfig
-from nybble.quantize.convert import convert
-from nybble.quantize.float_network import Affine, FloatNetwork, Norm
-from nybble.quantize.fold import fold
-from nybble.quantize.onnx_source import load_onnx
-from nybble.quantize.prepare import prepare_captured
+from nybble.quantize.ir.float_network import Affine, FloatNetwork, Norm
+from nybble.quantize.ir.fold import fold
+from nybble.quantize.lower.conversion import convert
+from nybble.quantize.prepare.prepare import prepare_captured
+from nybble.quantize.sources.onnx import load_onnx
+from nybble.quantize.sources.pytorch.capture import capture
 
 
 def exported(module: nn.Module, x: Tensor, path: Path) -> nn.Module:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from tiny_networks import PREPROCESSING, network, stripes
 
-from nybble.quantize.calibrate import calibrate
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.data import batches
 from nybble.quantize.settings import AugmentationConfig, CalibrationConfig, TrainingConfig
 from nybble.quantize.train import TrainingInterrupted, finetune

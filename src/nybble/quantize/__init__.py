@@ -4,26 +4,26 @@
 import nybble.quantize.extra  # noqa: F401 (first: without torch it says what to install)
 
 # isort: split
-from nybble.quantize.agreement import Agreement, compare
-from nybble.quantize.bias import correct_bias
-from nybble.quantize.calibrate import calibrate
-from nybble.quantize.channels import FittedChannels, fit_channels
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import ActivationConfig, Bits, LayerConfig, QuantizeConfig
-from nybble.quantize.convert import ConversionReport, convert
 from nybble.quantize.data import Photos, open_photos
 from nybble.quantize.data import batches as photo_batches
 from nybble.quantize.data import split as split_photos
-from nybble.quantize.equalize import EqualizationReport, equalize
 from nybble.quantize.errors import CaptureError, MissingExtraError, QuantizeError, SourceError
-from nybble.quantize.mixed import MixedChoice, choose_bits, engine_times, network_timer
-from nybble.quantize.network import QuantizedNetwork
-from nybble.quantize.prepare import prepare
-from nybble.quantize.reconstruct import ReconstructionReport, reconstruct
-from nybble.quantize.restore import from_graph
-from nybble.quantize.sensitivity import Sensitivities, sensitivity, top1
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.lower.agreement import Agreement, compare
+from nybble.quantize.lower.conversion import ConversionReport, convert
+from nybble.quantize.lower.restore import from_graph
+from nybble.quantize.lower.snap import snap_steps
+from nybble.quantize.prepare.prepare import prepare
+from nybble.quantize.ptq.bias import correct_bias
+from nybble.quantize.ptq.channels import FittedChannels, fit_channels
+from nybble.quantize.ptq.equalize import EqualizationReport, equalize
+from nybble.quantize.ptq.mixed import MixedChoice, choose_bits, engine_times, network_timer
+from nybble.quantize.ptq.reconstruct import ReconstructionReport, reconstruct
+from nybble.quantize.ptq.sensitivity import Sensitivities, sensitivity, top1
 from nybble.quantize.settings import CalibrationConfig, MixedConfig, ReconstructionConfig, TrainingConfig
-from nybble.quantize.snap import snap_steps
-from nybble.quantize.source import load_source, load_weights
+from nybble.quantize.sources.load import load_source, load_weights
 from nybble.quantize.train import Evaluation, TrainingInterrupted, TrainingResult, evaluate, finetune
 
 __all__ = [

@@ -10,19 +10,19 @@ from typing import Any
 from torch import Tensor
 
 from nybble.quantize import atomic
-from nybble.quantize.bias import correct_bias
-from nybble.quantize.calibrate import calibrate
-from nybble.quantize.channels import fit_channels
+from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import ActivationConfig, Bits, LayerConfig
 from nybble.quantize.data import Loader, Photos, batches
-from nybble.quantize.equalize import equalize
-from nybble.quantize.mixed import choose_bits, engine_times, network_timer
-from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.pipeline.store import digest_of
 from nybble.quantize.progress import Progress
-from nybble.quantize.reconstruct import reconstruct
-from nybble.quantize.sensitivity import sensitivity, top1
+from nybble.quantize.ptq.bias import correct_bias
+from nybble.quantize.ptq.channels import fit_channels
+from nybble.quantize.ptq.equalize import equalize
+from nybble.quantize.ptq.mixed import choose_bits, engine_times, network_timer
+from nybble.quantize.ptq.reconstruct import reconstruct
+from nybble.quantize.ptq.sensitivity import sensitivity, top1
 from nybble.quantize.train.evaluate import preprocessing_of
 
 Details = dict[str, Any]

@@ -10,8 +10,8 @@ from torch import nn
 
 from nybble.graph import Preprocessing
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.onnx_source import OnnxModule
 from nybble.quantize.pipeline.settings import PreprocessingConfig
+from nybble.quantize.sources.onnx import OnnxModule
 
 
 def preprocessing_of_source(source: str, module: nn.Module, config: PreprocessingConfig) -> Preprocessing:

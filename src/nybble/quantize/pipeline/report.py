@@ -17,14 +17,14 @@ from torch import Tensor
 
 from nybble.graph import Graph
 from nybble.quantize import atomic
-from nybble.quantize.agreement import Agreement, compare
-from nybble.quantize.convert import ConversionReport
+from nybble.quantize.calibrate.report import CalibrationReport
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.fake import ActivationQuantizer
-from nybble.quantize.layers import QuantizedLayer
-from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.fake.quantizers import ActivationQuantizer
+from nybble.quantize.fake.weighted import QuantizedLayer
+from nybble.quantize.lower.agreement import Agreement, compare
+from nybble.quantize.lower.conversion import ConversionReport
 from nybble.quantize.pipeline.outcome import Outcome
-from nybble.quantize.report import CalibrationReport
 
 #: Columns of ``layers.csv``. ``alone`` is the signal-to-noise ratio when nothing but this is rounded; ``network``
 #: and ``integer`` those of the value within the fake-quantized and the integer network. All in dB.

@@ -19,14 +19,15 @@ from nybble.disturbance import Watch
 from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
 from nybble.images.names import known_classes
-from nybble.quantize.calibrate import calibrate
-from nybble.quantize.capture import capture_classifier
-from nybble.quantize.convert import ConversionReport, convert
+from nybble.quantize.calibrate.calibration import calibrate
+from nybble.quantize.calibrate.report import CalibrationReport
 from nybble.quantize.data import Loader, batches
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.float_network import FloatNetwork, RecordedModule
-from nybble.quantize.fold import fold
-from nybble.quantize.network import QuantizedNetwork
+from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.ir.float_network import FloatNetwork, RecordedModule
+from nybble.quantize.ir.fold import fold
+from nybble.quantize.lower.conversion import ConversionReport, convert
+from nybble.quantize.lower.restore import from_graph
 from nybble.quantize.pipeline import post
 from nybble.quantize.pipeline.lock import locked
 from nybble.quantize.pipeline.measure import EngineModule, float_bytes, graph_bytes, in_turns
@@ -36,11 +37,10 @@ from nybble.quantize.pipeline.report import Report
 from nybble.quantize.pipeline.selection import Chosen, choose_photos, fit_labels, needed_labels
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.pipeline.store import evaluated, remembered
-from nybble.quantize.prepare import prepare_captured
+from nybble.quantize.prepare.prepare import prepare_captured
 from nybble.quantize.progress import Progress, silent
-from nybble.quantize.report import CalibrationReport
-from nybble.quantize.restore import from_graph
-from nybble.quantize.source import load_source
+from nybble.quantize.sources.load import load_source
+from nybble.quantize.sources.pytorch.capture import capture_classifier
 from nybble.quantize.train import Evaluation, evaluate, finetune
 
 FLOAT, CALIBRATED, GIVEN, FINETUNED, ENGINE = "float", "calibrated", "as given", "fine-tuned", "integer engine"
@@ -72,7 +72,7 @@ def quantize(
     Parameters
     ----------
     source : str
-        See :func:`nybble.quantize.source.load_source`. Of a module the float network is calibrated; a model directory
+        See :func:`nybble.quantize.load_source`. Of a module the float network is calibrated; a model directory
         keeps its bits and ranges, and is fine-tuned further.
     images : str or Path
         Training photos (:func:`nybble.quantize.data.open_photos`); labelled if there are epochs to train, unless by

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from nybble.quantize.calibrate import observing, set_activation_ranges, set_weight_ranges
+from nybble.quantize.calibrate.calibration import observing, set_activation_ranges, set_weight_ranges
+from nybble.quantize.calibrate.observers import HistogramObserver
 from nybble.quantize.data import Loader
-from nybble.quantize.observe import HistogramObserver
 from nybble.quantize.progress import Progress
 from nybble.quantize.settings import CalibrationConfig, TrainingConfig
 from nybble.quantize.train.processes import Processes
 
 if TYPE_CHECKING:
-    from nybble.quantize.network import QuantizedNetwork
+    from nybble.quantize.fake.network import QuantizedNetwork
 
 #: Tells the order of these photos from that of the training step's.
 _STREAM = 1

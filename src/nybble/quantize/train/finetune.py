@@ -11,7 +11,7 @@ from torch import nn
 
 from nybble.quantize.data import PhotoReport, Photos, open_photos
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.fused import fused
+from nybble.quantize.fake.fused import fused
 from nybble.quantize.progress import Progress, silent
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train.interrupt import stop_on_signal
@@ -20,7 +20,7 @@ from nybble.quantize.train.processes import joined
 from nybble.quantize.train.run import Run
 
 if TYPE_CHECKING:
-    from nybble.quantize.network import QuantizedNetwork
+    from nybble.quantize.fake.network import QuantizedNetwork
 
 
 @dataclass(frozen=True)

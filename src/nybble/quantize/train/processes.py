@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from nybble.quantize.observe import HistogramObserver
+from nybble.quantize.calibrate.observers import HistogramObserver
 
 
 @dataclass(frozen=True)

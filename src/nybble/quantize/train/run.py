@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nybble.quantize import atomic
-from nybble.quantize.blocks import split
 from nybble.quantize.data import Batch, Loader, Photos, Subset
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.progress import Progress
+from nybble.quantize.ptq.blocks import split
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train import checkpoint
 from nybble.quantize.train.adjust import adjust_ranges
@@ -33,7 +33,7 @@ from nybble.quantize.train.processes import Processes
 from nybble.quantize.train.schedule import set_rate
 
 if TYPE_CHECKING:
-    from nybble.quantize.network import QuantizedNetwork
+    from nybble.quantize.fake.network import QuantizedNetwork
 
 #: Settings that change nothing about the weights a run ends with.
 _FREE = {"workers", "save_every"}

@@ -1,0 +1,1 @@
+"""The fake-quantized network: quantizers, modules that compute what the integer network will, steps."""

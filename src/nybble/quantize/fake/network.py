@@ -1,0 +1,208 @@
+"""The prepared network: a list of steps with quantizers between them, trainable, and close to the integer network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nybble.graph import Preprocessing
+from nybble.quantize.config import QuantizeConfig
+from nybble.quantize.errors import QuantizeError
+from nybble.quantize.fake.operations import Add, AvgPool2d, ReLU
+from nybble.quantize.fake.quantizers import ActivationQuantizer, Mode, WeightQuantizer
+from nybble.quantize.fake.weighted import QuantizedLayer
+
+
+class Step(NamedTuple):
+    """One operation: the value it makes and the values it reads, by name, and the module that computes it."""
+
+    name: str
+    inputs: tuple[str, ...]
+    module: nn.Module
+
+
+def readers_of(steps: Sequence[Step]) -> dict[str, list[Step]]:
+    """By value, the steps that read it."""
+    readers: dict[str, list[Step]] = {}
+    for step in steps:
+        for name in step.inputs:
+            readers.setdefault(name, []).append(step)
+    return readers
+
+
+class QuantizedNetwork(nn.Module):
+    """Layers, additions, pools and quantizers in execution order.
+
+    Batch norm is folded into the weights when the network is prepared, so it is frozen during training. Its statistics
+    can still be estimated anew (:meth:`reestimate_batch_norm`), before calibration.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        Each reads only what came before; the first value is ``input``. The last one's value is returned.
+    input_quantizer : ActivationQuantizer
+    input_shape : tuple of int
+        (C, H, W).
+    config : QuantizeConfig
+        As it was used, every layer and activation listed.
+    preprocessing : Preprocessing, optional
+        Then the input's quantizer is what it says, not calibrated.
+    class_names : sequence of str, optional
+    """
+
+    #: Name of the network's input, before and after its quantizer.
+    INPUT = "input"
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        input_quantizer: ActivationQuantizer,
+        input_shape: tuple[int, int, int],
+        config: QuantizeConfig,
+        preprocessing: Preprocessing | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.preprocessing = preprocessing
+        self.class_names = tuple(class_names) if class_names is not None else None
+        self.input_shape = input_shape
+        self.input_quantizer = input_quantizer
+        self.mode: Mode = "float"
+        self._order = [(step.name, step.inputs) for step in steps]
+        self.modules_by_step = nn.ModuleDict({_key(step.name): step.module for step in steps})
+        if len(self.modules_by_step) != len(steps):
+            raise QuantizeError("two steps of the network have the same name")
+        readers = readers_of(steps)
+        for step in steps:
+            reads = readers.get(step.name, [])
+            if isinstance(step.module, ReLU) and len(reads) == 1 and step.name != self.output:
+                reader = reads[0].module
+                if isinstance(reader, ActivationQuantizer) and not reader.dtype.is_signed:
+                    step.module.precede(reader)
+        self._last_reader = {name: step.name for step in steps for name in step.inputs}
+        self.set_mode("float")
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps in execution order."""
+        return [Step(name, inputs, self.modules_by_step[_key(name)]) for name, inputs in self._order]
+
+    @property
+    def output(self) -> str:
+        """Name of the value that the network returns."""
+        return self._order[-1][0]
+
+    def layers(self) -> dict[str, QuantizedLayer]:
+        """Convolutions and linear layers by name, in execution order."""
+        found = (module for module in self.modules_by_step.values())
+        return {module.name: module for module in found if isinstance(module, QuantizedLayer)}
+
+    def weight_quantizers(self) -> dict[str, WeightQuantizer]:
+        """By layer name, in execution order."""
+        return {name: layer.weight_quantizer for name, layer in self.layers().items()}
+
+    def activation_quantizers(self) -> dict[str, ActivationQuantizer]:
+        """Those that calibration sets, by name, in execution order; the input's only without preprocessing."""
+        found = {} if self.preprocessing is not None else {self.INPUT: self.input_quantizer}
+        for module in self.modules_by_step.values():
+            if isinstance(module, ActivationQuantizer):
+                found[module.name] = module
+        return found
+
+    def set_mode(self, mode: Mode) -> None:
+        """Compute in floating point, with activations clipped to their ranges, or fake-quantized.
+
+        Parameters
+        ----------
+        mode : str
+            ``float``, ``clip`` or ``quantize``.
+        """
+        if mode not in ("float", "clip", "quantize"):
+            raise QuantizeError(f"unknown mode {mode!r}; choose float, clip or quantize")
+        self.mode = mode
+        for module in self.modules():
+            if isinstance(module, ActivationQuantizer | WeightQuantizer | QuantizedLayer | AvgPool2d | Add):
+                module.mode = mode
+
+    def forward(self, x: Tensor, keep: Sequence[str] = ()) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        """Logits (N, classes), float32, of normalised images (N, C, H, W); with the values to keep, if there are."""
+        values = self.run({self.INPUT: self.input_quantizer(x)}, keep=keep)
+        logits = values[self.output].flatten(1)
+        return (logits, {name: values[name] for name in keep}) if keep else logits
+
+    def run(
+        self, values: Mapping[str, Tensor], *, keep: Iterable[str] = (), stop: str | None = None
+    ) -> dict[str, Tensor]:
+        """Run the steps whose inputs are given or computed on the way.
+
+        Parameters
+        ----------
+        values : mapping of str to Tensor
+            Values to start from, by name (``input`` being the quantized input). Steps that make one of them, or that
+            need something else, are left out.
+        keep : iterable of str
+            Further values to return.
+        stop : str, optional
+            The last step to run; by default the network's.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The value of ``stop`` and those of ``keep`` that were computed.
+        """
+        stop = stop or self.output
+        wanted = {*keep, stop}
+        live = dict(values)
+        for name, inputs in self._order:
+            if name not in values and all(entry in live for entry in inputs):
+                live[name] = self.modules_by_step[_key(name)](*(live[entry] for entry in inputs))
+                for entry in set(inputs):
+                    if self._last_reader[entry] == name and entry not in wanted:
+                        del live[entry]
+            if name == stop:
+                break
+        return {name: value for name, value in live.items() if name in wanted}
+
+    def freeze_batch_norm(self) -> None:
+        """Does nothing, as batch norm is folded and frozen by construction; for training loops that say it."""
+
+    @torch.no_grad()
+    def reestimate_batch_norm(self, batches: Iterable[Tensor]) -> None:
+        """Take the statistics of every folded batch norm anew, as an average over batches.
+
+        It is what PyTorch's batch norm does in training with ``momentum=None``: each batch is normalised by its own
+        statistics on the way. In floating point, so it belongs before calibration: weights change with it.
+
+        Parameters
+        ----------
+        batches : iterable of Tensor
+            (N, C, H, W) normalised images.
+
+        Raises
+        ------
+        QuantizeError
+            If there is no batch.
+        """
+        norms = [layer.norm for layer in self.layers().values() if layer.norm is not None]
+        before = self.mode
+        self.set_mode("float")
+        try:
+            for norm in norms:
+                norm.estimating = True
+            for batch in batches:
+                self(batch)
+            for layer in self.layers().values():
+                layer.settle_norm()
+        finally:
+            for norm in norms:
+                norm.estimating = False
+            self.set_mode(before)
+
+
+def _key(name: str) -> str:
+    """A step's name as a module's: those must not contain dots."""
+    return name.replace(".", "/")

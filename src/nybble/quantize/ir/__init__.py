@@ -1,0 +1,1 @@
+"""Float networks as data: one vocabulary of operations, what builds them, and their integer-friendly form."""

@@ -1,0 +1,256 @@
+"""A captured network: floating-point operations in execution order, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nybble.graph import Padding, Pair
+from nybble.quantize.ir import pooling
+
+#: Name of a network's input.
+INPUT = "input"
+
+
+@dataclass(kw_only=True)
+class Op:
+    """What every operation has.
+
+    Attributes
+    ----------
+    name : str
+        That of the module it came from, or of the module that called a function.
+    inputs : tuple of str
+        Names of the values it reads.
+    shape : tuple of int
+        Of its result, without the batch.
+    place : str
+        The source line, as ``file:line: code``.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    place: str = ""
+
+    def __call__(self, *values: Tensor) -> Tensor:
+        """The result for a batch."""
+        return self._compute(*values)
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class Norm(Op):
+    """Batch norm with fixed statistics. Tensors are (C)."""
+
+    gain: Tensor
+    offset: Tensor
+    mean: Tensor
+    variance: Tensor
+    eps: float
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return functional.batch_norm(values[0], self.mean, self.variance, self.gain, self.offset, False, 0.0, self.eps)
+
+
+@dataclass(kw_only=True)
+class Weighted(Op):
+    """A layer with weights (K, ...), a bias (K) or none, and the batch norm that follows it, once attached."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+    norm: Norm | None = None
+
+    def _finished(self, y: Tensor) -> Tensor:
+        return y if self.norm is None else self.norm(y)
+
+
+@dataclass(kw_only=True)
+class Conv(Weighted):
+    """A convolution."""
+
+    stride: Pair = Pair(1, 1)
+    padding: Padding = Padding()
+    dilation: Pair = Pair(1, 1)
+    groups: int = 1
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        top, left, bottom, right = self.padding
+        x = functional.pad(values[0], (left, right, top, bottom)) if any(self.padding) else values[0]
+        y = functional.conv2d(x, self.weight, self.bias, tuple(self.stride), (0, 0), tuple(self.dilation), self.groups)
+        return self._finished(y)
+
+
+@dataclass(kw_only=True)
+class Dense(Weighted):
+    """A linear layer; it reads (N, C, H, W) flat."""
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return self._finished(functional.linear(values[0].flatten(1), self.weight, self.bias))
+
+
+@dataclass(kw_only=True)
+class Affine(Op):
+    """``gain * x + offset`` by channel. Tensors are (C), float32."""
+
+    gain: Tensor
+    offset: Tensor
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        shape = (-1, *[1] * (values[0].dim() - 2))
+        return values[0] * self.gain.reshape(shape) + self.offset.reshape(shape)
+
+
+@dataclass(kw_only=True)
+class Rectifier(Op):
+    """ReLU, with a maximum for ReLU6 and its like. Folding leaves those whose minimum is 0."""
+
+    minimum: float | None = 0.0
+    maximum: float | None = None
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return values[0].clamp(self.minimum, self.maximum)
+
+
+@dataclass(kw_only=True)
+class Sum(Op):
+    """The sum of two values of one shape."""
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return values[0] + values[1]
+
+
+@dataclass(kw_only=True)
+class Concat(Op):
+    """The channels of several images, one after the other."""
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return torch.cat(values, 1)
+
+
+@dataclass(kw_only=True)
+class Pool(Op):
+    """What both pools have."""
+
+    kernel_size: Pair
+    stride: Pair
+    padding: Padding = Padding()
+    ceil_mode: bool = False
+
+
+@dataclass(kw_only=True)
+class MaxPool(Pool):
+    """The largest value of each window; with a kernel of 1x1 it skips rows and columns."""
+
+    dilation: Pair = Pair(1, 1)
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return pooling.maxima(
+            values[0], self.kernel_size, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode
+        )
+
+
+@dataclass(kw_only=True)
+class AvgPool(Pool):
+    """The average of each window."""
+
+    count_include_pad: bool = True
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return pooling.averages(
+            values[0],
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            ceil_mode=self.ceil_mode,
+            count_include_pad=self.count_include_pad,
+        )
+
+
+@dataclass(kw_only=True)
+class Pad(Op):
+    """Every ``stride``-th row and column, zeros around the image, and channels of zeros before and after."""
+
+    stride: Pair = Pair(1, 1)
+    padding: Padding = Padding()
+    channels: tuple[int, int] = (0, 0)
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        top, left, bottom, right = self.padding
+        some = values[0][:, :, :: self.stride.rows, :: self.stride.columns]
+        return functional.pad(some, (left, right, top, bottom, *self.channels))
+
+
+@dataclass
+class FloatNetwork:
+    """Operations in execution order; the last one's result is the network's.
+
+    Attributes
+    ----------
+    input_shape : tuple of int
+        (C, H, W).
+    ops : list of Op
+    ending : str
+        ``softmax`` or ``log_softmax`` where the module ends with one: it is left out, the network's results are logits.
+    """
+
+    input_shape: tuple[int, int, int]
+    ops: list[Op] = field(default_factory=list)
+    ending: str = ""
+
+    @property
+    def output(self) -> str:
+        """Name of the result."""
+        return self.ops[-1].name
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self.ops)
+
+    def __getitem__(self, name: str) -> Op:
+        return next(op for op in self.ops if op.name == name)
+
+    def prune(self, output: str) -> None:
+        """Leave out what an operation, from then on the output, does not need."""
+        needed = {output}
+        for op in reversed(self.ops):
+            if op.name in needed:
+                needed.update(op.inputs)
+        self.ops = [op for op in self.ops if op.name in needed]
+
+    def readers(self) -> dict[str, list[Op]]:
+        """The operations that read each value, by name; one that reads it twice is listed twice."""
+        found: dict[str, list[Op]] = {INPUT: [], **{op.name: [] for op in self.ops}}
+        for op in self.ops:
+            for name in op.inputs:
+                found[name].append(op)
+        return found
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every value's shape, without the batch."""
+        return {INPUT: self.input_shape, **{op.name: op.shape for op in self.ops}}
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits of (N, C, H, W) images."""
+        values = {INPUT: x}
+        last_reader = {name: op.name for op in self.ops for name in op.inputs}
+        for op in self.ops:
+            values[op.name] = op(*(values[name] for name in op.inputs))
+            for name in set(op.inputs):
+                if last_reader[name] == op.name:
+                    del values[name]
+        return values[self.output]
+
+
+class RecordedModule(nn.Module):
+    """A module that knows its operations: it is not captured, but asked."""
+
+    def recorded(self, input_shape: tuple[int, int, int]) -> FloatNetwork:
+        """The operations for images of a shape (C, H, W)."""
+        raise NotImplementedError

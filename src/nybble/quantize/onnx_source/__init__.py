@@ -1,5 +1,0 @@
-"""Float ONNX classifiers as a SOURCE: read, checked, and expressed in the operations that can be quantized."""
-
-from nybble.quantize.onnx_source.module import OnnxModule, load_onnx
-
-__all__ = ["OnnxModule", "load_onnx"]

@@ -1,0 +1,1 @@
+"""Post-training methods, which need few images and no labels."""

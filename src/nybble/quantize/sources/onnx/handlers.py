@@ -1,0 +1,122 @@
+"""What handlers of ONNX operators share. A handler gets the node and what it reads: values and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from nybble.graph import Padding, Pair
+from nybble.graph.infer import output_extent
+from nybble.graph.types import Array
+from nybble.quantize.ir import vocabulary
+from nybble.quantize.ir.vocabulary import Translation, remedies
+from nybble.quantize.ir.vocabulary import Unsupported as Unsupported
+
+Value = Translation | vocabulary.Stack | Array
+#: What a builder of the vocabulary returns, or a constant.
+Result: TypeAlias = vocabulary.Result | Array
+Handler = Callable[..., Result | vocabulary.Results]
+HANDLERS: dict[str, Handler] = {}
+
+_ACTIVATIONS = "Celu Elu Erf Gelu HardSwish LeakyRelu Mish PRelu Selu Softplus Softsign Swish Tanh"
+_REMEDIES = {
+    **dict.fromkeys(_ACTIVATIONS.split(), remedies.ACTIVATION),
+    **dict.fromkeys(("Sigmoid", "HardSigmoid"), remedies.SIGMOID),
+    **dict.fromkeys(("ArgMax", "TopK"), remedies.CHOICE),
+    **dict.fromkeys(
+        ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear"),
+        "the file is quantized already: `nybble import` reads it; quantize from the float network",
+    ),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization", "LRN"), remedies.NORM),
+}
+
+
+def remedy(op: str, domain: str = "") -> str:
+    """What to do about an operator that has no handler."""
+    if op in _REMEDIES:
+        return _REMEDIES[op]
+    if domain:
+        return f"operators of {domain[:60]} are unknown; save the file without optimizing it for a runtime"
+    known = ", ".join(sorted(HANDLERS))
+    return f"supported are {known}, and what computes constants; change the network or cut the file"
+
+
+def handles(*operators: str) -> Callable[[Handler], Handler]:
+    """Register what follows for operators."""
+
+    def register(handler: Handler) -> Handler:
+        HANDLERS.update(dict.fromkeys(operators, handler))
+        return handler
+
+    return register
+
+
+def value_of(value: Value | None) -> Translation:
+    """A value that depends on the image, or Unsupported."""
+    return vocabulary.value_of(value)
+
+
+def image_of(value: Value | None) -> Translation:
+    """A value with rows and columns, or Unsupported."""
+    return vocabulary.image(value)
+
+
+def operand_of(value: Value | None) -> Translation | torch.Tensor:
+    """A value as it is, or a constant as a tensor."""
+    return value if isinstance(value, Translation) else tensor_of(constant_of(value, "what is not an image"))
+
+
+def constant_of(value: Value | None, what: str) -> Array:
+    """A constant, or Unsupported; ``what`` says what it is for."""
+    if not isinstance(value, np.ndarray):
+        raise Unsupported(f"{what} must be constant; simplify the file (onnxsim) if they only look computed")
+    return value
+
+
+def tensor_of(array: Array) -> torch.Tensor:
+    """A float32 copy."""
+    return torch.from_numpy(np.array(array, np.float32))
+
+
+def pair_of(node: Any, name: str) -> Pair:
+    """An attribute of rows and columns, 1 where it is absent."""
+    given = node.get(name, [1, 1])
+    if len(given) != 2:
+        raise Unsupported(f"its {name} must have two extents")
+    return Pair(*given)
+
+
+def padding_of(node: Any, x: Translation, window: Pair, stride: Pair, dilation: Pair) -> Padding:
+    """What ``pads`` or ``auto_pad`` says; SAME is that of TensorFlow."""
+    mode = node.get("auto_pad", "NOTSET")
+    if mode in ("SAME_UPPER", "SAME_LOWER"):
+        sides = []
+        for size, extent, step, spread in zip(x.shape[1:], window, stride, dilation, strict=True):
+            total = max((-(-size // step) - 1) * step + spread * (extent - 1) + 1 - size, 0)
+            small, large = total // 2, total - total // 2
+            sides.append((small, large) if mode == "SAME_UPPER" else (large, small))
+        return Padding(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+    given = [0] * 4 if mode == "VALID" else node.get("pads", [0] * 4)
+    if len(given) != 4 or min(given) < 0:
+        raise Unsupported(f"its padding {list(given)} has no counterpart")
+    return Padding(*given)
+
+
+def extents_of(
+    x: Translation, window: Pair, stride: Pair, padding: Padding, dilation: Pair, ceil_mode: bool = False
+) -> Sequence[int]:
+    """Rows and columns of what windows produce, in PyTorch's ceil mode if asked."""
+    if min(*window, *stride, *dilation) < 1:
+        raise Unsupported("its window has extents below 1")
+    found = [
+        output_extent(size, extent, step, before, after, spread, ceil_mode)
+        for size, extent, step, before, after, spread in zip(
+            x.shape[1:], window, stride, padding[:2], padding[2:], dilation, strict=True
+        )
+    ]
+    if min(found) < 1:
+        raise Unsupported(f"its window of {window.rows}x{window.columns} does not fit {x.shape[1]}x{x.shape[2]} pixels")
+    return found

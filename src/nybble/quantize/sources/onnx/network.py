@@ -1,0 +1,190 @@
+"""From the nodes of an ONNX file to a :class:`FloatNetwork`."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+
+from nybble.graph.infer import MAX_ELEMENTS, MAX_EXTENT
+from nybble.quantize.errors import CaptureError, SourceError
+from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op
+from nybble.quantize.ir.fold import join_limits
+from nybble.quantize.ir.vocabulary import Stack, Translation, settled
+from nybble.quantize.sources.onnx import layers as _layers  # noqa: F401 - it registers its handlers
+from nybble.quantize.sources.onnx import shapes as _moving  # noqa: F401
+from nybble.quantize.sources.onnx.batch import LIKE_RESHAPE, per_image
+from nybble.quantize.sources.onnx.folding import FOLDED, Folder
+from nybble.quantize.sources.onnx.handlers import HANDLERS, Unsupported, Value, remedy
+from nybble.quantize.sources.onnx.model import OnnxModel, OnnxNode
+from nybble.quantize.sources.onnx.signature import check
+
+#: Of names at most, which become those of files.
+_LONGEST = 120
+
+
+def build(model: OnnxModel, size: tuple[int, int], channels: int | None = None) -> FloatNetwork:
+    """The network for images of so many rows and columns.
+
+    Raises
+    ------
+    SourceError
+        Naming the node that is not supported or does not fit, or if the file takes images of another size.
+    """
+    channels = model.channels if channels is None else channels
+    if channels != model.channels or (model.image_size or size) != size:
+        rows, columns = model.image_size or ("any", "any")
+        raise SourceError(
+            f"{model.path}: takes images of {model.channels} channels, {rows} rows and {columns} columns, not "
+            f"{channels}, {size[0]} and {size[1]}"
+        )
+    network = _Builder(model, (channels, *size)).network()
+    _check(network)
+    return network
+
+
+class _Builder:
+    def __init__(self, model: OnnxModel, input_shape: tuple[int, int, int]) -> None:
+        self._model = model
+        self._network = FloatNetwork(input_shape)
+        self._held: dict[str, Value] = {**model.constants, model.entry: Translation(INPUT, input_shape)}
+        self._shapes: dict[str, tuple[int, ...]] = {INPUT: input_shape}
+        self._keys = {INPUT}
+        self._fold = Folder(model.constants, model.opset)
+
+    def network(self) -> FloatNetwork:
+        model = self._model
+        for node in _needed(model):
+            try:
+                self._visit(node)
+            except Unsupported as error:
+                raise SourceError(f"{model.path}: node {node.label}: cannot be quantized: {error}") from None
+        result = self._held.get(model.output)
+        if not isinstance(result, Translation) or result.name == INPUT:
+            raise SourceError(f"{model.path}: its output does not depend on its input")
+        if math.prod(result.shape[1:]) != 1:
+            shape = ", ".join(map(str, result.shape))
+            raise SourceError(f"{model.path}: its output is (N, {shape}); it must be logits (N, classes)")
+        if not result.is_natural:
+            raise SourceError(f"{model.path}: its output is transposed; it must be logits (N, classes)")
+        self._network.prune(result.name)
+        self._network.ending = result.ending
+        try:
+            join_limits(self._network)
+        except CaptureError as error:
+            raise SourceError(str(error)) from None
+        return self._network
+
+    def _visit(self, node: OnnxNode) -> None:
+        if node.domain not in ("", "ai.onnx"):
+            raise Unsupported(remedy(node.op, node.domain))
+        inputs = [self._read(node, name) if name else None for name in node.inputs]
+        if not any(isinstance(value, Translation | Stack) for value in inputs):
+            if node.op not in FOLDED:
+                raise Unsupported("it reads constants alone; let onnxsim compute what depends on no image")
+            self._held.update(self._fold(node, self._held))  # type: ignore[arg-type]
+            return
+        if node.op not in HANDLERS:
+            raise Unsupported(remedy(node.op))
+        handler = check(node, inputs)
+        if node.op in LIKE_RESHAPE:
+            node, inputs = per_image(node, inputs)
+        with np.errstate(all="ignore"):  # What is infinite then is found by its node below.
+            result = handler(node, *inputs)
+        if isinstance(result, np.ndarray | Stack):
+            self._held[node.outputs[0]] = result
+            return
+        if isinstance(result, torch.Tensor):
+            raise AssertionError(f"{node.label}: a constant of what depends on the image")
+        ended = any(isinstance(value, Translation) and value.ending for value in inputs)
+        results = result if isinstance(result, tuple) else (result,)
+        if ended and not all(isinstance(entry, Translation) for entry in results):
+            raise Unsupported("nothing can be computed from a softmax; it can be left out as the last node only")
+        for name, entry in zip(node.outputs, results, strict=False):
+            self._held[name] = settled(entry, functools.partial(self._add, node))
+
+    def _read(self, node: OnnxNode, name: str) -> Value:
+        if name not in self._held:
+            raise SourceError(f"{self._model.path}: node {node.label}: reads {name[:80]!r}, which nothing makes")
+        return self._held[name]
+
+    def _add(self, node: OnnxNode, op: Op) -> str:
+        _check_size(op, self._shapes)
+        op.name = self._free(node)
+        self._shapes[op.name] = op.shape
+        op.place = f"{self._model.path}: node {node.label}"
+        self._network.ops.append(op)
+        return op.name
+
+    def _free(self, node: OnnxNode) -> str:
+        """The name of the module whose weights a node reads, or that called it, as PyTorch's exporter writes them."""
+        weight = node.inputs[1] if node.op in ("Conv", "Gemm", "MatMul") and len(node.inputs) > 1 else ""
+        name = weight.removesuffix(".weight") if weight.endswith(".weight") else _module(node)
+        count, candidate = 1, name
+        # As in capture: what differs in a dot only must not meet in the names of files.
+        while candidate.replace(".", "_") in self._keys:
+            count += 1
+            candidate = f"{name}_{count}"
+        self._keys.add(candidate.replace(".", "_"))
+        return candidate
+
+
+def _module(node: OnnxNode) -> str:
+    """``layer1.0.conv1`` of ``/layer1/layer1.0/conv1/Conv``, else what the node, or its result, is called."""
+    parts = [part for part in (node.name or node.outputs[0])[:_LONGEST].split("/") if part]
+    if len(parts) > 1 and parts[-1].split("_")[0] == node.op:
+        parts.pop()
+    path = ""
+    for part in parts:
+        path = part if not path or part.startswith(f"{path}.") else f"{path}.{part}"
+    return path.strip(".") or node.op
+
+
+def _needed(model: OnnxModel) -> list[OnnxNode]:
+    """The nodes that the output depends on, in order."""
+    wanted = {model.output}
+    found = []
+    for node in reversed(model.nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(node.inputs)
+            found.append(node)
+    return found[::-1]
+
+
+def _check_size(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Hold the values of an operation, padding included, against what an image network may have."""
+    sizes = [op.shape, *(shapes[name] for name in op.inputs)]
+    padding = getattr(op, "padding", None)
+    if padding is not None and len(sizes[-1]) == 3:
+        channels, rows, columns = sizes[-1]
+        sizes.append((channels, rows + padding.top + padding.bottom, columns + padding.left + padding.right))
+    for size in sizes:
+        if min(size) < 1 or max(size) > MAX_EXTENT or math.prod(size) > MAX_ELEMENTS:
+            raise Unsupported(f"a value of shape (N, {', '.join(map(str, size))}) is not one of an image network")
+
+
+def _check(network: FloatNetwork) -> None:
+    """Compute all shapes: weights that do not fit show here, with their node, and not in training.
+
+    On the device ``meta``, which holds no values, so a file cannot ask for memory or time.
+    """
+    values = {INPUT: torch.zeros(1, *network.input_shape, device="meta")}
+    for op in network:
+        tensors = {
+            entry.name: value for entry in fields(op) if isinstance(value := getattr(op, entry.name), torch.Tensor)
+        }
+        for name, value in tensors.items():
+            if not bool(torch.isfinite(value).all()):
+                raise SourceError(f"{op.place}: its {name} holds NaN or infinity")
+        hollow = replace(op, **{name: value.to("meta") for name, value in tensors.items()})
+        try:
+            values[op.name] = hollow(*(values[name] for name in op.inputs))
+        except RuntimeError as error:
+            raise SourceError(f"{op.place}: does not fit: {str(error).splitlines()[0][:160]}") from error
+        if values[op.name].numel() != math.prod(op.shape):
+            found = tuple(values[op.name].shape[1:])
+            raise SourceError(f"{op.place}: gives {found} where {op.shape} was expected")

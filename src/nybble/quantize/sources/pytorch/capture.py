@@ -1,0 +1,202 @@
+"""From an ``nn.Module`` to a :class:`FloatNetwork`, by way of ``torch.export``.
+
+``torch.export`` runs the module's own Python once on stand-ins for tensors, so how a network is written (modules or
+functions, padding computed on the way, in-place or not) does not matter: what arrives here are functional ATen
+operations. Nothing here knows a network by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nybble.quantize.errors import CaptureError
+from nybble.quantize.ir.float_network import FloatNetwork, RecordedModule
+from nybble.quantize.sources.pytorch.outputs import Classifier, choose_output, named_outputs
+from nybble.quantize.sources.pytorch.source_lines import frames_of, recorded, user_line
+from nybble.quantize.sources.pytorch.walk import Walk
+
+#: Images of the example batch. One would be confused with extents of 1.
+_BATCH = 2
+#: Largest difference between module and captured network, relative to the largest logit.
+_TOLERANCE = 1e-3
+#: Characters of a foreign error that ours repeats.
+_LONGEST = 200
+#: What a module that fails must do.
+_ADVICE = "the network must take one tensor (N, C, H, W) of this size and must not decide anything by its values"
+_ADVICE_SINGLE = f"{_ADVICE}; its weights were converted to float32, so it must not cast what it reads to another type"
+_ENDINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "": lambda logits: logits,
+    "softmax": lambda logits: logits.softmax(1),
+    "log_softmax": lambda logits: logits.log_softmax(1),
+}
+
+
+def capture(module: nn.Module, input_shape: tuple[int, int, int], *, output: str | int | None = None) -> FloatNetwork:
+    """Record what a network computes in evaluation mode.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes one tensor (N, C, H, W) and returns logits (N, classes), alone or in a mapping, tuple, list or dataclass.
+        It is left as it was. One in float64, float16 or bfloat16 is captured as float32.
+    input_shape : tuple of int
+        (C, H, W). Shapes are fixed from here on.
+    output : str or int, optional
+        Which of several outputs the logits are: a key, field or index (those of nested ones joined by dots), or the
+        place among all tensors. Not needed where there is one tensor, or one of the shape (N, classes).
+
+    Returns
+    -------
+    FloatNetwork
+        A softmax at the end is left out; ``ending`` says so.
+
+    Raises
+    ------
+    CaptureError
+        If an operation cannot be expressed, naming it and its source line, or if the recorded network does not give
+        the module's answers.
+    """
+    return _recorded(module, input_shape, output)[0]
+
+
+def capture_classifier(
+    module: nn.Module, input_shape: tuple[int, int, int], *, output: str | int | None = None
+) -> tuple[FloatNetwork, nn.Module]:
+    """As :func:`capture`; with the module as one that returns logits alone, in float32.
+
+    Returns
+    -------
+    FloatNetwork
+    nn.Module
+        ``module`` itself where it does that already; else a :class:`Classifier` of it, or of a float32 copy.
+
+    Raises
+    ------
+    CaptureError
+        As :func:`capture`, and if the output is no (N, classes).
+    """
+    network, classifier, shape = _recorded(module, input_shape, output)
+    if math.prod(shape[1:]) != 1:
+        raise CaptureError(
+            f"{type(module).__name__}: the output must be logits (N, classes), but has the shape "
+            f"(N, {', '.join(map(str, shape))}); choose another by output=NAME (--output NAME), or end with a pool"
+        )
+    return network, classifier
+
+
+def _recorded(
+    module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None
+) -> tuple[FloatNetwork, nn.Module, tuple[int, ...]]:
+    """The network, a module that returns its output alone, and the shape of that without the batch."""
+    if isinstance(module, RecordedModule):
+        if output is not None:
+            raise CaptureError(f"{type(module).__name__}: has one output; output={output!r} cannot choose another")
+        network = module.recorded(input_shape)
+        # Whoever recorded it has looked at its output.
+        return network, module, network[network.output].shape[:1]
+    single = _single(module)
+    network, name, shape = _captured(single, input_shape, output, _ADVICE if single is module else _ADVICE_SINGLE)
+    if not name and single is module and network.ending != "softmax":
+        return network, module, shape
+    return network, Classifier(single, name, network.ending).train(module.training), shape
+
+
+def _single(module: nn.Module) -> nn.Module:
+    """The module, or a copy in float32 if it computes in another floating-point type."""
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    if all(tensor.dtype is torch.float32 for tensor in tensors if tensor.is_floating_point()):
+        return module
+    try:
+        copied = copy.deepcopy(module)
+    except Exception as error:  # Whatever the module's own code raises.
+        raise CaptureError(
+            f"{type(module).__name__}: is not float32 and cannot be copied: {_reason(error)}; call .float() before"
+        ) from error
+    return copied.float()
+
+
+def _captured(
+    module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None, advice: str
+) -> tuple[FloatNetwork, str, tuple[int, ...]]:
+    training = {name: child.training for name, child in module.named_modules()}
+    module.eval()
+    generator = torch.Generator().manual_seed(0)
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    example = torch.randn(_BATCH, *input_shape, generator=generator).to(device)
+    kind = type(module).__name__
+    try:
+        with _foreign(kind, advice):
+            result = module(example.clone())
+        name = choose_output(kind, result, output)
+        with _foreign(kind, advice), recorded():
+            # Without decompositions this only makes every operation functional, aliases and all.
+            program = torch.export.export(Classifier(module, name).eval(), (example,), strict=False)
+            program = program.run_decompositions({})
+        network = Walk(program, input_shape, kind, "module").network()
+        expected = dict(named_outputs(result))[name]
+        _check(expected, network, example, kind)
+    finally:
+        for path, child in module.named_modules():
+            child.training = training.get(path, child.training)
+    return network, name, tuple(expected.shape[1:])
+
+
+@contextmanager
+def _foreign(kind: str, advice: str) -> Iterator[None]:
+    """Run the module's own code: whatever it raises is named with its line; torch's own reports are kept back."""
+    with torch.no_grad(), _quiet():
+        try:
+            yield
+        except Exception as error:  # Whatever the module's own code raises.
+            raise CaptureError(
+                f"{user_line(frames_of(error)) or kind}: cannot be captured: {_reason(error)}; {advice}"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().split("\n")[0][:_LONGEST]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torch's own reports back: the error says what matters."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.fx.experimental.symbolic_shapes", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    # A graph that fails is printed to stderr as well.
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.CRITICAL + 1)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _check(expected: Any, network: FloatNetwork, example: Tensor, kind: str) -> None:
+    expected = expected.detach().float()
+    if not bool(torch.isfinite(expected).all()):
+        raise CaptureError(f"{kind}: gives NaN or infinity for a drawn image; its weights are broken, or not loaded")
+    found = network(example)
+    if found.numel() != expected.numel() or len(found) != len(expected):
+        raise CaptureError(f"{kind}: the output must be logits (N, classes), but has the shape {tuple(expected.shape)}")
+    found = _ENDINGS[network.ending](found.flatten(1)).reshape(expected.shape)
+    difference = float((found - expected).abs().max())
+    if not difference <= _TOLERANCE * max(1e-6, float(expected.abs().max())):
+        raise CaptureError(
+            f"{kind}: the captured network's logits differ from the module's by {difference:.3g}: it does something "
+            "that is not among its operations (random numbers, or values computed while it was recorded)"
+        )

@@ -1,0 +1,219 @@
+"""From a program of ``torch.export`` to the operations of a :class:`FloatNetwork`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export.graph_signature import OutputKind
+from torch.fx import Node
+
+from nybble.quantize.errors import CaptureError
+from nybble.quantize.ir.float_network import INPUT, Affine, FloatNetwork, Op, Weighted
+from nybble.quantize.ir.fold import join_limits
+from nybble.quantize.ir.vocabulary import Made, Stack, Translation, Unsupported, settled
+from nybble.quantize.sources.pytorch.aten import IGNORED, translate
+from nybble.quantize.sources.pytorch.source_lines import frames_of_trace, user_line
+
+#: What can read a stack.
+_OF_STACKS = ("aten.sum.dim_IntList", "aten.mean.dim", "aten.cat.default")
+
+
+class Walk:
+    """Follows the exported program and collects operations.
+
+    Parameters
+    ----------
+    program
+        What ``torch.export.export`` returned.
+    input_shape : tuple of int
+        (C, H, W).
+    kind : str
+        What errors call the module where no line of the user's is to blame.
+    prefix : str
+        Of the names of its modules and parameters; it is left out.
+    """
+
+    def __init__(self, program: Any, input_shape: tuple[int, int, int], kind: str, prefix: str = "") -> None:
+        self._program = program
+        self._network = FloatNetwork(input_shape)
+        self._kind = kind
+        self._prefix = prefix
+        self._device = next((entry.device for entry in program.state_dict.values()), None)
+        #: What each node holds: a value, or a constant.
+        self._held: dict[Node, Any] = {}
+        #: Names of parameters and buffers by the node that holds them, transposed perhaps.
+        self._owners: dict[Node, str] = {}
+        self._keys: set[str] = {INPUT}
+
+    def network(self) -> FloatNetwork:
+        """The operations that the result needs."""
+        constants, owners = self._constants()
+        entry = Translation(INPUT, self._network.input_shape)
+        for node in self._program.graph.nodes:
+            if node.op == "placeholder":
+                self._held[node] = constants.get(node.name, entry)
+                if node.name in owners:
+                    self._owners[node] = owners[node.name]
+            elif node.op == "output":
+                return self._finish(node)
+            else:
+                self._visit(node)
+        raise CaptureError(f"{self._kind}: returns nothing; it must return logits (N, classes)")
+
+    def _constants(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Parameters, buffers and constants by placeholder, and their names; what is left over is the input."""
+        program = self._program
+        found: dict[str, Tensor] = {}
+        owners: dict[str, str] = {}
+        for spec in program.graph_signature.input_specs:
+            if spec.target is None:
+                continue
+            if spec.target in program.state_dict:
+                found[spec.arg.name] = program.state_dict[spec.target].detach()
+                owners[spec.arg.name] = self._short(spec.target)
+            else:
+                found[spec.arg.name] = program.constants[spec.target].detach()
+        return found, owners
+
+    def _visit(self, node: Node) -> None:
+        if node.target in IGNORED:
+            return
+        if not any(isinstance(self._held[entry], Translation | Stack) for entry in node.all_input_nodes):
+            self._held[node] = self._evaluated(node)
+            return
+        target = str(node.target)
+        if "getitem" in target:
+            source, index = node.args
+            results = self._held[source]
+            if not isinstance(results, tuple):
+                # Others that return several tensors are captured by their first.
+                results = (results,)
+            if index >= len(results):
+                raise self._unsupported(node, "only the first of its results can be used", source)
+            self._held[node] = results[index]
+            return
+        args = torch.fx.node.map_arg(node.args, lambda entry: self._held[entry])
+        kwargs = torch.fx.node.map_arg(node.kwargs, lambda entry: self._held[entry])
+        shape = _shape(node)
+        try:
+            if target not in _OF_STACKS and any(isinstance(self._held[entry], Stack) for entry in node.all_input_nodes):
+                raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
+            result = translate(target, tuple(args), dict(kwargs), shape)
+        except Unsupported as error:
+            raise self._unsupported(node, str(error)) from None
+        if isinstance(result, Tensor | Stack):
+            self._held[node] = result
+            return
+        read = [self._held[entry] for entry in node.all_input_nodes]
+        ended = any(isinstance(held, Translation) and held.ending for held in read)
+        results = result if isinstance(result, tuple) else (result,)
+        if ended and not all(isinstance(entry, Translation) for entry in results):
+            raise self._unsupported(node, "nothing can be computed from a softmax; it can be left out at the end only")
+        values = tuple(self._settled(node, entry) for entry in results)
+        if values[0].shape != shape:
+            raise AssertionError(f"{self._place(node)}: {target} gives {shape}, but was captured as {values[0].shape}")
+        self._held[node] = values if isinstance(result, tuple) else values[0]
+
+    def _settled(self, node: Node, result: Op | Made | Translation) -> Translation:
+        place = self._place(node)
+
+        def add(op: Op) -> str:
+            op.name = self._name(node, op)
+            op.place = place
+            # What was made of numbers is where the module is.
+            if isinstance(op, Affine):
+                op.gain, op.offset = op.gain.to(self._device), op.offset.to(self._device)
+            elif isinstance(op, Weighted):
+                op.weight = op.weight.to(self._device)
+            self._network.ops.append(op)
+            return op.name
+
+        return settled(result, add)
+
+    def _evaluated(self, node: Node) -> Any:
+        """The value of an operation on constants alone."""
+        args = torch.fx.node.map_arg(node.args, lambda entry: self._held[entry])
+        kwargs = torch.fx.node.map_arg(node.kwargs, lambda entry: self._held[entry])
+        if not callable(node.target):
+            raise self._unsupported(
+                node, f"{node.op} is not an operation on tensors; take control flow out of the module"
+            )
+        owners = {self._owners[entry] for entry in node.all_input_nodes if entry in self._owners}
+        if len(owners) == 1:
+            self._owners[node] = owners.pop()
+        with torch.no_grad():
+            return node.target(*args, **kwargs)
+
+    def _unsupported(self, node: Node, why: str, operation: Any = None) -> CaptureError:
+        path = self._module(node)[0]
+        within = f" (module {path})" if path else ""
+        target = getattr(operation, "target", node.target)
+        return CaptureError(f"{self._place(node)}{within}: {target} cannot be captured: {why}")
+
+    def _place(self, node: Node) -> str:
+        """The source line behind a node, as ``file:line: code``."""
+        return user_line(frames_of_trace(node.meta.get("stack_trace"))) or self._kind
+
+    def _module(self, node: Node) -> tuple[str, str]:
+        """Name and type of the module that called."""
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        path, kind = stack[-1] if stack else ("", "")
+        return self._short(path), str(getattr(kind, "__module__", None) or kind)
+
+    def _short(self, path: str) -> str:
+        return "" if path == self._prefix else path.removeprefix(f"{self._prefix}.")
+
+    def _name(self, node: Node, op: Op) -> str:
+        """The name of the module that owns the weights, else of the module that called, told from its like."""
+        path, kind = self._module(node)
+        owner = ""
+        if isinstance(op, Weighted):
+            weights = [entry for entry in node.all_input_nodes if _is_matrix(self._held[entry])]
+            owner = next((self._owners[entry] for entry in weights if entry in self._owners), "")
+        if owner and owner != "weight":
+            name = owner.removesuffix(".weight")
+        elif path and kind.startswith("torch.nn.modules") and "container" not in kind:
+            name = path
+        else:
+            name = f"{path}.{_op_name(node)}" if path else _op_name(node)
+        return self._free(name)
+
+    def _free(self, name: str) -> str:
+        # Names of files and of modules: what differs only in a dot must not meet there.
+        count, candidate = 1, name
+        while candidate.replace(".", "_") in self._keys:
+            count += 1
+            candidate = f"{name}_{count}"
+        self._keys.add(candidate.replace(".", "_"))
+        return candidate
+
+    def _finish(self, node: Node) -> FloatNetwork:
+        # A module of ours returns one tensor; what else there is are buffers, or the input, changed in place.
+        kinds = [spec.kind for spec in self._program.graph_signature.output_specs]
+        (result,) = (entry for entry, kind in zip(node.args[0], kinds, strict=True) if kind is OutputKind.USER_OUTPUT)
+        value = self._held[result] if isinstance(result, Node) else None
+        if not isinstance(value, Translation) or value.name == INPUT:
+            raise CaptureError(f"{self._kind}: its result does not depend on its input, or is its input")
+        if not value.is_natural:
+            raise CaptureError(f"{self._place(result)}: the result is transposed; it must be logits (N, classes)")
+        self._network.prune(value.name)
+        self._network.ending = value.ending
+        join_limits(self._network)
+        return self._network
+
+
+def _shape(node: Node) -> tuple[int, ...]:
+    value = node.meta["val"]
+    if isinstance(value, tuple | list):
+        value = value[0]
+    return tuple(int(extent) for extent in value.shape[1:])
+
+
+def _is_matrix(held: Any) -> bool:
+    return isinstance(held, Tensor) and held.dim() >= 2
+
+
+def _op_name(node: Any) -> str:
+    return str(getattr(node, "target", node)).removeprefix("aten.").split(".")[0].strip("_")
