@@ -16,11 +16,14 @@ import numpy as np
 import onnx
 
 from nybble.graph.graph import Graph
-from nybble.graph.nodes import Conv2d, Linear, Quantize, ReLU, Scale
+from nybble.graph.nodes import Node
 from nybble.graph.onnx.errors import OnnxExportError
-from nybble.graph.onnx.real import RealForm
-from nybble.graph.onnx.units import Units, is_average, step_of
+from nybble.graph.onnx.form import operation
+from nybble.graph.onnx.real import RealGraphForm
+from nybble.graph.onnx.units import Units, step_of
 from nybble.graph.onnx.writer import write_model
+from nybble.graph.ops.questions import requantization
+from nybble.graph.ops.roles import Requantization, Weighted
 from nybble.graph.types import ACTIVATIONS, Array
 
 #: The plain form also drops a multiplication of which half the channels are within this part of 1: the rest of two
@@ -86,7 +89,7 @@ def _units(graph: Graph, input_unit: Array | float) -> Units:
     return Units(graph, {entry.name: unit})
 
 
-class _FloatForm(RealForm):
+class _FloatForm(RealGraphForm):
     opset = 17
     ir_version = 9
     transposed = True
@@ -103,77 +106,65 @@ class _FloatForm(RealForm):
     def _enter(self, name: str) -> None:
         pass
 
-    def _convolution(self, node: Conv2d) -> None:
-        if is_average(self.graph, node):
-            self.writer.node("GlobalAveragePool", [self._source(node.inputs[0])], node.name)
-        else:
-            super()._convolution(node)
+    def _write(self, node: Node) -> None:
+        operation(node).write_float(node, self)
 
-    def _weights(self, node: Conv2d | Linear, transpose: bool) -> list[str]:
-        unit = self.units[node.name]
-        read = self.units[node.inputs[0]]
-        if isinstance(node, Linear):
-            # A flattened image repeats each channel's unit for all its pixels.
-            read = np.repeat(read, node.weight.shape[1] // len(read)).reshape(1, 1, -1)
-        else:
-            read = read.reshape(node.groups, 1, -1, 1, 1)
+    def weights(self, node: Weighted, *, groups: int = 1, transpose: bool = False) -> list[str]:
+        unit, read = self.units[node.name], self.units[node.inputs[0]]
         weight = node.weight.numpy().astype(np.float64)
-        grouped = weight.reshape(read.shape[0], -1, *weight.shape[1:]) / read
+        # A flattened image repeats each channel's unit for all its pixels.
+        read = np.repeat(read, weight.shape[1] * groups // len(read))
+        read = read.reshape(groups, 1, -1, *([1] * (weight.ndim - 2)))
+        grouped = weight.reshape(groups, -1, *weight.shape[1:]) / read
         scaled = grouped.reshape(weight.shape) * unit.reshape(-1, *([1] * (weight.ndim - 1)))
-        inputs = [self.writer.constant(f"{node.name}/weight", scaled.T if transpose else scaled)]
+        inputs = [self.constant(f"{node.name}/weight", scaled.T if transpose else scaled)]
         if node.bias is not None:
-            inputs.append(self.writer.constant(f"{node.name}/bias", node.bias.numpy() * unit))
+            inputs.append(self.constant(f"{node.name}/bias", node.bias.numpy() * unit))
         elif transpose:
-            inputs.append(self.writer.constant(f"{node.name}/bias", np.zeros_like(unit)))
+            inputs.append(self.constant(f"{node.name}/bias", np.zeros_like(unit)))
         return inputs
 
-    def _relu(self, node: ReLU) -> None:
-        source = self._source(node.inputs[0])
-        unit = self.units[node.name]
-        if node.maximum is not None:
-            self._clip(source, node.name, np.zeros_like(unit), node.maximum * unit)
-        elif self._is_clipped(node.name):
+    def relu(self, name: str, source: str, maximum: int | None) -> None:
+        unit = self.units[name]
+        if maximum is not None:
+            self._clip(source, name, np.zeros_like(unit), maximum * unit)
+        elif self._is_clipped(name):
             # The requantization behind it clips at 0 as well: one clip does for both.
-            self._renamed[node.name] = source
+            self.rename(name, source)
         else:
-            self.writer.node("Relu", [source], node.name)
+            self.node("Relu", [source], name)
 
     def _is_clipped(self, name: str) -> bool:
         readers = self._readers[name]
-        return (
-            len(readers) == 1
-            and name not in self.graph.outputs
-            and isinstance(readers[0], Quantize)
-            and readers[0].output_type in ACTIVATIONS
-            and not readers[0].output_type.is_signed
-        )
+        if len(readers) != 1 or name in self.graph.outputs:
+            return False
+        rule = requantization(readers[0])
+        return rule is not None and rule.output_type in ACTIVATIONS and not rule.output_type.is_signed
 
-    def _quantize(self, node: Quantize) -> None:
+    def requantize(self, node: Requantization) -> None:
         source, step = node.inputs[0], step_of(node)
         if node.output_type in ACTIVATIONS:
-            self._requantize(node, self._in_units(source, self.units[node.name] * step, node.name))
+            self._requantize(node, self.in_units(source, self.units[node.name] * step, node.name))
             return
         # A shortcut: the real value stays, up to a rounded factor.
         ratio = self.units[node.name] * step / self.units[source]
         if self._is_negligible(ratio):
-            self._renamed[node.name] = self._source(source)
+            self.rename(node.name, self.source(source))
         else:
-            factors = self._channels(f"{node.name}/ratio", ratio, node.name)
-            self.writer.node("Mul", [self._source(source), factors], node.name)
+            factors = self.channels(f"{node.name}/ratio", ratio, node.name)
+            self.node("Mul", [self.source(source), factors], node.name)
 
-    def _requantize(self, node: Quantize, source: str) -> None:
+    def _requantize(self, node: Requantization, source: str) -> None:
         """From real values, already in the result's unit, to an activation."""
         unit, kind = self.units[node.name], node.output_type
-        if kind.is_signed and self._plain and self._is_detour(node):
-            self._renamed[node.name] = source
+        if kind.is_signed and self._plain and self._is_detour(node.name):
+            self.rename(node.name, source)
             return
         self._clip(source, node.name, kind.minimum * unit, kind.maximum * unit)
 
-    def _store(self, name: str, pooled: str) -> None:
-        pass
+    def store(self, name: str, source: str, *, upward: float = 0.0) -> None:
+        self.rename(name, source)
 
-    def _logits(self, node: Scale) -> None:
+    def divide(self, name: str, source: str, divisor: Array) -> None:
         # Negative scales differ by a factor of -1.
-        self._renamed[node.name] = self._in_units(
-            node.inputs[0], 1.0 / node.out_scale.numpy().reshape(-1).astype(np.float64), node.name
-        )
+        self.rename(name, self.in_units(source, 1.0 / divisor.reshape(-1).astype(np.float64), name))

@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nybble.graph.nodes import Quantize
 from nybble.graph.onnx.units import SILENT, step_of
+from nybble.graph.ops.roles import Requantization
 from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
 
 Float: TypeAlias = type[np.float32] | type[np.float64]
@@ -30,7 +30,7 @@ _EXACT = 1 << 24
 AWAY = float(np.float32(1 / (1 + 2.0**-23)))
 
 
-def requantizing(node: Quantize, magnitude: int) -> Array:
+def requantizing(node: Requantization, magnitude: int) -> Array:
     """Multipliers with which rounding to even gives what ``node`` gives.
 
     Parameters
@@ -56,7 +56,7 @@ def requantizing(node: Quantize, magnitude: int) -> Array:
     return found[place]
 
 
-def merged(node: Quantize, magnitude: int) -> Array | None:
+def merged(node: Requantization, magnitude: int) -> Array | None:
     """Scales of weights with which a QuantizeLinear of scale :data:`AWAY` gives what ``node`` gives.
 
     It does so for a runtime that multiplies the integer sum by the quotient of the two scales, and for one that divides
@@ -136,7 +136,7 @@ class _Steps:
         return ~self._alive | is_right
 
 
-def into_sum(node: Quantize, magnitude: int, dtype: DType) -> Array:
+def into_sum(node: Requantization, magnitude: int, dtype: DType) -> Array:
     """Multipliers with which rounding to even gives what ``node`` gives, which widens an activation to a sum.
 
     Parameters

@@ -21,10 +21,15 @@ import onnx
 from onnx import TensorProto
 
 from nybble.graph.graph import Graph
-from nybble.graph.nodes import AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Quantize, ReLU, Scale
+from nybble.graph.nodes import Node
 from nybble.graph.onnx.float_form import photo_unit
+from nybble.graph.onnx.form import operation
 from nybble.graph.onnx.multiplier import AWAY, into_sum, merged, requantizing
-from nybble.graph.onnx.real import RealForm
+from nybble.graph.onnx.real import RealGraphForm
+from nybble.graph.ops.questions import requantization, unit_of, weighted
+from nybble.graph.ops.registry import operation_of
+from nybble.graph.ops.roles import Requantization, Weighted
+from nybble.graph.ops.units import Unit
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import ACTIVATIONS, Array, DType
 
@@ -60,13 +65,13 @@ def qdq_model(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.M
     return _QdqForm(graph).model(metadata)
 
 
-class _QdqForm(RealForm):
+class _QdqForm(RealGraphForm):
     opset = 21
     ir_version = 10
 
     def __init__(self, graph: Graph) -> None:
         self._readers = graph.consumers()
-        quantizes = [node for node in graph if isinstance(node, Quantize)]
+        quantizes = [rule for node in graph if (rule := requantization(node)) is not None]
         #: Scales of weights that take a requantization in, by the name of the Quantize.
         self._merged: dict[str, Array] = {}
         units = {name: np.ones(value.shape[0]) for name, value in graph.values.items()}
@@ -81,29 +86,30 @@ class _QdqForm(RealForm):
         self._input_unit = photo_unit(graph)
         self._widened = _widened(graph)
 
-    def _merging(self, graph: Graph, node: Quantize) -> list[str]:
+    def _merging(self, graph: Graph, node: Requantization) -> list[str]:
         """The sums from a layer to a requantization that can go into its weights, if there are such.
 
         Both sides have eight bits and one type in ONNX Runtime, as its QLinearConv needs.
         """
         sums = self._sums_before(graph, node.inputs[0])
-        layer = graph[sums[-1]] if sums else None
-        if not isinstance(layer, Conv2d | Linear) or layer.weight.dtype is not DType.S8:
+        layer = weighted(graph[sums[-1]]) if sums else None
+        if layer is None or layer.weight.dtype is not DType.S8:
             return []
         reads = layer.inputs[0]
         is_wide = node.output_type in ACTIVATIONS and min(node.output_type.bits, graph.values[reads].dtype.bits) > 4
         return sums if is_wide and self._runs_signed(graph, reads) == self._runs_signed(graph, node.name) else []
 
     def _sums_before(self, graph: Graph, name: str) -> list[str]:
-        """A sum and those before it, back through ReLUs to a layer, if nothing else reads them."""
+        """A sum and those before it, back through ReLUs and the like to a layer, if nothing else reads them."""
         names = [name]
         while all(entry.name != names[-1] for entry in graph.inputs):
             made = graph[names[-1]]
             if len(self._readers[made.name]) != 1 or made.name in graph.outputs:
                 break
-            if isinstance(made, Conv2d | Linear):
+            if weighted(made) is not None:
                 return names
-            if not isinstance(made, ReLU) or made.maximum is not None:
+            operation = operation_of(made)
+            if operation is None or not operation.is_homogeneous(made):
                 break
             names.append(made.inputs[0])
         return []
@@ -117,7 +123,10 @@ class _QdqForm(RealForm):
     def _enter(self, name: str) -> None:
         self._renamed[name] = self._stored(name, name, f"{name}/stored", scale=self._input_unit)
 
-    def _weights(self, node: Conv2d | Linear, transpose: bool) -> list[str]:
+    def _write(self, node: Node) -> None:
+        operation(node).write_qdq(node, self)
+
+    def weights(self, node: Weighted, *, groups: int = 1, transpose: bool = False) -> list[str]:
         unit = self.units[node.name]
         inputs = [self._constant(f"{node.name}/weight", node.weight, unit)]
         if node.bias is not None:
@@ -128,19 +137,18 @@ class _QdqForm(RealForm):
     def _constant(self, label: str, tensor: Tensor, scale: Array) -> str:
         """Integers with a scale for each output channel."""
         stored = self.writer.tensor(f"{label}/stored", tensor)
-        scales = self.writer.constant(f"{label}/scale", scale)
-        return self.writer.node("DequantizeLinear", [stored, scales], label, axis=0)
+        scales = self.constant(f"{label}/scale", scale)
+        return self.node("DequantizeLinear", [stored, scales], label, axis=0)
 
-    def _relu(self, node: ReLU) -> None:
-        source = self._source(node.inputs[0])
-        if node.maximum is None:
-            self.writer.node("Relu", [source], node.name)
+    def relu(self, name: str, source: str, maximum: int | None) -> None:
+        if maximum is None:
+            self.node("Relu", [source], name)
         else:
             whole = np.ones(1)
-            self._clip(source, node.name, 0 * whole, node.maximum * whole)
+            self._clip(source, name, 0 * whole, maximum * whole)
 
-    def _quantize(self, node: Quantize) -> None:
-        source = self._source(node.inputs[0])
+    def requantize(self, node: Requantization) -> None:
+        source = self.source(node.inputs[0])
         if node.output_type not in ACTIVATIONS:
             self._into_sum(node, source)
         elif node.name in self._merged:
@@ -148,66 +156,63 @@ class _QdqForm(RealForm):
         else:
             self._stored(node.name, self._multiplied(node, source, f"{node.name}/multiplied"), node.name)
 
-    def _into_sum(self, node: Quantize, source: str) -> None:
+    def _into_sum(self, node: Requantization, source: str) -> None:
         multiplier = self._multipliers[node.name]
         if node.output_type is DType.U31 and self.graph.values[node.inputs[0]].dtype.is_signed:
-            source = self.writer.node("Relu", [source], f"{node.name}/raised")
+            source = self.node("Relu", [source], f"{node.name}/raised")
         if node.shift == 0 and np.all(multiplier == 1):
             # A node of its own keeps the name and the place.
-            self.writer.node("Identity", [source], node.name)
+            self.node("Identity", [source], node.name)
         elif multiplier.dtype == np.float32:
             product = self._multiplied(node, source, f"{node.name}/multiplied")
-            self.writer.node("Round", [product], node.name)
+            self.node("Round", [product], node.name)
         else:
             self._rounded_wide(node, source, node.name, node.name)
 
-    def _multiplied(self, node: Quantize, source: str, label: str) -> str:
+    def _multiplied(self, node: Requantization, source: str, label: str) -> str:
         """The product that a rounding follows; in float64 rounded here, as the way back to float32 would round too."""
         multiplier = self._multipliers[node.name]
         if multiplier.dtype == np.float32:
-            factors = self._channels(f"{node.name}/multiplier", multiplier, node.name)
-            return self.writer.node("Mul", [source, factors], label)
+            factors = self.channels(f"{node.name}/multiplier", multiplier, node.name)
+            return self.node("Mul", [source, factors], label)
         return self._rounded_wide(node, source, label, f"{node.name}/whole")
 
-    def _rounded_wide(self, node: Quantize, source: str, output: str, name: str) -> str:
+    def _rounded_wide(self, node: Requantization, source: str, output: str, name: str) -> str:
         """The rounded product of float64; ``name`` is what the rounding is called."""
-        factors = self._channels(f"{node.name}/multiplier", self._multipliers[node.name], node.name, np.float64)
-        wide = self.writer.node("Cast", [source], f"{node.name}/wide", to=TensorProto.DOUBLE)
-        wide = self.writer.node("Mul", [wide, factors], f"{node.name}/product")
-        wide = self.writer.node("Round", [wide], f"{node.name}/rounded", name=name)
-        return self.writer.node("Cast", [wide], output, name=f"{node.name}/narrow", to=TensorProto.FLOAT)
+        factors = self.channels(f"{node.name}/multiplier", self._multipliers[node.name], node.name, np.float64)
+        wide = self.node("Cast", [source], f"{node.name}/wide", to=TensorProto.DOUBLE)
+        wide = self.node("Mul", [wide, factors], f"{node.name}/product")
+        wide = self.node("Round", [wide], f"{node.name}/rounded", name=name)
+        return self.node("Cast", [wide], output, name=f"{node.name}/narrow", to=TensorProto.FLOAT)
 
-    def _store(self, name: str, pooled: str) -> None:
-        node = self.graph[name]
-        if isinstance(node, AvgPool2d):
-            # Averages are multiples of 1 / window: less than half of that moves nothing but halves, which go up.
-            least = 0.25 / (node.kernel_size.rows * node.kernel_size.columns)
-            pooled = self.writer.node("Add", [pooled, self.writer.constant(f"{name}/upward", least)], f"{name}/raised")
-        self._stored(name, pooled, name, f"{name}/quantize")
+    def store(self, name: str, source: str, *, upward: float = 0.0) -> None:
+        if upward:
+            source = self.node("Add", [source, self.constant(f"{name}/upward", upward)], f"{name}/raised")
+        self._stored(name, source, name, f"{name}/quantize")
 
-    def _pooled(self, node: MaxPool2d | AvgPool2d | Concat) -> str:
-        return f"{node.name}/pooled"
+    def unstored(self, name: str) -> str:
+        return f"{name}/pooled"
 
-    def _logits(self, node: Scale) -> None:
-        scale = self._channels(f"{node.name}/scale", node.out_scale.numpy(), node.name)
-        self.writer.node("Div", [self._source(node.inputs[0]), scale], node.name)
+    def divide(self, name: str, source: str, divisor: Array) -> None:
+        scale = self.channels(f"{name}/scale", divisor, name)
+        self.node("Div", [self.source(source), scale], name)
 
     def _stored(self, name: str, source: str, output: str, label: str | None = None, scale: float = 1.0) -> str:
         """QuantizeLinear and DequantizeLinear: real values held in the type of ``name``."""
         dtype = self.graph.values[name].dtype
         held = self._held(name, dtype)
         zero = self.writer.zero(f"{name}/zero", STORAGE[held])
-        one = self.writer.constant(f"{name}/unit", 1.0)
-        step = one if scale == 1.0 else self.writer.constant(f"{name}/scale", scale)
-        stored = self.writer.node("QuantizeLinear", [source, step, zero], f"{name}/quantized", name=label or output)
+        one = self.constant(f"{name}/unit", 1.0)
+        step = one if scale == 1.0 else self.constant(f"{name}/scale", scale)
+        stored = self.node("QuantizeLinear", [source, step, zero], f"{name}/quantized", name=label or output)
         if (dtype.minimum, dtype.maximum) != (held.minimum, held.maximum):
             # Of the integers: before QuantizeLinear it would keep runtimes from merging that with the convolution.
             bounds = [
-                self.writer.constant(f"{name}/low", dtype.minimum, held.storage.type),
-                self.writer.constant(f"{name}/high", dtype.maximum, held.storage.type),
+                self.constant(f"{name}/low", dtype.minimum, held.storage.type),
+                self.constant(f"{name}/high", dtype.maximum, held.storage.type),
             ]
-            stored = self.writer.node("Clip", [stored, *bounds], f"{name}/clipped")
-        return self.writer.node("DequantizeLinear", [stored, one, zero], output, name=f"{name}/dequantize")
+            stored = self.node("Clip", [stored, *bounds], f"{name}/clipped")
+        return self.node("DequantizeLinear", [stored, one, zero], output, name=f"{name}/dequantize")
 
     def _held(self, name: str, dtype: DType) -> DType:
         """The type that ONNX has for an activation: u7, and four bits that have to be widened, take eight."""
@@ -216,7 +221,7 @@ class _QdqForm(RealForm):
         return DType.S8 if dtype is DType.S4 and name in self._widened else dtype
 
 
-def _multiplier(graph: Graph, node: Quantize) -> Array:
+def _multiplier(graph: Graph, node: Requantization) -> Array:
     reads = graph.values[node.inputs[0]]
     if node.output_type in ACTIVATIONS:
         return requantizing(node, reads.magnitude)
@@ -227,8 +232,9 @@ def _widened(graph: Graph) -> set[str]:
     """Four-bit values that need eight bits: ONNX Runtime would run their readers or makers in four, which it cannot."""
     found: set[str] = set()
     for node in graph:
-        if isinstance(node, MaxPool2d | AvgPool2d | Concat):
+        layer = weighted(node)
+        if unit_of(node) is Unit.INPUT:
             found.update((node.name, *node.inputs))
-        elif isinstance(node, Conv2d | Linear) and node.weight.dtype is DType.S8:
-            found.add(node.inputs[0])
+        elif layer is not None and layer.weight.dtype is DType.S8:
+            found.add(layer.inputs[0])
     return found

@@ -15,6 +15,7 @@ from nybble.graph.lines import LayerFile
 from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import sums
+from nybble.graph.ops.forms import ExactForm, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import SUMS, Array, DType
@@ -69,6 +70,17 @@ class AddOperation(Operation[Add]):
     def converted(self, node: Add, input_type: DType | None, ratio: Fraction) -> Add:
         """Sums of one unit add up in any."""
         return node
+
+    def write_exact(self, node: Add, form: ExactForm) -> None:
+        """Add, of integers in float32 or in int32."""
+        kind = np.float32 if form.is_float[node.name] else np.int32
+        sides = [form.converted(name, kind, node.name) for name in node.inputs]
+        form.node("Add", sides, form.source(node.name))
+
+    def write_real(self, node: Add, form: RealForm) -> None:
+        """Add, with both sides in the unit of the sum."""
+        unit = form.units[node.name]
+        form.node("Add", [form.in_units(name, unit, node.name) for name in node.inputs], node.name)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Add]]:
         """Both types of sums on both sides, images and vectors."""

@@ -16,6 +16,7 @@ from nybble.graph.nodes import Node, Padding, Pair
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation
+from nybble.graph.ops.forms import EXACT, ExactForm, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit
 from nybble.graph.ops.windows import check_pool_padding, sides, sides_text, square_text, starts, window_shape
@@ -108,6 +109,43 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
         """Only the type changes."""
         return replace(node, input_type=input_type or node.input_type)
 
+    def write_exact(self, node: AvgPool2d, form: ExactForm) -> None:
+        """Sums by a convolution of ones, divided in int64."""
+        source, made = form.values[node.inputs[0]], form.values[node.name].shape
+        if source.magnitude * node.kernel_size.rows * node.kernel_size.columns > EXACT:
+            raise GraphError("its window is too large for exact sums in float32", node=node.name)
+        channels = source.shape[0]
+        counts, ends = _samples(node, source.shape, made)
+        ones = form.constant(f"{node.name}/ones", np.ones((channels, 1, *node.kernel_size)))
+        sums = form.node(
+            "Conv",
+            [form.source(node.inputs[0]), ones],
+            f"{node.name}/sums",
+            name=node.name,
+            kernel_shape=list(node.kernel_size),
+            strides=list(node.stride),
+            pads=list(Padding(node.padding.top, node.padding.left, *ends)),
+            group=channels,
+        )
+        count = np.outer(*counts).astype(np.int64)
+        # Division truncates: an offset keeps what it divides positive.
+        offset = 1 << source.dtype.bits
+        value = form.cast(sums, np.int64, f"{node.name}/integers")
+        value = form.node("Mul", [value, form.constant(f"{node.name}/two", 2, np.int64)], f"{node.name}/twice")
+        raised = form.constant(f"{node.name}/count", count * (1 + 2 * offset), np.int64)
+        value = form.node("Add", [value, raised], f"{node.name}/raised")
+        twice = form.constant(f"{node.name}/twocount", 2 * count, np.int64)
+        value = form.node("Div", [value, twice], f"{node.name}/mean")
+        lowered = form.constant(f"{node.name}/offset", offset, np.int64)
+        value = form.node("Sub", [value, lowered], f"{node.name}/lowered")
+        form.cast(value, np.float32, form.source(node.name))
+
+    def write_real(self, node: AvgPool2d, form: RealForm) -> None:
+        """AveragePool of real numbers, stored again."""
+        # Averages are multiples of 1 / window: less than half of that moves nothing but halves, which go up.
+        least = 0.25 / (node.kernel_size.rows * node.kernel_size.columns)
+        form.store(node.name, _write(node, form), upward=least)
+
     def examples(self, random: np.random.Generator) -> Iterator[Example[AvgPool2d]]:
         """Every type; uneven padding counted or not, windows that run past the end, and the whole image."""
         for input_type in ACTIVATIONS:
@@ -127,6 +165,60 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
         whole = Pair(5, 5)
         node = AvgPool2d(name="pool", inputs=("x",), input_type=DType.U8, kernel_size=whole, stride=whole)
         yield Example(node, (activation(DType.U8, 2, 5, 5),))
+
+
+def _samples(node: AvgPool2d, shape: tuple[int, ...], made: tuple[int, ...]) -> tuple[list[Array], list[int]]:
+    """How many samples each window counts, by rows and by columns, and the padding at both ends that they reach."""
+    counts, ends = [], []
+    around = sides(node.padding)
+    for axis, (before, after) in enumerate(around):
+        size, kernel = shape[axis + 1], node.kernel_size[axis]
+        first = np.arange(made[axis + 1]) * node.stride[axis] - before
+        # In ceil mode the last window may pass the padding, which it then does not count.
+        end = np.minimum(first + kernel, size + after)
+        inside = np.minimum(end, size) - np.maximum(first, 0)
+        counts.append(end - first if node.count_include_pad else inside)
+        ends.append(max(0, int(first[-1]) + kernel - size))
+    return counts, ends
+
+
+def _write(node: AvgPool2d, form: RealForm) -> str:
+    source, name = form.source(node.inputs[0]), form.unstored(node.name)
+    shape = form.values[node.inputs[0]].shape
+    if shape[1:] == tuple(node.kernel_size) and node.padding == Padding():
+        return form.node("GlobalAveragePool", [source], name, name=node.name)
+    padding, counted = _explicit_padding(node, shape, form.values[node.name].shape)
+    return form.node(
+        "AveragePool",
+        [source],
+        name,
+        name=node.name,
+        kernel_shape=list(node.kernel_size),
+        strides=list(node.stride),
+        pads=list(padding),
+        count_include_pad=int(counted),
+    )
+
+
+def _explicit_padding(node: AvgPool2d, shape: tuple[int, ...], made: tuple[int, ...]) -> tuple[Padding, bool]:
+    """Explicit padding, and whether it counts: runtimes disagree about average pools in ceil mode."""
+    past = [
+        (extent - 1) * stride + kernel - before - size
+        for extent, stride, kernel, before, size in zip(
+            made[1:], node.stride, node.kernel_size, node.padding[:2], shape[1:], strict=True
+        )
+    ]
+    bottom, right = max(node.padding.bottom, past[0]), max(node.padding.right, past[1])
+    if (bottom, right) == node.padding[2:]:
+        return node.padding, node.count_include_pad
+    # What lies past the padding never counts.
+    if node.count_include_pad and any(node.padding):
+        raise GraphError(
+            "ONNX has no average pool in ceil mode that counts its padding; set ceil_mode=False or "
+            "count_include_pad=False, or export --exact",
+            node=node.name,
+        )
+    return Padding(node.padding.top, node.padding.left, bottom, right), False
 
 
 register(AvgPool2dOperation())

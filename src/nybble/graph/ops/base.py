@@ -14,6 +14,8 @@ from nybble.graph.folder import ModelFolder
 from nybble.graph.layer_output import LayerOutput
 from nybble.graph.lines import LayerFile
 from nybble.graph.nodes import Node
+from nybble.graph.ops.forms import ExactForm, RealForm
+from nybble.graph.ops.roles import Requantization, Weighted
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import Array, DType
 from nybble.graph.value_type import ValueType
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 
 
 N = TypeVar("N", bound=Node)
+
+#: The methods that write each form of an ONNX model; an operation that has one of them has the form.
+_WRITERS = {
+    "exact": ("write_exact",),
+    "qdq": ("write_qdq", "write_real"),
+    "float": ("write_float", "write_real"),
+}
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,57 @@ class Operation(ABC, Generic[N]):
             If there is no such node, or a constant of it passes its range.
         """
         raise GraphError(f"no conversion is defined for {node.op}", node=node.name)
+
+    def weighted(self, node: N) -> Weighted | None:
+        """The node, if its result is sums of products with constant weights."""
+        return None
+
+    def requantization(self, node: N) -> Requantization | None:
+        """The node, if its result is a multiple of what it reads, rounded and clipped."""
+        return None
+
+    def is_homogeneous(self, node: N) -> bool:
+        """Whether it reads one value, and a factor above 0 of that is the same factor of the result."""
+        return False
+
+    def real_unit(self, node: N, types: Sequence[ValueType], units: Sequence[Array]) -> Array | None:
+        """The real value of one step of the result, (channels), where those of what it reads leave no choice.
+
+        Parameters
+        ----------
+        node : Node
+        types : sequence of ValueType
+            Of what it reads.
+        units : sequence of array
+            Real values of one step of what it reads, float64 (channels).
+        """
+        return np.concatenate(units) if self.unit is Unit.INPUT else None
+
+    def wanted_unit(self, node: N) -> Array | None:
+        """What one step of the sums that it reads should best stand for, (channels), if anything."""
+        return None
+
+    # ONNX forms
+
+    def write_exact(self, node: N, form: ExactForm) -> None:
+        """Write the node into an ONNX model that equals the reference in every value."""
+        raise GraphError(f"no exact ONNX form is defined for {node.op}", node=node.name)
+
+    def write_real(self, node: N, form: RealForm) -> None:
+        """Write the node into a QDQ or a float model, where it is the same in both."""
+        raise GraphError(f"no ONNX form is defined for {node.op}", node=node.name)
+
+    def write_qdq(self, node: N, form: RealForm) -> None:
+        """Write the node into an ONNX model with QuantizeLinear and DequantizeLinear."""
+        self.write_real(node, form)
+
+    def write_float(self, node: N, form: RealForm) -> None:
+        """Write the node into a float ONNX model: what it computes but for rounding."""
+        self.write_real(node, form)
+
+    def has_form(self, form: str) -> bool:
+        """Whether nodes can be written in a form of ONNX model, ``exact``, ``qdq`` or ``float``, as they are."""
+        return any(getattr(type(self), name) is not getattr(Operation, name) for name in _WRITERS[form])
 
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
         """Types that the layer file says the node reads, where the node itself does not carry them."""

@@ -15,6 +15,7 @@ from nybble.graph.lines import LayerFile
 from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import activation
+from nybble.graph.ops.forms import ExactForm, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array, DType
@@ -79,6 +80,15 @@ class ConcatOperation(Operation[Concat]):
     def converted(self, node: Concat, input_type: DType | None, ratio: Fraction) -> Concat:
         """Only the type changes."""
         return replace(node, input_type=input_type or node.input_type)
+
+    def write_exact(self, node: Concat, form: ExactForm) -> None:
+        """Concat."""
+        form.node("Concat", [form.source(name) for name in node.inputs], form.source(node.name), axis=1)
+
+    def write_real(self, node: Concat, form: RealForm) -> None:
+        """Concat of real numbers, stored again."""
+        sources = [form.source(name) for name in node.inputs]
+        form.store(node.name, form.node("Concat", sources, form.unstored(node.name), name=node.name, axis=1))
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Concat]]:
         """Every type; two and three values of different channels, images and vectors."""

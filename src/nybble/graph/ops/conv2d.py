@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from nybble.graph.nodes import Node, Padding, Pair
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation, drawn
+from nybble.graph.ops.forms import ExactForm, Form, RealForm, write_exact_sums
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit, with_wider_weights
 from nybble.graph.ops.weights import (
@@ -174,6 +176,38 @@ class Conv2dOperation(Operation[Conv2d]):
         """Weights stay, biases are rounded once."""
         return with_wider_weights(node, input_type or node.input_type, ratio)
 
+    def weighted(self, node: Conv2d) -> Conv2d:
+        """The node."""
+        return node
+
+    def write_exact(self, node: Conv2d, form: ExactForm) -> None:
+        """Conv, or several where float32 does not hold the sums."""
+        write_exact_sums(form, node, form.source(node.inputs[0]), partial(_write, node, form))
+
+    def write_real(self, node: Conv2d, form: RealForm) -> None:
+        """Conv."""
+        _write(node, form, [form.source(node.inputs[0]), *form.weights(node, groups=node.groups)], node.name)
+
+    def write_float(self, node: Conv2d, form: RealForm) -> None:
+        """Conv, or GlobalAveragePool where it stands for that."""
+        if self.averaged(node, form.values[node.inputs[0]]):
+            form.node("GlobalAveragePool", [form.source(node.inputs[0])], node.name)
+        else:
+            self.write_real(node, form)
+
+    def real_unit(self, node: Conv2d, types: Sequence[ValueType], units: Sequence[Array]) -> Array | None:
+        """Free, but for an average."""
+        count = self.averaged(node, types[0])
+        return None if count is None else units[0] / count
+
+    def averaged(self, node: Conv2d, source: ValueType) -> int | None:
+        """How many samples it adds up, if it stands for an average over each channel's image that nothing rounds."""
+        alone = node.groups == node.in_channels == node.out_channels and node.bias is None
+        is_whole = source.shape[1:] == node.kernel_size and not any(node.padding)
+        if not alone or not is_whole or not np.all(node.weight.numpy() == 1):
+            return None
+        return node.kernel_size.rows * node.kernel_size.columns
+
     def examples(self, random: np.random.Generator) -> Iterator[Example[Conv2d]]:
         """Every type of input and weight; groups, strides, dilation, uneven padding, with and without bias."""
         for input_type in ACTIVATIONS:
@@ -194,6 +228,19 @@ class Conv2dOperation(Operation[Conv2d]):
                 groups=2,
             )
             yield Example(node, (activation(DType.U4, 4, 6, 7),))
+
+
+def _write(node: Conv2d, form: Form, inputs: list[str], output: str) -> str:
+    return form.node(
+        "Conv",
+        inputs,
+        output,
+        kernel_shape=list(node.kernel_size),
+        strides=list(node.stride),
+        pads=list(node.padding),
+        dilations=list(node.dilation),
+        group=node.groups,
+    )
 
 
 def _pad_zero(image: Array, padding: Padding) -> Array:

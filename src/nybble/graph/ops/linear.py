@@ -17,6 +17,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type
 from nybble.graph.ops.examples import activation, drawn
+from nybble.graph.ops.forms import ExactForm, Form, RealForm, write_exact_sums
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit, with_wider_weights
 from nybble.graph.ops.weights import (
@@ -104,6 +105,24 @@ class LinearOperation(Operation[Linear]):
         """Weights stay, biases are rounded once."""
         return with_wider_weights(node, input_type or node.input_type, ratio)
 
+    def weighted(self, node: Linear) -> Linear:
+        """The node."""
+        return node
+
+    def write_exact(self, node: Linear, form: ExactForm) -> None:
+        """Gemm, or several where float32 does not hold the sums."""
+
+        def product(inputs: list[str], output: str) -> str:
+            return form.node("Gemm", inputs, output, transB=1)
+
+        write_exact_sums(form, node, _flat(node, form), product)
+
+    def write_real(self, node: Linear, form: RealForm) -> None:
+        """Gemm."""
+        source = _flat(node, form)
+        weights = form.weights(node, transpose=form.transposed)
+        form.node("Gemm", [source, *weights], node.name, transB=int(not form.transposed))
+
     def examples(self, random: np.random.Generator) -> Iterator[Example[Linear]]:
         """Every type of input and weight, of vectors and of images, with and without bias."""
         for input_type in ACTIVATIONS:
@@ -120,6 +139,13 @@ class LinearOperation(Operation[Linear]):
                 bias=Tensor.from_array(bias_type, random.integers(-3000, 3000, 3)),
             )
             yield Example(node, (activation(DType.S8, 5),))
+
+
+def _flat(node: Linear, form: Form) -> str:
+    source = form.source(node.inputs[0])
+    if len(form.values[node.inputs[0]].shape) == 1:
+        return source
+    return form.node("Flatten", [source], f"{node.name}/flat", axis=1)
 
 
 register(LinearOperation())

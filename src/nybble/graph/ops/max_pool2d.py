@@ -16,6 +16,7 @@ from nybble.graph.nodes import Node, Padding, Pair
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation
+from nybble.graph.ops.forms import ExactForm, Form, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit
 from nybble.graph.ops.windows import check_pool_padding, sides, sides_text, square_text, starts, window_shape
@@ -108,6 +109,14 @@ class MaxPool2dOperation(Operation[MaxPool2d]):
         """Only the type changes."""
         return replace(node, input_type=input_type or node.input_type)
 
+    def write_exact(self, node: MaxPool2d, form: ExactForm) -> None:
+        """MaxPool of integers in float32."""
+        _write(node, form, form.source(node.name))
+
+    def write_real(self, node: MaxPool2d, form: RealForm) -> None:
+        """MaxPool of real numbers, stored again."""
+        form.store(node.name, _write(node, form, form.unstored(node.name)))
+
     def examples(self, random: np.random.Generator) -> Iterator[Example[MaxPool2d]]:
         """Every type; uneven padding, dilation, and windows that run past the end."""
         for input_type in ACTIVATIONS:
@@ -150,6 +159,38 @@ def _window_maximum(values: Array, axis: int, first: Array, dilation: int, kerne
             target = result[tuple(some)]
             np.maximum(target, values.take(positions[inside], axis), out=target)
     return result
+
+
+def _write(node: MaxPool2d, form: Form, output: str) -> str:
+    """Write a MaxPool whose windows are padded explicitly: runtimes disagree about ceil mode.
+
+    Padding that a runtime refuses, as wide as the kernel (a dilated one), becomes a Pad with the lowest float.
+    """
+    source = form.source(node.inputs[0])
+    shape, made = form.values[node.inputs[0]].shape, form.values[node.name].shape
+    after = []
+    for axis, before, given in ((0, node.padding.top, node.padding.bottom), (1, node.padding.left, node.padding.right)):
+        end = (made[axis + 1] - 1) * node.stride[axis] + node.dilation[axis] * (node.kernel_size[axis] - 1) + 1
+        after.append(max(given, end - before - shape[axis + 1]))
+    padding = Padding(node.padding.top, node.padding.left, *after)
+    if any(pad >= kernel for pad, kernel in zip(padding, node.kernel_size * 2, strict=True)):
+        pads = form.constant(
+            f"{node.name}/pads", [0, 0, padding.top, padding.left, 0, 0, padding.bottom, padding.right], np.int64
+        )
+        lowest = form.constant(f"{node.name}/lowest", np.finfo(np.float32).min)
+        source = form.node("Pad", [source, pads, lowest], f"{node.name}/padded")
+        padding = Padding()
+    return form.node(
+        "MaxPool",
+        [source],
+        output,
+        name=node.name,
+        kernel_shape=list(node.kernel_size),
+        strides=list(node.stride),
+        pads=list(padding),
+        dilations=list(node.dilation),
+        ceil_mode=0,
+    )
 
 
 register(MaxPool2dOperation())

@@ -15,6 +15,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type
 from nybble.graph.ops.examples import activation, drawn, sums
+from nybble.graph.ops.forms import EXACT, ExactForm, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit
 from nybble.graph.tensor import Tensor
@@ -119,6 +120,36 @@ class QuantizeOperation(Operation[Quantize]):
         text.add("max_requant", int(node.factor.numpy().max()))
         output.add_tensor("requant_factor", node.factor, (1, *node.factor.shape, 1, 1))
 
+    def requantization(self, node: Quantize) -> Quantize:
+        """The node."""
+        return node
+
+    def write_exact(self, node: Quantize, form: ExactForm) -> None:
+        """In float32 where it holds all products that matter, else in int64."""
+        source, target = form.values[node.inputs[0]], node.output_type
+        largest = int(node.factor.numpy().max())
+        half = (1 << node.shift) >> 1
+        if target in ACTIVATIONS:
+            # Larger products are clipped, whatever float32 makes of them.
+            is_exact = target.magnitude_bits + node.shift <= 24 and largest <= EXACT
+            why = f"output_bits {target.magnitude_bits} + shift {node.shift} pass 24"
+        else:
+            is_exact = source.magnitude * largest + half <= EXACT
+            why = f"products reach {source.magnitude * largest}"
+        if largest > EXACT:
+            why = f"factors reach {largest}"
+        if not form.is_float[node.inputs[0]]:
+            is_exact, why = False, f"it reads sums up to {source.magnitude}"
+        if is_exact:
+            _write_float32(node, form)
+        else:
+            form.report_wide(node.name, f"{why}: int64")
+            _write_int64(node, form)
+
+    def write_real(self, node: Quantize, form: RealForm) -> None:
+        """As the form rounds."""
+        form.requantize(node)
+
     def examples(self, random: np.random.Generator) -> Iterator[Example[Quantize]]:
         """From every type to every type, with ties, clips and shift 0."""
         for input_type in (*ACTIVATIONS, *SUMS):
@@ -139,6 +170,50 @@ class QuantizeOperation(Operation[Quantize]):
             name="quantize", inputs=("x",), input_type=DType.S32, output_type=DType.S4, factor=halves, shift=1
         )
         yield Example(node, (sums(DType.S32, 6, magnitude=20),))
+
+
+def _write_float32(node: Quantize, form: ExactForm) -> None:
+    source, target = form.source(node.inputs[0]), node.output_type
+    reads_signed = form.values[node.inputs[0]].dtype.is_signed
+    if not target.is_signed and reads_signed:
+        # All below 0 is clipped anyway; and a runtime may not merge the Mul with the convolution before it.
+        source = form.node("Relu", [source], f"{node.name}/raised")
+    signed = target.is_signed and reads_signed
+    sign = form.node("Sign", [source], f"{node.name}/sign") if signed else ""
+    size = form.node("Abs", [source], f"{node.name}/size") if signed else source
+    factor = node.factor.numpy() / np.float64(1 << node.shift)
+    factors = form.channels(f"{node.name}/factor", factor, node.name)
+    value = form.node("Mul", [size, factors], f"{node.name}/product")
+    if node.shift:
+        value = form.node("Add", [value, form.constant("half", 0.5)], f"{node.name}/half")
+        value = form.node("Floor", [value], f"{node.name}/floor")
+    if signed:
+        value = form.node("Mul", [value, sign], f"{node.name}/rounded")
+    result = form.source(node.name)
+    if target in ACTIVATIONS:
+        form.clip(value, target.minimum, target.maximum, np.float32, result)
+    else:
+        form.node("Identity", [value], result)
+    form.is_float[node.name] = True
+
+
+def _write_int64(node: Quantize, form: ExactForm) -> None:
+    target = node.output_type
+    source = form.converted(node.inputs[0], np.int64, node.name)
+    sign = form.node("Sign", [source], f"{node.name}/sign")
+    size = form.node("Abs", [source], f"{node.name}/size")
+    factors = form.channels(f"{node.name}/factor", node.factor.numpy(), node.name, np.int64)
+    value = form.node("Mul", [size, factors], f"{node.name}/product")
+    if node.shift:
+        half = form.constant(f"{node.name}/half", 1 << (node.shift - 1), np.int64)
+        value = form.node("Add", [value, half], f"{node.name}/above")
+        divisor = form.constant(f"{node.name}/divisor", 1 << node.shift, np.int64)
+        value = form.node("Div", [value, divisor], f"{node.name}/quotient")
+    value = form.node("Mul", [value, sign], f"{node.name}/rounded")
+    if target in ACTIVATIONS or target is DType.U31:
+        value = form.clip(value, target.minimum, target.maximum, np.int64, f"{node.name}/clipped")
+    kind = np.float32 if form.is_float[node.name] else np.int32
+    form.cast(value, kind, form.source(node.name))
 
 
 register(QuantizeOperation())

@@ -16,6 +16,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type
 from nybble.graph.ops.examples import SUM_MAGNITUDE, sums
+from nybble.graph.ops.forms import EXACT, ExactForm, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit, rounded
 from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
@@ -75,6 +76,35 @@ class ReLUOperation(Operation[ReLU]):
         if node.maximum is None:
             return node
         return replace(node, maximum=min(rounded(node.maximum * ratio), SUM_LIMIT))
+
+    def is_homogeneous(self, node: ReLU) -> bool:
+        """Without a maximum."""
+        return node.maximum is None
+
+    def real_unit(self, node: ReLU, types: Sequence[ValueType], units: Sequence[Array]) -> Array:
+        """That of the input, whose numbers it keeps."""
+        return units[0]
+
+    def write_exact(self, node: ReLU, form: ExactForm) -> None:
+        """Relu or Clip, of integers in float32 or in int32."""
+        source, result = node.inputs[0], form.source(node.name)
+        maximum = node.maximum if node.maximum is not None else DType.U31.maximum
+        if form.is_float[source]:
+            if node.maximum is None or maximum > EXACT:
+                form.node("Relu", [form.source(source)], result)
+            else:
+                bounds = [form.constant(f"{node.name}/low", 0), form.constant(f"{node.name}/high", maximum)]
+                form.node("Clip", [form.source(source), *bounds], result)
+            form.is_float[node.name] = True
+            return
+        label = f"{node.name}/clipped" if form.is_float[node.name] else result
+        clipped = form.clip(form.source(source), 0, maximum, np.int32, label)
+        if form.is_float[node.name]:
+            form.cast(clipped, np.float32, result)
+
+    def write_real(self, node: ReLU, form: RealForm) -> None:
+        """Relu or Clip."""
+        form.relu(node.name, form.source(node.inputs[0]), node.maximum)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[ReLU]]:
         """Both types of sums; a maximum that cuts, one that does not, and zero."""

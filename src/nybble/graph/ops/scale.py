@@ -15,6 +15,7 @@ from nybble.graph.lines import LayerFile
 from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import sums
+from nybble.graph.ops.forms import ExactForm, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit
 from nybble.graph.tensor import Tensor
@@ -96,6 +97,25 @@ class ScaleOperation(Operation[Scale]):
             raise GraphError(
                 "at 8 bits, a scale passes what float32 holds", node=node.name, field="out_scale"
             ) from error
+
+    def real_unit(self, node: Scale, types: Sequence[ValueType], units: Sequence[Array]) -> Array:
+        """The result is real."""
+        return np.ones(node.out_scale.shape)
+
+    def wanted_unit(self, node: Scale) -> Array:
+        """Of logits: then nothing is left to divide."""
+        unit: Array = 1.0 / np.abs(node.out_scale.numpy().reshape(-1).astype(np.float64))
+        return unit
+
+    def write_exact(self, node: Scale, form: ExactForm) -> None:
+        """Div in float32."""
+        form.is_float[node.name] = True
+        scale = form.channels(f"{node.name}/scale", node.out_scale.numpy(), node.name)
+        form.node("Div", [form.converted(node.inputs[0], np.float32, node.name), scale], form.source(node.name))
+
+    def write_real(self, node: Scale, form: RealForm) -> None:
+        """Div of the steps, or nothing where the sums are in the unit of the logits."""
+        form.divide(node.name, node.inputs[0], node.out_scale.numpy())
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Scale]]:
         """Both types of sums, images and vectors, scales of either sign."""

@@ -1,0 +1,26 @@
+"""What to ask of a node in place of its type."""
+
+from __future__ import annotations
+
+from nybble.graph.nodes import Node
+from nybble.graph.ops.registry import operation_of
+from nybble.graph.ops.roles import Requantization, Weighted
+from nybble.graph.ops.units import Unit
+
+
+def unit_of(node: Node) -> Unit | None:
+    """What a step of the node's result stands for; ``None`` where that is not known."""
+    operation = operation_of(node)
+    return None if operation is None else operation.unit
+
+
+def weighted(node: Node | None) -> Weighted | None:
+    """The node, if its result is sums of products with constant weights."""
+    operation = None if node is None else operation_of(node)
+    return None if operation is None else operation.weighted(node)
+
+
+def requantization(node: Node | None) -> Requantization | None:
+    """The node, if its result is a multiple of what it reads, rounded and clipped."""
+    operation = None if node is None else operation_of(node)
+    return None if operation is None else operation.requantization(node)
