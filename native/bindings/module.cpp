@@ -18,11 +18,13 @@ namespace nb = nanobind;
 using nybble::ConcatSpec;
 using nybble::ConvSpec;
 using nybble::Element;
+using nybble::MulSpec;
 using nybble::PointSpec;
 using nybble::PoolSpec;
 using nybble::Program;
 using nybble::Requantize;
 using nybble::ScaleSpec;
+using nybble::TableSpec;
 using nybble::Value;
 
 namespace {
@@ -97,6 +99,7 @@ void bind_specs(nb::module_& m) {
       .def_rw("relu_maximum", &ConvSpec::relu_maximum)
       .def_rw("requantize", &ConvSpec::requantize)
       .def_rw("rule", &ConvSpec::rule)
+      .def_rw("table", &ConvSpec::table)
       .def_rw("output_lists", &ConvSpec::output_lists);
   nb::class_<PoolSpec>(m, "PoolSpec")
       .def(nb::init<>())
@@ -124,7 +127,27 @@ void bind_specs(nb::module_& m) {
       .def_rw("relu_maximum", &PointSpec::relu_maximum)
       .def_rw("requantize", &PointSpec::requantize)
       .def_rw("rule", &PointSpec::rule)
+      .def_rw("table", &PointSpec::table)
       .def_rw("output_lists", &PointSpec::output_lists);
+  nb::class_<TableSpec>(m, "TableSpec")
+      .def(nb::init<>())
+      .def_rw("input", &TableSpec::input)
+      .def_rw("output", &TableSpec::output)
+      .def_rw("table", &TableSpec::table)
+      .def_rw("output_lists", &TableSpec::output_lists);
+  nb::class_<MulSpec>(m, "MulSpec")
+      .def(nb::init<>())
+      .def_rw("input", &MulSpec::input)
+      .def_rw("output", &MulSpec::output)
+      .def_rw("other", &MulSpec::other)
+      .def_rw("magnitude", &MulSpec::magnitude)
+      .def_rw("other_magnitude", &MulSpec::other_magnitude)
+      .def_rw("relu", &MulSpec::relu)
+      .def_rw("relu_maximum", &MulSpec::relu_maximum)
+      .def_rw("requantize", &MulSpec::requantize)
+      .def_rw("rule", &MulSpec::rule)
+      .def_rw("table", &MulSpec::table)
+      .def_rw("output_lists", &MulSpec::output_lists);
   nb::class_<ConcatSpec>(m, "ConcatSpec")
       .def(nb::init<>())
       .def_rw("inputs", &ConcatSpec::inputs)
@@ -184,6 +207,8 @@ NB_MODULE(_native, m) {
            })
       .def("add_pool", &Program::add_pool)
       .def("add_point", &Program::add_point)
+      .def("add_table", &Program::add_table)
+      .def("add_mul", &Program::add_mul)
       .def("add_concat", &Program::add_concat)
       .def("add_scale", &Program::add_scale)
       .def("run_integer",

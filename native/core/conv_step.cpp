@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "core/epilogue_data.h"
+#include "core/output_table.h"
 #include "core/steps.h"
 #include "kernels/conv/pack.h"
 #include "kernels/conv/winograd.h"
@@ -15,13 +16,14 @@ constexpr std::int64_t kMostWindow = 1 << 24;
 class ConvStep final : public Step {
  public:
   ConvStep(const ConvRow& row, const ConvShape& shape, ConvWeights weights, std::unique_ptr<EpilogueData> epilogue,
-           const ConvSpec& spec, const Value* lists, WeightStore& store, int threads)
+           OutputTable table, const ConvSpec& spec, const Value* lists, WeightStore& store, int threads)
       : row_(row),
         shape_(shape),
         weights_(std::move(weights)),
         packed_(weights_.view(store.keep(weights_.bytes))),
         weight_bytes_(static_cast<std::int64_t>(weights_.bytes.size())),
         epilogue_(std::move(epilogue)),
+        table_(std::move(table)),
         input_(spec.input),
         lists_id_(lists == nullptr ? -1 : spec.lists),
         shortcut_(spec.shortcut),
@@ -75,6 +77,7 @@ class ConvStep final : public Step {
       task.pixels = static_cast<std::int32_t>(end - task.first_pixel);
     }
     row_.run(task);
+    if (!table_.empty()) apply_table(task);
     if (output_lists.empty()) return;
     if (per_tile > 1) {
       // Whoever finishes the last block of a tile sees what the others wrote, and builds its lists.
@@ -86,10 +89,11 @@ class ConvStep final : public Step {
   }
 
  private:
-  // Of the units of a task.
-  void build_lists(const Memory& memory, std::int64_t first, std::int64_t count) const {
+  // Calls f(first pixel, pixels) for the runs of pixels that the units of a task are.
+  template <class F>
+  void for_each_run(std::int64_t first, std::int64_t count, const F& f) const {
     if (row_.tasks != Tasks::squares) {
-      output_lists.build(memory, first, count);
+      f(first, count);
       return;
     }
     // Squares that are neighbours in a row of squares are runs of pixels in two rows.
@@ -100,8 +104,22 @@ class ConvStep final : public Step {
       next = std::min(last, (index / squares.columns + 1) * squares.columns);
       const std::int64_t width = std::min<std::int64_t>((next - index) * 2, out.width - square.x);
       for (std::int32_t y = square.y; y < std::min(square.y + 2, out.height); ++y)
-        output_lists.build(memory, (square.image * out.height + y) * out.width + square.x, width);
+        f((square.image * out.height + y) * out.width + square.x, width);
     }
+  }
+
+  void build_lists(const Memory& memory, std::int64_t first, std::int64_t count) const {
+    for_each_run(first, count,
+                 [&](std::int64_t pixel, std::int64_t pixels) { output_lists.build(memory, pixel, pixels); });
+  }
+
+  void apply_table(const ConvTask& task) const {
+    const OutputBlock& block = packed_.blocks[task.block];
+    const std::int32_t first = row_.does_all_blocks ? 0 : block.first;
+    const std::int32_t channels = row_.does_all_blocks ? shape_.output.stride : block.outputs;
+    for_each_run(task.first_pixel, task.pixels, [&](std::int64_t pixel, std::int64_t pixels) {
+      table_.apply(static_cast<std::uint8_t*>(task.output), pixel, pixels, first, channels);
+    });
   }
 
   bool by_row() const { return by_row_; }
@@ -131,6 +149,7 @@ class ConvStep final : public Step {
   PackedConv packed_;
   std::int64_t weight_bytes_;
   std::unique_ptr<EpilogueData> epilogue_;
+  OutputTable table_;
   Value lists_;
   int input_, lists_id_, shortcut_;
   std::int32_t tile_pixels_;
@@ -212,7 +231,12 @@ void allow(const ConvRow& row, const std::string& why_not) {
 std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vector<Value>& values, const ConvSpec& spec,
                                      WeightStore& store, int threads) {
   const Layout& input = values[static_cast<std::size_t>(spec.input)].layout;
-  const Layout& output = values[static_cast<std::size_t>(spec.output)].layout;
+  Layout output = values[static_cast<std::size_t>(spec.output)].layout;
+  OutputTable table;
+  if (!spec.table.empty()) {
+    table = OutputTable(kernels, output, spec.requantize, spec.rule, spec.table);
+    output.element = table.codes();
+  }
   const ConvShape shape = checked_shape(input, output, spec);
   require(spec.tile_pixels >= 1 && spec.tile_pixels <= kMostTilePixels, "conv: tile_pixels is not in 1..64");
 
@@ -248,7 +272,8 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   if (weights.has_words) epilogue->use_words(weights.lowest, weights.highest);
   if (!weights.staged_order.empty())
     epilogue->use_staged(weights.highest, weights.staged_correction, weights.staged_order);
-  return std::make_unique<ConvStep>(*row, shape, std::move(weights), std::move(epilogue), spec, lists, store, threads);
+  return std::make_unique<ConvStep>(*row, shape, std::move(weights), std::move(epilogue), std::move(table), spec, lists,
+                                    store, threads);
 }
 
 }  // namespace nybble

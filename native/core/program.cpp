@@ -217,7 +217,17 @@ void Program::add_pool(const PoolSpec& spec) {
 
 void Program::add_point(const PointSpec& spec) {
   check_step({spec.input, spec.other < 0 ? spec.input : spec.other}, -1, spec.output, spec.output_lists);
-  add_step(make_point_step(values_, spec), spec.output_lists);
+  add_step(make_point_step(kernels_, values_, spec), spec.output_lists);
+}
+
+void Program::add_table(const TableSpec& spec) {
+  check_step({spec.input}, -1, spec.output, spec.output_lists);
+  add_step(make_table_step(kernels_, values_, spec), spec.output_lists);
+}
+
+void Program::add_mul(const MulSpec& spec) {
+  check_step({spec.input, spec.other}, -1, spec.output, spec.output_lists);
+  add_step(make_mul_step(kernels_, values_, spec), spec.output_lists);
 }
 
 void Program::add_concat(const ConcatSpec& spec) {

@@ -61,6 +61,7 @@ struct ConvSpec {
   std::int32_t relu_maximum = INT32_MAX;
   bool requantize = false;
   Requantize rule;
+  std::vector<int> table;         // of what requantizing gives, or empty
   std::vector<int> output_lists;  // to build of the output
 };
 
@@ -81,6 +82,27 @@ struct PointSpec {
   std::int32_t relu_maximum = INT32_MAX;
   bool requantize = false;
   Requantize rule;
+  std::vector<int> table;
+  std::vector<int> output_lists;
+};
+
+// Any function of one code: its results by codes in ascending order, 16, 128 or 256 of them; signed codes start with
+// the least.
+struct TableSpec {
+  int input = -1, output = -1;
+  std::vector<int> table;
+  std::vector<int> output_lists;
+};
+
+// The product of two 8-bit values, then an epilogue. `other` has the shape of `input`, or one pixel: a gate.
+struct MulSpec {
+  int input = -1, output = -1, other = -1;
+  std::int32_t magnitude = 255, other_magnitude = 255;  // largest of each
+  bool relu = false;
+  std::int32_t relu_maximum = INT32_MAX;
+  bool requantize = false;
+  Requantize rule;
+  std::vector<int> table;
   std::vector<int> output_lists;
 };
 
@@ -118,6 +140,8 @@ class Program {
   void add_conv(const ConvSpec& spec);
   void add_pool(const PoolSpec& spec);
   void add_point(const PointSpec& spec);
+  void add_table(const TableSpec& spec);
+  void add_mul(const MulSpec& spec);
   void add_concat(const ConcatSpec& spec);
   void add_scale(const ScaleSpec& spec);
 

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "core/epilogue_data.h"
+#include "core/output_table.h"
 
 namespace nybble {
 namespace {
@@ -36,8 +37,14 @@ class PoolStep final : public Step {
 
 class PointStep final : public Step {
  public:
-  PointStep(const Layout& input, const Layout& out, std::unique_ptr<EpilogueData> epilogue, const PointSpec& spec)
-      : in_(input), out_(out), epilogue_(std::move(epilogue)), input_(spec.input), other_(spec.other) {
+  PointStep(const Layout& input, const Layout& out, std::unique_ptr<EpilogueData> epilogue, OutputTable table,
+            const PointSpec& spec)
+      : in_(input),
+        out_(out),
+        epilogue_(std::move(epilogue)),
+        table_(std::move(table)),
+        input_(spec.input),
+        other_(spec.other) {
     output = spec.output;
   }
 
@@ -61,12 +68,14 @@ class PointStep final : public Step {
       finish_exact(epilogue_->get(), out_, sums, pixel, 0, out_.stride, other_ < 0 ? nullptr : memory.at(other_),
                    memory.at(output));
     }
+    if (!table_.empty()) table_.apply(memory.at(output), chunk * out_.width, out_.width);
     output_lists.build(memory, chunk * out_.width, out_.width);
   }
 
  private:
   Layout in_, out_;
   std::unique_ptr<EpilogueData> epilogue_;
+  OutputTable table_;
   int input_, other_;
 };
 
@@ -171,9 +180,15 @@ std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vect
   return std::make_unique<PoolStep>(spec.average ? kernels.average_pool : kernels.max_pool, s, spec.input, spec.output);
 }
 
-std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const PointSpec& spec) {
+std::unique_ptr<Step> make_point_step(const KernelTable& kernels, const std::vector<Value>& values,
+                                      const PointSpec& spec) {
   const Layout& in = value_of(values, spec.input).layout;
-  const Layout& out = value_of(values, spec.output).layout;
+  OutputTable table;
+  Layout out = value_of(values, spec.output).layout;
+  if (!spec.table.empty()) {
+    table = OutputTable(kernels, out, spec.requantize, spec.rule, spec.table);
+    out.element = table.codes();
+  }
   require(in.element != Element::f32 && out.element != Element::f32, "point: integers only");
   require(in.channels == out.channels && in.height == out.height && in.width == out.width, "point: shapes differ");
   auto epilogue = std::make_unique<EpilogueData>(out, std::vector<std::int32_t>{});
@@ -181,7 +196,7 @@ std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const Po
   if (spec.relu) epilogue->set_relu(spec.relu_maximum);
   if (spec.requantize) epilogue->set_requantize(spec.rule);
   require(spec.requantize || out.element == Element::s32, "point: sums need 32 bits");
-  return std::make_unique<PointStep>(in, out, std::move(epilogue), spec);
+  return std::make_unique<PointStep>(in, out, std::move(epilogue), std::move(table), spec);
 }
 
 std::unique_ptr<Step> make_concat_step(const std::vector<Value>& values, const ConcatSpec& spec) {

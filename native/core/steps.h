@@ -28,7 +28,11 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
                                      WeightStore& store, int threads);
 std::unique_ptr<Step> make_pool_step(const KernelTable& kernels, const std::vector<Value>& values,
                                      const PoolSpec& spec);
-std::unique_ptr<Step> make_point_step(const std::vector<Value>& values, const PointSpec& spec);
+std::unique_ptr<Step> make_point_step(const KernelTable& kernels, const std::vector<Value>& values,
+                                      const PointSpec& spec);
+std::unique_ptr<Step> make_table_step(const KernelTable& kernels, const std::vector<Value>& values,
+                                      const TableSpec& spec);
+std::unique_ptr<Step> make_mul_step(const KernelTable& kernels, const std::vector<Value>& values, const MulSpec& spec);
 std::unique_ptr<Step> make_concat_step(const std::vector<Value>& values, const ConcatSpec& spec);
 std::unique_ptr<Step> make_scale_step(const std::vector<Value>& values, const ScaleSpec& spec);
 

@@ -26,6 +26,8 @@ constinit const KernelTable kScalarKernels = {
     .conv_count = 1,
     .max_pool = max_pool,
     .average_pool = average_pool,
+    .table = table_exact,
+    .mul = mul_exact,
 };
 
 }  // namespace nybble

@@ -9,8 +9,10 @@
 #include "kernels/conv/pair.inc.h"
 #include "kernels/conv/sparse.inc.h"
 #include "kernels/conv/winograd.inc.h"
+#include "kernels/mul/mul.inc.h"
 #include "kernels/pool/pool.inc.h"
 #include "kernels/table.h"
+#include "kernels/table/table.inc.h"
 
 namespace nybble {
 namespace {
@@ -27,6 +29,8 @@ constexpr KernelTable kKernels = {
     .quad_lists = build_quad_lists,
     .max_pool = max_pool,
     .average_pool = average_pool,
+    .table = table_vectors,
+    .mul = mul_vectors,
 };
 
 }  // namespace

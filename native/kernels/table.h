@@ -8,7 +8,9 @@
 #include "base/cpu.h"
 #include "base/tensor.h"
 #include "kernels/conv/rows.h"
+#include "kernels/mul/mul.h"
 #include "kernels/pool/pool.h"
+#include "kernels/table/table.h"
 
 namespace nybble {
 
@@ -18,6 +20,9 @@ using ListKernel = void (*)(const std::uint8_t* input, std::int32_t stride, std:
                             const NonZeroLists& lists);
 // One output row.
 using PoolKernel = void (*)(const PoolShape& shape, const void* image, std::int32_t row, void* output_image);
+// Both: stored values are padded, and so are those of the inputs.
+using TableKernel = void (*)(const TableTask& task);
+using MulKernel = void (*)(const MulTask& task);
 
 // Null where the instruction set has no such kernel.
 struct KernelTable {
@@ -28,6 +33,8 @@ struct KernelTable {
   ListKernel quad_lists = nullptr;
   PoolKernel max_pool = nullptr;
   PoolKernel average_pool = nullptr;
+  TableKernel table = nullptr;
+  MulKernel mul = nullptr;
 };
 
 extern const KernelTable kScalarKernels;

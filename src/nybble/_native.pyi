@@ -115,6 +115,7 @@ class ConvSpec:
     relu_maximum: int
     requantize: bool
     rule: Requantize
+    table: list[int]
     output_lists: list[int]
 
 class PoolSpec:
@@ -142,6 +143,26 @@ class PointSpec:
     relu_maximum: int
     requantize: bool
     rule: Requantize
+    table: list[int]
+    output_lists: list[int]
+
+class TableSpec:
+    input: int
+    output: int
+    table: list[int]
+    output_lists: list[int]
+
+class MulSpec:
+    input: int
+    output: int
+    other: int
+    magnitude: int
+    other_magnitude: int
+    relu: bool
+    relu_maximum: int
+    requantize: bool
+    rule: Requantize
+    table: list[int]
     output_lists: list[int]
 
 class ConcatSpec:
@@ -163,6 +184,8 @@ class Program:
     def add_conv(self, spec: ConvSpec, weights: Array, /) -> None: ...
     def add_pool(self, spec: PoolSpec, /) -> None: ...
     def add_point(self, spec: PointSpec, /) -> None: ...
+    def add_table(self, spec: TableSpec, /) -> None: ...
+    def add_mul(self, spec: MulSpec, /) -> None: ...
     def add_concat(self, spec: ConcatSpec, /) -> None: ...
     def add_scale(self, spec: ScaleSpec, /) -> None: ...
     def run_integer(self, x: Array, out: Array, /) -> None: ...

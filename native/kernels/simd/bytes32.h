@@ -21,6 +21,12 @@ struct Bytes32 {
   static NYBBLE_INLINE Bytes sub8(Bytes a, Bytes b) { return _mm256_sub_epi8(a, b); }
   static NYBBLE_INLINE void store(std::uint8_t* p, Bytes v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
   static NYBBLE_INLINE Bytes or8(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+  static NYBBLE_INLINE Bytes and8(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
+  static NYBBLE_INLINE Bytes xor8(Bytes a, Bytes b) { return _mm256_xor_si256(a, b); }
+  // Of signed bytes.
+  static NYBBLE_INLINE Bytes sub_saturated8(Bytes a, Bytes b) { return _mm256_subs_epi8(a, b); }
+  // Byte i of `part`, the same 16 bytes in each part of 16, is picked by index[i] % 16; 0 where index[i] is negative.
+  static NYBBLE_INLINE Bytes pick(Bytes part, Bytes index) { return _mm256_shuffle_epi8(part, index); }
   // The same 16 bytes in each part of 16.
   static NYBBLE_INLINE Bytes load_part(const std::uint8_t* p) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

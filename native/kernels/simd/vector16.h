@@ -215,6 +215,16 @@ struct Bytes16 {
   static NYBBLE_INLINE Bytes sub8(Bytes a, Bytes b) { return a - b; }
   static NYBBLE_INLINE void store(std::uint8_t* p, Bytes v) { Vector16::store(p, v); }
   static NYBBLE_INLINE Bytes or8(Bytes a, Bytes b) { return a | b; }
+  static NYBBLE_INLINE Bytes and8(Bytes a, Bytes b) { return a & b; }
+  static NYBBLE_INLINE Bytes xor8(Bytes a, Bytes b) { return a ^ b; }
+  static NYBBLE_INLINE Bytes sub_saturated8(Bytes a, Bytes b) {
+    return Vector16::lanes<Bytes>([&](int i) NYBBLE_LAMBDA {
+      return Vector16::clamp(Vector16::signed_byte(a[i]) - Vector16::signed_byte(b[i]), INT8_MIN, INT8_MAX);
+    });
+  }
+  static NYBBLE_INLINE Bytes pick(Bytes part, Bytes index) {
+    return Vector16::lanes<Bytes>([&](int i) NYBBLE_LAMBDA { return index[i] >= 128 ? 0 : part[index[i] % 16]; });
+  }
   static NYBBLE_INLINE Bytes load_part(const std::uint8_t* p) { return load(p); }
   static NYBBLE_INLINE Bytes shuffle(Bytes v, const std::uint8_t* picks) {
     return Vector16::lanes<Bytes>([&](int i) NYBBLE_LAMBDA { return picks[i] >= 128 ? 0 : v[picks[i] % 16]; });
