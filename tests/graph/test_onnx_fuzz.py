@@ -17,7 +17,7 @@ from qdq_networks import Net
 
 from nybble.graph import NybbleError
 from nybble.graph.onnx import from_onnx, import_onnx
-from nybble.graph.onnx.operators import OPERATORS
+from nybble.graph.onnx.operators import known_operators
 
 
 def _everything() -> Any:
@@ -57,7 +57,7 @@ DTYPES = st.sampled_from([np.float32, np.float64, np.float16, np.int8, np.uint8,
 
 def test_the_model_that_is_changed_is_read() -> None:
     made = from_onnx(MODEL)
-    assert set(made.operators) <= set(OPERATORS)
+    assert set(made.operators) <= set(known_operators())
     assert len(made.operators) > 25
 
 
@@ -98,7 +98,7 @@ def _change(model: Any, data: st.DataObject) -> None:
         names = [name for other in nodes for name in (*other.input, *other.output)] + ["", "nothing"]
         node.input[data.draw(st.integers(0, len(node.input) - 1))] = data.draw(st.sampled_from(names))
     elif kind == "operator":
-        node.op_type = data.draw(st.sampled_from([*sorted(OPERATORS), "Constant", "Gather", "Pow", "Exp", "Nothing"]))
+        node.op_type = data.draw(st.sampled_from([*known_operators(), "Constant", "Gather", "Pow", "Exp", "Nothing"]))
     elif kind == "input":
         entry = model.graph.input[0].type.tensor_type
         entry.elem_type = data.draw(st.sampled_from([1, 2, 3, 6, 10, 21, 22]))
@@ -131,7 +131,7 @@ def test_a_changed_model_gives_a_graph_or_one_error(tmp_path: Path, data: st.Dat
         assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("operator", sorted(OPERATORS))
+@pytest.mark.parametrize("operator", known_operators())
 @pytest.mark.parametrize("count", [0, 1])
 def test_an_operator_without_its_inputs(operator: str, count: int) -> None:
     net = Net()

@@ -2,72 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 import onnx
 
-from nybble.graph.onnx.quantization import scales_of, stored_type
-from nybble.graph.onnx.values import Constant, Real
-from nybble.graph.types import Array, DType
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.importer import Importer
-
-#: Operators that quantizing commutes with: they keep the order of numbers, or only rearrange them.
-_COMMUTING = (
-    "Cast",
-    "Clip",
-    "Concat",
-    "Dropout",
-    "Flatten",
-    "GlobalMaxPool",
-    "Identity",
-    "MaxPool",
-    "Max",
-    "Min",
-    "ReduceMax",
-    "Relu",
-    "Reshape",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-)
-#: Those that say the same of every number.
-_REARRANGING = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Round", "Squeeze", "Transpose", "Unsqueeze")
-
-
-@dataclass(frozen=True)
-class Quantizer:
-    """A QuantizeLinear: its scales, as the file has them, the type that it makes, and what is added before it."""
-
-    scales: Array
-    dtype: DType
-    added: float = 0.0
-
-    def scale(self, real: Real) -> Array | None:
-        """One scale a channel of a value; ``None`` if there are others."""
-        scales = self.scales.reshape(-1)
-        if scales.size == 1 or np.all(scales == scales[0]):
-            return np.full(real.unit.shape, float(scales[0]))
-        return scales if scales.shape == real.unit.shape else None
+from nybble.graph.onnx.operators.importing import Importing
+from nybble.graph.onnx.operators.quantization import scales_of, stored_type
+from nybble.graph.onnx.operators.registry import commutes, rearranges
+from nybble.graph.onnx.values import Constant, Quantizer
 
 
 def quantizers(
-    importer: Importer, node: onnx.NodeProto, *, only_rearranged: bool = False
+    importer: Importing, node: onnx.NodeProto, *, only_rearranged: bool = False
 ) -> tuple[list[Quantizer], list[str]]:
     """The QuantizeLinear nodes that a node's output comes to, and the operators of all other readers.
 
     Parameters
     ----------
-    importer : Importer
+    importer : Importing
     node : onnx.NodeProto
     only_rearranged : bool
         Look behind operators that move numbers only, not behind pools and clips.
     """
-    passed: Sequence[str] = _REARRANGING if only_rearranged else _COMMUTING
+    passes = rearranges if only_rearranged else commutes
     found: list[Quantizer] = []
     others: list[str] = []
     names, seen = [(node.output[0], 0.0)], set()
@@ -85,7 +43,7 @@ def quantizers(
                 continue
             if quantizer is not None and reader.input[0] == name:
                 found.append(replace(quantizer, added=added))
-            elif reader.op_type in passed and reader.output:
+            elif passes(reader.op_type) and reader.output:
                 names.append((reader.output[0], added))
             elif summand is not None:
                 names.append((reader.output[0], added + summand))
@@ -94,7 +52,7 @@ def quantizers(
     return found, others
 
 
-def _summand(importer: Importer, node: onnx.NodeProto) -> float | None:
+def _summand(importer: Importing, node: onnx.NodeProto) -> float | None:
     """The number that an Add adds, if it adds one."""
     if node.op_type != "Add" or len(node.input) != 2 or not node.output:
         return None
@@ -104,7 +62,7 @@ def _summand(importer: Importer, node: onnx.NodeProto) -> float | None:
     return None
 
 
-def _quantizer(importer: Importer, node: onnx.NodeProto) -> Quantizer | None:
+def _quantizer(importer: Importing, node: onnx.NodeProto) -> Quantizer | None:
     """``None`` where its scale is not known yet; its own handler will say what is wrong with it."""
     if not all(isinstance(importer.values.get(name), Constant) for name in node.input[1:] if name):
         return None

@@ -13,16 +13,18 @@ from onnx import TensorProto
 
 from nybble.graph.errors import GraphError
 from nybble.graph.graph import Graph
-from nybble.graph.nodes import Node, Scale
-from nybble.graph.onnx.behind import Quantizer, quantizers
-from nybble.graph.onnx.builder import Builder
+from nybble.graph.nodes import Node
+from nybble.graph.onnx.behind import quantizers
 from nybble.graph.onnx.constants import FOLDED, fold, size_of
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.imported import Import
 from nybble.graph.onnx.load import label, load, values_of
 from nybble.graph.onnx.metadata import Metadata, read_metadata
-from nybble.graph.onnx.operators import OPERATORS, PADDED, REMEDIES
-from nybble.graph.onnx.values import Constant, Outside, Real, Stored, Value
+from nybble.graph.onnx.operators.importing import Importing
+from nybble.graph.onnx.operators.registry import is_known, read, takes_padding
+from nybble.graph.onnx.operators.remedies import unsupported
+from nybble.graph.onnx.values import Constant, Outside, Quantizer, Real, Stored, Value
+from nybble.graph.ops import Scale
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUMS, DType
 
@@ -80,7 +82,7 @@ def from_onnx(model: onnx.ModelProto, *, output: str | None = None) -> Import:
         raise OnnxImportError(error.message, node=error.node) from error
 
 
-class Importer:
+class Importer(Importing):
     """Walks the nodes in their order and keeps what each ONNX value is."""
 
     def __init__(self, model: onnx.ModelProto, metadata: Metadata, output: str | None = None) -> None:
@@ -90,25 +92,9 @@ class Importer:
         self.is_whole = metadata.form is not None and output is None
         self.nodes = list(model.graph.node) if self.is_whole else _needed(model, self.wanted)
         self.metadata = metadata
-        self.build = Builder(metadata)
-        self.values: dict[str, Value] = {}
+        super().__init__(self.nodes, self.wanted, metadata)
         #: Elements that may still be computed from constants.
         self._spare = MOST_FOLDED[0] * model.ByteSize() + MOST_FOLDED[1]
-        #: Images that the model takes at a time, where that is fixed.
-        self.batch: int | None = None
-        self.notes: list[str] = []
-        #: Values behind a Softmax that is left out: what is before it.
-        self.tail: set[str] = set()
-        #: Inputs whose channels are last in the file, and first in the graph.
-        self.channels_last: set[str] = set()
-        self.input_scales: dict[str, float] = {}
-        #: Of float inputs: the graph's input, the zero point, the type and the scale that they were quantized with.
-        self.entered: dict[str, tuple[str, int, DType, float]] = {}
-        self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.nodes:
-            for name in dict.fromkeys(node.input):
-                self.readers.setdefault(name, []).append(node)
-        self.outputs = set(self.wanted)
 
     def run(self) -> Import:
         """Take the nodes in their order, then the outputs."""
@@ -135,7 +121,7 @@ class Importer:
 
     def _compute(self, node: onnx.NodeProto) -> None:
         """Compute what follows from constants alone; first, so that a reader is known before what it reads is made."""
-        if node.op_type not in OPERATORS and node.op_type not in FOLDED:
+        if not is_known(node.op_type) and node.op_type not in FOLDED:
             raise OnnxImportError(unsupported(node.op_type), node=label(node))
         if not node.output or any(name in self.readers or name in self.outputs for name in node.output[1:] if name):
             raise OnnxImportError(f"{node.op_type} with several outputs is not supported", node=label(node))
@@ -144,7 +130,7 @@ class Importer:
             return
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             self._spend(node, inputs[:1])
-            self.values[node.output[0]] = OPERATORS[node.op_type](self, node)
+            self.values[node.output[0]] = read(self, node)
             return
         made = self._folded(node, inputs)
         if made is not None:
@@ -168,9 +154,7 @@ class Importer:
         if inputs and all(isinstance(found, Constant | None) for found in inputs):
             # The Shape of an activation and what is computed of it.
             made = self._folded(node, inputs)
-        if made is None and node.op_type not in OPERATORS:
-            raise OnnxImportError(unsupported(node.op_type), node=label(node))
-        found = OPERATORS[node.op_type](self, node) if made is None else made
+        found = read(self, node) if made is None else made
         if isinstance(found, Real) and not np.all((abs(found.unit) > _UNITS[0]) & (abs(found.unit) < _UNITS[1])):
             raise OnnxImportError("its scales multiply to next to 0 or infinity", node=label(node))
         name = node.output[0]
@@ -178,66 +162,13 @@ class Importer:
             self.build.shared.add(found.value)
         self.values[name] = found
 
-    # What operators ask for
-
-    def value(self, node: onnx.NodeProto, index: int) -> Value:
-        """What a node reads; there must be such an input."""
-        if index >= len(node.input) or not node.input[index]:
-            raise OnnxImportError(f"{node.op_type} lacks input {index}", node=label(node))
-        if node.input[index] not in self.values:
-            raise OnnxImportError(f"reads {node.input[index][:80]!r}, which nothing makes", node=label(node))
-        return self.values[node.input[index]]
-
-    def has(self, node: onnx.NodeProto, index: int) -> bool:
-        """Whether an optional input is given."""
-        return index < len(node.input) and bool(node.input[index])
-
-    def constant(self, node: onnx.NodeProto, index: int, what: str) -> Constant:
-        """An input that must be a constant."""
-        found = self.value(node, index)
-        if not isinstance(found, Constant):
-            raise OnnxImportError(f"its {what} must be a constant", node=label(node))
-        return found
-
-    def real(self, node: onnx.NodeProto, index: int) -> Real:
-        """An input that must be real numbers that the graph knows the integers of."""
-        found = self.value(node, index)
-        if isinstance(found, Real):
-            if found.padding is not None and node.op_type not in PADDED:
-                raise OnnxImportError(f"a Pad before {node.op_type} is not supported", node=label(node))
-            return found
-        if isinstance(found, Outside):
-            raise OnnxImportError(
-                f"reads the input {found.name!r}, which nothing has quantized: the first node must be QuantizeLinear "
-                "(leave normalisation to the preprocessing)",
-                node=label(node),
-            )
-        if isinstance(found, Constant):
-            raise OnnxImportError("reads a constant where real numbers of the network are expected", node=label(node))
-        raise OnnxImportError(
-            "reads integers where real numbers are expected: put DequantizeLinear before it (leave normalisation to "
-            "the preprocessing)",
-            node=label(node),
-        )
-
-    def activation(self, node: onnx.NodeProto, index: int) -> Real:
-        """An input that must be an activation as it is stored: DequantizeLinear's output."""
-        found = self.real(node, index)
-        if not found.is_stored:
-            raise OnnxImportError(
-                f"{node.op_type} reads {node.input[index][:80]!r}, which was not quantized: "
-                "put QuantizeLinear and DequantizeLinear before it (quantize all its inputs)",
-                node=label(node),
-            )
-        return found
-
     def behind(self, node: onnx.NodeProto, *, commuting: bool = False) -> tuple[list[Quantizer], list[str]]:
         """The QuantizeLinear nodes behind a node, and its other readers; see :func:`quantizers`."""
         return quantizers(self, node, only_rearranged=not commuting)
 
-    def reads_only(self, name: str, node: onnx.NodeProto) -> bool:
-        """Whether nobody else reads an ONNX value."""
-        return len(self.readers.get(name, [])) == 1 and name not in self.outputs
+    def takes_padding(self, node: onnx.NodeProto) -> bool:
+        """Whether a node takes over a Pad before it."""
+        return takes_padding(node.op_type)
 
     # Ends
 
@@ -369,9 +300,3 @@ def _needed(model: onnx.ModelProto, outputs: Sequence[str]) -> list[onnx.NodePro
             kept.append(node)
             needed.update(name for name in node.input if name)
     return kept[::-1]
-
-
-def unsupported(operator: str) -> str:
-    """The text for an operator that has no form here."""
-    remedy = REMEDIES.get(operator, "the engine has no such layer; take it out of the network, or replace it")
-    return f"operator {operator[:60]} is not supported: {remedy}"

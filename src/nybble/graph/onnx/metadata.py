@@ -9,11 +9,15 @@ from typing import Any
 
 from nybble.graph.errors import GraphError
 from nybble.graph.graph import Graph
-from nybble.graph.infer import MAX_SHIFT
-from nybble.graph.nodes import Add, AvgPool2d, Conv2d, Linear, Node, Quantize
+from nybble.graph.nodes import Node
 from nybble.graph.onnx.errors import OnnxImportError
+from nybble.graph.onnx.form import operation
+from nybble.graph.ops.questions import requantization, unit_of, weighted
+from nybble.graph.ops.roles import Requantization
+from nybble.graph.ops.units import Unit
 from nybble.graph.preprocessing import Preprocessing
 from nybble.graph.types import SUMS, DType
+from nybble.graph.value_type import MAX_SHIFT
 
 FORM, PREPROCESSING, CLASS_NAMES, NODES, OUTPUTS = (
     f"nybble.{name}" for name in ("form", "preprocessing", "class_names", "nodes", "outputs")
@@ -22,13 +26,18 @@ FORM, PREPROCESSING, CLASS_NAMES, NODES, OUTPUTS = (
 MAX_PROPERTY = 16 << 20
 
 
+#: The keys of a hint that are read here.
+_KNOWN = ("shift", "factors", "stride", "factor", "output", "bias")
 #: Scales of float32 give factors up to here back.
 EXACT_FACTOR = 1 << 20
 
 
 @dataclass(frozen=True)
 class Hint:
-    """What the graph said of a node: shift, types and large factors of a Quantize, type of a bias, a pool's stride."""
+    """What the graph said of a node: shift, types and large factors of a Quantize, type of a bias, a pool's stride.
+
+    ``other`` is what operations of other packages said, unchecked.
+    """
 
     shift: int | None = None
     factors: tuple[int, ...] | None = None
@@ -36,6 +45,7 @@ class Hint:
     factor: DType | None = None
     output: DType | None = None
     bias: DType | None = None
+    other: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,26 +81,26 @@ def properties(graph: Graph, form: str) -> dict[str, str]:
     nodes: dict[str, dict[str, Any]] = {}
     readers = graph.consumers()
     for node in graph:
-        if isinstance(node, Quantize):
-            nodes[node.name] = {"shift": node.shift, "factor": node.factor.dtype, "output": node.output_type}
-            if int(node.factor.numpy().max()) > EXACT_FACTOR or _is_hidden(graph, node, readers[node.name]):
-                nodes[node.name]["factors"] = node.factor.numpy().tolist()
-        elif isinstance(node, AvgPool2d):
-            nodes[node.name] = {"stride": node.stride}
-        elif isinstance(node, Conv2d | Linear) and node.bias is not None:
-            nodes[node.name] = {"bias": node.bias.dtype}
+        hint = dict(operation(node).onnx_hint(node))
+        rule = requantization(node)
+        if rule is not None and (
+            int(rule.factor.numpy().max()) > EXACT_FACTOR or _is_hidden(graph, rule, readers[node.name])
+        ):
+            hint["factors"] = rule.factor.numpy().tolist()
+        if hint:
+            nodes[node.name] = hint
     made[NODES] = json.dumps(nodes)
     return made
 
 
-def _is_hidden(graph: Graph, node: Quantize, readers: Sequence[Node]) -> bool:
+def _is_hidden(graph: Graph, rule: Requantization, readers: Sequence[Node]) -> bool:
     """Whether the unit of a requantized sum follows from no scale: what it is added to is no convolution's sum."""
-    if node.output_type not in SUMS:
+    if rule.output_type not in SUMS:
         return False
-    if len(readers) != 1 or not isinstance(readers[0], Add):
+    if len(readers) != 1 or unit_of(readers[0]) is not Unit.JOINT:
         return True
-    others = [name for name in readers[0].inputs if name != node.name]
-    return not any(isinstance(other, Conv2d | Linear) for other in graph if other.name in others)
+    others = [name for name in readers[0].inputs if name != rule.name]
+    return not any(weighted(other) is not None for other in graph if other.name in others)
 
 
 def read_metadata(given: Mapping[str, str]) -> Metadata:
@@ -152,7 +162,8 @@ def _nodes(held: Any) -> dict[str, Hint]:
         kinds = {key: DType(hint[key]) for key in ("factor", "output", "bias") if key in hint}
         factors = tuple(map(_integer, hint["factors"])) if "factors" in hint else None
         stride = _pair(hint["stride"]) if "stride" in hint else None
-        hints[_text(name)] = Hint(shift=shift, factors=factors, stride=stride, **kinds)
+        other = {_text(key): value for key, value in hint.items() if key not in _KNOWN}
+        hints[_text(name)] = Hint(shift=shift, factors=factors, stride=stride, other=other, **kinds)
     return hints
 
 

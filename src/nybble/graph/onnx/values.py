@@ -123,6 +123,22 @@ class Real:
 Value = Constant | Outside | Stored | Real
 
 
+@dataclass(frozen=True)
+class Quantizer:
+    """A QuantizeLinear: its scales, as the file has them, the type that it makes, and what is added before it."""
+
+    scales: Array
+    dtype: DType
+    added: float = 0.0
+
+    def scale(self, real: Real) -> Array | None:
+        """One scale a channel of a value; ``None`` if there are others."""
+        scales = self.scales.reshape(-1)
+        if scales.size == 1 or np.all(scales == scales[0]):
+            return np.full(real.unit.shape, float(scales[0]))
+        return scales if scales.shape == real.unit.shape else None
+
+
 def are_same(left: Array, right: Array | float) -> bool:
     """Whether scales agree, up to the rounding of float32."""
     return bool(np.all(np.abs(left - right) <= SAME * np.abs(right)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -145,6 +145,10 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
         # Averages are multiples of 1 / window: less than half of that moves nothing but halves, which go up.
         least = 0.25 / (node.kernel_size.rows * node.kernel_size.columns)
         form.store(node.name, _write(node, form), upward=least)
+
+    def onnx_hint(self, node: AvgPool2d) -> Mapping[str, object]:
+        """The stride, which GlobalAveragePool has none of."""
+        return {"stride": node.stride}
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[AvgPool2d]]:
         """Every type; uneven padding counted or not, windows that run past the end, and the whole image."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -15,6 +15,7 @@ from nybble.graph.layer_output import LayerOutput
 from nybble.graph.lines import LayerFile
 from nybble.graph.nodes import Node
 from nybble.graph.ops.forms import ExactForm, RealForm
+from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.roles import Requantization, Weighted
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import Array, DType
@@ -175,6 +176,20 @@ class Operation(ABC, Generic[N]):
     def write_float(self, node: N, form: RealForm) -> None:
         """Write the node into a float ONNX model: what it computes but for rounding."""
         self.write_real(node, form)
+
+    #: The ONNX operators that :meth:`read_onnx` may have a form for.
+    onnx_operators: ClassVar[tuple[str, ...]] = ()
+
+    def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
+        """Add the graph's nodes for an ONNX node; what its output is, ``None`` where it is not of this operation.
+
+        Called for the operators of :attr:`onnx_operators`, before the readers of :mod:`nybble.graph.onnx.operators`.
+        """
+        return None
+
+    def onnx_hint(self, node: N) -> Mapping[str, Any]:
+        """What a QDQ model cannot say of a node itself, for its import: numbers, texts and lists of them."""
+        return {}
 
     def has_form(self, form: str) -> bool:
         """Whether nodes can be written in a form of ONNX model, ``exact``, ``qdq`` or ``float``, as they are."""

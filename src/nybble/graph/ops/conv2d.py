@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -207,6 +207,10 @@ class Conv2dOperation(Operation[Conv2d]):
         if not alone or not is_whole or not np.all(node.weight.numpy() == 1):
             return None
         return node.kernel_size.rows * node.kernel_size.columns
+
+    def onnx_hint(self, node: Conv2d) -> Mapping[str, object]:
+        """The type of the bias, which ONNX has in 32 bits."""
+        return {} if node.bias is None else {"bias": node.bias.dtype}
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Conv2d]]:
         """Every type of input and weight; groups, strides, dilation, uneven padding, with and without bias."""

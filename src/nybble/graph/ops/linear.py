@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -122,6 +122,10 @@ class LinearOperation(Operation[Linear]):
         source = _flat(node, form)
         weights = form.weights(node, transpose=form.transposed)
         form.node("Gemm", [source, *weights], node.name, transB=int(not form.transposed))
+
+    def onnx_hint(self, node: Linear) -> Mapping[str, object]:
+        """The type of the bias, which ONNX has in 32 bits."""
+        return {} if node.bias is None else {"bias": node.bias.dtype}
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Linear]]:
         """Every type of input and weight, of vectors and of images, with and without bias."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +149,10 @@ class QuantizeOperation(Operation[Quantize]):
     def write_real(self, node: Quantize, form: RealForm) -> None:
         """As the form rounds."""
         form.requantize(node)
+
+    def onnx_hint(self, node: Quantize) -> Mapping[str, object]:
+        """The shift and the types; factors follow from scales."""
+        return {"shift": node.shift, "factor": node.factor.dtype, "output": node.output_type}
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Quantize]]:
         """From every type to every type, with ties, clips and shift 0."""

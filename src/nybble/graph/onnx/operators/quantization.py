@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -11,11 +10,10 @@ from onnx import TensorProto
 
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
+from nybble.graph.onnx.operators.importing import Importing
+from nybble.graph.onnx.operators.registry import reads
 from nybble.graph.onnx.values import Constant, Outside, Real, Stored, Value, are_same, channel_axis
 from nybble.graph.types import Array, DType
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.importer import Importer
 
 SYMMETRIC = (
     "quantize symmetrically: quantize_static(..., extra_options={'ActivationSymmetric': True, 'WeightSymmetric': True})"
@@ -37,7 +35,8 @@ _RANGES = {
 }
 
 
-def quantize_linear(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("QuantizeLinear", takes_padding=True)
+def quantize_linear(importer: Importing, node: onnx.NodeProto) -> Value:
     """Real numbers to an activation; a float input to an input of the graph; a constant to a constant."""
     found = importer.value(node, 0)
     if isinstance(found, Constant):
@@ -59,7 +58,7 @@ def quantize_linear(importer: Importer, node: onnx.NodeProto) -> Value:
 
 
 def _entered(
-    importer: Importer, node: onnx.NodeProto, found: Outside, stored: Stored, dtype: DType, scale: float
+    importer: Importing, node: onnx.NodeProto, found: Outside, stored: Stored, dtype: DType, scale: float
 ) -> Stored:
     """A float input as an input of the graph; several QuantizeLinear nodes may read it if they say the same."""
     before = importer.entered.get(found.name)
@@ -78,7 +77,8 @@ def _entered(
     return replace(stored, value=value)
 
 
-def dequantize_linear(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("DequantizeLinear")
+def dequantize_linear(importer: Importing, node: onnx.NodeProto) -> Value:
     """An activation to real numbers; integer constants to real ones."""
     found = importer.value(node, 0)
     if isinstance(found, Constant):
@@ -95,7 +95,7 @@ def dequantize_linear(importer: Importer, node: onnx.NodeProto) -> Value:
     return Real(found.value, unit, False, flat=found.flat, padding=found.padding, filling=filling, layout=found.layout)
 
 
-def stored_type(importer: Importer, node: onnx.NodeProto) -> tuple[DType, int]:
+def stored_type(importer: Importing, node: onnx.NodeProto) -> tuple[DType, int]:
     """The type that a QuantizeLinear's activation has here, and the zero point that this takes away."""
     kind = _kind(importer, node)
     if kind not in _TYPES:
@@ -115,7 +115,7 @@ def stored_type(importer: Importer, node: onnx.NodeProto) -> tuple[DType, int]:
     return known[zero], zero
 
 
-def activation_scale(importer: Importer, node: onnx.NodeProto, seen: Real | Stored) -> Array:
+def activation_scale(importer: Importing, node: onnx.NodeProto, seen: Real | Stored) -> Array:
     """The scale of each channel, float64 (channels), of a QuantizeLinear or DequantizeLinear of an activation."""
     scales = scales_of(importer, node)
     if np.any(scales == 0):
@@ -135,14 +135,14 @@ def activation_scale(importer: Importer, node: onnx.NodeProto, seen: Real | Stor
     return scales.reshape(-1)
 
 
-def _kind(importer: Importer, node: onnx.NodeProto) -> int:
+def _kind(importer: Importing, node: onnx.NodeProto) -> int:
     """The ONNX element type that QuantizeLinear makes."""
     if importer.has(node, 2):
         return importer.constant(node, 2, "zero point").kind
     return attribute(node, "output_dtype", 0) or int(TensorProto.UINT8)
 
 
-def _zero_points(importer: Importer, node: onnx.NodeProto) -> Array:
+def _zero_points(importer: Importing, node: onnx.NodeProto) -> Array:
     if not importer.has(node, 2):
         return np.zeros(1, np.int64)
     zeros = importer.constant(node, 2, "zero point").real
@@ -151,7 +151,7 @@ def _zero_points(importer: Importer, node: onnx.NodeProto) -> Array:
     return zeros
 
 
-def scales_of(importer: Importer, node: onnx.NodeProto) -> Array:
+def scales_of(importer: Importing, node: onnx.NodeProto) -> Array:
     """The scales as the file has them; 0 is left to the caller: a channel of a weight may be pruned away."""
     scales = importer.constant(node, 1, "scale").real.astype(np.float64)
     if not scales.size or not np.all(np.isfinite(scales)) or np.any(scales < 0):
@@ -172,7 +172,7 @@ def _along(node: onnx.NodeProto, values: Array, shape: tuple[int, ...]) -> Array
     return values.reshape([-1 if index == axis else 1 for index in range(len(shape))])
 
 
-def _dequantized(importer: Importer, node: onnx.NodeProto, found: Constant) -> Constant:
+def _dequantized(importer: Importing, node: onnx.NodeProto, found: Constant) -> Constant:
     shape = found.real.shape
     scale = _along(node, scales_of(importer, node), shape)
     zeros = _zero_points(importer, node).astype(np.int64)
@@ -191,7 +191,7 @@ def _dequantized(importer: Importer, node: onnx.NodeProto, found: Constant) -> C
     return Constant(integers * scale, int(TensorProto.FLOAT), integers, dtype, scale)
 
 
-def _quantized(importer: Importer, node: onnx.NodeProto, found: Constant) -> Constant:
+def _quantized(importer: Importing, node: onnx.NodeProto, found: Constant) -> Constant:
     kind = _kind(importer, node)
     if kind not in _RANGES:
         raise OnnxImportError("weights of this type are not supported: quantize to 4 or 8 bits", node=label(node))

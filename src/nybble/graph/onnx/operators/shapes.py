@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from nybble.graph.infer import MAX_EXTENT
 from nybble.graph.nodes import Padding
 from nybble.graph.onnx.constants import MAX_RANK
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
+from nybble.graph.onnx.operators.importing import Importing
+from nybble.graph.onnx.operators.registry import reads
 from nybble.graph.onnx.values import Constant, Outside, Real, Stored, Value, dims_of
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.importer import Importer
+from nybble.graph.value_type import MAX_EXTENT
 
 
-def pass_through(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Dropout", commutes=True, rearranges=True)
+def pass_through(importer: Importing, node: onnx.NodeProto) -> Value:
     """Dropout and the like: the value itself."""
     return importer.value(node, 0)
 
 
-def identity(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Identity", commutes=True, rearranges=True)
+def identity(importer: Importing, node: onnx.NodeProto) -> Value:
     """Identity, which may stand for a shortcut's Quantize."""
     found = importer.value(node, 0)
     if not isinstance(found, Real):
@@ -34,7 +34,8 @@ def identity(importer: Importer, node: onnx.NodeProto) -> Value:
     return importer.build.through(replace(found, through=label(node)))
 
 
-def cast(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Cast", commutes=True, rearranges=True)
+def cast(importer: Importing, node: onnx.NodeProto) -> Value:
     """Cast from one float type to another: nothing. Activations are not rounded to float16 on the way."""
     found = importer.value(node, 0)
     if attribute(node, "to", 0) not in (TensorProto.FLOAT, TensorProto.DOUBLE):
@@ -42,7 +43,8 @@ def cast(importer: Importer, node: onnx.NodeProto) -> Value:
     return found if isinstance(found, Outside) else importer.real(node, 0)
 
 
-def shape(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Shape")
+def shape(importer: Importing, node: onnx.NodeProto) -> Value:
     """Shape of an activation: a constant, whose 0 stands for the batch where that is not fixed."""
     found = importer.value(node, 0)
     if isinstance(found, Constant) or attribute(node, "start", 0) or any(e.name == "end" for e in node.attribute):
@@ -52,7 +54,8 @@ def shape(importer: Importer, node: onnx.NodeProto) -> Value:
     return Constant(values, int(TensorProto.INT64), is_symbolic=not importer.batch)
 
 
-def flatten(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Flatten", commutes=True, rearranges=True)
+def flatten(importer: Importing, node: onnx.NodeProto) -> Value:
     """Flatten."""
     found = _activation(importer, node)
     rank = 1 + len(_dims(importer, found))
@@ -62,7 +65,8 @@ def flatten(importer: Importer, node: onnx.NodeProto) -> Value:
     return replace(found, flat=True)
 
 
-def reshape(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Reshape", commutes=True, rearranges=True)
+def reshape(importer: Importing, node: onnx.NodeProto) -> Value:
     """Reshape to one dimension an image, to 1x1 images, or to what it was."""
     found = _activation(importer, node)
     if attribute(node, "allowzero", 0) and np.any(importer.constant(node, 1, "shape").real == 0):
@@ -81,7 +85,8 @@ def reshape(importer: Importer, node: onnx.NodeProto) -> Value:
     return _reshaped(importer, node, found, tuple(rest))
 
 
-def squeeze(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Squeeze", commutes=True, rearranges=True)
+def squeeze(importer: Importing, node: onnx.NodeProto) -> Value:
     """Squeeze of rows and columns of 1x1 images."""
     found = _activation(importer, node)
     dims = _dims(importer, found)
@@ -96,7 +101,8 @@ def squeeze(importer: Importer, node: onnx.NodeProto) -> Value:
     return _reshaped(importer, node, found, tuple(size for axis, size in enumerate(dims, 1) if axis not in gone))
 
 
-def unsqueeze(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Unsqueeze", commutes=True, rearranges=True)
+def unsqueeze(importer: Importing, node: onnx.NodeProto) -> Value:
     """Unsqueeze that makes 1x1 images again of what was flattened."""
     found = _activation(importer, node)
     dims = list(_dims(importer, found))
@@ -109,7 +115,7 @@ def unsqueeze(importer: Importer, node: onnx.NodeProto) -> Value:
     return _reshaped(importer, node, found, tuple(dims))
 
 
-def _reshaped(importer: Importer, node: onnx.NodeProto, found: Real | Stored, dims: tuple[int, ...]) -> Value:
+def _reshaped(importer: Importing, node: onnx.NodeProto, found: Real | Stored, dims: tuple[int, ...]) -> Value:
     old = importer.build.types[found.value].shape
     if dims == _dims(importer, found):
         return found
@@ -123,7 +129,8 @@ def _reshaped(importer: Importer, node: onnx.NodeProto, found: Real | Stored, di
     )
 
 
-def transpose(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Transpose", commutes=True, rearranges=True)
+def transpose(importer: Importing, node: onnx.NodeProto) -> Value:
     """Transpose of images: remembered until a Flatten, whose reader gets its weights in that order.
 
     One that makes the first dimension of the input of its last says that the file takes channels last; the graph then
@@ -150,7 +157,7 @@ def transpose(importer: Importer, node: onnx.NodeProto) -> Value:
     return replace(found, layout=None if layout == (0, 1, 2) else layout)
 
 
-def _turned(importer: Importer, found: Outside | Stored | Real) -> Outside | Stored | Real | None:
+def _turned(importer: Importing, found: Outside | Stored | Real) -> Outside | Stored | Real | None:
     """The input with its channels first, if it is the input."""
     if isinstance(found, Outside):
         if len(importer.readers.get(found.name, [])) > 1:
@@ -168,7 +175,8 @@ def _turned(importer: Importer, found: Outside | Stored | Real) -> Outside | Sto
     return replace(found, unit=np.full(shape[0], found.unit[0]))
 
 
-def pad(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Pad")
+def pad(importer: Importing, node: onnx.NodeProto) -> Value:
     """Pad of rows and columns, which the convolution or pool behind takes over."""
     found = importer.value(node, 0)
     name = label(node)
@@ -198,7 +206,7 @@ def pad(importer: Importer, node: onnx.NodeProto) -> Value:
     return replace(found, padding=Padding(pads[2], pads[3], pads[6], pads[7]), filling=filling)
 
 
-def integers(importer: Importer, node: onnx.NodeProto, index: int, name: str) -> list[int]:
+def integers(importer: Importing, node: onnx.NodeProto, index: int, name: str) -> list[int]:
     """A short list of integers: an input, in older operator sets an attribute; empty if there is neither."""
     if not importer.has(node, index):
         return attribute(node, name, [0][:0])
@@ -208,10 +216,10 @@ def integers(importer: Importer, node: onnx.NodeProto, index: int, name: str) ->
     return [int(value) for value in values.reshape(-1)]
 
 
-def _activation(importer: Importer, node: onnx.NodeProto) -> Real | Stored:
+def _activation(importer: Importing, node: onnx.NodeProto) -> Real | Stored:
     found = importer.value(node, 0)
     return found if isinstance(found, Stored) else importer.real(node, 0)
 
 
-def _dims(importer: Importer, found: Real | Stored) -> tuple[int, ...]:
+def _dims(importer: Importing, found: Real | Stored) -> tuple[int, ...]:
     return dims_of(found, importer.build.types[found.value].shape)

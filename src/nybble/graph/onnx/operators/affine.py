@@ -8,22 +8,21 @@ matrix product to put them in.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
+from nybble.graph.onnx.operators.importing import Importing
+from nybble.graph.onnx.operators.registry import reads
 from nybble.graph.onnx.splitting import moved
 from nybble.graph.onnx.values import Constant, Real, Value, are_same, channel_axis
 from nybble.graph.types import Array
 
-if TYPE_CHECKING:
-    from nybble.graph.onnx.importer import Importer
 
-
-def multiply(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Mul")
+def multiply(importer: Importing, node: onnx.NodeProto) -> Value:
     """Mul by a constant, in either order."""
     index = 0 if isinstance(importer.value(node, 0), Constant) else 1
     if not isinstance(importer.value(node, index), Constant):
@@ -37,7 +36,8 @@ def multiply(importer: Importer, node: onnx.NodeProto) -> Value:
     return scaled(importer, node, real, per_channel(importer, node, real, factor))
 
 
-def divide(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Div")
+def divide(importer: Importing, node: onnx.NodeProto) -> Value:
     """Div by a constant."""
     divisor = importer.constant(node, 1, "divisor").real.astype(np.float64)
     if np.any(divisor == 0):
@@ -46,13 +46,14 @@ def divide(importer: Importer, node: onnx.NodeProto) -> Value:
     return scaled(importer, node, real, 1.0 / per_channel(importer, node, real, divisor))
 
 
-def negate(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Neg")
+def negate(importer: Importing, node: onnx.NodeProto) -> Value:
     """Neg."""
     real = importer.real(node, 0)
     return scaled(importer, node, real, -np.ones_like(real.unit))
 
 
-def add_constant(importer: Importer, node: onnx.NodeProto) -> Value:
+def add_constant(importer: Importing, node: onnx.NodeProto) -> Value:
     """Add of a constant, in either order."""
     index = 0 if isinstance(importer.value(node, 0), Constant) else 1
     constant = importer.constant(node, index, "summand")
@@ -66,7 +67,7 @@ def add_constant(importer: Importer, node: onnx.NodeProto) -> Value:
     return offset(importer, node, real, per_channel(importer, node, real, constant.real))
 
 
-def subtract_constant(importer: Importer, node: onnx.NodeProto) -> Value:
+def subtract_constant(importer: Importing, node: onnx.NodeProto) -> Value:
     """Sub with a constant on either side."""
     index = 0 if isinstance(importer.value(node, 0), Constant) else 1
     real = importer.real(node, 1 - index)
@@ -76,7 +77,8 @@ def subtract_constant(importer: Importer, node: onnx.NodeProto) -> Value:
     return offset(importer, node, scaled(importer, node, real, -np.ones_like(number)), number)
 
 
-def batch_normalization(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("BatchNormalization")
+def batch_normalization(importer: Importing, node: onnx.NodeProto) -> Value:
     """BatchNormalization as it is used: a factor and a summand for each channel."""
     real = importer.real(node, 0)
     shape = importer.build.types[real.value].shape
@@ -95,7 +97,7 @@ def batch_normalization(importer: Importer, node: onnx.NodeProto) -> Value:
     return offset(importer, node, made, bias - mean * factor)
 
 
-def scaled(importer: Importer, node: onnx.NodeProto, real: Real, factor: Array) -> Real:
+def scaled(importer: Importing, node: onnx.NodeProto, real: Real, factor: Array) -> Real:
     """A value times one factor a channel."""
     build, name = importer.build, label(node)
     is_last = not importer.readers.get(node.output[0]) and np.all(factor != 0)
@@ -112,14 +114,14 @@ def scaled(importer: Importer, node: onnx.NodeProto, real: Real, factor: Array) 
     return replace(turned, unit=alive(turned.unit * np.abs(factor)))
 
 
-def offset(importer: Importer, node: onnx.NodeProto, real: Real, number: Array) -> Real:
+def offset(importer: Importing, node: onnx.NodeProto, real: Real, number: Array) -> Real:
     """A value plus one number a channel."""
     if not np.any(number):
         return real
     return _offset_steps(importer, node, real, number / real.unit)
 
 
-def _offset_steps(importer: Importer, node: onnx.NodeProto, real: Real, steps: Array) -> Real:
+def _offset_steps(importer: Importing, node: onnx.NodeProto, real: Real, steps: Array) -> Real:
     build, name = importer.build, label(node)
     if real.padding is not None:
         raise OnnxImportError("a Pad before it is not supported", node=name)
@@ -141,7 +143,7 @@ def alive(unit: Array) -> Array:
     return np.where(unit > 0, unit, float(np.median(unit[unit > 0])) if np.any(unit > 0) else 1.0)
 
 
-def per_channel(importer: Importer, node: onnx.NodeProto, real: Real, constant: Array) -> Array:
+def per_channel(importer: Importing, node: onnx.NodeProto, real: Real, constant: Array) -> Array:
     """A constant operand as float64 (channels)."""
     shape = importer.build.types[real.value].shape
     values = constant.astype(np.float64)

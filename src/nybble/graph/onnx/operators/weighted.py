@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import onnx
 
-from nybble.graph.infer import MAX_EXTENT
-from nybble.graph.nodes import Conv2d, Linear, Padding, Pair
-from nybble.graph.onnx.affine import alive
+from nybble.graph.nodes import Padding, Pair
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
-from nybble.graph.onnx.quantization import SYMMETRIC
+from nybble.graph.onnx.operators.affine import alive
+from nybble.graph.onnx.operators.importing import Importing
+from nybble.graph.onnx.operators.quantization import SYMMETRIC
+from nybble.graph.onnx.operators.registry import reads
 from nybble.graph.onnx.values import Constant, Real, Value, are_same
+from nybble.graph.ops import Conv2d, Linear
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.importer import Importer
-
+from nybble.graph.value_type import MAX_EXTENT
 
 #: What no activation is below.
 LOWEST = -1e30
 
 
-def conv(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Conv", takes_padding=True)
+def conv(importer: Importing, node: onnx.NodeProto) -> Value:
     """Conv of two dimensions with a constant weight."""
     name, build = label(node), importer.build
     real = importer.activation(node, 0)
@@ -63,7 +61,8 @@ def conv(importer: Importer, node: onnx.NodeProto) -> Value:
     return Real(build.add(made), unit, True)
 
 
-def gemm(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Gemm")
+def gemm(importer: Importing, node: onnx.NodeProto) -> Value:
     """Gemm with a constant second factor."""
     if attribute(node, "transA", 0):
         raise OnnxImportError(
@@ -76,12 +75,13 @@ def gemm(importer: Importer, node: onnx.NodeProto) -> Value:
     return _linear(importer, node, bool(attribute(node, "transB", 0)), alpha, beta)
 
 
-def matmul(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("MatMul")
+def matmul(importer: Importing, node: onnx.NodeProto) -> Value:
     """MatMul with a constant second factor."""
     return _linear(importer, node, False, 1.0, 1.0)
 
 
-def _linear(importer: Importer, node: onnx.NodeProto, is_transposed: bool, alpha: float, beta: float) -> Value:
+def _linear(importer: Importing, node: onnx.NodeProto, is_transposed: bool, alpha: float, beta: float) -> Value:
     name, build = label(node), importer.build
     if isinstance(importer.value(node, 0), Constant):
         raise OnnxImportError(
@@ -124,7 +124,7 @@ def _reordered(node: onnx.NodeProto, weight: Tensor, shape: tuple[int, ...], lay
     return Tensor.from_array(weight.dtype, np.ascontiguousarray(seen.transpose(order)).reshape(len(values), -1))
 
 
-def _turned(importer: Importer, node: onnx.NodeProto, weight: Tensor) -> Tensor:
+def _turned(importer: Importing, node: onnx.NodeProto, weight: Tensor) -> Tensor:
     """A weight with the other sign."""
     values = -weight.numpy().astype(np.int64)
     dtype = DType.S8 if values.max() > weight.dtype.maximum else weight.dtype
@@ -187,7 +187,7 @@ def _own_padding(node: onnx.NodeProto, shape: tuple[int, ...], kernel: Pair, str
     return Padding(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
 
 
-def _weight(importer: Importer, node: onnx.NodeProto, rank: int, channel_axis: int) -> tuple[Tensor, Array]:
+def _weight(importer: Importing, node: onnx.NodeProto, rank: int, channel_axis: int) -> tuple[Tensor, Array]:
     """The weight, out channels first, and its scale, (out channels)."""
     constant = importer.constant(node, 1, "weight")
     name = label(node)
@@ -208,7 +208,7 @@ def _weight(importer: Importer, node: onnx.NodeProto, rank: int, channel_axis: i
     return Tensor.from_array(constant.dtype, moved), scales[:, 0].astype(np.float64)
 
 
-def _given_bias(importer: Importer, node: onnx.NodeProto, channels: int) -> Constant | None:
+def _given_bias(importer: Importing, node: onnx.NodeProto, channels: int) -> Constant | None:
     """The bias, (channels)."""
     if not importer.has(node, 2):
         return None
@@ -229,12 +229,12 @@ def _given_bias(importer: Importer, node: onnx.NodeProto, channels: int) -> Cons
     return Constant(parts[0], constant.kind, parts[1], constant.dtype, parts[2])
 
 
-def _real_bias(importer: Importer, node: onnx.NodeProto, channels: int, beta: float = 1.0) -> Array | None:
+def _real_bias(importer: Importing, node: onnx.NodeProto, channels: int, beta: float = 1.0) -> Array | None:
     constant = _given_bias(importer, node, channels)
     return None if constant is None else constant.real.astype(np.float64) * beta
 
 
-def _bias(importer: Importer, node: onnx.NodeProto, called: str, unit: Array, beta: float = 1.0) -> Tensor | None:
+def _bias(importer: Importing, node: onnx.NodeProto, called: str, unit: Array, beta: float = 1.0) -> Tensor | None:
     """A bias in steps of the sums; its own integers where they count in those."""
     constant = _given_bias(importer, node, len(unit))
     if constant is None:

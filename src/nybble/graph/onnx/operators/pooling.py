@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
-from nybble.graph.nodes import AvgPool2d, MaxPool2d, Padding, Pair
+from nybble.graph.nodes import Padding, Pair
 from nybble.graph.onnx.averages import Window, at_once, can_be_summed, of_sums, summed
+from nybble.graph.onnx.builder import Builder
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
-from nybble.graph.onnx.shapes import integers
+from nybble.graph.onnx.operators.importing import Importing
+from nybble.graph.onnx.operators.registry import reads
+from nybble.graph.onnx.operators.shapes import integers
+from nybble.graph.onnx.operators.weighted import padding, pair
 from nybble.graph.onnx.values import Constant, Real, Stored, Value, are_same
-from nybble.graph.onnx.weighted import padding, pair
+from nybble.graph.ops import AvgPool2d, MaxPool2d
 from nybble.graph.types import Array
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.builder import Builder
-    from nybble.graph.onnx.importer import Importer
 
 #: A scale that is smaller by this part, as nybble's exports have behind a pool, says that halves go up.
 AWAY = 2.0**-25
 
 
-def max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("MaxPool", takes_padding=True, commutes=True)
+def max_pool(importer: Importing, node: onnx.NodeProto) -> Value:
     """MaxPool: the same on integers. Of sums it is taken behind their QuantizeLinear, which it commutes with."""
     found = importer.value(node, 0)
     if isinstance(found, Stored):
@@ -50,7 +50,8 @@ def max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
     return replace(real, value=value, through=None, padding=None)
 
 
-def global_max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("GlobalMaxPool", "ReduceMax", commutes=True)
+def global_max_pool(importer: Importing, node: onnx.NodeProto) -> Value:
     """GlobalMaxPool, or a ReduceMax that is one."""
     real, is_kept = _over_images(importer, node)
     stored = _quantized(importer, node, replace(real, layout=None))
@@ -61,7 +62,8 @@ def global_max_pool(importer: Importer, node: onnx.NodeProto) -> Value:
     return replace(stored, value=value, through=None, flat=not is_kept, layout=real.layout if is_kept else None)
 
 
-def average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("AveragePool")
+def average_pool(importer: Importing, node: onnx.NodeProto) -> Value:
     """AveragePool: rounded as its QuantizeLinear does, or summed where that has another scale."""
     real = _images(importer, node)
     if pair(node, "dilations") != Pair(1, 1):
@@ -72,7 +74,8 @@ def average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
     return _average(importer, node, real, Window(kernel, stride, around), ceil_mode, counted)
 
 
-def global_average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("GlobalAveragePool", "ReduceMean")
+def global_average_pool(importer: Importing, node: onnx.NodeProto) -> Value:
     """GlobalAveragePool, or a ReduceMean that is one, also of images with channels last."""
     real, is_kept = _over_images(importer, node)
     kernel = Pair(*importer.build.types[real.value].shape[1:])
@@ -83,7 +86,7 @@ def global_average_pool(importer: Importer, node: onnx.NodeProto) -> Value:
     return replace(made, flat=not is_kept, layout=real.layout if is_kept else None)
 
 
-def _over_images(importer: Importer, node: onnx.NodeProto) -> tuple[Real, bool]:
+def _over_images(importer: Importing, node: onnx.NodeProto) -> tuple[Real, bool]:
     """Images that are reduced to one number a channel, and whether rows and columns of 1 are left over."""
     real = importer.real(node, 0)
     if not node.op_type.startswith("Reduce"):
@@ -99,7 +102,7 @@ def _over_images(importer: Importer, node: onnx.NodeProto) -> tuple[Real, bool]:
 
 
 def _average(
-    importer: Importer, node: onnx.NodeProto, real: Real, window: Window, ceil_mode: bool, counted: bool
+    importer: Importing, node: onnx.NodeProto, real: Real, window: Window, ceil_mode: bool, counted: bool
 ) -> Real:
     build, name = importer.build, label(node)
     quantizers, others = importer.behind(node)
@@ -148,7 +151,7 @@ def _average(
     return replace(real, value=build.add(pooled), through=None)
 
 
-def _goes_up(importer: Importer, real: Real, scale: Array, added: float, count: int) -> bool:
+def _goes_up(importer: Importing, real: Real, scale: Array, added: float, count: int) -> bool:
     """Whether halves go up, as the engine's do: nybble's exports say so, with or without metadata."""
     parts = real.unit / scale - 1
     is_smaller = bool(np.all((parts > AWAY) & (parts < 8 * AWAY)))
@@ -169,7 +172,7 @@ def moves_halves_alone(build: Builder, real: Real, constant: Constant) -> bool:
     return _moves_halves(real.unit, float(constant.real.reshape(-1)[0]), count)
 
 
-def _quantized(importer: Importer, node: onnx.NodeProto, real: Real) -> Real:
+def _quantized(importer: Importing, node: onnx.NodeProto, real: Real) -> Real:
     """Images that a max pool reads: sums become what a QuantizeLinear behind the pool makes of them."""
     if real.is_stored:
         return real
@@ -195,20 +198,20 @@ def _quantized(importer: Importer, node: onnx.NodeProto, real: Real) -> Real:
     return Real(value, scale, False)
 
 
-def _images(importer: Importer, node: onnx.NodeProto) -> Real:
+def _images(importer: Importing, node: onnx.NodeProto) -> Real:
     real = importer.real(node, 0)
     _check_images(importer, node, real)
     return real
 
 
-def _check_images(importer: Importer, node: onnx.NodeProto, found: Real | Stored) -> None:
+def _check_images(importer: Importing, node: onnx.NodeProto, found: Real | Stored) -> None:
     if found.flat or found.layout is not None or len(importer.build.types[found.value].shape) != 3:
         raise OnnxImportError(
             f"{node.op_type} of something else than images (N, C, H, W) is not supported", node=label(node)
         )
 
 
-def _window(importer: Importer, node: onnx.NodeProto, real: Real) -> tuple[Pair, Pair, Padding]:
+def _window(importer: Importing, node: onnx.NodeProto, real: Real) -> tuple[Pair, Pair, Padding]:
     kernel = attribute(node, "kernel_shape", [0][:0])
     if len(kernel) != 2 or min(kernel) < 1:
         raise OnnxImportError(f"kernel_shape={kernel[:6]}: only two dimensions are supported", node=label(node))

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
-from nybble.graph.onnx.affine import per_channel
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
+from nybble.graph.onnx.operators.affine import per_channel
+from nybble.graph.onnx.operators.importing import Importing
+from nybble.graph.onnx.operators.registry import reads
 from nybble.graph.onnx.values import Constant, Real, Stored, Value
 from nybble.graph.types import Array
 
-if TYPE_CHECKING:
-    from nybble.graph.onnx.importer import Importer
 
-
-def relu(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Relu", commutes=True)
+def relu(importer: Importing, node: onnx.NodeProto) -> Value:
     """Relu, of real numbers or of integers."""
     return _between(importer, node, 0, np.zeros(()), None)
 
 
-def clip(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Clip", commutes=True)
+def clip(importer: Importing, node: onnx.NodeProto) -> Value:
     """Clip with one bound or two, as inputs or attributes."""
     bounds: list[Array | None] = [None, None]
     for index, name in ((0, "min"), (1, "max")):
@@ -34,19 +34,21 @@ def clip(importer: Importer, node: onnx.NodeProto) -> Value:
     return _between(importer, node, 0, *bounds)
 
 
-def maximum(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Max", commutes=True)
+def maximum(importer: Importing, node: onnx.NodeProto) -> Value:
     """Max of a value and constants."""
     index, bound = _operands(importer, node)
     return _between(importer, node, index, bound, None)
 
 
-def minimum(importer: Importer, node: onnx.NodeProto) -> Value:
+@reads("Min", commutes=True)
+def minimum(importer: Importing, node: onnx.NodeProto) -> Value:
     """Min of a value and constants."""
     index, bound = _operands(importer, node)
     return _between(importer, node, index, None, bound)
 
 
-def _operands(importer: Importer, node: onnx.NodeProto) -> tuple[int, Array | None]:
+def _operands(importer: Importing, node: onnx.NodeProto) -> tuple[int, Array | None]:
     """The place of the one operand that is no constant, and the bound that the others make."""
     values = [importer.value(node, index) for index in range(len(node.input))]
     places = [index for index, value in enumerate(values) if not isinstance(value, Constant)]
@@ -66,7 +68,7 @@ def _operands(importer: Importer, node: onnx.NodeProto) -> tuple[int, Array | No
     return places[0], np.asarray(max(numbers) if node.op_type == "Max" else min(numbers))
 
 
-def _between(importer: Importer, node: onnx.NodeProto, index: int, low: Array | None, high: Array | None) -> Value:
+def _between(importer: Importing, node: onnx.NodeProto, index: int, low: Array | None, high: Array | None) -> Value:
     found = importer.value(node, index)
     if isinstance(found, Stored):
         return _integers(importer, node, found, index, low, high)
@@ -77,7 +79,7 @@ def _between(importer: Importer, node: onnx.NodeProto, index: int, low: Array | 
 
 
 def _integers(
-    importer: Importer, node: onnx.NodeProto, found: Stored, index: int, low: Array | None, high: Array | None
+    importer: Importing, node: onnx.NodeProto, found: Stored, index: int, low: Array | None, high: Array | None
 ) -> Stored:
     held = importer.build.types[found.value].dtype
     sides = []
@@ -93,7 +95,7 @@ def _integers(
     return replace(found, value=importer.build.narrow(found.value, sides[0], sides[1], is_only, label(node)))
 
 
-def _raised(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array) -> Real:
+def _raised(importer: Importing, node: onnx.NodeProto, real: Real, bound: Array) -> Real:
     low = _bound(importer, node, real, bound, -np.inf)
     if low is None:
         return real
@@ -105,7 +107,7 @@ def _raised(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array) 
     return replace(real, relu=None, low=least, high=high, clip=label(node))
 
 
-def _lowered(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array) -> Real:
+def _lowered(importer: Importing, node: onnx.NodeProto, real: Real, bound: Array) -> Real:
     high = _bound(importer, node, real, bound, np.inf)
     if high is None:
         return real
@@ -116,7 +118,7 @@ def _lowered(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array)
     return replace(real, high=most, low=low, relu=relu, clip=label(node))
 
 
-def _bound(importer: Importer, node: onnx.NodeProto, real: Real, bound: Array, none: float) -> Array | None:
+def _bound(importer: Importing, node: onnx.NodeProto, real: Real, bound: Array, none: float) -> Array | None:
     """A bound as (channels); ``None`` if it bounds nothing."""
     if np.all(np.sign(none) * bound.astype(np.float64) >= np.finfo(np.float32).max):
         return None

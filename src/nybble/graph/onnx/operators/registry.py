@@ -1,0 +1,108 @@
+"""The readers of ONNX operators, by the operators' names.
+
+Operators and nodes of a graph are not one to one, so that a reader belongs to an operator: it is given the ONNX node
+and says what its output is. Several readers may know one operator; the first that does not decline wins. Those that
+operations declare (:attr:`nybble.graph.ops.Operation.onnx_operators`) come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import onnx
+
+from nybble.graph.onnx.errors import OnnxImportError
+from nybble.graph.onnx.load import label
+from nybble.graph.onnx.operators.declared import declining
+from nybble.graph.onnx.operators.importing import Importing
+from nybble.graph.onnx.operators.remedies import unsupported
+from nybble.graph.onnx.values import Value
+from nybble.graph.ops.registry import operations
+
+#: What a node's output is; ``None`` where the reader has no form for it and another may have.
+Reader: TypeAlias = Callable[[Importing, onnx.NodeProto], Value | None]
+
+
+@dataclass
+class _Operator:
+    readers: list[Reader] = field(default_factory=list)
+    takes_padding: bool = False
+    commutes: bool = False
+    rearranges: bool = False
+
+
+_operators: dict[str, _Operator] = {}
+
+
+def reads(
+    *names: str, takes_padding: bool = False, commutes: bool = False, rearranges: bool = False
+) -> Callable[[Reader], Reader]:
+    """Register a function as a reader of ONNX operators.
+
+    Parameters
+    ----------
+    *names : str
+        As ``op_type`` has them.
+    takes_padding : bool
+        Whether it reads a value that a Pad before it has put numbers around.
+    commutes : bool
+        Whether quantizing commutes with the operators: they keep the order of numbers, or only rearrange them.
+    rearranges : bool
+        Whether what is said of every number of the output holds of the input too.
+    """
+
+    def register(reader: Reader) -> Reader:
+        for name in names:
+            entry = _operators.setdefault(name, _Operator())
+            entry.readers.append(reader)
+            entry.takes_padding |= takes_padding
+            entry.commutes |= commutes
+            entry.rearranges |= rearranges
+        return reader
+
+    return register
+
+
+def known_operators() -> list[str]:
+    """The operators that some reader knows, in alphabetical order."""
+    declared = {name for operation in operations().values() for name in operation.onnx_operators}
+    return sorted(declared | _operators.keys())
+
+
+def is_known(name: str) -> bool:
+    """Whether some reader knows an operator."""
+    return name in _operators or name in known_operators()
+
+
+def takes_padding(name: str) -> bool:
+    """Whether an operator takes over a Pad before it."""
+    return name in _operators and _operators[name].takes_padding
+
+
+def commutes(name: str) -> bool:
+    """Whether quantizing commutes with an operator."""
+    return name in _operators and _operators[name].commutes
+
+
+def rearranges(name: str) -> bool:
+    """Whether an operator moves numbers only."""
+    return name in _operators and _operators[name].rearranges
+
+
+def read(importer: Importing, node: onnx.NodeProto) -> Value:
+    """What a node's output is.
+
+    Raises
+    ------
+    OnnxImportError
+        If no reader has a form for it, with what to do about it.
+    """
+    declared = [entry for entry in operations().values() if node.op_type in entry.onnx_operators]
+    readers = [declining(entry) for entry in declared]
+    for reader in (*readers, *_operators.get(node.op_type, _Operator()).readers):
+        found = reader(importer, node)
+        if found is not None:
+            return found
+    raise OnnxImportError(unsupported(node.op_type), node=label(node))

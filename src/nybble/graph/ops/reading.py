@@ -1,0 +1,88 @@
+"""What an operation reads ONNX nodes with. Nothing here needs the package ``onnx``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from nybble.graph.nodes import Node
+from nybble.graph.types import Array, DType
+from nybble.graph.value_type import ValueType
+
+_Attribute = TypeVar("_Attribute", int, float, bytes, list[int])
+
+
+@dataclass(frozen=True)
+class OnnxValue:
+    """Real numbers of an ONNX model: a graph value, an activation or a sum, and what one step of it stands for.
+
+    Attributes
+    ----------
+    name : str
+        The graph value.
+    unit : array
+        Real value of one step, float64 (channels), above 0.
+    """
+
+    name: str
+    unit: Array
+
+
+class OnnxNode(Protocol):
+    """An ONNX node that is being imported. Every method raises an error that names the node where it cannot answer."""
+
+    @property
+    def name(self) -> str:
+        """What the node is called."""
+        ...
+
+    @property
+    def operator(self) -> str:
+        """Its ``op_type``."""
+        ...
+
+    @property
+    def hint(self) -> Mapping[str, Any]:
+        """What the operation said of the node of this name when it was exported (``Operation.onnx_hint``).
+
+        It comes from the file: trust nothing in it.
+        """
+        ...
+
+    @property
+    def behind(self) -> tuple[Array, DType] | None:
+        """Scales and type of the one QuantizeLinear that alone reads the output; ``None`` where there is no such."""
+        ...
+
+    def attribute(self, name: str, default: _Attribute) -> _Attribute:
+        """An attribute of the default's type."""
+        ...
+
+    def is_constant(self, index: int) -> bool:
+        """Whether an input is a constant; an optional one that is left out is none."""
+        ...
+
+    def constant(self, index: int, what: str) -> Array:
+        """The values of an input that must be a constant."""
+        ...
+
+    def activation(self, index: int) -> OnnxValue:
+        """An input that must be an activation, as DequantizeLinear gives it."""
+        ...
+
+    def sums(self, index: int) -> OnnxValue:
+        """An input as a sum; an activation is made one."""
+        ...
+
+    def type_of(self, value: OnnxValue) -> ValueType:
+        """Type, shape and largest magnitude of a graph value."""
+        ...
+
+    def free(self, name: str) -> str:
+        """A name for a graph node like this one that no other has."""
+        ...
+
+    def add(self, node: Node) -> str:
+        """Add a node to the graph; returns its name."""
+        ...
