@@ -18,12 +18,14 @@ from nybble.graph import (
     Input,
     Linear,
     MaxPool2d,
+    Mul,
     Node,
     Padding,
     Pair,
     Quantize,
     ReLU,
     Scale,
+    Table,
     Tensor,
     ValueType,
 )
@@ -69,9 +71,12 @@ def batches(draw: st.DrawFn, entry: Input, max_batch: int = 3) -> Array:
 
 
 @st.composite
-def graphs(draw: st.DrawFn, max_nodes: int = 10, max_channels: int = 9, max_extent: int = 9) -> Graph:
+def graphs(
+    draw: st.DrawFn, max_nodes: int = 10, max_channels: int = 9, max_extent: int = 9, *, gated: bool = False
+) -> Graph:
     """A graph of 1 to ``max_nodes`` nodes with branches, several outputs and one or two inputs.
 
+    With ``gated``, tables, products and averages over whole images are among the nodes.
     A step whose worst case would pass 32 bits is left out, which keeps those just below.
     """
     extents = st.integers(1, max_extent)
@@ -92,7 +97,7 @@ def graphs(draw: st.DrawFn, max_nodes: int = 10, max_channels: int = 9, max_exte
             break
         readable = [name for name, value in values.items() if not value.dtype.is_float]
         source = draw(st.sampled_from([*readable[-2:], readable[-1], *readable]))
-        makers = _makers(values[source])
+        makers = _makers(values[source], gated)
         node = draw(st.sampled_from(makers))(draw, f"n{step}", source, values, max_channels)
         try:
             values[node.name] = infer(node, [values[name] for name in node.inputs])
@@ -112,12 +117,15 @@ def graphs(draw: st.DrawFn, max_nodes: int = 10, max_channels: int = 9, max_exte
 Maker = Callable[[st.DrawFn, str, str, dict[str, ValueType], int], Node]
 
 
-def _makers(value: ValueType) -> list[Maker]:
+def _makers(value: ValueType, gated: bool) -> list[Maker]:
     if value.dtype in SUMS:
         return [_relu, _quantize, _quantize, _add, _scale]
+    further = [_table, _table, _mul, _mul] if gated else []
     if len(value.shape) == 3:
-        return [_conv, _conv, _conv, _max_pool, _average_pool, _concat, _linear, _quantize]
-    return [_linear, _concat, _quantize]
+        if gated and value.shape[1:] != (1, 1):
+            further.append(_mean)
+        return [_conv, _conv, _conv, _max_pool, _average_pool, _concat, _linear, _quantize, *further]
+    return [_linear, _concat, _quantize, *further]
 
 
 def _conv(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType], max_channels: int) -> Node:
@@ -243,6 +251,35 @@ def _concat(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType
     others = draw(st.lists(st.sampled_from(alike), min_size=1, max_size=2))
     inputs = draw(st.permutations([source, *others]))
     return Concat(name=name, inputs=tuple(inputs), input_type=kind.dtype)
+
+
+def _table(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType], max_channels: int) -> Node:
+    before, after = values[source].dtype, draw(st.sampled_from(ACTIVATIONS))
+    style, seed = draw(st.sampled_from(STYLES)), draw(st.integers(0, 2**32 - 1))
+    entries = values_of(after, (before.maximum - before.minimum + 1,), style, seed)
+    return Table(
+        name=name,
+        inputs=(source,),
+        input_type=before,
+        output_type=after,
+        table=Tensor.from_array(DType.S16, entries),
+        function=draw(st.sampled_from(("", "SiLU"))),
+    )
+
+
+def _mul(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType], max_channels: int) -> Node:
+    shape = values[source].shape
+    # A gate is likelier where there is one.
+    gates = [other for other, value in values.items() if len(shape) == 3 and value.shape == (shape[0], 1, 1)]
+    alike = [other for other, value in values.items() if value.shape == shape]
+    others = [other for other in (*gates, *gates, *alike) if values[other].dtype in ACTIVATIONS]
+    return Mul(name=name, inputs=(source, draw(st.sampled_from(others))))
+
+
+def _mean(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType], max_channels: int) -> Node:
+    kind = values[source]
+    window = Pair(kind.shape[1], kind.shape[2])
+    return AvgPool2d(name=name, inputs=(source,), input_type=kind.dtype, kernel_size=window, stride=window)
 
 
 def _scale(draw: st.DrawFn, name: str, source: str, values: dict[str, ValueType], max_channels: int) -> Node:

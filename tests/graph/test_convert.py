@@ -22,10 +22,12 @@ from nybble.graph import (
     Input,
     Linear,
     MaxPool2d,
+    Mul,
     Node,
     Quantize,
     ReLU,
     Scale,
+    Table,
     Tensor,
     read_graph,
     write_graph,
@@ -65,7 +67,7 @@ def small() -> Graph:
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Graph, Conversion, dict[str, Array]]:
     """A drawn four-bit graph, its conversion, and inputs."""
-    graph = draw(graphs())
+    graph = draw(graphs(gated=True))
     assume(has_four_bits(graph))
     try:
         conversion = convert(graph, 8)
@@ -130,6 +132,13 @@ def meaning(old: Node, new: Node, conversion: Conversion, sources: list[Array]) 
             return np.clip(sources[0], 0, old.maximum), 0.5 / unit
         case Add(), Add():
             return sources[0] + sources[1], 0.0
+        case Mul(), Mul():
+            return sources[0] * sources[1], 0.0
+        case Table(), Table():
+            codes = np.arange(old.input_type.minimum, old.input_type.maximum + 1)
+            plain = np.interp(sources[0], codes, old.table.numpy().astype(np.float64))
+            low = -128 / unit if old.output_type is S4 else old.output_type.minimum
+            return np.maximum(plain, low), 0.5 / unit
         case Concat(), Concat():
             return np.concatenate(sources, axis=1), 0.0
         case Scale(), Scale():
@@ -152,7 +161,7 @@ def test_what_is_kept_and_what_is_not(case: tuple[Graph, Conversion, dict[str, A
     for node in graph:
         assert new.values[node.name].shape == graph.values[node.name].shape
         before, after = graph.values[node.name].dtype, new.values[node.name].dtype
-        if isinstance(node, Quantize):
+        if isinstance(node, Quantize | Table):
             assert after is {U4: U7, S4: S8}.get(before, before)
 
 

@@ -15,6 +15,7 @@ from nybble.graph.lines import LayerFile
 from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import activation
+from nybble.graph.ops.forms import ExactForm, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array, DType
@@ -85,6 +86,20 @@ class MulOperation(Operation[Mul]):
     def converted(self, node: Mul, input_type: DType | None, ratio: Fraction) -> Mul:
         """Products of wider types are in the product of their units."""
         return node
+
+    def real_unit(self, node: Mul, types: Sequence[ValueType], units: Sequence[Array]) -> Array:
+        """The product of both units."""
+        product: Array = units[0] * units[1]
+        return product
+
+    def write_exact(self, node: Mul, form: ExactForm) -> None:
+        """Mul; float32 holds all products of activations."""
+        form.node("Mul", [form.source(name) for name in node.inputs], form.source(node.name))
+        form.is_float[node.name] = True
+
+    def write_real(self, node: Mul, form: RealForm) -> None:
+        """Mul of real numbers."""
+        form.node("Mul", [form.source(name) for name in node.inputs], node.name)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Mul]]:
         """Every pair of types: of one shape, and as a gate; vectors, and an image of one pixel."""

@@ -17,6 +17,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type
 from nybble.graph.ops.examples import activation
+from nybble.graph.ops.forms import ExactForm, Form, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import WIDER, Unit, rounded
 from nybble.graph.tensor import Tensor
@@ -137,6 +138,28 @@ class TableOperation(Operation[Table]):
         table = Tensor.from_array(DType.S16, np.array(new, np.int16))
         return replace(node, input_type=input_type, output_type=output_type, table=table)
 
+    def write_exact(self, node: Table, form: ExactForm) -> None:
+        """Gather."""
+        codes = form.converted(node.inputs[0], np.int32, node.name)
+        _gather(node, form, codes, node.table.numpy(), form.source(node.name))
+        form.is_float[node.name] = True
+
+    def write_qdq(self, node: Table, form: RealForm) -> None:
+        """Gather of real numbers by codes, which DequantizeLinear has made whole numbers, stored again."""
+        codes = form.cast(form.source(node.inputs[0]), np.int32, f"{node.name}/codes")
+        entries = node.table.numpy() * form.units[node.name][0]
+        form.store(node.name, _gather(node, form, codes, entries, form.unstored(node.name)))
+
+    def write_float(self, node: Table, form: RealForm) -> None:
+        """Gather by the nearest code: a function that is known at codes alone is not continued between them."""
+        steps = form.in_units(node.inputs[0], np.ones_like(form.units[node.inputs[0]]), node.name)
+        nearest = form.node("Round", [steps], f"{node.name}/nearest")
+        low, high = node.input_type.minimum, node.input_type.maximum
+        bounds = [form.constant(f"{node.name}/low", low), form.constant(f"{node.name}/high", high)]
+        clipped = form.node("Clip", [nearest, *bounds], f"{node.name}/clipped")
+        codes = form.cast(clipped, np.int32, f"{node.name}/codes")
+        _gather(node, form, codes, node.table.numpy() * form.units[node.name][0], node.name)
+
     def examples(self, random: np.random.Generator) -> Iterator[Example[Table]]:
         """From every type to every type, over the whole range; images and vectors, named or not."""
         for input_type in ACTIVATIONS:
@@ -164,6 +187,14 @@ class TableOperation(Operation[Table]):
             function="Hard Swish / 2",
         )
         yield Example(node, (ValueType(DType.S8, (2, 3, 3), 5),))
+
+
+def _gather(node: Table, form: Form, codes: str, entries: Array, output: str) -> str:
+    """Entries in float32 by codes in int32."""
+    if node.input_type.is_signed:
+        first = form.constant(f"{node.name}/first", -node.input_type.minimum, np.int32)
+        codes = form.node("Add", [codes, first], f"{node.name}/index")
+    return form.node("Gather", [form.constant(f"{node.name}/table", entries), codes], output, name=node.name, axis=0)
 
 
 register(TableOperation())
