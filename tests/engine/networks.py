@@ -25,7 +25,8 @@ from nybble.graph import (
     Tensor,
     ValueType,
 )
-from nybble.graph.infer import infer, infer_input, output_extent
+from nybble.graph.infer import infer, infer_input
+from nybble.graph.ops.windows import output_extent
 from nybble.graph.types import ACTIVATIONS, SUMS, Array
 from strategies import STYLES, graphs, tensors, values_of
 

@@ -29,7 +29,8 @@ from nybble.graph import (
     Tensor,
     ValueType,
 )
-from nybble.graph.infer import infer, infer_input, output_extent
+from nybble.graph.infer import infer, infer_input
+from nybble.graph.ops.windows import output_extent
 from nybble.graph.types import SUM_LIMIT
 from nybble.reference import interpret
 from strategies import batches, graphs

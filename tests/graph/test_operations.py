@@ -33,6 +33,7 @@ from nybble.graph.types import SUMS, Array
 from nybble.reference import compute
 
 sys.path.append(str(Path(__file__).parent.parent / "outside"))
+import outside_absolute
 import outside_clamp
 import outside_half
 
@@ -43,7 +44,7 @@ def by_kind(operation: Operation[Any]) -> str:
     return operation.kind
 
 
-OUTSIDE = (outside_clamp.operation, outside_half.operation)
+OUTSIDE = (outside_absolute.operation, outside_clamp.operation, outside_half.operation)
 ALL = pytest.mark.parametrize("operation", [*operations().values(), *OUTSIDE], ids=by_kind)
 
 

@@ -33,6 +33,7 @@ from nybble.graph.ops import register, unregister
 from nybble.reference import interpret
 
 sys.path.append(str(Path(__file__).parent.parent / "outside"))
+import outside_absolute
 import outside_clamp
 import outside_half
 from packages import run_with_entry_points
@@ -137,6 +138,74 @@ def test_an_expansion_of_another_type_is_refused(halving: Graph, monkeypatch: py
 def test_its_conversion_is_refused_in_one_line() -> None:
     with pytest.raises(GraphError, match=r"^clamp: no conversion is defined for Clamp$"):
         to_bits(network(), 8)
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("form", ["exact", "qdq", "float"])
+def test_it_brings_its_onnx_forms(form: str) -> None:
+    pytest.importorskip("onnx")
+    from nybble.graph.onnx import to_onnx
+
+    made = to_onnx(network(), form)
+    assert made.operators["Clip"] == 1
+
+
+@pytest.mark.usefixtures("registered")
+def test_it_comes_back_from_onnx_bit_for_bit(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from nybble.graph.onnx import export_onnx, import_onnx
+
+    export_onnx(network(), tmp_path / "network.onnx")
+    again = import_onnx(tmp_path / "network.onnx").graph
+    assert_equal(again, network())
+    assert interpret(again, IMAGES)["clamp"].tolist() == EXPECTED
+
+
+def test_an_onnx_operator_that_only_it_knows_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from nybble.graph.onnx import OnnxImportError, export_onnx, import_onnx
+
+    weight = Tensor.from_array(DType.S4, np.array([[[[1]]], [[[-2]]]]))
+    conv = Conv2d(name="conv", inputs=("x",), input_type=DType.U4, weight=weight)
+    absolute = outside_absolute.Absolute(name="absolute", inputs=("conv",))
+    register(outside_absolute.operation)
+    try:
+        graph = Graph([Input(name="x", dtype=DType.U4, shape=(1, 2, 2))], [conv, absolute], ["absolute"])
+        export_onnx(graph, tmp_path / "network.onnx")
+        assert_equal(import_onnx(tmp_path / "network.onnx").graph, graph)
+    finally:
+        unregister(outside_absolute.operation)
+    with pytest.raises(OnnxImportError, match=r"absolute: operator Abs is not supported: "):
+        import_onnx(tmp_path / "network.onnx")
+
+
+def test_what_it_expands_to_is_exported_where_it_has_no_form(halving: Graph, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from nybble.graph.onnx import export_onnx, import_onnx
+
+    export_onnx(halving, tmp_path / "network.onnx")
+    again = import_onnx(tmp_path / "network.onnx").graph
+    assert [node.name for node in again] == ["conv", "half_positive", "half", "y"]
+    images = np.random.default_rng(4).integers(0, 16, (4, 3, 6, 5)).astype(np.uint8)
+    np.testing.assert_array_equal(interpret(again, images)["y"], interpret(halving, images)["y"])
+
+
+def test_its_entry_point_is_all_that_onnx_needs(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    model = tmp_path / "network"
+    register(outside_clamp.operation)
+    write_graph(network(), model)
+    unregister(outside_clamp.operation)
+    code = (
+        "import numpy as np; from nybble.graph import read_graph; from nybble.reference import interpret\n"
+        "from nybble.graph.onnx import from_onnx, to_onnx\n"
+        f"graph = read_graph({str(model)!r})\n"
+        "again = from_onnx(to_onnx(graph).model).graph\n"
+        f"images = np.array({IMAGES.tolist()}, np.uint8)\n"
+        "print(interpret(again, images)['clamp'].tolist(), to_onnx(graph, 'exact').form)"
+    )
+    done = run_with_entry_points(tmp_path, ENTRY_POINTS, code)
+    assert (done.stdout.strip(), done.stderr) == (f"{EXPECTED} exact", "")
 
 
 def test_without_its_package_the_directory_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from nybble.graph.folder import ModelFolder
 from nybble.graph.layer_output import LayerOutput
 from nybble.graph.lines import LayerFile
 from nybble.graph.ops import Example, Operation
+from nybble.graph.ops.forms import ExactForm, RealForm
+from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.types import SUM_LIMIT, Array
 
 
@@ -48,6 +50,34 @@ class ClampOperation(Operation[Clamp]):
         output.text.add("compute_mode", f"{DType.S32}{DType.S32}")
         output.text.add("low", node.low)
         output.text.add("high", node.high)
+
+    def real_unit(self, node: Clamp, types: Sequence[ValueType], units: Sequence[Array]) -> Array:
+        return units[0]
+
+    def write_exact(self, node: Clamp, form: ExactForm) -> None:
+        kind = np.float32 if form.is_float[node.inputs[0]] and form.is_float[node.name] else np.int32
+        clipped = form.clip(
+            form.converted(node.inputs[0], kind, node.name), node.low, node.high, kind, f"{node.name}/clipped"
+        )
+        form.cast(clipped, np.float32 if form.is_float[node.name] else np.int32, form.source(node.name))
+
+    def write_real(self, node: Clamp, form: RealForm) -> None:
+        unit = form.units[node.name]
+        form.clip(form.source(node.inputs[0]), node.low * unit, node.high * unit, node.name)
+
+    onnx_operators = ("Clip",)
+
+    def onnx_hint(self, node: Clamp) -> Mapping[str, object]:
+        # float32 does not hold all bounds, and other Clips are not this operation.
+        return {"clamp": [node.low, node.high]}
+
+    def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
+        if "clamp" not in node.hint:
+            return None
+        low, high = node.hint["clamp"]
+        source = node.sums(0)
+        made = Clamp(name=node.free(node.name), inputs=(source.name,), low=int(low), high=int(high))
+        return OnnxValue(node.add(made), source.unit)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Clamp]]:
         for low, high in ((-100, 100), (5, 5), (-SUM_LIMIT, SUM_LIMIT)):

@@ -59,7 +59,8 @@ def import_(
 
     if resize is not None and not imagenet:
         raise WrongUsageError("--resize belongs to --imagenet")
-    made = import_onnx(source, output=output)
+    model = load(source)
+    made = import_onnx(source, output=output, model=model)
     if len(made.graph.outputs) > 1:
         names = ", ".join(map(repr, made.graph.outputs))
         raise CommandError(f"{source}: has the outputs {names}; choose the one to keep: --output NAME")
@@ -67,9 +68,8 @@ def import_(
         made = made.for_photos(resize=resize)
     inputs = read_inputs(made.graph, check=check, images=images, limit=limit, exif=exif)
     write_graph(made.graph, out)
-    model = _as_imported(load(source), output, made.channels_last)
     unit = made.input_scale or 1.0
-    found = measured(made.graph, model, unit, inputs)
+    found = measured(made.graph, _as_imported(model, output, made.channels_last), unit, inputs)
     largest = made.roundings[0].error if made.roundings else 0.0
     if as_json:
         print_json(
@@ -112,7 +112,7 @@ def import_(
 
 
 def _as_imported(model: onnx.ModelProto, output: str | None, channels_last: bool) -> onnx.ModelProto:
-    """A model with the output that an import has, and channels first."""
+    """The model, changed: with the output that an import has, and channels first."""
     import onnx
 
     kept = [entry for entry in model.graph.output if output in (None, entry.name)]

@@ -8,11 +8,8 @@ from collections.abc import Sequence
 from nybble.graph.errors import GraphError
 from nybble.graph.nodes import Input, Node
 from nybble.graph.ops import operation_of
-from nybble.graph.ops.windows import output_extent
 from nybble.graph.types import ACTIVATIONS, SUM_LIMIT
-from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT, MAX_SHIFT, ValueType
-
-__all__ = ["MAX_ELEMENTS", "MAX_EXTENT", "MAX_SHIFT", "ValueType", "infer", "infer_input", "output_extent"]
+from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT, ValueType
 
 
 def infer_input(entry: Input) -> ValueType:

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from nybble.graph.types import DType
-
-if TYPE_CHECKING:
-    from nybble.graph.ops import Add as Add
-    from nybble.graph.ops import AvgPool2d as AvgPool2d
-    from nybble.graph.ops import Concat as Concat
-    from nybble.graph.ops import Conv2d as Conv2d
-    from nybble.graph.ops import Linear as Linear
-    from nybble.graph.ops import MaxPool2d as MaxPool2d
-    from nybble.graph.ops import Quantize as Quantize
-    from nybble.graph.ops import ReLU as ReLU
-    from nybble.graph.ops import Scale as Scale
 
 
 class Pair(NamedTuple):
@@ -60,15 +49,3 @@ class Input:
     name: str
     dtype: DType
     shape: tuple[int, ...]
-
-
-# Node types were once defined here; graph/onnx still imports them from here.
-_MOVED = ("Add", "AvgPool2d", "Concat", "Conv2d", "Linear", "MaxPool2d", "Quantize", "ReLU", "Scale")
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MOVED:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nybble.graph import ops
-
-    return getattr(ops, name)

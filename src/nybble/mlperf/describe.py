@@ -11,7 +11,7 @@ from typing import Any
 import nybble
 from nybble.bench import machine
 from nybble.graph import DType, Graph
-from nybble.graph.nodes import Conv2d, Linear
+from nybble.graph.ops.questions import weighted
 from nybble.mlperf.conf import Settings
 from nybble.mlperf.layout import DIVISION
 from nybble.mlperf.scenarios import BENCHMARK, IMAGENET_PHOTOS
@@ -92,7 +92,7 @@ def system_description(name: str, submitter: str) -> dict[str, Any]:
 
 def implementation(graph: Graph, name: str) -> dict[str, Any]:
     """The network, in the fields of a submission's measurements."""
-    kinds = sorted({str(node.weight.dtype) for node in graph if isinstance(node, Conv2d | Linear)})
+    kinds = sorted({str(layer.weight.dtype) for node in graph if (layer := weighted(node)) is not None})
     return {
         "input_data_types": _types(graph.inputs[0].dtype),
         "retraining": "see documentation/calibration.md",

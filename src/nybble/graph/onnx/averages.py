@@ -7,20 +7,18 @@ its Quantize away from zero. Where halves are frequent, that is half of all diff
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nybble.graph.infer import MAX_ELEMENTS
-from nybble.graph.nodes import Add, Conv2d, Padding, Pair
+from nybble.graph.nodes import Padding, Pair
+from nybble.graph.onnx.builder import Builder
 from nybble.graph.onnx.halves import FLOATING, has_halves, simple_ratio, to_even
 from nybble.graph.onnx.splitting import UPPER, split
 from nybble.graph.onnx.values import Real
+from nybble.graph.ops import Add, Conv2d
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.builder import Builder
+from nybble.graph.value_type import MAX_ELEMENTS
 
 #: Largest window that is summed by a convolution of ones.
 MAX_WINDOW = 1 << 12

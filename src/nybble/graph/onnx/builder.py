@@ -1,151 +1,35 @@
-"""Makes the nodes of an imported graph: real numbers become factors and shifts, whose errors are recorded."""
+"""Real numbers of an imported model as sums and activations: they become factors and shifts."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from nybble.graph.directory import RESERVED
-from nybble.graph.errors import GraphError
-from nybble.graph.infer import MAX_SHIFT, ValueType, infer, infer_input
-from nybble.graph.nodes import Input, Node, Quantize
 from nybble.graph.onnx.clamping import TYPES, clamp, type_of
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.halves import quantized_to_even, report_halves
-from nybble.graph.onnx.imported import Rounding
-from nybble.graph.onnx.metadata import Hint, Metadata
+from nybble.graph.onnx.metadata import Metadata
+from nybble.graph.onnx.new_nodes import NewNodes
 from nybble.graph.onnx.splitting import between
 from nybble.graph.onnx.units import SILENT
-from nybble.graph.onnx.values import SAME, Real, are_same
-from nybble.graph.rescale import Rescale, rescale
+from nybble.graph.onnx.values import Real, are_same
+from nybble.graph.ops.questions import changed, requantization
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
 
 #: A bound that is this close to an integer number of steps is one.
 WHOLE = 1e-3
-#: Errors up to here are not worth a line.
-NOISE = 2.0**-20
-#: Error, in steps of the result, up to which a shift of 16 is taken. A file's answers are given, unlike those of a
-#: network that is still to be chosen, so that the tolerance is narrower than that of conversion.
-TOLERANCE = 2.0**-9
-#: Part of a factor that the float32 of scales rounds.
-PRECISION = 2.0**-21
 
 
-class Builder:
-    """Nodes so far, their types, and what was rounded."""
+class Builder(NewNodes):
+    """What readers of ONNX operators make values with."""
 
     def __init__(self, metadata: Metadata) -> None:
-        self.inputs: list[Input] = []
-        self.nodes: list[Node] = []
-        self.types: dict[str, ValueType] = {}
-        self.roundings: list[Rounding] = []
-        self._hints: Mapping[str, Hint] = metadata.nodes
-        #: Whether nybble has written the file.
-        self.is_ours = metadata.form is not None
-        #: Values that several ONNX nodes read, or that are outputs.
-        self.shared: set[str] = set()
-        #: What the ONNX nodes are called that values are named after.
-        self.labels: dict[str, str] = {}
-        #: Biases before they were rounded, in steps of the sums.
-        self.exact_bias: dict[str, Array] = {}
+        super().__init__(metadata)
         self._settled: dict[tuple[object, ...], Real] = {}
 
-    # Names and nodes
-
-    def free(self, wanted: str) -> str:
-        """A name that can be a file's and is not taken."""
-        name = re.sub(r"[^A-Za-z0-9_.\-]", "_", wanted).lstrip(".-")[:160] or "node"
-        number = 2
-        found = name
-        while found in self.types or found in RESERVED:
-            found = f"{name}_{number}"
-            number += 1
-        self.labels[found] = wanted
-        return found
-
-    def hint(self, name: str) -> Hint:
-        """What the metadata say of a node."""
-        return self._hints.get(name, Hint())
-
-    def enter(self, name: str, dtype: DType, shape: tuple[int, ...]) -> str:
-        """Add an input."""
-        entry = Input(name=self.free(name), dtype=dtype, shape=shape)
-        self.types[entry.name] = infer_input(entry)
-        self.inputs.append(entry)
-        return entry.name
-
-    def reshape_input(self, entry: Input, shape: tuple[int, ...]) -> None:
-        """Give an input that nothing reads yet another shape."""
-        made = replace(entry, shape=shape)
-        self.types[entry.name] = infer_input(made)
-        self.inputs[self.inputs.index(entry)] = made
-
-    def add(self, node: Node) -> str:
-        """Append a node whose name is free; returns it."""
-        self.types[node.name] = infer(node, [self.types[name] for name in node.inputs])
-        self.nodes.append(node)
-        return node.name
-
-    def rounded(self, node: str, what: str, error: float, detail: str) -> None:
-        """Record an error; exact results are not listed."""
-        if error > NOISE:
-            self.roundings.append(Rounding(self.labels.get(node, node), what, float(error), detail))
-
-    def made(self, name: str) -> Node | None:
-        """The node that makes a value; ``None`` for an input."""
-        return next((node for node in self.nodes if node.name == name), None)
-
-    def is_free(self, name: str, reader: str | None = None) -> bool:
-        """Whether nobody but ``reader`` reads a value, now or later, so that its node may be changed."""
-        read = any(name in node.inputs for node in self.nodes if node.name != reader)
-        return not read and name not in self.shared
-
-    def replace(self, node: Node) -> None:
-        """Put a node in the place of the one of its name."""
-        place = next(index for index, old in enumerate(self.nodes) if old.name == node.name)
-        self.types[node.name] = infer(node, [self.types[name] for name in node.inputs])
-        self.nodes[place] = node
-
-    def bias(self, name: str, steps: Array) -> Tensor:
-        """The bias of a node, from numbers of steps, which are kept in case more is added.
-
-        Raises
-        ------
-        OnnxImportError
-            If it does not fit 32 bits.
-        """
-        values = np.rint(steps)
-        if not np.all(np.abs(values) <= DType.S32.maximum):
-            raise OnnxImportError("its bias does not fit 32 bits in steps of the sums", node=name)
-        self.exact_bias[name] = steps
-        label = self.labels.get(name, name)
-        self.roundings = [entry for entry in self.roundings if (entry.node, entry.what) != (label, "bias")]
-        self.rounded(name, "bias", float(np.max(np.abs(steps - values))), "in steps of the sum")
-        hinted = self.hint(label).bias
-        fits = hinted is DType.S16 and values.min() >= DType.S16.minimum and values.max() <= DType.S16.maximum
-        return Tensor.from_array(DType.S16 if fits else DType.S32, values.astype(np.int64))
-
     # Sums
-
-    def lift(self, real: Real) -> Real:
-        """An activation as a sum of the same integers."""
-        if real.is_sum:
-            return real
-        dtype = self.types[real.value].dtype
-        channels = self.types[real.value].shape[0]
-        target = DType.S32 if dtype.is_signed else DType.U31
-        name = self.requantize(
-            real.through or f"{real.value}_sum",
-            real.value,
-            target,
-            Tensor.from_array(DType.U16, np.ones(channels, int)),
-            0,
-        )
-        return replace(real, value=name, is_sum=True, through=None)
 
     def settle(self, real: Real, reader: str) -> Real:
         """The same value with its bounds as nodes, if it has any."""
@@ -160,28 +44,6 @@ class Builder:
         self._settled[key] = made
         return replace(made, flat=real.flat, layout=real.layout)
 
-    def levelled(self, real: Real, extent: Array, name: str) -> tuple[Real, int]:
-        """A sum in which a maximum is one number of steps for all channels, and that number."""
-        steps = extent / real.unit
-        maximum = round(min(float(steps.max()), SUM_LIMIT))
-        if np.any(np.rint(np.minimum(steps, SUM_LIMIT)) != maximum):
-            return self._stretched(real, extent, max(maximum, 1), name), max(maximum, 1)
-        self.rounded(name, "maximum", float(np.max(np.abs(steps - maximum))), "in steps of the sum")
-        return real, max(maximum, 0)
-
-    def _stretched(self, real: Real, extent: Array, maximum: int, name: str) -> Real:
-        """A sum whose unit in each channel makes an extent so many steps; what has no extent is 0."""
-        has_any = extent > 0
-        unit = np.where(has_any, extent / maximum, real.unit)
-        multiplier = real.unit / unit
-        reads = self.types[real.value]
-        chosen = self._rescale(name, multiplier, reads.magnitude * multiplier, highest=16)
-        self.rounded(name, "factor", chosen.error, f"in steps of the sum, shift {chosen.shift}")
-        factor = Tensor.from_array(chosen.factor.dtype, np.where(has_any, chosen.factor.numpy(), 0))
-        return replace(
-            real, value=self.requantize(f"{name}_level", real.value, reads.dtype, factor, chosen.shift), unit=unit
-        )
-
     def to_sum(self, real: Real, unit: Array, reader: str) -> str:
         """A value as a sum of the given unit: as it is, or through a Quantize."""
         real = self.settle(real, reader)
@@ -192,7 +54,7 @@ class Builder:
         name = real.through or f"{reader}_shortcut"
         hint = self.hint(name)
         target = DType.U31 if reads.dtype in (DType.U4, DType.U7, DType.U8, DType.U31) else DType.S32
-        chosen = self._rescale(name, multiplier, reads.magnitude * multiplier, highest=16)
+        chosen = self.rescale(name, multiplier, reads.magnitude * multiplier, highest=16)
         if hint.output in SUMS and (hint.output is DType.S32 or target is DType.U31):
             target = hint.output
         self.rounded(name, "factor", chosen.error, f"in steps of the sum, shift {chosen.shift}")
@@ -271,7 +133,7 @@ class Builder:
         if at_even is not None:
             return at_even
         # From twice its largest value on, the type clips all but 0.
-        chosen = self._rescale(name, multiplier, reach, most=2.0 * target.magnitude)
+        chosen = self.rescale(name, multiplier, reach, most=2.0 * target.magnitude)
         self.rounded(name, "factor", chosen.error, f"in steps of {target}, shift {chosen.shift}")
         if not self.is_ours:
             report_halves(self, name, multiplier, chosen, self.types[real.value].magnitude)
@@ -290,13 +152,6 @@ class Builder:
         )
         return replace(real, value=value, unit=np.full(real.unit.shape, unit), through=None)
 
-    def retyped(self, value: str, dtype: DType, name: str) -> str:
-        """The same integers in another type."""
-        if self.types[value].dtype is dtype:
-            return value
-        ones = Tensor.from_array(DType.U16, np.ones(self.types[value].shape[0], int))
-        return self.requantize(name, value, dtype, ones, 0)
-
     def narrow(self, value: str, low: int, high: int, is_only: bool, name: str) -> str:
         """Clip an activation's integers: a narrower type of the node that makes them, where there is one."""
         held = self.types[value].dtype
@@ -305,8 +160,9 @@ class Builder:
         target = type_of(low, high)
         if target is not None and target is not held and is_only and self.is_free(value):
             node = self.made(value)
-            if isinstance(node, Quantize):
-                self.replace(replace(node, output_type=target))
+            rule = requantization(node)
+            if rule is not None:
+                self.replace(changed(rule, output_type=target))
                 return value
             if node is None and self.inputs[-1].name == value:
                 entry = self.inputs.pop()
@@ -320,44 +176,6 @@ class Builder:
             return False
         steps = real.high / real.unit
         return bool(np.all(np.abs(steps - np.rint(steps[0])) < WHOLE * np.maximum(1.0, steps * 1e-3)))
-
-    # Parts
-
-    def _rescale(
-        self, name: str, multiplier: Array, reach: Array, *, highest: int = MAX_SHIFT, most: float = np.inf
-    ) -> Rescale:
-        """Factors, none above ``most``, and a shift: the hinted ones where the scales agree with them."""
-        hint = self.hint(name)
-        if hint.shift is not None and hint.factors is not None and len(hint.factors) == len(multiplier):
-            factors = np.clip(np.array(hint.factors, np.float64), 0, DType.U32.maximum)
-            if np.all(np.abs(factors - multiplier * 2.0**hint.shift) <= SAME * factors + 0.5):
-                return Rescale(Tensor.from_array(DType.U32, factors.astype(np.int64)), hint.shift, 0.0, hint.shift, 0.0)
-        multiplier = np.minimum(multiplier, most)
-        try:
-            if hint.shift is None or float(multiplier.max()) * 2.0**hint.shift >= DType.U32.maximum:
-                chosen = rescale(multiplier, reach, highest=highest, tolerance=TOLERANCE)
-            else:
-                chosen = rescale(multiplier, reach, shift=hint.shift)
-        except GraphError as error:
-            raise OnnxImportError(f"its scales do not fit one another: {error.message}", node=name) from error
-        # What the scales' own float32 rounds is no error of the factors.
-        lost = np.abs(chosen.factor.numpy() / 2.0**chosen.shift / multiplier - 1)
-        return replace(chosen, error=float((np.where(lost > PRECISION, lost, 0.0) * reach).max()))
-
-    def requantize(self, name: str, source: str, target: DType, factor: Tensor, shift: int) -> str:
-        """Add a Quantize, with factors of the hinted type where they fit it."""
-        hinted = self.hint(name).factor
-        if hinted is not None and hinted in (DType.U16, DType.U32) and int(factor.numpy().max()) <= hinted.maximum:
-            factor = Tensor.from_array(hinted, factor.numpy())
-        node = Quantize(
-            name=self.free(name),
-            inputs=(source,),
-            input_type=self.types[source].dtype,
-            output_type=target,
-            factor=factor,
-            shift=shift,
-        )
-        return self.add(node)
 
 
 def _codes(real: Real, scale: Array, dtype: DType) -> tuple[Array, Array]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from nybble.graph.nodes import ReLU
+from nybble.graph.onnx.new_nodes import NewNodes
 from nybble.graph.onnx.rewriting import pointwise
 from nybble.graph.onnx.values import Real
+from nybble.graph.ops import ReLU
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.builder import Builder
 
 #: Types of activations, narrow ones first.
 TYPES = (DType.U4, DType.S4, DType.U7, DType.S8, DType.U8)
@@ -29,7 +25,7 @@ def holding(low: int, high: int) -> DType:
     return next(dtype for dtype in TYPES if dtype.minimum <= low and high <= dtype.maximum)
 
 
-def clamp(build: Builder, value: str, low: Array | int, high: Array | int, name: str) -> str:
+def clamp(build: NewNodes, value: str, low: Array | int, high: Array | int, name: str) -> str:
     """Clip an activation to bounds for all channels or for each; exact.
 
     Types clip at their own bounds. Others take a ReLU with a maximum where the lower bound is 0; else the integers are
@@ -37,7 +33,7 @@ def clamp(build: Builder, value: str, low: Array | int, high: Array | int, name:
 
     Parameters
     ----------
-    build : Builder
+    build : NewNodes
     value : str
         An activation.
     low, high : int or array
@@ -78,16 +74,16 @@ def clamp(build: Builder, value: str, low: Array | int, high: Array | int, name:
     return _stored(build, _moved(build, value, least, f"{name}_back"), target, f"{name}_stored")
 
 
-def _moved(build: Builder, value: str, steps: Array, name: str) -> str:
+def _moved(build: NewNodes, value: str, steps: Array, name: str) -> str:
     return pointwise(build, value, np.ones(len(steps), np.int64), steps.astype(np.float64), name)
 
 
-def _stored(build: Builder, value: str, dtype: DType, name: str) -> str:
+def _stored(build: NewNodes, value: str, dtype: DType, name: str) -> str:
     ones = Tensor.from_array(DType.U16, np.ones(build.types[value].shape[0], int))
     return build.requantize(name, value, dtype, ones, 0)
 
 
-def _cut(build: Builder, value: str, maximum: int, name: str) -> str:
+def _cut(build: NewNodes, value: str, maximum: int, name: str) -> str:
     """Clip to 0 and a maximum: up to a sum, ReLU, and back."""
     lifted = build.lift(Real(value, np.ones(build.types[value].shape[0]), False)).value
     reads = build.types[lifted].dtype

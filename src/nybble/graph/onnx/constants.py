@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from nybble.graph.infer import MAX_ELEMENTS
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label, values_of
 from nybble.graph.onnx.values import Constant
 from nybble.graph.types import Array, DType
+from nybble.graph.value_type import MAX_ELEMENTS
 
 #: NumPy's type for what Cast makes; four bits are held in eight, as :func:`values_of` gives them.
 _CASTS: dict[int, type[np.generic]] = {

@@ -18,7 +18,7 @@ from onnx import TensorProto
 
 from nybble.graph.errors import GraphError
 from nybble.graph.graph import Graph
-from nybble.graph.onnx.form import GraphForm, operation, refusal
+from nybble.graph.onnx.form import GraphForm, operation, refusal, writable
 from nybble.graph.onnx.writer import value_info
 from nybble.graph.ops.forms import EXACT
 from nybble.graph.types import DType
@@ -66,7 +66,7 @@ def exact_model(graph: Graph, metadata: Mapping[str, str] | None = None) -> Exac
     OnnxExportError
         Naming a node that cannot be exact.
     """
-    form = _ExactForm(graph)
+    form = _ExactForm(writable(graph, "exact"))
     return ExactModel(form.model(metadata), form.wide)
 
 

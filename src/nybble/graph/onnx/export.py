@@ -14,6 +14,7 @@ import onnx
 from nybble.graph.graph import Graph
 from nybble.graph.onnx.exact_form import exact_model
 from nybble.graph.onnx.float_form import float_model, photo_unit
+from nybble.graph.onnx.form import writable
 from nybble.graph.onnx.metadata import properties
 from nybble.graph.onnx.qdq_form import qdq_model
 from nybble.graph.onnx.writer import write_model
@@ -86,7 +87,7 @@ def to_onnx(graph: Graph, form: Form = "qdq") -> Export:
     """
     if form not in get_args(Form):
         raise ValueError(f"form {form!r} is none of {', '.join(get_args(Form))}")
-    metadata = properties(graph, form)
+    metadata = properties(writable(graph, form), form)
     wide: Mapping[str, str] = {}
     if form == "exact":
         model, wide = (made := exact_model(graph, metadata)).model, made.wide

@@ -18,13 +18,13 @@ import onnx
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import Node
 from nybble.graph.onnx.errors import OnnxExportError
-from nybble.graph.onnx.form import operation
+from nybble.graph.onnx.form import operation, writable
 from nybble.graph.onnx.real import RealGraphForm
 from nybble.graph.onnx.units import Units, step_of
 from nybble.graph.onnx.writer import write_model
 from nybble.graph.ops.questions import requantization
 from nybble.graph.ops.roles import Requantization, Weighted
-from nybble.graph.types import ACTIVATIONS, Array
+from nybble.graph.types import ACTIVATIONS, Array, DType
 
 #: The plain form also drops a multiplication of which half the channels are within this part of 1: the rest of two
 #: rounded factors, half a step of a 4-bit activation at most.
@@ -62,12 +62,13 @@ def float_model(
     OnnxExportError
         If the graph has several inputs, or a pool counts or clips in a way that ONNX cannot express.
     """
+    graph = writable(graph, "float")
     return _FloatForm(graph, _units(graph, input_unit), plain).model(metadata)
 
 
 def units(graph: Graph, *, input_unit: Array | float = 1.0) -> dict[str, Array]:
     """The real value of one integer step of each value in :func:`float_model`, float64 (channels), by name."""
-    return _units(graph, input_unit).of
+    return _units(writable(graph, "float"), input_unit).of
 
 
 def write_float_model(graph: Graph, path: Path, *, plain: bool = False) -> None:
@@ -127,7 +128,7 @@ class _FloatForm(RealGraphForm):
     def relu(self, name: str, source: str, maximum: int | None) -> None:
         unit = self.units[name]
         if maximum is not None:
-            self._clip(source, name, np.zeros_like(unit), maximum * unit)
+            self.clip(source, np.zeros_like(unit), maximum * unit, name)
         elif self._is_clipped(name):
             # The requantization behind it clips at 0 as well: one clip does for both.
             self.rename(name, source)
@@ -148,11 +149,14 @@ class _FloatForm(RealGraphForm):
             return
         # A shortcut: the real value stays, up to a rounded factor.
         ratio = self.units[node.name] * step / self.units[source]
+        value = self.source(source)
+        if node.output_type is DType.U31 and self.values[source].dtype.is_signed:
+            value = self.node("Relu", [value], f"{node.name}/raised")
         if self._is_negligible(ratio):
-            self.rename(node.name, self.source(source))
+            self.rename(node.name, value)
         else:
             factors = self.channels(f"{node.name}/ratio", ratio, node.name)
-            self.node("Mul", [self.source(source), factors], node.name)
+            self.node("Mul", [value, factors], node.name)
 
     def _requantize(self, node: Requantization, source: str) -> None:
         """From real values, already in the result's unit, to an activation."""
@@ -160,7 +164,7 @@ class _FloatForm(RealGraphForm):
         if kind.is_signed and self._plain and self._is_detour(node.name):
             self.rename(node.name, source)
             return
-        self._clip(source, node.name, kind.minimum * unit, kind.maximum * unit)
+        self.clip(source, kind.minimum * unit, kind.maximum * unit, node.name)
 
     def store(self, name: str, source: str, *, upward: float = 0.0) -> None:
         self.rename(name, source)

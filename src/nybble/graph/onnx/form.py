@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import ArrayLike
 
 from nybble.graph.errors import GraphError
+from nybble.graph.expansion import expand
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import Node
 from nybble.graph.onnx.errors import OnnxExportError
@@ -51,6 +52,11 @@ class GraphForm:
         """The same numbers in another element type. Returns the label."""
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return self.writer.node("Cast", [source], label, name=name, to=kind)
+
+
+def writable(graph: Graph, form: str) -> Graph:
+    """The graph, with what an operation expands to in place of nodes that it cannot write in a form as they are."""
+    return expand(graph, lambda entry: entry.has_form(form))
 
 
 def operation(node: Node) -> Operation[Any]:

@@ -7,19 +7,16 @@ scales that are powers of two, or the same, they are frequent.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nybble.graph.infer import MAX_SHIFT
-from nybble.graph.nodes import Add
+from nybble.graph.onnx.new_nodes import NewNodes
 from nybble.graph.onnx.values import Real
+from nybble.graph.ops import Add
 from nybble.graph.rescale import Rescale
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.builder import Builder
+from nybble.graph.value_type import MAX_SHIFT
 
 #: What is said of halves that are made even: plain runs add up float32, whose rounding decides some of them.
 FLOATING = "step: halves go to the even neighbour; runtimes that compute in float32 differ in some"
@@ -49,7 +46,7 @@ def has_halves(ratio: Fraction, count: int = 1) -> bool:
     return (ratio / count).denominator % 2 == 0
 
 
-def to_even(build: Builder, value: str, multiplier: Fraction, dtype: DType, name: str) -> str | None:
+def to_even(build: NewNodes, value: str, multiplier: Fraction, dtype: DType, name: str) -> str | None:
     """A sum times a fraction, rounded to the nearest integer and from halves to the even one, as an activation.
 
     Quantize rounds halves away from zero, or, with a factor that is smaller by next to nothing, towards zero. The two
@@ -58,7 +55,7 @@ def to_even(build: Builder, value: str, multiplier: Fraction, dtype: DType, name
 
     Parameters
     ----------
-    build : Builder
+    build : NewNodes
     value : str
         A sum.
     multiplier : Fraction
@@ -87,7 +84,7 @@ def to_even(build: Builder, value: str, multiplier: Fraction, dtype: DType, name
     return build.requantize(name, small, dtype, _ones(build, small), 0)
 
 
-def quantized_to_even(build: Builder, real: Real, multiplier: Array, target: DType, name: str) -> str | None:
+def quantized_to_even(build: NewNodes, real: Real, multiplier: Array, target: DType, name: str) -> str | None:
     """A value requantized with its halves to even, where they are frequent in a file of somebody else."""
     ratio = None if build.is_ours else simple_ratio(real.unit, real.unit / multiplier)
     if (
@@ -103,7 +100,7 @@ def quantized_to_even(build: Builder, real: Real, multiplier: Array, target: DTy
     return value
 
 
-def report_halves(build: Builder, name: str, multiplier: Array, chosen: Rescale, magnitude: int) -> None:
+def report_halves(build: NewNodes, name: str, multiplier: Array, chosen: Rescale, magnitude: int) -> None:
     """Record that halves go away from zero here, to the even neighbour in the file, where many sums are halves."""
     factor = chosen.factor.numpy().astype(np.int64)
     off = multiplier * 2.0**chosen.shift / np.maximum(factor, 1) - 1
@@ -121,7 +118,7 @@ def report_halves(build: Builder, name: str, multiplier: Array, chosen: Rescale,
         )
 
 
-def _both(build: Builder, value: str, factor: int, shift: int, name: str) -> str:
+def _both(build: NewNodes, value: str, factor: int, shift: int, name: str) -> str:
     """The sum of a number rounded away from zero and the same towards zero; ``factor`` sends halves away."""
     parts = []
     for label, number in ((f"{name}_away", factor), (f"{name}_towards", factor - 1)):
@@ -130,5 +127,5 @@ def _both(build: Builder, value: str, factor: int, shift: int, name: str) -> str
     return build.add(Add(name=build.free(name), inputs=(parts[0], parts[1])))
 
 
-def _ones(build: Builder, value: str) -> Tensor:
+def _ones(build: NewNodes, value: str) -> Tensor:
     return Tensor.from_array(DType.U16, np.ones(build.types[value].shape[0], int))

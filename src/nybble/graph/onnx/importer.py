@@ -41,9 +41,14 @@ MOST_FOLDED = (8, 1 << 20)
 _UNITS = (1e-100, 1e100)
 
 
-def import_onnx(path: str | os.PathLike[str], *, output: str | None = None) -> Import:
-    """Read a QDQ model from a file; see :func:`from_onnx`."""
-    model = load(path)
+def import_onnx(
+    path: str | os.PathLike[str], *, output: str | None = None, model: onnx.ModelProto | None = None
+) -> Import:
+    """Read a QDQ model from a file; see :func:`from_onnx`.
+
+    ``model`` is what :func:`nybble.graph.onnx.load.load` gave for the file, where the caller has it already.
+    """
+    model = load(path) if model is None else model
     try:
         return from_onnx(model, output=output)
     except OnnxImportError as error:

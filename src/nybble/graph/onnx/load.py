@@ -13,11 +13,11 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, TensorProto, numpy_helper
 
-from nybble.graph.infer import MAX_ELEMENTS
 from nybble.graph.onnx import external
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.opening import open_regular
 from nybble.graph.types import Array
+from nybble.graph.value_type import MAX_ELEMENTS
 
 #: The operator sets that are read: from the first with QuantizeLinear.
 OPSETS = range(10, 29)

@@ -23,7 +23,7 @@ from onnx import TensorProto
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import Node
 from nybble.graph.onnx.float_form import photo_unit
-from nybble.graph.onnx.form import operation
+from nybble.graph.onnx.form import operation, writable
 from nybble.graph.onnx.multiplier import AWAY, into_sum, merged, requantizing
 from nybble.graph.onnx.real import RealGraphForm
 from nybble.graph.ops.questions import requantization, unit_of, weighted
@@ -62,7 +62,7 @@ def qdq_model(graph: Graph, metadata: Mapping[str, str] | None = None) -> onnx.M
     OnnxExportError
         Naming a node that ONNX cannot express.
     """
-    return _QdqForm(graph).model(metadata)
+    return _QdqForm(writable(graph, "qdq")).model(metadata)
 
 
 class _QdqForm(RealGraphForm):
@@ -145,7 +145,7 @@ class _QdqForm(RealGraphForm):
             self.node("Relu", [source], name)
         else:
             whole = np.ones(1)
-            self._clip(source, name, 0 * whole, maximum * whole)
+            self.clip(source, 0 * whole, maximum * whole, name)
 
     def requantize(self, node: Requantization) -> None:
         source = self.source(node.inputs[0])

@@ -118,7 +118,7 @@ class RealGraphForm(GraphForm, ABC):
         self._converted.add(label)
         return self.node("Mul", [self.source(name), self.channels(f"{label}/ratio", ratio, name)], label)
 
-    def _clip(self, source: str, name: str, low: Array, high: Array) -> str:
+    def clip(self, source: str, low: Array, high: Array, name: str) -> str:
         """Clip between two bounds a channel: one ``Clip`` where all channels agree."""
         if np.all(low == low[0]) and np.all(high == high[0]):
             bounds = [self.constant(f"{name}/low", low[0]), self.constant(f"{name}/high", high[0])]

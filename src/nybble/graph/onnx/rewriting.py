@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from nybble.graph.nodes import Add, Conv2d, Linear, Quantize
+from nybble.graph.nodes import Node
 from nybble.graph.onnx.errors import OnnxImportError
+from nybble.graph.onnx.new_nodes import NewNodes
+from nybble.graph.ops import Conv2d, Linear
+from nybble.graph.ops.questions import adds, changed, requantization, weighted
+from nybble.graph.ops.roles import Weighted
 from nybble.graph.tensor import Tensor
-from nybble.graph.types import SUMS, Array, DType
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.builder import Builder
+from nybble.graph.types import ACTIVATIONS, Array, DType
 
 #: How much finer than an activation the sum is that a constant is added to.
 FINER = 64
@@ -21,12 +19,12 @@ FINER = 64
 MAX_VECTOR = 1 << 11
 
 
-def rewritten(build: Builder, name: str, sign: Array, steps: Array, reader: str) -> str | None:
+def rewritten(build: NewNodes, name: str, sign: Array, steps: Array, reader: str) -> str | None:
     """A sum with other signs, then a summand for each channel.
 
     Parameters
     ----------
-    build : Builder
+    build : NewNodes
     name : str
         A sum. It keeps its name if nobody else reads it; else a copy is made.
     sign : array
@@ -41,9 +39,9 @@ def rewritten(build: Builder, name: str, sign: Array, steps: Array, reader: str)
     str or None
         The changed sum; ``None`` if neither a convolution nor a matrix product makes it.
     """
-    node = build.made(name)
-    if isinstance(node, Conv2d | Linear):
-        return _weights(build, node, sign, steps, None if build.is_free(name) else reader)
+    layer = weighted(build.made(name))
+    if layer is not None:
+        return _weights(build, layer, sign, steps, None if build.is_free(name) else reader)
     if not build.is_free(name):
         return None
     if np.any(sign != 1) and not _can_turn(build, name, None):
@@ -54,48 +52,54 @@ def rewritten(build: Builder, name: str, sign: Array, steps: Array, reader: str)
     return name
 
 
-def _can_turn(build: Builder, name: str, reader: str | None) -> bool:
+def _can_turn(build: NewNodes, name: str, reader: str | None) -> bool:
     """Whether the signs of a sum can be turned: its sources, as far as nobody else reads them, are weighted."""
     node = build.made(name)
     if not build.is_free(name, reader) or node is None:
         return False
-    if isinstance(node, Add):
-        return node.inputs[0] != node.inputs[1] and all(_can_turn(build, source, name) for source in node.inputs)
-    if isinstance(node, Quantize) and node.output_type is DType.S32:
-        return node.input_type is not DType.S32 or _can_turn(build, node.inputs[0], name)
-    return isinstance(node, Conv2d | Linear)
+    rule = requantization(node)
+    if adds(node):
+        return _has_two(node) and all(_can_turn(build, source, name) for source in node.inputs)
+    if rule is not None and rule.output_type is DType.S32:
+        return rule.input_type in ACTIVATIONS or _can_turn(build, rule.inputs[0], name)
+    return weighted(node) is not None
 
 
-def _can_move(build: Builder, name: str, reader: str | None) -> bool:
+def _can_move(build: NewNodes, name: str, reader: str | None) -> bool:
     """Whether a sum has a bias, its own or that of one side, as far as nobody else reads it."""
     node = build.made(name)
-    if not build.is_free(name, reader):
+    if not build.is_free(name, reader) or node is None:
         return False
-    if isinstance(node, Add):
-        return node.inputs[0] != node.inputs[1] and any(_can_move(build, source, name) for source in node.inputs)
-    return isinstance(node, Conv2d | Linear)
+    if adds(node):
+        return _has_two(node) and any(_can_move(build, source, name) for source in node.inputs)
+    return weighted(node) is not None
 
 
-def _turn(build: Builder, name: str, sign: Array, steps: Array) -> None:
+def _has_two(node: Node) -> bool:
+    return len(set(node.inputs)) == len(node.inputs)
+
+
+def _turn(build: NewNodes, name: str, sign: Array, steps: Array) -> None:
     """Change a sum in its place, after it was seen that this is possible."""
     node = build.made(name)
-    if isinstance(node, Conv2d | Linear):
-        _weights(build, node, sign, steps, None)
-    elif isinstance(node, Add):
+    layer, rule = weighted(node), requantization(node)
+    if layer is not None:
+        _weights(build, layer, sign, steps, None)
+    elif node is not None and adds(node):
         target = next((source for source in node.inputs if _can_move(build, source, name)), None)
         for source in node.inputs:
             _turn(build, source, sign, steps if source == target else np.zeros_like(steps))
         build.replace(node)
-    elif isinstance(node, Quantize) and np.any(sign != 1):
-        if node.input_type in SUMS:
+    elif node is not None and rule is not None and np.any(sign != 1):
+        if rule.input_type in ACTIVATIONS:
+            turned = pointwise(build, node.inputs[0], sign, None, f"{name}_turned")
+            build.replace(changed(rule, inputs=(turned,), input_type=build.types[turned].dtype))
+        else:
             _turn(build, node.inputs[0], sign, np.zeros_like(steps))
             build.replace(node)
-        else:
-            turned = pointwise(build, node.inputs[0], sign, None, f"{name}_turned")
-            build.replace(replace(node, inputs=(turned,), input_type=build.types[turned].dtype))
 
 
-def _weights(build: Builder, node: Conv2d | Linear, sign: Array, steps: Array, copy: str | None) -> str:
+def _weights(build: NewNodes, node: Weighted, sign: Array, steps: Array, copy: str | None) -> str:
     name = node.name if copy is None else build.free(copy)
     before = build.exact_bias.get(node.name)
     if before is None:
@@ -115,19 +119,19 @@ def _weights(build: Builder, node: Conv2d | Linear, sign: Array, steps: Array, c
         weight = Tensor.from_array(dtype, turned)
     total = before * sign + steps
     bias = None if node.bias is None and not np.any(total) else build.bias(name, total)
-    made = replace(node, name=name, weight=weight, bias=bias)
+    made = changed(node, name=name, weight=weight, bias=bias)
     if copy is None:
         build.replace(made)
         return name
     return build.add(made)
 
 
-def pointwise(build: Builder, value: str, weight: Array, steps: Array | None, name: str) -> str:
+def pointwise(build: NewNodes, value: str, weight: Array, steps: Array | None, name: str) -> str:
     """An activation times an integer a channel, plus a summand: a convolution of 1x1 with one channel a group.
 
     Parameters
     ----------
-    build : Builder
+    build : NewNodes
     value : str
         An activation.
     weight : array

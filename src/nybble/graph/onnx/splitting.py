@@ -7,18 +7,15 @@ negative, by its largest possible value; that is the only rounding.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nybble.graph.nodes import Add, ReLU
+from nybble.graph.onnx.new_nodes import NewNodes
 from nybble.graph.onnx.rewriting import FINER, pointwise, rewritten
 from nybble.graph.onnx.values import Real
+from nybble.graph.ops import Add, ReLU
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
-
-if TYPE_CHECKING:
-    from nybble.graph.onnx.builder import Builder
 
 #: How many steps of the lower byte a step of the upper one is.
 UPPER = 64
@@ -34,7 +31,7 @@ class Bytes:
     is_rounded: bool
 
 
-def split(build: Builder, value: str, unit: Array, name: str) -> Bytes:
+def split(build: NewNodes, value: str, unit: Array, name: str) -> Bytes:
     """Take a sum apart; ``unit`` is what a step of it stands for, (channels)."""
     reads = build.types[value]
     upper = DType.S8 if reads.dtype is DType.S32 else DType.U8
@@ -49,7 +46,7 @@ def split(build: Builder, value: str, unit: Array, name: str) -> Bytes:
     return Bytes(high, low, unit * 2.0**shift, bool(shift))
 
 
-def moved(build: Builder, real: Real, sign: Array, number: Array, name: str) -> Real:
+def moved(build: NewNodes, real: Real, sign: Array, number: Array, name: str) -> Real:
     """A value times a sign plus a real number, (channels) both, as a sum.
 
     In the weights and the bias of what makes the value, where that is possible; else in nodes of its own. What is
@@ -70,7 +67,7 @@ def moved(build: Builder, real: Real, sign: Array, number: Array, name: str) -> 
     return replace(real, value=total, unit=parts.unit, through=None)
 
 
-def between(build: Builder, real: Real, name: str) -> Real:
+def between(build: NewNodes, real: Real, name: str) -> Real:
     """A value with bounds of its own as a sum: moved to 0, a ReLU with a maximum, moved back."""
     free = replace(real, relu=None, low=None, high=None, clip=None)
     sign = np.ones(len(real.unit), np.int64)
@@ -87,7 +84,7 @@ def between(build: Builder, real: Real, name: str) -> Real:
     return moved(build, kept, sign, low, f"{name}_back") if np.any(low) else kept
 
 
-def _positive(build: Builder, real: Real, extent: Array | None, name: str) -> Real:
+def _positive(build: NewNodes, real: Real, extent: Array | None, name: str) -> Real:
     maximum = None
     if extent is not None:
         real, maximum = build.levelled(real, extent, name)

@@ -35,6 +35,7 @@ class AddOperation(Operation[Add]):
 
     node = Add
     unit = Unit.JOINT
+    adds = True
     least_inputs = 2
     most_inputs = 2
 

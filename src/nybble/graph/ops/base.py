@@ -56,6 +56,8 @@ class Operation(ABC, Generic[N]):
         Values that a node reads at most; ``None`` for no limit.
     unit : Unit or None
         What a step of the result stands for; ``None`` where that is not known, and no conversion is defined.
+    adds : bool
+        Whether the result is the sum of what a node reads.
     format_version : int
         The first version of the model directory that has the layer type. A directory with such a layer is written
         as of that version, so that an older nybble refuses it by its version.
@@ -65,6 +67,7 @@ class Operation(ABC, Generic[N]):
     least_inputs: ClassVar[int] = 1
     most_inputs: ClassVar[int | None] = 1
     unit: ClassVar[Unit | None] = None
+    adds: ClassVar[bool] = False
     format_version: ClassVar[int] = 1
 
     @property

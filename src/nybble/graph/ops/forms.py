@@ -99,6 +99,10 @@ class RealForm(Form, Protocol):
         """A graph value that the node ``reader`` reads, converted to a unit if it is not in it already."""
         ...
 
+    def clip(self, source: str, low: Array, high: Array, name: str) -> str:
+        """Clip between two real numbers a channel; the output, which is returned, is called ``name``."""
+        ...
+
     def weights(self, node: Weighted, *, groups: int = 1, transpose: bool = False) -> list[str]:
         """The ONNX values that carry the weight and the bias of a layer."""
         ...

@@ -189,7 +189,9 @@ def _write_float32(node: Quantize, form: ExactForm) -> None:
     factors = form.channels(f"{node.name}/factor", factor, node.name)
     value = form.node("Mul", [size, factors], f"{node.name}/product")
     if node.shift:
-        value = form.node("Add", [value, form.constant("half", 0.5)], f"{node.name}/half")
+        # One constant for all, unless a graph value has its name.
+        label = "half" if "half" not in form.values else f"{node.name}/one_half"
+        value = form.node("Add", [value, form.constant(label, 0.5)], f"{node.name}/half")
         value = form.node("Floor", [value], f"{node.name}/floor")
     if signed:
         value = form.node("Mul", [value, sign], f"{node.name}/rounded")

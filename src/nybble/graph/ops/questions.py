@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any, cast
+
 from nybble.graph.nodes import Node
 from nybble.graph.ops.registry import operation_of
 from nybble.graph.ops.roles import Requantization, Weighted
@@ -24,3 +27,15 @@ def requantization(node: Node | None) -> Requantization | None:
     """The node, if its result is a multiple of what it reads, rounded and clipped."""
     operation = None if node is None else operation_of(node)
     return None if operation is None else operation.requantization(node)
+
+
+def adds(node: Node) -> bool:
+    """Whether the node's result is the sum of what it reads."""
+    operation = operation_of(node)
+    return operation is not None and operation.adds
+
+
+def changed(node: Weighted | Requantization, **attributes: object) -> Node:
+    """A node with other attributes."""
+    made: Node = replace(cast(Any, node), **attributes)
+    return made

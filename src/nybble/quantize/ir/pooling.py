@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nybble.graph import Padding, Pair
-from nybble.graph.infer import output_extent
+from nybble.graph.ops.windows import output_extent
 
 
 def fitting(x: Tensor, window: Pair, padding: Padding) -> Pair:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from nybble.graph import Padding, Pair
-from nybble.graph.infer import output_extent
+from nybble.graph.ops.windows import output_extent
 from nybble.quantize.ir.float_network import AvgPool, MaxPool, Op
 from nybble.quantize.ir.vocabulary.arithmetic import affine, sum_of_stack
 from nybble.quantize.ir.vocabulary.value import Axes, Made, Result, Stack, Translation, Unsupported, extents, image

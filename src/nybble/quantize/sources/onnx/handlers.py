@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nybble.graph import Padding, Pair
-from nybble.graph.infer import output_extent
+from nybble.graph.ops.windows import output_extent
 from nybble.graph.types import Array
 from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.vocabulary import Translation, remedies

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nybble.graph.infer import MAX_EXTENT
 from nybble.graph.types import Array
+from nybble.graph.value_type import MAX_EXTENT
 from nybble.quantize.errors import MissingExtraError, SourceError
 
 #: The operator sets that are read: from the first whose operators mean what those of today mean.

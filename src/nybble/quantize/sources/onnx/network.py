@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 import numpy as np
 import torch
 
-from nybble.graph.infer import MAX_ELEMENTS, MAX_EXTENT
+from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT
 from nybble.quantize.errors import CaptureError, SourceError
 from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op
 from nybble.quantize.ir.fold import join_limits

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from nybble.graph import Graph, GraphError, Node
-from nybble.graph.ops import operation_of
+from collections.abc import Callable
+from typing import Any
+
+from nybble.graph.errors import GraphError
+from nybble.graph.graph import Graph
+from nybble.graph.nodes import Node
+from nybble.graph.ops.base import Operation
+from nybble.graph.ops.registry import operation_of
 
 
-def expand(graph: Graph) -> Graph:
+def _none(operation: Operation[Any]) -> bool:
+    return False
+
+
+def expand(graph: Graph, keep: Callable[[Operation[Any]], bool] = _none) -> Graph:
     """A graph of the same results without the nodes whose operation is said in terms of others.
 
-    Nodes that replace one are named after it, the last one as it was. The same object where nothing is replaced.
+    Parameters
+    ----------
+    graph : Graph
+    keep : callable, optional
+        Operations whose nodes stay all the same; none by default.
+
+    Returns
+    -------
+    Graph
+        Nodes that replace one are named after it, the last one as it was. The same object where nothing is replaced.
 
     Raises
     ------
@@ -21,7 +40,7 @@ def expand(graph: Graph) -> Graph:
     for node in graph:
         operation = operation_of(node)
         types = [graph.values[name] for name in node.inputs]
-        parts = operation.expanded(node, types) if operation is not None else None
+        parts = None if operation is None or keep(operation) else operation.expanded(node, types)
         nodes.extend([node] if parts is None else parts)
         changed = changed or parts is not None
     if not changed:
