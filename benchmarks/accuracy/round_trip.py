@@ -27,9 +27,9 @@ from nybble.graph import read_graph, write_graph
 from nybble.quantize import CalibrationConfig, calibrate, convert, from_graph
 from nybble.quantize.data import FilePhotos, batches, every
 from nybble.quantize.fake.network import QuantizedNetwork, Step
-from nybble.quantize.fake.operations import Add
 from nybble.quantize.fake.quantizers import ActivationQuantizer, WeightQuantizer
 from nybble.quantize.fake.weighted import QuantizedLayer
+from nybble.quantize.ops.add import Add
 from nybble.quantize.train.evaluate import evaluate, preprocessing_of
 
 SEED = 20261126

@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402 - needs onnx
 from onnx_files import SHAPE, File  # noqa: E402
 
 from nybble.quantize.errors import SourceError  # noqa: E402
+from nybble.quantize.ops import onnx_operators  # noqa: E402
 from nybble.quantize.sources.onnx import load_onnx  # noqa: E402
-from nybble.quantize.sources.onnx.handlers import HANDLERS  # noqa: E402
 
 
 def network() -> File:
@@ -228,7 +228,7 @@ def test_other_attributes_constants_and_wiring(data: st.DataObject, tmp_path: Pa
             names = [tensor.name for tensor in model.graph.initializer] + [n.output[0] for n in model.graph.node]
             entry.input[data.draw(st.integers(0, len(entry.input) - 1))] = data.draw(st.sampled_from(["", *names]))
         elif kind == "operator":
-            entry.op_type = data.draw(st.sampled_from(sorted(HANDLERS)))
+            entry.op_type = data.draw(st.sampled_from(sorted(onnx_operators())))
             if data.draw(st.booleans()):
                 del entry.attribute[:]
             if data.draw(st.booleans()):

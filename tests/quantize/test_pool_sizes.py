@@ -17,13 +17,13 @@ from nybble import Engine
 from nybble.graph import AvgPool2d, MaxPool2d, Padding, Pair
 from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import QuantizeConfig
-from nybble.quantize.fake import operations
 from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op
 from nybble.quantize.ir.fold import fold
 from nybble.quantize.ir.vocabulary import Translation
 from nybble.quantize.lower.agreement import compare, input_codes
 from nybble.quantize.lower.conversion import convert
+from nybble.quantize.ops import avg_pool, max_pool
 from nybble.quantize.prepare.prepare import prepare, prepare_captured
 from nybble.quantize.sources.pytorch.capture import capture
 from nybble.reference import interpret
@@ -136,13 +136,13 @@ def test_all_sizes_agree(pool: Pool, rectified: bool, joined: bool, bits: str) -
     np.testing.assert_array_equal(Engine(graph, threads=1).run_integer(codes), values[graph.outputs[0]])
     # Given the same codes, the fake-quantized pool makes the integer one's.
     for step in network.steps:
-        if not isinstance(step.module, operations.AvgPool2d | operations.MaxPool2d):
+        if not isinstance(step.module, avg_pool.AvgPool2d | max_pool.MaxPool2d):
             continue
         name = report.values[step.name]
         node = next(node for node in graph if node.name == name)
         assert isinstance(node, AvgPool2d | MaxPool2d)
         made = step.module(torch.from_numpy(values[node.inputs[0]].astype(np.float32)) * 0.37)
-        if isinstance(step.module, operations.AvgPool2d):
+        if isinstance(step.module, avg_pool.AvgPool2d):
             network.set_mode("quantize")
             scale = step.module.quantizer.step().item()
             made = step.module(torch.from_numpy(values[node.inputs[0]].astype(np.float32)) * scale) / scale

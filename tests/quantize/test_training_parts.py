@@ -12,8 +12,9 @@ from tiny_networks import network
 from torch.nn import functional
 
 from nybble.graph import DType, Pair
-from nybble.quantize.fake.operations import AvgPool2d, ReLU
 from nybble.quantize.fake.quantizers import ActivationQuantizer
+from nybble.quantize.ops.avg_pool import AvgPool2d
+from nybble.quantize.ops.relu import ReLU
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train.average import WeightAverage
 from nybble.quantize.train.loss import feature_loss, loss, mixed

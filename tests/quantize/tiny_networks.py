@@ -13,9 +13,9 @@ from nybble.graph.types import Array
 from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.data import MemoryPhotos
 from nybble.quantize.fake.network import QuantizedNetwork, Step
-from nybble.quantize.fake.operations import ReLU
 from nybble.quantize.fake.quantizers import ActivationQuantizer, WeightQuantizer
 from nybble.quantize.fake.weighted import QuantizedConv2d, QuantizedLinear
+from nybble.quantize.ops.relu import ReLU
 
 PREPROCESSING = Preprocessing(resize=8, crop=(8, 8))
 CLASSES = 4

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nybble.graph import Preprocessing
 from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.fake.operations import Add, AvgPool2d, ReLU
+from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.fake.quantizers import ActivationQuantizer, Mode, WeightQuantizer
 from nybble.quantize.fake.weighted import QuantizedLayer
 
@@ -79,7 +79,7 @@ class QuantizedNetwork(nn.Module):
         readers = readers_of(steps)
         for step in steps:
             reads = readers.get(step.name, [])
-            if isinstance(step.module, ReLU) and len(reads) == 1 and step.name != self.output:
+            if isinstance(step.module, FakeOperation) and len(reads) == 1 and step.name != self.output:
                 reader = reads[0].module
                 if isinstance(reader, ActivationQuantizer) and not reader.dtype.is_signed:
                     step.module.precede(reader)
@@ -125,7 +125,7 @@ class QuantizedNetwork(nn.Module):
             raise QuantizeError(f"unknown mode {mode!r}; choose float, clip or quantize")
         self.mode = mode
         for module in self.modules():
-            if isinstance(module, ActivationQuantizer | WeightQuantizer | QuantizedLayer | AvgPool2d | Add):
+            if isinstance(module, ActivationQuantizer | WeightQuantizer | QuantizedLayer | FakeOperation):
                 module.mode = mode
 
     def forward(self, x: Tensor, keep: Sequence[str] = ()) -> Tensor | tuple[Tensor, dict[str, Tensor]]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from nybble.graph import DType
+from nybble.graph.types import Array
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake import fused
 
@@ -250,7 +251,11 @@ class ActivationQuantizer(_Quantizer):
         Of the requantization that makes the codes; ``None`` lets ``convert`` choose.
     observer : callable, optional
         Called with every unquantized input, in every mode, while set.
+    passes_factors : bool
+        Whether positive factors by channel may be taken before it as well as behind it.
     """
+
+    passes_factors: ClassVar[bool] = True
 
     def __init__(self, name: str, dtype: DType, method: Method = "ste", limit: float | None = None) -> None:
         super().__init__(torch.ones(()), method)
@@ -306,3 +311,9 @@ class ActivationQuantizer(_Quantizer):
     def extra_repr(self) -> str:
         """What ``print`` shows of it."""
         return f"{self.name!r}, {self.dtype}, {self.method}, limit={self.limit}"
+
+
+def number(tensor: Tensor) -> Array:
+    """A tensor's values as float64 of NumPy."""
+    values: Array = tensor.detach().cpu().double().numpy()
+    return values

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +31,39 @@ class Op:
         Of its result, without the batch.
     place : str
         The source line, as ``file:line: code``.
+    keeps_codes : bool
+        Whether its result consists of codes of its one input (or their averages), and so has the same step.
+    input_bits : int or None
+        Bits that it wants its inputs to have, whatever the preset; ``None`` where it does not say.
+    reads_codes : bool
+        Whether it wants its inputs to have the bits that the preset has for activations.
+    is_elementwise : bool
+        Whether each element of the result is computed from the elements of the inputs at the same place.
     """
 
     name: str
     inputs: tuple[str, ...]
     shape: tuple[int, ...]
     place: str = ""
+
+    keeps_codes: ClassVar[bool] = False
+    input_bits: ClassVar[int | None] = None
+    reads_codes: ClassVar[bool] = False
+    is_elementwise: ClassVar[bool] = False
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether its result cannot be negative, where the values named in ``positive`` are not."""
+        return False
+
+    def is_same_for_all_channels(self) -> bool:
+        """Whether an elementwise operation treats all channels alike."""
+        return True
+
+    def to(self, device: torch.device | None) -> None:
+        """Move its constants, which may have been made of numbers, to where the module is."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
 
     def __call__(self, *values: Tensor) -> Tensor:
         """The result for a batch."""
@@ -102,6 +130,12 @@ class Affine(Op):
     gain: Tensor
     offset: Tensor
 
+    is_elementwise: ClassVar[bool] = True
+
+    def is_same_for_all_channels(self) -> bool:
+        """Whether all channels have one factor and one offset."""
+        return bool((self.gain == self.gain[0]).all() and (self.offset == self.offset[0]).all())
+
     def _compute(self, *values: Tensor) -> Tensor:
         shape = (-1, *[1] * (values[0].dim() - 2))
         return values[0] * self.gain.reshape(shape) + self.offset.reshape(shape)
@@ -114,6 +148,12 @@ class Rectifier(Op):
     minimum: float | None = 0.0
     maximum: float | None = None
 
+    is_elementwise: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether it clips at 0."""
+        return self.minimum == 0
+
     def _compute(self, *values: Tensor) -> Tensor:
         return values[0].clamp(self.minimum, self.maximum)
 
@@ -122,6 +162,12 @@ class Rectifier(Op):
 class Sum(Op):
     """The sum of two values of one shape."""
 
+    is_elementwise: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether none of its inputs can be negative."""
+        return all(name in positive for name in self.inputs)
+
     def _compute(self, *values: Tensor) -> Tensor:
         return values[0] + values[1]
 
@@ -129,6 +175,10 @@ class Sum(Op):
 @dataclass(kw_only=True)
 class Concat(Op):
     """The channels of several images, one after the other."""
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether none of its inputs can be negative."""
+        return all(name in positive for name in self.inputs)
 
     def _compute(self, *values: Tensor) -> Tensor:
         return torch.cat(values, 1)
@@ -142,6 +192,12 @@ class Pool(Op):
     stride: Pair
     padding: Padding = Padding()
     ceil_mode: bool = False
+
+    keeps_codes: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether none of its inputs can be negative."""
+        return all(name in positive for name in self.inputs)
 
 
 @dataclass(kw_only=True)
@@ -180,6 +236,12 @@ class Pad(Op):
     stride: Pair = Pair(1, 1)
     padding: Padding = Padding()
     channels: tuple[int, int] = (0, 0)
+
+    keeps_codes: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether none of its inputs can be negative."""
+        return all(name in positive for name in self.inputs)
 
     def _compute(self, *values: Tensor) -> Tensor:
         top, left, bottom, right = self.padding

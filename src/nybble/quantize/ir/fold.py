@@ -63,8 +63,7 @@ def nonnegative(network: FloatNetwork) -> set[str]:
     """Names of the values that cannot be negative."""
     found: set[str] = set()
     for op in network:
-        keeps = isinstance(op, MaxPool | AvgPool | Pad | Sum | Concat)
-        if (isinstance(op, Rectifier) and op.minimum == 0) or (keeps and all(name in found for name in op.inputs)):
+        if op.is_nonnegative(found):
             found.add(op.name)
     return found
 

@@ -16,8 +16,8 @@ import torch
 
 from nybble.graph import DType
 from nybble.graph.rescale import PREFERRED_SHIFT
-from nybble.quantize.fake import operations
 from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.fake.quantizers import ActivationQuantizer
 from nybble.quantize.fake.weighted import QuantizedLayer
 
@@ -42,7 +42,7 @@ def snap_steps(network: QuantizedNetwork) -> int:
             owners[step.name] = step.module
         elif step.inputs[0] not in owners:
             continue
-        elif isinstance(step.module, operations.ReLU | operations.Add):
+        elif isinstance(step.module, FakeOperation) and step.module.keeps_unit:
             # An addition keeps the units of its first input.
             owners[step.name] = owners[step.inputs[0]]
         elif isinstance(step.module, ActivationQuantizer):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nybble.graph import DType
 from nybble.quantize.config import ActivationConfig, Bits, LayerConfig, QuantizeConfig
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.ir.float_network import INPUT, Concat, Conv, FloatNetwork, Op, Pad, Pool, Rectifier, Sum, Weighted
+from nybble.quantize.ir.float_network import INPUT, Concat, Conv, FloatNetwork, Op, Weighted
 
 
 class Choice:
@@ -94,9 +94,11 @@ class Choice:
             if reader.name in self._last or reader.name in self._normalised:
                 return 8
             return self._preset(reader, 4) if self.config.bits is Bits.MIXED else self.config.bits.activations
-        if isinstance(reader, Pool | Pad | Concat):
+        if reader.keeps_codes or isinstance(reader, Concat):
             return self._wanted(reader.name)
-        return None
+        if reader.reads_codes:
+            return self.config.bits.activations
+        return reader.input_bits
 
     def _is_alone(self, name: str) -> bool:
         """Whether a layer is nothing but constants by channel."""
@@ -106,7 +108,7 @@ class Choice:
     def _before(self, op: Op) -> str:
         """The layer whose results another one reads, through pools and padding."""
         name = op.inputs[0]
-        while name != INPUT and isinstance(before := self._network[name], Pool | Pad):
+        while name != INPUT and (before := self._network[name]).keeps_codes:
             name = before.inputs[0]
         return name
 
@@ -115,7 +117,7 @@ class Choice:
             if name == INPUT:
                 return True
             before = self._network[name]
-            if isinstance(before, Pool | Pad | Concat) and self._reads_input(before):
+            if (before.keeps_codes or isinstance(before, Concat)) and self._reads_input(before):
                 return True
         return False
 
@@ -130,6 +132,6 @@ class Choice:
             op = self._network[name]
             if isinstance(op, Weighted):
                 found.add(name)
-            elif isinstance(op, Pool | Pad | Rectifier | Sum | Concat):
+            else:
                 waiting.extend(op.inputs)
         return found

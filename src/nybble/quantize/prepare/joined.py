@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from nybble.quantize.ir.float_network import INPUT, Concat, FloatNetwork, Pad, Pool, Rectifier
+from nybble.quantize.ir.float_network import INPUT, Concat, FloatNetwork, Rectifier
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def joined_values(network: FloatNetwork) -> dict[str, Joined]:
 
     def origin(name: str) -> str:
         """What a value's codes are those of: pools and padding keep them."""
-        while name != INPUT and isinstance(op := network[name], Pool | Pad):
+        while name != INPUT and (op := network[name]).keeps_codes:
             (name,) = op.inputs
         return name
 

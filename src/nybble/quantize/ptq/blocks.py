@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork, Step
-from nybble.quantize.fake.operations import Concat
+from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.fake.quantizers import ActivationQuantizer
 from nybble.quantize.fake.weighted import QuantizedLayer
 
@@ -78,9 +78,9 @@ def split(network: QuantizedNetwork) -> list[Block]:
     source, pending = network.INPUT, []
     for place, step in enumerate(steps):
         pending.append(step)
-        if isinstance(step.module, ActivationQuantizer | Concat) or (
-            step.inputs[0] in coded and not isinstance(step.module, QuantizedLayer) and len(step.inputs) == 1
-        ):
+        joins = isinstance(step.module, FakeOperation) and step.module.joins_codes
+        alone = step.inputs[0] in coded and not isinstance(step.module, QuantizedLayer) and len(step.inputs) == 1
+        if isinstance(step.module, ActivationQuantizer) or joins or alone:
             coded.add(step.name)
         live = {name for name in (*live, step.name) if last_reader.get(name, -1) > place}
         ended = place == len(steps) - 1 or (live == {step.name} and step.name in coded)

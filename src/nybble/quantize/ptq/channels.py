@@ -22,10 +22,10 @@ from torch import Tensor
 
 from nybble.graph.types import DType
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.fake import operations
 from nybble.quantize.fake.network import QuantizedNetwork, readers_of
 from nybble.quantize.fake.quantizers import ActivationQuantizer
 from nybble.quantize.fake.weighted import QuantizedConv2d, QuantizedLayer
+from nybble.quantize.ops.relu import ReLU
 from nybble.quantize.ptq.blocks import first_images
 from nybble.quantize.ptq.equalize import find_partner, move_factors, reset_weight_ranges
 
@@ -49,7 +49,7 @@ class _Place:
     """Where channels can be divided: the layers on either side, and what is between them."""
 
     first: QuantizedLayer
-    rectifier: operations.ReLU
+    rectifier: ReLU
     quantizer: ActivationQuantizer
     second: QuantizedLayer
     maximum: float
@@ -120,11 +120,7 @@ def _places(network: QuantizedNetwork) -> list[_Place]:
         (reader,) = readers[step.name]
         (after,) = readers[reader.name]
         rectifier, quantizer = reader.module, after.module
-        if (
-            isinstance(rectifier, operations.ReLU)
-            and rectifier.maximum is not None
-            and isinstance(quantizer, ActivationQuantizer)
-        ):
+        if isinstance(rectifier, ReLU) and rectifier.maximum is not None and isinstance(quantizer, ActivationQuantizer):
             found.append(_Place(step.module, rectifier, quantizer, second, rectifier.maximum))
     return found
 

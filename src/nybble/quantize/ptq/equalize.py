@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.fake import operations
 from nybble.quantize.fake.network import QuantizedNetwork, Step, readers_of
+from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.fake.quantizers import ActivationQuantizer
 from nybble.quantize.fake.weighted import QuantizedConv2d, QuantizedLayer
+from nybble.quantize.ops.add import Add
+from nybble.quantize.ops.relu import ReLU
 from nybble.quantize.ptq.blocks import first_images
 
 #: Factors that are nearer to 1 than this end the iteration.
@@ -144,13 +146,13 @@ def find_partner(name: str, readers: Mapping[str, list[Step]], *, clipped: bool 
         name, module = step.name, step.module
         if isinstance(module, QuantizedLayer):
             return module
-        if isinstance(module, operations.ReLU) and module.maximum is not None and not clipped:
+        if isinstance(module, ReLU) and module.maximum is not None and not clipped:
             return f"{step.name} clips at {module.maximum:g}, which would have to differ by channel"
         if isinstance(module, ActivationQuantizer) and module.limit is not None and not clipped:
             return f"{step.name} clips at {module.limit:g}, which would have to differ by channel"
-        if isinstance(module, operations.Add):
+        if isinstance(module, Add):
             return f"its sums go into the addition {step.name}"
-        if not isinstance(module, operations.ReLU | ActivationQuantizer | operations.MaxPool2d | operations.AvgPool2d):
+        if not isinstance(module, FakeOperation | ActivationQuantizer) or not module.passes_factors:
             return f"{step.name}, {type(module).__name__}, rearranges channels"
     return "its result is the network's"
 
@@ -167,7 +169,7 @@ def _activation_sizes(
     for step in network.steps:
         if isinstance(step.module, QuantizedLayer):
             owners[step.name] = step.module
-        elif isinstance(step.module, operations.ReLU) and step.inputs[0] in owners:
+        elif isinstance(step.module, ReLU) and step.inputs[0] in owners:
             owners[step.name] = owners[step.inputs[0]]
         elif isinstance(step.module, ActivationQuantizer) and step.inputs[0] in owners:
             quantizers.append((owners[step.inputs[0]], step.module))

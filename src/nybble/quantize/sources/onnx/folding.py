@@ -10,7 +10,7 @@ import numpy as np
 
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.types import Array
-from nybble.quantize.sources.onnx.handlers import Unsupported
+from nybble.quantize.ir.vocabulary import Unsupported
 from nybble.quantize.sources.onnx.model import OnnxNode
 
 #: Elements that a computed constant may have, unless the file itself holds more.

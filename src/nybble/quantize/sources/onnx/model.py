@@ -44,6 +44,11 @@ class OnnxNode:
         name = self.name or next(iter(self.outputs), "")
         return f"{name[:_LONGEST]!r} ({self.op[:_LONGEST]})"
 
+    @property
+    def is_for_any_batch(self) -> bool:
+        """Whether the file fixes no batch."""
+        return self.batch == STAND_IN
+
     def get(self, name: str, default: Any = None) -> Any:
         """An attribute; text as ``str``, lists as ``list``."""
         return self.attributes.get(name, default)

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +15,12 @@ from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT
 from nybble.quantize.errors import CaptureError, SourceError
 from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op
 from nybble.quantize.ir.fold import join_limits
-from nybble.quantize.ir.vocabulary import Stack, Translation, settled
-from nybble.quantize.sources.onnx import layers as _layers  # noqa: F401 - it registers its handlers
-from nybble.quantize.sources.onnx import shapes as _moving  # noqa: F401
-from nybble.quantize.sources.onnx.batch import LIKE_RESHAPE, per_image
+from nybble.quantize.ir.vocabulary import Stack, Translation, Unsupported, settled
+from nybble.quantize.ops import onnx_forms, rewrite
+from nybble.quantize.ops.onnx_arguments import Value
 from nybble.quantize.sources.onnx.folding import FOLDED, Folder
-from nybble.quantize.sources.onnx.handlers import HANDLERS, Unsupported, Value, remedy
 from nybble.quantize.sources.onnx.model import OnnxModel, OnnxNode
+from nybble.quantize.sources.onnx.remedies import remedy
 from nybble.quantize.sources.onnx.signature import check
 
 #: Of names at most, which become those of files.
@@ -74,6 +74,7 @@ class _Builder:
         self._network.prune(result.name)
         self._network.ending = result.ending
         try:
+            rewrite(self._network)
             join_limits(self._network)
         except CaptureError as error:
             raise SourceError(str(error)) from None
@@ -88,13 +89,7 @@ class _Builder:
                 raise Unsupported("it reads constants alone; let onnxsim compute what depends on no image")
             self._held.update(self._fold(node, self._held))  # type: ignore[arg-type]
             return
-        if node.op not in HANDLERS:
-            raise Unsupported(remedy(node.op))
-        handler = check(node, inputs)
-        if node.op in LIKE_RESHAPE:
-            node, inputs = per_image(node, inputs)
-        with np.errstate(all="ignore"):  # What is infinite then is found by its node below.
-            result = handler(node, *inputs)
+        result = _translated(node, inputs)
         if isinstance(result, np.ndarray | Stack):
             self._held[node.outputs[0]] = result
             return
@@ -122,7 +117,8 @@ class _Builder:
 
     def _free(self, node: OnnxNode) -> str:
         """The name of the module whose weights a node reads, or that called it, as PyTorch's exporter writes them."""
-        weight = node.inputs[1] if node.op in ("Conv", "Gemm", "MatMul") and len(node.inputs) > 1 else ""
+        places = [form.weight for form in onnx_forms(node.op) if form.weight is not None]
+        weight = node.inputs[places[0]] if places and places[0] < len(node.inputs) else ""
         name = weight.removesuffix(".weight") if weight.endswith(".weight") else _module(node)
         count, candidate = 1, name
         # As in capture: what differs in a dot only must not meet in the names of files.
@@ -131,6 +127,18 @@ class _Builder:
             candidate = f"{name}_{count}"
         self._keys.add(candidate.replace(".", "_"))
         return candidate
+
+
+def _translated(node: OnnxNode, inputs: list[Value | None]) -> Any:
+    """What the first operation makes of a node that has this form."""
+    for form in onnx_forms(node.op):
+        check(node, inputs, form)
+        one, read = (node, inputs) if form.per_image is None else form.per_image(node, inputs)
+        with np.errstate(all="ignore"):  # What is infinite then is found by its node below.
+            result = form.handler(one, *read)
+        if result is not None:
+            return result
+    raise Unsupported(remedy(node.op))
 
 
 def _module(node: OnnxNode) -> str:

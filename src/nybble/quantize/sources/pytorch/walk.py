@@ -10,14 +10,12 @@ from torch.export.graph_signature import OutputKind
 from torch.fx import Node
 
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.ir.float_network import INPUT, Affine, FloatNetwork, Op, Weighted
+from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Weighted
 from nybble.quantize.ir.fold import join_limits
 from nybble.quantize.ir.vocabulary import Made, Stack, Translation, Unsupported, settled
-from nybble.quantize.sources.pytorch.aten import IGNORED, translate
+from nybble.quantize.ops import rewrite
+from nybble.quantize.sources.pytorch.aten_calls import IGNORED, reads_stacks, translate
 from nybble.quantize.sources.pytorch.source_lines import frames_of_trace, user_line
-
-#: What can read a stack.
-_OF_STACKS = ("aten.sum.dim_IntList", "aten.mean.dim", "aten.cat.default")
 
 
 class Walk:
@@ -98,7 +96,8 @@ class Walk:
         kwargs = torch.fx.node.map_arg(node.kwargs, lambda entry: self._held[entry])
         shape = _shape(node)
         try:
-            if target not in _OF_STACKS and any(isinstance(self._held[entry], Stack) for entry in node.all_input_nodes):
+            stacked = any(isinstance(self._held[entry], Stack) for entry in node.all_input_nodes)
+            if stacked and not reads_stacks(target):
                 raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
             result = translate(target, tuple(args), dict(kwargs), shape)
         except Unsupported as error:
@@ -123,10 +122,7 @@ class Walk:
             op.name = self._name(node, op)
             op.place = place
             # What was made of numbers is where the module is.
-            if isinstance(op, Affine):
-                op.gain, op.offset = op.gain.to(self._device), op.offset.to(self._device)
-            elif isinstance(op, Weighted):
-                op.weight = op.weight.to(self._device)
+            op.to(self._device)
             self._network.ops.append(op)
             return op.name
 
@@ -200,6 +196,7 @@ class Walk:
             raise CaptureError(f"{self._place(result)}: the result is transposed; it must be logits (N, classes)")
         self._network.prune(value.name)
         self._network.ending = value.ending
+        rewrite(self._network)
         join_limits(self._network)
         return self._network
 

@@ -10,41 +10,45 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from nybble.quantize.ir.vocabulary import Translation
-from nybble.quantize.sources.onnx.handlers import Unsupported, Value, constant_of
-from nybble.quantize.sources.onnx.model import STAND_IN, OnnxNode
-
-#: Operators that name the batch in a shape or in axes.
-LIKE_RESHAPE = frozenset({"Reshape", "Squeeze"})
+from nybble.quantize.ir.vocabulary import Translation, Unsupported
+from nybble.quantize.ops.onnx_arguments import Value, constant_of
 
 
-def per_image(node: OnnxNode, inputs: Sequence[Value | None]) -> tuple[OnnxNode, list[Value | None]]:
-    """A node as it reads for one image: a Reshape to [1, ...] without 0 and -1, a Squeeze with axes.
+def squeeze_one(node: Any, inputs: Sequence[Value | None]) -> tuple[Any, list[Value | None]]:
+    """A Squeeze as it reads for one image, with axes.
+
+    Raises
+    ------
+    Unsupported
+        If it takes the batch away.
+    """
+    x = _reshaped(inputs)
+    if "axes" in node.attributes or any(value is not None for value in inputs[1:]):
+        return node, list(inputs)
+    axes = [axis for axis, extent in enumerate((node.batch, *x.shape)) if extent == 1]
+    if 0 in axes:
+        raise Unsupported("without axes it takes the batch of one image away as well; name the axes")
+    return replace(node, attributes={}), [x, np.array(axes, np.int64)]
+
+
+def reshape_one(node: Any, inputs: Sequence[Value | None]) -> tuple[Any, list[Value | None]]:
+    """A Reshape as it reads for one image: to [1, ...] without 0 and -1.
 
     Raises
     ------
     Unsupported
         If the images of a batch are mixed, or the new shape does not hold what it is made of.
     """
-    x = inputs[0]
-    if not isinstance(x, Translation):
-        raise Unsupported("it must reshape what depends on the image")
-    whole = (node.batch, *x.shape)
-    if node.op == "Squeeze":
-        if "axes" in node.attributes or any(value is not None for value in inputs[1:]):
-            return node, list(inputs)
-        axes = [axis for axis, extent in enumerate(whole) if extent == 1]
-        if 0 in axes:
-            raise Unsupported("without axes it takes the batch of one image away as well; name the axes")
-        return replace(node, attributes={}), [x, np.array(axes, np.int64)]
+    x = _reshaped(inputs)
     target = constant_of(inputs[1], "the new shape").reshape(-1).tolist()
-    shape = _resolved(target, whole, allow_zero=bool(node.get("allowzero", 0)))
+    shape = _resolved(target, (node.batch, *x.shape), allow_zero=bool(node.get("allowzero", 0)))
     if shape[:1] != [node.batch]:
         # A literal 1 in a file for any batch: whoever wrote it had one image in mind.
-        is_one_image = target[:1] == [1] and node.batch == STAND_IN
+        is_one_image = target[:1] == [1] and node.is_for_any_batch
         alone = _resolved(target, (1, *x.shape), allow_zero=False) if is_one_image else []
         if alone[:1] != [1] or math.prod(alone) != math.prod(x.shape):
             raise Unsupported(
@@ -54,6 +58,13 @@ def per_image(node: OnnxNode, inputs: Sequence[Value | None]) -> tuple[OnnxNode,
         shape = alone
     attributes = {name: value for name, value in node.attributes.items() if name != "allowzero"}
     return replace(node, attributes=attributes), [x, np.array([1, *shape[1:]], np.int64)]
+
+
+def _reshaped(inputs: Sequence[Value | None]) -> Translation:
+    x = inputs[0]
+    if not isinstance(x, Translation):
+        raise Unsupported("it must reshape what depends on the image")
+    return x
 
 
 def _resolved(target: list[int], whole: tuple[int, ...], *, allow_zero: bool) -> list[int]:

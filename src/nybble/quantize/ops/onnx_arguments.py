@@ -1,8 +1,8 @@
-"""What handlers of ONNX operators share. A handler gets the node and what it reads: values and constants."""
+"""What the inputs and attributes of ONNX nodes say, in the words of the vocabulary."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,46 +12,12 @@ from nybble.graph import Padding, Pair
 from nybble.graph.ops.windows import output_extent
 from nybble.graph.types import Array
 from nybble.quantize.ir import vocabulary
-from nybble.quantize.ir.vocabulary import Translation, remedies
-from nybble.quantize.ir.vocabulary import Unsupported as Unsupported
+from nybble.quantize.ir.vocabulary import Translation, Unsupported
 
-Value = Translation | vocabulary.Stack | Array
+#: What a node reads: values that depend on the image, and constants.
+Value: TypeAlias = Translation | vocabulary.Stack | Array
 #: What a builder of the vocabulary returns, or a constant.
 Result: TypeAlias = vocabulary.Result | Array
-Handler = Callable[..., Result | vocabulary.Results]
-HANDLERS: dict[str, Handler] = {}
-
-_ACTIVATIONS = "Celu Elu Erf Gelu HardSwish LeakyRelu Mish PRelu Selu Softplus Softsign Swish Tanh"
-_REMEDIES = {
-    **dict.fromkeys(_ACTIVATIONS.split(), remedies.ACTIVATION),
-    **dict.fromkeys(("Sigmoid", "HardSigmoid"), remedies.SIGMOID),
-    **dict.fromkeys(("ArgMax", "TopK"), remedies.CHOICE),
-    **dict.fromkeys(
-        ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear"),
-        "the file is quantized already: `nybble import` reads it; quantize from the float network",
-    ),
-    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization", "LRN"), remedies.NORM),
-}
-
-
-def remedy(op: str, domain: str = "") -> str:
-    """What to do about an operator that has no handler."""
-    if op in _REMEDIES:
-        return _REMEDIES[op]
-    if domain:
-        return f"operators of {domain[:60]} are unknown; save the file without optimizing it for a runtime"
-    known = ", ".join(sorted(HANDLERS))
-    return f"supported are {known}, and what computes constants; change the network or cut the file"
-
-
-def handles(*operators: str) -> Callable[[Handler], Handler]:
-    """Register what follows for operators."""
-
-    def register(handler: Handler) -> Handler:
-        HANDLERS.update(dict.fromkeys(operators, handler))
-        return handler
-
-    return register
 
 
 def value_of(value: Value | None) -> Translation:
@@ -81,7 +47,7 @@ def tensor_of(array: Array) -> torch.Tensor:
     return torch.from_numpy(np.array(array, np.float32))
 
 
-def pair_of(node: Any, name: str) -> Pair:
+def attribute_pair(node: Any, name: str) -> Pair:
     """An attribute of rows and columns, 1 where it is absent."""
     given = node.get(name, [1, 1])
     if len(given) != 2:
@@ -120,3 +86,30 @@ def extents_of(
     if min(found) < 1:
         raise Unsupported(f"its window of {window.rows}x{window.columns} does not fit {x.shape[1]}x{x.shape[2]} pixels")
     return found
+
+
+def axes_of(node: Any, axes: Value | None) -> list[int]:
+    """Axes as an attribute, or as an input since opset 13 or 18."""
+    found: list[int] = node.get("axes", []) if axes is None else constant_of(axes, "its axes").reshape(-1).tolist()
+    return found
+
+
+def pool_of(node: Any, value: Value) -> tuple[Translation, Pair, Pair, Padding]:
+    """The image that a pool reads, its window, stride and padding."""
+    x = image_of(value)
+    given = node.get("kernel_shape", [])
+    if len(given) != 2:
+        raise Unsupported("its window must have two extents")
+    window, stride, dilation = Pair(*given), attribute_pair(node, "strides"), attribute_pair(node, "dilations")
+    return x, window, stride, padding_of(node, x, window, stride, dilation)
+
+
+def check_bias(constants: Sequence[Array], outputs: int, sizes: Sequence[int]) -> None:
+    """Unsupported unless the second of a layer's constants, where it has two, is a bias of one of these sizes."""
+    if len(constants) == 2 and (constants[1].size not in sizes or constants[1].shape[:-1] not in ((), (1,))):
+        raise Unsupported(f"its bias of shape {constants[1].shape} is not that of {outputs} outputs")
+
+
+def constants_behind(inputs: Sequence[Value | None]) -> list[Array]:
+    """The constants among what a node reads, but for its first input."""
+    return [value for value in inputs[1:] if isinstance(value, np.ndarray)]

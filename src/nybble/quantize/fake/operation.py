@@ -1,0 +1,37 @@
+"""What the modules of a fake-quantized network have in common."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from nybble.quantize.fake.quantizers import ActivationQuantizer, Mode
+
+
+class FakeOperation(nn.Module):
+    """A step's module that is no quantizer and has no weights.
+
+    Attributes
+    ----------
+    mode : str
+        ``float``, ``clip`` or ``quantize``; set by the network.
+    keeps_unit : bool
+        Whether it gives sums in the unit of the sums that its first input is.
+    joins_codes : bool
+        Whether its result is codes of several inputs, copied.
+    passes_factors : bool
+        Whether positive factors by channel may be taken before it as well as behind it.
+    """
+
+    keeps_unit: ClassVar[bool] = False
+    joins_codes: ClassVar[bool] = False
+    passes_factors: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mode: Mode = "float"
+
+    def precede(self, quantizer: ActivationQuantizer) -> None:
+        """Take note that an unsigned quantizer is all that reads the result."""
+        return

@@ -1,0 +1,59 @@
+"""Batch norm with fixed statistics, which is folded into layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nybble.quantize.ir import vocabulary
+from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported, value_of
+from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.forms import Forms
+from nybble.quantize.ops.onnx_arguments import (
+    Value,
+    constant_of,
+    constants_behind,
+    tensor_of,
+)
+from nybble.quantize.ops.registry import register
+
+if TYPE_CHECKING:
+    pass
+
+forms = Forms()
+
+
+@forms.aten("_native_batch_norm_legit_no_training.default")
+def _batch_norm(
+    shape: tuple[int, ...], x: Any, gain: Any, offset: Any, mean: Any, variance: Any, momentum: float, eps: float
+) -> Result:
+    return vocabulary.batch_norm(value_of(x), gain, offset, mean, variance, eps)
+
+
+def _check_parameters(node: Any, inputs: Sequence[Value | None]) -> None:
+    x, arrays = inputs[0], constants_behind(inputs)
+    if not isinstance(x, Translation):
+        return
+    if any(array.shape != x.shape[:1] for array in arrays):
+        raise Unsupported(f"its parameters are not of {x.shape[0]} channels")
+    if len(arrays) == 4 and not bool((arrays[3] + node.get("epsilon", 1e-5) > 0).all()):
+        raise Unsupported("its variance is not positive everywhere")
+
+
+@forms.onnx("BatchNormalization", ranks={1: 1, 2: 1, 3: 1, 4: 1}, check=_check_parameters)
+def _onnx_batch_norm(node: Any, x: Value, gain: Value, offset: Value, mean: Value, variance: Value) -> Result:
+    if node.get("training_mode", 0):
+        raise Unsupported("export the network in evaluation mode")
+    scale, shift, middle, spread = (
+        tensor_of(constant_of(value, "its parameters")) for value in (gain, offset, mean, variance)
+    )
+    return vocabulary.batch_norm(value_of(x), scale, shift, middle, spread, float(node.get("epsilon", 1e-5)))
+
+
+class BatchNorm(FloatOperation):
+    """Folding leaves none."""
+
+    forms = forms
+
+
+register(BatchNorm())

@@ -1,0 +1,140 @@
+"""Convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from nybble.graph import Conv2d, Padding, Pair
+from nybble.quantize.fake.weighted import QuantizedConv2d
+from nybble.quantize.ir import float_network, vocabulary
+from nybble.quantize.ir.vocabulary import Result, Unsupported, value_of
+from nybble.quantize.ops.aten_arguments import pair_of, sides_of
+from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.forms import Forms
+from nybble.quantize.ops.onnx_arguments import (
+    Value,
+    attribute_pair,
+    check_bias,
+    constant_of,
+    constants_behind,
+    image_of,
+    padding_of,
+    tensor_of,
+)
+from nybble.quantize.ops.pad import copied
+from nybble.quantize.ops.registry import register
+
+if TYPE_CHECKING:
+    from nybble.quantize.fake.network import Step
+    from nybble.quantize.lower.conversion import Conversion
+    from nybble.quantize.lower.restore import Restoration
+    from nybble.quantize.prepare.preparation import Preparation
+
+forms = Forms()
+
+
+@forms.aten("conv2d.default", "conv2d.padding")
+def _conv2d(
+    shape: tuple[int, ...],
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Sequence[int] = (1,),
+    padding: str | Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+) -> Result:
+    spread = pair_of(dilation)
+    if padding == "same" and isinstance(weight, Tensor):
+        total = [step * (extent - 1) for step, extent in zip(spread, weight.shape[2:], strict=True)]
+        top, left = total[0] // 2, total[1] // 2
+        sides = Padding(top, left, total[0] - top, total[1] - left)
+    else:
+        sides = Padding() if isinstance(padding, str) else sides_of(padding)
+    return vocabulary.conv(value_of(x), weight, bias, pair_of(stride), sides, spread, groups)
+
+
+@forms.aten("convolution.default")
+def _convolution(
+    shape: tuple[int, ...],
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Result:
+    if transposed:
+        raise Unsupported("transposed convolutions have no integer form; classifiers need none")
+    return _conv2d(shape, x, weight, bias, stride, padding, dilation, groups)
+
+
+def _check_bias(node: Any, inputs: Sequence[Value | None]) -> None:
+    if len(arrays := constants_behind(inputs)) == 2:
+        outputs = arrays[0].shape[0]
+        check_bias(arrays, outputs, (outputs,))
+
+
+@forms.onnx("Conv", ranks={1: 4, 2: 1}, weight=1, check=_check_bias)
+def _onnx_conv(node: Any, x: Value, weight: Value, bias: Value | None = None) -> Result:
+    x, kernel = image_of(x), constant_of(weight, "weights")
+    if kernel.ndim != 4:
+        raise Unsupported("only two-dimensional convolutions can be")
+    window = Pair(kernel.shape[2], kernel.shape[3])
+    stride, dilation = attribute_pair(node, "strides"), attribute_pair(node, "dilations")
+    padding = padding_of(node, x, window, stride, dilation)
+    offset = None if bias is None else tensor_of(constant_of(bias, "biases"))
+    return vocabulary.conv(x, tensor_of(kernel), offset, stride, padding, dilation, int(node.get("group", 1)))
+
+
+class Convolution(FloatOperation):
+    """A convolution, with the batch norm that was folded into it."""
+
+    forms = forms
+    ops = (float_network.Conv,)
+    modules = (QuantizedConv2d,)
+    nodes = (Conv2d,)
+
+    def prepare(self, op: float_network.Conv, preparation: Preparation) -> None:
+        """A layer that reads codes and gives exact sums."""
+        preparation.add_layer(
+            op,
+            QuantizedConv2d,
+            stride=op.stride,
+            padding=op.padding,
+            dilation=op.dilation,
+            groups=op.groups,
+        )
+
+    def convert(self, module: QuantizedConv2d, step: Step, conversion: Conversion) -> None:
+        """Codes of the weights, and biases in units of the sums."""
+        conversion.append_layer(
+            module,
+            step,
+            Conv2d,
+            stride=module.stride,
+            padding=module.padding,
+            dilation=module.dilation,
+            groups=module.groups,
+        )
+
+    def restore(self, node: Conv2d, restoration: Restoration) -> None:
+        """Nothing, where it only copies codes: the Quantize behind it stands for padding then."""
+        if copied(node, restoration) is None:
+            restoration.append_layer(
+                node,
+                QuantizedConv2d,
+                stride=node.stride,
+                padding=node.padding,
+                dilation=node.dilation,
+                groups=node.groups,
+            )
+
+
+register(Convolution())

@@ -1,0 +1,46 @@
+"""A softmax at the end, which is left out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nybble.quantize.ir import vocabulary
+from nybble.quantize.ir.vocabulary import Result, Translation, value_of
+from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.forms import Forms
+from nybble.quantize.ops.onnx_arguments import (
+    Value,
+)
+from nybble.quantize.ops.registry import register
+
+if TYPE_CHECKING:
+    pass
+
+forms = Forms()
+
+
+@forms.aten("softmax.int", "_softmax.default")
+def _softmax(shape: tuple[int, ...], x: Translation, dim: int, dtype: Any = None) -> Result:
+    return vocabulary.softmax(x, dim)
+
+
+@forms.aten("log_softmax.int", "_log_softmax.default")
+def _log_softmax(shape: tuple[int, ...], x: Translation, dim: int, dtype: Any = None) -> Result:
+    return vocabulary.softmax(x, dim, log=True)
+
+
+@forms.onnx("Softmax", "LogSoftmax")
+def _onnx_softmax(node: Any, x: Value) -> Result:
+    # At the end: the order of the classes stays, and logits are what is compared and distilled.
+    x = value_of(x)
+    axis = node.get("axis", 1 if len(x.shape) == 1 else -1)
+    return vocabulary.softmax(x, axis, log=node.op == "LogSoftmax")
+
+
+class Softmax(FloatOperation):
+    """No operation: the front ends note that it is left out."""
+
+    forms = forms
+
+
+register(Softmax())
