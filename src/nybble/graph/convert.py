@@ -20,6 +20,7 @@ from nybble.graph.graph import Graph
 from nybble.graph.nodes import Node
 from nybble.graph.ops import Conv2d, Linear, Operation, Quantize, operation_of
 from nybble.graph.ops.units import WIDER, Unit, rounded
+from nybble.graph.rescale import Candidate, choose
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, DType
 from nybble.graph.value_type import MAX_SHIFT
@@ -193,9 +194,9 @@ class _Converter:
         output_type = WIDER.get(node.output_type, node.output_type)
         factor, shift = node.factor, node.shift
         if after != before:
-            rule = requantize(node, output_type, after / before, source.magnitude * before)
-            factor, shift = rule.factor, rule.shift
-            self._errors[node.name] = rule.error
+            chosen = requantize(node, output_type, after / before, source.magnitude * before)
+            factor, shift = chosen.tensor(), chosen.shift
+            self._errors[node.name] = chosen.error
         return replace(node, input_type=input_type, output_type=output_type, factor=factor, shift=shift)
 
     def _rescale(self, node: Node) -> None:
@@ -223,10 +224,10 @@ class _Converter:
             factor=Tensor.from_array(DType.U16, np.ones(channels, np.uint16)),
             shift=0,
         )
-        rule = requantize(plain, after, ratio, magnitude)
-        self._errors[name] = rule.error
+        chosen = requantize(plain, after, ratio, magnitude)
+        self._errors[name] = chosen.error
         self._units.of_values[name] = ratio
-        self._append(replace(plain, factor=rule.factor, shift=rule.shift))
+        self._append(replace(plain, factor=chosen.tensor(), shift=chosen.shift))
         return name
 
 
@@ -300,17 +301,8 @@ def _tied(graph: Graph) -> list[list[str]]:
     return list(groups.values())
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Factors and shift of a Quantize, and the largest error of the factors' rounding (see :class:`Conversion`)."""
-
-    factor: Tensor
-    shift: int
-    error: float
-
-
-def requantize(node: Quantize, output_type: DType, ratio: Fraction, magnitude: Fraction) -> Rule:
-    """The factors of ``node`` times ``ratio``.
+def requantize(node: Quantize, output_type: DType, ratio: Fraction, magnitude: Fraction) -> Candidate:
+    """The factors of ``node`` times ``ratio``, with an error relative to the range of the result.
 
     u16 if it is precise enough, else u32; and a shift that lets an engine requantize in float32 (bytes) or multiply in
     32 bits (sums), unless only a larger one is precise enough. Among these the largest shift is taken: doubling a
@@ -341,21 +333,17 @@ def requantize(node: Quantize, output_type: DType, ratio: Fraction, magnitude: F
     def anyhow(shift: int) -> bool:
         return True
 
-    best: Rule | None = None
-    for allowed in (is_fast, anyhow):
-        for dtype in (DType.U16, DType.U32):
-            rule = _rounded(exact, dtype, allowed, output_type, magnitude)
-            if best is None or rule.error < best.error:
-                best = rule
-            if best.error <= TOLERANCE:
-                return best
-    assert best is not None  # noqa: S101
-    return best
+    candidates = (
+        _rounded(exact, dtype, allowed, output_type, magnitude)
+        for allowed in (is_fast, anyhow)
+        for dtype in (DType.U16, DType.U32)
+    )
+    return choose(candidates, TOLERANCE)
 
 
 def _rounded(
     exact: Sequence[Fraction], dtype: DType, allowed: Callable[[int], bool], output_type: DType, magnitude: Fraction
-) -> Rule:
+) -> Candidate:
     """Scales as factors of a type, with the largest shift allowed."""
     top = max(exact)
     fitting = (s for s in range(MAX_SHIFT, -1, -1) if allowed(s) and rounded(top * (1 << s)) <= dtype.maximum)
@@ -368,4 +356,4 @@ def _rounded(
             error = abs(float(factor / (scale * (1 << shift)) - 1))
             reach = 1.0 if output_type in SUMS else min(1.0, float(magnitude * scale / output_type.maximum))
             worst = max(worst, error * reach)
-    return Rule(Tensor.from_array(dtype, np.array(factors, np.uint32)), shift, worst)
+    return Candidate(np.array(factors, np.uint32), dtype, shift, worst)

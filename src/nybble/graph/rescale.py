@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,35 @@ from nybble.graph.value_type import MAX_SHIFT
 PREFERRED_SHIFT = 16
 #: Error, in steps of the result, up to which the preferred shift is taken.
 TOLERANCE = 1 / 16
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Factors of a type with a shift, and the error that rounding them brings about, in a unit of the caller's."""
+
+    factor: Array
+    dtype: DType
+    shift: int
+    error: float
+
+    def tensor(self) -> Tensor:
+        """The factors as a node has them."""
+        return Tensor.from_array(self.dtype, self.factor)
+
+
+def choose(
+    candidates: Iterable[Candidate], tolerance: float, otherwise: Collection[Candidate] | None = None
+) -> Candidate:
+    """The first candidate whose error is not above ``tolerance``; those behind it are not computed.
+
+    Where there is none, the one of the least error, of all or of those ``otherwise`` given, and the first of several.
+    """
+    refused = []
+    for candidate in candidates:
+        if candidate.error <= tolerance:
+            return candidate
+        refused.append(candidate)
+    return min(refused if otherwise is None else otherwise, key=lambda candidate: candidate.error)
 
 
 @dataclass(frozen=True)
@@ -67,32 +97,29 @@ def rescale(
     GraphError
         If no factor of 32 bits expresses a multiplier.
     """
-    errors = {}
+    found = {}
     for candidate in range(highest + 1):
         factor = np.rint(multiplier * 2.0**candidate)
         if factor.max() <= DType.U32.maximum:
             lost = np.abs(factor / 2.0**candidate - multiplier)
             relative = np.divide(lost, multiplier, out=np.zeros_like(lost), where=multiplier > 0)
-            errors[candidate] = float((relative * reach).max())
-    if not errors:
+            dtype = DType.U16 if factor.max() <= DType.U16.maximum else DType.U32
+            found[candidate] = Candidate(factor.astype(np.int64), dtype, candidate, float((relative * reach).max()))
+    if not found:
         raise GraphError(f"a multiplier of {multiplier.max():.3g} does not fit a factor of 32 bits")
-    best = min(errors, key=lambda candidate: (errors[candidate], candidate))
+    best = min(found.values(), key=lambda candidate: candidate.error)
     if shift is None:
-        shift = _chosen(multiplier, errors, tolerance)
-    elif shift not in errors:
+        chosen = choose(_in_order(found), tolerance, found.values())
+    elif shift in found:
+        chosen = found[shift]
+    else:
         raise GraphError(f"with shift {shift}, a multiplier of {multiplier.max():.3g} does not fit 32 bits")
-    factor = np.rint(multiplier * 2.0**shift).astype(np.int64)
-    dtype = DType.U16 if factor.max() <= DType.U16.maximum else DType.U32
-    return Rescale(Tensor.from_array(dtype, factor), shift, errors[shift], best, errors[best])
+    return Rescale(chosen.tensor(), chosen.shift, chosen.error, best.shift, best.error)
 
 
-def _chosen(multiplier: Array, errors: dict[int, float], tolerance: float) -> int:
-    largest = float(multiplier.max())
-    # Up to 16, the finest that 16-bit factors allow; beyond, no finer than needed.
-    short = [shift for shift in errors if np.rint(largest * 2.0**shift) <= DType.U16.maximum]
+def _in_order(found: Mapping[int, Candidate]) -> list[Candidate]:
+    """Up to 16, the finest shift that 16-bit factors allow; beyond, no finer than needed."""
+    short = [shift for shift, candidate in found.items() if candidate.dtype is DType.U16]
     preferred = max((shift for shift in short if shift <= PREFERRED_SHIFT), default=None)
-    beyond = [shift for shift in (*short, *errors) if preferred is None or shift > preferred]
-    for shift in (*([] if preferred is None else [preferred]), *beyond):
-        if errors[shift] <= tolerance:
-            return shift
-    return min(errors, key=lambda candidate: (errors[candidate], candidate))
+    beyond = [shift for shift in (*short, *found) if preferred is None or shift > preferred]
+    return [found[shift] for shift in (*([] if preferred is None else [preferred]), *beyond)]
