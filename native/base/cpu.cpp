@@ -2,6 +2,10 @@
 
 #include <stdexcept>
 
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace nybble {
 namespace {
 
@@ -9,15 +13,17 @@ struct Known {
   Isa isa;
   const char* name;
   const char* needs;
+  bool is_for_tests;
+  bool is_built;
+  bool (*is_supported)();
 };
 
-// Slowest first.
+// On x86, __builtin_cpu_supports reads cpuid and, for vector state, XGETBV: what the system saves too.
 constexpr Known kAll[] = {
-    {Isa::scalar, "scalar", ""},
-    {Isa::vector16, "vector16", ""},
-    {Isa::avx2, "avx2", "avx2 fma"},
-    {Isa::avx512, "avx512", "avx2 fma avx512f avx512bw avx512vl avx512dq"},
-    {Isa::avx512vnni, "avx512vnni", "avx2 fma avx512f avx512bw avx512vl avx512dq avx512_vnni"},
+#define NYBBLE_ISA(name, needs, is_for_tests, is_built, is_supported) \
+  {Isa::name, #name, needs, is_for_tests, is_built, [] { return is_built && (is_supported); }},
+    NYBBLE_ISAS(NYBBLE_ISA)
+#undef NYBBLE_ISA
 };
 
 const Known& known(Isa isa) {
@@ -26,52 +32,31 @@ const Known& known(Isa isa) {
   return kAll[0];
 }
 
-bool supported(Isa isa) {
-  switch (isa) {
-    case Isa::scalar:
-#if defined(NYBBLE_VECTOR16)
-    case Isa::vector16:
-#endif
-      return true;
-#if !defined(NYBBLE_VECTOR16)
-    case Isa::vector16:
-      return false;
-#endif
-#if defined(__x86_64__)
-    // __builtin_cpu_supports reads cpuid and, for vector state, XGETBV: what the system saves too.
-    case Isa::avx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    case Isa::avx512:
-      return supported(Isa::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    case Isa::avx512vnni:
-      return supported(Isa::avx512) && __builtin_cpu_supports("avx512vnni");
-#else
-    default:
-      return false;
-#endif
-  }
-  return false;
-}
-
 }  // namespace
 
 const char* isa_name(Isa isa) { return known(isa).name; }
 
 const char* isa_needs(Isa isa) { return known(isa).needs; }
 
-bool is_for_tests(Isa isa) { return isa == Isa::vector16; }
+bool is_for_tests(Isa isa) { return known(isa).is_for_tests; }
+
+std::vector<Isa> built_isas() {
+  std::vector<Isa> found;
+  for (const Known& each : kAll)
+    if (each.is_built) found.push_back(each.isa);
+  return found;
+}
 
 std::vector<Isa> available_isas() {
   std::vector<Isa> found;
   for (const Known& each : kAll)
-    if (supported(each.isa) && !is_for_tests(each.isa)) found.push_back(each.isa);
+    if (each.is_supported() && !each.is_for_tests) found.push_back(each.isa);
   return found;
 }
 
 Isa isa_from_name(const std::string& name) {
   for (const Known& each : kAll)
-    if (name == each.name && supported(each.isa)) return each.isa;
+    if (name == each.name && each.is_supported()) return each.isa;
   std::string names;
   for (Isa isa : available_isas()) {
     names += names.empty() ? "" : ", ";

@@ -1,12 +1,19 @@
 // Instruction sets: their names, what they need of the processor, and which this machine can run.
 #pragma once
 
+#include <nybble_isas.h>
+
 #include <string>
 #include <vector>
 
 namespace nybble {
 
-enum class Isa { scalar, vector16, avx2, avx512, avx512vnni };
+// The lines nybble_isa() of native/CMakeLists.txt, slowest first.
+enum class Isa {
+#define NYBBLE_ISA(name, needs, is_for_tests, is_built, is_supported) name,
+  NYBBLE_ISAS(NYBBLE_ISA)
+#undef NYBBLE_ISA
+};
 
 // Name as NYBBLE_ISA spells it.
 const char* isa_name(Isa isa);
@@ -17,6 +24,9 @@ const char* isa_needs(Isa isa);
 // Whether it is there to test the kernels, and never chosen: vectors of 16 bytes in the compiler's own operations,
 // which any processor has.
 bool is_for_tests(Isa isa);
+
+// Those that this build has kernels for, whatever the machine has.
+std::vector<Isa> built_isas();
 
 // Every instruction set that the processor and the operating system support, slowest first, but for those for tests.
 // Scalar is always there.

@@ -10,21 +10,14 @@
 #include <tuple>
 
 #include "base/cpu.h"
-#include "bindings/rows.h"
+#include "bindings/operations.h"
 #include "ceilings/ceilings.h"
 #include "core/program.h"
 
 namespace nb = nanobind;
-using nybble::ConcatSpec;
-using nybble::ConvSpec;
 using nybble::Element;
-using nybble::MulSpec;
-using nybble::PointSpec;
-using nybble::PoolSpec;
 using nybble::Program;
 using nybble::Requantize;
-using nybble::ScaleSpec;
-using nybble::TableSpec;
 using nybble::Value;
 
 namespace {
@@ -64,100 +57,13 @@ Element element_of(const std::string& name) {
   throw std::invalid_argument("unknown element type " + name);
 }
 
-void bind_specs(nb::module_& m) {
+void bind_requantize(nb::module_& m) {
   nb::class_<Requantize>(m, "Requantize")
       .def(nb::init<>())
       .def_rw("factor", &Requantize::factor)
       .def_rw("shift", &Requantize::shift)
       .def_rw("low", &Requantize::low)
       .def_rw("high", &Requantize::high);
-  nb::class_<ConvSpec>(m, "ConvSpec")
-      .def(nb::init<>())
-      .def_rw("input", &ConvSpec::input)
-      .def_rw("output", &ConvSpec::output)
-      .def_rw("kernel_h", &ConvSpec::kernel_h)
-      .def_rw("kernel_w", &ConvSpec::kernel_w)
-      .def_rw("stride_h", &ConvSpec::stride_h)
-      .def_rw("stride_w", &ConvSpec::stride_w)
-      .def_rw("pad_top", &ConvSpec::pad_top)
-      .def_rw("pad_left", &ConvSpec::pad_left)
-      .def_rw("dilation_h", &ConvSpec::dilation_h)
-      .def_rw("dilation_w", &ConvSpec::dilation_w)
-      .def_rw("groups", &ConvSpec::groups)
-      .def_rw("method", &ConvSpec::method)
-      .def_rw("magnitude", &ConvSpec::magnitude)
-      .def_rw("lists", &ConvSpec::lists)
-      .def_rw("block_outputs", &ConvSpec::block_outputs)
-      .def_rw("tile_pixels", &ConvSpec::tile_pixels)
-      .def_rw("visit_bytes", &ConvSpec::visit_bytes)
-      .def_rw("bias", &ConvSpec::bias)
-      .def_rw("shortcut", &ConvSpec::shortcut)
-      .def_rw("shortcut_magnitude", &ConvSpec::shortcut_magnitude)
-      .def_rw("shortcut_requantize", &ConvSpec::shortcut_requantize)
-      .def_rw("shortcut_rule", &ConvSpec::shortcut_rule)
-      .def_rw("relu", &ConvSpec::relu)
-      .def_rw("relu_maximum", &ConvSpec::relu_maximum)
-      .def_rw("requantize", &ConvSpec::requantize)
-      .def_rw("rule", &ConvSpec::rule)
-      .def_rw("table", &ConvSpec::table)
-      .def_rw("output_lists", &ConvSpec::output_lists);
-  nb::class_<PoolSpec>(m, "PoolSpec")
-      .def(nb::init<>())
-      .def_rw("input", &PoolSpec::input)
-      .def_rw("output", &PoolSpec::output)
-      .def_rw("average", &PoolSpec::average)
-      .def_rw("kernel_h", &PoolSpec::kernel_h)
-      .def_rw("kernel_w", &PoolSpec::kernel_w)
-      .def_rw("stride_h", &PoolSpec::stride_h)
-      .def_rw("stride_w", &PoolSpec::stride_w)
-      .def_rw("pad_top", &PoolSpec::pad_top)
-      .def_rw("pad_left", &PoolSpec::pad_left)
-      .def_rw("pad_bottom", &PoolSpec::pad_bottom)
-      .def_rw("pad_right", &PoolSpec::pad_right)
-      .def_rw("dilation_h", &PoolSpec::dilation_h)
-      .def_rw("dilation_w", &PoolSpec::dilation_w)
-      .def_rw("count_padding", &PoolSpec::count_padding)
-      .def_rw("output_lists", &PoolSpec::output_lists);
-  nb::class_<PointSpec>(m, "PointSpec")
-      .def(nb::init<>())
-      .def_rw("input", &PointSpec::input)
-      .def_rw("output", &PointSpec::output)
-      .def_rw("other", &PointSpec::other)
-      .def_rw("relu", &PointSpec::relu)
-      .def_rw("relu_maximum", &PointSpec::relu_maximum)
-      .def_rw("requantize", &PointSpec::requantize)
-      .def_rw("rule", &PointSpec::rule)
-      .def_rw("table", &PointSpec::table)
-      .def_rw("output_lists", &PointSpec::output_lists);
-  nb::class_<TableSpec>(m, "TableSpec")
-      .def(nb::init<>())
-      .def_rw("input", &TableSpec::input)
-      .def_rw("output", &TableSpec::output)
-      .def_rw("table", &TableSpec::table)
-      .def_rw("output_lists", &TableSpec::output_lists);
-  nb::class_<MulSpec>(m, "MulSpec")
-      .def(nb::init<>())
-      .def_rw("input", &MulSpec::input)
-      .def_rw("output", &MulSpec::output)
-      .def_rw("other", &MulSpec::other)
-      .def_rw("magnitude", &MulSpec::magnitude)
-      .def_rw("other_magnitude", &MulSpec::other_magnitude)
-      .def_rw("relu", &MulSpec::relu)
-      .def_rw("relu_maximum", &MulSpec::relu_maximum)
-      .def_rw("requantize", &MulSpec::requantize)
-      .def_rw("rule", &MulSpec::rule)
-      .def_rw("table", &MulSpec::table)
-      .def_rw("output_lists", &MulSpec::output_lists);
-  nb::class_<ConcatSpec>(m, "ConcatSpec")
-      .def(nb::init<>())
-      .def_rw("inputs", &ConcatSpec::inputs)
-      .def_rw("output", &ConcatSpec::output)
-      .def_rw("output_lists", &ConcatSpec::output_lists);
-  nb::class_<ScaleSpec>(m, "ScaleSpec")
-      .def(nb::init<>())
-      .def_rw("input", &ScaleSpec::input)
-      .def_rw("output", &ScaleSpec::output)
-      .def_rw("scale", &ScaleSpec::scale);
 }
 
 }  // namespace
@@ -171,7 +77,6 @@ NB_MODULE(_native, m) {
     return names;
   });
   m.def("check_isa", [](const std::string& name) { nybble::isa_from_name(name); });
-  bind_rows(m);
 
   // (name, instruction set, whether it counts bytes read instead of MACs) of each.
   m.def("ceilings", [] {
@@ -183,8 +88,9 @@ NB_MODULE(_native, m) {
   m.def("measure_ceiling", &nybble::measure_ceiling, nb::arg("name"), nb::arg("isa"), nb::arg("threads"),
         nb::arg("seconds"), nb::call_guard<nb::gil_scoped_release>());
 
-  bind_specs(m);
-  nb::class_<Program>(m, "Program")
+  bind_requantize(m);
+  nb::class_<Program> program(m, "Program");
+  program
       .def(
           "__init__",
           [](Program* self, const std::string& isa, int threads, int most_images, std::int64_t arena_bytes) {
@@ -199,18 +105,6 @@ NB_MODULE(_native, m) {
       .def("add_lists", &Program::add_lists)
       .def("set_input", &Program::set_input)
       .def("set_output", &Program::set_output)
-      .def("add_conv",
-           [](Program& self, ConvSpec spec, const ArrayIn<std::int8_t>& weights) {
-             spec.weights = weights.data();
-             spec.weight_count = weights.size();
-             self.add_conv(spec);
-           })
-      .def("add_pool", &Program::add_pool)
-      .def("add_point", &Program::add_point)
-      .def("add_table", &Program::add_table)
-      .def("add_mul", &Program::add_mul)
-      .def("add_concat", &Program::add_concat)
-      .def("add_scale", &Program::add_scale)
       .def("run_integer",
            [](Program& self, const ArrayIn<std::uint8_t>& x, const ArrayOut<std::uint8_t>& out) {
              const std::int64_t images = images_of(x, self.value(self.input()));
@@ -262,4 +156,5 @@ NB_MODULE(_native, m) {
       .def_prop_ro("most_images", &Program::most_images)
       .def_prop_ro("weight_bytes", &Program::weight_bytes)
       .def_prop_ro("arena_bytes", &Program::arena_bytes);
+  bind_operations(m, program);
 }

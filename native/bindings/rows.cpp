@@ -7,7 +7,7 @@
 
 #include <tuple>
 
-#include "kernels/table.h"
+#include "kernels/conv/kernels.h"
 
 namespace nb = nanobind;
 using nybble::ConvCut;
@@ -112,9 +112,8 @@ void bind_rows(nb::module_& m) {
   m.def(
       "kernel_rows",
       [](const std::string& isa) {
-        const nybble::KernelTable& kernels = nybble::kernels_of(nybble::known_isa(isa));
         std::vector<const ConvRow*> rows;
-        for (int i = 0; i < kernels.conv_count; ++i) rows.push_back(&kernels.conv_rows[i]);
+        for (const ConvRow& row : nybble::conv_kernels(nybble::known_isa(isa))) rows.push_back(&row);
         return rows;
       },
       nb::arg("isa"), nb::rv_policy::reference);

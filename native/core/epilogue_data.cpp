@@ -4,7 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "core/steps.h"
+#include "core/step.h"
 
 namespace nybble {
 namespace {
@@ -53,6 +53,11 @@ void EpilogueData::add_shortcut(const Layout& shortcut, std::int64_t magnitude, 
   // The product in 32 bits, and the clamp to the shortcut's own type, must be idle.
   fits_lanes_ = most == 0 || magnitude <= (INT32_MAX - half) / most;
   epilogue_.narrow = fits_lanes_;
+}
+
+void EpilogueData::finish(const EpilogueSpec& spec) {
+  if (spec.relu) set_relu(spec.relu_maximum);
+  if (spec.requantize) set_requantize(spec.rule);
 }
 
 void EpilogueData::set_relu(std::int32_t maximum) {

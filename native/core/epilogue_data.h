@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/program.h"
+#include "kernels/conv/epilogue.h"
 
 namespace nybble {
 
@@ -13,8 +14,8 @@ class EpilogueData {
   EpilogueData(const Layout& output, std::vector<std::int32_t> bias);
 
   void add_shortcut(const Layout& shortcut, std::int64_t magnitude, bool requantize, const Requantize& rule);
-  void set_relu(std::int32_t maximum);
-  void set_requantize(const Requantize& rule);
+  // ReLU and requantize. Call it after add_shortcut.
+  void finish(const EpilogueSpec& spec);
   // Finds the channels that 16-bit lanes finish exactly, from the least and greatest sum of each output. Call it last.
   void use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest);
   // Biases, with `correction`, and scales in the order in which a kernel holds each kChannelAlign sums, if the result
@@ -27,6 +28,8 @@ class EpilogueData {
  private:
   std::vector<std::uint32_t> padded(const std::vector<std::uint32_t>& factor, const char* what) const;
 
+  void set_relu(std::int32_t maximum);
+  void set_requantize(const Requantize& rule);
   void set_guard();
   bool fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const;
   std::uint32_t shortcut_factor(std::size_t channel) const;

@@ -4,14 +4,13 @@
 
 namespace nybble {
 
-OutputLists::OutputLists(const KernelTable& kernels, const std::vector<Value>& values, int output,
-                         const std::vector<int>& ids)
+OutputLists::OutputLists(Isa isa, const std::vector<Value>& values, int output, const std::vector<int>& ids)
     : stride_(values[static_cast<std::size_t>(output)].layout.stride), output_(output) {
   for (const int id : ids) {
     const Value& lists = values[static_cast<std::size_t>(id)];
     require(lists.is_lists && lists.lists_of == output, "lists: of another value than the step writes");
     require(lists.layout.element == Element::u8, "lists: of an unsigned 8-bit value only");
-    const ListKernel kernel = lists.list_group == 2 ? kernels.pair_lists : kernels.quad_lists;
+    const ListKernel kernel = lists.list_group == 2 ? lists_kernels(isa).pairs : lists_kernels(isa).quads;
     require(kernel != nullptr, "lists: this instruction set has no kernel for them");
     lists_.push_back({kernel, lists, id});
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/program.h"
+#include "kernels/lists/kernels.h"
 
 namespace nybble {
 
@@ -26,7 +27,7 @@ class OutputLists {
  public:
   OutputLists() = default;
   // `ids` are lists of the value `output`. Throws std::invalid_argument where they are not, or cannot be built.
-  OutputLists(const KernelTable& kernels, const std::vector<Value>& values, int output, const std::vector<int>& ids);
+  OutputLists(Isa isa, const std::vector<Value>& values, int output, const std::vector<int>& ids);
 
   bool empty() const { return lists_.empty(); }
   std::vector<int> ids() const;

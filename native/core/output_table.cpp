@@ -23,17 +23,18 @@ std::unique_ptr<CodeTable> make_code_table(Element input, Element output, const 
   return table;
 }
 
-OutputTable::OutputTable(const KernelTable& kernels, const Layout& output, bool requantize, const Requantize& rule,
-                         const std::vector<int>& results)
-    : kernel_(kernels.table), output_(output) {
-  require(requantize, "table: of a step that does not requantize");
+OutputTable::OutputTable(Isa isa, const Layout& output, const EpilogueSpec& spec)
+    : kernel_(table_kernels(isa).run), output_(output), codes_(output) {
+  if (spec.table.empty()) return;
+  require(spec.requantize, "table: of a step that does not requantize");
   require(element_bytes(output.element) == 1 && output.stride % kChannelAlign == 0,
           "table: writes padded 8-bit values only");
-  const auto count = static_cast<std::int64_t>(results.size());
-  require(std::int64_t{rule.high} - rule.low + 1 == count, "table: does not have an entry for each code");
-  require(rule.low == 0 || rule.low == -count / 2, "table: codes start neither at 0 nor at the least signed one");
-  codes_ = rule.low < 0 ? Element::s8 : Element::u8;
-  table_ = make_code_table(codes_, output.element, results);
+  const auto count = static_cast<std::int64_t>(spec.table.size());
+  const std::int64_t low = spec.rule.low, high = spec.rule.high;
+  require(high - low + 1 == count, "table: does not have an entry for each code");
+  require(low == 0 || low == -count / 2, "table: codes start neither at 0 nor at the least signed one");
+  codes_.element = low < 0 ? Element::s8 : Element::u8;
+  table_ = make_code_table(codes_.element, output.element, spec.table);
 }
 
 void OutputTable::apply(std::uint8_t* values, std::int64_t first, std::int64_t count, std::int32_t first_channel,

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/program.h"
+#include "kernels/table/kernels.h"
 
 namespace nybble {
 
@@ -15,14 +16,13 @@ std::unique_ptr<CodeTable> make_code_table(Element input, Element output, const 
 class OutputTable {
  public:
   OutputTable() = default;
-  // Of a step that writes `output`, padded, and requantizes by `rule`, whose range is that of the codes. Throws
-  // std::invalid_argument where these do not fit together.
-  OutputTable(const KernelTable& kernels, const Layout& output, bool requantize, const Requantize& rule,
-              const std::vector<int>& results);
+  // Of a step that writes `output`, padded, with this epilogue; empty where that has none. The range that it
+  // requantizes to is that of the codes. Throws std::invalid_argument where these do not fit together.
+  OutputTable(Isa isa, const Layout& output, const EpilogueSpec& spec);
 
   bool empty() const { return table_ == nullptr; }
-  // How the epilogue stores what the table replaces.
-  Element codes() const { return codes_; }
+  // The output as the epilogue writes it: with the codes that the table replaces.
+  const Layout& codes() const { return codes_; }
   // Pixels [first, first + count) of `values`; `channels` of them from `first_channel`, multiples of kChannelAlign.
   void apply(std::uint8_t* values, std::int64_t first, std::int64_t count, std::int32_t first_channel,
              std::int32_t channels) const;
@@ -33,8 +33,7 @@ class OutputTable {
  private:
   std::unique_ptr<CodeTable> table_;
   TableKernel kernel_ = nullptr;
-  Layout output_;
-  Element codes_ = Element::u8;
+  Layout output_, codes_;
 };
 
 }  // namespace nybble

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "core/clock.h"
-#include "core/steps.h"
+#include "core/step.h"
 
 namespace nybble {
 namespace {
@@ -73,7 +73,7 @@ struct Program::Source {
 };
 
 Program::Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes)
-    : kernels_(kernels_of(isa)),
+    : isa_(isa),
       most_images_(most_images),
       arena_bytes_(arena_bytes),
       arena_(arena_size(threads, most_images, arena_bytes)),
@@ -155,10 +155,8 @@ void Program::set_output(int id) {
   output_ = id;
 }
 
-// A step reads values, and lists unless that is negative, which still hold what was written to them. What it writes, a
-// value and lists of it, lies apart from all that and from each other.
-void Program::check_step(const std::vector<int>& reads, int reads_lists, int writes,
-                         const std::vector<int>& writes_lists) const {
+void Program::check(const Access& access) const {
+  const auto& [reads, reads_lists, writes, writes_lists] = access;
   check_value(writes, "step output");
   require(!values_[static_cast<std::size_t>(writes)].is_lists, "step: writes to lists");
   std::vector<const Value*> apart{&values_[static_cast<std::size_t>(writes)]};
@@ -179,13 +177,15 @@ void Program::check_step(const std::vector<int>& reads, int reads_lists, int wri
   if (reads_lists >= 0) check_read(reads_lists, true);
 }
 
-void Program::add_step(std::unique_ptr<Step> step, const std::vector<int>& lists) {
-  step->output_lists = OutputLists(kernels_, values_, step->output, lists);
+void Program::add_step(std::unique_ptr<Step> step, const Access& access) {
+  check(access);
+  step->output = access.writes;
+  step->output_lists = OutputLists(isa_, values_, step->output, access.writes_lists);
   scratch_bytes_ = std::max(scratch_bytes_, (step->scratch_bytes() + 127) / 64 * 64);
   weight_bytes_ += step->weight_bytes();
   counters_ = std::max(counters_, step->counters(most_images_));
-  std::vector<int> writes = lists;
-  writes.push_back(step->output);
+  std::vector<int> writes = access.writes_lists;
+  writes.push_back(access.writes);
   for (int id : writes)
     for (std::size_t i = 0; i < values_.size(); ++i)
       if (values_[i].overlaps(values_[static_cast<std::size_t>(id)])) holds_[i] = false;
@@ -197,48 +197,6 @@ void Program::add_step(std::unique_ptr<Step> step, const std::vector<int>& lists
   list_times_.assign(values_.size() * threads, 0);
   scratch_ = AlignedBytes(static_cast<std::size_t>(scratch_bytes_ * pool_.threads()));
   finished_ = std::make_unique<std::atomic<std::int32_t>[]>(static_cast<std::size_t>(counters_) * threads);
-}
-
-void Program::add_conv(const ConvSpec& spec) {
-  check_value(spec.input, "conv: input");
-  require(!value(spec.input).is_lists, "conv: lists in place of a value");
-  std::vector<int> reads;
-  // Of a value with lists nothing else is read: it may have been overwritten since.
-  if (spec.lists < 0) reads.push_back(spec.input);
-  if (spec.shortcut >= 0) reads.push_back(spec.shortcut);
-  check_step(reads, spec.lists, spec.output, spec.output_lists);
-  add_step(make_conv_step(kernels_, values_, spec, weights_, pool_.threads()), spec.output_lists);
-}
-
-void Program::add_pool(const PoolSpec& spec) {
-  check_step({spec.input}, -1, spec.output, spec.output_lists);
-  add_step(make_pool_step(kernels_, values_, spec), spec.output_lists);
-}
-
-void Program::add_point(const PointSpec& spec) {
-  check_step({spec.input, spec.other < 0 ? spec.input : spec.other}, -1, spec.output, spec.output_lists);
-  add_step(make_point_step(kernels_, values_, spec), spec.output_lists);
-}
-
-void Program::add_table(const TableSpec& spec) {
-  check_step({spec.input}, -1, spec.output, spec.output_lists);
-  add_step(make_table_step(kernels_, values_, spec), spec.output_lists);
-}
-
-void Program::add_mul(const MulSpec& spec) {
-  check_step({spec.input, spec.other}, -1, spec.output, spec.output_lists);
-  add_step(make_mul_step(kernels_, values_, spec), spec.output_lists);
-}
-
-void Program::add_concat(const ConcatSpec& spec) {
-  require(!spec.inputs.empty(), "concat: no inputs");
-  check_step(spec.inputs, -1, spec.output, spec.output_lists);
-  add_step(make_concat_step(values_, spec), spec.output_lists);
-}
-
-void Program::add_scale(const ScaleSpec& spec) {
-  check_step({spec.input}, -1, spec.output, {});
-  add_step(make_scale_step(values_, spec), {});
 }
 
 void Program::run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out) {

@@ -15,7 +15,6 @@
 #include "base/tensor.h"
 #include "core/shares.h"
 #include "core/thread_pool.h"
-#include "kernels/table.h"
 
 namespace nybble {
 
@@ -40,82 +39,21 @@ struct Requantize {
   std::int32_t low = INT32_MIN, high = INT32_MAX;
 };
 
-struct ConvSpec {
-  int input = -1, output = -1;
-  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
-  int pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1, groups = 1;
-  std::string method;            // direct, sparse, sparse_quad, wide, quad, chained, winograd, pair or grouped
-  std::int32_t magnitude = 255;  // largest input, which bounds 16-bit sums
-  int lists = -1;                // of the input, for the sparse methods
-  int block_outputs = 128;
-  int tile_pixels = 64;
-  std::int64_t visit_bytes = 24 << 10;
-  const std::int8_t* weights = nullptr;  // (outputs, inputs / groups, kernel_h, kernel_w)
-  std::size_t weight_count = 0;
-  std::vector<std::int32_t> bias;
-  int shortcut = -1;
-  std::int32_t shortcut_magnitude = 255;  // largest, where it has 8 bits
-  bool shortcut_requantize = false;
-  Requantize shortcut_rule;
+// What a step does with its sums before they are stored, after the bias and the shortcut.
+struct EpilogueSpec {
   bool relu = false;
   std::int32_t relu_maximum = INT32_MAX;
   bool requantize = false;
   Requantize rule;
-  std::vector<int> table;         // of what requantizing gives, or empty
-  std::vector<int> output_lists;  // to build of the output
+  std::vector<int> table;  // of what requantizing gives, or empty
 };
 
-struct PoolSpec {
-  int input = -1, output = -1;
-  bool average = false;
-  int kernel_h = 1, kernel_w = 1, stride_h = 1, stride_w = 1;
-  int pad_top = 0, pad_left = 0, pad_bottom = 0, pad_right = 0;
-  int dilation_h = 1, dilation_w = 1;
-  bool count_padding = true;
-  std::vector<int> output_lists;
-};
-
-// Element by element, for what could not be fused: value (+ other), ReLU, requantize, as an epilogue.
-struct PointSpec {
-  int input = -1, output = -1, other = -1;
-  bool relu = false;
-  std::int32_t relu_maximum = INT32_MAX;
-  bool requantize = false;
-  Requantize rule;
-  std::vector<int> table;
-  std::vector<int> output_lists;
-};
-
-// Any function of one code: its results by codes in ascending order, 16, 128 or 256 of them; signed codes start with
-// the least.
-struct TableSpec {
-  int input = -1, output = -1;
-  std::vector<int> table;
-  std::vector<int> output_lists;
-};
-
-// The product of two 8-bit values, then an epilogue. `other` has the shape of `input`, or one pixel: a gate.
-struct MulSpec {
-  int input = -1, output = -1, other = -1;
-  std::int32_t magnitude = 255, other_magnitude = 255;  // largest of each
-  bool relu = false;
-  std::int32_t relu_maximum = INT32_MAX;
-  bool requantize = false;
-  Requantize rule;
-  std::vector<int> table;
-  std::vector<int> output_lists;
-};
-
-// Channels of 8-bit values of one type, one value after the other.
-struct ConcatSpec {
-  std::vector<int> inputs;
-  int output = -1;
-  std::vector<int> output_lists;
-};
-
-struct ScaleSpec {
-  int input = -1, output = -1;
-  std::vector<float> scale;
+// What a step reads and writes: values, and lists of values.
+struct Access {
+  std::vector<int> reads;
+  int reads_lists = -1;
+  int writes = -1;
+  std::vector<int> writes_lists;
 };
 
 // Called with the index of a tapped value and its elements as (images, channels, rows, columns).
@@ -137,13 +75,11 @@ class Program {
   int add_lists(int input, int group, int block_groups, std::int64_t offset);
   void set_input(int value);
   void set_output(int value);
-  void add_conv(const ConvSpec& spec);
-  void add_pool(const PoolSpec& spec);
-  void add_point(const PointSpec& spec);
-  void add_table(const TableSpec& spec);
-  void add_mul(const MulSpec& spec);
-  void add_concat(const ConcatSpec& spec);
-  void add_scale(const ScaleSpec& spec);
+  // A step reads values, and lists unless that is negative, which still hold what was written to them. What it writes,
+  // a value and lists of it, lies apart from all that and from each other. Throws std::invalid_argument elsewhere.
+  void check(const Access& access) const;
+  // Steps run in the order in which they are added. Checks `access` once more.
+  void add_step(std::unique_ptr<Step> step, const Access& access);
 
   // Integer input (images, channels, height, width).
   void run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out);
@@ -163,6 +99,8 @@ class Program {
   void set_timing(bool on) { timing_ = on; }
 
   const Value& value(int id) const;
+  Isa isa() const { return isa_; }
+  WeightStore& weights() { return weights_; }
   int input() const { return input_; }
   int output() const { return output_; }
   int threads() const { return pool_.threads(); }
@@ -178,18 +116,15 @@ class Program {
   void run_together(int thread);
   void add_step_times();
   void run_apart(int thread);
-  void add_step(std::unique_ptr<Step> step, const std::vector<int>& lists);
   void emit(const Memory& where, int value, std::int64_t images, std::uint8_t* nchw) const;
   void check_value(int id, const char* what) const;
-  void check_step(const std::vector<int>& reads, int reads_lists, int writes,
-                  const std::vector<int>& writes_lists) const;
   Memory memory(int slice, std::int64_t images, std::int64_t* list_times) const;
   std::uint8_t* scratch(int thread) { return scratch_.data() + scratch_bytes_ * thread; }
   std::int64_t* list_times(int thread) {
     return list_times_.data() + values_.size() * static_cast<std::size_t>(thread);
   }
 
-  const KernelTable& kernels_;
+  Isa isa_;
   int most_images_;
   std::int64_t arena_bytes_;  // of one image
   std::int64_t weight_bytes_ = 0;

@@ -20,9 +20,10 @@ MAY_INCLUDE: dict[str, set[str]] = {
     "base": set(),
     "kernels": {"base"},
     "core": {"base", "kernels"},
+    "steps": {"base", "kernels", "core"},
     "ceilings": {"base"},
     "cpu_mask": set(),
-    "bindings": {"base", "kernels", "core", "ceilings"},
+    "bindings": {"base", "kernels", "core", "steps", "ceilings"},
 }
 INCLUDE = re.compile(r'^#include "(.*)"', re.MULTILINE)
 
@@ -62,15 +63,19 @@ def test_kernels_know_no_instruction_set(path: Path) -> None:
 
 
 def objects() -> list[Path]:
-    """Of the files that are compiled for an instruction set, in the newest plain build that there is."""
+    """Of the files that are compiled for an instruction set, in the newest plain build that there is.
+
+    They are made by nybble_operation() in native/operations.cmake: generated/kernels/OPERATION/ISA.cpp.
+    """
     folders = [
         folder
         for folder in REPOSITORY.glob("build/**/nybble_core.dir")
-        if not {"sanitize", "threads", "cross"} & set(folder.relative_to(REPOSITORY).parts)
+        if (folder / "generated").is_dir()
+        and not {"sanitize", "threads", "cross"} & set(folder.relative_to(REPOSITORY).parts)
     ]
-    newest = max(folders, key=lambda folder: (folder / "kernels").stat().st_mtime, default=None)
+    newest = max(folders, key=lambda folder: (folder / "generated").stat().st_mtime, default=None)
     names = {f"{isa}.cpp.o" for isa in _native.built_isas()}
-    return [] if newest is None else sorted(path for path in newest.glob("*/*.o") if path.name in names)
+    return [] if newest is None else sorted(path for path in newest.rglob("*.o") if path.name in names)
 
 
 def test_objects_of_an_instruction_set_have_no_static_constructors() -> None:
@@ -81,9 +86,35 @@ def test_objects_of_an_instruction_set_have_no_static_constructors() -> None:
     found = objects()
     if not found or shutil.which("nm") is None or shutil.which("objdump") is None:
         pytest.skip("no objects of a build in build/, or no binutils")
+    operations = {path.parent.name for path in NATIVE.glob("kernels/*/kernels.inc.h")}
+    for isa in _native.built_isas():
+        made = {path.parent.name for path in found if path.name == f"{isa}.cpp.o"}
+        assert operations <= made, f"{isa}: no objects of {sorted(operations - made)}"
     for path in found:
         sections = subprocess.run(["objdump", "-h", path], capture_output=True, text=True, check=True).stdout
         assert not re.search(r"\.(init_array|ctors|preinit_array)", sections), path.name
         symbols = subprocess.run(["nm", path], capture_output=True, text=True, check=True).stdout
         assert "_GLOBAL__sub_I" not in symbols, path.name
         assert not re.findall(r"^[0-9a-f]+ [WVu] .*", symbols, re.MULTILINE), path.name
+
+
+def test_the_core_knows_no_operation() -> None:
+    """A new one adds files, and a line of native/CMakeLists.txt: its kernels, its step and its bindings."""
+    operations = re.findall(r"^nybble_operation\((\w+)\)$", (NATIVE / "CMakeLists.txt").read_text(), re.MULTILINE)
+    assert {"conv", "table", "mul"} <= set(operations)
+    for name in ("program.h", "program.cpp", "step.h", "thread_pool.cpp", "shares.h"):
+        text = (NATIVE / "core" / name).read_text()
+        for operation in set(operations) - {"lists", "table"}:
+            assert not re.search(rf"\b(add_)?{operation}\b|{operation.capitalize()}Spec", text), f"{name}: {operation}"
+    bound = (NATIVE / "bindings" / "module.cpp").read_text()
+    assert not re.search(r"add_\w+Spec|\w+Spec>", bound)
+
+
+def test_every_instruction_set_is_one_line_and_its_own_files() -> None:
+    lines = re.findall(r"^nybble_isa\((\w+)", (NATIVE / "CMakeLists.txt").read_text(), re.MULTILINE)
+    assert set(_native.built_isas()) <= set(lines)
+    assert {path.stem for path in NATIVE.glob("kernels/isas/*.h")} == set(lines)
+    others = [path for path in SOURCES if path.parts[-2] not in ("isas", "simd", "ceilings", "lists", "cpu_mask")]
+    for path in others:
+        for isa in set(lines) - {"scalar"}:
+            assert isa not in re.sub(r"//.*", "", path.read_text()), f"{path.name} names {isa}"

@@ -7,6 +7,7 @@
 
 #include "base/cpu.h"
 #include "core/program.h"
+#include "steps/conv.h"
 
 namespace {
 
@@ -45,7 +46,7 @@ std::vector<std::uint8_t> results(nybble::Isa isa, int threads, int most_images)
       lists = program.add_lists(conv.output, 2, 16, (2 * step + 2) * kOffset);
       conv.output_lists = {lists};
     }
-    program.add_conv(conv);
+    nybble::add_conv(program, conv);
     before = conv.output;
   }
   program.set_output(before);

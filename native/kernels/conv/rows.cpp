@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/conv/kernels.h"
+
 namespace nybble {
 namespace {
 
@@ -85,6 +87,12 @@ bool is_by_row(const ConvRow& row, const ConvShape& shape) {
 std::int32_t task_pixels(const ConvRow& row, const ConvShape& shape, std::int32_t wanted) {
   if (row.tile != nullptr) return row.tile(shape, wanted);
   return is_by_row(row, shape) ? std::min(wanted, shape.output.width) : wanted;
+}
+
+const ConvRow* find_row(Isa isa, std::string_view name) {
+  for (const ConvRow& row : conv_kernels(isa))
+    if (name == row.name) return &row;
+  return nullptr;
 }
 
 }  // namespace nybble

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "kernels/lists/each.inc.h"
+#include "kernels/lists/kernels.h"
 
 namespace nybble {
 namespace {
@@ -63,6 +64,8 @@ void build_quad_lists(const std::uint8_t* input, std::int32_t stride, std::int64
         return static_cast<std::uint32_t>(__builtin_popcount(mask));
       });
 }
+
+constexpr ListsKernels kListsKernels = {build_pair_lists, build_quad_lists};
 
 }  // namespace
 }  // namespace nybble

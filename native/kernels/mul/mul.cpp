@@ -1,4 +1,4 @@
-#include "kernels/mul/mul.h"
+#include "kernels/mul/kernels.h"
 
 namespace nybble {
 namespace {

@@ -1,4 +1,4 @@
-#include "kernels/table/table.h"
+#include "kernels/table/kernels.h"
 
 namespace nybble {
 

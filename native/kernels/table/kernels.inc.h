@@ -6,7 +6,7 @@
 // the half that i does not belong to it is negative from the start (the difference saturates), and picks 0.
 #pragma once
 
-#include "kernels/table/table.h"
+#include "kernels/table/kernels.h"
 
 namespace nybble {
 namespace {
@@ -89,6 +89,8 @@ void table_vectors(const TableTask& task) {
   else
     table_pixels<Staging, 256>(task);
 }
+
+constexpr TableKernels kTableKernels = {table_vectors};
 
 }  // namespace
 }  // namespace nybble

@@ -1,9 +1,12 @@
 // The step that multiplies two values.
+#include "steps/mul.h"
+
 #include <algorithm>
 
 #include "core/epilogue_data.h"
 #include "core/output_table.h"
-#include "core/steps.h"
+#include "core/step.h"
+#include "kernels/mul/kernels.h"
 
 namespace nybble {
 namespace {
@@ -19,9 +22,7 @@ class MulStep final : public Step {
         epilogue_(std::move(epilogue)),
         table_(std::move(table)),
         input_(spec.input),
-        other_(spec.other) {
-    output = spec.output;
-  }
+        other_(spec.other) {}
 
   std::int64_t chunks(std::int64_t images) const override { return images * out_.height; }
   std::int64_t scratch_bytes() const override { return std::int64_t{4} * out_.stride; }
@@ -66,10 +67,13 @@ Range range_of(const Layout& layout, std::int32_t magnitude) {
 
 }  // namespace
 
-std::unique_ptr<Step> make_mul_step(const KernelTable& kernels, const std::vector<Value>& values, const MulSpec& spec) {
-  const Layout& x = values[static_cast<std::size_t>(spec.input)].layout;
-  const Layout& y = values[static_cast<std::size_t>(spec.other)].layout;
-  Layout out = values[static_cast<std::size_t>(spec.output)].layout;
+void add_mul(Program& program, const MulSpec& spec) {
+  const Access access{{spec.input, spec.other}, -1, spec.output, spec.output_lists};
+  program.check(access);
+  const Layout& x = program.value(spec.input).layout;
+  const Layout& y = program.value(spec.other).layout;
+  OutputTable table(program.isa(), program.value(spec.output).layout, spec);
+  const Layout& out = table.codes();
   require(element_bytes(x.element) == 1 && element_bytes(y.element) == 1, "mul: of 8-bit values only");
   require(out.element != Element::f32, "mul: cannot write floats");
   require(out.stride % kChannelAlign == 0, "mul: writes padded values only");
@@ -78,14 +82,8 @@ std::unique_ptr<Step> make_mul_step(const KernelTable& kernels, const std::vecto
           "mul: the other value has neither this shape nor one pixel");
   for (std::int32_t magnitude : {spec.magnitude, spec.other_magnitude})
     require(magnitude >= 1 && magnitude <= 255, "mul: magnitude is not in 1..255");
-  OutputTable table;
-  if (!spec.table.empty()) {
-    table = OutputTable(kernels, out, spec.requantize, spec.rule, spec.table);
-    out.element = table.codes();
-  }
   auto epilogue = std::make_unique<EpilogueData>(out, std::vector<std::int32_t>{});
-  if (spec.relu) epilogue->set_relu(spec.relu_maximum);
-  if (spec.requantize) epilogue->set_requantize(spec.rule);
+  epilogue->finish(spec);
   require(spec.requantize || out.element == Element::s32, "mul: products need 32 bits");
   const Range a = range_of(x, spec.magnitude), b = range_of(y, spec.other_magnitude);
   const auto [low, high] = std::minmax({a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high});
@@ -94,8 +92,8 @@ std::unique_ptr<Step> make_mul_step(const KernelTable& kernels, const std::vecto
     epilogue->use_words(std::vector<std::int64_t>(channels, low), std::vector<std::int64_t>(channels, high));
   }
   const bool is_padded = x.stride == out.stride && y.stride == out.stride;
-  return std::make_unique<MulStep>(is_padded ? kernels.mul : mul_exact, x, y, out, std::move(epilogue),
-                                   std::move(table), spec);
+  const MulKernel kernel = is_padded ? mul_kernels(program.isa()).run : mul_exact;
+  program.add_step(std::make_unique<MulStep>(kernel, x, y, out, std::move(epilogue), std::move(table), spec), access);
 }
 
 }  // namespace nybble

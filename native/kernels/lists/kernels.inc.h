@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/lists/each.inc.h"
+#include "kernels/lists/kernels.h"
 
 namespace nybble {
 namespace {
@@ -30,6 +31,8 @@ void build_quad_lists(const std::uint8_t* input, std::int32_t stride, std::int64
                        return quad != 0 ? 1u : 0u;
                      });
 }
+
+constexpr ListsKernels kListsKernels = {build_pair_lists, build_quad_lists};
 
 }  // namespace
 }  // namespace nybble

@@ -1,6 +1,8 @@
-// A table of codes as a step of its own, where no step before it could take it along.
+// The step that looks codes up in a table.
+#include "steps/table.h"
+
 #include "core/output_table.h"
-#include "core/steps.h"
+#include "core/step.h"
 
 namespace nybble {
 namespace {
@@ -9,9 +11,7 @@ class TableStep final : public Step {
  public:
   TableStep(TableKernel kernel, const Layout& input, const Layout& out, std::unique_ptr<CodeTable> table,
             const TableSpec& spec)
-      : kernel_(kernel), in_(input), out_(out), table_(std::move(table)), input_(spec.input) {
-    output = spec.output;
-  }
+      : kernel_(kernel), in_(input), out_(out), table_(std::move(table)), input_(spec.input) {}
 
   std::int64_t chunks(std::int64_t images) const override { return images * out_.height; }
 
@@ -39,15 +39,17 @@ class TableStep final : public Step {
 
 }  // namespace
 
-std::unique_ptr<Step> make_table_step(const KernelTable& kernels, const std::vector<Value>& values,
-                                      const TableSpec& spec) {
-  const Layout& in = values[static_cast<std::size_t>(spec.input)].layout;
-  const Layout& out = values[static_cast<std::size_t>(spec.output)].layout;
+void add_table(Program& program, const TableSpec& spec) {
+  const Access access{{spec.input}, -1, spec.output, spec.output_lists};
+  program.check(access);
+  const Layout& in = program.value(spec.input).layout;
+  const Layout& out = program.value(spec.output).layout;
   require(element_bytes(in.element) == 1 && element_bytes(out.element) == 1, "table: 8-bit values only");
   require(in.channels == out.channels && in.height == out.height && in.width == out.width, "table: shapes differ");
   auto table = make_code_table(in.element, out.element, spec.table);
   const bool is_padded = in.stride % kChannelAlign == 0 && out.stride % kChannelAlign == 0;
-  return std::make_unique<TableStep>(is_padded ? kernels.table : table_exact, in, out, std::move(table), spec);
+  const TableKernel kernel = is_padded ? table_kernels(program.isa()).run : table_exact;
+  program.add_step(std::make_unique<TableStep>(kernel, in, out, std::move(table), spec), access);
 }
 
 }  // namespace nybble

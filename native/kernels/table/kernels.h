@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/cpu.h"
 #include "base/tensor.h"
 
 namespace nybble {
@@ -30,5 +31,14 @@ struct TableTask {
 
 // Any processor, any strides and widths: the definition for the kernels.
 void table_exact(const TableTask& task);
+
+using TableKernel = void (*)(const TableTask& task);
+
+struct TableKernels {
+  // Input and output pixels have room for `width` bytes, a multiple of kChannelAlign.
+  TableKernel run;
+};
+
+const TableKernels& table_kernels(Isa isa);
 
 }  // namespace nybble

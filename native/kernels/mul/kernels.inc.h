@@ -6,7 +6,7 @@
 
 #include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/words.inc.h"
-#include "kernels/mul/mul.h"
+#include "kernels/mul/kernels.h"
 
 namespace nybble {
 namespace {
@@ -71,6 +71,8 @@ void mul_vectors(const MulTask& task) {
   else
     mul_pixels<V, std::uint8_t, std::uint8_t>(task);
 }
+
+constexpr MulKernels kMulKernels = {mul_vectors};
 
 }  // namespace
 }  // namespace nybble

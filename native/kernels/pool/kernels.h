@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/cpu.h"
 #include "base/tensor.h"
 
 namespace nybble {
@@ -17,5 +18,14 @@ struct PoolShape {
   std::int32_t dilation_h = 1, dilation_w = 1;
   bool count_padding = true;
 };
+
+// One output row.
+using PoolKernel = void (*)(const PoolShape& shape, const void* image, std::int32_t row, void* output_image);
+
+struct PoolKernels {
+  PoolKernel max, average;
+};
+
+const PoolKernels& pool_kernels(Isa isa);
 
 }  // namespace nybble

@@ -1,7 +1,7 @@
 // Pools over channels-last values. Included by one file per instruction set, and vectorised there by the compiler.
 #pragma once
 
-#include "kernels/pool/pool.h"
+#include "kernels/pool/kernels.h"
 
 namespace nybble {
 namespace {
@@ -90,6 +90,8 @@ void average_pool(const PoolShape& s, const void* image, std::int32_t row, void*
   else
     average_pool_row(s, static_cast<const std::int8_t*>(image), row, static_cast<std::int8_t*>(out));
 }
+
+constexpr PoolKernels kPoolKernels = {max_pool, average_pool};
 
 }  // namespace
 }  // namespace nybble

@@ -1,10 +1,13 @@
 // The convolution step: checks a specification, packs its weights, cuts the work into tasks.
+#include "steps/conv.h"
+
 #include <algorithm>
 #include <stdexcept>
 
 #include "core/epilogue_data.h"
 #include "core/output_table.h"
-#include "core/steps.h"
+#include "core/step.h"
+#include "kernels/conv/kernels.h"
 #include "kernels/conv/pack.h"
 #include "kernels/conv/winograd.h"
 
@@ -34,7 +37,6 @@ class ConvStep final : public Step {
         blocks_(row.does_all_blocks ? 1 : packed_.block_count) {
     weights_.bytes = AlignedBytes();
     if (lists != nullptr) lists_ = *lists;
-    output = spec.output;
   }
 
   std::int64_t chunks(std::int64_t images) const override { return tiles(images) * blocks(); }
@@ -228,36 +230,36 @@ void allow(const ConvRow& row, const std::string& why_not) {
 
 }  // namespace
 
-std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vector<Value>& values, const ConvSpec& spec,
-                                     WeightStore& store, int threads) {
-  const Layout& input = values[static_cast<std::size_t>(spec.input)].layout;
-  Layout output = values[static_cast<std::size_t>(spec.output)].layout;
-  OutputTable table;
-  if (!spec.table.empty()) {
-    table = OutputTable(kernels, output, spec.requantize, spec.rule, spec.table);
-    output.element = table.codes();
-  }
+void add_conv(Program& program, const ConvSpec& spec) {
+  require(!program.value(spec.input).is_lists, "conv: lists in place of a value");
+  Access access{{}, spec.lists, spec.output, spec.output_lists};
+  // Of a value with lists nothing else is read: it may have been overwritten since.
+  if (spec.lists < 0) access.reads.push_back(spec.input);
+  if (spec.shortcut >= 0) access.reads.push_back(spec.shortcut);
+  program.check(access);
+  const Layout& input = program.value(spec.input).layout;
+  OutputTable table(program.isa(), program.value(spec.output).layout, spec);
+  const Layout& output = table.codes();
   const ConvShape shape = checked_shape(input, output, spec);
   require(spec.tile_pixels >= 1 && spec.tile_pixels <= kMostTilePixels, "conv: tile_pixels is not in 1..64");
 
   auto epilogue = std::make_unique<EpilogueData>(output, spec.bias);
   if (spec.shortcut >= 0) {
-    const Layout& shortcut = values[static_cast<std::size_t>(spec.shortcut)].layout;
+    const Layout& shortcut = program.value(spec.shortcut).layout;
     require(spec.shortcut_magnitude >= 1 && spec.shortcut_magnitude <= 255, "conv: shortcut out of range");
     const std::int64_t magnitude = element_bytes(shortcut.element) == 1 ? spec.shortcut_magnitude : INT32_MAX;
     epilogue->add_shortcut(shortcut, magnitude, spec.shortcut_requantize, spec.shortcut_rule);
   }
-  if (spec.relu) epilogue->set_relu(spec.relu_maximum);
-  if (spec.requantize) epilogue->set_requantize(spec.rule);
+  epilogue->finish(spec);
   require(spec.requantize || output.element == Element::s32, "conv: sums need 32 bits");
 
-  const ConvRow* const row = find_row(kernels, spec.method);
+  const ConvRow* const row = find_row(program.isa(), spec.method);
   if (row == nullptr) throw std::invalid_argument("conv: this instruction set has no method '" + spec.method + "'");
   const Value* lists = nullptr;
   ConvCut cut{spec.block_outputs, task_pixels(*row, shape, spec.tile_pixels), spec.visit_bytes, 0};
   if (row->list_group != 0) {
     require(spec.lists >= 0, "conv: the sparse methods need lists");
-    lists = &values[static_cast<std::size_t>(spec.lists)];
+    lists = &program.value(spec.lists);
     require(lists->is_lists && lists->list_group == row->list_group && lists->lists_of == spec.input,
             "conv: lists of another value");
     cut.list_block = lists->block_groups;
@@ -267,13 +269,14 @@ std::unique_ptr<Step> make_conv_step(const KernelTable& kernels, const std::vect
   const ConvLayer layer = layer_of(shape, spec);
   allow(*row, why_not(*row, layer));
   allow(*row, why_not_cut(*row, layer, {spec.block_outputs, spec.tile_pixels, spec.visit_bytes, cut.list_block}));
-  if (lists != nullptr) cut.block_outputs = shared_outputs(shape, spec, threads);
+  if (lists != nullptr) cut.block_outputs = shared_outputs(shape, spec, program.threads());
   ConvWeights weights = row->pack(*row, layer, cut, spec.weights);
   if (weights.has_words) epilogue->use_words(weights.lowest, weights.highest);
   if (!weights.staged_order.empty())
     epilogue->use_staged(weights.highest, weights.staged_correction, weights.staged_order);
-  return std::make_unique<ConvStep>(*row, shape, std::move(weights), std::move(epilogue), std::move(table), spec, lists,
-                                    store, threads);
+  program.add_step(std::make_unique<ConvStep>(*row, shape, std::move(weights), std::move(epilogue), std::move(table),
+                                              spec, lists, program.weights(), program.threads()),
+                   access);
 }
 
 }  // namespace nybble

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/cpu.h"
 #include "kernels/conv/epilogue.h"
 
 namespace nybble {
@@ -25,5 +26,14 @@ struct MulTask {
 
 // Any processor, any strides: the definition for the kernels.
 void mul_exact(const MulTask& task);
+
+using MulKernel = void (*)(const MulTask& task);
+
+struct MulKernels {
+  // Both inputs have the output's stride. Epilogue::words is null unless 16 bits hold every product.
+  MulKernel run;
+};
+
+const MulKernels& mul_kernels(Isa isa);
 
 }  // namespace nybble

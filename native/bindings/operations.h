@@ -1,0 +1,22 @@
+// What the operations' bindings share.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/vector.h>
+
+#include "core/program.h"
+
+namespace nb = nanobind;
+
+// bind_NAME of every operation: the specification of its step, and Program.add_NAME.
+void bind_operations(nb::module_& m, nb::class_<nybble::Program>& program);
+
+// The fields of nybble::EpilogueSpec.
+template <class Spec>
+void bind_epilogue(nb::class_<Spec>& spec) {
+  spec.def_rw("relu", &Spec::relu)
+      .def_rw("relu_maximum", &Spec::relu_maximum)
+      .def_rw("requantize", &Spec::requantize)
+      .def_rw("rule", &Spec::rule)
+      .def_rw("table", &Spec::table);
+}

@@ -1,0 +1,12 @@
+#include "steps/scale.h"
+
+#include "bindings/operations.h"
+
+void bind_scale(nb::module_& m, nb::class_<nybble::Program>& program) {
+  nb::class_<nybble::ScaleSpec>(m, "ScaleSpec")
+      .def(nb::init<>())
+      .def_rw("input", &nybble::ScaleSpec::input)
+      .def_rw("output", &nybble::ScaleSpec::output)
+      .def_rw("scale", &nybble::ScaleSpec::scale);
+  program.def("add_scale", &nybble::add_scale);
+}

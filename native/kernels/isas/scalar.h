@@ -1,0 +1,2 @@
+// Any processor: no vector types.
+#pragma once

@@ -1,0 +1,122 @@
+# How an instruction set and an operation become part of the engine.
+
+# The intrinsics' own headers trip these in GCC (bug 105593).
+set(intrinsics_warn "")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  set(intrinsics_warn -Wno-maybe-uninitialized -Wno-uninitialized)
+endif()
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(processor x86_64)
+  target_compile_definitions(nybble_core PUBLIC NYBBLE_X86)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+  set(processor aarch64)
+else()
+  set(processor "${CMAKE_SYSTEM_PROCESSOR}")
+endif()
+
+set(isas "")                # that this build has kernels for
+set(isa_lines "")           # of nybble_isas.h
+set(operation_bindings "")  # sources of the Python module
+set(operation_names "")     # that have bindings
+
+# nybble_isa(NAME [FOR_TESTS] [LIKE OTHER] [ON PROCESSOR] [IF OPTION] [NEEDS FEATURE...] [CHECK EXPRESSION] [FLAGS FLAG...])
+#
+# An instruction set, whose vector types kernels/isas/NAME.h names. FOR_TESTS: it is never chosen. LIKE: it takes the
+# kernels written for OTHER where there are none for NAME. ON, IF: it is built for that processor only, or if the option
+# is on. NEEDS: features by their names in /proc/cpuinfo. CHECK: a C++ expression for whether the processor and the
+# system have them; on x86 it follows from NEEDS. FLAGS: those of the compiler, for its files alone: base/cpu.cpp decides
+# at run time whether they are called.
+macro(nybble_isa name)
+  cmake_parse_arguments(isa "FOR_TESTS" "LIKE;ON;IF;CHECK" "NEEDS;FLAGS" ${ARGN})
+  set(isa_flags_${name} "${isa_FLAGS}")
+  set(isa_like_${name} "${isa_LIKE}")
+  set(isa_built true)
+  if((isa_ON AND NOT isa_ON STREQUAL processor) OR (isa_IF AND NOT ${isa_IF}))
+    set(isa_built false)
+  endif()
+  set(isa_check true)
+  if(NOT isa_built)
+    set(isa_check false)
+  elseif(isa_CHECK)
+    set(isa_check "${isa_CHECK}")
+  elseif(processor STREQUAL x86_64)
+    foreach(feature IN LISTS isa_NEEDS)
+      # The compiler's names have no underscores.
+      string(REPLACE "_" "" feature "${feature}")
+      string(APPEND isa_check " && __builtin_cpu_supports(\"${feature}\")")
+    endforeach()
+  endif()
+  set(isa_for_tests false)
+  if(isa_FOR_TESTS)
+    set(isa_for_tests true)
+  endif()
+  list(JOIN isa_NEEDS " " isa_needs)
+  string(APPEND isa_lines " \\\n  line(${name}, \"${isa_needs}\", ${isa_for_tests}, ${isa_built}, ${isa_check})")
+  if(isa_built)
+    list(APPEND isas ${name})
+    if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/ceilings/${name}.cpp")
+      target_sources(nybble_core PRIVATE ceilings/${name}.cpp)
+      set_source_files_properties(ceilings/${name}.cpp PROPERTIES COMPILE_OPTIONS "${isa_FLAGS}")
+    endif()
+  endif()
+endmacro()
+
+# nybble_operation(NAME)
+#
+# Of an operation all that is there: kernels/NAME/*.cpp; kernels/NAME/kernels.inc.h, compiled once for each instruction
+# set, or the file written for it, kernels/NAME/ISA.inc.h; the step, steps/NAME.cpp; bindings/NAME.cpp.
+macro(nybble_operation name)
+  file(GLOB operation_sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/kernels/${name}/*.cpp")
+  target_sources(nybble_core PRIVATE ${operation_sources})
+  if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/kernels/${name}/kernels.inc.h")
+    nybble_kernels(${name})
+  endif()
+  if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/steps/${name}.cpp")
+    target_sources(nybble_core PRIVATE steps/${name}.cpp)
+  endif()
+  if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/bindings/${name}.cpp")
+    list(APPEND operation_bindings bindings/${name}.cpp)
+    list(APPEND operation_names ${name})
+  endif()
+endmacro()
+
+# The files of kernels of an operation, one for each instruction set, and the function that finds them.
+function(nybble_kernels operation)
+  string(SUBSTRING ${operation} 0 1 first)
+  string(SUBSTRING ${operation} 1 -1 rest)
+  string(TOUPPER ${first} first)
+  set(Operation ${first}${rest})
+  set(declarations "")
+  set(choices "")
+  foreach(isa IN LISTS isas)
+    set(like ${isa})
+    while(like AND NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/kernels/${operation}/${like}.inc.h")
+      set(like "${isa_like_${like}}")
+    endwhile()
+    set(kernels kernels)
+    if(like)
+      set(kernels ${like})
+    endif()
+    set(source "${generated}/kernels/${operation}/${isa}.cpp")
+    configure_file(kernels/kernels.cpp.in "${source}" @ONLY)
+    target_sources(nybble_core PRIVATE "${source}")
+    set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS "${isa_flags_${isa}}")
+    string(APPEND declarations "extern const ${Operation}Kernels ${operation}_kernels_${isa};\n")
+    string(APPEND choices "  if (isa == Isa::${isa}) return ${operation}_kernels_${isa};\n")
+  endforeach()
+  configure_file(kernels/kernels_of.cpp.in "${generated}/kernels/${operation}.cpp" @ONLY)
+  target_sources(nybble_core PRIVATE "${generated}/kernels/${operation}.cpp")
+endfunction()
+
+# The list of instruction sets, and the function that binds every operation.
+macro(nybble_finish_operations)
+  file(CONFIGURE OUTPUT "${generated}/nybble_isas.h" CONTENT "#pragma once\n\n#define NYBBLE_ISAS(line)@isa_lines@\n" @ONLY)
+  set(declarations "")
+  set(calls "")
+  foreach(operation IN LISTS operation_names)
+    string(APPEND declarations "void bind_${operation}(nb::module_& m, nb::class_<nybble::Program>& program);\n")
+    string(APPEND calls "  bind_${operation}(m, program);\n")
+  endforeach()
+  configure_file(bindings/operations.cpp.in "${generated}/bindings/operations.cpp" @ONLY)
+  list(APPEND operation_bindings "${generated}/bindings/operations.cpp")
+endmacro()
