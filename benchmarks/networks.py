@@ -24,8 +24,8 @@ from accuracy.records import DATA, WORK, Progress, show, stage
 from torch import nn
 
 from nybble import Engine
-from nybble.engine.activity import head_macs
 from nybble.graph import Conv2d, DType, Graph, Linear, Preprocessing, read_graph, write_graph
+from nybble.graph.macs import four_bit_share, macs
 from nybble.quantize import Bits, CalibrationConfig, QuantizeConfig, calibrate, convert, load_source, prepare
 from nybble.quantize.data import FilePhotos, batches
 
@@ -141,11 +141,9 @@ def _made(name: str) -> dict[str, Any]:
 def _sizes(graph: Graph, folder: Path) -> dict[str, Any]:
     """Multiply-accumulates of a photo, the share whose weights and inputs both have four bits, and bytes on disk."""
     layers = [node for node in graph if isinstance(node, Conv2d | Linear)]
-    macs = {node.name: head_macs(graph, node) for node in layers}
-    narrow = sum(macs[node.name] for node in layers if node.weight.dtype is DType.S4 and node.input_type in NARROW)
     return {
-        "macs": sum(macs.values()),
-        "share_of_4_bits": narrow / sum(macs.values()),
+        "macs": sum(macs(graph, node) for node in graph),
+        "share_of_4_bits": four_bit_share(graph),
         "weights_count": sum(node.weight.size for node in layers),
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
     }

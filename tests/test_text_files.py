@@ -19,7 +19,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "nybble"
 OURS = {
     "images/names.py",
     "fetch.py",
-    "engine/tuned.py",
+    "backends/cpu/key.py",
     "bench/worker.py",
     "bench/peers.py",
     "bench/machine.py",

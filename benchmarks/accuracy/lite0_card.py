@@ -16,9 +16,10 @@ from typing import Any
 
 from records import WORK, show
 
-from nybble.demo.show import constant_bytes, four_bit_share
+from nybble.demo.show import constant_bytes
 from nybble.files import OWN, write_text
 from nybble.graph import Conv2d, DType, Graph, Linear, read_graph
+from nybble.graph.macs import four_bit_share
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "efficientnet-lite0"
 THIS = "this network"

@@ -109,7 +109,7 @@ def right(tmp_path_factory: pytest.TempPathFactory, model: Path, photos: Path) -
 # Modules that each server imports; torch makes every fork slow.
 SERVERS = {
     "light": (
-        *("nybble.engine.tune", "nybble.reference", "nybble.bench", "nybble.graph.onnx", "nybble.report"),
+        *("nybble.backends.cpu.tune", "nybble.reference", "nybble.bench", "nybble.graph.onnx", "nybble.report"),
         *("nybble.mlperf.audit", "nybble.demo", "rich.table"),
     ),
     "quantize": ("nybble.quantize.pipeline",),

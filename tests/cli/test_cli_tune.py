@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from nybble.engine import tuned
+from nybble.backends.cpu import tuned
+from nybble.backends.cpu.key import make_key
 from nybble.graph import read_graph
 
 
@@ -77,7 +78,7 @@ def test_tune_then_use(run: Any, model: Path, photos: Path, monkeypatch: pytest.
 
 
 def test_tune_keeps_what_was_stored(run: Any, model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search = importlib.import_module("nybble.engine.tune")
+    search = importlib.import_module("nybble.backends.cpu.tune")
     arguments = ("tune", model, "--images", photos, "--seconds", 1, "--threads", 1)
     first = json.loads(run(*arguments, "--json").stdout)
     assert first["against_stored"] is None and first["chosen"] != "stored"
@@ -115,7 +116,7 @@ def test_tune_without_photos_says_so(run: Any, model: Path) -> None:
 def test_a_damaged_file_is_one_line(run: Any, model: Path, photos: Path) -> None:
     graph = read_graph(model)
     isa = json.loads(run("profile", model, "--limit", 1, "--runs", 1, "--json").stdout)["isa"]
-    path = tuned.path_of(tuned.make_key(graph, isa, 1))
+    path = tuned.path_of(make_key(graph, isa, 1))
     path.parent.mkdir(parents=True)
     path.write_text("{")
     result = run("evaluate", model, "--images", photos, "--threads", 1)

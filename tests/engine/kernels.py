@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import hypothesis.strategies as st
@@ -10,42 +10,41 @@ import numpy as np
 import pytest
 
 from nybble import _native
-from nybble.engine import plan
-from nybble.engine.kernel import Kernel
-from nybble.engine.rows import layer, rows
-from nybble.graph import Conv2d, Graph, Linear
+from nybble.backends.cpu import planner
+from nybble.backends.cpu.kernel import Kernel
+from nybble.backends.cpu.rows import layer, rows
+from nybble.lower import Conv, Step
 
 #: The rows of every instruction set of this build, by their methods.
 METHODS = tuple(dict.fromkeys(row.name for isa in _native.built_isas() for row in _native.kernel_rows(isa)))
 #: Groups in a block of a list, where nothing else bounds them.
 LIST_BLOCKS = (16, 32, 64)
 
-Head = Conv2d | Linear
-Choice = Callable[[Graph, Head, str], Kernel]
+Choice = Callable[[list[Step], Step, str], Kernel]
 
 
-def asked(graph: Graph, head: Head) -> _native.ConvLayer:
+def asked(step: Step) -> _native.ConvLayer:
     """A layer with the bounds of the weights that it has, as the executor asks about it: not those of their type."""
-    return layer(graph, head, int(np.abs(head.weight.numpy().astype(np.int16)).max()))
+    return layer(step, int(np.abs(step.body_as(Conv).weight.numpy().astype(np.int16)).max()))
 
 
-def list_blocks(graph: Graph, source: str, isa: str, method: str) -> list[int]:
+def list_blocks(steps: Sequence[Step], source: str, isa: str, method: str) -> list[int]:
     """Blocks of lists that a method may read for every convolution of a value: they are built once, for all of them."""
     row = rows(isa)[method]
-    readers = [asked(graph, node) for node in graph.consumers()[source] if isinstance(node, Head)]
+    readers = [asked(step) for step in steps if step.source == source and step.conv is not None]
     return [block for block in LIST_BLOCKS if all(block in row.list_blocks(reader) for reader in readers)]
 
 
-def methods(graph: Graph, head: Head, isa: str) -> list[str]:
+def methods(steps: Sequence[Step], step: Step, isa: str) -> list[str]:
     """Methods that can run a convolution: more than the planner would choose from."""
-    found = [name for name, row in rows(isa).items() if row.why_not(asked(graph, head)) is None]
-    return [name for name in found if not rows(isa)[name].list_group or list_blocks(graph, head.inputs[0], isa, name)]
+    found = [name for name, row in rows(isa).items() if row.why_not(asked(step)) is None]
+    return [name for name in found if not rows(isa)[name].list_group or list_blocks(steps, step.source, isa, name)]
 
 
-def kernel(graph: Graph, head: Head, isa: str, method: str, list_block: int, **cuts: int) -> Kernel:
+def kernel(steps: Sequence[Step], step: Step, isa: str, method: str, list_block: int, **cuts: int) -> Kernel:
     """A kernel of a method, its blocks cut down to what its row allows."""
     row = rows(isa)[method]
-    blocks = list_blocks(graph, head.inputs[0], isa, method) if row.list_group else []
+    blocks = list_blocks(steps, step.source, isa, method) if row.list_group else []
     allowed = [block for block in blocks if block <= list_block] or blocks[:1]
     outputs = min(cuts.pop("block_outputs", 128), row.most_outputs)
     return Kernel(method, block_outputs=outputs, list_block=max(allowed, default=0), **cuts)
@@ -53,9 +52,13 @@ def kernel(graph: Graph, head: Head, isa: str, method: str, list_block: int, **c
 
 @contextmanager
 def forced(choice: Choice) -> Iterator[None]:
-    """Within this context, plans take the kernels that ``choice(graph, head, isa)`` returns."""
+    """Within this context, plans take the kernels that ``choice(steps, step, isa)`` returns."""
+
+    def kernels_of(steps: list[Step], isa: str) -> dict[str, Kernel]:
+        return {step.output: choice(steps, step, isa) for step in steps if step.conv is not None}
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "choose_kernel", choice)
+        patch.setattr(planner, "default_kernels", kernels_of)
         yield
 
 
@@ -64,14 +67,14 @@ def choices(draw: st.DrawFn) -> Choice:
     """Any legal kernel for each convolution: the method, and how outputs, pixels and weights are cut."""
     seed = draw(st.integers(0, 2**32 - 1))
 
-    def choose(graph: Graph, head: Head, isa: str) -> Kernel:
+    def choose(steps: list[Step], step: Step, isa: str) -> Kernel:
         # The same for one convolution in every instruction set that has the method.
-        random = np.random.default_rng([seed, *head.name.encode()])
-        found = methods(graph, head, isa)
+        random = np.random.default_rng([seed, *step.head.name.encode()])
+        found = methods(steps, step, isa)
         method = found[int(random.integers(60)) % len(found)]
         return kernel(
-            graph,
-            head,
+            steps,
+            step,
             isa,
             method,
             LIST_BLOCKS[seed % len(LIST_BLOCKS)],
@@ -86,9 +89,9 @@ def choices(draw: st.DrawFn) -> Choice:
 def always(method: str, *, list_block: int = 64, **cuts: int) -> Choice:
     """One method wherever it can run, with the same cuts; elsewhere the direct one."""
 
-    def choose(graph: Graph, head: Head, isa: str) -> Kernel:
-        if method not in methods(graph, head, isa):
+    def choose(steps: list[Step], step: Step, isa: str) -> Kernel:
+        if method not in methods(steps, step, isa):
             return Kernel("direct")
-        return kernel(graph, head, isa, method, list_block, **cuts)
+        return kernel(steps, step, isa, method, list_block, **cuts)
 
     return choose

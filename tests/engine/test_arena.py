@@ -7,9 +7,10 @@ from agreement import ISAS
 from hypothesis import given
 from networks import conv_networks, mixed_networks, stacked_networks
 
-from nybble.engine.arena import ALIGNMENT, Lifetime, aligned, place
-from nybble.engine.kernel import LIST_GROUPS
-from nybble.engine.plan import Plan, lists_of, make_plan
+from nybble.backends.cpu.arena import ALIGNMENT, Lifetime, aligned, place
+from nybble.backends.cpu.kernel import LIST_GROUPS
+from nybble.backends.cpu.plan import Plan, lists_of
+from nybble.backends.cpu.planner import make_plan
 
 LIFETIMES = st.builds(
     lambda nbytes, first, length: Lifetime(nbytes, first, first + length),
@@ -60,7 +61,7 @@ def test_a_plan_keeps_what_a_step_reads(graph: object, isa: str) -> None:
         group = LIST_GROUPS.get(kernel.method) if kernel is not None else None
         read = {step.source if group is None else lists_of(step.source, group)}
         if step.shortcut is not None:
-            read.add(step.shortcut)
+            read.add(step.shortcut.name)
         for name in read:
             assert plan.slots[name].first < position <= plan.slots[name].last
     assert plan.slots[plan.graph.outputs[0]].last == len(plan.steps)

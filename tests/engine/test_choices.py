@@ -10,10 +10,10 @@ import pytest
 from agreement import ISAS, assert_engine_agrees, assert_same
 from networks import Network, copied
 
+from nybble.backends.cpu.choices import ChoiceError, Choices, candidates, check, convolutions, methods
+from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel
+from nybble.backends.cpu.order import channel_orders, match, order_classes
 from nybble.engine import Engine
-from nybble.engine.choices import ChoiceError, Choices, candidates, check, heads, methods
-from nybble.engine.kernel import LIST_GROUPS, Kernel
-from nybble.engine.order import channel_orders, match, order_classes
 from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, ReLU, Tensor
 from nybble.lower import fuse
 from nybble.reference import interpret
@@ -61,17 +61,17 @@ def miniature() -> Graph:
 GRAPH = miniature()
 IMAGES = values_of(DType.S8, (2, 3, 4, 5), "random", 8)
 EXPECTED = interpret(GRAPH, IMAGES, keep=None)
-LAYERS = heads(GRAPH)
+LAYERS = convolutions(GRAPH)
 #: Known, they need not be found for each engine.
-ORDERS = channel_orders(GRAPH, fuse(GRAPH))
+ORDERS = channel_orders(fuse(GRAPH))
 
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_candidate_agrees_with_the_reference(isa: str, name: str) -> None:
-    found = candidates(GRAPH, LAYERS[name], isa)
+    found = candidates(LAYERS[name], isa)
     assert len(set(found)) == len(found)
-    assert {kernel.method for kernel in found} == set(methods(GRAPH, LAYERS[name], isa)) - (
+    assert {kernel.method for kernel in found} == set(methods(LAYERS[name], isa)) - (
         {"direct"} if isa != "scalar" else set()
     )
     for kernel in found:
@@ -87,7 +87,7 @@ def test_every_candidate_agrees_with_the_reference(isa: str, name: str) -> None:
 
 @pytest.mark.parametrize("isa", VECTOR_ISAS)
 def test_every_layer_tries_its_methods(isa: str) -> None:
-    found = {name: set(methods(GRAPH, head, isa)) for name, head in LAYERS.items()}
+    found = {name: set(methods(step, isa)) for name, step in LAYERS.items()}
     assert "sparse" not in found["first"]
     assert found["inner"] >= {"direct", "wide", "quad", "sparse", "sparse_quad"}
     assert "sparse" not in found["fc"]
@@ -97,7 +97,7 @@ def test_every_layer_tries_its_methods(isa: str) -> None:
 def test_any_order_agrees_with_the_reference(isa: str) -> None:
     random = np.random.default_rng(3)
     orders = {}
-    for values in order_classes(GRAPH, fuse(GRAPH)):
+    for values in order_classes(fuse(GRAPH)):
         order = random.permutation(GRAPH.values[values[0]].shape[0])
         orders.update(dict.fromkeys(values, order))
     assert len(orders) >= 4
@@ -118,7 +118,7 @@ def test_small_weights_of_a_wide_type_run_as_any_others_of_it() -> None:
     network.add(Conv2d(name="conv", inputs=(source,), input_type=DType.U4, weight=Tensor.from_array(DType.S8, weight)))
     graph = network.graph()
     for isa in VECTOR_ISAS:
-        found = {kernel.method for kernel in candidates(graph, heads(graph)["conv"], isa)}
+        found = {kernel.method for kernel in candidates(convolutions(graph)["conv"], isa)}
         assert found.isdisjoint({"sparse", "winograd", "chained"})
         assert "sparse_quad" in found
 
@@ -142,7 +142,7 @@ ILLEGAL: dict[str, Callable[[Kernel], Kernel]] = {
 @pytest.mark.skipif(not VECTOR_ISAS, reason="needs lists")
 def test_illegal_kernels_are_refused(change: Callable[[Kernel], Kernel]) -> None:
     isa = VECTOR_ISAS[0]
-    legal = next(kernel for kernel in candidates(GRAPH, LAYERS["inner"], isa) if kernel.method in LIST_GROUPS)
+    legal = next(kernel for kernel in candidates(LAYERS["inner"], isa) if kernel.method in LIST_GROUPS)
     check(GRAPH, isa, Choices({"inner": legal}))
     with pytest.raises(ChoiceError, match="inner"):
         check(GRAPH, isa, Choices({"inner": change(legal)}))
@@ -172,7 +172,7 @@ def test_orders_that_are_none_are_refused() -> None:
 
 def test_orders_of_values_that_are_tied_together_must_be_the_same() -> None:
     graph = bottleneck_resnet(blocks=(2,), width=8, classes=10, image=16)
-    tied = next(values for values in order_classes(graph, fuse(graph)) if len(values) > 1)
+    tied = next(values for values in order_classes(fuse(graph)) if len(values) > 1)
     size = graph.values[tied[0]].shape[0]
     order = match(np.random.default_rng(0).random((size, size)))
     check(graph, "scalar", Choices({}, dict.fromkeys(tied, order)))

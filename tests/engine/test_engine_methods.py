@@ -10,9 +10,10 @@ from hypothesis import given
 from kernels import LIST_BLOCKS, METHODS, always, choices, forced, list_blocks
 from networks import Network, conv_networks, copied, images, linear_networks, mixed_networks, stacked_networks
 
+from nybble.backends.cpu.rows import rows
 from nybble.engine import Engine
-from nybble.engine.rows import rows
 from nybble.graph import Add, Conv2d, DType, Graph, Padding, Pair, Tensor
+from nybble.lower import fuse
 from strategies import values_of
 
 THREADS = st.sampled_from((1, 2, 3))
@@ -115,7 +116,7 @@ def test_convolutions_of_one_value_share_its_lists(isa: str, order: tuple[int, .
     first = network.add(Add(name="first", inputs=(sums[0], sums[1])))
     network.add(Add(name="second", inputs=(first, sums[2])))
     if "sparse" in rows(isa):
-        assert list_blocks(network.graph(), source, isa, "sparse") == [16, 32]
+        assert list_blocks(fuse(network.graph()), source, isa, "sparse") == [16, 32]
     assert_agrees(network.graph(), values_of(DType.U4, (3, 150, 4, 3), "highest", 0), isas=[isa])
 
 

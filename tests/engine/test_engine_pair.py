@@ -8,8 +8,8 @@ from agreement import ISAS, assert_agrees
 from kernels import always, forced
 from networks import Network, copied
 
+from nybble.backends.cpu.rows import rows
 from nybble.engine import Engine
-from nybble.engine.rows import rows
 from nybble.graph import Conv2d, DType, Graph, Padding, Pair, ReLU, Tensor
 from nybble.graph.types import ACTIVATIONS
 from strategies import values_of

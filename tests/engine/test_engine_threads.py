@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from agreement import ISAS, assert_same
 
+from nybble.backends.cpu.choices import Choices, convolutions, methods
+from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel
 from nybble.engine import Engine
-from nybble.engine.choices import Choices, heads, methods
-from nybble.engine.kernel import LIST_GROUPS, Kernel
 from nybble.graph import Graph
 from nybble.graph.types import Array
 from nybble.reference import interpret
@@ -59,8 +59,8 @@ def test_threads_share_tiles_whose_lists_one_of_them_builds(isa: str, threads: i
     # Layers that the method cannot run keep their default, which reads the lists that the method's layers build.
     kernels = {
         name: Kernel(method, block_outputs=32, tile_pixels=3, list_block=16 if method in LIST_GROUPS else 0)
-        for name, head in heads(graph).items()
-        if method in methods(graph, head, isa)
+        for name, step in convolutions(graph).items()
+        if method in methods(step, isa)
     }
     if not kernels:
         pytest.skip(f"{isa} has no {method} kernel")

@@ -10,8 +10,9 @@ from hypothesis import given
 from kernels import always, forced
 from networks import Network, conv_networks, copied, images
 
+from nybble.backends.cpu.choices import convolutions
+from nybble.backends.cpu.kernel import Kernel, choose_kernel
 from nybble.engine import Engine
-from nybble.engine.kernel import Kernel, choose_kernel
 from nybble.graph import Conv2d, DType, Graph, Padding, Tensor
 from nybble.graph.types import Array
 from nybble.reference import interpret
@@ -158,6 +159,5 @@ def test_who_gets_it_by_default() -> None:
 
 def test_the_portable_kernels_lack_it() -> None:
     graph = conv(np.ones((40, 64, 3, 3), np.int64), (8, 8))
-    head = graph.consumers()["copied"][0]
-    assert isinstance(head, Conv2d)
-    assert choose_kernel(graph, head, "scalar") == Kernel("direct")
+    (step,) = convolutions(graph).values()
+    assert choose_kernel(step, "scalar") == Kernel("direct")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from nybble.backends.cpu.choices import ChoiceError, check, convolutions, forced, methods
+from nybble.backends.cpu.rows import rows
 from nybble.cli import app
 from nybble.engine import Engine, available_isas
-from nybble.engine.choices import ChoiceError, check, forced, heads, methods
-from nybble.engine.rows import rows
 from nybble.graph import Graph
 from nybble.synthetic import bottleneck_resnet
 
@@ -26,7 +26,7 @@ def graph() -> Graph:
 
 @pytest.mark.parametrize(("isa", "name"), ROWS)
 def test_a_row_runs_wherever_it_can(graph: Graph, isa: str, name: str) -> None:
-    able = {layer for layer, head in heads(graph).items() if name in methods(graph, head, isa)}
+    able = {layer for layer, step in convolutions(graph).items() if name in methods(step, isa)}
     if not able:
         with pytest.raises(ChoiceError, match="can run no layer"):
             forced(graph, isa, name)

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 from networks import Network, conv_networks, copied, linear_networks, mixed_networks, stacked_networks
 
-from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, Quantize, ReLU, Tensor
+from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, Quantize, ReLU, Table, Tensor
 from nybble.graph.types import ACTIVATIONS
 from nybble.lower import Step, fuse
 from nybble.synthetic import bottleneck_resnet
@@ -37,7 +37,7 @@ def check_chain(graph: Graph, step: Step) -> None:
     for node, following in pairwise(chain):
         assert node.name in following.inputs
     kinds = [type(node) for node in chain[1:]]
-    assert kinds == [kind for kind in (Add, ReLU, Quantize) if kind in kinds]
+    assert kinds == [kind for kind in (Add, ReLU, Quantize, Table) if kind in kinds]
     for node in [*chain[:-1], *rescale]:
         assert [reader.name for reader in graph.consumers()[node.name]] == [
             other.name for other in step.nodes if node.name in other.inputs
@@ -54,7 +54,7 @@ def test_a_bottleneck_becomes_a_step_a_convolution() -> None:
     assert [type(node) for node in last.nodes] == [Conv2d, Quantize, Add, ReLU, Quantize]
     assert last.reads == ["layer1_1_quantize2", "layer1_0_quantize3"]
     projection = next(step for step in steps if step.head.name == "layer1_0_conv3")
-    assert projection.shortcut == "layer1_0_downsample_1"
+    assert projection.shortcut is not None and projection.shortcut.name == "layer1_0_downsample_1"
 
 
 def test_a_clamp_that_can_matter_is_not_left_out() -> None:

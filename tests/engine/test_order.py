@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nybble.engine.order import channel_orders, match
+from nybble.backends.cpu.order import channel_orders, match
 from nybble.graph import Add, Conv2d, DType, Graph, Input, Padding, Quantize, ReLU, Scale, Tensor
 from nybble.lower import fuse
 from nybble.synthetic import bottleneck_resnet
@@ -32,7 +32,7 @@ def test_matching_pairs_the_similar() -> None:
 
 def test_a_stage_shares_one_order() -> None:
     graph = bottleneck_resnet(blocks=(2, 1, 1, 1), width=8, classes=10, image=32, seed=1)
-    orders = channel_orders(graph, fuse(graph))
+    orders = channel_orders(fuse(graph))
     # The block's output and the shortcut that is added to it.
     assert np.array_equal(orders["layer1_0_quantize3"], orders["layer1_1_quantize3"])
     assert np.array_equal(orders["layer1_0_quantize3"], orders["layer1_0_downsample_1"])
@@ -75,7 +75,7 @@ def test_grouped_convolutions_keep_the_order_of_both_sides(groups: int) -> None:
         Scale(name="scale", inputs=("sum",), out_scale=Tensor.from_array("f32", np.ones(8, dtype=np.float32))),
     ]
     graph = Graph([Input(name="input", dtype=DType.S8, shape=(3, 6, 6))], nodes, ["scale"])
-    orders = channel_orders(graph, fuse(graph))
+    orders = channel_orders(fuse(graph))
     assert ("q1" in orders) == (groups == 1)
     assert ("q2" in orders) == (groups == 1)
     # Scale divides by the class's own number and hands the result out.

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import nybble
-from nybble.cli.inspect import macs
+from nybble.backends.cpu.choices import Choices, convolutions, methods
+from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel
 from nybble.engine import Engine
-from nybble.engine.choices import Choices, heads, methods
-from nybble.engine.kernel import LIST_GROUPS, Kernel
 from nybble.engine.noise import noise_inputs
 from nybble.engine.profile import profile, trace_events, zero_pair_share
 from nybble.graph import DType, Graph, Input, Linear, Tensor
+from nybble.graph.macs import macs
 from nybble.synthetic import bottleneck_resnet, clouds
 
 GRAPH = bottleneck_resnet(blocks=(2, 1), width=8, classes=10, image=32, seed=1)
@@ -44,7 +44,8 @@ def test_layers_add_up(isa: str, threads: int) -> None:
 
 def test_bytes_are_those_of_input_weights_and_output() -> None:
     found = {layer.head: layer.bytes for layer in profile(Engine(GRAPH, threads=1), IMAGES, runs=1).layers}
-    for head in heads(GRAPH).values():
+    for step in convolutions(GRAPH).values():
+        head = step.head
         sizes = [GRAPH.values[head.inputs[0]].shape, head.weight.shape, GRAPH.values[head.name].shape]
         assert found[head.name] == sum(int(np.prod(size)) for size in sizes)
 
@@ -62,8 +63,8 @@ def test_times_are_medians_of_single_runs() -> None:
 def test_lists_are_steps_of_their_own(isa: str, method: str) -> None:
     kernels = {
         name: Kernel(method, block_outputs=32, list_block=16)
-        for name, head in heads(GRAPH).items()
-        if method in methods(GRAPH, head, isa)
+        for name, step in convolutions(GRAPH).items()
+        if method in methods(step, isa)
     }
     if not kernels:
         pytest.skip(f"{isa} has no {method} kernel")

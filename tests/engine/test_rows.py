@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from agreement import ISAS, assert_same
-from kernels import Head, forced
+from kernels import forced
 from kernels import kernel as kernel_of
 from networks import Network, copied
 
 from nybble import _native
+from nybble.backends.cpu.choices import convolutions, methods
+from nybble.backends.cpu.kernel import Kernel, choose_kernel
+from nybble.backends.cpu.rows import layer, rows
 from nybble.engine import Engine, available_isas
-from nybble.engine.choices import heads, methods
-from nybble.engine.kernel import Kernel, choose_kernel
-from nybble.engine.rows import layer, rows
 from nybble.graph import Conv2d, DType, Graph, Padding, Tensor
 from nybble.graph.types import ACTIVATIONS, Array
+from nybble.lower import Step
 
 ROWS = [row for isa in ISAS for row in rows(isa).values()]
 EVERY_ROW = pytest.mark.parametrize("row", ROWS, ids=[f"{row.isa}-{row.name}" for row in ROWS])
@@ -126,8 +127,8 @@ def test_a_row_is_exact_at_its_bound(row: _native.KernelRow, dtype: DType) -> No
             expected = oracle.tap(images)
             plain = oracle.run_integer(images)
 
-        def force(graph: Graph, head: Head, isa: str) -> Kernel:
-            return kernel_of(graph, head, isa, row.name, 64)
+        def force(steps: list[Step], step: Step, isa: str) -> Kernel:
+            return kernel_of(steps, step, isa, row.name, 64)
 
         with forced(force), Engine(graph, threads=1, isa=row.isa, tuned=False) as engine:
             assert engine.plan.kernels["quantize"].method == row.name
@@ -271,9 +272,9 @@ def test_types_alone_decide(isa: str, kind: DType, dtype: DType) -> None:
         source = copied(network, dtype)
         network.add(Conv2d(name="conv", inputs=(source,), input_type=dtype, weight=Tensor.from_array(kind, weight)))
         graph = network.graph()
-        head = heads(graph)["conv"]
-        assert layer(graph, head).most_weight == kind.magnitude
-        chosen.append((methods(graph, head, isa), choose_kernel(graph, head, isa)))
+        step = convolutions(graph)["conv"]
+        assert layer(step).most_weight == kind.magnitude
+        chosen.append((methods(step, isa), choose_kernel(step, isa)))
     assert chosen[0][0] == chosen[1][0]
     default = [kernel.method for _, kernel in chosen]
     assert default[0] == default[1] or any(rows(isa)[method].depends_on_weights for method in default)

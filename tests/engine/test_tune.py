@@ -7,12 +7,13 @@ import pytest
 from agreement import assert_engine_agrees
 
 import nybble
+from nybble.backends.cpu.activity import Activity, orders_from_activity
+from nybble.backends.cpu.choices import Choices, candidates, check, convolutions
+from nybble.backends.cpu.order import channel_orders
+from nybble.backends.cpu.planner import make_plan
+from nybble.backends.cpu.tune import ROUNDS, _against, _Search, tune
 from nybble.engine import Engine
-from nybble.engine.activity import Activity, orders_from_activity
-from nybble.engine.choices import Choices, candidates, check, heads
-from nybble.engine.order import channel_orders
 from nybble.engine.profile import zero_pair_share
-from nybble.engine.tune import ROUNDS, _against, _Search, tune
 from nybble.lower import fuse
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet, clouds
@@ -37,16 +38,16 @@ def test_choices_are_legal_and_change_no_result(isa: str) -> None:
 @pytest.mark.parametrize("isa", nybble.available_isas())
 def test_every_kernel_it_tries_is_a_candidate(isa: str) -> None:
     """Candidates are what the tests of choices force one by one. The defaults are tested elsewhere."""
-    search = _Search(GRAPH, IMAGES, 1, isa)
-    for name, head in heads(GRAPH).items():
-        known = {*candidates(GRAPH, head, isa), search.defaults[name]}
+    search = _Search(GRAPH, IMAGES, 1, isa, make_plan(GRAPH, isa).kernels)
+    for name, step in convolutions(GRAPH).items():
+        known = {*candidates(step, isa), search.defaults[name]}
         sizes = {kernel.block_outputs for kernel in known}
         methods = {kernel.method for kernel in known}
         seen = [search.defaults[name]]
         for part in ROUNDS:
             for kernel in seen[-3:]:
                 search.kernels[name] = kernel
-                options = search._options(name, head, part)
+                options = search._options(name, step, part)
                 assert options[0] == kernel
                 assert len(set(options)) == len(options)
                 for option in options:
@@ -60,11 +61,11 @@ def test_orders_matched_on_activity_leave_fewer_pairs() -> None:
     steps = fuse(GRAPH)
     with Engine(GRAPH, threads=1) as engine:
         values = engine.tap(IMAGES)
-    activity = Activity(GRAPH, steps)
+    activity = Activity(steps)
     activity.count(values)
     matched = activity.orders()
     check(GRAPH, engine.isa, Choices({}, matched))
-    assert activity.pair_share(matched) < activity.pair_share(channel_orders(GRAPH, steps))
+    assert activity.pair_share(matched) < activity.pair_share(channel_orders(steps))
     # What it foretells is what is counted, where a class is one value that a convolution reads.
     for index, names in enumerate(activity.classes):
         if len(names) == 1:
@@ -76,7 +77,7 @@ def test_orders_matched_on_activity_leave_fewer_pairs() -> None:
 def test_orders_are_kept_where_new_ones_are_no_better() -> None:
     steps = fuse(GRAPH)
     with Engine(GRAPH, threads=1) as engine:
-        activity = Activity(GRAPH, steps)
+        activity = Activity(steps)
         activity.count(engine.tap(IMAGES))
     assert orders_from_activity(activity, activity, activity.orders()) == {}
     better = orders_from_activity(activity, activity, {})

@@ -16,11 +16,13 @@ from agreement import assert_engine_agrees
 
 import nybble
 from nybble import files
-from nybble.engine import Engine, tuned
-from nybble.engine.choices import ChoiceError, Choices, candidates, heads
-from nybble.engine.kernel import Kernel
-from nybble.engine.order import order_classes
+from nybble.backends.cpu import key, tuned
+from nybble.backends.cpu.choices import ChoiceError, Choices, candidates, convolutions
+from nybble.backends.cpu.kernel import Kernel
+from nybble.backends.cpu.order import order_classes
+from nybble.engine import Engine
 from nybble.graph import Graph, read_graph, write_graph
+from nybble.graph.digest import model_digest
 from nybble.lower import fuse
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet, clouds
@@ -34,11 +36,11 @@ EXPECTED = interpret(GRAPH, IMAGES, keep=None)
 def drawn_choices(graph: Graph, isa: str, seed: int = 0) -> Choices:
     random = np.random.default_rng(seed)
     kernels = {}
-    for name, head in heads(graph).items():
-        found = candidates(graph, head, isa)
+    for name, step in convolutions(graph).items():
+        found = candidates(step, isa)
         kernels[name] = found[int(random.integers(len(found)))]
     orders = {}
-    for values in order_classes(graph, fuse(graph)):
+    for values in order_classes(fuse(graph)):
         order = random.permutation(graph.values[values[0]].shape[0])
         orders.update(dict.fromkeys(values, order))
     return Choices(kernels, orders)
@@ -83,7 +85,7 @@ def test_it_is_used_for_the_same_model_read_from_disk_only(stored: Path, tmp_pat
     write_graph(GRAPH, tmp_path / "same")
     other = bottleneck_resnet(blocks=(1, 1), width=8, classes=10, image=16, seed=3)
     write_graph(other, tmp_path / "other")
-    assert tuned.model_digest(read_graph(tmp_path / "same")) == tuned.model_digest(GRAPH)
+    assert model_digest(read_graph(tmp_path / "same")) == model_digest(GRAPH)
     assert nybble.load(tmp_path / "same", threads=1).plan.tuned
     assert not nybble.load(tmp_path / "other", threads=1).plan.tuned
     assert not nybble.load(tmp_path / "same", threads=2).plan.tuned
@@ -100,7 +102,7 @@ def test_it_can_be_turned_off(stored: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("what", ["cpu_identity", "__version__"])
 def test_another_processor_or_version_has_its_own(stored: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     if what == "cpu_identity":
-        monkeypatch.setattr(tuned, what, lambda: "another")
+        monkeypatch.setattr(key, what, lambda: "another")
     else:
         monkeypatch.setattr(nybble, what, "99")
     assert not Engine(GRAPH, threads=1).plan.tuned
@@ -184,7 +186,7 @@ def test_a_file_that_may_not_be_read_is_ignored(stored: Path) -> None:
 
 
 def test_what_only_the_native_part_refuses_is_ignored(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    choices = Choices({name: Kernel("magic") for name in heads(GRAPH)})
+    choices = Choices({name: Kernel("magic") for name in convolutions(GRAPH)})
     monkeypatch.setattr("nybble.backends.cpu.executable.load_choices", lambda *key: choices)
     with pytest.warns(tuned.TunedChoicesWarning, match="ignored"):
         engine = Engine(GRAPH, threads=1)
@@ -222,12 +224,12 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_digest_depends_on_all_that_is_computed() -> None:
-    digest = tuned.model_digest(GRAPH)
-    assert digest == tuned.model_digest(bottleneck_resnet(blocks=(1, 1), width=8, classes=10, image=16, seed=2))
+    digest = model_digest(GRAPH)
+    assert digest == model_digest(bottleneck_resnet(blocks=(1, 1), width=8, classes=10, image=16, seed=2))
     renamed = Graph(GRAPH.inputs, GRAPH.nodes, [GRAPH.nodes[-2].name])
-    assert tuned.model_digest(renamed) != digest
+    assert model_digest(renamed) != digest
     named = Graph(GRAPH.inputs, GRAPH.nodes, GRAPH.outputs, class_names=[f"name {i}" for i in range(10)])
-    assert tuned.model_digest(named) == digest
+    assert model_digest(named) == digest
 
 
 def test_an_engine_with_defaults_warns_of_nothing(stored: Path) -> None:

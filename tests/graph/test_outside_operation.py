@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from comparison import assert_equal
 
+from nybble.backends.cpu.tune import tune
+from nybble.backends.cpu.tuned import save_choices
 from nybble.engine import Engine, EngineError, available_isas
 from nybble.engine.profile import profile
-from nybble.engine.tune import tune
-from nybble.engine.tuned import save_choices
 from nybble.graph import (
     Conv2d,
     DType,

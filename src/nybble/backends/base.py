@@ -39,6 +39,29 @@ class NotANumberError(ValueError):
     """Normalised photos that hold NaN, which has no integer."""
 
 
+def checked_integers(graph: Graph, x: Array) -> Array:
+    """``x``, contiguous, if it is a batch (N, ...) of the input of a graph.
+
+    Raises
+    ------
+    ValueError
+        On another dtype or shape, or a value that does not fit the input's type.
+    """
+    entry = graph.inputs[0]
+    shape = ", ".join(map(str, ("N", *entry.shape)))
+    expected = f"{entry.dtype.storage} ({shape}) with values {entry.dtype.minimum}..{entry.dtype.maximum}"
+    if not isinstance(x, np.ndarray) or x.dtype != entry.dtype.storage or x.shape[1:] != entry.shape:
+        raise ValueError(f"expected {expected}, got {described(x)}")
+    if x.size and (int(x.min()) < entry.dtype.minimum or int(x.max()) > entry.dtype.maximum):
+        raise ValueError(f"expected {expected}, got values {x.min()}..{x.max()}")
+    return np.ascontiguousarray(x)
+
+
+def described(x: object) -> str:
+    """Dtype and shape of an array, the type of all else, for errors."""
+    return f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+
+
 class Executable(ABC):
     """A network of one input and one output, ready to run.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
 from nybble.backends.base import Backend
 from nybble.graph.plugins import PluginError, declared
@@ -10,8 +12,9 @@ from nybble.graph.plugins import PluginError, declared
 #: The entry points of other packages: each names an instance of :class:`Backend`.
 GROUP = "nybble.backends"
 
-#: Modules of the built-in backends, imported when one is asked for: not every machine has what they need.
-_BUILT_IN = {"cpu": "nybble.backends.cpu", "reference": "nybble.backends.reference"}
+#: The built-in backends are the folders beside this file. One is imported when it is asked for: not every machine has
+#: what it needs.
+_BUILT_IN = frozenset(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 
 _by_name: dict[str, Backend] = {}
 _packages_are_loaded = False
@@ -38,7 +41,7 @@ def backends() -> list[str]:
 def backend_named(name: str) -> Backend | None:
     """The backend of a name, or ``None``."""
     if name in _BUILT_IN:
-        built_in: Backend = import_module(_BUILT_IN[name]).backend
+        built_in: Backend = import_module(f"nybble.backends.{name}").backend
         return built_in
     if name not in _by_name:
         _load_packages()

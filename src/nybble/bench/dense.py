@@ -7,12 +7,14 @@ worst case as well.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from nybble.bench.errors import BenchError
 from nybble.engine import Engine
-from nybble.graph import Conv2d, DType, Graph, Linear, Node, Quantize, Tensor
+from nybble.graph import DType, Graph, Node, Tensor
+from nybble.graph.ops.questions import requantization, weighted
 from nybble.graph.types import Array
 
 #: Doublings of what is added to a bias: 2**16 output steps are more than any sum of the types needs.
@@ -47,13 +49,13 @@ def dense_copy(graph: Graph, photos: Array) -> tuple[Graph, float]:
     share = 1.0
     for _ in range(MAX_ROUNDS):
         with Engine(dense) as engine:
-            steps = [step for step in engine.plan.steps if step.weighted is not None]
+            steps = [step for step in engine.plan.steps if step.conv is not None]
             values = engine.tap(inputs)
         raised: dict[str, Array] = {}
         zeros = total = 0
         for step in steps:
             quantize = step.quantize
-            if quantize is None or quantize.output_type.is_signed:
+            if quantize is None or quantize.output_type.is_signed or step.table is not None:
                 continue
             value = values[step.output]
             zero = (value == 0).reshape(len(value), value.shape[1], -1)
@@ -74,23 +76,26 @@ def dense_copy(graph: Graph, photos: Array) -> tuple[Graph, float]:
 
 
 def _raised(node: Node, more: Array) -> Node:
-    if not isinstance(node, Conv2d | Linear):
+    layer = weighted(node)
+    if layer is None:
         raise TypeError(f"{node.name} has no bias")
-    bias = more if node.bias is None else node.bias.numpy().astype(np.int64) + more
+    bias = more if layer.bias is None else layer.bias.numpy().astype(np.int64) + more
     kind = DType.S16 if np.abs(bias).max() <= DType.S16.maximum else DType.S32
-    return replace(node, bias=Tensor.from_array(kind, np.minimum(bias, DType.S32.maximum)))
+    changes: dict[str, Any] = {"bias": Tensor.from_array(kind, np.minimum(bias, DType.S32.maximum))}
+    return replace(node, **changes)
 
 
 def _revived(graph: Graph) -> Graph:
     """A factor of 0 silences a channel whatever its bias: such channels get the median factor of their layer."""
     changed: dict[str, Node] = {}
     for node in graph:
-        if isinstance(node, Quantize):
-            factor = node.factor.numpy()
+        if (rule := requantization(node)) is not None:
+            factor = rule.factor.numpy()
             if (factor == 0).any() and (factor > 0).any():
                 median = int(np.median(factor[factor > 0]))
                 alive = np.where(factor == 0, median, factor)
-                changed[node.name] = replace(node, factor=Tensor.from_array(node.factor.dtype, alive))
+                changes: dict[str, Any] = {"factor": Tensor.from_array(rule.factor.dtype, alive)}
+                changed[node.name] = replace(node, **changes)
     return _with_nodes(graph, changed) if changed else graph
 
 

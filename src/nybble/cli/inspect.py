@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -83,21 +82,9 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
     )
 
 
-def macs(graph: Graph, node: Node) -> int:
-    """Multiply-accumulates of a node for one image, those with padding included."""
-    from nybble.graph import Conv2d, Linear
-
-    match node:
-        case Conv2d():
-            return math.prod(graph.values[node.name].shape) * math.prod(node.weight.shape[1:])
-        case Linear():
-            return math.prod(node.weight.shape)
-        case _:
-            return 0
-
-
 def _row(graph: Graph, node: Node) -> Row:
     from nybble.graph import Tensor
+    from nybble.graph.macs import macs
 
     constants = {name: value for name, value in vars(node).items() if isinstance(value, Tensor)}
     weight = constants.get("weight")

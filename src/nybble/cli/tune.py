@@ -13,7 +13,7 @@ from nybble.cli.output import console, print_json, progress, show_disturbance, t
 from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, report_left_out
 
 if TYPE_CHECKING:
-    from nybble.engine.tune import Tuning
+    from nybble.backends.cpu.tune import Tuning
 
 #: The default of --limit: enough photos to tell which channels go together.
 _PHOTOS = 64
@@ -36,10 +36,11 @@ def tune(
     should resemble those to come, but not be those that accuracy is measured on. Without --images the inputs are seeded
     noise, and channel orders stay as they are.
     """
+    from nybble.backends.cpu.key import make_key
+    from nybble.backends.cpu.tune import tune as search
+    from nybble.backends.cpu.tuned import check_writable, load_choices, path_of, save_choices
     from nybble.disturbance import Watch, warning
     from nybble.engine import Engine
-    from nybble.engine.tune import tune as search
-    from nybble.engine.tuned import check_writable, load_choices, make_key, path_of, save_choices
     from nybble.graph import read_graph
     from nybble.models import find
 

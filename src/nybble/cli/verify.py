@@ -126,8 +126,8 @@ def verify(
 
 def _forced(engine: Engine, isa: str | None, kernel: str | None) -> Engine:
     """The same network on an instruction set, by one kernel of its table wherever that can run."""
+    from nybble.backends.cpu.choices import forced
     from nybble.engine import Engine, available_isas
-    from nybble.engine.choices import forced
 
     name = isa or engine.isa
     if name not in available_isas():

@@ -17,7 +17,8 @@ from nybble.demo.photos import Sample, fingerprint, samples
 from nybble.demo.result import Column, DemoResult, Shown
 from nybble.demo.speed import OWN, RANDOM, Contestant, Speed, measure_in_turns
 from nybble.disturbance import Watch
-from nybble.graph import Conv2d, DType, Graph, Linear, Tensor
+from nybble.graph import Graph, Tensor
+from nybble.graph.macs import four_bit_share
 from nybble.images import class_names, load_photo
 from nybble.models import Found
 
@@ -29,7 +30,6 @@ TOP = 3
 BATCHES = (1, 8)
 #: Classes of ImageNet-1k, in which the sample photos' classes are counted.
 _IMAGENET = 1000
-_FOUR_BITS = (DType.U4, DType.S4)
 
 Progress = Callable[[str], None]
 
@@ -91,20 +91,6 @@ def show(
         recorded=f"{recorded.made}, {recorded.command}" if recorded is not None else None,
         notes=tuple(notes),
     )
-
-
-def four_bit_share(graph: Graph) -> float:
-    """The part of a network's multiply-accumulates whose operands both have 4 bits, 0 to 1."""
-    from nybble.engine.activity import head_macs
-
-    layers = [node for node in graph if isinstance(node, Conv2d | Linear)]
-    macs = [head_macs(graph, node) for node in layers]
-    four = [
-        count
-        for node, count in zip(layers, macs, strict=True)
-        if node.weight.dtype is DType.S4 and node.input_type in _FOUR_BITS
-    ]
-    return sum(four) / sum(macs) if macs else 0.0
 
 
 def constant_bytes(graph: Graph) -> int:

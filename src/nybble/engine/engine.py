@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
-from nybble.backends import Executable, Options, backend_named, backends
+from nybble.backends import Executable, Options, backend_named, backends, checked_integers, described
 from nybble.backends.base import NotANumberError
-from nybble.engine.errors import EngineError
+from nybble.backends.errors import EngineError
 from nybble.engine.scores import ranked, softmax
 from nybble.graph import Graph, read_graph
 from nybble.graph.types import Array
@@ -19,8 +19,8 @@ from nybble.images import PhotoSource, class_names, load_photo
 from nybble.models import find
 
 if TYPE_CHECKING:
-    from nybble.engine.choices import Choices
-    from nybble.engine.plan import Plan
+    from nybble.backends.cpu.choices import Choices
+    from nybble.backends.cpu.plan import Plan
 
 #: Photos that classify() decodes before it runs them.
 DECODED_PHOTOS = 8
@@ -196,7 +196,7 @@ class Engine:
             On another dtype or shape, or a value that does not fit.
         """
         executable = self._open()
-        return executable.run(self._checked_integers(x))
+        return executable.run(checked_integers(self.graph, x))
 
     def tap(self, x: Array) -> dict[str, Array]:
         """The output of every fused step, from the same kernels that run without taps.
@@ -213,7 +213,7 @@ class Engine:
             channel order, of ``DType.storage``.
         """
         executable = self._open()
-        return executable.tap(self._checked_integers(x))
+        return executable.tap(checked_integers(self.graph, x))
 
     def step_times(self, x: Array) -> dict[str, int]:
         """Run one image and time every native step.
@@ -236,7 +236,7 @@ class Engine:
             As :meth:`run_integer`, and on more or fewer images than one: threads would run them apart, untimed.
         """
         executable = self._open()
-        x = self._checked_integers(x)
+        x = checked_integers(self.graph, x)
         if len(x) != 1:
             raise ValueError(f"expected one image, got {len(x)}")
         return executable.step_times(x)
@@ -302,31 +302,17 @@ class Engine:
     def _unexpected(self, x: object, why: str = "") -> ValueError:
         channels, height, width = self._input_shape
         expected = f"uint8 (N, {height}, {width}, {channels}) photos or float32 (N, {channels}, {height}, {width})"
-        return ValueError(f"expected {expected}{why or f', got {_described(x)}'}")
-
-    def _checked_integers(self, x: Array) -> Array:
-        entry = self.graph.inputs[0]
-        shape = ", ".join(map(str, ("N", *entry.shape)))
-        expected = f"{entry.dtype.storage} ({shape}) with values {entry.dtype.minimum}..{entry.dtype.maximum}"
-        if not isinstance(x, np.ndarray) or x.dtype != entry.dtype.storage or x.shape[1:] != entry.shape:
-            raise ValueError(f"expected {expected}, got {_described(x)}")
-        if x.size and (int(x.min()) < entry.dtype.minimum or int(x.max()) > entry.dtype.maximum):
-            raise ValueError(f"expected {expected}, got values {x.min()}..{x.max()}")
-        return np.ascontiguousarray(x)
+        return ValueError(f"expected {expected}{why or f', got {described(x)}'}")
 
 
 def available_isas() -> list[str]:
     """Instruction sets that this build has kernels for and this machine can run, slowest first."""
-    from nybble import _native
+    from nybble.backends.cpu import available_isas as found
 
-    return list(_native.available_isas())
+    return found()
 
 
 def _image_shape(graph: Graph) -> tuple[int, int, int]:
     """(channels, rows, columns) of the input; a vector is an image of one pixel."""
     shape = graph.inputs[0].shape
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
-
-
-def _described(x: object) -> str:
-    return f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from nybble.engine.activity import head_macs
+from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel
+from nybble.backends.cpu.order import Order
+from nybble.backends.cpu.plan import lists_of
 from nybble.engine.engine import Engine
-from nybble.engine.kernel import LIST_GROUPS, Kernel
-from nybble.engine.order import Order
-from nybble.engine.plan import lists_of
-from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.types import Array
+from nybble.lower import Step
 
 
 @dataclass(frozen=True)
@@ -216,25 +215,21 @@ def zero_pair_share(values: Array, order: Order | None) -> float:
 def _layer(
     engine: Engine, name: str, seconds: dict[str, float], total: float, zeros: dict[str, tuple[float, float | None]]
 ) -> LayerProfile:
-    # That of the plan, which has the values of all steps.
-    graph: Graph = engine.plan.graph
-    step = next((step for step in engine.plan.steps if step.output == name), None)
+    plan = engine.plan
+    step = next((step for step in plan.steps if step.output == name), None)
     if step is None:
-        source = next(
-            value for value in graph.values if name in {lists_of(value, group) for group in LIST_GROUPS.values()}
-        )
+        source = next(value for value in plan.lists if name in {lists_of(value, group) for group in plan.lists[value]})
         head, kind = source, "lists"
     else:
         source, head, kind = step.source, step.head.name, step.kind
-    macs = moved = 0
-    if step is not None and step.weighted is not None:
-        macs, moved = head_macs(graph, step.weighted), _bytes_moved(graph, step.weighted)
+    macs = step.macs if step is not None else 0
+    moved = _bytes_moved(step) if step is not None else 0
     zero, pairs = zeros.get(source, (None, None))
     return LayerProfile(
         name=name,
         head=head,
         kind=kind,
-        kernel=engine.plan.kernels.get(name),
+        kernel=plan.kernels.get(name),
         seconds=seconds[name],
         macs=macs,
         bytes=moved,
@@ -245,9 +240,10 @@ def _layer(
     )
 
 
-def _bytes_moved(graph: Graph, node: Conv2d | Linear) -> int:
-    shapes = graph.values[node.inputs[0]].shape, node.weight.shape, graph.values[node.name].shape
-    return sum(math.prod(shape) for shape in shapes)
+def _bytes_moved(step: Step) -> int:
+    if step.conv is None:
+        return 0
+    return sum(math.prod(shape) for shape in (step.input.shape, step.conv.weight.shape, step.result.shape))
 
 
 def _zeros(engine: Engine, inputs: Array) -> dict[str, tuple[float, float | None]]:

@@ -18,7 +18,8 @@ import numpy as np
 from nybble.graph.errors import GraphError
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import Node
-from nybble.graph.ops import Conv2d, Linear, Operation, Quantize, operation_of
+from nybble.graph.ops import Operation, Quantize, operation_of
+from nybble.graph.ops.questions import requantization, weighted
 from nybble.graph.ops.units import WIDER, Unit, rounded
 from nybble.graph.rescale import Candidate, choose
 from nybble.graph.tensor import Tensor
@@ -106,7 +107,7 @@ def convert(graph: Graph, bits: int) -> Conversion:
 def has_four_bits(graph: Graph) -> bool:
     """Whether any weight, or any result of a Quantize or a Table, has four bits. Inputs do not count."""
     return any(
-        (isinstance(node, Conv2d | Linear) and node.weight.dtype in WIDER)
+        ((layer := weighted(node)) is not None and layer.weight.dtype in WIDER)
         or (graph.values[node.name].dtype in WIDER and _has_own_unit(node))
         for node in graph
     )
@@ -150,8 +151,8 @@ class _Converter:
     def _append(self, node: Node) -> None:
         self._nodes.append(node)
         unit = _operation(node).unit
-        if isinstance(node, Quantize):
-            self._types[node.name] = node.output_type
+        if (rule := requantization(node)) is not None:
+            self._types[node.name] = rule.output_type
         elif unit is Unit.INPUT:
             self._types[node.name] = self._types[node.inputs[0]]
         elif unit is Unit.OWN:

@@ -1,7 +1,20 @@
 """Lowering: from a graph to fused layers with the types, shapes and bounds that backends need."""
 
 from nybble.graph.expansion import expand
+from nybble.lower.base import LOWERINGS, Fusion, Lowering
 from nybble.lower.fuse import fuse
-from nybble.lower.step import Pool, Step
+from nybble.lower.step import Channels, Conv, Pool, Step, Value, Window
 
-__all__ = ["Pool", "Step", "expand", "fuse"]
+__all__ = [
+    "LOWERINGS",
+    "Channels",
+    "Conv",
+    "Fusion",
+    "Lowering",
+    "Pool",
+    "Step",
+    "Value",
+    "Window",
+    "expand",
+    "fuse",
+]

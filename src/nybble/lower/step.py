@@ -2,116 +2,173 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, TypeVar
 
-from nybble.graph import (
-    Add,
-    AvgPool2d,
-    Concat,
-    Conv2d,
-    Graph,
-    Linear,
-    MaxPool2d,
-    Node,
-    Padding,
-    Pair,
-    Quantize,
-    ReLU,
-    Scale,
-    ValueType,
-)
-from nybble.graph.types import SUMS
+from nybble.graph import Add, DType, Node, Padding, Pair, Quantize, ReLU, Table, Tensor
+from nybble.graph.types import Array
+
+B = TypeVar("B")
 
 
-class Pool(NamedTuple):
+@dataclass(frozen=True)
+class Value:
+    """A value that is stored between steps.
+
+    Attributes
+    ----------
+    name : str
+    dtype : DType
+    shape : tuple of int
+        (C, H, W) or (C,), without batch.
+    magnitude : int
+        Largest absolute value that an element can have.
+    is_input, is_output : bool
+        Whether the network reads or returns it.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    magnitude: int
+    is_input: bool = False
+    is_output: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{'x'.join(map(str, self.shape))}]"
+
+
+class Channels(Enum):
+    """How channels of a step's result depend on those of what it reads: in which orders they may be stored."""
+
+    #: Each depends on all channels of the source, by weights of its own. Either side may have any order.
+    MIXED = "mixed"
+    #: Each depends on the same channel of every value that is read. All have one order.
+    KEPT = "kept"
+    #: They depend on where channels lie, which is where the graph has them.
+    FIXED = "fixed"
+
+
+class Window(NamedTuple):
+    """Geometry of a window that moves over rows and columns."""
+
+    kernel_size: Pair
+    stride: Pair = Pair(1, 1)
+    padding: Padding = Padding()
+    dilation: Pair = Pair(1, 1)
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Weights of a convolution; a linear layer is one whose window is its whole input.
+
+    Attributes
+    ----------
+    weight : Tensor
+        (outputs, inputs of a group, rows, columns), or (outputs, inputs) of a linear layer: see :meth:`weights`.
+    bias : Tensor or None
+        (outputs,), in units of the sums.
+    window : Window
+    groups : int
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    window: Window
+    groups: int = 1
+
+    def weights(self) -> Array:
+        """(outputs, inputs of a group, rows, columns) integers."""
+        # Of a linear layer the flat order of a (C, H, W) input is that of a kernel which covers it.
+        return self.weight.numpy().reshape(self.weight.shape[0], -1, *self.window.kernel_size)
+
+
+@dataclass(frozen=True)
+class Pool:
     """Windows of a pool. Where ``ceil_mode`` matters is in the extents of the result."""
 
     average: bool
-    kernel_size: Pair
-    stride: Pair
-    padding: Padding
-    dilation: Pair
-    count_padding: bool
+    window: Window
+    count_padding: bool = False
 
 
 @dataclass
 class Step:
     """Nodes that run as one: a head, then what its epilogue does before the result is stored.
 
-    ``source`` is the value the head reads (the first, if it reads several), ``output`` the one that is stored; values
-    between them never exist in memory. ``shortcut`` is the value that ``add`` adds to the sums, through
-    ``shortcut_quantize`` where the graph rescales it first. ``reads`` are all values that the step reads.
+    Attributes
+    ----------
+    kind : str
+        How the step is computed: ``conv``, ``pool``, ``concat``, ``scale``, ``point`` (element by element), ``table``,
+        ``mul``, one that another package registers, or ``other`` for a node that no lowering is registered for.
+    head : Node
+    nodes : list of Node
+        The head, then those that were fused.
+    inputs : list of Value
+        All values that it reads: those of the head, then the shortcut.
+    result : Value
+        The one that is stored; values between head and result never exist in memory.
+    body : object
+        What the head computes, in the form of its kind: :class:`Conv`, :class:`Pool`, a tensor of scales or a table.
+    channels : Channels
+        Of the head. A shortcut always has the order of the result.
+    macs : int
+        Multiply-accumulates of one image.
+    sum_bound : int
+        Largest magnitude of a sum of 32 bits that is read or computed, a rescaled shortcut included, before it is
+        requantized; 0 where there are none.
+    add, shortcut, shortcut_quantize
+        ``shortcut`` is the value that ``add`` adds to the sums, through ``shortcut_quantize`` where the graph
+        rescales it first.
+    relu, quantize, table
+        What follows, in this order; of a ``point`` step also what it begins with. ``table`` replaces the codes that
+        ``quantize`` gives.
     """
 
-    graph: Graph = field(repr=False)
+    kind: str
     head: Node
-    source: str
-    output: str
     nodes: list[Node]
+    inputs: list[Value]
+    result: Value
+    body: object = None
+    channels: Channels = Channels.FIXED
+    macs: int = 0
+    sum_bound: int = 0
     add: Add | None = None
-    shortcut: str | None = None
+    shortcut: Value | None = None
     shortcut_quantize: Quantize | None = None
     relu: ReLU | None = None
     quantize: Quantize | None = None
-    reads: list[str] = field(default_factory=list)
+    table: Table | None = None
 
     @property
-    def kind(self) -> str:
-        """``conv``, ``pool``, ``concat``, ``scale``, ``point`` (element by element), or ``other``: not known here."""
-        match self.head:
-            case Conv2d() | Linear():
-                return "conv"
-            case MaxPool2d() | AvgPool2d():
-                return "pool"
-            case Concat():
-                return "concat"
-            case Scale():
-                return "scale"
-            case Add() | ReLU() | Quantize():
-                return "point"
-            case _:
-                return "other"
+    def input(self) -> Value:
+        """The value that the head reads; the first, if it reads several."""
+        return self.inputs[0]
 
     @property
-    def weighted(self) -> Conv2d | Linear | None:
-        """The convolution or linear layer that is the head, if it is one."""
-        return self.head if isinstance(self.head, Conv2d | Linear) else None
+    def source(self) -> str:
+        """Name of :attr:`input`."""
+        return self.inputs[0].name
 
     @property
-    def groups(self) -> int:
-        """Groups of channels of a convolution; 1 of all else."""
-        return self.head.groups if isinstance(self.head, Conv2d) else 1
+    def output(self) -> str:
+        """Name of :attr:`result`."""
+        return self.result.name
 
     @property
-    def pool(self) -> Pool | None:
-        """The windows of the pool that is the head, if it is one."""
-        match self.head:
-            case MaxPool2d() as head:
-                return Pool(False, head.kernel_size, head.stride, head.padding, head.dilation, False)
-            case AvgPool2d() as head:
-                counted = head.count_include_pad
-                return Pool(True, head.kernel_size, head.stride, head.padding, Pair(1, 1), counted)
-            case _:
-                return None
+    def reads(self) -> list[str]:
+        """Names of :attr:`inputs`."""
+        return [value.name for value in self.inputs]
 
     @property
-    def scale(self) -> Scale | None:
-        """The scale of the logits that is the head, if it is one."""
-        return self.head if isinstance(self.head, Scale) else None
+    def conv(self) -> Conv | None:
+        """The body of a ``conv`` step."""
+        return self.body if isinstance(self.body, Conv) else None
 
-    @property
-    def input(self) -> ValueType:
-        """Type, shape and magnitude of ``source``."""
-        return self.graph.values[self.source]
-
-    @property
-    def result(self) -> ValueType:
-        """Type, shape and magnitude of ``output``."""
-        return self.graph.values[self.output]
-
-    @property
-    def sum_bound(self) -> int:
-        """Largest magnitude of a 32-bit sum between head and requantization, a rescaled shortcut included."""
-        values = (self.graph.values[node.name] for node in self.nodes if node is not self.quantize)
-        return max((value.magnitude for value in values if value.dtype in SUMS), default=self.input.magnitude)
+    def body_as(self, form: type[B]) -> B:
+        """The body, in the form that steps of this kind have."""
+        if not isinstance(self.body, form):
+            raise TypeError(f"{self.head.name}: the body of a {self.kind} step is no {form.__name__}")
+        return self.body

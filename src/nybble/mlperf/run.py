@@ -12,8 +12,8 @@ from typing import Any
 
 from nybble.cache import cache_folder
 from nybble.disturbance import Watch
-from nybble.engine.tuned import model_digest
 from nybble.graph import Graph, read_graph
+from nybble.graph.digest import model_digest
 from nybble.images import LeftOut, PhotoFile, PhotoFiles, network_classes
 from nybble.mlperf import conf, describe, extra
 from nybble.mlperf.accuracy import accuracy, accuracy_text, read_answers

@@ -9,11 +9,12 @@ import numpy as np
 
 from nybble import _native
 from nybble.backends.base import Backend, Executable, NotANumberError, Options
+from nybble.backends.cpu.build import Built
+from nybble.backends.cpu.choices import Choices, check
+from nybble.backends.cpu.plan import Plan
+from nybble.backends.cpu.planner import make_plan
+from nybble.backends.cpu.tuned import is_enabled, load_choices, warn_ignored
 from nybble.backends.errors import EngineError
-from nybble.engine.build import Built
-from nybble.engine.choices import Choices, check
-from nybble.engine.plan import Plan, make_plan
-from nybble.engine.tuned import is_enabled, load_choices, warn_ignored
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 from nybble.lower import expand
@@ -148,11 +149,16 @@ class CpuExecutable(Executable):
         return self._built
 
 
+def available_isas() -> list[str]:
+    """Instruction sets that this build has kernels for and this machine can run, slowest first."""
+    return list(_native.available_isas())
+
+
 def chosen_isa(isa: str | None) -> str:
     """The instruction set given, else that of ``NYBBLE_ISA``, else the best one. Raises EngineError if it is absent."""
     name = isa if isa is not None else os.environ.get("NYBBLE_ISA", "")
     if not name:
-        return str(_native.available_isas()[-1])
+        return available_isas()[-1]
     try:
         _native.check_isa(name)
     except ValueError as error:

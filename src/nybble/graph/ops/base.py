@@ -198,6 +198,10 @@ class Operation(ABC, Generic[N]):
         """Whether nodes can be written in a form of ONNX model, ``exact``, ``qdq`` or ``float``, as they are."""
         return any(getattr(type(self), name) is not getattr(Operation, name) for name in _WRITERS[form])
 
+    def macs(self, node: N, result: ValueType) -> int:
+        """Multiply-accumulates of one image, those with padding included; ``result`` is what :meth:`infer` gave."""
+        return 0
+
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
         """Types that the layer file says the node reads, where the node itself does not carry them."""
         return ()

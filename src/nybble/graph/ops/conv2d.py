@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation, drawn
 from nybble.graph.ops.forms import ExactForm, Form, RealForm, write_exact_sums
 from nybble.graph.ops.registry import register
-from nybble.graph.ops.units import Unit, with_wider_weights
+from nybble.graph.ops.units import Unit, converted_bias, wider_weights
 from nybble.graph.ops.weights import (
     WEIGHTS,
     bias_values,
@@ -174,7 +175,16 @@ class Conv2dOperation(Operation[Conv2d]):
 
     def converted(self, node: Conv2d, input_type: DType | None, ratio: Fraction) -> Conv2d:
         """Weights stay, biases are rounded once."""
-        return with_wider_weights(node, input_type or node.input_type, ratio)
+        return replace(
+            node,
+            input_type=input_type or node.input_type,
+            weight=wider_weights(node.weight),
+            bias=converted_bias(node.bias, ratio, node.name),
+        )
+
+    def macs(self, node: Conv2d, result: ValueType) -> int:
+        """One for each weight of its filter, for each element of the result."""
+        return math.prod(result.shape) * math.prod(node.weight.shape[1:])
 
     def weighted(self, node: Conv2d) -> Conv2d:
         """The node."""

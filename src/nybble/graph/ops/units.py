@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,13 +14,8 @@ from nybble.graph.types import SUM_LIMIT, DType
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from nybble.graph.ops.conv2d import Conv2d
-    from nybble.graph.ops.linear import Linear
-
 #: What becomes of four-bit types at eight bits.
 WIDER = {DType.U4: DType.U7, DType.S4: DType.S8}
-
-_Weighted = TypeVar("_Weighted", "Conv2d", "Linear")
 
 
 class Unit(Enum):
@@ -41,26 +35,21 @@ class Unit(Enum):
     REAL = "real"
 
 
-def with_wider_weights(node: _Weighted, input_type: DType, ratio: Fraction) -> _Weighted:
-    """The node for an input of a wider type: weights keep their values, biases are in new units of the sums.
-
-    Raises GraphError if a bias passes 32 bits.
-    """
-    weight = node.weight
-    if weight.dtype in WIDER:
-        weight = Tensor.from_array(DType.S8, weight.numpy())
-    return replace(node, input_type=input_type, weight=weight, bias=_bias(node, ratio))
+def wider_weights(weight: Tensor) -> Tensor:
+    """The same weights, in 8 bits where they had four."""
+    return Tensor.from_array(DType.S8, weight.numpy()) if weight.dtype in WIDER else weight
 
 
-def _bias(node: Conv2d | Linear, ratio: Fraction) -> Tensor | None:
-    if node.bias is None or ratio == 1:
-        return node.bias
-    values = [rounded(int(value) * ratio) for value in node.bias.numpy()]
+def converted_bias(bias: Tensor | None, ratio: Fraction, name: str) -> Tensor | None:
+    """The bias of the node ``name`` in new units of the sums. Raises GraphError if it passes 32 bits."""
+    if bias is None or ratio == 1:
+        return bias
+    values = [rounded(int(value) * ratio) for value in bias.numpy()]
     if max(map(abs, values)) > SUM_LIMIT:
-        raise GraphError("at 8 bits, a bias passes the 32-bit limit", node=node.name, field="bias")
+        raise GraphError("at 8 bits, a bias passes the 32-bit limit", node=name, field="bias")
     array = np.array(values, np.int64)
     fits = all(DType.S16.minimum <= value <= DType.S16.maximum for value in values)
-    return Tensor.from_array(node.bias.dtype if fits else DType.S32, array)
+    return Tensor.from_array(bias.dtype if fits else DType.S32, array)
 
 
 def rounded(value: Fraction) -> int:

@@ -12,31 +12,31 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from nybble.engine.activity import Activity, orders_from_activity
-from nybble.engine.choices import (
+from nybble.backends.base import Options, checked_integers
+from nybble.backends.cpu.activity import Activity, orders_from_activity
+from nybble.backends.cpu.choices import (
     TILE_PIXELS,
     VISIT_BYTES,
     Choices,
-    Head,
     block_sizes,
-    heads,
+    convolutions,
     list_blocks,
     methods,
 )
-from nybble.engine.engine import Engine
-from nybble.engine.kernel import Kernel, choose_kernel
-from nybble.engine.order import Order, channel_orders
-from nybble.engine.plan import lists_of
-from nybble.engine.rows import LIST_GROUPS, rows
+from nybble.backends.cpu.executable import CpuExecutable
+from nybble.backends.cpu.kernel import Kernel, choose_kernel
+from nybble.backends.cpu.order import Order, channel_orders
+from nybble.backends.cpu.plan import lists_of
+from nybble.backends.cpu.rows import LIST_GROUPS, rows
 from nybble.graph import Graph
 from nybble.graph.types import Array
-from nybble.lower import expand, fuse
+from nybble.lower import Step, expand, fuse
 
 #: Told of the rounds done, of how many there are, and what the next one tries.
 Progress = Callable[[int, int, str], None]
@@ -140,13 +140,15 @@ def tune(
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}")
     deadline = time.perf_counter() + seconds
+    inputs = checked_integers(graph, inputs)
     graph = expand(graph)
     report = progress or _silent
     total = len(ROUNDS) + 2
     report(0, total, "channel orders")
-    with Engine(graph, threads, isa, tuned=False) as engine:
-        search = _Search(graph, inputs, engine.threads, engine.isa)
-        shares = search.match_orders(engine, deadline) if orders and len(inputs) > 1 else None
+    plain = CpuExecutable(graph, Options(threads, isa, tuned=False))
+    search = _Search(graph, inputs, plain.threads, plain.isa, plain.plan.kernels)
+    shares = search.match_orders(plain, deadline) if orders and len(inputs) > 1 else None
+    plain.close()
     for done, part in enumerate(ROUNDS, 1):
         report(done, total, part)
         now = time.perf_counter()
@@ -160,23 +162,22 @@ def tune(
 class _Search:
     """The kernels and orders that are best so far."""
 
-    def __init__(self, graph: Graph, inputs: Array, threads: int, isa: str) -> None:
+    def __init__(self, graph: Graph, inputs: Array, threads: int, isa: str, defaults: Mapping[str, Kernel]) -> None:
         self.graph = graph
         self.inputs = inputs
         self.threads = threads
         self.isa = isa
-        self.heads = heads(graph)
-        self.sources = {name: head.inputs[0] for name, head in self.heads.items()}
-        with Engine(graph, threads, isa, tuned=False) as engine:
-            self.defaults = dict(engine.plan.kernels)
+        self.layers = convolutions(graph)
+        self.sources = {name: step.source for name, step in self.layers.items()}
+        self.defaults = dict(defaults)
         self.kernels = dict(self.defaults)
         self.orders: dict[str, Order] = {}
 
-    def match_orders(self, engine: Engine, deadline: float) -> tuple[float, float] | None:
+    def match_orders(self, engine: CpuExecutable, deadline: float) -> tuple[float, float] | None:
         """Count on two thirds of the inputs, check on the rest, match on all. A quarter of the time at most."""
         steps = fuse(self.graph)
-        before = channel_orders(self.graph, steps)
-        fitted, held_out, everything = (Activity(self.graph, steps) for _ in range(3))
+        before = channel_orders(steps)
+        fitted, held_out, everything = (Activity(steps) for _ in range(3))
         if not fitted.classes:
             return None
         begun = time.perf_counter()
@@ -193,7 +194,7 @@ class _Search:
 
     def round(self, part: str, until: float) -> None:
         """Try the candidates that differ in one part of the kernel, and keep what is faster."""
-        options = {name: self._options(name, head, part) for name, head in self.heads.items()}
+        options = {name: self._options(name, step, part) for name, step in self.layers.items()}
         count = max(map(len, options.values()), default=1)
         if count == 1:
             return
@@ -228,7 +229,7 @@ class _Search:
         times: list[list[float]] = [[] for _ in engines]
         for turn, x in self._turns(len(engines), deadline, _FEWEST_LAST_RUNS):
             begun = time.perf_counter()
-            engines[turn].run_integer(x)
+            engines[turn].run(x)
             times[turn].append(time.perf_counter() - begun)
         for engine in engines:
             engine.close()
@@ -257,42 +258,42 @@ class _Search:
             milliseconds={name: statistics.median(column) * 1e3 for name, column in by_name.items()},
         )
 
-    def _options(self, name: str, head: Head, part: str) -> list[Kernel]:
+    def _options(self, name: str, step: Step, part: str) -> list[Kernel]:
         """The present kernel, then those that differ from it in one part."""
         now = self.kernels[name]
         sparse = now.method in LIST_GROUPS
         match part:
             case "method":
-                usable = methods(self.graph, head, self.isa)
+                usable = methods(step, self.isa)
                 usable = usable if usable == ["direct"] else [method for method in usable if method != "direct"]
-                found = [self._typical(head, method) for method in usable if method != now.method]
+                found = [self._typical(step, method) for method in usable if method != now.method]
             case "block_outputs":
-                sizes = block_sizes(self.graph, head, self.isa, now.method) if now.method != "direct" else []
+                sizes = block_sizes(step, self.isa, now.method) if now.method != "direct" else []
                 found = [replace(now, block_outputs=size) for size in sizes]
             case "tile_pixels":
                 found = [replace(now, tile_pixels=pixels) for pixels in TILE_PIXELS]
             case "visit_bytes":
                 found = [replace(now, visit_bytes=size) for size in VISIT_BYTES] if sparse else []
             case _:
-                blocks = list_blocks(self.graph, head, self.isa, now.method)
+                blocks = list_blocks(step, self.isa, now.method)
                 found = [replace(now, list_block=block) for block in blocks]
         return [now, *(kernel for kernel in found if kernel != now)]
 
-    def _typical(self, head: Head, method: str) -> Kernel:
+    def _typical(self, step: Step, method: str) -> Kernel:
         """A kernel of a method with sizes that suit most layers."""
-        default = choose_kernel(self.graph, head, self.isa)
+        default = choose_kernel(step, self.isa)
         if default.method == method:
             return default
         row = rows(self.isa)[method]
-        sizes = block_sizes(self.graph, head, self.isa, method)
+        sizes = block_sizes(step, self.isa, method)
         outputs = max(size for size in sizes if size <= max(row.usual_outputs, sizes[0]))
-        blocks = list_blocks(self.graph, head, self.isa, method)
+        blocks = list_blocks(step, self.isa, method)
         return Kernel(method, outputs, row.usual_pixels, list_block=blocks[-1] if blocks else 0)
 
     def _groups(self, part: str) -> list[list[str]]:
         """Layers whose candidates are taken together: those that share lists, where the lists change."""
         if part != "list_block":
-            return [[name] for name in self.heads]
+            return [[name] for name in self.layers]
         shared: dict[tuple[str, str], list[str]] = {}
         for name, kernel in self.kernels.items():
             if kernel.method in LIST_GROUPS:
@@ -301,12 +302,12 @@ class _Search:
         return [group for group in shared.values() if len({len(self._blocks(name)) for name in group}) == 1]
 
     def _blocks(self, name: str) -> list[int]:
-        return list_blocks(self.graph, self.heads[name], self.isa, self.kernels[name].method)
+        return list_blocks(self.layers[name], self.isa, self.kernels[name].method)
 
-    def _engine(self, choices: Choices) -> Engine:
-        return Engine(self.graph, self.threads, self.isa, choices=choices)
+    def _engine(self, choices: Choices) -> CpuExecutable:
+        return CpuExecutable(self.graph, Options(self.threads, self.isa, choices=choices))
 
-    def _measure(self, engines: Sequence[Engine], until: float) -> list[list[dict[str, int]]]:
+    def _measure(self, engines: Sequence[CpuExecutable], until: float) -> list[list[dict[str, int]]]:
         """Step times of each engine, run by run; the same image for all in each run."""
         times: list[list[dict[str, int]]] = [[] for _ in engines]
         for turn, x in self._turns(len(engines), until, _FEWEST_RUNS + 1):
@@ -324,7 +325,9 @@ class _Search:
                 yield (run + place) % contestants, x
 
 
-def _cost(engine: Engine, group: Sequence[str], rows: Sequence[dict[str, int]], sources: dict[str, str]) -> Array:
+def _cost(
+    engine: CpuExecutable, group: Sequence[str], rows: Sequence[dict[str, int]], sources: dict[str, str]
+) -> Array:
     """Nanoseconds of a group's layers in each run, with their part of the lists that they read."""
     kernels = engine.plan.kernels
     total = np.zeros(len(rows))

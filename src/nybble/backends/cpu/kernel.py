@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nybble.engine.layout import stored_shape
-from nybble.engine.rows import LIST_GROUPS, layer, rows, window
-from nybble.graph import Conv2d, Graph, Linear
+from nybble.backends.cpu.layout import stored_shape
+from nybble.backends.cpu.rows import LIST_GROUPS, layer, rows
+from nybble.lower import Conv, Step
 
 __all__ = ["LIST_GROUPS", "PAIR", "WINOGRAD", "Kernel", "choose_kernel"]
 
@@ -17,7 +17,7 @@ __all__ = ["LIST_GROUPS", "PAIR", "WINOGRAD", "Kernel", "choose_kernel"]
 class Kernel:
     """How a convolution runs.
 
-    ``method`` names a row of the table of kernels (:func:`nybble.engine.rows.rows`), which says what it computes.
+    ``method`` names a row of the table of kernels (:func:`nybble.backends.cpu.rows.rows`), which says what it computes.
     ``block_outputs`` output channels are computed together, for ``tile_pixels`` pixels at a time (Winograd: squares of
     2x2 pixels, at most, so that they stay in L2);
     ``visit_bytes`` of weights are kept in L1 while they pass; ``list_block`` groups make a block of a list.
@@ -37,36 +37,36 @@ WINOGRAD = Kernel("winograd", block_outputs=128, tile_pixels=32)
 PAIR = Kernel("pair", tile_pixels=32)
 
 
-def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
-    """The untuned default for a convolution or linear layer on an instruction set."""
-    table, asked = rows(isa), layer(graph, head)
+def choose_kernel(step: Step, isa: str) -> Kernel:
+    """The untuned default for a step that begins with a convolution or linear layer, on an instruction set."""
+    table, asked, conv = rows(isa), layer(step), step.body_as(Conv)
     may = {name for name, row in table.items() if row.why_not_chosen(asked) is None}
     if "grouped" in may:
         return Kernel("grouped")
     if may == {"direct"}:
         return Kernel("direct")
-    source = graph.values[head.inputs[0]]
     has_dot_products = table["quad"].has_dot_products
-    if "winograd" in may and _is_worth_winograd(graph, head):
+    if "winograd" in may and _is_worth_winograd(step):
         return WINOGRAD
-    if "pair" in may and not has_dot_products and _is_worth_pairs(graph, head, "sparse" in may):
+    if "pair" in may and not has_dot_products and _is_worth_pairs(step, conv, "sparse" in may):
         return PAIR
     # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
-    is_narrow = has_dot_products and head.weight.shape[0] <= 64
+    is_narrow = has_dot_products and conv.weight.shape[0] <= 64
     if not is_narrow and "sparse" in may:
         blocks = table["sparse"].list_blocks(asked)
         return Kernel("sparse", block_outputs=table["sparse"].usual_outputs, list_block=blocks[-1])
     if "quad" not in may:
-        return Kernel("chained" if "chained" in may and _is_worth_chains(graph, head) else "wide", block_outputs=64)
-    is_image = len(source.shape) == 3 and source.shape[1] * source.shape[2] > 1
+        return Kernel("chained" if "chained" in may and _is_worth_chains(step, conv) else "wide", block_outputs=64)
+    channels, height, width = stored_shape(step.input)
+    is_image = height * width > 1
     # A dot product costs one instruction: skipping zeros pays where a list is read often and quads are rarely full.
     # Without dot products it costs three, and skipping pays but where few quads are zero and lists are read once: in
     # pointwise layers on large images, which are early ones.
-    is_point = window(graph, head).kernel == (1, 1)
+    is_point = conv.window.kernel_size == (1, 1)
     if has_dot_products:
-        is_worth_lists = not is_point and source.shape[0] >= 256
+        is_worth_lists = not is_point and channels >= 256
     else:
-        is_worth_lists = is_image and (not is_point or source.shape[1] * source.shape[2] < 28 * 28)
+        is_worth_lists = is_image and (not is_point or height * width < 28 * 28)
     if is_image and is_worth_lists and "sparse_quad" in may:
         outputs = min(128, table["sparse_quad"].usual_outputs)
         return Kernel("sparse_quad", block_outputs=outputs, list_block=table["sparse_quad"].list_blocks(asked)[-1])
@@ -75,32 +75,31 @@ def choose_kernel(graph: Graph, head: Conv2d | Linear, isa: str) -> Kernel:
     return Kernel("quad", block_outputs=128 if has_dot_products else 256)
 
 
-def _is_worth_pairs(graph: Graph, head: Conv2d | Linear, has_lists: bool) -> bool:
+def _is_worth_pairs(step: Step, conv: Conv, has_lists: bool) -> bool:
     """Whether dense pairs, which may run, are faster than what else 16-bit sums allow, without dot products.
 
     Signed inputs have no lists. Unsigned ones do, but few outputs leave little work for an entry of a list, and early
     layers, on large images, have few zeros.
     """
-    source = graph.values[head.inputs[0]]
-    if source.dtype.is_signed or source.dtype.maximum > 127:
+    if step.input.dtype.is_signed or step.input.dtype.maximum > 127:
         return True
     if not has_lists:
         return False
-    _, height, width = stored_shape(graph, head.inputs[0])
-    outputs = head.weight.shape[0]
+    _, height, width = stored_shape(step.input)
+    outputs = conv.weight.shape[0]
     least = 28 * 28 if outputs <= 64 else 56 * 56
-    return window(graph, head).kernel == (1, 1) and outputs <= 128 and height * width >= least
+    return conv.window.kernel_size == (1, 1) and outputs <= 128 and height * width >= least
 
 
-def _is_worth_chains(graph: Graph, head: Conv2d | Linear) -> bool:
+def _is_worth_chains(step: Step, conv: Conv) -> bool:
     """Whether few weights are too large for products of bytes.
 
     Four products of neighbours cost the wide method four vector operations, and the chained one two to three, once for
     each part that the weights are split into.
     """
-    source = graph.values[head.inputs[0]].dtype
+    source = step.input.dtype
     limit = 32767 // (255 if source.is_signed else source.maximum)
-    weights = head.weight.numpy().astype(np.int32)
+    weights = conv.weight.numpy().astype(np.int32)
     taps = np.moveaxis(weights.reshape(len(weights), weights.shape[1], -1), 1, 2).reshape(len(weights), -1)
     quads = np.pad(taps, ((0, 0), (0, -taps.shape[1] % 4))).reshape(len(weights), -1, 2, 2)
     above, below = np.maximum(quads, 0).sum(-1), np.maximum(-quads, 0).sum(-1)
@@ -108,10 +107,10 @@ def _is_worth_chains(graph: Graph, head: Conv2d | Linear) -> bool:
     return float(is_split.mean()) <= 1 / 3
 
 
-def _is_worth_winograd(graph: Graph, head: Conv2d | Linear) -> bool:
+def _is_worth_winograd(step: Step) -> bool:
     """Whether 16 products in place of 36 win more than skipping zeros: these are few in early layers.
 
     Few channels leave padding in the vectors, and small images in the squares.
     """
-    channels, height, width = stored_shape(graph, head.inputs[0])
+    channels, height, width = stored_shape(step.input)
     return 32 <= channels <= 256 and height * width >= 64

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nybble.engine.kernel import Kernel
-from nybble.engine.order import Order, order_classes
-from nybble.engine.rows import LIST_GROUPS, layer, rows
-from nybble.graph import Conv2d, Graph, Linear
+from nybble.backends.cpu.kernel import Kernel
+from nybble.backends.cpu.order import Order, order_classes
+from nybble.backends.cpu.rows import LIST_GROUPS, layer, rows
+from nybble.graph import Graph
 from nybble.graph.errors import NybbleError
 from nybble.lower import Step, fuse
 
@@ -22,8 +22,6 @@ from nybble.lower import Step, fuse
 BLOCK_OUTPUTS = (32, 64, 96, 128, 192, 256)
 TILE_PIXELS = (16, 32, 64)
 VISIT_BYTES = (12 << 10, 24 << 10, 32 << 10, 64 << 10)
-
-Head = Conv2d | Linear
 
 
 class ChoiceError(NybbleError, ValueError):
@@ -34,42 +32,37 @@ class ChoiceError(NybbleError, ValueError):
 class Choices:
     """Kernels by the output of their step, and channel orders by value. What is left out keeps the default.
 
-    Values that must share one order (:func:`nybble.engine.order.order_classes`) are all named, or none.
+    Values that must share one order (:func:`nybble.backends.cpu.order.order_classes`) are all named, or none.
     """
 
     kernels: Mapping[str, Kernel] = field(default_factory=dict)
     orders: Mapping[str, Order] = field(default_factory=dict)
 
 
-def heads(graph: Graph) -> dict[str, Head]:
-    """The convolution or linear layer of each step that has one, by the step's output."""
-    return {step.output: step.head for step in fuse(graph) if isinstance(step.head, Head)}
+def convolutions(graph: Graph) -> dict[str, Step]:
+    """The steps that begin with a convolution or linear layer, by their output."""
+    return {step.output: step for step in fuse(graph) if step.conv is not None}
 
 
-def methods(graph: Graph, head: Head, isa: str) -> list[str]:
+def methods(step: Step, isa: str) -> list[str]:
     """Methods that may be chosen for a convolution on an instruction set, ``direct``, the portable one, first."""
-    asked = layer(graph, head)
+    asked = layer(step)
     return [name for name, row in rows(isa).items() if row.why_not_chosen(asked) is None]
 
 
-def list_blocks(graph: Graph, head: Head, isa: str, method: str) -> list[int]:
+def list_blocks(step: Step, isa: str, method: str) -> list[int]:
     """Groups in a block of the lists that a method reads for a convolution; none where it cannot run it.
 
     Where sums have 16 bits, the worst sum of a block fits them whatever the weights of this type are: a network
     converted from four bits to eight, whose weights are small, runs as any other of eight bits would.
     """
-    row, asked = rows(isa).get(method), layer(graph, head)
+    row, asked = rows(isa).get(method), layer(step)
     return [] if row is None or row.why_not_chosen(asked) is not None else row.list_blocks(asked)
 
 
-def has_lists(graph: Graph, name: str) -> bool:
-    """Whether lists of the non-zero groups of a value can be made: it is unsigned and stored with channel padding."""
-    return not graph.values[name].dtype.is_signed and all(entry.name != name for entry in graph.inputs)
-
-
-def why_illegal(graph: Graph, head: Head, isa: str, kernel: Kernel) -> str | None:
+def why_illegal(step: Step, isa: str, kernel: Kernel) -> str | None:
     """What forbids a kernel for a convolution, or ``None``."""
-    row, asked = rows(isa).get(kernel.method), layer(graph, head)
+    row, asked = rows(isa).get(kernel.method), layer(step)
     if row is None:
         return f"method {kernel.method!r} cannot run it: {isa} has no such kernel"
     why = row.why_not_chosen(asked)
@@ -86,28 +79,28 @@ def why_illegal(graph: Graph, head: Head, isa: str, kernel: Kernel) -> str | Non
     return f"{wrong} {cut[wrong]} is out of range" if wrong is not None else row.why_not_cut(asked, **cut)
 
 
-def candidates(graph: Graph, head: Head, isa: str) -> list[Kernel]:
+def candidates(step: Step, isa: str) -> list[Kernel]:
     """Every kernel that the tuner can choose for a convolution.
 
     The direct method, which is there for what no other can do, is one only where it is the only one. Blocks larger
     than the layer are left out but for the first that holds it whole.
     """
     found: list[Kernel] = []
-    for method in methods(graph, head, isa)[::-1]:
+    for method in methods(step, isa)[::-1]:
         if method == "direct" and found:
             continue
-        cuts = itertools.product(block_sizes(graph, head, isa, method), TILE_PIXELS)
+        cuts = itertools.product(block_sizes(step, isa, method), TILE_PIXELS)
         if method in LIST_GROUPS:
-            lists = list_blocks(graph, head, isa, method)
+            lists = list_blocks(step, isa, method)
             found += [Kernel(method, *cut, visit, block) for cut in cuts for visit in VISIT_BYTES for block in lists]
         else:
             found += [Kernel(method, *cut) for cut in cuts]
     return found
 
 
-def block_sizes(graph: Graph, head: Head, isa: str, method: str) -> list[int]:
+def block_sizes(step: Step, isa: str, method: str) -> list[int]:
     """Values of ``block_outputs`` to try: those that the method allows, and of those that hold the layer the first."""
-    outputs = graph.values[head.name].shape[0]
+    outputs = step.result.shape[0]
     most = rows(isa)[method].most_outputs
     allowed = [size for size in BLOCK_OUTPUTS if size <= most] or [most]
     return [size for i, size in enumerate(allowed) if i == 0 or allowed[i - 1] < outputs]
@@ -122,11 +115,11 @@ def forced(graph: Graph, isa: str, method: str) -> Choices:
         raise ChoiceError(f"{isa} has no kernel {method!r}; it has {', '.join(rows(isa))}")
     row = rows(isa)[method]
     kernels = {}
-    for name, head in heads(graph).items():
-        if method not in methods(graph, head, isa):
+    for name, step in convolutions(graph).items():
+        if method not in methods(step, isa):
             continue
-        blocks = list_blocks(graph, head, isa, method)
-        outputs = min(row.usual_outputs, block_sizes(graph, head, isa, method)[-1])
+        blocks = list_blocks(step, isa, method)
+        outputs = min(row.usual_outputs, block_sizes(step, isa, method)[-1])
         kernels[name] = Kernel(method, outputs, row.usual_pixels, list_block=max(blocks, default=0))
     if not kernels:
         raise ChoiceError(f"kernel {method!r} can run no layer of this network on {isa}")
@@ -135,25 +128,26 @@ def forced(graph: Graph, isa: str, method: str) -> Choices:
 
 def check(graph: Graph, isa: str, choices: Choices) -> None:
     """Raise :class:`ChoiceError` unless every choice is legal for the network and the instruction set."""
-    layers = heads(graph)
+    layers = convolutions(graph)
     for name, kernel in choices.kernels.items():
         if name not in layers:
             raise ChoiceError(f"{name}: there is no such convolution")
-        why = why_illegal(graph, layers[name], isa, kernel)
+        why = why_illegal(layers[name], isa, kernel)
         if why is not None:
             raise ChoiceError(f"{name}: {why}")
-    check_orders(graph, fuse(graph), choices.orders)
+    check_orders(fuse(graph), choices.orders)
 
 
-def check_orders(graph: Graph, steps: list[Step], orders: Mapping[str, Order]) -> None:
+def check_orders(steps: list[Step], orders: Mapping[str, Order]) -> None:
     """Raise :class:`ChoiceError` unless orders are permutations, the same for values that are tied together."""
     remaining = set(orders)
-    for values in order_classes(graph, steps):
+    channels_of = {step.output: step.result.shape[0] for step in steps}
+    for values in order_classes(steps):
         named = remaining.intersection(values)
         if not named:
             continue
         remaining -= named
-        channels = graph.values[values[0]].shape[0]
+        channels = channels_of[values[0]]
         first = orders[min(named)]
         if not np.array_equal(np.sort(first), np.arange(channels)):
             raise ChoiceError(f"{values[0]}: the order is no permutation of {channels} channels")

@@ -8,38 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
-import platform
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from nybble.backends.cpu.choices import ChoiceError, Choices, check
+from nybble.backends.cpu.key import Key, make_key
+from nybble.backends.cpu.order import order_classes
 from nybble.cache import cache_folder
-from nybble.engine.choices import ChoiceError, Choices, check
-from nybble.engine.order import order_classes
 from nybble.files import OWN, FileError, caching, write_text
-from nybble.graph import Graph, Tensor
+from nybble.graph import Graph
 from nybble.lower import expand, fuse
 
 #: The form of the file; another one is not read.
 FORMAT = 1
 #: Set to 0, no tuned choice is used.
 VARIABLE = "NYBBLE_TUNED"
-
-
-@dataclass(frozen=True)
-class Key:
-    """What choices depend on: the model's content, processor, instruction set, threads, nybble's version."""
-
-    model: str
-    cpu: str
-    isa: str
-    threads: int
-    nybble: str
 
 
 class TunedChoicesWarning(UserWarning):
@@ -90,14 +77,14 @@ def save_choices(graph: Graph, isa: str, threads: int, choices: Choices) -> Path
     FileError
         If the cache folder cannot be written.
     """
-    from nybble.engine.stored import StoredChoices
+    from nybble.backends.cpu.stored import StoredChoices
 
     graph = expand(graph)
     check(graph, isa, choices)
     key = make_key(graph, isa, threads)
     orders = {
         values[0]: choices.orders[values[0]].tolist()
-        for values in order_classes(graph, fuse(graph))
+        for values in order_classes(fuse(graph))
         if values[0] in choices.orders
     }
     stored = StoredChoices(format=FORMAT, key=key, kernels=dict(choices.kernels), orders=orders)
@@ -126,51 +113,10 @@ def path_of(key: Key) -> Path:
     return folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
-def make_key(graph: Graph, isa: str, threads: int) -> Key:
-    """What tuned choices depend on."""
-    from nybble import __version__
-
-    return Key(model=model_digest(expand(graph)), cpu=cpu_identity(), isa=isa, threads=threads, nybble=__version__)
-
-
-def model_digest(graph: Graph) -> str:
-    """SHA-256 of a network's names, attributes, types and constants, as hex; a few hundredths of a second."""
-    digest = hashlib.sha256()
-    for entry in graph.inputs:
-        digest.update(f"{entry!r}\n".encode())
-    for node in graph:
-        # Tensors show as type and shape here; their bytes follow.
-        digest.update(f"{node!r}\n".encode())
-        for field in dataclasses.fields(node):
-            value = getattr(node, field.name)
-            if isinstance(value, Tensor):
-                digest.update(value.raw())
-    digest.update(f"{graph.outputs!r}\n".encode())
-    return digest.hexdigest()
-
-
-def cpu_identity() -> str:
-    """The processor's name and a digest of its flags, where the system tells."""
-    name, flags = platform.processor() or platform.machine(), ""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
-            # The first processor's: of many they take long to list.
-            for line in itertools.takewhile(str.strip, lines):
-                label, _, value = line.partition(":")
-                match label.strip():
-                    case "model name":
-                        name = value.strip()
-                    case "flags" | "Features":
-                        flags = " ".join(sorted(value.split()))
-    except OSError:
-        return name
-    return f"{name} {hashlib.sha256(flags.encode()).hexdigest()[:16]}"
-
-
 def _read(path: Path, key: Key, graph: Graph) -> Choices:
     from pydantic import ValidationError
 
-    from nybble.engine.stored import Header, StoredChoices
+    from nybble.backends.cpu.stored import Header, StoredChoices
 
     raw = path.read_bytes()
     try:
@@ -183,7 +129,7 @@ def _read(path: Path, key: Key, graph: Graph) -> Choices:
         raise ChoiceError(f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from None
     if stored.key != key:
         raise ChoiceError("the file was written for another model, machine or version")
-    classes = {values[0]: values for values in order_classes(graph, fuse(graph))}
+    classes = {values[0]: values for values in order_classes(fuse(graph))}
     orders = {}
     for name, positions in stored.orders.items():
         if name not in classes:

@@ -12,9 +12,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from nybble.graph import Conv2d, Graph, Linear
 from nybble.graph.types import Array
-from nybble.lower import Step
+from nybble.lower import Channels, Conv, Step
 
 Order = NDArray[np.intp]
 
@@ -26,9 +25,7 @@ _SIMILARITY_WEIGHTS = 512
 _BLOCK = 32
 
 
-def channel_orders(
-    graph: Graph, steps: Sequence[Step], known: Mapping[str, Order] = MappingProxyType({})
-) -> dict[str, Order]:
+def channel_orders(steps: Sequence[Step], known: Mapping[str, Order] = MappingProxyType({})) -> dict[str, Order]:
     """The order of every stored value: position to the graph's channel. Values left out keep theirs.
 
     Values that an addition, a pool or an element-wise step ties together share one order. Nothing is
@@ -37,19 +34,19 @@ def channel_orders(
     the share of non-zero pairs, weighted by MACs, from 59 to 55 %; pairs matched on photos give 52 %.
     Orders that are ``known`` are taken as they are.
     """
-    classes = _Classes(graph, steps)
+    classes = _Classes(steps)
     orders = dict(known)
-    for values, heads in classes.free():
+    for values, convs in classes.free():
         if values[0] in known:
             continue
-        order = match(_similarity([head.weight.numpy() for head in heads]))
+        order = match(_similarity([conv.weight.numpy() for conv in convs]))
         orders.update(dict.fromkeys(values, order))
     return orders
 
 
-def order_classes(graph: Graph, steps: Sequence[Step]) -> list[list[str]]:
+def order_classes(steps: Sequence[Step]) -> list[list[str]]:
     """Stored values that may be reordered, grouped by what must share one order."""
-    return [values for values, _ in _Classes(graph, steps).free()]
+    return [values for values, _ in _Classes(steps).free()]
 
 
 def match(score: Array) -> Order:
@@ -105,17 +102,14 @@ def _products(rows: Array) -> Array:
 class _Classes:
     """Stored values grouped by what must share an order; a group may have to keep the graph's order."""
 
-    def __init__(self, graph: Graph, steps: Sequence[Step]) -> None:
-        self.graph = graph
+    def __init__(self, steps: Sequence[Step]) -> None:
         self.parent: dict[str, str] = {}
         self.fixed: set[str] = set()
-        self.heads: dict[str, Conv2d | Linear] = {}
-        for name in (*(entry.name for entry in graph.inputs), *graph.outputs):
-            self.fixed.add(name)
+        self.convs: dict[str, Conv] = {}
         for step in steps:
             self._add(step)
 
-    def free(self) -> list[tuple[list[str], list[Conv2d | Linear]]]:
+    def free(self) -> list[tuple[list[str], list[Conv]]]:
         """Groups that may be reordered and are produced by weights: their values and those layers."""
         groups: dict[str, list[str]] = {}
         for name in self.parent:
@@ -123,28 +117,24 @@ class _Classes:
         fixed = {self._root(name) for name in self.fixed if name in self.parent}
         found = []
         for root, values in groups.items():
-            heads = [self.heads[name] for name in values if name in self.heads]
-            if root not in fixed and heads:
-                found.append((values, heads))
+            convs = [self.convs[name] for name in values if name in self.convs]
+            if root not in fixed and convs:
+                found.append((values, convs))
         return found
 
     def _add(self, step: Step) -> None:
-        head = step.weighted
         self._root(step.output)
-        if head is not None:
-            if step.groups > 1:
-                self.fixed.update((step.source, step.output))
-            self.heads[step.output] = head
-        elif step.kind == "concat":
-            # Its channels come from several values, each in an order of its own; they stay where the graph has them.
+        if step.conv is not None:
+            self.convs[step.output] = step.conv
+        if step.channels is Channels.FIXED:
             self.fixed.update((*step.reads, step.output))
-        elif step.kind == "scale":
-            self.fixed.add(step.source)
-        else:
-            self._join(step.source, step.output)
+        elif step.channels is Channels.KEPT:
+            for name in step.reads:
+                self._join(name, step.output)
         self._root(step.source)
         if step.shortcut is not None:
-            self._join(step.shortcut, step.output)
+            self._join(step.shortcut.name, step.output)
+        self.fixed.update(value.name for value in (*step.inputs, step.result) if value.is_input or value.is_output)
 
     def _root(self, name: str) -> str:
         parent = self.parent.setdefault(name, name)

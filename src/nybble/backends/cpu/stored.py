@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nybble.engine.kernel import Kernel
-from nybble.engine.tuned import Key
+from nybble.backends.cpu.kernel import Kernel
+from nybble.backends.cpu.key import Key
 
 #: Channel counts end far below; larger numbers would not fit an index.
 _Position = Annotated[int, Field(ge=0, lt=1 << 31)]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nybble.engine.choices import has_lists
-from nybble.engine.order import Order, match, order_classes
-from nybble.graph import Conv2d, Graph, Linear
+from nybble.backends.cpu.layout import has_lists
+from nybble.backends.cpu.order import Order, match, order_classes
 from nybble.graph.types import Array
 from nybble.lower import Step
 
@@ -20,22 +18,18 @@ _MOST_PIXELS = 512
 Matrix = NDArray[np.float32]
 
 
-def head_macs(graph: Graph, head: Conv2d | Linear) -> int:
-    """Multiply-accumulates of one image."""
-    return math.prod(graph.values[head.name].shape) * math.prod(head.weight.shape[1:])
-
-
 class Activity:
     """For each class of values that share an order: how often each two channels are non-zero at one pixel.
 
     The values of a class are averaged, each weighted by the MACs of the convolutions that could read its lists.
     """
 
-    def __init__(self, graph: Graph, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step]) -> None:
         self.inputs = 0
-        self.classes = [values for values in order_classes(graph, steps) if _is_listed(graph, steps, values)]
-        self._weights = _readers(graph, steps)
-        sizes = [graph.values[values[0]].shape[0] for values in self.classes]
+        self._weights = _readers(steps)
+        self.classes = [values for values in order_classes(steps) if not self._weights.keys().isdisjoint(values)]
+        channels = {step.output: step.result.shape[0] for step in steps}
+        sizes = [channels[values[0]] for values in self.classes]
         self._both: list[Matrix] = [np.zeros((size, size), np.float32) for size in sizes]
 
     def count(self, values: dict[str, Array]) -> None:
@@ -103,14 +97,10 @@ def orders_from_activity(fitted: Activity, held_out: Activity, before: dict[str,
     return found
 
 
-def _readers(graph: Graph, steps: Sequence[Step]) -> dict[str, int]:
+def _readers(steps: Sequence[Step]) -> dict[str, int]:
     """MACs of the convolutions that could read a value's lists, by the value's name."""
     macs: dict[str, int] = {}
     for step in steps:
-        if step.weighted is not None and has_lists(graph, step.source):
-            macs[step.source] = macs.get(step.source, 0) + head_macs(graph, step.weighted)
+        if step.conv is not None and has_lists(step.input):
+            macs[step.source] = macs.get(step.source, 0) + step.macs
     return macs
-
-
-def _is_listed(graph: Graph, steps: Sequence[Step], values: Sequence[str]) -> bool:
-    return not set(values).isdisjoint(_readers(graph, steps))

@@ -1,0 +1,57 @@
+"""From a plan to a native program: values, packed weights, steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nybble.backends.cpu.builder import Builder
+from nybble.backends.cpu.kinds import kind_of
+from nybble.backends.cpu.plan import Plan
+from nybble.graph import Preprocessing
+from nybble.graph.types import Array
+
+
+class Built:
+    """A native program, the ids of its values and lists by name, and what each call needs to know of arrays.
+
+    Between two calls on batches of one, Python's own code is no longer in the caches, so that little of it costs much.
+    """
+
+    def __init__(self, plan: Plan, threads: int, most_images: int) -> None:
+        self.plan = plan
+        self.graph = plan.graph
+        builder = Builder(plan, threads, most_images)
+        builder.program.set_input(builder.value(plan.values[self.graph.inputs[0].name]))
+        for step in plan.steps:
+            kind_of(step).add(step, builder)
+        builder.program.set_output(builder.ids[self.graph.outputs[0]])
+        self.program = builder.program
+        self.ids = builder.ids
+        self.step_names = builder.step_names
+        self._buffers: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+        self._table: Array | None = None
+
+    def restore(self, name: str, values: Array) -> Array:
+        """(N, ...) elements of a value as the engine stores them, in the graph's channel order."""
+        order = self.plan.orders.get(name)
+        if order is None:
+            return values
+        restored = np.empty_like(values)
+        restored[:, order] = values
+        return restored
+
+    def buffer(self, name: str, images: int) -> Array:
+        """An array for a value of so many images, in the graph's shape and the type's storage."""
+        if name not in self._buffers:
+            value = self.plan.values[name]
+            self._buffers[name] = (value.shape, value.dtype.storage)
+        shape, dtype = self._buffers[name]
+        return np.empty((images, *shape), dtype)
+
+    def table(self, preprocessing: Preprocessing) -> Array:
+        """The bytes of the table from 8-bit samples to the network's input."""
+        if self._table is None:
+            self._table = preprocessing.table().view(np.uint8)
+        return self._table

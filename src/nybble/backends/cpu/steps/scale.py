@@ -1,0 +1,26 @@
+"""Sums to real logits."""
+
+from __future__ import annotations
+
+from nybble import _native
+from nybble.backends.cpu.builder import Builder
+from nybble.backends.cpu.kinds import KINDS, StepKind
+from nybble.graph import Tensor
+from nybble.lower import Step
+
+
+class ScaleKind(StepKind):
+    """The end of a network: nothing builds lists of floats."""
+
+    kind = "scale"
+
+    def add(self, step: Step, builder: Builder) -> None:
+        """One scale per channel, in the graph's order."""
+        spec = _native.ScaleSpec()
+        spec.input = builder.ids[step.source]
+        spec.scale = step.body_as(Tensor).numpy().tolist()
+        spec.output, _ = builder.output(step)
+        builder.program.add_scale(spec)
+
+
+KINDS.register(ScaleKind())

@@ -1,0 +1,26 @@
+"""Any function of one code that no other step takes along."""
+
+from __future__ import annotations
+
+from nybble import _native
+from nybble.backends.cpu.builder import Builder
+from nybble.backends.cpu.kinds import KINDS, StepKind
+from nybble.graph import Tensor
+from nybble.lower import Step
+
+
+class TableKind(StepKind):
+    """One table for all channels, in any order."""
+
+    kind = "table"
+
+    def add(self, step: Step, builder: Builder) -> None:
+        """The whole table; codes that the input cannot have are never looked up."""
+        spec = _native.TableSpec()
+        spec.input = builder.ids[step.source]
+        spec.table = step.body_as(Tensor).numpy().tolist()
+        spec.output, spec.output_lists = builder.output(step)
+        builder.program.add_table(spec)
+
+
+KINDS.register(TableKind())

@@ -1,5 +1,0 @@
-"""The error of the engine."""
-
-from nybble.backends.errors import EngineError
-
-__all__ = ["EngineError"]
