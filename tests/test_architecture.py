@@ -182,6 +182,13 @@ def test_the_general_modules_know_no_operation() -> None:
         assert not strings & nybble.graph.ops.operations().keys(), name
 
 
+def test_onnx_knows_no_operation_by_type() -> None:
+    """Only readers of ONNX operators may, which make nodes of these operations."""
+    for name, tree in MODULES.items():
+        if name.startswith("nybble.graph.onnx") and not name.startswith("nybble.graph.onnx.operators"):
+            assert not type_tests(tree), name
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Tests of node types.
 

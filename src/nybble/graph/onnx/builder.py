@@ -14,7 +14,7 @@ from nybble.graph.onnx.new_nodes import NewNodes
 from nybble.graph.onnx.splitting import between
 from nybble.graph.onnx.units import SILENT
 from nybble.graph.onnx.values import Real, are_same
-from nybble.graph.ops.questions import changed, requantization
+from nybble.graph.ops.questions import requantization, with_attributes
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
 
@@ -162,7 +162,7 @@ class Builder(NewNodes):
             node = self.made(value)
             rule = requantization(node)
             if rule is not None:
-                self.replace(changed(rule, output_type=target))
+                self.replace(with_attributes(rule, output_type=target))
                 return value
             if node is None and self.inputs[-1].name == value:
                 entry = self.inputs.pop()

@@ -8,7 +8,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.new_nodes import NewNodes
 from nybble.graph.ops import Conv2d, Linear
-from nybble.graph.ops.questions import adds, changed, requantization, weighted
+from nybble.graph.ops.questions import adds, requantization, weighted, with_attributes
 from nybble.graph.ops.roles import Weighted
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import ACTIVATIONS, Array, DType
@@ -93,7 +93,7 @@ def _turn(build: NewNodes, name: str, sign: Array, steps: Array) -> None:
     elif node is not None and rule is not None and np.any(sign != 1):
         if rule.input_type in ACTIVATIONS:
             turned = pointwise(build, node.inputs[0], sign, None, f"{name}_turned")
-            build.replace(changed(rule, inputs=(turned,), input_type=build.types[turned].dtype))
+            build.replace(with_attributes(rule, inputs=(turned,), input_type=build.types[turned].dtype))
         else:
             _turn(build, node.inputs[0], sign, np.zeros_like(steps))
             build.replace(node)
@@ -119,7 +119,7 @@ def _weights(build: NewNodes, node: Weighted, sign: Array, steps: Array, copy: s
         weight = Tensor.from_array(dtype, turned)
     total = before * sign + steps
     bias = None if node.bias is None and not np.any(total) else build.bias(name, total)
-    made = changed(node, name=name, weight=weight, bias=bias)
+    made = with_attributes(node, name=name, weight=weight, bias=bias)
     if copy is None:
         build.replace(made)
         return name

@@ -35,7 +35,7 @@ def adds(node: Node) -> bool:
     return operation is not None and operation.adds
 
 
-def changed(node: Weighted | Requantization, **attributes: object) -> Node:
+def with_attributes(node: Weighted | Requantization, **attributes: object) -> Node:
     """A node with other attributes."""
     made: Node = replace(cast(Any, node), **attributes)
     return made
