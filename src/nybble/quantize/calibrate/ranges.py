@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,12 +44,7 @@ def activation_range(observer: HistogramObserver, dtype: DType, config: Calibrat
         raise QuantizeError(f"{observer.name}: nothing was observed; is this part of the network reached?")
     if observer.magnitude == 0:
         return 1.0
-    method: RangeMethod = config.method
-    if method == "percentile":
-        return percentile_range(observer, config.percentile)
-    if method == "minmax":
-        return minmax_range(observer)
-    return mse_range(observer, dtype) if method == "mse" else entropy_range(observer, dtype)
+    return METHODS[config.method](observer, dtype, config)
 
 
 def minmax_range(observer: HistogramObserver) -> float:
@@ -138,6 +135,15 @@ def _divergence(reference: Array, candidate: Array) -> float:
     q = np.maximum(candidate / candidate.sum(), 1e-12)
     used = p > 0
     return float(np.sum(p[used] * np.log(p[used] / q[used])))
+
+
+#: By the name that a configuration gives: from what was observed of a tensor, and its type, to its range.
+METHODS: dict[RangeMethod, Callable[[HistogramObserver, DType, CalibrationConfig], float]] = {
+    "percentile": lambda observer, _, config: percentile_range(observer, config.percentile),
+    "minmax": lambda observer, *_: minmax_range(observer),
+    "mse": lambda observer, dtype, _: mse_range(observer, dtype),
+    "entropy": lambda observer, dtype, _: entropy_range(observer, dtype),
+}
 
 
 @torch.no_grad()

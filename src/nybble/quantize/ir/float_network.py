@@ -37,6 +37,8 @@ class Op:
         Bits that it wants its inputs to have, whatever the preset; ``None`` where it does not say.
     reads_codes : bool
         Whether it wants its inputs to have the bits that the preset has for activations.
+    gives_sums : bool
+        Whether the integer network has its result as exact sums before they are rounded, so that a ReLU may follow.
     is_elementwise : bool
         Whether each element of the result is computed from the elements of the inputs at the same place.
     """
@@ -49,6 +51,7 @@ class Op:
     keeps_codes: ClassVar[bool] = False
     input_bits: ClassVar[int | None] = None
     reads_codes: ClassVar[bool] = False
+    gives_sums: ClassVar[bool] = False
     is_elementwise: ClassVar[bool] = False
 
     def is_nonnegative(self, positive: Collection[str]) -> bool:
@@ -77,6 +80,8 @@ class Op:
 class Norm(Op):
     """Batch norm with fixed statistics. Tensors are (C)."""
 
+    gives_sums: ClassVar[bool] = True
+
     gain: Tensor
     offset: Tensor
     mean: Tensor
@@ -94,6 +99,8 @@ class Weighted(Op):
     weight: Tensor
     bias: Tensor | None = None
     norm: Norm | None = None
+
+    gives_sums: ClassVar[bool] = True
 
     def _finished(self, y: Tensor) -> Tensor:
         return y if self.norm is None else self.norm(y)
@@ -130,6 +137,7 @@ class Affine(Op):
     gain: Tensor
     offset: Tensor
 
+    gives_sums: ClassVar[bool] = True
     is_elementwise: ClassVar[bool] = True
 
     def is_same_for_all_channels(self) -> bool:
@@ -162,6 +170,7 @@ class Rectifier(Op):
 class Sum(Op):
     """The sum of two values of one shape."""
 
+    gives_sums: ClassVar[bool] = True
     is_elementwise: ClassVar[bool] = True
 
     def is_nonnegative(self, positive: Collection[str]) -> bool:

@@ -23,7 +23,6 @@ from nybble.quantize.ir.float_network import (
     Conv,
     FloatNetwork,
     MaxPool,
-    Norm,
     Op,
     Pad,
     Rectifier,
@@ -185,7 +184,7 @@ def _move_rectifiers(network: FloatNetwork) -> None:
                     network.ops.remove(before)
                 moved = True
                 break
-            if not isinstance(before, Weighted | Sum | Norm | Affine):
+            if not before.gives_sums:
                 raise CaptureError(
                     f"{op.place}: a ReLU must follow a convolution, a linear layer, batch norm, an addition or a "
                     "concatenation of such"

@@ -18,10 +18,7 @@ from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.forms import Forms
-from nybble.quantize.ops.onnx_arguments import (
-    Value,
-    operand_of,
-)
+from nybble.quantize.ops.onnx_arguments import Value, operand_of
 from nybble.quantize.ops.registry import register
 from nybble.quantize.ops.rounding import is_rescaling, median, multiplier
 

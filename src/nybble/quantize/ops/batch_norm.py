@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported, value_of
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.forms import Forms
-from nybble.quantize.ops.onnx_arguments import (
-    Value,
-    constant_of,
-    constants_behind,
-    tensor_of,
-)
+from nybble.quantize.ops.onnx_arguments import Value, constant_of, constants_behind, tensor_of
 from nybble.quantize.ops.registry import register
-
-if TYPE_CHECKING:
-    pass
 
 forms = Forms()
 

@@ -15,10 +15,7 @@ from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Stack, Translation, Unsupported
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.forms import Forms
-from nybble.quantize.ops.onnx_arguments import (
-    Value,
-    operand_of,
-)
+from nybble.quantize.ops.onnx_arguments import Value, operand_of
 from nybble.quantize.ops.registry import register
 
 if TYPE_CHECKING:

@@ -14,14 +14,7 @@ from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Unsupported, value_of
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.forms import Forms
-from nybble.quantize.ops.onnx_arguments import (
-    Value,
-    check_bias,
-    constant_of,
-    constants_behind,
-    operand_of,
-    tensor_of,
-)
+from nybble.quantize.ops.onnx_arguments import Value, check_bias, constant_of, constants_behind, operand_of, tensor_of
 from nybble.quantize.ops.registry import register
 
 if TYPE_CHECKING:

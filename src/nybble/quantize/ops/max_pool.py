@@ -15,13 +15,7 @@ from nybble.quantize.ir.vocabulary import Result, Translation, value_of
 from nybble.quantize.ops.aten_arguments import pair_of, sides_of
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.forms import Forms
-from nybble.quantize.ops.onnx_arguments import (
-    Value,
-    attribute_pair,
-    axes_of,
-    image_of,
-    pool_of,
-)
+from nybble.quantize.ops.onnx_arguments import Value, attribute_pair, axes_of, image_of, pool_of
 from nybble.quantize.ops.registry import register
 
 if TYPE_CHECKING:

@@ -17,11 +17,7 @@ from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.forms import Forms
-from nybble.quantize.ops.onnx_arguments import (
-    Value,
-    constant_of,
-    image_of,
-)
+from nybble.quantize.ops.onnx_arguments import Value, constant_of, image_of
 from nybble.quantize.ops.registry import register
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,15 +13,8 @@ from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.vocabulary import Result, Results, Translation, Unsupported, value_of
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.forms import Forms
-from nybble.quantize.ops.onnx_arguments import (
-    Value,
-    constant_of,
-    image_of,
-)
+from nybble.quantize.ops.onnx_arguments import Value, constant_of, image_of
 from nybble.quantize.ops.registry import register
-
-if TYPE_CHECKING:
-    pass
 
 forms = Forms()
 

@@ -18,11 +18,7 @@ from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported, value_of
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.forms import Forms
-from nybble.quantize.ops.onnx_arguments import (
-    Value,
-    constant_of,
-    tensor_of,
-)
+from nybble.quantize.ops.onnx_arguments import Value, constant_of, tensor_of
 from nybble.quantize.ops.registry import operation_of_node, register
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +16,8 @@ from nybble.quantize.ops import onnx_batches as batches
 from nybble.quantize.ops.aten_arguments import check_type
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.forms import Forms
-from nybble.quantize.ops.onnx_arguments import (
-    Value,
-    axes_of,
-    constant_of,
-)
+from nybble.quantize.ops.onnx_arguments import Value, axes_of, constant_of
 from nybble.quantize.ops.registry import register
-
-if TYPE_CHECKING:
-    pass
 
 forms = Forms()
 
