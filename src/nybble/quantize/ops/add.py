@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from nybble import graph
 from nybble.graph.types import Array
@@ -17,6 +19,7 @@ from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, operand_of
 from nybble.quantize.ops.registry import register
@@ -122,6 +125,16 @@ def _onnx_subtract(node: Any, left: Value, right: Value) -> Result:
 ADDED_UNITS = 2.0**10
 
 
+class _Shortcut(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(6, 6, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(x)
+        return functional.relu(self.layer(y) + y)
+
+
 class Addition(FloatOperation):
     """A layer's exact sums take in a shortcut, or two activations are added."""
 
@@ -129,6 +142,13 @@ class Addition(FloatOperation):
     ops = (float_network.Sum,)
     modules = (Add,)
     nodes = (graph.Add,)
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Of a layer's sums and a shortcut, and of two activations."""
+        yield around("shortcut", _Shortcut)
+        yield around(
+            "activations", lambda: lambda x: functional.relu(x) + functional.max_pool2d(functional.relu(x), 3, 1, 1)
+        )
 
     def prepare(self, op: float_network.Sum, preparation: Preparation) -> None:
         """The longer way is the main one; what it sums up takes the other in."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+from torch.nn import functional
 
 from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported, value_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, operand_of
 from nybble.quantize.ops.registry import register
@@ -50,6 +54,11 @@ class ConstantsByChannel(FloatOperation):
     """Folding leaves none."""
 
     forms = forms
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Before a layer and behind one."""
+        yield around("behind", lambda: lambda x: functional.relu(x * 2 - 0.25))
+        yield around("before", lambda: lambda x: functional.relu(x) / 1.5)
 
 
 register(ConstantsByChannel())

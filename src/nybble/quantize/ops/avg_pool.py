@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nybble import graph
 from nybble.graph import Padding, Pair
@@ -17,6 +17,7 @@ from nybble.quantize.ir import float_network, pooling, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Stack, Translation, Unsupported, value_of
 from nybble.quantize.ops.aten_arguments import check_type, pair_of, sides_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, attribute_pair, axes_of, extents_of, image_of, pool_of
 from nybble.quantize.ops.registry import register
@@ -178,6 +179,12 @@ class AveragePooling(FloatOperation):
     ops = (float_network.AvgPool,)
     modules = (AvgPool2d,)
     nodes = (graph.AvgPool2d,)
+
+    def examples(self) -> Iterator[FloatExample]:
+        """With padding that counts or does not."""
+        for counted in (False, True):
+            pool = nn.AvgPool2d(3, 2, 1, count_include_pad=counted)
+            yield around(f"padding counted: {counted}", lambda pool=pool: nn.Sequential(nn.ReLU(), pool))  # type: ignore[misc]
 
     def prepare(self, op: float_network.AvgPool, preparation: Preparation) -> None:
         """It works on codes; one that makes the logits gives exact sums."""

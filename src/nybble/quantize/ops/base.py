@@ -11,7 +11,8 @@ A new operation is a file of this folder and its line in ``ops/__init__.py``; on
 3. A fake-quantized module (:class:`~nybble.quantize.fake.operation.FakeOperation`), if none of those that are there
    will do. It computes what the integer network computes, with a straight-through gradient.
 4. A :class:`FloatOperation` that names these three, and says where quantizers go (``prepare``), what becomes of the
-   module in the graph (``convert``), and of the graph's node on the way back (``restore``).
+   module in the graph (``convert``), and of the graph's node on the way back (``restore``). Its ``examples`` are small
+   networks; ``tests/quantize/test_float_operations.py`` runs them, from both front ends to the engine and back.
 
 **Compositions.** Exporters write ``SiLU`` as ``x * sigmoid(x)`` and ``HardSwish`` as ``x * relu6(x + 3) / 6``. Handlers
 do not look at their neighbours; each front end captures every part as an ``Op`` of its own. Then each operation's
@@ -23,6 +24,7 @@ be part of such a region. What is left that has no integer form is refused by ``
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
@@ -31,6 +33,7 @@ from nybble.graph import Node, Quantize
 from nybble.graph.types import Array
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.ir.float_network import FloatNetwork, Op
+from nybble.quantize.ops.examples import FloatExample
 from nybble.quantize.ops.forms import Forms
 
 if TYPE_CHECKING:
@@ -62,6 +65,10 @@ class FloatOperation:
     modules: ClassVar[tuple[type[nn.Module], ...]] = ()
     nodes: ClassVar[tuple[type[Node], ...]] = ()
     joins_codes: ClassVar[bool] = False
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Small networks that contain it. The table-driven tests run every registered operation on them."""
+        yield from ()
 
     def rewrite(self, network: FloatNetwork) -> None:
         """Put operations of this kind in place of others of the same meaning, before anything is folded."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from torch import nn
 
 from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported, value_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, constant_of, constants_behind, tensor_of
 from nybble.quantize.ops.registry import register
@@ -42,10 +45,22 @@ def _onnx_batch_norm(node: Any, x: Value, gain: Value, offset: Value, mean: Valu
     return vocabulary.batch_norm(value_of(x), scale, shift, middle, spread, float(node.get("epsilon", 1e-5)))
 
 
+def _norm() -> nn.Module:
+    norm = nn.BatchNorm2d(6)
+    for tensor, low, high in ((norm.weight, 0.5, 1.5), (norm.running_var, 0.3, 1.0), (norm.bias, -0.3, 0.3)):
+        nn.init.uniform_(tensor, low, high)
+    return norm
+
+
 class BatchNorm(FloatOperation):
     """Folding leaves none."""
 
     forms = forms
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Behind a layer, and on its own behind a pool."""
+        yield around("behind a layer", lambda: nn.Sequential(_norm(), nn.ReLU()))
+        yield around("behind a pool", lambda: nn.Sequential(nn.ReLU(), nn.AvgPool2d(2), _norm(), nn.ReLU()))
 
 
 register(BatchNorm())

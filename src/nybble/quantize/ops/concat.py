@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nybble import graph
 from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Stack, Translation, Unsupported
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, operand_of
 from nybble.quantize.ops.registry import register
@@ -76,6 +78,11 @@ class Concatenation(FloatOperation):
     modules = (Concat,)
     nodes = (graph.Concat,)
     joins_codes = True
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Of two values, and of one and its maxima."""
+        yield around("relu", lambda: lambda x: torch.cat([functional.relu(x), functional.relu(-x)], 1), 12)
+        yield around("maxima", lambda: lambda x: torch.cat([functional.max_pool2d(x, 3, 1, 1), x], 1), 12)
 
     def prepare(self, op: float_network.Concat, preparation: Preparation) -> None:
         """Codes of another quantizer, as of the network's input or of a ReLU6 among others, are rounded once more."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nybble.graph import Conv2d, Padding, Pair
 from nybble.quantize.fake.weighted import QuantizedConv2d
@@ -13,6 +13,7 @@ from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Unsupported, value_of
 from nybble.quantize.ops.aten_arguments import pair_of, sides_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import (
     Value,
@@ -100,6 +101,12 @@ class Convolution(FloatOperation):
     ops = (float_network.Conv,)
     modules = (QuantizedConv2d,)
     nodes = (Conv2d,)
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Grouped, depthwise, dilated, and with uneven steps."""
+        yield around("grouped", lambda: nn.Sequential(nn.ReLU(), nn.Conv2d(6, 6, 3, groups=2), nn.ReLU()))
+        yield around("depthwise", lambda: nn.Sequential(nn.ReLU6(), nn.Conv2d(6, 6, 3, padding=1, groups=6)))
+        yield around("dilated", lambda: nn.Conv2d(6, 6, 3, (2, 1), 2, dilation=2, bias=False))
 
     def prepare(self, op: float_network.Conv, preparation: Preparation) -> None:
         """A layer that reads codes and gives exact sums."""

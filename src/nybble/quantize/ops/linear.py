@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from nybble.graph import Linear
 from nybble.quantize.fake.weighted import QuantizedLinear
 from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Unsupported, value_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, example
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, check_bias, constant_of, constants_behind, operand_of, tensor_of
 from nybble.quantize.ops.registry import register
@@ -74,6 +75,15 @@ class LinearLayer(FloatOperation):
     ops = (float_network.Dense,)
     modules = (QuantizedLinear,)
     nodes = (Linear,)
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Two, of a flattened image."""
+        yield example(
+            "flattened",
+            lambda: nn.Sequential(
+                nn.Conv2d(3, 4, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 5)
+            ),
+        )
 
     def prepare(self, op: float_network.Dense, preparation: Preparation) -> None:
         """A layer that reads codes and gives exact sums."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn import functional
 
 from nybble import graph
 from nybble.graph import Padding, Pair
@@ -14,6 +15,7 @@ from nybble.quantize.ir import float_network, pooling, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Translation, value_of
 from nybble.quantize.ops.aten_arguments import pair_of, sides_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, attribute_pair, axes_of, image_of, pool_of
 from nybble.quantize.ops.registry import register
@@ -112,6 +114,11 @@ class MaxPooling(FloatOperation):
     ops = (float_network.MaxPool,)
     modules = (MaxPool2d,)
     nodes = (graph.MaxPool2d,)
+
+    def examples(self) -> Iterator[FloatExample]:
+        """With padding, and with windows that run past the end."""
+        yield around("padded", lambda: lambda x: functional.max_pool2d(functional.relu(x), 3, 2, 1))
+        yield around("ceil mode", lambda: lambda x: functional.max_pool2d(x, 2, 2, ceil_mode=True))
 
     def prepare(self, op: float_network.MaxPool, preparation: Preparation) -> None:
         """It works on codes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, constant_of, image_of
 from nybble.quantize.ops.registry import register
@@ -92,6 +93,13 @@ class Padded(FloatOperation):
     forms = forms
     ops = (float_network.Pad,)
     modules = (Pad,)
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Channels of zeros, and padding that no layer takes in."""
+        yield around(
+            "channels", lambda: lambda x: functional.pad(functional.relu(x)[:, :, ::2, ::2], (0, 0, 0, 0, 2, 1)), 9
+        )
+        yield around("uneven", lambda: lambda x: functional.max_pool2d(functional.pad(x, (1, 0, 2, 1)), 3))
 
     def prepare(self, op: float_network.Pad, preparation: Preparation) -> None:
         """It works on codes."""

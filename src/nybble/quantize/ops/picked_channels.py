@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nybble.graph import Pair
 from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.vocabulary import Result, Results, Translation, Unsupported, value_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, constant_of, image_of
 from nybble.quantize.ops.registry import register
@@ -170,6 +172,11 @@ class PickedChannels(FloatOperation):
     """Captured as convolutions of 1x1 and pools, which are operations of their own."""
 
     forms = forms
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Halves that change places, and every other channel."""
+        yield around("halves", lambda: lambda x: torch.cat(functional.relu(x).chunk(2, 1)[::-1], 1))
+        yield around("every other", lambda: lambda x: functional.relu(x)[:, ::2], 3)
 
 
 register(PickedChannels())

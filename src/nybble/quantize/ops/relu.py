@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from nybble.quantize.fake.quantizers import ActivationQuantizer
 from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported, value_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, constant_of, tensor_of
 from nybble.quantize.ops.registry import operation_of_node, register
@@ -182,6 +184,12 @@ class Rectification(FloatOperation):
     ops = (float_network.Rectifier,)
     modules = (ReLU,)
     nodes = (graph.ReLU,)
+
+    def examples(self) -> Iterator[FloatExample]:
+        """With and without a maximum."""
+        yield around("relu", lambda: torch.relu)
+        yield around("relu6", lambda: functional.relu6)
+        yield around("hardtanh", lambda: lambda x: functional.hardtanh(x, 0.0, 0.5))
 
     def prepare(self, op: float_network.Rectifier, preparation: Preparation) -> None:
         """It works on exact sums."""

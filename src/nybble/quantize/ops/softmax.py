@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+from torch import nn
 
 from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.vocabulary import Result, Translation, value_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import Around, FloatExample, example
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value
 from nybble.quantize.ops.registry import register
@@ -36,6 +40,10 @@ class Softmax(FloatOperation):
     """No operation: the front ends note that it is left out."""
 
     forms = forms
+
+    def examples(self) -> Iterator[FloatExample]:
+        """At the end."""
+        yield example("at the end", lambda: nn.Sequential(Around(nn.ReLU()), nn.Softmax(1)))
 
 
 register(Softmax())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.vocabulary import Result, Stack, Translation, Unsupported, value_of
 from nybble.quantize.ops import onnx_batches as batches
 from nybble.quantize.ops.aten_arguments import check_type
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value, axes_of, constant_of
 from nybble.quantize.ops.registry import register
@@ -168,6 +170,10 @@ class Views(FloatOperation):
     """No operation: readers see the same value in another shape."""
 
     forms = forms
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Rows and columns that change places and back."""
+        yield around("transposed", lambda: lambda x: functional.relu(x).permute(0, 2, 3, 1).permute(0, 3, 1, 2))
 
 
 register(Views())
