@@ -402,7 +402,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     paths = [growing(op).save(tmp_path / f"{op}.onnx") for op in (*GROWING, "many")]
     code = (
         "import resource, sys\nfrom pathlib import Path\nimport torch\n"
-        "from nybble.quantize.onnx_source import load_onnx\nfrom nybble.quantize.errors import SourceError\n"
+        "from nybble.quantize.sources.onnx import load_onnx\nfrom nybble.quantize.errors import SourceError\n"
         "import onnx.reference, nybble.graph.onnx\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "for path in sys.argv[1:]:\n"

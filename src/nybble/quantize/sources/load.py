@@ -66,7 +66,7 @@ def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loa
         ends in ``.onnx``.
     output : str, optional
         Which output of an ONNX file to take, where it has several. Of a module's outputs
-        :func:`nybble.quantize.capture` chooses.
+        :func:`~nybble.quantize.sources.pytorch.capture.capture` chooses.
     seed : int
         Of random weights: torch's, NumPy's and Python's generators are set to it while the network is made, and put
         back afterwards. The same seed gives the same network.

@@ -16,7 +16,7 @@ _SIZE = 224
 
 
 class OnnxModule(RecordedModule):
-    """Runs the network of an ONNX file; :func:`nybble.quantize.capture` takes it as it is.
+    """Runs the network of an ONNX file; :func:`~nybble.quantize.sources.pytorch.capture.capture` takes it.
 
     Parameters
     ----------
