@@ -1,0 +1,47 @@
+// Tables of codes in AVX-512: where the processor has VBMI, which this instruction set does not ask for, by
+// permutations that pick from 128 bytes. Elsewhere by shuffles.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/table/shuffles.inc.h"
+
+namespace nybble {
+namespace {
+
+#if defined(NYBBLE_EMULATED)
+bool has_vbmi() { return true; }
+#define NYBBLE_VBMI
+#else
+bool has_vbmi() { return __builtin_cpu_supports("avx512vbmi"); }
+#define NYBBLE_VBMI __attribute__((target("avx512vbmi")))
+#endif
+
+// `units` times kChannelAlign bytes, half a vector each. The table has all 256 results, whatever its entries are; an
+// index of 128 bytes has 7 bits.
+NYBBLE_VBMI void table_permuted(const CodeTable& table, const std::uint8_t* in, std::uint8_t* out, std::int64_t units) {
+  const __m512i first = _mm512_load_si512(table.results), second = _mm512_load_si512(table.results + 64);
+  const __m512i third = _mm512_load_si512(table.results + 128), fourth = _mm512_load_si512(table.results + 192);
+  const bool has_halves = table.entries == 256;
+  for (; units > 0; units -= 2, in += 64, out += 64) {
+    const __mmask64 present = units == 1 ? 0xFFFFFFFF : ~__mmask64{0};
+    const __m512i bytes = _mm512_maskz_loadu_epi8(present, in);
+    __m512i results = _mm512_permutex2var_epi8(first, bytes, second);
+    if (has_halves)
+      results =
+          _mm512_mask_mov_epi8(results, _mm512_movepi8_mask(bytes), _mm512_permutex2var_epi8(third, bytes, fourth));
+    _mm512_mask_storeu_epi8(out, present, results);
+  }
+}
+
+void table_vectors(const TableTask& task) {
+  if (!has_vbmi()) return table_shuffles(task);
+  table_pixels(task, [&](const std::uint8_t* in, std::uint8_t* out, std::int64_t units) {
+    table_permuted(*task.table, in, out, units);
+  });
+}
+
+constexpr TableKernels kTableKernels = {table_vectors};
+
+}  // namespace
+}  // namespace nybble
