@@ -188,6 +188,7 @@ class Operation(ABC, Generic[N]):
         """Add the graph's nodes for an ONNX node; what its output is, ``None`` where it is not of this operation.
 
         Called for the operators of :attr:`onnx_operators`, before the readers of :mod:`nybble.graph.onnx.operators`.
+        Raises GraphError naming the ONNX node where it is of this operation and cannot be taken.
         """
         return None
 
