@@ -26,10 +26,19 @@ PYTHON_CODE := $(wildcard src tests benchmarks)
 
 SANITIZE_DIR := build/sanitize
 # Where the engine is exercised; a pattern that matches nothing is an error, not a pass.
-SANITIZE_TESTS ?= tests/engine
+SANITIZE_TESTS ?= tests/engine tests/backends tests/graph/test_outside_operation.py
 SANITIZE_ARGS ?=
+EMULATE_DIR := build/emulated
+# Every kernel, on small layers.
+EMULATE_TESTS ?= $(addprefix tests/engine/test_,rows.py pool_kernels.py engine_table.py::test_every_code_of_every_table engine_mul.py)
+EMULATE_ARGS ?=
+# Where tests record which kernels they compared with the reference.
+ROWS := $(CURDIR)/build/rows
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+# Folders and files whose tests are quick, but for those marked slow.
+QUICK_TESTS ?= tests/test_*.py tests/graph tests/engine tests/backends tests/images
+COVERAGE_TESTS ?= -m 'not slow' $(QUICK_TESTS)
 TEST_ARGS ?=
 
 .PHONY: help
@@ -41,7 +50,10 @@ demo: $(STAMPS)/demo ## classify a few photos, measure speed, write demo.html
 	@$(BIN)/nybble demo $(DEMO_ARGS)
 
 .PHONY: test
-test: lint types pytest sanitize ## lint, types, tests, and the engine's tests under sanitizers
+test: ## lint, types, tests, the engine's tests under sanitizers, kernels emulated; which kernels ran
+	@rm -rf $(ROWS)
+	@NYBBLE_ROWS=$(ROWS) $(MAKE) --no-print-directory lint types pytest sanitize emulated
+	@$(BIN)/python tests/row_report.py $(ROWS)
 
 .PHONY: bench
 bench: $(STAMPS)/bench ## the same work on this engine and on its peers
@@ -63,6 +75,18 @@ format: $(STAMPS)/dev ## put Python and C++ into the project's format
 types: $(STAMPS)/dev ## mypy
 	$(BIN)/mypy
 
+.PHONY: check
+check: lint types $(STAMPS)/demo ## lint, types and the quick tests, in under three minutes
+	$(BIN)/python -m pytest -q -m 'not slow' $(QUICK_TESTS)
+
+.PHONY: coverage
+# Measuring every line takes half as long again, so the whole suite is not measured with every run.
+coverage: $(STAMPS)/dev $(STAMPS)/demo ## lines of each package that the quick tests run; COVERAGE_TESTS=tests: all tests
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest -q $(COVERAGE_TESTS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python tools/coverage_of_packages.py
+
 .PHONY: pytest
 # In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
 pytest: $(STAMPS)/dev $(STAMPS)/demo $(if $(CI),$(STAMPS)/bench $(STAMPS)/mlperf $(STAMPS)/quantize) ## the tests alone
@@ -72,6 +96,10 @@ pytest: $(STAMPS)/dev $(STAMPS)/demo $(if $(CI),$(STAMPS)/bench $(STAMPS)/mlperf
 sanitize: $(STAMPS)/dev $(STAMPS)/demo ## the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer, its threads under ThreadSanitizer
 	@bash tests/threads/run.sh
 	@INSTALL='$(INSTALL) $(REBUILD)' DIR='$(SANITIZE_DIR)' PYTHON='$(BIN)/python' bash tests/sanitize/run.sh $(SANITIZE_TESTS) $(SANITIZE_ARGS)
+
+.PHONY: emulated
+emulated: $(STAMPS)/dev ## every kernel of x86 by SIMDe, as on a processor that lacks its instructions; NYBBLE_EMULATE=avx512vnni: these alone
+	@INSTALL='$(INSTALL) $(REBUILD)' DIR='$(EMULATE_DIR)' PYTHON='$(BIN)/python' bash tests/emulated/run.sh $(EMULATE_TESTS) $(EMULATE_ARGS)
 
 .PHONY: cross
 cross: ## compile the engine for aarch64, run its smoke test under qemu-user; skipped where the tools are absent

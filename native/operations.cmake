@@ -14,10 +14,17 @@ else()
   set(processor "${CMAKE_SYSTEM_PROCESSOR}")
 endif()
 
+# For the tests, the kernels of x86 on any processor: SIMDe's intrinsics in place of the compiler's (tests/emulated).
+option(NYBBLE_EMULATE "Build the kernels of every instruction set so that any processor runs them, slowly" OFF)
+if(NYBBLE_EMULATE)
+  target_compile_definitions(nybble_core PUBLIC NYBBLE_X86 NYBBLE_EMULATED)
+endif()
+
 set(isas "")                # that this build has kernels for
 set(isa_lines "")           # of nybble_isas.h
 set(operation_bindings "")  # sources of the Python module
 set(operation_names "")     # that have bindings
+set(kernel_names "")        # that have kernels for instruction sets
 
 # nybble_isa(NAME [FOR_TESTS] [LIKE OTHER] [ON PROCESSOR] [IF OPTION] [NEEDS FEATURE...] [CHECK EXPRESSION] [FLAGS FLAG...])
 #
@@ -28,6 +35,13 @@ set(operation_names "")     # that have bindings
 # at run time whether they are called.
 macro(nybble_isa name)
   cmake_parse_arguments(isa "FOR_TESTS" "LIKE;ON;IF;CHECK" "NEEDS;FLAGS" ${ARGN})
+  set(isa_emulated false)
+  if(NYBBLE_EMULATE AND isa_ON STREQUAL x86_64)
+    set(isa_emulated true)
+    set(isa_ON "")
+    # Vectors are loops over lanes: more optimization takes minutes.
+    set(isa_FLAGS -isystem "${PROJECT_SOURCE_DIR}/tests/emulated/include" -O1 -Wno-psabi ${intrinsics_warn})
+  endif()
   set(isa_flags_${name} "${isa_FLAGS}")
   set(isa_like_${name} "${isa_LIKE}")
   set(isa_built true)
@@ -39,7 +53,7 @@ macro(nybble_isa name)
     set(isa_check false)
   elseif(isa_CHECK)
     set(isa_check "${isa_CHECK}")
-  elseif(processor STREQUAL x86_64)
+  elseif(processor STREQUAL x86_64 AND NOT isa_emulated)
     foreach(feature IN LISTS isa_NEEDS)
       # The compiler's names have no underscores.
       string(REPLACE "_" "" feature "${feature}")
@@ -54,7 +68,7 @@ macro(nybble_isa name)
   string(APPEND isa_lines " \\\n  line(${name}, \"${isa_needs}\", ${isa_for_tests}, ${isa_built}, ${isa_check})")
   if(isa_built)
     list(APPEND isas ${name})
-    if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/ceilings/${name}.cpp")
+    if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/ceilings/${name}.cpp" AND NOT isa_emulated)
       target_sources(nybble_core PRIVATE ceilings/${name}.cpp)
       set_source_files_properties(ceilings/${name}.cpp PROPERTIES COMPILE_OPTIONS "${isa_FLAGS}")
     endif()
@@ -74,6 +88,7 @@ macro(nybble_operation name)
   target_sources(nybble_core PRIVATE ${operation_sources})
   if("${here}/kernels/${name}/kernels.inc.h" IN_LIST operation_kernels)
     nybble_kernels(${name})
+    list(APPEND kernel_names ${name})
   endif()
   if(operation_binding)
     list(APPEND operation_bindings bindings/${name}.cpp)
@@ -117,6 +132,12 @@ macro(nybble_finish_operations)
   foreach(operation IN LISTS operation_names)
     string(APPEND declarations "void bind_${operation}(nb::module_& m, nb::class_<nybble::Program>& program);\n")
     string(APPEND calls "  bind_${operation}(m, program);\n")
+  endforeach()
+  set(includes "")
+  set(kernels "")
+  foreach(operation IN LISTS kernel_names)
+    string(APPEND includes "#include \"kernels/${operation}/kernels.h\"\n")
+    string(APPEND kernels "  if (has_kernels(nybble::${operation}_kernels(isa))) names.emplace_back(\"${operation}\");\n")
   endforeach()
   configure_file(bindings/operations.cpp.in "${generated}/bindings/operations.cpp" @ONLY)
   list(APPEND operation_bindings "${generated}/bindings/operations.cpp")

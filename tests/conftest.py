@@ -12,6 +12,8 @@ from required_tools import pytest_make_collect_report, pytest_runtest_makereport
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
+pytest_plugins = ["row_record"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Deadlines measure the machine's other load, not the code.
@@ -19,6 +21,8 @@ hypothesis.settings.register_profile("quick", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, print_blob=True)
 # Sanitized code runs several times slower, and its checks need inputs, not repetition.
 hypothesis.settings.register_profile("sanitize", max_examples=10, deadline=None, derandomize=True)
+# Emulated code runs many times slower.
+hypothesis.settings.register_profile("emulated", max_examples=5, deadline=None, derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("NYBBLE_HYPOTHESIS") or ("ci" if os.environ.get("CI") else "quick"))
 
 

@@ -6,17 +6,25 @@
 #include <utility>
 
 // Headers that files of several instruction sets include may hold no function that could be emitted out
-// of line: the linker would keep one copy, perhaps of an instruction set that the machine lacks.
+// of line: the linker would keep one copy, perhaps of an instruction set that the machine lacks. NYBBLE_LAMBDA, between
+// the parameters of a lambda and its body, says the same of it. NYBBLE_UNROLL goes before a loop over registers: an
+// array that is indexed by a loop variable lies in memory. NYBBLE_HOLD keeps a vector in its register: the compiler
+// takes it for changed; the constraint names the kind of register.
+#if defined(NYBBLE_EMULATED)
+// Vectors are loops over lanes: every file is compiled for the baseline, and inlining would take minutes.
+#define NYBBLE_INLINE inline
+#define NYBBLE_LAMBDA
+#define NYBBLE_UNROLL
+#define NYBBLE_HOLD(constraint, vector) static_cast<void>(vector)
+#else
 #define NYBBLE_INLINE inline __attribute__((always_inline))
-
-// The same for a lambda, between its parameters and its body.
 #define NYBBLE_LAMBDA __attribute__((always_inline))
-
-// Before a loop over registers: an array that is indexed by a loop variable lies in memory.
 #if defined(__clang__)
 #define NYBBLE_UNROLL _Pragma("unroll")
 #else
 #define NYBBLE_UNROLL _Pragma("GCC unroll 16")
+#endif
+#define NYBBLE_HOLD(constraint, vector) __asm__("" : constraint(vector))
 #endif
 
 namespace nybble {

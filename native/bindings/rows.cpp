@@ -7,6 +7,7 @@
 
 #include <tuple>
 
+#include "bindings/operations.h"
 #include "kernels/conv/kernels.h"
 
 namespace nb = nanobind;
@@ -122,6 +123,15 @@ void bind_rows(nb::module_& m) {
     for (const nybble::Isa isa : nybble::built_isas()) names.emplace_back(nybble::isa_name(isa));
     return names;
   });
+  // Operations that an instruction set has kernels for, `conv` among them, whose kernels are rows.
+  m.def(
+      "operations_with_kernels", [](const std::string& isa) { return operations_with_kernels(nybble::known_isa(isa)); },
+      nb::arg("isa"));
   m.def("is_for_tests", [](const std::string& isa) { return nybble::is_for_tests(nybble::known_isa(isa)); });
   m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
+#if defined(NYBBLE_EMULATED)
+  m.attr("EMULATED") = true;
+#else
+  m.attr("EMULATED") = false;
+#endif
 }

@@ -22,7 +22,7 @@ constexpr std::size_t kBytesPerLook = std::size_t{1} << 20;
 
 std::vector<Ceiling> all() {
   std::vector<Ceiling> list;
-#ifdef NYBBLE_X86
+#if defined(NYBBLE_X86) && !defined(NYBBLE_EMULATED)
   for (const CeilingTable& table : {kAvx2Ceilings, kAvx512Ceilings, kAvx512VnniCeilings})
     list.insert(list.end(), table.entries, table.entries + table.count);
 #endif

@@ -13,7 +13,7 @@ struct CeilingTable {
   std::size_t count;
 };
 
-#ifdef NYBBLE_X86
+#if defined(NYBBLE_X86) && !defined(NYBBLE_EMULATED)
 extern const CeilingTable kAvx2Ceilings;
 extern const CeilingTable kAvx512Ceilings;
 extern const CeilingTable kAvx512VnniCeilings;

@@ -13,6 +13,7 @@ from nybble.engine import Engine, available_isas
 from nybble.graph import Graph
 from nybble.graph.types import Array
 from nybble.reference import interpret
+from row_record import compared
 
 #: All that run here, those that are there for tests too.
 ISAS = [isa for isa in _native.built_isas() if isa in available_isas() or _native.is_for_tests(isa)]
@@ -62,3 +63,4 @@ def assert_engine_agrees(engine: Engine, images: Array, expected: dict[str, Arra
         if count <= len(images):
             result = engine.run_integer(images[:count])
             assert_same(result, expected[engine.graph.outputs[0]][:count], f"{what}batch of {count}")
+    compared(engine)

@@ -13,6 +13,7 @@ from test_engine_table import SEEDS, SHAPES, table_of
 from nybble import _native
 from nybble.graph import DType
 from nybble.graph.types import ACTIVATIONS, Array
+from row_record import compared_kernel
 
 
 def multiply(steps: Steps, x: int, y: int, epilogue: Epilogue, magnitudes: tuple[int, int] = (255, 255)) -> int:
@@ -105,6 +106,7 @@ def test_every_product_of_two_types(isa: str, x_type: DType, y_type: DType) -> N
     steps = Steps(isa, images.shape[1:])
     output = multiply(steps, steps.cut(x_type, 0, 32), steps.cut(y_type, 32, 32), Epilogue())
     assert_same(steps.run(output, images), (x * y).astype(np.int32), isa)
+    compared_kernel(isa, "mul")
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -14,6 +14,7 @@ from native_steps import Epilogue, Steps, codes, images_of
 from nybble import _native
 from nybble.graph import DType
 from nybble.graph.types import ACTIVATIONS, Array
+from row_record import compared_kernel
 
 SHAPES = st.tuples(st.sampled_from([1, 3, 31, 32, 33, 63, 64, 65, 96, 97, 130]), st.integers(1, 5), st.integers(1, 7))
 SEEDS = st.integers(0, 2**32 - 1)
@@ -70,6 +71,7 @@ def test_every_code_of_every_table(isa: str, source: DType) -> None:
     steps = Steps(isa, images.shape[1:])
     output = table_step(steps, steps.cut(source, 0, len(values)), target, table)
     assert_same(steps.run(output, images), table.astype(target.storage).reshape(images.shape), isa)
+    compared_kernel(isa, "table")
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -52,7 +52,8 @@ ASAN_OPTIONS=detect_leaks=0:abort_on_error=0:allocator_may_return_null=1${ASAN_O
 UBSAN_OPTIONS=print_stacktrace=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS} \
 PYTHONMALLOC=malloc \
 NYBBLE_HYPOTHESIS=sanitize \
-NYBBLE_SANITIZED="$dir/site" \
-PYTHONPATH=tests/sanitize \
+NYBBLE_SANITIZED=1 \
+NYBBLE_BUILD="$dir/site" \
+PYTHONPATH=tests/sanitize:tests/builds \
 PYTHONDONTWRITEBYTECODE=1 \
   env LD_PRELOAD="$(IFS=:; echo "${preload[*]}")" "$PYTHON" -m pytest -p sanitized -p no:cacheprovider "$@"

@@ -1,6 +1,6 @@
 """Pytest plugin: the tests of this run use the sanitized build, and the sanitizers really watch.
 
-``run.sh`` beside this file loads it and names the folder of the build in ``NYBBLE_SANITIZED``.
+``run.sh`` beside this file loads it and names the folder of the build in ``NYBBLE_BUILD``.
 """
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-SITE = Path(os.environ["NYBBLE_SANITIZED"]).resolve()
+from tested_build import SITE, use
 
 # One byte past a block of the C library's heap: the interceptors of AddressSanitizer stop the process.
 OVERRUN = """
@@ -25,18 +23,8 @@ library.memset(library.malloc(8), 0, 9)
 """
 
 
-def _use_sanitized_build() -> None:
-    # The editable install of the environment puts an import hook before the search path.
-    sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in type(finder).__module__]
-    sys.path.insert(0, str(SITE))
-
-
 def _check() -> None:
-    from nybble import _native
-
-    binary = Path(_native.__file__).resolve()
-    if not binary.is_relative_to(SITE):
-        pytest.exit(f"the tests would run on {binary}, not on the sanitized build in {SITE}", returncode=3)
+    binary = use()
     code = binary.read_bytes()
     for symbol in (b"__asan_report_", b"__ubsan_handle_"):
         if symbol not in code:
@@ -55,7 +43,6 @@ def _check() -> None:
         pytest.exit(f"AddressSanitizer does not watch this process: {said}", returncode=3)
 
 
-_use_sanitized_build()
 _check()
 
 

@@ -17,7 +17,6 @@ from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import activation
 from nybble.graph.ops.forms import ExactForm, RealForm
 from nybble.graph.ops.registry import register
-from nybble.graph.ops.texts import shown
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
@@ -101,10 +100,6 @@ class MulOperation(Operation[Mul]):
     def write_real(self, node: Mul, form: RealForm) -> None:
         """Mul of real numbers."""
         form.node("Mul", [form.source(name) for name in node.inputs], node.name)
-
-    def shown_inputs(self, inputs: Sequence[ValueType]) -> str:
-        """The factors."""
-        return shown(inputs, " * ")
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Mul]]:
         """Every pair of types: of one shape, and as a gate; vectors, and an image of one pixel."""

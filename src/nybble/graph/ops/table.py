@@ -160,10 +160,6 @@ class TableOperation(Operation[Table]):
         codes = form.cast(clipped, np.int32, f"{node.name}/codes")
         _gather(node, form, codes, node.table.numpy() * form.units[node.name][0], node.name)
 
-    def details(self, node: Table) -> Sequence[str]:
-        """The function's name."""
-        return (node.function,) if node.function else ()
-
     def examples(self, random: np.random.Generator) -> Iterator[Example[Table]]:
         """From every type to every type, over the whole range; images and vectors, named or not."""
         for input_type in ACTIVATIONS:
