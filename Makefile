@@ -37,7 +37,8 @@ ROWS := $(CURDIR)/build/rows
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 # Folders and files whose tests are quick, but for those marked slow.
-QUICK_TESTS ?= tests/test_*.py tests/graph tests/engine tests/backends tests/images
+QUICK_ENGINE := rows pool_kernels forced_rows choices engine_api native_structure native_arguments arena order
+QUICK_TESTS ?= tests/test_*.py tests/graph tests/backends tests/images $(QUICK_ENGINE:%=tests/engine/test_%.py)
 COVERAGE_TESTS ?= -m 'not slow' $(QUICK_TESTS)
 TEST_ARGS ?=
 

@@ -22,6 +22,8 @@ from test_onnx_exact import LEVELS, run  # noqa: E402 - needs ONNX Runtime
 
 from nybble.graph.onnx import from_onnx, to_onnx  # noqa: E402 - needs onnx
 
+pytestmark = pytest.mark.slow
+
 #: The networks: 200 of all operations and types.
 SEEDS = range(200)
 #: They are compared in parts, so that a failure names few.
