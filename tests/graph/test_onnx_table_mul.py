@@ -7,6 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from comparison import assert_equal
 from hypothesis import given
 from test_onnx_exact import LEVELS, run
 
@@ -30,7 +31,7 @@ from nybble.reference import interpret
 from strategies import STYLES, values_of
 
 pytest.importorskip("onnx")
-from nybble.graph.onnx import to_onnx
+from nybble.graph.onnx import from_onnx, to_onnx
 from nybble.graph.onnx.float_form import float_model, units
 
 TYPES = st.sampled_from(ACTIVATIONS)
@@ -90,6 +91,11 @@ def test_onnx_runtime_gives_the_codes(form: str, level: Any, graph: Graph, seed:
     given_images = images if form == "exact" else images.astype(np.float32)
     for name, found in zip(graph.outputs, run(to_onnx(graph, form).model, {"image": given_images}, level), strict=True):
         np.testing.assert_array_equal(found, wanted[name], err_msg=name)
+
+
+@given(graph=gated())
+def test_it_comes_back_node_for_node(graph: Graph) -> None:
+    assert_equal(from_onnx(to_onnx(graph).model).graph, graph)
 
 
 @pytest.mark.parametrize("before", ACTIVATIONS)

@@ -14,7 +14,7 @@ from nybble.graph.onnx.new_nodes import NewNodes
 from nybble.graph.onnx.splitting import between
 from nybble.graph.onnx.units import SILENT
 from nybble.graph.onnx.values import Real, are_same
-from nybble.graph.ops.questions import requantization, with_attributes
+from nybble.graph.ops.registry import operation_of
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
 
@@ -160,9 +160,10 @@ class Builder(NewNodes):
         target = type_of(low, high)
         if target is not None and target is not held and is_only and self.is_free(value):
             node = self.made(value)
-            rule = requantization(node)
-            if rule is not None:
-                self.replace(with_attributes(rule, output_type=target))
+            operation = None if node is None else operation_of(node)
+            narrowed = None if operation is None else operation.narrowed(node, target)
+            if narrowed is not None:
+                self.replace(narrowed)
                 return value
             if node is None and self.inputs[-1].name == value:
                 entry = self.inputs.pop()

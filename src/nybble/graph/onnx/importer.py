@@ -23,7 +23,7 @@ from nybble.graph.onnx.metadata import Metadata, read_metadata
 from nybble.graph.onnx.operators.importing import Importing
 from nybble.graph.onnx.operators.registry import is_known, read, takes_padding
 from nybble.graph.onnx.operators.remedies import unsupported
-from nybble.graph.onnx.values import Constant, Outside, Quantizer, Real, Stored, Value
+from nybble.graph.onnx.values import Computed, Constant, Outside, Quantizer, Real, Stored, Value
 from nybble.graph.ops import Scale
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUMS, DType
@@ -207,6 +207,11 @@ class Importer(Importing):
                     f"output {name[:80]!r} has a zero point of {found.zero}; end with DequantizeLinear"
                 )
             return found.value
+        if isinstance(found, Computed):
+            raise OnnxImportError(
+                f"output {name[:80]!r} is a function of one activation that was not quantized: put QuantizeLinear and "
+                "DequantizeLinear behind it, or cut it off with onnx.utils.extract_model"
+            )
         if not isinstance(found, Real):
             raise OnnxImportError(f"output {name[:80]!r} is nothing that the network computes")
         said = self.metadata.outputs.get(name)

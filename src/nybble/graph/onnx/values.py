@@ -120,7 +120,26 @@ class Real:
         return self.relu is not None or self.high is not None or self.low is not None
 
 
-Value = Constant | Outside | Stored | Real
+@dataclass(frozen=True)
+class Computed:
+    """A function of one activation that nothing has quantized yet.
+
+    Attributes
+    ----------
+    root : Real
+        The activation, as it is stored.
+    name : str
+        Of the ONNX node that computes it.
+    numbers : array
+        float32 or integers, (codes of the activation's type): the value for each code.
+    """
+
+    root: Real
+    name: str
+    numbers: Array
+
+
+Value = Constant | Outside | Stored | Real | Computed
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,10 @@ class Operation(ABC, Generic[N]):
         """
         raise GraphError(f"no conversion is defined for {node.op}", node=node.name)
 
+    def narrowed(self, node: N, dtype: DType) -> N | None:
+        """The node with its results clipped to the range of a narrower activation type, if there is such a node."""
+        return None
+
     def weighted(self, node: N) -> Weighted | None:
         """The node, if its result is sums of products with constant weights."""
         return None

@@ -16,6 +16,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import activation
 from nybble.graph.ops.forms import ExactForm, RealForm
+from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array, DType
@@ -41,6 +42,7 @@ class MulOperation(Operation[Mul]):
     least_inputs = 2
     most_inputs = 2
     format_version = 2
+    onnx_operators = ("Mul",)
 
     def infer(self, node: Mul, inputs: Sequence[ValueType]) -> ValueType:
         """s32 of the first value's shape; the magnitudes multiply."""
@@ -100,6 +102,17 @@ class MulOperation(Operation[Mul]):
     def write_real(self, node: Mul, form: RealForm) -> None:
         """Mul of real numbers."""
         form.node("Mul", [form.source(name) for name in node.inputs], node.name)
+
+    def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
+        """Mul of two activations, a gate on either side."""
+        if node.is_constant(0) or node.is_constant(1):
+            return None
+        left, right = node.activation(0), node.activation(1)
+        shapes = [node.type_of(value).shape for value in (left, right)]
+        if shapes[0] != shapes[1] and shapes[0] == (shapes[1][0], 1, 1):
+            left, right = right, left
+        made = node.add(Mul(name=node.free(node.name), inputs=(left.name, right.name)))
+        return OnnxValue(made, left.unit * right.unit)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Mul]]:
         """Every pair of types: of one shape, and as a gate; vectors, and an image of one pixel."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -119,6 +119,10 @@ class QuantizeOperation(Operation[Quantize]):
         text.add("shift_bits", node.shift)
         text.add("max_requant", int(node.factor.numpy().max()))
         output.add_tensor("requant_factor", node.factor, (1, *node.factor.shape, 1, 1))
+
+    def narrowed(self, node: Quantize, dtype: DType) -> Quantize:
+        """It clips to whatever type it makes."""
+        return replace(node, output_type=dtype)
 
     def requantization(self, node: Quantize) -> Quantize:
         """The node."""

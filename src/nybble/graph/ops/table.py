@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -138,6 +139,11 @@ class TableOperation(Operation[Table]):
         table = Tensor.from_array(DType.S16, np.array(new, np.int16))
         return replace(node, input_type=input_type, output_type=output_type, table=table)
 
+    def narrowed(self, node: Table, dtype: DType) -> Table:
+        """With clipped entries."""
+        entries = np.clip(node.table.numpy(), dtype.minimum, dtype.maximum)
+        return replace(node, output_type=dtype, table=Tensor.from_array(DType.S16, entries))
+
     def write_exact(self, node: Table, form: ExactForm) -> None:
         """Gather."""
         codes = form.converted(node.inputs[0], np.int32, node.name)
@@ -159,6 +165,10 @@ class TableOperation(Operation[Table]):
         clipped = form.node("Clip", [nearest, *bounds], f"{node.name}/clipped")
         codes = form.cast(clipped, np.int32, f"{node.name}/codes")
         _gather(node, form, codes, node.table.numpy() * form.units[node.name][0], node.name)
+
+    def onnx_hint(self, node: Table) -> Mapping[str, Any]:
+        """The function's name."""
+        return {"function": node.function} if node.function else {}
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Table]]:
         """From every type to every type, over the whole range; images and vectors, named or not."""

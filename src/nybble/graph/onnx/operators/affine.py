@@ -25,12 +25,6 @@ from nybble.graph.types import Array
 def multiply(importer: Importing, node: onnx.NodeProto) -> Value:
     """Mul by a constant, in either order."""
     index = 0 if isinstance(importer.value(node, 0), Constant) else 1
-    if not isinstance(importer.value(node, index), Constant):
-        raise OnnxImportError(
-            "multiplies two values of the network, which the engine cannot: take a network without gates (squeeze and "
-            "excitation, attention)",
-            node=label(node),
-        )
     factor = importer.constant(node, index, "factor").real
     real = importer.real(node, 1 - index)
     return scaled(importer, node, real, per_channel(importer, node, real, factor))

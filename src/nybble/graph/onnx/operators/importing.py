@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import onnx
 
@@ -10,7 +11,8 @@ from nybble.graph.onnx.builder import Builder
 from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import label
 from nybble.graph.onnx.metadata import Metadata
-from nybble.graph.onnx.values import Constant, Outside, Quantizer, Real, Value
+from nybble.graph.onnx.regions import Regions
+from nybble.graph.onnx.values import Computed, Constant, Outside, Quantizer, Real, Value
 from nybble.graph.types import DType
 
 
@@ -44,6 +46,12 @@ class Importing(ABC):
             for name in dict.fromkeys(node.input):
                 self.readers.setdefault(name, []).append(node)
         self.outputs = set(outputs)
+        self._nodes = nodes
+
+    @cached_property
+    def regions(self) -> Regions:
+        """Which values are functions of one activation; to be asked for when constants are known."""
+        return Regions(self._nodes, self.values, self.readers, self.outputs)
 
     @abstractmethod
     def behind(self, node: onnx.NodeProto, *, commuting: bool = False) -> tuple[list[Quantizer], list[str]]:
@@ -83,6 +91,12 @@ class Importing(ABC):
             raise OnnxImportError(
                 f"reads the input {found.name!r}, which nothing has quantized: the first node must be QuantizeLinear "
                 "(leave normalisation to the preprocessing)",
+                node=label(node),
+            )
+        if isinstance(found, Computed):
+            raise OnnxImportError(
+                f"reads {node.input[index][:80]!r}, a function of one activation, which was not quantized: put "
+                "QuantizeLinear and DequantizeLinear behind it",
                 node=label(node),
             )
         if isinstance(found, Constant):

@@ -2,7 +2,7 @@
 
 Operators and nodes of a graph are not one to one, so that a reader belongs to an operator: it is given the ONNX node
 and says what its output is. Several readers may know one operator; the first that does not decline wins. Those that
-operations declare (:attr:`nybble.graph.ops.Operation.onnx_operators`) come first.
+operations declare (:attr:`nybble.graph.ops.Operation.onnx_operators`) come before most others.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Reader: TypeAlias = Callable[[Importing, onnx.NodeProto], Value | None]
 
 @dataclass
 class _Operator:
+    first: list[Reader] = field(default_factory=list)
     readers: list[Reader] = field(default_factory=list)
     takes_padding: bool = False
     commutes: bool = False
@@ -37,7 +38,7 @@ _operators: dict[str, _Operator] = {}
 
 
 def reads(
-    *names: str, takes_padding: bool = False, commutes: bool = False, rearranges: bool = False
+    *names: str, first: bool = False, takes_padding: bool = False, commutes: bool = False, rearranges: bool = False
 ) -> Callable[[Reader], Reader]:
     """Register a function as a reader of ONNX operators.
 
@@ -45,6 +46,8 @@ def reads(
     ----------
     *names : str
         As ``op_type`` has them.
+    first : bool
+        Whether it is asked before all others, those of operations too.
     takes_padding : bool
         Whether it reads a value that a Pad before it has put numbers around.
     commutes : bool
@@ -56,7 +59,7 @@ def reads(
     def register(reader: Reader) -> Reader:
         for name in names:
             entry = _operators.setdefault(name, _Operator())
-            entry.readers.append(reader)
+            (entry.first if first else entry.readers).append(reader)
             entry.takes_padding |= takes_padding
             entry.commutes |= commutes
             entry.rearranges |= rearranges
@@ -100,8 +103,8 @@ def read(importer: Importing, node: onnx.NodeProto) -> Value:
         If no reader has a form for it, with what to do about it.
     """
     declared = [entry for entry in operations().values() if node.op_type in entry.onnx_operators]
-    readers = [declining(entry) for entry in declared]
-    for reader in (*readers, *_operators.get(node.op_type, _Operator()).readers):
+    own = _operators.get(node.op_type, _Operator())
+    for reader in (*own.first, *map(declining, declared), *own.readers):
         found = reader(importer, node)
         if found is not None:
             return found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from nybble.graph.onnx.elements import FUNCTIONS
+
 _QDQ = "quantize with quant_format=QuantFormat.QDQ"
-_ONLY_RELU = "of activation functions the engine has ReLU, with a maximum or without; replace it and train again"
+_FUNCTION = (
+    "of one activation any function can be: put QuantizeLinear and DequantizeLinear before it (quantize what it reads)"
+)
 REMEDIES = {
     **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm", "ConvInteger", "MatMulInteger"), _QDQ),
-    **dict.fromkeys(("HardSwish", "Gelu", "Elu", "PRelu", "LeakyRelu", "Tanh"), _ONLY_RELU),
-    **dict.fromkeys(("Sigmoid", "HardSigmoid"), f"{_ONLY_RELU}; cut one at the end off with onnx.utils.extract_model"),
+    **dict.fromkeys(FUNCTIONS, _FUNCTION),
+    **dict.fromkeys(("Sigmoid", "HardSigmoid"), f"{_FUNCTION}; cut one at the end off with onnx.utils.extract_model"),
+    "Gather": "it can only look up the entries of a table by the codes of an activation",
     **dict.fromkeys(("ArgMax", "TopK"), "cut the file behind the logits with onnx.utils.extract_model"),
     "DynamicQuantizeLinear": "quantize statically (onnxruntime.quantization.quantize_static)",
 }

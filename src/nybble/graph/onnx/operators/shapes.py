@@ -15,7 +15,7 @@ from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import attribute, label
 from nybble.graph.onnx.operators.importing import Importing
 from nybble.graph.onnx.operators.registry import reads
-from nybble.graph.onnx.values import Constant, Outside, Real, Stored, Value, dims_of
+from nybble.graph.onnx.values import Computed, Constant, Outside, Real, Stored, Value, dims_of
 from nybble.graph.value_type import MAX_EXTENT
 
 
@@ -47,6 +47,8 @@ def cast(importer: Importing, node: onnx.NodeProto) -> Value:
 def shape(importer: Importing, node: onnx.NodeProto) -> Value:
     """Shape of an activation: a constant, whose 0 stands for the batch where that is not fixed."""
     found = importer.value(node, 0)
+    if isinstance(found, Computed):
+        found = found.root
     if isinstance(found, Constant) or attribute(node, "start", 0) or any(e.name == "end" for e in node.attribute):
         raise OnnxImportError("Shape with start or end is not supported", node=label(node))
     dims = found.shape if isinstance(found, Outside) else _dims(importer, found)
