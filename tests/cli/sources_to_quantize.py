@@ -67,7 +67,7 @@ class Several(nn.Module):
         return {"shares": logits.softmax(1), "other": -logits, "loss": None}
 
 
-class Sigmoid(nn.Module):
+class Sine(nn.Module):
     """Does something that no integer layer does."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Sigmoid(nn.Module):
         self.preprocessing = INPUT
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(self.layer(x)).flatten(1)
+        return torch.sin(self.layer(x)).flatten(1)
 
 
 def stripes(folder: Path, count: int, *, seed: int = 0, table: bool = False) -> Path:

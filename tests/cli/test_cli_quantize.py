@@ -304,7 +304,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["nowhere"], ["nowhere", "is not a model directory", "torchvision:NAME"]),
         (["torchvision:resnet51"], ["no such network", "similar: resnet"]),
-        (["sources_to_quantize:Sigmoid"], ["sources_to_quantize.py:", "sigmoid", "return torch.sigmoid"]),
+        (["sources_to_quantize:Sine"], ["sources_to_quantize.py:", "aten.sin", "return torch.sin"]),
         ([SOURCE, "--bits", "w4a4", "--config", "listed.yaml"], ["--bits w4a4 has no effect", "listed.yaml"]),
         ([SOURCE, "--config", "misspelt.yaml"], ["misspelt.yaml", "trainning"]),
         ([SOURCE, "--bits", "w4a8", "--speed", "2"], ["--bits mixed, not w4a8"]),

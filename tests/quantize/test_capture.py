@@ -79,39 +79,39 @@ def test_batch_norm_folds_into_weights() -> None:
     torch.testing.assert_close(functional.conv2d(x, weight, bias), module(x).detach(), rtol=1e-5, atol=1e-5)
 
 
-class Silu(nn.Module):
+class Glu(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.silu(self.conv(x)).mean((2, 3))
+        return functional.glu(self.conv(x)).mean((2, 3))
 
 
-class Deciding(Silu):
+class Deciding(Glu):
     def forward(self, x: Tensor) -> Tensor:
         if x.sum() > 0:
             return self.conv(x).mean((2, 3))
         return -self.conv(x).mean((2, 3))
 
 
-class Random(Silu):
+class Random(Glu):
     def forward(self, x: Tensor) -> Tensor:
         return functional.dropout(self.conv(x), 0.5, training=True).mean((2, 3))
 
 
-class Concatenating(Silu):
+class Concatenating(Glu):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x)
         return torch.cat([y, y], 2).mean((2, 3))
 
 
-class Interpolating(Silu):
+class Interpolating(Glu):
     def forward(self, x: Tensor) -> Tensor:
         return functional.adaptive_avg_pool2d(self.conv(x), 4).flatten(1)
 
 
-class Two(Silu):
+class Two(Glu):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y = self.conv(x).mean((2, 3))
         return y, y
@@ -120,13 +120,13 @@ class Two(Silu):
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        (Silu(), ["return functional.silu(self.conv(x)).mean((2, 3))", "silu", "test_capture.py:"]),
+        (Glu(), ["return functional.glu(self.conv(x)).mean((2, 3))", "glu", "test_capture.py:"]),
         (Deciding(), ["if x.sum() > 0:", "test_capture.py:"]),
         (Random(), ["functional.dropout(self.conv(x), 0.5, training=True)", "test_capture.py:"]),
         (Concatenating(), ["torch.cat([y, y], 2)", "concatenation"]),
         (Interpolating(), ["adaptive_avg_pool2d(self.conv(x), 4)", "divides evenly"]),
         (Two(), ["2 values"]),
-        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid()), ["(module 1)", "sigmoid"]),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.GLU(1)), ["(module 1)", "glu"]),
     ],
     ids=lambda entry: type(entry).__name__ if isinstance(entry, nn.Module) else "",
 )
@@ -140,7 +140,7 @@ def test_what_cannot_be_captured_is_named_with_its_line(
     assert capfd.readouterr() == ("", "")
 
 
-class Written(Silu):
+class Written(Glu):
     """A body as a function of the module and the image."""
 
     def __init__(self, body: Callable[[Written, Tensor], Tensor], channels: int = 3) -> None:

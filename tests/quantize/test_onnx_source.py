@@ -357,16 +357,16 @@ def _unsupported(build: Callable[[File], object]) -> File:
 @pytest.mark.parametrize(
     ("build", "node", "words"),
     [
-        (lambda f: f.node("Sigmoid"), "'sigmoid1' (Sigmoid)", "ReLU or ReLU6"),
-        (lambda f: f.node("Sigmoid"), "'sigmoid1' (Sigmoid)", "one at the end can be left out"),
-        (lambda f: f.node("LeakyRelu"), "'leakyrelu1' (LeakyRelu)", "ReLU or ReLU6"),
+        (lambda f: f.node("Sin"), "'sin1' (Sin)", "supported are Add, AveragePool"),
+        (lambda f: f.node("PRelu", f.drawn(4, 1, 1)), "'prelu1' (PRelu)", "slopes differ by channel"),
+        (lambda f: f.node("Celu", alpha=0.0), "'celu1' (Celu)", "its alpha is 0"),
         (lambda f: f.node("ArgMax", axis=1), "'argmax1' (ArgMax)", "let the network return its logits"),
         (
-            lambda f: f.node("Clip", f.constant(-1.0), f.constant(1.0)),
+            lambda f: f.node("Clip", f.constant(1.0), f.constant(2.0)),
             "(Clip)",
-            "clips to -1..1; the lower end must be 0",
+            "clips to 1..2; the lower end must be 0",
         ),
-        (lambda f: f.node("Mul", f.last), "(Mul)", "squeeze and excitation"),
+        (lambda f: f.node("Mul", f.last, f.conv(4, 4), first=False), "(Mul)", "only values of one shape, or by a gate"),
         (lambda f: f.node("Add", f.drawn(1, 1, 13, 12)), "(Add)", "differs by more than channels"),
         (lambda f: f.node("Add", f.last, f.conv(4, 4), first=False), "(Add)", "only values of one shape"),
         (lambda f: f.node("InstanceNormalization", f.drawn(4), f.drawn(4)), "(InstanceNormalization)", "batch norm"),

@@ -21,19 +21,19 @@ from nybble.quantize.errors import CaptureError
 from nybble.quantize.sources.pytorch.capture import capture
 from nybble.quantize.sources.pytorch.source_lines import Frame, frames_of_trace, user_line
 
-#: Lines of a forward; ``F.silu`` has no integer form and is named with the line that calls it.
+#: Lines of a forward; ``F.glu`` has no integer form and is named with the line that calls it.
 LINES = {
-    "double quotes": 'return self.head(F.silu(self.parts["stem"](x)))',
-    "two of them": 'return self.parts["fc"](F.silu(self.parts["stem"](x)).mean((2, 3)))',
-    "single quotes": "return self.head(F.silu(self.parts['stem'](x)))",
-    "mixed": """return self.head(F.silu(self.parts["st" 'em'](x)))""",
-    "three": 'return self.head(F.silu(self.parts["""stem"""](x)))',
-    "f-string": """return self.head(F.silu(self.parts[f"{'stem'}"](x)))""",
-    "looks like a frame": 'return self.head(F.silu(self.named("File \\"a.py\\", line 3, in forward", x)))',
-    "commas": "return self.head(F.silu(self.named('a, line 7, in b', x), ))",
-    "unicode": 'return self.head(F.silu(self.named("Größe, 大きさ", x)))',
-    "backslash": "return self.head(F.silu(self.named('\\\\\"', x)))",
-    "comment": """return self.head(F.silu(self.parts["stem"](x)))  # File "x.py", line 1, in y""",
+    "double quotes": 'return self.head(F.glu(self.parts["stem"](x)))',
+    "two of them": 'return self.parts["fc"](F.glu(self.parts["stem"](x)).mean((2, 3)))',
+    "single quotes": "return self.head(F.glu(self.parts['stem'](x)))",
+    "mixed": """return self.head(F.glu(self.parts["st" 'em'](x)))""",
+    "three": 'return self.head(F.glu(self.parts["""stem"""](x)))',
+    "f-string": """return self.head(F.glu(self.parts[f"{'stem'}"](x)))""",
+    "looks like a frame": 'return self.head(F.glu(self.named("File \\"a.py\\", line 3, in forward", x)))',
+    "commas": "return self.head(F.glu(self.named('a, line 7, in b', x), ))",
+    "unicode": 'return self.head(F.glu(self.named("Größe, 大きさ", x)))',
+    "backslash": "return self.head(F.glu(self.named('\\\\\"', x)))",
+    "comment": """return self.head(F.glu(self.parts["stem"](x)))  # File "x.py", line 1, in y""",
 }
 
 NETWORK = """
@@ -92,12 +92,12 @@ def test_an_unsupported_operation_is_named_with_its_line(name: str, folder: Path
     module, path, number = made(folder, LINES[name])
     text = refused(module)
     assert text.startswith(f"{path}:{number}: {LINES[name]}"), text
-    assert "aten.silu.default cannot be captured: replace the activation by ReLU or ReLU6" in text
+    assert "aten.glu.default cannot be captured: replace the activation by a function of one number" in text
 
 
 @pytest.mark.parametrize("name", ["double quotes", "looks like a frame", "comment"])
 def test_such_lines_are_captured(name: str, folder: Path) -> None:
-    body = LINES[name].replace("F.silu", "F.relu")
+    body = LINES[name].replace("F.glu", "F.relu")
     module, path, number = made(folder, body)
     network = capture(module, (3, 6, 6))
     assert network["relu"].place == f"{path}:{number}: {body}"
@@ -105,7 +105,7 @@ def test_such_lines_are_captured(name: str, folder: Path) -> None:
 
 
 def helped(x: torch.Tensor) -> torch.Tensor:
-    return functional.silu(x)
+    return functional.glu(x)
 
 
 class Helped(nn.Module):
@@ -119,13 +119,13 @@ class Helped(nn.Module):
 def test_the_line_of_a_helper() -> None:
     """Not only lines of functions called forward."""
     line = helped.__code__.co_firstlineno + 1
-    assert f"test_source_lines.py:{line}: return functional.silu(x): aten.silu.default" in refused(Helped())
+    assert f"test_source_lines.py:{line}: return functional.glu(x): aten.glu.default" in refused(Helped())
 
 
 def test_lines_that_go_on(folder: Path) -> None:
-    body = 'y = F.silu(\n    self.named("a",\n        x))\nreturn self.head(y)'
+    body = 'y = F.glu(\n    self.named("a",\n        x))\nreturn self.head(y)'
     module, path, number = made(folder, body)
-    assert refused(module).startswith((f"{path}:{number}: y = F.silu(", f"{path}:{number + 1}: "))
+    assert refused(module).startswith((f"{path}:{number}: y = F.glu(", f"{path}:{number + 1}: "))
 
 
 def test_an_error_of_the_module_is_named_with_its_line_and_kept(folder: Path) -> None:
@@ -139,11 +139,11 @@ def test_an_error_of_the_module_is_named_with_its_line_and_kept(folder: Path) ->
 def test_code_without_a_file() -> None:
     """What runs such code is named instead; nothing of ours or torch's."""
     names: dict[str, Any] = {}
-    exec(NETWORK.format(body="        return self.head(F.silu(self.parts['stem'](x)))"), names)
+    exec(NETWORK.format(body="        return self.head(F.glu(self.parts['stem'](x)))"), names)
     text = refused(names["Net"]())
-    assert "aten.silu.default cannot be captured" in text and "site-packages" not in text
+    assert "aten.glu.default cannot be captured" in text and "site-packages" not in text
     wrapped = nn.Sequential(names["Net"]())
-    assert "aten.silu.default" in refused(wrapped)
+    assert "aten.glu.default" in refused(wrapped)
 
 
 class Wrong(nn.Module):
@@ -178,7 +178,7 @@ class Mixed(nn.Module):
 
 def test_who_captures_is_not_to_blame() -> None:
     assert refused(Mixed()).startswith("Mixed: aten._to_copy.default cannot be captured: it converts to torch.bfloat16")
-    assert refused(nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU())).startswith("Sequential (module 1): aten.silu.default")
+    assert refused(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GLU())).startswith("Sequential (module 1): aten.glu.default")
 
 
 @given(

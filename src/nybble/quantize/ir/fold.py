@@ -186,8 +186,8 @@ def _move_rectifiers(network: FloatNetwork) -> None:
                 break
             if not before.gives_sums:
                 raise CaptureError(
-                    f"{op.place}: a ReLU must follow a convolution, a linear layer, batch norm, an addition or a "
-                    "concatenation of such"
+                    f"{op.place}: a ReLU must follow a convolution, a linear layer, batch norm, an addition, a product "
+                    "or a concatenation of such"
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,6 +131,9 @@ class Conversion:
         By layer, the largest shortcut that its sums have to take in.
     tolerance : float
         Error, in steps of a result, up to which the preferred shift is taken.
+    deferred : dict of str to callable
+        By step whose value only becomes integers together with the rounding behind it: what adds the node, from the
+        quantizer and its step.
     """
 
     def __init__(self, network: QuantizedNetwork, tolerance: float) -> None:
@@ -140,6 +144,7 @@ class Conversion:
         self.report = ConversionReport()
         self.values = self.report.values
         self.units: dict[str, Array] = {}
+        self.deferred: dict[str, Callable[[ActivationQuantizer, Step], None]] = {}
         self.finest = _finest_steps(network)
         self.shortcuts = _shortcut_sizes(network)
 

@@ -115,6 +115,15 @@ class Restoration:
         self._steps.append(Step(node.name, tuple(self.made[source] for source in sources), module))
         self.made[node.name] = node.name
 
+    def append_rounded(
+        self, node: Node, module: torch.nn.Module, quantizer: ActivationQuantizer, *sources: str
+    ) -> None:
+        """Add the two steps that a node came from: what computes it, and the quantizer behind that."""
+        self.append(node, module, *sources)
+        behind = f"{node.name}.quantize"
+        self._steps.append(Step(behind, (node.name,), quantizer))
+        self.made[node.name] = behind
+
     def append_layer(self, node: Any, kind: type[QuantizedLayer], **own: Any) -> None:
         """Add the layer of a node with weights; ``own`` are further arguments of its class."""
         source = node.inputs[0]
@@ -141,7 +150,7 @@ class Restoration:
         if layer is not None:
             self.layers[node.name] = layer
 
-    def quantizer(self, name: str, dtype: DType, shift: int) -> ActivationQuantizer:
+    def quantizer(self, name: str, dtype: DType, shift: int | None) -> ActivationQuantizer:
         """The quantizer of the value that a node gives: its own, or that of what its codes are joined with."""
         first = self._joined.get(name, name)
         if first not in self.quantizers:

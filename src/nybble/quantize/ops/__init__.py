@@ -11,11 +11,13 @@ from nybble.quantize.ops import concat as concat
 from nybble.quantize.ops import conv as conv
 from nybble.quantize.ops import linear as linear
 from nybble.quantize.ops import max_pool as max_pool
+from nybble.quantize.ops import mul as mul
 from nybble.quantize.ops import pad as pad
 from nybble.quantize.ops import picked_channels as picked_channels
 from nybble.quantize.ops import relu as relu
 from nybble.quantize.ops import rounding as rounding
 from nybble.quantize.ops import softmax as softmax
+from nybble.quantize.ops import table as table
 from nybble.quantize.ops import views as views
 from nybble.quantize.ops.base import FloatOperation as FloatOperation
 from nybble.quantize.ops.forms import Forms as Forms

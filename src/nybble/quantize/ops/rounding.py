@@ -34,6 +34,9 @@ class Rounding(FloatOperation):
     def convert(self, module: ActivationQuantizer, step: Step, conversion: Conversion) -> None:
         """Codes have one unit for all channels."""
         (source,) = step.inputs
+        if source in conversion.deferred:
+            conversion.deferred[source](module, step)
+            return
         reads = conversion.type_of(source)
         factors = np.broadcast_to(conversion.units[source], reads.shape[:1]) / number(module.step())
         reach = np.minimum(float(module.dtype.magnitude), reads.magnitude * factors)

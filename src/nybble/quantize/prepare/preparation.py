@@ -94,6 +94,8 @@ class Preparation:
         if name not in self.sums or len(self.readers[name]) != 1:
             return False
         op = self.network[name]
+        if not op.takes_shortcuts:
+            return False
         return not isinstance(op, Rectifier) or (op.maximum is None and self.is_exclusive(op.inputs[0]))
 
     def on_codes(self, op: Op, module: nn.Module) -> None:

@@ -54,8 +54,7 @@ def multiply(left: Operand, right: Operand) -> Result:
     """A value times a constant."""
     if isinstance(left, Translation) and isinstance(right, Translation):
         raise Unsupported(
-            "two values cannot be multiplied; gates (squeeze and excitation, attention) have no integer form: "
-            "take a network without them"
+            "values of two shapes cannot be multiplied; only values of one shape, or by a gate (N, C, 1, 1)"
         )
     if isinstance(left, Translation):
         return affine(left, _constant(right), 0.0)

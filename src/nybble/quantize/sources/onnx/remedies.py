@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from nybble.quantize.ir.vocabulary import remedies
 from nybble.quantize.ops import onnx_operators
+from nybble.quantize.ops.function_forms import forms
 
-_ACTIVATIONS = "Celu Elu Erf Gelu HardSwish LeakyRelu Mish PRelu Selu Softplus Softsign Swish Tanh"
 _REMEDIES = {
-    **dict.fromkeys(_ACTIVATIONS.split(), remedies.ACTIVATION),
-    **dict.fromkeys(("Sigmoid", "HardSigmoid"), remedies.SIGMOID),
     **dict.fromkeys(("ArgMax", "TopK"), remedies.CHOICE),
     **dict.fromkeys(
         ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear"),
@@ -24,5 +22,8 @@ def remedy(op: str, domain: str = "") -> str:
         return _REMEDIES[op]
     if domain:
         return f"operators of {domain[:60]} are unknown; save the file without optimizing it for a runtime"
-    known = ", ".join(sorted(onnx_operators()))
-    return f"supported are {known}, and what computes constants; change the network or cut the file"
+    known = ", ".join(sorted(onnx_operators() - forms.of_onnx.keys()))
+    return (
+        f"supported are {known}, functions of one number such as Sigmoid and HardSwish, and what computes constants; "
+        "change the network or cut the file"
+    )

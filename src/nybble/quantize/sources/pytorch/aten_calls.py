@@ -12,10 +12,8 @@ from nybble.quantize.ops import aten_forms
 #: Operations without a result that is used.
 IGNORED = (torch.ops.aten._assert_tensor_metadata.default, torch.ops.aten._assert_scalar.default)
 
-_ACTIVATIONS = "celu elu gelu glu hardswish leaky_relu mish prelu selu silu softplus tanh"
 _REMEDIES = {
-    **dict.fromkeys(_ACTIVATIONS.split(), remedies.ACTIVATION),
-    **dict.fromkeys(("sigmoid", "hardsigmoid", "log_sigmoid"), remedies.SIGMOID),
+    "glu": remedies.ACTIVATION,
     **dict.fromkeys(
         ("group_norm", "instance_norm", "layer_norm", "native_layer_norm", "native_group_norm"), remedies.NORM
     ),
@@ -26,8 +24,8 @@ _REMEDIES = {
 }
 _SUPPORTED = (
     "replace it, or leave it out of the module: a network may consist of convolutions, linear layers, batch norm, "
-    "constants by channel, ReLU and ReLU6, additions, concatenations of channels, max and average pools, flattening, "
-    "zero padding and strided slices"
+    "constants by channel, ReLU, SiLU and other functions of one number, additions, products, concatenations of "
+    "channels, max and average pools, flattening, zero padding and strided slices"
 )
 
 

@@ -1,0 +1,134 @@
+"""Functions of one number in the float ir, and compositions of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from nybble.graph import functions
+from nybble.quantize.ir.float_network import Affine, Op, Rectifier, Sum
+from nybble.quantize.ir.rewriting import Region
+
+#: Where functions are looked at: finely around 0, coarsely far out.
+PROBES = torch.cat([-torch.logspace(4, 1.3, 400), torch.linspace(-20, 20, 5121), torch.logspace(1.3, 4, 400)]).double()
+
+
+@dataclass(kw_only=True)
+class Function(Op):
+    """A function of one number; of two values of one shape where it is only part of one.
+
+    Attributes
+    ----------
+    function : callable
+        Takes tensors of any one shape, in any floating-point type, and can be pickled.
+    label : str
+        What errors and the graph call it, where its values are those of no function with a name.
+    """
+
+    function: Callable[..., Tensor]
+    label: str
+
+    is_elementwise: ClassVar[bool] = True
+    input_bits: ClassVar[int | None] = 8
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether none of its values is negative, as far as it is looked at."""
+        return len(self.inputs) == 1 and _is_nonnegative(self.function, self.inputs[0] in positive)
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return self.function(*values)
+
+
+@dataclass(kw_only=True)
+class Product(Op):
+    """The product of a value and another of its shape, or of a value and a gate (C, 1, 1)."""
+
+    is_elementwise: ClassVar[bool] = True
+    reads_codes: ClassVar[bool] = True
+    gives_sums: ClassVar[bool] = True
+    takes_shortcuts: ClassVar[bool] = False
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether none of its inputs can be negative."""
+        return all(name in positive for name in self.inputs)
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return values[0] * values[1]
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A function put together of others.
+
+    Attributes
+    ----------
+    steps : tuple of (callable, tuple of int)
+        Each a function, and the places of what it reads: 0 is the number itself, 1 the first step's result.
+    """
+
+    steps: tuple[tuple[Callable[..., Tensor], tuple[int, ...]], ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The function's values for a tensor of any shape."""
+        values = [x]
+        for function, places in self.steps:
+            values.append(function(*(values[place] for place in places)))
+        return values[-1]
+
+
+@lru_cache(maxsize=1024)
+def _is_nonnegative(function: Callable[[Tensor], Tensor], of_nonnegative: bool) -> bool:
+    x = PROBES[PROBES >= 0] if of_nonnegative else PROBES
+    with torch.no_grad():
+        y = function(x)
+    return bool((y[~torch.isnan(y)] >= 0).all())
+
+
+def composed(found: Region) -> Function:
+    """The function of one number that a region is; its operations treat all channels alike."""
+    places = {found.source: 0} | {op.name: place for place, op in enumerate(found.ops, 1)}
+    steps = tuple((_plain(op), tuple(places[name] for name in op.inputs)) for op in found.ops)
+    labels = [op.label for op in found.ops if isinstance(op, Function)] or [type(op).__name__ for op in found.ops]
+    function = steps[0][0] if len(steps) == 1 and len(steps[0][1]) == 1 else Composition(steps)
+    return Function(name="", inputs=(), shape=(), function=function, label=" of ".join(labels[::-1])[:64].strip())
+
+
+def name_of(function: Callable[[Tensor], Tensor], label: str) -> str:
+    """What people call a function: by its values, else as it was called when it was captured."""
+    x = torch.linspace(-8, 8, 1025, dtype=torch.float64)
+    with torch.no_grad():
+        return functions.name_of(x.numpy(), function(x).numpy()) or label
+
+
+def _plain(op: Op) -> Callable[..., Tensor]:
+    """An operation as a function of numbers, without channels."""
+    match op:
+        case Function():
+            return op.function
+        case Affine():
+            return partial(_affine, gain=float(op.gain[0]), offset=float(op.offset[0]))
+        case Rectifier():
+            return partial(torch.clamp, min=op.minimum, max=op.maximum)
+        case Sum():
+            return _sum
+        case Product():
+            return _product
+        case _:
+            return op
+
+
+def _sum(x: Tensor, y: Tensor) -> Tensor:
+    return x + y
+
+
+def _product(x: Tensor, y: Tensor) -> Tensor:
+    return x * y
+
+
+def _affine(x: Tensor, *, gain: float, offset: float) -> Tensor:
+    return x * gain + offset
