@@ -41,8 +41,6 @@ class Op:
         Whether the integer network has its result as exact sums before they are rounded, so that a ReLU may follow.
     is_elementwise : bool
         Whether each element of the result is computed from the elements of the inputs at the same place.
-    gives_sums : bool
-        Whether the integer network has its result as exact sums, which a ReLU can work on.
     takes_shortcuts : bool
         Whether an addition may add to these sums as they are.
     """
@@ -57,7 +55,6 @@ class Op:
     reads_codes: ClassVar[bool] = False
     gives_sums: ClassVar[bool] = False
     is_elementwise: ClassVar[bool] = False
-    gives_sums: ClassVar[bool] = False
     takes_shortcuts: ClassVar[bool] = True
 
     def is_nonnegative(self, positive: Collection[str]) -> bool:
@@ -93,8 +90,6 @@ class Norm(Op):
     mean: Tensor
     variance: Tensor
     eps: float
-
-    gives_sums: ClassVar[bool] = True
 
     def _compute(self, *values: Tensor) -> Tensor:
         return functional.batch_norm(values[0], self.mean, self.variance, self.gain, self.offset, False, 0.0, self.eps)
@@ -147,7 +142,6 @@ class Affine(Op):
 
     gives_sums: ClassVar[bool] = True
     is_elementwise: ClassVar[bool] = True
-    gives_sums: ClassVar[bool] = True
 
     def is_same_for_all_channels(self) -> bool:
         """Whether all channels have one factor and one offset."""
@@ -181,7 +175,6 @@ class Sum(Op):
 
     gives_sums: ClassVar[bool] = True
     is_elementwise: ClassVar[bool] = True
-    gives_sums: ClassVar[bool] = True
 
     def is_nonnegative(self, positive: Collection[str]) -> bool:
         """Whether none of its inputs can be negative."""
