@@ -233,6 +233,40 @@ class OddNet(nn.Module):
         return functional.adaptive_avg_pool2d(functional.relu(self.head(z)), 1).flatten(1)
 
 
+class GatedNet(nn.Module):
+    """Functions of one number, whole or in parts, gates in either order, and what reads their results.
+
+    One function's part is read by a layer too; two functions are joined, one is pooled, two values are multiplied.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1, bias=False)
+        self.bn = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.squeeze = nn.Conv2d(8, 4, 1)
+        self.expand = nn.Conv2d(4, 8, 1)
+        self.linear = nn.Conv2d(8, 8, 1)
+        self.left = nn.Conv2d(8, 6, 1)
+        self.right = nn.Conv2d(8, 6, 3, padding=1)
+        self.project = nn.Conv2d(12, 8, 1)
+        self.late = nn.Conv2d(8, 8, 1)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.silu(self.bn(self.stem(x)))
+        y = self.depthwise(x)
+        y = y * functional.relu6(y + 3) / 6
+        gate = self.expand(functional.relu(self.squeeze(y.mean((2, 3), keepdim=True))))
+        y = self.linear(torch.sigmoid(gate) * y) + x
+        left = self.left(y)
+        joined = torch.cat([functional.gelu(left), functional.leaky_relu(self.right(y), 0.1)], 1)
+        z = functional.max_pool2d(joined, 2)
+        z = functional.relu(self.project(z)) * functional.hardsigmoid(self.late(functional.avg_pool2d(y, 2)))
+        z = z.relu() + torch.tanh(self.late(functional.avg_pool2d(x, 2)))
+        return self.fc(functional.adaptive_avg_pool2d(z, 1).flatten(1))
+
+
 #: By name: how to make it, and the (C, H, W) it reads.
 NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, int, int]]] = {
     "resnet": (ResNet, (3, 32, 32)),
@@ -242,6 +276,7 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, int, int]]] = {
     "fire": (FireNet, (3, 19, 23)),
     "branches": (BranchNet, (3, 9, 10)),
     "odd": (OddNet, (3, 15, 17)),
+    "gated": (GatedNet, (3, 18, 14)),
 }
 
 

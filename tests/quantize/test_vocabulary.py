@@ -17,7 +17,7 @@ pytest.importorskip("onnx", reason="needs onnx: pip install 'nybble[onnx]'")
 from nybble.graph import Graph
 from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import QuantizeConfig
-from nybble.quantize.ir.float_network import Affine, FloatNetwork, Norm
+from nybble.quantize.ir.float_network import Affine, FloatNetwork, Norm, Op
 from nybble.quantize.ir.fold import fold
 from nybble.quantize.lower.conversion import convert
 from nybble.quantize.prepare.prepare import prepare_captured
@@ -41,12 +41,15 @@ def integer(network: FloatNetwork, x: Tensor) -> Graph:
 
 
 def plain(network: FloatNetwork) -> list[dict[str, object]]:
-    """Operations with all they have, values numbered instead of named, tensors as lists."""
+    """Operations with all they have, values numbered instead of named, tensors as lists; functions by their values."""
     numbers = {"input": 0} | {op.name: place for place, op in enumerate(network, 1)}
 
     def described(value: object) -> object:
         if isinstance(value, Tensor):
             return value.tolist()
+        if callable(value) and not isinstance(value, Op):
+            # Front ends may spell them differently.
+            return [f"{number:.4f}" for number in value(torch.linspace(-6.1, 6.1, 99).double()).tolist()]
         return described(dataclasses.asdict(value)) if dataclasses.is_dataclass(value) else value
 
     found = []
@@ -55,7 +58,7 @@ def plain(network: FloatNetwork) -> list[dict[str, object]]:
         entry |= {"kind": type(op).__name__, "inputs": [numbers[name] for name in op.inputs]}
         if isinstance(entry.get("norm"), dict):
             entry["norm"] = {k: described(v) for k, v in entry["norm"].items() if k not in ("name", "place", "inputs")}
-        found.append({key: value for key, value in entry.items() if key not in ("name", "place")})
+        found.append({key: value for key, value in entry.items() if key not in ("name", "place", "label")})
     return found
 
 

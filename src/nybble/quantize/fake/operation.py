@@ -18,6 +18,8 @@ class FakeOperation(nn.Module):
         ``float``, ``clip`` or ``quantize``; set by the network.
     keeps_unit : bool
         Whether it gives sums in the unit of the sums that its first input is.
+    multiplies : bool
+        Whether it gives the products of two activations, in the product of their units.
     joins_codes : bool
         Whether its result is codes of several inputs, copied.
     passes_factors : bool
@@ -25,6 +27,7 @@ class FakeOperation(nn.Module):
     """
 
     keeps_unit: ClassVar[bool] = False
+    multiplies: ClassVar[bool] = False
     joins_codes: ClassVar[bool] = False
     passes_factors: ClassVar[bool] = False
 

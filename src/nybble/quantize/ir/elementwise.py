@@ -27,7 +27,8 @@ class Function(Op):
     function : callable
         Takes tensors of any one shape, in any floating-point type, and can be pickled.
     label : str
-        What errors and the graph call it, where its values are those of no function with a name.
+        What errors and the graph call it, where its values are those of no function with a name; empty for a
+        composition.
     """
 
     function: Callable[..., Tensor]
@@ -93,9 +94,10 @@ def composed(found: Region) -> Function:
     """The function of one number that a region is; its operations treat all channels alike."""
     places = {found.source: 0} | {op.name: place for place, op in enumerate(found.ops, 1)}
     steps = tuple((_plain(op), tuple(places[name] for name in op.inputs)) for op in found.ops)
-    labels = [op.label for op in found.ops if isinstance(op, Function)] or [type(op).__name__ for op in found.ops]
-    function = steps[0][0] if len(steps) == 1 and len(steps[0][1]) == 1 else Composition(steps)
-    return Function(name="", inputs=(), shape=(), function=function, label=" of ".join(labels[::-1])[:64].strip())
+    (first, *others) = found.ops
+    if not others and isinstance(first, Function):
+        return Function(name="", inputs=(), shape=(), function=first.function, label=first.label)
+    return Function(name="", inputs=(), shape=(), function=Composition(steps), label="")
 
 
 def name_of(function: Callable[[Tensor], Tensor], label: str) -> str:

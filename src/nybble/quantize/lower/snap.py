@@ -5,6 +5,9 @@ the factor moves results, the more the smaller it is: of a factor of 30 by up to
 alternative is to choose ``s_w`` so that nothing is left to round. It grows by less than one part in ``factor``, as if
 the channel's range were that much wider, and fake-quantized training knows about it.
 
+The factor of a product of two activations is the product of their steps by that of the result. The result's is
+enlarged, as its range alone may grow without clipping anything.
+
 Where the factor is small, so that this is much, it does no harm: of a factor below 8, one code of a weight moves a
 result by ``8 / 2**16`` steps times the code it meets, so codes rounded half a code wrong, 1,000 inputs of 127 and
 signs as they come add up to about an eighth of a step. Such channels have next to no weights.
@@ -35,22 +38,42 @@ def snap_steps(network: QuantizedNetwork) -> int:
         of 1 and more, for which a shift of 16 takes more than 16 bits.
     """
     owners: dict[str, QuantizedLayer] = {}
+    products: dict[str, tuple[ActivationQuantizer, ActivationQuantizer]] = {}
+    codes = {network.INPUT: network.input_quantizer}
     settled: set[str] = set()
+    made: set[ActivationQuantizer] = set()
     exact = 0
     for step in network.steps:
+        source = step.inputs[0]
         if isinstance(step.module, QuantizedLayer):
             owners[step.name] = step.module
-        elif step.inputs[0] not in owners:
-            continue
+        elif isinstance(step.module, ActivationQuantizer):
+            if source in owners and owners[source].name not in settled:
+                settled.add(owners[source].name)
+                exact += _snap(owners[source], step.module)
+            elif source in products and step.module not in made:
+                _snap_result(*products[source], step.module)
+            made.add(step.module)
+            codes[step.name] = step.module
+        elif isinstance(step.module, FakeOperation) and step.module.multiplies:
+            products[step.name] = (codes[source], codes[step.inputs[1]])
         elif isinstance(step.module, FakeOperation) and step.module.keeps_unit:
             # An addition keeps the units of its first input.
-            owners[step.name] = owners[step.inputs[0]]
-        elif isinstance(step.module, ActivationQuantizer):
-            layer = owners[step.inputs[0]]
-            if layer.name not in settled:
-                settled.add(layer.name)
-                exact += _snap(layer, step.module)
+            if source in owners:
+                owners[step.name] = owners[source]
+            elif source in products:
+                products[step.name] = products[source]
+        elif source in codes:
+            codes[step.name] = codes[source]
     return exact
+
+
+def _snap_result(left: ActivationQuantizer, right: ActivationQuantizer, result: ActivationQuantizer) -> None:
+    """Enlarge the step of a rounded product: neither side has one that is its alone."""
+    factor = left.step().double() * right.step().double() / result.step().double() * 2.0**PREFERRED_SHIFT
+    whole = torch.floor(factor * (1 + 1e-6))
+    if 1 <= float(whole) <= DType.U16.maximum:
+        result.scale.copy_((result.step().double() * factor / whole).float())
 
 
 def _snap(layer: QuantizedLayer, result: ActivationQuantizer) -> bool:

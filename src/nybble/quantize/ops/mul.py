@@ -30,6 +30,8 @@ forms = Forms()
 class Mul(FakeOperation):
     """The product of two activations. The integer network has it exactly."""
 
+    multiplies = True
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two tensors of one shape, or (N, C, H, W) and a gate (N, C, 1, 1)."""
         return x * y

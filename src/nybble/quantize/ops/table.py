@@ -194,7 +194,7 @@ def _append(
     if np.isnan(steps).any():
         first = float(codes[np.isnan(steps)][0]) * float(conversion.units[source])
         raise QuantizeError(
-            f"{step.name}: {module.label} gives NaN for {first:.3g}, a value that its input can have; limit that before"
+            f"{step.name}: {module.label or 'its function'} gives NaN for {first:.3g}, a value that its input can have; limit that before"
         )
     rounded = np.trunc(np.clip(steps, kind.minimum, kind.maximum) + np.copysign(0.5, steps))
     conversion.append(
