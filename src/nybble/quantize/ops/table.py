@@ -124,9 +124,12 @@ class Lookup(FloatOperation):
         restoration.append_rounded(node, function, quantizer, *node.inputs)
 
     def step_of(self, node: graph.Table, restoration: Restoration) -> float:
-        """The graph leaves it open: such that the largest entry stands for what the largest code does."""
+        """The graph leaves it open: such that the largest entry stands for what the largest code does; 1 for gates."""
         largest = max(1, int(np.abs(node.table.numpy().astype(np.int64)).max()))
-        return float(np.float32(restoration.scale(node.inputs[0]) * node.input_type.maximum / largest))
+        readers = restoration.consumers[node.name]
+        is_gate = bool(readers) and all(isinstance(reader, graph.Mul) for reader in readers)
+        reach = 1.0 if is_gate else restoration.scale(node.inputs[0]) * node.input_type.maximum
+        return float(np.float32(reach / largest))
 
 
 def _candidate(network: FloatNetwork, name: str) -> Region | None:
@@ -193,8 +196,9 @@ def _append(
     steps = real / float(unit)
     if np.isnan(steps).any():
         first = float(codes[np.isnan(steps)][0]) * float(conversion.units[source])
+        what = module.label or "its function"
         raise QuantizeError(
-            f"{step.name}: {module.label or 'its function'} gives NaN for {first:.3g}, a value that its input can have; limit that before"
+            f"{step.name}: {what} gives NaN for {first:.3g}, a value that its input can have; limit that before"
         )
     rounded = np.trunc(np.clip(steps, kind.minimum, kind.maximum) + np.copysign(0.5, steps))
     conversion.append(
