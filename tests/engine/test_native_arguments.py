@@ -536,7 +536,7 @@ def test_pairs_and_groups_need_padded_inputs_and_pairs_small_weights(isa: str) -
 
 def test_the_portable_kernels_have_no_lists() -> None:
     small = Small("scalar")
-    for method in ("sparse", "wide", "chained", "quad", "winograd", "pair", "grouped"):
+    for method in ("sparse", "wide", "chained", "quad", "winograd", "pair", "grouped", "inner"):
         with pytest.raises(ValueError, match=r"instruction set|lists"):
             small.program.add_conv(small.conv(method), weights())
     pool = small.pool()
@@ -656,14 +656,14 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
     assert FUZZ_CASES // 10 < accepted < 2 * FUZZ_CASES
 
 
-FUZZED = ["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "grouped"]
+FUZZED = ["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "grouped", "inner"]
 
 
 def add_mutated(small: Small, random: np.random.Generator) -> None:
     kind = random.choice(["conv", "conv", "conv", "pool", "point", "concat", "scale", "table", "mul"])
     if kind == "conv":
         spec = small.conv(
-            str(random.choice(["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "grouped"]))
+            str(random.choice(FUZZED))
         )
         if random.random() < 0.3:
             spec.output, spec.requantize, spec.rule = small.more, True, rule(3, 4, 0, 15)

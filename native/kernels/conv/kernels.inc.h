@@ -2,10 +2,13 @@
 // instruction set, after `kIsa` and the vector types `Vector` and `Staging`.
 #pragma once
 
+#include <array>
+
 #include "kernels/conv/chained.inc.h"
 #include "kernels/conv/direct.inc.h"
 #include "kernels/conv/dot.inc.h"
 #include "kernels/conv/grouped.inc.h"
+#include "kernels/conv/inner.inc.h"
 #include "kernels/conv/kernels.h"
 #include "kernels/conv/pair.inc.h"
 #include "kernels/conv/sparse.inc.h"
@@ -14,11 +17,24 @@
 namespace nybble {
 namespace {
 
-constexpr ConvRow kRows[] = {
-    kDirectRow, kGroupedRow, kWideRow, kChainedRow, kQuadRow, kPairRow, kWinogradRow, kSparseRow, kSparseQuadRow,
-};
+// `more` are those that need dot products, where the vector type has them.
+template <class... More>
+constexpr auto rows_with(const More&... more) {
+  return std::array{kDirectRow, kGroupedRow,  kWideRow,   kChainedRow,    kQuadRow,
+                    kPairRow,   kWinogradRow, kSparseRow, kSparseQuadRow, more...};
+}
 
-constexpr ConvKernels kConvKernels = {kRows, sizeof kRows / sizeof kRows[0]};
+template <class V>
+constexpr auto all_rows() {
+  if constexpr (V::kHasDotProducts)
+    return rows_with(kInnerRow<V>);
+  else
+    return rows_with();
+}
+
+constexpr auto kRows = all_rows<Vector>();
+
+constexpr ConvKernels kConvKernels = {kRows.data(), static_cast<int>(kRows.size())};
 
 }  // namespace
 }  // namespace nybble

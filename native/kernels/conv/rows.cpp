@@ -16,6 +16,11 @@ bool needs_more_than16(const ConvRow& row, const ConvLayer& layer, std::int64_t 
   return !fits16(layer, row.has_list_products ? products * kListBlocks[0] : products);
 }
 
+// Sums of an input and a weight, with an offset: one of unsigned bytes, one of signed ones. inner.h has the proof.
+bool fits_byte_sums(const ConvLayer& layer) {
+  return layer.high - layer.low + 2 * layer.most_weight <= UINT8_MAX && layer.low - layer.most_weight >= INT8_MIN;
+}
+
 // Bytes that a task of the most pixels stages, at most: pairs of each output's inputs, or inputs as 16-bit values.
 std::int64_t staged_bytes(const ConvRow& row, const ConvShape& s) {
   const std::int64_t columns =
@@ -43,6 +48,7 @@ std::string why_not(const ConvRow& row, const ConvLayer& layer) {
   if (layer.magnitude() > row.most_input)
     return "needs inputs of at most " + number(row.most_input) + ": with larger ones it could saturate";
   if (layer.most_weight > row.most_weight) return "needs weights of at most " + number(row.most_weight);
+  if (row.has_byte_sums && !fits_byte_sums(layer)) return "needs inputs and weights whose sums fit bytes";
   if (needs_more_than16(row, layer, row.products16)) return "could saturate 16 bits with these inputs and weights";
   return "";
 }

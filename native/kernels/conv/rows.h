@@ -75,6 +75,7 @@ struct ConvRow {
   std::int32_t most_weight = 128;  // size of the largest weight
   std::int32_t products16 = 0;     // so many products, each at its largest, must fit 16 bits
   bool has_list_products = false;  // so many for each entry of a block of a list
+  bool has_byte_sums = false;      // sums of an input and a weight must fit bytes (inner.h)
   std::int32_t list_group = 0;     // channels in a group of the lists it reads; 0: it reads none
   bool has_dot_products = false;   // whether four products of bytes are one exact operation
 

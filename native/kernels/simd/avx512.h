@@ -33,6 +33,7 @@ struct Avx512 {
   static NYBBLE_INLINE I16 load16(const std::int16_t* p) { return load(p); }
   static NYBBLE_INLINE void store16(std::int16_t* p, I16 v) { store(p, v); }
   static NYBBLE_INLINE I16 add16(I16 a, I16 b) { return _mm512_add_epi16(a, b); }
+  static NYBBLE_INLINE Bytes add8(Bytes a, Bytes b) { return _mm512_add_epi8(a, b); }
   // Keeps a value in its register: the compiler neither reorders the sums it is part of nor reads it again.
   static NYBBLE_INLINE void hold(__m512i& v) { NYBBLE_HOLD("+v", v); }
   static NYBBLE_INLINE I16 sub16(I16 a, I16 b) { return _mm512_sub_epi16(a, b); }

@@ -51,6 +51,7 @@ struct Vector16 {
 
   static NYBBLE_INLINE Bytes load(const void* p) { return load_as<Bytes>(p); }
   static NYBBLE_INLINE void store(void* p, Bytes v) { __builtin_memcpy(p, &v, sizeof v); }
+  static NYBBLE_INLINE Bytes add8(Bytes a, Bytes b) { return a + b; }
   template <class T>
   static NYBBLE_INLINE void hold(T&) {}
 

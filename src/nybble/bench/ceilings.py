@@ -21,7 +21,7 @@ LOOPS = {
     "wide": "vpmaddwd+vpaddd",
 }
 #: And where the instruction set has dot products.
-LOOPS_WITH_DOTS = {**LOOPS, "quad": "vpdpbusd", "sparse_quad": "vpdpbusd"}
+LOOPS_WITH_DOTS = {**LOOPS, "quad": "vpdpbusd", "sparse_quad": "vpdpbusd", "inner": "2 vpaddb+vpdpbusd"}
 
 
 def loop_of(method: str | None, isa: str) -> str | None:
