@@ -132,7 +132,9 @@ def test_they_do_with_clang(tmp_path: Path) -> None:
         pytest.skip("no clang++, or no binutils")
     source, target = tmp_path / "kernel.cpp", tmp_path / "kernel.o"
     source.write_text(SOURCE)
-    subprocess.run(["clang++", *OPTIONS, "-c", str(source), "-o", str(target)], check=True)
+    # The build makes it.
+    (tmp_path / "nybble_isas.h").write_text('#define NYBBLE_ISAS(line) line(avx512vnni, "", false, true, true)\n')
+    subprocess.run(["clang++", *OPTIONS, f"-I{tmp_path}", "-c", str(source), "-o", str(target)], check=True)
     check_inner_loop(disassembled(target))
 
 
