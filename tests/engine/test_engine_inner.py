@@ -11,9 +11,9 @@ from kernels import always, forced
 from networks import Network, conv_networks, copied, images
 
 from nybble import _native
-from nybble.engine.choices import candidates, heads
-from nybble.engine.kernel import choose_kernel
-from nybble.engine.rows import layer, rows
+from nybble.backends.cpu.choices import candidates, convolutions
+from nybble.backends.cpu.kernel import choose_kernel
+from nybble.backends.cpu.rows import layer, rows
 from nybble.graph import Conv2d, DType, Graph, Linear, Padding, Pair, Tensor
 from nybble.graph.types import ACTIVATIONS, Array
 from strategies import STYLES, values_of
@@ -93,8 +93,8 @@ def test_sums_at_the_bounds_of_bytes(dtype: DType) -> None:
     for kernel in (1, 3):
         weight = most * signs[:, :, None, None] + np.zeros((1, 1, kernel, kernel), int)
         graph = conv(weight, dtype, (3, 3), DType.S8, padding=Padding(*(kernel // 2,) * 4))
-        asked = layer(graph, heads(graph)["conv"], most)
-        beyond = layer(graph, heads(graph)["conv"], most + 1)
+        asked = layer(convolutions(graph)["conv"], most)
+        beyond = layer(convolutions(graph)["conv"], most + 1)
         for isa in INNER_ISAS:
             assert rows(isa)["inner"].why_not(asked) is None
             assert "fit bytes" in str(rows(isa)["inner"].why_not(beyond))
@@ -177,7 +177,7 @@ def test_pixels_of_more_channels_than_one_sum_may_have() -> None:
 def test_the_tuner_may_try_it_and_the_default_is_another(isa: str, dtype: DType) -> None:
     for kind in (DType.S4, DType.S8):
         graph = conv(values_of(kind, (64, 64, 1, 1), "random", 1), dtype, (8, 8), kind)
-        head = heads(graph)["conv"]
-        tried = {kernel.method for kernel in candidates(graph, head, isa)}
+        step = convolutions(graph)["conv"]
+        tried = {kernel.method for kernel in candidates(step, isa)}
         assert ("inner" in tried) == (dtype in TYPES and kind is DType.S4)
-        assert choose_kernel(graph, head, isa).method != "inner"
+        assert choose_kernel(step, isa).method != "inner"

@@ -662,9 +662,7 @@ FUZZED = ["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "gr
 def add_mutated(small: Small, random: np.random.Generator) -> None:
     kind = random.choice(["conv", "conv", "conv", "pool", "point", "concat", "scale", "table", "mul"])
     if kind == "conv":
-        spec = small.conv(
-            str(random.choice(FUZZED))
-        )
+        spec = small.conv(str(random.choice(FUZZED)))
         if random.random() < 0.3:
             spec.output, spec.requantize, spec.rule = small.more, True, rule(3, 4, 0, 15)
         spec.relu = bool(random.integers(2))
