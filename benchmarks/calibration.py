@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from nybble.cli.output import callback, progress
+from nybble.cli.progress import nested_bars
 from nybble.graph import Preprocessing
 from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import QuantizeConfig
@@ -44,8 +44,8 @@ def main() -> None:
     network = prepare(module, (3, 224, 224), QuantizeConfig(calibration=config), preprocessing)
     prepared = time.perf_counter()
     source = batches(open_photos(arguments.images), preprocessing, config)
-    with progress() as bar, tempfile.TemporaryDirectory() as work:
-        report = calibrate(network, source, config, work=Path(work), progress=callback(bar))
+    with nested_bars() as progress, tempfile.TemporaryDirectory() as work:
+        report = calibrate(network, source, config, work=Path(work), progress=progress)
     ended = time.perf_counter()
     if arguments.report:
         report.save_png(arguments.report)

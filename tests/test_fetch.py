@@ -44,22 +44,22 @@ def assert_absent(cache: Path) -> None:
 
 
 def test_fetches_every_file_and_leaves_nothing_else(server: Server, manifest: Manifest, tmp_path: Path) -> None:
-    arrived: list[int] = []
-    result = fetch(manifest, cache=tmp_path / "new" / "cache", progress=arrived.append, retry=QUICK)
+    arrived: list[tuple[str, int, int | None]] = []
+    result = fetch(manifest, cache=tmp_path / "new" / "cache", progress=lambda *at: arrived.append(at), retry=QUICK)
     assert result.path == tmp_path / "new" / "cache" / "tiny"
     assert_whole(result.path)
     assert (result.downloaded, result.downloaded_bytes, result.kept) == (3, manifest.size, 0)
-    assert sum(arrived) == manifest.size
+    assert arrived[-1] == ("fetching tiny", manifest.size, manifest.size)
     assert sorted(path.name for path in result.path.parent.iterdir()) == ["tiny", "tiny.lock"]
 
 
 def test_a_whole_model_is_not_downloaded_again(server: Server, manifest: Manifest, tmp_path: Path) -> None:
     fetch(manifest, cache=tmp_path, retry=QUICK)
     server.requests.clear()
-    arrived: list[int] = []
-    result = fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK)
+    arrived: list[tuple[str, int, int | None]] = []
+    result = fetch(manifest, cache=tmp_path, progress=lambda *at: arrived.append(at), retry=QUICK)
     assert server.requests == []
-    assert (result.downloaded, result.kept, sum(arrived)) == (0, 3, manifest.size)
+    assert (result.downloaded, result.kept, arrived[-1][1]) == (0, 3, manifest.size)
 
 
 def test_force_downloads_everything(server: Server, manifest: Manifest, tmp_path: Path) -> None:
@@ -83,32 +83,32 @@ def test_a_damaged_model_is_repaired(server: Server, manifest: Manifest, tmp_pat
 
 def test_a_truncated_reply_is_continued(server: Server, manifest: Manifest, tmp_path: Path) -> None:
     server.faults[BIG] = ["truncated", "truncated"]
-    arrived: list[int] = []
-    result = fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK)
+    arrived: list[tuple[str, int, int | None]] = []
+    result = fetch(manifest, cache=tmp_path, progress=lambda *at: arrived.append(at), retry=QUICK)
     assert_whole(result.path)
     size = len(CONTENTS[BIG])
     expected = [None, f"bytes={size // 2}-", f"bytes={size // 2 + (size - size // 2) // 2}-"]
     assert [asked for path, asked in server.requests if path == BIG] == expected
-    assert result.downloaded_bytes == manifest.size == sum(arrived)
+    assert result.downloaded_bytes == manifest.size == arrived[-1][1]
 
 
 def test_a_server_without_ranges_starts_again(server: Server, manifest: Manifest, tmp_path: Path) -> None:
     server.ranges = False
     server.faults[BIG] = ["truncated"]
-    arrived: list[int] = []
-    result = fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK)
+    arrived: list[tuple[str, int, int | None]] = []
+    result = fetch(manifest, cache=tmp_path, progress=lambda *at: arrived.append(at), retry=QUICK)
     assert_whole(result.path)
-    assert sum(arrived) == manifest.size
+    assert arrived[-1] == ("fetching tiny", manifest.size, manifest.size)
     assert result.downloaded_bytes == manifest.size + len(CONTENTS[BIG]) // 2
 
 
 @pytest.mark.parametrize("fault", ["corrupted", "longer", "500", "503", "429"])
 def test_a_passing_fault_is_tried_again(server: Server, manifest: Manifest, tmp_path: Path, fault: str) -> None:
     server.faults[BIG] = [fault, fault]
-    arrived: list[int] = []
-    assert_whole(fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK).path)
+    arrived: list[tuple[str, int, int | None]] = []
+    assert_whole(fetch(manifest, cache=tmp_path, progress=lambda *at: arrived.append(at), retry=QUICK).path)
     assert server.count()[BIG] == 3
-    assert sum(arrived) == manifest.size
+    assert arrived[-1] == ("fetching tiny", manifest.size, manifest.size)
 
 
 @pytest.mark.parametrize("fault", ["wrong range", "416"])
@@ -165,11 +165,11 @@ def test_what_arrived_before_an_interruption_is_kept(server: Server, manifest: M
     assert (tmp_path / "tiny.part" / f"{BIG}.part").stat().st_size == half
     (tmp_path / "tiny.part" / "model" / "stray").write_text("left by an older version")
     server.requests.clear()
-    arrived: list[int] = []
-    result = fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK)
+    arrived: list[tuple[str, int, int | None]] = []
+    result = fetch(manifest, cache=tmp_path, progress=lambda *at: arrived.append(at), retry=QUICK)
     assert sorted(server.requests, key=str) == [(BIG, f"bytes={half}-"), ("model/npdata/fc.bias", None)]
     assert (result.downloaded, result.kept) == (2, 1)
-    assert sum(arrived) == manifest.size
+    assert arrived[-1] == ("fetching tiny", manifest.size, manifest.size)
     assert_whole(result.path)
 
 
@@ -204,9 +204,9 @@ def test_wrong_leftovers_are_replaced(server: Server, manifest: Manifest, tmp_pa
         path = tmp_path / "tiny.part" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    arrived: list[int] = []
-    assert_whole(fetch(manifest, cache=tmp_path, progress=arrived.append, retry=QUICK).path)
-    assert sum(arrived) == manifest.size
+    arrived: list[tuple[str, int, int | None]] = []
+    assert_whole(fetch(manifest, cache=tmp_path, progress=lambda *at: arrived.append(at), retry=QUICK).path)
+    assert arrived[-1] == ("fetching tiny", manifest.size, manifest.size)
 
 
 def test_a_full_disk_is_named(manifest: Manifest, tmp_path: Path) -> None:

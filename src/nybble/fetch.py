@@ -17,7 +17,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -26,9 +26,7 @@ from typing import BinaryIO
 
 from nybble.cache import cache_folder
 from nybble.graph.errors import NybbleError
-
-#: Called with the bytes that arrived; negative where a file has to start again. May be called from any thread.
-Progress = Callable[[int], None]
+from nybble.progress import Progress, silent
 
 _CHUNK = 1 << 16
 _PART = ".part"
@@ -120,7 +118,7 @@ def fetch(
     cache: Path | None = None,
     base: str | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     workers: int = 6,
     retry: Retry | None = None,
 ) -> Fetched:
@@ -138,8 +136,8 @@ def fetch(
         An http or https address to download from instead of ``manifest.base``.
     force : bool
         Download every file anew.
-    progress : callable, optional
-        Told of the bytes that arrived or were found in place; they add up to ``manifest.size``.
+    progress : Progress
+        Told of the bytes that are there, of ``manifest.size``; fewer than before where a file has to start again.
     workers : int
         Files under way at once.
     retry : Retry, optional
@@ -160,7 +158,7 @@ def fetch(
     cache = cache or cache_folder()
     target = cache / manifest.name
     staging = cache / f"{manifest.name}{_PART}"
-    report = progress or _ignore
+    arrived = _Arrived(manifest, progress)
     with _disk(cache):
         cache.mkdir(parents=True, exist_ok=True)
         with _locked(cache / f"{manifest.name}.lock", manifest.name):
@@ -169,11 +167,11 @@ def fetch(
                 shutil.rmtree(staging, ignore_errors=True)
             right = {} if force else _verified(target, manifest)
             if len(right) == len(manifest.files):
-                report(manifest.size)
+                arrived.add(manifest.size)
                 return Fetched(target, 0, 0, len(right))
             wanted = _stage(manifest, staging, right)
-            report(manifest.size - sum(file.size for file in wanted))
-            download = _Download(address.rstrip("/"), staging, report, retry or Retry())
+            arrived.add(manifest.size - sum(file.size for file in wanted))
+            download = _Download(address.rstrip("/"), staging, arrived, retry or Retry())
             download.run(wanted, workers)
             _replace(target, staging)
     return Fetched(target, len(wanted), download.received, len(manifest.files) - len(wanted))
@@ -183,16 +181,33 @@ class _StoppedError(Exception):
     """Raised inside a worker when another one has failed or the user gave up."""
 
 
+class _Arrived:
+    """Counts the bytes that are there, from any thread."""
+
+    def __init__(self, manifest: Manifest, progress: Progress) -> None:
+        self._what, self._total = f"fetching {manifest.name}", manifest.size
+        self._progress = progress
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self.add(0)
+
+    def add(self, count: int) -> None:
+        """Note that so many more arrived or were found in place; negative where a file has to start again."""
+        with self._lock:
+            self._bytes += count
+            self._progress(self._what, self._bytes, self._total)
+
+
 class _Download:
     """Files on their way from one address into one folder, several at once."""
 
-    def __init__(self, address: str, folder: Path, report: Progress, retry: Retry) -> None:
+    def __init__(self, address: str, folder: Path, arrived: _Arrived, retry: Retry) -> None:
         self.address = address
         self.folder = folder
         self.retry = retry
         self.received = 0
         self._reached = False
-        self._report = report
+        self._arrived = arrived
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
@@ -231,7 +246,7 @@ class _Download:
         with _disk(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             if part.exists():
-                self._report(part.stat().st_size)
+                self._arrived.add(part.stat().st_size)
         why = ""
         for tried in range(self.retry.tries):
             if tried and self._stop.wait(self.retry.pause(tried)):
@@ -308,13 +323,13 @@ class _Download:
     def _count(self, received: int) -> None:
         with self._lock:
             self.received += received
-        self._report(received)
+        self._arrived.add(received)
 
     def _forget(self, part: Path) -> None:
         """Drop what has arrived of a file, and take it back from the progress."""
         with _disk(part):
             if part.exists():
-                self._report(-part.stat().st_size)
+                self._arrived.add(-part.stat().st_size)
                 part.unlink()
 
 
@@ -408,7 +423,3 @@ def _lock(handle: BinaryIO, name: str) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise FetchError(f"another process is fetching {name}; wait for it to end") from error
-
-
-def _ignore(_: int) -> None:
-    """Progress that nobody watches."""

@@ -28,12 +28,6 @@ from nybble.synthetic import bottleneck_resnet
 CLASSES = 10
 
 
-class _Silent:
-    def stage(self, text: str, total: int | None = None) -> None: ...
-
-    def advance(self) -> None: ...
-
-
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses and few rounds: nothing here depends on how fast anything is."""
@@ -71,7 +65,7 @@ def _preprocessing(graph: Graph) -> Preprocessing:
 
 def _bench(graph: Graph, photos: Photos, cache: Path, **settings: Any) -> dict[str, Any]:
     chosen = Settings(**{"against": (), "bits": (4,), "batches": (1, 4), "seconds": 0.0, "turn": 8, **settings})
-    return bench(graph, "tiny", photos, photos, chosen, cache, _Silent())
+    return bench(graph, "tiny", photos, photos, chosen, cache)
 
 
 def test_alone_it_measures_speed_latency_memory_and_top1(graph: Graph, photos: Photos, tmp_path: Path) -> None:

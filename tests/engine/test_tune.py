@@ -24,12 +24,13 @@ IMAGES = clouds(np.random.RandomState(0), 6, 16)
 
 @pytest.mark.parametrize("isa", nybble.available_isas())
 def test_choices_are_legal_and_change_no_result(isa: str) -> None:
-    told: list[tuple[int, int, str]] = []
+    told: list[tuple[str, int, int | None]] = []
     found = tune(GRAPH, IMAGES, threads=1, isa=isa, seconds=0.1, progress=lambda *what: told.append(what))
     check(GRAPH, isa, found.choices)
     assert found.chosen in ("defaults", *found.speedups)
     assert found.milliseconds.keys() == {"defaults", *found.speedups}
-    assert [done for done, _, _ in told] == list(range(len(ROUNDS) + 3))
+    assert [done for _, done, _ in told] == list(range(len(ROUNDS) + 3))
+    assert {total for _, _, total in told} == {len(ROUNDS) + 2}
     assert found.runs >= 5
     with Engine(GRAPH, threads=1, isa=isa, choices=found.choices) as engine:
         assert_engine_agrees(engine, IMAGES, interpret(GRAPH, IMAGES, keep=None))

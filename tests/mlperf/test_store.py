@@ -18,10 +18,10 @@ def test_photos_are_those_of_load_photo_and_made_once(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = LabelledFolder(photos)
-    seen: list[int] = []
-    _, samples = open_store(folder, PREPROCESSING, tmp_path, seen.append)
+    seen: list[tuple[str, int, int | None]] = []
+    _, samples = open_store(folder, PREPROCESSING, tmp_path, lambda *at: seen.append(at))
     assert samples.shape == (len(folder), 32, 32, 3)
-    assert seen[-1] == len(folder)
+    assert seen[-1] == ("preparing photos", len(folder), len(folder))
     for photo, sample in zip(folder, samples, strict=True):
         np.testing.assert_array_equal(sample, load_photo(photo.path, PREPROCESSING, exif=False))
 

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from nybble import schemas
 from nybble.bench import machine
-from nybble.bench.ceilings import WINDOWS, Ceiling, measure_ceilings
+from nybble.bench.ceilings import Ceiling, measure_ceilings
 from nybble.bench.dense import dense_copy
 from nybble.bench.errors import BenchError
 from nybble.bench.peers import INT8_PEERS, Choice, Kitchen, check_installed, share_right
@@ -28,6 +28,7 @@ from nybble.bench.scaling import has_loop, measure_scaling
 from nybble.disturbance import disturbance, usage, warning
 from nybble.graph import Graph, write_graph
 from nybble.graph.convert import to_bits
+from nybble.progress import Progress, counted, silent
 
 #: The process of a contestant on so many threads.
 Start = Callable[[Contestant, int], Worker]
@@ -76,18 +77,14 @@ class Settings:
     ceilings: bool = False
 
 
-class Report(Protocol):
-    """Is told how far the benchmark is."""
-
-    def stage(self, text: str, total: int | None = None) -> None:
-        """Something of ``total`` parts begins."""
-
-    def advance(self) -> None:
-        """A part of it is done."""
-
-
 def bench(
-    graph: Graph, source: str, photos: Photos, calibration: Photos, settings: Settings, cache: Path, report: Report
+    graph: Graph,
+    source: str,
+    photos: Photos,
+    calibration: Photos,
+    settings: Settings,
+    cache: Path,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Run the benchmark.
 
@@ -102,7 +99,7 @@ def bench(
     settings : Settings
     cache : Path
         Folder where the peers' models are kept for the next time.
-    report : Report
+    progress : Progress
 
     Returns
     -------
@@ -135,10 +132,10 @@ def bench(
     }
     with TemporaryDirectory(prefix="nybble-bench-") as name:
         folder = Path(name)
-        report.stage("networks of nybble")
+        progress("networks of nybble", 0, None)
         contestants, zeros = _ours(graph, photos, settings, folder)
         result["dense_zero_share"] = zeros
-        others, choices = _theirs(graph, calibration, settings, cache, report)
+        others, choices = _theirs(graph, calibration, settings, cache, progress)
         contestants += others
         if not contestants:
             raise BenchError("nobody takes part: give --bits 4 or --against")
@@ -148,8 +145,8 @@ def bench(
         def start(contestant: Contestant, threads: int) -> Worker:
             return Worker(contestant, samples, photos.samples.shape[1:], preprocessing, threads)
 
-        runs, top1, loaded, rounds = _race(contestants, photos, start, settings, report)
-        result["scaling"] = _scaling(contestants, len(photos), start, settings, report)
+        runs, top1, loaded, rounds = _race(contestants, photos, start, settings, progress)
+        result["scaling"] = _scaling(contestants, len(photos), start, settings, progress)
     reference = float_top1(contestants, top1)
     wrong = {name for name, share in top1.items() if is_wrong(share, reference)}
     result |= {
@@ -161,8 +158,8 @@ def bench(
         "ratios": ratio_records(contestants, runs, wrong, settings.peer_isa),
     }
     if settings.ceilings:
-        result |= ceiling_records(settings.threads, report)
-        report.stage("layers")
+        result |= ceiling_records(settings.threads, progress)
+        progress("layers", 0, None)
         result["layers"] = layer_points(graph, photos.samples[:4], settings.threads, settings.isa)
     about["load_average_after"] = machine.describe()["load_average"]
     about["disturbance"] = disturbance(used, usage())
@@ -171,10 +168,9 @@ def bench(
     return result
 
 
-def ceiling_records(threads: int, report: Report) -> dict[str, Any]:
+def ceiling_records(threads: int, progress: Progress) -> dict[str, Any]:
     """The ``ceilings`` of the result, on one thread and on all."""
-    report.stage("ceilings", WINDOWS)
-    found: list[Ceiling] = measure_ceilings(sorted({1, threads}), advance=report.advance)
+    found: list[Ceiling] = measure_ceilings(sorted({1, threads}), progress=progress)
     return {"ceilings": [{**asdict(entry), "best": entry.best, "median": entry.median} for entry in found]}
 
 
@@ -199,18 +195,18 @@ def _ours(graph: Graph, photos: Photos, settings: Settings, folder: Path) -> tup
 
 
 def _theirs(
-    graph: Graph, calibration: Photos, settings: Settings, cache: Path, report: Report
+    graph: Graph, calibration: Photos, settings: Settings, cache: Path, progress: Progress
 ) -> tuple[list[Contestant], dict[str, Choice]]:
     choices: dict[str, Choice] = {}
     contestants: list[Contestant] = []
     if not settings.against:
         return contestants, choices
-    report.stage("float model for the peers")
+    progress("float model for the peers", 0, None)
     kitchen = Kitchen(graph, cache, calibration, settings.threads, settings.peer_isa)
     for peer in settings.against:
         models = {"FP32": (32, kitchen.float_path)}
         if peer in INT8_PEERS:
-            report.stage(f"INT8 models for {peer} (made and compared once, about two minutes)")
+            progress(f"INT8 models for {peer} (made and compared once, about two minutes)", 0, None)
             choices[peer] = kitchen.int8(peer)
             models["INT8"] = (8, Path(choices[peer].chosen.path))
         restriction = kitchen.restriction(peer)
@@ -226,15 +222,14 @@ def _race(
     photos: Photos,
     start: Start,
     settings: Settings,
-    report: Report,
+    progress: Progress,
 ) -> tuple[dict[Entry, Runs], dict[str, float | None], dict[str, Any], int]:
     batches = sorted(set(settings.batches))
     runs: dict[Entry, Runs] = {}
     named: dict[tuple[str, Path], float | None] = {}
     with ExitStack() as stack:
         workers: list[Worker] = []
-        report.stage("loading, warming up, top-1", len(contestants))
-        for contestant in contestants:
+        for contestant in counted(contestants, "loading, warming up, top-1", len(contestants), progress):
             worker = stack.enter_context(start(contestant, settings.threads))
             workers.append(worker)
             # The smallest batch first: the peak of memory until then is that of a process that runs no other.
@@ -246,12 +241,11 @@ def _race(
             if contestant.activations == "real" and photos.labels is not None and model not in named:
                 answer = worker.run(range(len(photos)), batches[-1])
                 named[model] = share_right(dict(enumerate(answer["predictions"])), photos.labels)
-            report.advance()
         loaded = {
             contestant.name: {**worker.about, "restriction": str(contestant.restriction or "none")}
             for contestant, worker in zip(contestants, workers, strict=True)
         }
-        rounds = _rounds(workers, len(photos), batches, settings, runs, report)
+        rounds = _rounds(workers, len(photos), batches, settings, runs, progress)
     # A dense network is another one: its answers mean nothing.
     top1 = {
         entry.name: named.get((entry.engine, entry.model)) if entry.activations == "real" else None
@@ -265,7 +259,7 @@ def _scaling(
     count: int,
     start: Start,
     settings: Settings,
-    report: Report,
+    progress: Progress,
 ) -> dict[str, Any] | None:
     """How the 4-bit engine gains by threads; ``None`` without it, on one thread, or where there is no loop like it."""
     ours = next((entry for entry in contestants if (entry.engine, entry.bits) == ("nybble", 4)), None)
@@ -273,7 +267,7 @@ def _scaling(
         return None
     batches = sorted(set(settings.batches))
     allowed = 2 * settings.seconds * len(batches)
-    report.stage("scaling over threads", None)
+    progress("scaling over threads", 0, None)
     with ExitStack() as stack:
         one, all_of_them = (stack.enter_context(start(ours, threads)) for threads in (1, settings.threads))
         isa = one.about["isa"]
@@ -281,7 +275,7 @@ def _scaling(
             return None
         # Short turns: what disturbs a machine often lasts for seconds.
         rounds = _photos_of_rounds(count, max(FEWEST_SCALED, *batches), allowed)
-        return measure_scaling(one, all_of_them, settings.threads, isa, batches, rounds, report.advance)
+        return measure_scaling(one, all_of_them, settings.threads, isa, batches, rounds, progress)
 
 
 def _photos_of_rounds(count: int, turn: int, allowed: float) -> Iterator[list[int]]:
@@ -299,15 +293,14 @@ def _rounds(
     batches: list[int],
     settings: Settings,
     runs: dict[Entry, Runs],
-    report: Report,
+    progress: Progress,
 ) -> int:
     """Rounds until the seconds are spent, each on other photos; returns how many."""
-    report.stage("rounds", None)
     done = 0
-    for chosen in _photos_of_rounds(count, _turn(settings, count), settings.seconds * len(workers) * len(batches)):
+    rounds = _photos_of_rounds(count, _turn(settings, count), settings.seconds * len(workers) * len(batches))
+    for chosen in counted(rounds, "rounds", None, progress):
         take_turns(workers, chosen, batches, runs)
         done += 1
-        report.advance()
     return done
 
 

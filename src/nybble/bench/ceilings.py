@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nybble import _native
+from nybble.progress import Progress, counted, silent
 
 #: Windows of each measurement and their length in seconds.
 WINDOWS = 5
@@ -66,7 +67,7 @@ def measure_ceilings(
     threads: Sequence[int] = (1, 2),
     windows: int = WINDOWS,
     seconds: float = WINDOW,
-    advance: Callable[[], None] = lambda: None,
+    progress: Progress = silent,
 ) -> list[Ceiling]:
     """Measure every loop that this machine can run, on each number of threads in turn.
 
@@ -78,9 +79,8 @@ def measure_ceilings(
         for count in threads
     ]
     # Interleaved, so that one and two threads see the same machine.
-    for _ in range(windows):
+    for _ in counted(range(windows), "ceilings", windows, progress):
         for ceiling in found:
             rate = _native.measure_ceiling(ceiling.name, ceiling.isa, ceiling.threads, seconds)
             ceiling.windows.append(rate / 1e9)
-        advance()
     return found

@@ -7,12 +7,13 @@ scaling is held against that of a loop of the same instructions whose data lies 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from nybble import _native
 from nybble.bench.race import Runner, Spread
+from nybble.progress import Progress, counted, silent
 
 #: The loop whose instructions are those of the four-bit kernels, and seconds of one window of it.
 LOOP = "vpmaddubsw+vpaddw, L1"
@@ -48,7 +49,7 @@ def measure_scaling(
     isa: str,
     batches: Sequence[int],
     rounds: Iterable[Sequence[int]],
-    advance: Callable[[], None] = lambda: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Take turns on one thread and on all, engine and loop.
 
@@ -62,8 +63,7 @@ def measure_scaling(
     batches : sequence of int
     rounds : iterable of sequence of int
         The photos of each round; at least one round.
-    advance : callable
-        Called after each round.
+    progress : Progress
 
     Returns
     -------
@@ -72,13 +72,12 @@ def measure_scaling(
     """
     engine = {batch: Speeds() for batch in batches}
     loop = Speeds()
-    for photos in rounds:
+    for photos in counted(rounds, "scaling over threads", None, progress):
         for batch, speeds in engine.items():
             speeds.one.append(_speed(one, photos, batch))
             speeds.all.append(_speed(all_of_them, photos, batch))
         loop.one.append(_native.measure_ceiling(LOOP, LOOP_ISAS[isa], 1, WINDOW))
         loop.all.append(_native.measure_ceiling(LOOP, LOOP_ISAS[isa], threads, WINDOW))
-        advance()
     return scaling_record(engine, loop, threads, isa)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +12,11 @@ import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import MOST_THREADS
-from nybble.cli.output import console, is_quiet, progress, show_disturbance, table
+from nybble.cli.output import console, is_quiet, show_disturbance, table
 from nybble.cli.photos import Exif, end, preprocessing_of, report_left_out
+from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from nybble.bench import Photos
     from nybble.graph import Graph
 
@@ -128,14 +126,14 @@ def bench(
         ceilings=ceilings,
     )
     if model is None:
-        with _reporting() as report:
+        with one_bar() as progress:
             watch = Watch()
-            result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, report)}
+            result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, progress)}
             result["machine"]["disturbance"] = watch.taken()
     else:
         graph, source, photos, known = _work(model, images, calibration, limit, settings.against, exif)
-        with _reporting() as report:
-            result = run(graph, source, photos, known, settings, _cache(), report)
+        with one_bar() as progress:
+            result = run(graph, source, photos, known, settings, _cache(), progress)
     if json_file is not None:
         # Before anything is printed: a closed pipe must not cost the measurement.
         _write(json_file, result)
@@ -200,28 +198,6 @@ def _work(
         known = read_photos(calibration, preprocessing, classes=classes, exif=exif)
         report_left_out(known.left_out)
     return graph, path.name, photos, known
-
-
-class _Bars:
-    """Progress on standard error."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._task: Any = None
-
-    def stage(self, text: str, total: int | None = None) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(text, total=total)
-
-    def advance(self) -> None:
-        self._bars.advance(self._task)
-
-
-@contextmanager
-def _reporting() -> Iterator[_Bars]:
-    with progress() as bars:
-        yield _Bars(bars)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.model import Json, Threads
-from nybble.cli.output import console, print_json, progress, show_headline, table
+from nybble.cli.output import console, print_json, show_headline, table
+from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
     from nybble.demo import DemoResult, Shown
@@ -40,14 +41,8 @@ def demo(
     from nybble.report import write_demo
 
     check_free(out, HTML)
-    with progress() as bar:
-        task = bar.add_task("", total=None)
-        result = show(
-            find(model),
-            threads=threads,
-            seconds=seconds,
-            progress=lambda what: bar.update(task, description=what),
-        )
+    with one_bar() as progress:
+        result = show(find(model), threads=threads, seconds=seconds, progress=progress)
     write_demo(out, result)
     if as_json:
         print_json({**result.document(), "page": str(out)})

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import print_json, progress, show_disturbance
+from nybble.cli.output import print_json, show_disturbance
 from nybble.cli.photos import Batch, Exif, Images, Limit, end, open_labelled, preprocessing_of, report_left_out
+from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
     from nybble.graph import Graph, Preprocessing
@@ -73,8 +74,8 @@ def evaluate(
     engine_seconds = 0.0
     watch = Watch()
     begun = time.perf_counter()
-    with progress() as bar:
-        task = bar.add_task("evaluating", total=len(folder))
+    with one_bar() as progress:
+        progress("evaluating", 0, len(folder))
         for photos, entries in _batches(folder, preprocessing, batch, exif, left_out):
             ready = time.perf_counter()
             logits = run(photos)
@@ -85,7 +86,7 @@ def evaluate(
                 hits[0] += bool(best[0] == label)
                 hits[1] += bool((best == label).any())
                 rows.append((entry.file, label, int(best[0]), float(score[best[0]])))
-            bar.advance(task, len(photos))
+            progress("evaluating", len(rows), len(folder))
     seconds = time.perf_counter() - begun
     disturbance = watch.taken()
     count = len(rows)

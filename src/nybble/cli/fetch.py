@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from nybble.cli.output import progress
+from nybble.cli.progress import one_bar
 
 
 def fetch(
@@ -28,9 +28,8 @@ def fetch(
     from nybble import fetch as fetching
 
     manifest = fetching.read_manifest(name)
-    with progress(size=True) as bar:
-        task = bar.add_task(f"fetching {name}", total=manifest.size)
-        result = fetching.fetch(manifest, base=url, force=force, progress=lambda count: bar.advance(task, count))
+    with one_bar(size=True) as progress:
+        result = fetching.fetch(manifest, base=url, force=force, progress=progress)
     if result.downloaded:
         what = f"{result.downloaded} files, {result.downloaded_bytes / 1e6:.1f} MB downloaded"
         if result.kept:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,8 +11,9 @@ import typer
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import print_json, progress, show_disturbance
+from nybble.cli.output import print_json, show_disturbance
 from nybble.cli.photos import Exif, Limit, end, report_left_out
+from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
     from nybble.mlperf.accuracy import Comparison
@@ -165,8 +164,9 @@ def run(
         system=checked_name(system, "--system") if system else "",
     )
     other = None if compare_with is None else read_answers(compare_with)
-    with _reporting() as report:
-        outcome = execute(request, out, report)
+    with one_bar() as progress:
+        progress("starting", 0, None)
+        outcome = execute(request, out, progress)
     report_left_out(outcome.left_out)
     comparison = None
     if other is not None and compare_with is not None:
@@ -261,18 +261,6 @@ def compare(
 
 def _dtype(option: DtypeOption) -> str | None:
     return None if option is DtypeOption.AUTO else option.value
-
-
-@contextmanager
-def _reporting() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Shows the work under way as one bar."""
-    with progress() as bar:
-        task = bar.add_task("starting", total=None)
-
-        def report(what: str, done: int, total: int | None) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        yield report
 
 
 def _show(name: str, scenario: str, outcome: Outcome) -> None:
@@ -400,8 +388,9 @@ def audit(
     unknown = [name for name in test or () if name not in TESTS]
     if unknown:
         raise WrongUsageError(f"there is no test {unknown[0]!r}, only {', '.join(TESTS)}")
-    with _reporting() as report:
-        verdicts = audited(folder, tuple(dict.fromkeys(test or TESTS)), report)
+    with one_bar() as progress:
+        progress("starting", 0, None)
+        verdicts = audited(folder, tuple(dict.fromkeys(test or TESTS)), progress)
     if as_json:
         print_json([verdict._asdict() for verdict in verdicts])
     else:

@@ -1,17 +1,16 @@
-"""What commands print: tables and JSON on standard output, progress on standard error."""
+"""What commands print: tables and JSON on standard output."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
 #: Columns of a table that goes into a file or a pipe, where no terminal sets a width.
@@ -63,35 +62,3 @@ def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
     for column in columns:
         result.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return result
-
-
-def progress(*, size: bool = False) -> Progress:
-    """A progress bar on standard error, gone when done; nothing where that is no terminal.
-
-    ``size`` counts bytes instead of photos.
-    """
-    from rich import progress as bars
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    # Some versions of rich end even a disabled bar with a blank line.
-    console.quiet = not console.is_terminal
-    amount = bars.DownloadColumn() if size else bars.MofNCompleteColumn()
-    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), amount, bars.TimeRemainingColumn())
-    return bars.Progress(*columns, console=console, disable=console.quiet, transient=True)
-
-
-def callback(bar: Progress) -> Callable[[str, int, int | None], None]:
-    """A function ``(what, done, total)`` that shows each ``what`` as a bar of its own, removed once it is done."""
-    from rich.progress import TaskID
-
-    tasks: dict[str, TaskID] = {}
-
-    def show(what: str, done: int, total: int | None) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
-        if total is not None and done >= total:
-            bar.remove_task(tasks.pop(what))
-
-    return show

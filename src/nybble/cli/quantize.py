@@ -12,8 +12,9 @@ import typer
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Threads
-from nybble.cli.output import callback, console, print_json, progress, show_disturbance, table
+from nybble.cli.output import console, print_json, show_disturbance, table
 from nybble.cli.photos import end, report_left_out
+from nybble.cli.progress import nested_bars
 
 if TYPE_CHECKING:
     from nybble.quantize.pipeline import Outcome, PipelineConfig, Stage
@@ -211,7 +212,7 @@ def quantize(
     # Locked until the result is written: the same command given twice must not remove what the other works with.
     with pipeline.locked(folder):
         try:
-            with progress() as bar:
+            with nested_bars() as progress:
                 finished = pipeline.quantize(
                     source,
                     images,
@@ -220,7 +221,7 @@ def quantize(
                     work=folder,
                     report=report,
                     threads=threads,
-                    progress=callback(bar),
+                    progress=progress,
                     output=output,
                 )
         except TrainingInterrupted as error:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import console, print_json, progress, show_disturbance, table
+from nybble.cli.output import console, print_json, show_disturbance, table
 from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, report_left_out
+from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
     from nybble.backends.cpu.tune import Tuning
@@ -53,12 +54,7 @@ def tune(
     stored = load_choices(graph, isa, count)
     check_writable()
     watch = Watch()
-    with progress() as bar:
-        task = bar.add_task("tuning", total=None)
-
-        def report(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"tuning {what}")
-
+    with one_bar() as progress:
         found = search(
             graph,
             inputs,
@@ -67,7 +63,7 @@ def tune(
             seconds=seconds,
             orders=images is not None,
             stored=stored,
-            progress=report,
+            progress=progress,
         )
     disturbance = watch.taken()
     is_kept = found.chosen == "stored"

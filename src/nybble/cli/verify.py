@@ -10,8 +10,9 @@ import typer
 
 from nybble.cli.errors import CommandError, DifferenceError
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import print_json, progress
+from nybble.cli.output import print_json
 from nybble.cli.photos import Batch, Exif, Limit, UnlabelledImages, end, preprocessing_of, report_left_out
+from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
     from nybble.engine import Engine
@@ -76,8 +77,8 @@ def verify(
     steps: set[str] = set()
     values = 0
     difference: Difference | None = None
-    with progress() as bar:
-        task = bar.add_task("verifying", total=len(folder))
+    with one_bar() as progress:
+        progress("verifying", 0, len(folder))
         for photos, entries in batches(folder, preprocessing, batch=batch, exif=exif, left_out=left_out):
             # Prepared here, by the definition; the engine's own way is checked through `engine(photos)`.
             integers = preprocessing.quantize(preprocessing.normalise(photos)).transpose(0, 3, 1, 2).copy()
@@ -91,7 +92,7 @@ def verify(
                     difference = found
                     break
                 count += 1
-                bar.advance(task)
+                progress("verifying", count, len(folder))
             if difference is not None:
                 break
     left_out.check(count + (difference is not None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from nybble.graph import Graph, Tensor
 from nybble.graph.macs import four_bit_share
 from nybble.images import class_names, load_photo
 from nybble.models import Found
+from nybble.progress import Progress, silent
 
 if TYPE_CHECKING:
     from nybble.engine import Engine
@@ -31,12 +32,8 @@ BATCHES = (1, 8)
 #: Classes of ImageNet-1k, in which the sample photos' classes are counted.
 _IMAGENET = 1000
 
-Progress = Callable[[str], None]
 
-
-def show(
-    found: Found, *, threads: int | None = None, seconds: float = 12.0, progress: Progress | None = None
-) -> DemoResult:
+def show(found: Found, *, threads: int | None = None, seconds: float = 12.0, progress: Progress = silent) -> DemoResult:
     """Everything the demo shows of a model.
 
     Parameters
@@ -47,7 +44,7 @@ def show(
         As for :class:`nybble.Engine`.
     seconds : float
         Time to measure speeds for, all networks and batch sizes together; five rounds are run anyway.
-    progress : callable, optional
+    progress : Progress
         Told what comes next.
 
     Raises
@@ -57,10 +54,9 @@ def show(
     """
     import nybble
 
-    progress = progress or _ignore
     photos = samples()
     recorded = read_answers(found.path)
-    progress("classifying photos")
+    progress("classifying photos", 0, None)
     begun = time.perf_counter()
     engine = nybble.load(found.path, threads=threads)
     load_seconds = time.perf_counter() - begun
@@ -132,7 +128,7 @@ def _speeds(
     from nybble import synthetic
     from nybble.graph.convert import to_bits
 
-    progress("drawing the weights of ResNet-50")
+    progress("drawing the weights of ResNet-50", 0, None)
     four = synthetic.resnet50()
     contestants = [_contestant(engine, network, live.label, OWN, paths)]
     for graph, bits in ((four, "4-bit"), (to_bits(four, 8), "8-bit")):
@@ -140,7 +136,7 @@ def _speeds(
         contestants.append(_contestant(runner, "ResNet-50 v1.5", bits, RANDOM, paths))
     speeds: list[Speed] = []
     for batch in BATCHES:
-        progress(f"measuring speed, batch {batch}")
+        progress(f"measuring speed, batch {batch}", 0, None)
         speeds += measure_in_turns(contestants, batch, seconds / len(BATCHES))
     return speeds
 
@@ -151,7 +147,3 @@ def _contestant(engine: Engine, network: str, bits: str, weights: str, paths: Se
         raise DemoError(f"{network}: the model says nothing of its preprocessing, so it takes no photos")
     photos = np.stack([load_photo(path, preprocessing) for path in paths])
     return Contestant(network, bits, weights, engine, photos)
-
-
-def _ignore(_: str) -> None:
-    """Progress that nobody watches."""

@@ -20,7 +20,8 @@ from nybble.mlperf.errors import MlperfError
 from nybble.mlperf.layout import RUN, Layout, layouts, place, read_json, scenarios, staging
 from nybble.mlperf.process import execute
 from nybble.mlperf.result import ACCURACY, Result, read_result
-from nybble.mlperf.run import Report, Request, about_run, photos_of, prepare_job
+from nybble.mlperf.run import Request, about_run, photos_of, prepare_job
+from nybble.progress import Progress, silent
 
 TESTS = ("TEST01", "TEST04", "TEST05")
 
@@ -44,7 +45,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def audit(out: Path, tests: Sequence[str] = TESTS, report: Report = lambda *_: None) -> list[Verdict]:
+def audit(out: Path, tests: Sequence[str] = TESTS, progress: Progress = silent) -> list[Verdict]:
     """Run tests for every scenario that has a performance run; logs go to ``compliance``.
 
     Parameters
@@ -53,7 +54,7 @@ def audit(out: Path, tests: Sequence[str] = TESTS, report: Report = lambda *_: N
         What ``nybble mlperf run`` has written.
     tests : sequence of str
         Of ``TESTS``.
-    report : callable
+    progress : Progress
 
     Raises
     ------
@@ -65,13 +66,13 @@ def audit(out: Path, tests: Sequence[str] = TESTS, report: Report = lambda *_: N
     for layout in layouts(out):
         for scenario in scenarios(layout):
             if layout.performance(scenario).is_dir():
-                verdicts += _scenario(layout, scenario, tests, report)
+                verdicts += _scenario(layout, scenario, tests, progress)
     if not verdicts:
         raise MlperfError(f"{out}: has no performance run to audit")
     return verdicts
 
 
-def _scenario(layout: Layout, scenario: str, tests: Sequence[str], report: Report) -> list[Verdict]:
+def _scenario(layout: Layout, scenario: str, tests: Sequence[str], progress: Progress) -> list[Verdict]:
     about = read_json(layout.measurements(scenario) / RUN)
     try:
         fields = dict(about["request"])
@@ -87,7 +88,7 @@ def _scenario(layout: Layout, scenario: str, tests: Sequence[str], report: Repor
     now = about_run(request, graph, photos)
     if any(now[key] != about[key] for key in ("model_digest", "photos_digest")):
         raise MlperfError(f"{layout.out}: the network or the photos are others than those of its {scenario} run")
-    job = prepare_job(request, graph, photos, settings, report, LeftOut(photos.left_out))
+    job = prepare_job(request, graph, photos, settings, progress, LeftOut(photos.left_out))
     base = conf.builtin(scenario)
     verdicts = []
     for test in tests:
@@ -99,11 +100,8 @@ def _scenario(layout: Layout, scenario: str, tests: Sequence[str], report: Repor
             logs = stage / "run_1"
             logs.mkdir()
             changed = {**settings, **_changes(test, base)}
-            what = f"{scenario}, {test}, photos"
-            execute(
-                replace(job, task="performance", settings=changed, logs=str(logs)),
-                lambda done, what=what: report(what, done, None),  # type: ignore[misc]
-            )
+            changed_job = replace(job, task="performance", settings=changed, logs=str(logs))
+            execute(changed_job, progress, f"{scenario}, {test}, photos")
             verdict = _verdict(layout, scenario, test, reference, read_result(logs), logs)
             _place(layout, verdict, stage, logs)
         verdicts.append(verdict)

@@ -6,19 +6,19 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from nybble.mlperf.errors import MlperfError
 from nybble.mlperf.job import Job
-
-#: Told how many photos are answered.
-Report = Callable[[int], None]
+from nybble.progress import Progress, silent
 
 
-def execute(job: Job, report: Report = lambda _: None) -> dict[str, Any]:
-    """Run a job in a process of its own and return what it answers. Raises :class:`MlperfError` if it fails."""
+def execute(job: Job, progress: Progress = silent, what: str = "", total: int | None = None) -> dict[str, Any]:
+    """Run a job in a process of its own and return what it answers. Raises :class:`MlperfError` if it fails.
+
+    ``progress`` is told of ``what``, how many photos are answered, and ``total``.
+    """
     command = [sys.executable, "-m", "nybble.mlperf.worker"]
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(  # noqa: S603
@@ -33,7 +33,7 @@ def execute(job: Job, report: Report = lambda _: None) -> dict[str, Any]:
                     continue  # A library's.
                 message = json.loads(line)
                 if "done" in message:
-                    report(message["done"])
+                    progress(what, message["done"], total)
                 elif "error" in message:
                     raise MlperfError(message["error"])
                 elif "crash" in message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,8 @@ from nybble.mlperf.process import execute
 from nybble.mlperf.result import ACCURACY, Result, read_result
 from nybble.mlperf.scenarios import MODES, SCENARIOS
 from nybble.mlperf.store import open_store
+from nybble.progress import Progress, silent
 from nybble.statistics import Share
-
-#: Told what is under way, how much of it is done, and of how much (``None``: nobody knows).
-Report = Callable[[str, int, int | None], None]
 
 #: LoadGen prepares queries for this part of the latency measured, so that it does not run out of them.
 _EXPECTED_LATENCY = 0.5
@@ -116,7 +114,7 @@ class Outcome:
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
-def run(request: Request, out: Path, report: Report = lambda *_: None) -> Outcome:
+def run(request: Request, out: Path, progress: Progress = silent) -> Outcome:
     """Run a scenario and put everything that a submission needs into ``out``.
 
     Raises
@@ -137,7 +135,7 @@ def run(request: Request, out: Path, report: Report = lambda *_: None) -> Outcom
     about = about_run(request, graph, photos)
     earlier = _earlier(layout, request.scenario, about)
     with staging(out) as stage:
-        runner = _Runner(request, graph, photos, {**base, **stated}, stage, report)
+        runner = _Runner(request, graph, photos, {**base, **stated}, stage, progress)
         runner.set_expectations(stated)
         watch = Watch()
         outcome = runner.run(base, about)
@@ -152,7 +150,7 @@ def prepare_job(
     graph: Graph,
     photos: Sequence[PhotoFile],
     settings: Settings,
-    report: Report,
+    progress: Progress,
     left_out: LeftOut,
 ) -> Job:
     """The photos prepared, and what the runs of a request have in common.
@@ -164,7 +162,7 @@ def prepare_job(
         photos,
         graph.preprocessing,
         cache_folder() / "mlperf",
-        lambda done: report("preparing photos", done, len(photos)),
+        progress,
         exif=request.exif,
         left_out=left_out,
     )
@@ -195,14 +193,14 @@ class _Runner:
         photos: PhotoFiles,
         settings: Settings,
         stage: Path,
-        report: Report,
+        progress: Progress,
     ) -> None:
         self.request = request
         self.settings = settings
         self.stage = stage
-        self.report = report
+        self.progress = progress
         self.left_out = LeftOut(photos.left_out)
-        self.job = prepare_job(request, graph, photos, settings, report, self.left_out)
+        self.job = prepare_job(request, graph, photos, settings, progress, self.left_out)
         rows = range(len(photos)) if self.job.rows is None else self.job.rows
         self.photos = [photos[row] for row in rows]
         # LoadGen asks for no more photos at a time than there are.
@@ -217,9 +215,9 @@ class _Runner:
     def set_expectations(self, stated: Settings) -> None:
         """What LoadGen expects of the system, where the files do not say: measured."""
         scenario, settings = self.request.scenario, self.settings
-        self.report("measuring batches", 0, None)
+        self.progress("measuring batches", 0, None)
         self.estimate = execute(replace(self.job, task=ESTIMATE))
-        self.report("measuring batches", 1, 1)
+        self.progress("measuring batches", 1, 1)
         single, batch = self.estimate["single_seconds"], self.estimate["batch_seconds"]
         throughput = max(1 / single, self.job.batch / batch)
         expected: Settings = {
@@ -308,9 +306,9 @@ class _Runner:
     def _start(self, job: Job, logs: Path, what: str, total: int | None) -> dict[str, Any]:
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir()
-        self.report(what, 0, total)
-        answer = execute(replace(job, logs=str(logs)), lambda done: self.report(what, done, total))
-        self.report(what, 1, 1)
+        self.progress(what, 0, total)
+        answer = execute(replace(job, logs=str(logs)), self.progress, what, total)
+        self.progress(what, 1, 1)
         return answer
 
     def _holds(self, rate: float) -> bool:

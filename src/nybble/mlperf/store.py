@@ -25,9 +25,7 @@ from nybble.graph import Preprocessing
 from nybble.graph.types import Array
 from nybble.images import ImageError, LeftOut, PhotoFile, load_photo
 from nybble.mlperf.errors import MlperfError
-
-#: Called with how many photos are ready.
-Report = Callable[[int], None]
+from nybble.progress import Progress, silent
 
 _FORM = 1
 _THERE = 1 << 32
@@ -38,7 +36,7 @@ def open_store(
     photos: Sequence[PhotoFile],
     preprocessing: Preprocessing,
     cache: Path,
-    report: Report = lambda _: None,
+    progress: Progress = silent,
     workers: int | None = None,
     *,
     exif: bool = False,
@@ -52,7 +50,7 @@ def open_store(
     preprocessing : Preprocessing
     cache : Path
         The folder that holds the stores.
-    report : callable
+    progress : Progress
         Told how many photos are ready.
     workers : int, optional
         Threads; one per usable CPU by default.
@@ -86,7 +84,7 @@ def open_store(
             def load(row: int) -> Array:
                 return load_photo(photos[row].path, preprocessing, exif=exif)
 
-            for row, error in _fill(samples, checks, load, report, workers or _usable_cpus(), left_out is not None):
+            for row, error in _fill(samples, checks, load, progress, workers or _usable_cpus(), left_out is not None):
                 if left_out is not None:
                     left_out.add(photos[row].file, error.message)
             samples.flush()
@@ -120,7 +118,7 @@ class Rows:
 
 
 def _fill(
-    samples: Array, checks: Array, load: Callable[[int], Array], report: Report, workers: int, go_on: bool
+    samples: Array, checks: Array, load: Callable[[int], Array], progress: Progress, workers: int, go_on: bool
 ) -> Iterator[tuple[int, ImageError]]:
     """Make what is missing; yields the rows that cannot be decoded, or raises the first such error."""
 
@@ -141,7 +139,7 @@ def _fill(
                     raise error
                 if isinstance(error, ImageError):
                     yield row, error
-            report(rows.stop)
+            progress("preparing photos", rows.stop, len(samples))
 
 
 def _check(sample: Array) -> int:

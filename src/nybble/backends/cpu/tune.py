@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -37,9 +37,7 @@ from nybble.backends.cpu.rows import LIST_GROUPS, rows
 from nybble.graph import Graph
 from nybble.graph.types import Array
 from nybble.lower import Step, expand, fuse
-
-#: Told of the rounds done, of how many there are, and what the next one tries.
-Progress = Callable[[int, int, str], None]
+from nybble.progress import Progress, silent
 
 #: The order in which parts of a kernel are tried; block sizes once more for the tile found since.
 ROUNDS = ("method", "block_outputs", "tile_pixels", "visit_bytes", "list_block", "block_outputs")
@@ -111,7 +109,7 @@ def tune(
     seconds: float = 60.0,
     orders: bool = True,
     stored: Choices | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Tuning:
     """Find choices for a network on this machine.
 
@@ -128,7 +126,8 @@ def tune(
         Match channel orders on the inputs; needs at least two. For inputs that are not real, better not.
     stored : Choices, optional
         What is in use so far; it stays unless what is found is faster by more than the spread.
-    progress : callable, optional
+    progress : Progress
+        Told what each round tries, of how many rounds.
 
     Raises
     ------
@@ -142,20 +141,19 @@ def tune(
     deadline = time.perf_counter() + seconds
     inputs = checked_integers(graph, inputs)
     graph = expand(graph)
-    report = progress or _silent
     total = len(ROUNDS) + 2
-    report(0, total, "channel orders")
+    progress("tuning channel orders", 0, total)
     plain = CpuExecutable(graph, Options(threads, isa, tuned=False))
     search = _Search(graph, inputs, plain.threads, plain.isa, plain.plan.kernels)
     shares = search.match_orders(plain, deadline) if orders and len(inputs) > 1 else None
     plain.close()
     for done, part in enumerate(ROUNDS, 1):
-        report(done, total, part)
+        progress(f"tuning {part}", done, total)
         now = time.perf_counter()
         search.round(part, now + (deadline - now) / (total - done))
-    report(total - 1, total, "comparison")
+    progress("tuning comparison", total - 1, total)
     result = search.conclude(deadline, shares, stored)
-    report(total, total, "done")
+    progress("tuning done", total, total)
     return result
 
 
@@ -347,7 +345,3 @@ def _against(before: Sequence[float], now: Sequence[float]) -> Against:
     ratios = [a / b for a, b in zip(before, now, strict=True)]
     low, median, high = np.quantile(ratios, [1 - _MOST_OF_RUNS, 0.5, _MOST_OF_RUNS]).tolist()
     return Against(median, low, high)
-
-
-def _silent(done: int, total: int, what: str) -> None:
-    pass

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nybble.progress import Progress, silent
 from nybble.quantize import atomic
 from nybble.quantize.calibrate.observers import HistogramObserver
 from nybble.quantize.calibrate.ranges import activation_range, weight_range
 from nybble.quantize.calibrate.report import CalibrationReport, TensorRange
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.lower.snap import snap_steps
-from nybble.quantize.progress import Progress, silent
 from nybble.quantize.settings import CalibrationConfig
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nybble.progress import Progress
 from nybble.quantize import atomic
 from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import ActivationConfig, Bits, LayerConfig
@@ -16,7 +17,6 @@ from nybble.quantize.data import Loader, Photos, batches
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.pipeline.store import digest_of
-from nybble.quantize.progress import Progress
 from nybble.quantize.ptq.bias import correct_bias
 from nybble.quantize.ptq.channels import fit_channels
 from nybble.quantize.ptq.equalize import equalize

@@ -19,6 +19,7 @@ from nybble.disturbance import Watch
 from nybble.engine import Engine
 from nybble.graph import Graph, GraphError, Preprocessing
 from nybble.images.names import known_classes
+from nybble.progress import Progress, silent
 from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.calibrate.report import CalibrationReport
 from nybble.quantize.data import Loader, batches
@@ -38,7 +39,6 @@ from nybble.quantize.pipeline.selection import Chosen, choose_photos, fit_labels
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.pipeline.store import evaluated, remembered
 from nybble.quantize.prepare.prepare import prepare_captured
-from nybble.quantize.progress import Progress, silent
 from nybble.quantize.sources.load import load_source
 from nybble.quantize.sources.pytorch.capture import capture_classifier
 from nybble.quantize.train import Evaluation, evaluate, finetune

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nybble.progress import Progress, silent
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.fake.weighted import QuantizedLayer
-from nybble.quantize.progress import Progress, silent
 from nybble.quantize.ptq.blocks import Block, Values, Walk, cache_folder, split
 
 

@@ -19,12 +19,12 @@ from nybble.engine import Engine
 from nybble.engine.profile import Profile, profile
 from nybble.graph import Graph
 from nybble.graph.types import Array
+from nybble.progress import Progress, silent
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.lower.agreement import input_codes
 from nybble.quantize.lower.conversion import ConversionReport, convert
-from nybble.quantize.progress import Progress, silent
 from nybble.quantize.ptq.blocks import first_images
 from nybble.quantize.ptq.sensitivity import Group, GroupSensitivity, Sensitivities, groups, mixture
 from nybble.quantize.settings import MixedConfig

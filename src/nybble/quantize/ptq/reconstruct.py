@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nybble.progress import Progress, silent
 from nybble.quantize import atomic
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.fused import fused
@@ -24,7 +25,6 @@ from nybble.quantize.fake.network import QuantizedNetwork, Step
 from nybble.quantize.fake.quantizers import SMALLEST_STEP, ActivationQuantizer, learned_step_quantize
 from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.lower.snap import snap_steps
-from nybble.quantize.progress import Progress, silent
 from nybble.quantize.ptq.blocks import Block, Values, Walk, cache_folder, split
 from nybble.quantize.ptq.rounding import Rounding, undecided
 from nybble.quantize.settings import ReconstructionConfig

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nybble.progress import Progress, silent
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.fake.quantizers import ActivationQuantizer
 from nybble.quantize.lower.snap import snap_steps
-from nybble.quantize.progress import Progress, silent
 from nybble.quantize.ptq.blocks import first_images
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from nybble.progress import Progress
 from nybble.quantize.calibrate.calibration import observing, set_activation_ranges, set_weight_ranges
 from nybble.quantize.calibrate.observers import HistogramObserver
 from nybble.quantize.data import Loader
-from nybble.quantize.progress import Progress
 from nybble.quantize.settings import CalibrationConfig, TrainingConfig
 from nybble.quantize.train.processes import Processes
 

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from nybble.graph import Preprocessing
+from nybble.progress import Progress, silent
 from nybble.quantize.data import Loader, PhotoReport, Photos
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.progress import Progress, silent
 from nybble.statistics import Discordance, Share
 
 

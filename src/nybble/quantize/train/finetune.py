@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from nybble.progress import Progress, silent
 from nybble.quantize.data import PhotoReport, Photos, open_photos
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.fused import fused
-from nybble.quantize.progress import Progress, silent
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train.interrupt import stop_on_signal
 from nybble.quantize.train.metrics import Row

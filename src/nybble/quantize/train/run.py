@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nybble.progress import Progress
 from nybble.quantize import atomic
 from nybble.quantize.data import Batch, Loader, Photos, Subset
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.progress import Progress
 from nybble.quantize.ptq.blocks import split
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train import checkpoint
