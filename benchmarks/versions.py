@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from nybble.disturbance import Watch, warning
 from nybble.graph import Preprocessing, read_graph, write_graph
 from nybble.graph.convert import to_bits
 from nybble.images import load_photo
+from nybble.turns import take_turns
 
 #: What one process does. It may use only what both versions have.
 WORKER = """
@@ -98,18 +100,17 @@ def pixels(preprocessing: Preprocessing, folder: Path | None) -> np.ndarray:
 
 def measured(arguments: argparse.Namespace, model: Path, photos: Path) -> list[dict[str, dict[str, float]]]:
     """Figures of both versions for each pair."""
-    pairs = []
-    for number in range(-1, arguments.pairs):
-        order = ("before", "after") if number % 2 else ("after", "before")
-        pair = {}
-        for name in order:
-            given = [str(model), str(photos), str(arguments.threads), str(arguments.seconds)]
-            command = [str(getattr(arguments, name)), "-c", WORKER, *given]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-            pair[name] = json.loads(done.stdout)
-        if number >= 0:  # The first pair fills the page cache.
-            pairs.append(pair)
-    return pairs
+    given = [str(model), str(photos), str(arguments.threads), str(arguments.seconds)]
+
+    def figures(python: Path, _: int) -> dict[str, float]:
+        done = subprocess.run([str(python), "-c", WORKER, *given], check=True, capture_output=True, text=True)  # noqa: S603
+        found: dict[str, float] = json.loads(done.stdout)
+        return found
+
+    versions = [partial(figures, python) for python in (arguments.before, arguments.after)]
+    before, after = take_turns(versions, range(arguments.pairs + 1), rotate=True)
+    # The first pair fills the page cache.
+    return [{"before": old, "after": new} for old, new in zip(before[1:], after[1:], strict=True)]
 
 
 def line(figure: str, pairs: list[dict[str, dict[str, float]]]) -> str:

@@ -15,7 +15,18 @@ SOURCE = Path(nybble.graph.ops.__file__).parents[2]
 #: Parts of the package from the bottom up. A part imports only what lies on a lower level.
 LEVELS = (
     ("graph",),
-    ("cache", "disturbance", "files", "images", "interrupts", "progress", "reference", "schemas", "statistics"),
+    (
+        "cache",
+        "disturbance",
+        "files",
+        "images",
+        "interrupts",
+        "progress",
+        "reference",
+        "schemas",
+        "statistics",
+        "turns",
+    ),
     ("fetch", "lower", "synthetic"),
     ("backends", "models"),
     ("engine",),

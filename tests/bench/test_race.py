@@ -66,8 +66,7 @@ def test_turns_collect_speed_and_latency(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(race, "SETTLE", 0)
     runs: dict[Entry, Runs] = {}
     contestants = [_Fixed("a", 0.01), _Fixed("b", 0.04)]
-    race.take_turns(contestants, [0, 1, 2], [1, 2], runs)
-    race.take_turns(contestants, [3, 4, 0], [1, 2], runs)
+    assert race.run_rounds(contestants, [[0, 1, 2], [3, 4, 0]], [1, 2], runs) == 2
     assert runs[Entry("a", 2)].images_per_second == pytest.approx([100, 100])
     assert runs[Entry("a", 2)].latencies == pytest.approx([0.015] * 4)
     assert race.paired(runs, Entry("a", 1), Entry("b", 2)).median == pytest.approx(4)

@@ -20,7 +20,7 @@ from nybble.bench.dense import dense_copy
 from nybble.bench.errors import BenchError
 from nybble.bench.peers import INT8_PEERS, Choice, Kitchen, check_installed, share_right
 from nybble.bench.photos import Photos
-from nybble.bench.race import Contestant, Entry, Runs, Worker, take_turns
+from nybble.bench.race import Contestant, Entry, Runs, Worker, run_rounds
 from nybble.bench.restrict import restrict
 from nybble.bench.result import float_top1, is_wrong, ratio_records, run_records
 from nybble.bench.roofline import layer_points
@@ -29,6 +29,7 @@ from nybble.disturbance import disturbance, usage, warning
 from nybble.graph import Graph, write_graph
 from nybble.graph.convert import to_bits
 from nybble.progress import Progress, counted, silent
+from nybble.turns import rounds_of
 
 #: The process of a contestant on so many threads.
 Start = Callable[[Contestant, int], Worker]
@@ -281,10 +282,8 @@ def _scaling(
 def _photos_of_rounds(count: int, turn: int, allowed: float) -> Iterator[list[int]]:
     """The photos of each round, other ones than those before, until the seconds are spent."""
     order = np.random.default_rng(0).permutation(count)
-    begun, done = time.perf_counter(), 0
-    while done < FEWEST_ROUNDS or time.perf_counter() - begun < allowed:
+    for done in rounds_of(allowed, FEWEST_ROUNDS):
         yield np.take(order, np.arange(done * turn, (done + 1) * turn), mode="wrap").tolist()
-        done += 1
 
 
 def _rounds(
@@ -296,12 +295,8 @@ def _rounds(
     progress: Progress,
 ) -> int:
     """Rounds until the seconds are spent, each on other photos; returns how many."""
-    done = 0
     rounds = _photos_of_rounds(count, _turn(settings, count), settings.seconds * len(workers) * len(batches))
-    for chosen in counted(rounds, "rounds", None, progress):
-        take_turns(workers, chosen, batches, runs)
-        done += 1
-    return done
+    return run_rounds(workers, counted(rounds, "rounds", None, progress), batches, runs)
 
 
 def _turn(settings: Settings, count: int) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from nybble import _native
 from nybble.progress import Progress, counted, silent
+from nybble.turns import take_turns
 
 #: Windows of each measurement and their length in seconds.
 WINDOWS = 5
@@ -78,9 +80,11 @@ def measure_ceilings(
         for name, isa, reads in _native.ceilings()
         for count in threads
     ]
-    # Interleaved, so that one and two threads see the same machine.
-    for _ in counted(range(windows), "ceilings", windows, progress):
-        for ceiling in found:
-            rate = _native.measure_ceiling(ceiling.name, ceiling.isa, ceiling.threads, seconds)
-            ceiling.windows.append(rate / 1e9)
+
+    def rate(ceiling: Ceiling, _: int) -> float:
+        return _native.measure_ceiling(ceiling.name, ceiling.isa, ceiling.threads, seconds) / 1e9
+
+    rates = take_turns([partial(rate, one) for one in found], counted(range(windows), "ceilings", windows, progress))
+    for ceiling, measured in zip(found, rates, strict=True):
+        ceiling.windows.extend(measured)
     return found

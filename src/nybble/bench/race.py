@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Protocol, cast
@@ -19,6 +20,7 @@ import numpy as np
 from nybble.bench.errors import BenchError
 from nybble.bench.restrict import Restriction
 from nybble.graph import Preprocessing
+from nybble.turns import take_turns
 
 #: Pause after each turn, in seconds, until the threads of the one before have stopped spinning for new work:
 #: those of ONNX Runtime used 40 ms of processor time after a turn.
@@ -200,17 +202,23 @@ class Worker:
         return BenchError(f"{self.name} stopped with exit code {self._process.returncode}: {last}")
 
 
-def take_turns(
-    runners: Sequence[Runner], photos: Sequence[int], batches: Sequence[int], runs: dict[Entry, Runs]
-) -> None:
-    """One round: each contestant once at each batch size, all on the same photos. ``runs`` grows."""
-    for runner in runners:
-        for batch in batches:
-            answer = runner.run(photos, batch)
-            entry = runs.setdefault(Entry(runner.name, batch), Runs())
-            entry.images_per_second.append(len(photos) / answer["seconds"])
-            entry.latencies.extend(answer["latencies"])
-            time.sleep(SETTLE)
+def run_rounds(
+    runners: Sequence[Runner], rounds: Iterable[Sequence[int]], batches: Sequence[int], runs: dict[Entry, Runs]
+) -> int:
+    """Rounds in which each contestant runs once at each batch size, all on the same photos.
+
+    ``rounds`` are the photos of each; ``runs`` grows. Returns how many rounds there were.
+    """
+
+    def turn(runner: Runner, batch: int, photos: Sequence[int]) -> None:
+        answer = runner.run(photos, batch)
+        entry = runs.setdefault(Entry(runner.name, batch), Runs())
+        entry.images_per_second.append(len(photos) / answer["seconds"])
+        entry.latencies.extend(answer["latencies"])
+        time.sleep(SETTLE)
+
+    turns = take_turns([partial(turn, runner, batch) for runner in runners for batch in batches], rounds)
+    return len(turns[0])
 
 
 def paired(runs: dict[Entry, Runs], one: Entry, other: Entry) -> Spread:

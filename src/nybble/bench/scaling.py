@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from nybble import _native
 from nybble.bench.race import Runner, Spread
 from nybble.progress import Progress, counted, silent
+from nybble.turns import take_turns
 
 #: The loop whose instructions are those of the four-bit kernels, and seconds of one window of it.
 LOOP = "vpmaddubsw+vpaddw, L1"
@@ -70,15 +72,15 @@ def measure_scaling(
     dict
         ``scaling`` of the result; see :func:`scaling_record`.
     """
-    engine = {batch: Speeds() for batch in batches}
-    loop = Speeds()
-    for photos in counted(rounds, "scaling over threads", None, progress):
-        for batch, speeds in engine.items():
-            speeds.one.append(_speed(one, photos, batch))
-            speeds.all.append(_speed(all_of_them, photos, batch))
-        loop.one.append(_native.measure_ceiling(LOOP, LOOP_ISAS[isa], 1, WINDOW))
-        loop.all.append(_native.measure_ceiling(LOOP, LOOP_ISAS[isa], threads, WINDOW))
-    return scaling_record(engine, loop, threads, isa)
+
+    def loop_speed(count: int, _: Sequence[int]) -> float:
+        return _native.measure_ceiling(LOOP, LOOP_ISAS[isa], count, WINDOW)
+
+    runners = [partial(_speed, runner, batch) for batch in batches for runner in (one, all_of_them)]
+    loops = [partial(loop_speed, count) for count in (1, threads)]
+    measured = take_turns([*runners, *loops], counted(rounds, "scaling over threads", None, progress))
+    *engine, loop = (Speeds(*pair) for pair in zip(measured[::2], measured[1::2], strict=True))
+    return scaling_record(dict(zip(batches, engine, strict=True)), loop, threads, isa)
 
 
 def scaling_record(engine: dict[int, Speeds], loop: Speeds, threads: int, isa: str) -> dict[str, Any]:
@@ -122,7 +124,7 @@ def scaling_record(engine: dict[int, Speeds], loop: Speeds, threads: int, isa: s
     return record
 
 
-def _speed(runner: Runner, photos: Sequence[int], batch: int) -> float:
+def _speed(runner: Runner, batch: int, photos: Sequence[int]) -> float:
     seconds = runner.run(photos, batch)["seconds"]
     time.sleep(SETTLE)
     return len(photos) / float(seconds)

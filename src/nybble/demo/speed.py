@@ -6,8 +6,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from nybble.graph.types import Array
+from nybble.turns import rounds_of, seconds_of, take_turns
 
 #: Rounds whose median is the speed, at least.
 ROUNDS = 5
@@ -64,20 +66,15 @@ def measure_in_turns(
     list of Speed
         In the order of the contestants.
     """
-    durations: list[list[float]] = [[] for _ in contestants]
+
+    def turn(contestant: Contestant, first: int) -> float:
+        return seconds_of(contestant.run, _batch(contestant.photos, first, batch), clock=clock)
+
     for contestant in contestants:
-        contestant.run(_batch(contestant.photos, 0, batch))
-    end = clock() + seconds
-    done = 0
-    while done < ROUNDS or clock() < end:
-        for contestant, taken in zip(contestants, durations, strict=True):
-            photos = _batch(contestant.photos, done, batch)
-            start = clock()
-            contestant.run(photos)
-            taken.append(clock() - start)
-        done += 1
+        turn(contestant, 0)
+    durations = take_turns([partial(turn, one) for one in contestants], rounds_of(seconds, ROUNDS, clock=clock))
     return [
-        Speed(one.network, one.bits, one.weights, batch, batch / statistics.median(taken), done)
+        Speed(one.network, one.bits, one.weights, batch, batch / statistics.median(taken), len(taken))
         for one, taken in zip(contestants, durations, strict=True)
     ]
 

@@ -9,12 +9,12 @@ meets all candidates alike.
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,9 @@ from nybble.graph import Graph
 from nybble.graph.types import Array
 from nybble.lower import Step, expand, fuse
 from nybble.progress import Progress, silent
+from nybble.turns import rounds_of, seconds_of, take_turns
+
+T = TypeVar("T")
 
 #: The order in which parts of a kernel are tried; block sizes once more for the tile found since.
 ROUNDS = ("method", "block_outputs", "tile_pixels", "visit_bytes", "list_block", "block_outputs")
@@ -224,11 +227,7 @@ class _Search:
         if stored is not None:
             contestants["stored"] = stored
         engines = [self._engine(choices) for choices in contestants.values()]
-        times: list[list[float]] = [[] for _ in engines]
-        for turn, x in self._turns(len(engines), deadline, _FEWEST_LAST_RUNS):
-            begun = time.perf_counter()
-            engines[turn].run(x)
-            times[turn].append(time.perf_counter() - begun)
+        times = self._in_turns([partial(seconds_of, engine.run) for engine in engines], deadline, _FEWEST_LAST_RUNS)
         for engine in engines:
             engine.close()
         by_name = dict(zip(contestants, times, strict=True))
@@ -307,20 +306,14 @@ class _Search:
 
     def _measure(self, engines: Sequence[CpuExecutable], until: float) -> list[list[dict[str, int]]]:
         """Step times of each engine, run by run; the same image for all in each run."""
-        times: list[list[dict[str, int]]] = [[] for _ in engines]
-        for turn, x in self._turns(len(engines), until, _FEWEST_RUNS + 1):
-            times[turn].append(engines[turn].step_times(x))
+        times = self._in_turns([engine.step_times for engine in engines], until, _FEWEST_RUNS + 1)
         # The first run of each is its warm-up.
         return [rows[1:] for rows in times]
 
-    def _turns(self, contestants: int, until: float, fewest: int) -> Iterator[tuple[int, Array]]:
-        """Whose turn it is, and the image: all contestants in turn on one, each round another first."""
-        for run in itertools.count():
-            if run >= _MOST_RUNS or (run >= fewest and time.perf_counter() > until):
-                return
-            x = self.inputs[run % len(self.inputs)][None]
-            for place in range(contestants):
-                yield (run + place) % contestants, x
+    def _in_turns(self, contestants: Sequence[Callable[[Array], T]], until: float, fewest: int) -> list[list[T]]:
+        """What each contestant measures, run by run; the same image for all in each run, each run another first."""
+        runs = rounds_of(until - time.perf_counter(), fewest, _MOST_RUNS)
+        return take_turns(contestants, (self.inputs[run % len(self.inputs)][None] for run in runs), rotate=True)
 
 
 def _cost(

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from nybble.engine import Engine
 from nybble.graph import Graph
 from nybble.graph import Tensor as GraphTensor
+from nybble.turns import take_turns
 
 _ROUNDS = 5
 #: A round runs each network at least so long.
@@ -35,17 +37,18 @@ class EngineModule(nn.Module):
 
 def in_turns(runs: Mapping[str, Callable[[], object]], images: int) -> dict[str, float]:
     """Images per second of each, a call having so many images: the median of rounds in which all take turns."""
-    speeds: dict[str, list[float]] = {name: [] for name in runs}
+
+    def speed(run: Callable[[], object], _: int) -> float:
+        count, begun = 0, time.perf_counter()
+        while count == 0 or time.perf_counter() - begun < _SECONDS:
+            run()
+            count += 1
+        return count * images / (time.perf_counter() - begun)
+
     for run in runs.values():
         run()
-    for _ in range(_ROUNDS):
-        for name, run in runs.items():
-            count, begun = 0, time.perf_counter()
-            while count == 0 or time.perf_counter() - begun < _SECONDS:
-                run()
-                count += 1
-            speeds[name].append(count * images / (time.perf_counter() - begun))
-    return {name: statistics.median(values) for name, values in speeds.items()}
+    speeds = take_turns([partial(speed, run) for run in runs.values()], range(_ROUNDS))
+    return {name: statistics.median(values) for name, values in zip(runs, speeds, strict=True)}
 
 
 def float_bytes(module: nn.Module) -> int:
