@@ -71,12 +71,9 @@ def batches(draw: st.DrawFn, entry: Input, max_batch: int = 3) -> Array:
 
 
 @st.composite
-def graphs(
-    draw: st.DrawFn, max_nodes: int = 10, max_channels: int = 9, max_extent: int = 9, *, gated: bool = False
-) -> Graph:
+def graphs(draw: st.DrawFn, max_nodes: int = 10, max_channels: int = 9, max_extent: int = 9) -> Graph:
     """A graph of 1 to ``max_nodes`` nodes with branches, several outputs and one or two inputs.
 
-    With ``gated``, tables, products and averages over whole images are among the nodes.
     A step whose worst case would pass 32 bits is left out, which keeps those just below.
     """
     extents = st.integers(1, max_extent)
@@ -97,7 +94,7 @@ def graphs(
             break
         readable = [name for name, value in values.items() if not value.dtype.is_float]
         source = draw(st.sampled_from([*readable[-2:], readable[-1], *readable]))
-        makers = _makers(values[source], gated)
+        makers = _makers(values[source])
         node = draw(st.sampled_from(makers))(draw, f"n{step}", source, values, max_channels)
         try:
             values[node.name] = infer(node, [values[name] for name in node.inputs])
@@ -117,12 +114,13 @@ def graphs(
 Maker = Callable[[st.DrawFn, str, str, dict[str, ValueType], int], Node]
 
 
-def _makers(value: ValueType, gated: bool) -> list[Maker]:
+def _makers(value: ValueType) -> list[Maker]:
     if value.dtype in SUMS:
         return [_relu, _quantize, _quantize, _add, _scale]
-    further = [_table, _table, _mul, _mul] if gated else []
+    further = [_table, _mul]
     if len(value.shape) == 3:
-        if gated and value.shape[1:] != (1, 1):
+        if value.shape[1:] != (1, 1):
+            # Gates come of these.
             further.append(_mean)
         return [_conv, _conv, _conv, _max_pool, _average_pool, _concat, _linear, _quantize, *further]
     return [_linear, _concat, _quantize, *further]

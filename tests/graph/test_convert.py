@@ -67,7 +67,7 @@ def small() -> Graph:
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Graph, Conversion, dict[str, Array]]:
     """A drawn four-bit graph, its conversion, and inputs."""
-    graph = draw(graphs(gated=True))
+    graph = draw(graphs())
     assume(has_four_bits(graph))
     try:
         conversion = convert(graph, 8)

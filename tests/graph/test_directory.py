@@ -73,7 +73,7 @@ def test_published_directory_as_nodes(shared_data: Path) -> None:
     assert isinstance(factor, Quantize) and factor.factor.shape == (64,) and factor.shift == 16
 
 
-@given(graph=graphs(gated=True))
+@given(graph=graphs())
 def test_drawn_graphs_come_back(graph: Graph, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("drawn")
     write_graph(graph, folder)

@@ -130,7 +130,7 @@ def test_output_extent_counts_windows(
 
 @given(data=st.data())
 def test_no_value_passes_its_magnitude(data: st.DataObject) -> None:
-    graph = data.draw(graphs(max_nodes=6, gated=True))
+    graph = data.draw(graphs(max_nodes=6))
     batch = {entry.name: data.draw(batches(entry, max_batch=1)) for entry in graph.inputs}
     for name, value in interpret(graph, batch, keep=None).items():
         known = graph.values[name]

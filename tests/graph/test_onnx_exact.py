@@ -49,7 +49,7 @@ def run(model: Any, inputs: dict[str, Array], level: Any) -> list[Array]:
     return found
 
 
-@given(graph=graphs(gated=True), data=st.data())
+@given(graph=graphs(), data=st.data())
 def test_every_value_equals_the_reference(graph: Graph, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 3))
     inputs = {entry.name: data.draw(batches(entry))[:1].repeat(size, axis=0) for entry in graph.inputs}

@@ -75,7 +75,7 @@ def test_a_network_agrees_with_the_reference(bits: int, level: Any) -> None:
     np.testing.assert_array_equal(found, wanted)
 
 
-@given(graph=graphs(gated=True), data=st.data())
+@given(graph=graphs(), data=st.data())
 def test_any_graph_runs(graph: Graph, data: st.DataObject) -> None:
     inputs = {entry.name: data.draw(batches(entry))[:1] for entry in graph.inputs}
     try:

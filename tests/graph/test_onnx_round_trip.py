@@ -37,7 +37,7 @@ pytest.importorskip("onnx")
 from nybble.graph.onnx import OnnxExportError, from_onnx, to_onnx
 
 
-@given(graph=graphs(gated=True), data=st.data())
+@given(graph=graphs(), data=st.data())
 def test_results_are_the_same(graph: Graph, data: st.DataObject) -> None:
     inputs = {entry.name: data.draw(batches(entry))[:1] for entry in graph.inputs}
     try:

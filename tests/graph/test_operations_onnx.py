@@ -34,17 +34,10 @@ IMAGES = 4
 OUTSIDE = (outside_absolute.operation, outside_clamp.operation, outside_half.operation)
 
 
-#: Operations that are exported and not imported yet: take them off when they are.
-NOT_IMPORTED = ("Mul", "Table")
-
-
-def having(form: str, *, imported: bool = False) -> pytest.MarkDecorator:
+def having(form: str) -> pytest.MarkDecorator:
     """The operations that have a form, of their own or by an expansion."""
     entries = [entry for entry in (*operations().values(), *OUTSIDE) if is_written(entry, form)]
-    missing = pytest.mark.xfail(reason="no reader of its operators yet", strict=False)
-    marks = {entry.kind: [missing] if imported and entry.kind in NOT_IMPORTED else [] for entry in entries}
-    parameters = [pytest.param(entry, marks=marks[entry.kind], id=entry.kind) for entry in entries]
-    return pytest.mark.parametrize("operation", parameters)
+    return pytest.mark.parametrize("operation", entries, ids=[entry.kind for entry in entries])
 
 
 def is_written(operation: Operation[Any], form: str) -> bool:
@@ -129,7 +122,7 @@ def test_the_exact_form_is_exact(operation: Operation[Any]) -> None:
             np.testing.assert_array_equal(found, expected.astype(found.dtype))
 
 
-@having("qdq", imported=True)
+@having("qdq")
 def test_the_qdq_form_is_imported_as_the_same(operation: Operation[Any]) -> None:
     for graph, model in exported(operation, "qdq"):
         again = from_onnx(model).graph
