@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nybble.cli import app
-from nybble.fetch import cached
 from nybble.graph import write_graph
 from nybble.models import MODEL_VARIABLE, locate
+from nybble.published import cached
 from nybble.synthetic import resnet50
 
 RESULTS = Path(__file__).with_name("results")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from nybble.fetch import Manifest, RemoteFile
+from nybble.published import Manifest, RemoteFile
 
 CONTENTS = {
     "model/model": b"ResNetQuantized\ncompute_mode=s8f32\n",

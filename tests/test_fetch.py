@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import re
 import socket
 import threading
@@ -14,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from model_server import CONTENTS, Server, manifest_of, running
-from nybble import fetch as fetching
-from nybble.fetch import FetchError, Manifest, Retry, fetch
+from nybble.fetch import Retry, fetch
+from nybble.published import FetchError, Manifest
 
 BIG = "model/npdata/conv1.weight"
 QUICK = Retry(tries=4, timeout=20.0, first_pause=0.0)
@@ -246,44 +245,3 @@ def test_only_http_addresses(manifest: Manifest, tmp_path: Path, base: str) -> N
 
 def test_pauses_double_up_to_a_limit() -> None:
     assert [Retry().pause(tried) for tried in range(1, 7)] == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
-
-
-def test_the_cache_can_be_moved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NYBBLE_CACHE", str(tmp_path))
-    assert fetching.cache_folder() == tmp_path
-    assert fetching.cached("tiny") is None
-    (tmp_path / "tiny").mkdir()
-    assert fetching.cached("tiny") == tmp_path / "tiny"
-    monkeypatch.delenv("NYBBLE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert fetching.cache_folder().name == "nybble"
-
-
-def test_unknown_model() -> None:
-    with pytest.raises(FetchError, match="no published model 'resnet'; known: nvidia-resnet50-int4"):
-        fetching.read_manifest("resnet")
-
-
-def test_shipped_manifests_are_sound() -> None:
-    for name in fetching.available():
-        manifest = fetching.read_manifest(name)
-        assert manifest.name == name
-        assert manifest.base.startswith("https://")
-        assert re.search(r"/[0-9a-f]{40}/", manifest.base), "the source is pinned to a commit"
-        paths = [file.path for file in manifest.files]
-        assert len(set(paths)) == len(paths)
-        for file in manifest.files:
-            assert re.fullmatch(r"model(/[A-Za-z0-9_][A-Za-z0-9_.]*)+", file.path)
-            assert re.fullmatch(r"[0-9a-f]{64}", file.sha256)
-            assert 0 < file.size < 1 << 30
-
-
-@pytest.mark.data
-def test_the_manifest_describes_the_published_directory(shared_data: Path) -> None:
-    manifest = fetching.read_manifest("nvidia-resnet50-int4")
-    folder = shared_data / manifest.name
-    present = {path.relative_to(folder).as_posix() for path in (folder / "model").rglob("*") if path.is_file()}
-    assert present == {file.path for file in manifest.files}
-    for file in manifest.files:
-        content = (folder / file.path).read_bytes()
-        assert (len(content), hashlib.sha256(content).hexdigest()) == (file.size, file.sha256)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import nybble
-from nybble import fetch, models
+from nybble import models
+from nybble.cache import cache_folder
 from nybble.graph import write_graph
 from nybble.models import SHIPPED, Found, ModelNotFoundError, find, locate, names
 from nybble.synthetic import bottleneck_resnet
@@ -55,10 +56,10 @@ def test_a_card_alone_is_no_network(installation: Path) -> None:
 
 def test_the_order_of_resolution(installation: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny, installation / "data" / "models" / SHIPPED)
-    shutil.copytree(tiny, fetch.cache_folder() / FETCHED)
+    shutil.copytree(tiny, cache_folder() / FETCHED)
     assert find().name == SHIPPED
     monkeypatch.setenv("NYBBLE_MODEL", FETCHED)
-    assert find() == Found(fetch.cache_folder() / FETCHED, FETCHED, "named by NYBBLE_MODEL")
+    assert find() == Found(cache_folder() / FETCHED, FETCHED, "named by NYBBLE_MODEL")
     assert find(str(tiny)) == Found(tiny, str(tiny), "the one asked for")
     assert find(SHIPPED) == Found(installation / "data" / "models" / SHIPPED, SHIPPED, "the one asked for")
 
@@ -83,7 +84,7 @@ def test_load_takes_what_commands_take(installation: Path, tiny: Path, monkeypat
             assert str(by_load.value) == str(by_command.value)
             assert isinstance(by_load.value, ValueError)
     shutil.copytree(tiny, installation / "data" / "models" / SHIPPED)
-    shutil.copytree(tiny, fetch.cache_folder() / FETCHED)
+    shutil.copytree(tiny, cache_folder() / FETCHED)
     for model in (SHIPPED, FETCHED, str(tiny), tiny, tiny / "model"):
         assert nybble.load(model, threads=1).graph.values["scale"].shape == (10,)
 

@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "nybble"
 #: Files that read text which no person writes: package data, the system's, the cache's.
 OURS = {
     "images/names.py",
-    "fetch.py",
+    "published.py",
     "backends/cpu/key.py",
     "bench/worker.py",
     "bench/peers.py",

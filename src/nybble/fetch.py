@@ -1,8 +1,7 @@
 """Download published model directories into the user's cache, every file checked against a manifest.
 
-A manifest ships with the package (``data/models/NAME.json``): where the files lie, and the size and SHA-256
-of each. Files arrive in a folder beside the final one, resume after an interruption, and the folder is
-renamed when the last file is right, so a model in the cache is always whole.
+Manifests are those of :mod:`nybble.published`. Files arrive in a folder beside the final one, resume after an
+interruption, and the folder is renamed when the last file is right, so a model in the cache is always whole.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
-import json
 import queue
 import shutil
 import threading
@@ -20,48 +18,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
 from nybble.cache import cache_folder
-from nybble.graph.errors import NybbleError
 from nybble.progress import Progress, silent
+from nybble.published import FetchError, Manifest, RemoteFile
 
 _CHUNK = 1 << 16
 _PART = ".part"
 #: Replies worth another try: the server was busy or broken, not the request.
 _PASSING = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
-
-
-class FetchError(NybbleError):
-    """A model that could not be fetched; what has arrived is kept, so fetching again goes on from there."""
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a model: its path inside the model's folder, its size in bytes and its SHA-256 in hex."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a published model consists of. ``base`` is the URL that the files' paths are relative to."""
-
-    name: str
-    description: str
-    license: str
-    homepage: str
-    base: str
-    files: tuple[RemoteFile, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files together."""
-        return sum(file.size for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -89,27 +56,6 @@ class Retry:
     def pause(self, tried: int) -> float:
         """Seconds to wait after ``tried`` tries have failed."""
         return min(self.first_pause * 2.0 ** (tried - 1), self.longest_pause)
-
-
-def available() -> list[str]:
-    """Names of the models that can be fetched."""
-    folder = resources.files("nybble") / "data" / "models"
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
-
-
-def read_manifest(name: str) -> Manifest:
-    """The manifest of a model that can be fetched. Raises :class:`FetchError` on an unknown name."""
-    if name not in available():
-        raise FetchError(f"there is no published model {name!r}; known: {', '.join(available())}")
-    fields = json.loads((resources.files("nybble") / "data" / "models" / f"{name}.json").read_text("utf-8"))
-    files = tuple(RemoteFile(path, entry["size"], entry["sha256"]) for path, entry in fields.pop("files").items())
-    return Manifest(files=files, **fields)
-
-
-def cached(name: str) -> Path | None:
-    """The folder of a model that was fetched before, or ``None``. Its files are not checked again."""
-    folder = cache_folder() / name
-    return folder if folder.is_dir() else None
 
 
 def fetch(

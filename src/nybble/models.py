@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from nybble import published
 from nybble.graph.errors import NybbleError
 
 #: The variable that names the model where none is given.
@@ -28,9 +29,7 @@ class Found(NamedTuple):
 
 def names() -> list[str]:
     """Models that have a name: the bundled one, then those that can be fetched."""
-    from nybble import fetch
-
-    return [SHIPPED, *fetch.available()]
+    return [SHIPPED, *published.available()]
 
 
 def shipped() -> Path | None:
@@ -66,10 +65,8 @@ def locate(model: str) -> Path:
     # Slow to import, and not needed for most models.
     import difflib
 
-    from nybble import fetch
-
-    if model in fetch.available():
-        folder = fetch.cached(model)
+    if model in published.available():
+        folder = published.cached(model)
         if folder is None:
             raise ModelNotFoundError(f"{model} is not downloaded yet; run: nybble fetch {model}")
         return folder
@@ -79,7 +76,7 @@ def locate(model: str) -> Path:
     meant = f"did you mean {close[0]}? " if close else ""
     raise ModelNotFoundError(
         f"{model}: there is no such folder; {meant}{SHIPPED} comes with nybble, "
-        f"`nybble fetch {fetch.available()[0]}` downloads a model"
+        f"`nybble fetch {published.available()[0]}` downloads a model"
     )
 
 

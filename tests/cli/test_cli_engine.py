@@ -10,7 +10,7 @@ import pytest
 
 import nybble
 from model_server import running
-from nybble import fetch as fetching
+from nybble import published
 
 
 @pytest.mark.parametrize("isa", nybble.available_isas())
@@ -61,7 +61,7 @@ def test_an_unknown_instruction_set(run: Any, model: Path, photos: Path, monkeyp
 def test_from_fetch_to_the_right_answers(run: Any, shared_data: Path, tmp_path: Path) -> None:
     name = "nvidia-resnet50-int4"
     with running() as server:
-        files = fetching.read_manifest(name).files
+        files = published.read_manifest(name).files
         server.contents = {file.path: (shared_data / name / file.path).read_bytes() for file in files}
         assert "346 files, 14.0 MB downloaded" in run("fetch", name, "--url", server.base).stdout
     table = tmp_path / "predictions.csv"

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from model_server import CONTENTS, Server, manifest_of, running
-from nybble import fetch as fetching
+from nybble import published
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with running() as server:
-        monkeypatch.setattr(fetching, "available", lambda: ["tiny"])
-        monkeypatch.setattr(fetching, "read_manifest", lambda name: manifest_of(server))
+        monkeypatch.setattr(published, "available", lambda: ["tiny"])
+        monkeypatch.setattr(published, "read_manifest", lambda name: manifest_of(server))
         yield server
 
 
@@ -51,7 +51,7 @@ def test_a_failure_is_one_line(run: Any, server: Server, tmp_path: Path) -> None
 def test_ctrl_c_ends_it_at_once_and_quietly(tmp_path: Path) -> None:
     with running() as silent:
         name = "nvidia-resnet50-int4"
-        for file in fetching.read_manifest(name).files:
+        for file in published.read_manifest(name).files:
             silent.faults[file.path] = ["silent"]
         # A test run that a shell put into the background ignores interrupts, and so would the command.
         code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"

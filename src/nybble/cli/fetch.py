@@ -25,11 +25,12 @@ def fetch(
     nybble, and an interrupted download goes on where it stopped. The model is kept in the user's cache folder, or in
     NYBBLE_CACHE.
     """
-    from nybble import fetch as fetching
+    from nybble import published
+    from nybble.fetch import fetch as download
 
-    manifest = fetching.read_manifest(name)
+    manifest = published.read_manifest(name)
     with one_bar(size=True) as progress:
-        result = fetching.fetch(manifest, base=url, force=force, progress=progress)
+        result = download(manifest, base=url, force=force, progress=progress)
     if result.downloaded:
         what = f"{result.downloaded} files, {result.downloaded_bytes / 1e6:.1f} MB downloaded"
         if result.kept:
