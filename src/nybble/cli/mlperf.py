@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.exit_codes import ExitCode
+from nybble.cli.mlperf_output import comparison_json, outcome_json, show_comparison, show_outcome
 from nybble.cli.model import Json, Model, Threads
-from nybble.cli.output import print_json, show_disturbance
+from nybble.cli.output import print_json
 from nybble.cli.photos import Exif, Limit, end, report_left_out
 from nybble.cli.progress import one_bar
-
-if TYPE_CHECKING:
-    from nybble.mlperf.accuracy import Comparison
-    from nybble.mlperf.run import Outcome
 
 mlperf = typer.Typer(
     rich_markup_mode="markdown", no_args_is_help=True, help="Run MLPerf Inference's image classification with LoadGen."
 )
 
-#: Differences that are shown before the rest is only counted.
-_SHOWN = 20
 #: At least one of so many answers should be right.
 _SUSPICIOUS = 10
 
@@ -139,7 +134,7 @@ def run(
     from nybble.mlperf.accuracy import read_answers
     from nybble.mlperf.labels import Labelled
     from nybble.mlperf.layout import checked_name
-    from nybble.mlperf.run import Request
+    from nybble.mlperf.request import Request
     from nybble.mlperf.run import run as execute
     from nybble.models import find
 
@@ -174,11 +169,11 @@ def run(
         numbered = compare_with.suffix == ".npz" and all(photo.row is not None for photo in photos)
         comparison = compared(read_answers(outcome.folders[0]), other, photos if numbered else None)
     if as_json:
-        print_json(_as_json(outcome, comparison))
+        print_json(outcome_json(outcome, comparison))
     else:
-        _show(chosen.name, request.scenario, outcome)
+        show_outcome(chosen.name, request.scenario, outcome)
         if comparison is not None:
-            _show_comparison(comparison)
+            show_comparison(comparison)
     if outcome.performance is not None and not outcome.performance.valid:
         raise typer.Exit(ExitCode.DIFFERENCE)
     end(outcome.left_out)
@@ -252,92 +247,15 @@ def compare(
     photos = None if labels is None else read_labels(labels, log)
     comparison = compared(read_answers(log, _dtype(dtype)), read_answers(other), photos)
     if as_json:
-        print_json(_comparison_json(comparison))
+        print_json(comparison_json(comparison))
     else:
-        _show_comparison(comparison)
+        show_comparison(comparison)
     if comparison.differences:
         raise typer.Exit(ExitCode.DIFFERENCE)
 
 
 def _dtype(option: DtypeOption) -> str | None:
     return None if option is DtypeOption.AUTO else option.value
-
-
-def _show(name: str, scenario: str, outcome: Outcome) -> None:
-    if outcome.performance is not None:
-        show_disturbance(outcome.run["disturbance"])
-    typer.echo(f"model       {name}")
-    typer.echo(f"scenario    {scenario}")
-    left_out = outcome.run["left_out"]
-    typer.echo(f"photos      {outcome.run['photos']}" + f", {len(left_out)} left out" * bool(left_out))
-    if outcome.accuracy is not None:
-        typer.echo(f"accuracy    {outcome.accuracy}")
-    result = outcome.performance
-    if result is not None:
-        from nybble.mlperf.result import number
-
-        typer.echo(
-            f"result      {result.figure:.2f} {result.unit}{' (early-stopping estimate)' * (result.unit == 'ms')}"
-        )
-        if scenario == "Server":
-            bound = number(result.values, "effective_target_latency_ns") / 1e6
-            typer.echo(f"            within {bound:g} ms" + ", the highest rate found" * bool(outcome.run.get("peak")))
-        if scenario != "Offline":
-            known = result.percentiles
-            typer.echo("latency     " + ", ".join(f"p{p} {known[p]:.2f} ms" for p in ("50", "90", "99") if p in known))
-        typer.echo(f"validity    {'VALID' if result.valid else 'INVALID'}")
-        for reason in result.reasons:
-            typer.echo(f"            {reason}")
-    for reason in outcome.shortfalls:
-        typer.echo(f"not a submission: {reason}")
-    for folder in outcome.folders:
-        typer.echo(f"logs        {folder}")
-
-
-def _as_json(outcome: Outcome, comparison: Comparison | None) -> dict[str, object]:
-    from nybble.disturbance import warning
-
-    result, share = outcome.performance, outcome.accuracy
-    return {
-        "warning": None if result is None else warning(outcome.run["disturbance"]),
-        "run": outcome.run,
-        "accuracy": None
-        if share is None
-        else {"accuracy": share.value, "right": share.right, "photos": share.total, "interval": share.interval},
-        "performance": None
-        if result is None
-        else {
-            "valid": result.valid,
-            "figure": result.figure,
-            "unit": result.unit,
-            "reasons": result.reasons,
-            "latency_ms": result.percentiles,
-        },
-        "comparison": None if comparison is None else _comparison_json(comparison),
-        "logs": [str(folder) for folder in outcome.folders],
-    }
-
-
-def _comparison_json(comparison: Comparison) -> dict[str, object]:
-    return {
-        "compared": comparison.compared,
-        "differences": [one._asdict() for one in comparison.differences],
-        "first_only": comparison.first_only,
-        "second_only": comparison.second_only,
-    }
-
-
-def _show_comparison(comparison: Comparison) -> None:
-    differences = comparison.differences
-    typer.echo(f"compared    {comparison.compared} photos")
-    typer.echo(f"different   {len(differences)}")
-    for one in differences[:_SHOWN]:
-        typer.echo(f"            {one.photo}: {one.first} and {one.second}")
-    if len(differences) > _SHOWN:
-        typer.echo(f"            and {len(differences) - _SHOWN} more")
-    for name, count in (("first", comparison.first_only), ("second", comparison.second_only)):
-        if count:
-            typer.echo(f"only in the {name}: {count} photos")
 
 
 @mlperf.command(epilog="Example: nybble mlperf check mlperf")

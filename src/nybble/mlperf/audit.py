@@ -19,8 +19,8 @@ from nybble.mlperf.accuracy import compare, read_answers
 from nybble.mlperf.errors import MlperfError
 from nybble.mlperf.layout import RUN, Layout, layouts, place, read_json, scenarios, staging
 from nybble.mlperf.process import execute
+from nybble.mlperf.request import Request, about_run, photos_of, prepare_job
 from nybble.mlperf.result import ACCURACY, Result, read_result
-from nybble.mlperf.run import Request, about_run, photos_of, prepare_job
 from nybble.progress import Progress, silent
 
 TESTS = ("TEST01", "TEST04", "TEST05")

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nybble.cache import cache_folder
 from nybble.disturbance import Watch
 from nybble.graph import Graph, read_graph
-from nybble.graph.digest import model_digest
-from nybble.images import LeftOut, PhotoFile, PhotoFiles, network_classes
+from nybble.images import LeftOut, PhotoFile, PhotoFiles
 from nybble.mlperf import conf, describe, extra
 from nybble.mlperf.accuracy import accuracy, accuracy_text, read_answers
 from nybble.mlperf.conf import Settings
 from nybble.mlperf.errors import MlperfError
 from nybble.mlperf.job import ESTIMATE, Job
-from nybble.mlperf.labels import LEFT_OUT, Labelled, find_photos
+from nybble.mlperf.labels import LEFT_OUT, Labelled
 from nybble.mlperf.layout import README, RUN, USER_CONF, Layout, place, read_json, staging, write_json
 from nybble.mlperf.peak import find_peak
 from nybble.mlperf.process import execute
+from nybble.mlperf.request import Request, about_run, photos_of, prepare_job, stated_settings
 from nybble.mlperf.result import ACCURACY, Result, read_result
 from nybble.mlperf.scenarios import MODES, SCENARIOS
-from nybble.mlperf.store import open_store
 from nybble.progress import Progress, silent
 from nybble.statistics import Share
 
@@ -42,48 +38,6 @@ _SERVER_QUERIES = 459
 _STEP_BACK = 0.95
 #: Whole runs at most, where one is not valid because of what was measured beforehand.
 _TRIES = 4
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to run, as the command line says it.
-
-    Attributes
-    ----------
-    model : Path
-    name : str
-        What the model is called.
-    images, labels : Path
-        As for :func:`nybble.mlperf.labels.find_photos`.
-    limit : int or None
-        Only the first photos.
-    exif : bool
-        Turn photos upright.
-    scenario, mode : str
-        Of ``SCENARIOS`` and ``MODES``.
-    conf, user_conf : Path or None
-    threads, batch : int or None
-    find_peak : bool
-        Search the highest rate of Server, whatever the files say.
-    submitter, system : str
-        Names of folders.
-    """
-
-    model: Path
-    name: str
-    images: Path
-    labels: Path | None = None
-    limit: int | None = None
-    scenario: str = "Offline"
-    mode: str = "performance"
-    conf: Path | None = None
-    user_conf: Path | None = None
-    threads: int | None = None
-    batch: int | None = None
-    find_peak: bool = False
-    submitter: str = "nybble"
-    system: str = ""
-    exif: bool = False
 
 
 @dataclass
@@ -128,7 +82,7 @@ def run(request: Request, out: Path, progress: Progress = silent) -> Outcome:
         raise MlperfError("only Server has a highest rate to find; leave --find-peak out")
     extra.loadgen()
     base = conf.builtin(request.scenario)
-    stated = _stated(request)
+    stated = stated_settings(request)
     graph = read_graph(request.model)
     photos = photos_of(request, graph)
     layout = Layout(out, request.submitter, request.system or describe.system_name())
@@ -143,44 +97,6 @@ def run(request: Request, out: Path, progress: Progress = silent) -> Outcome:
         outcome.run["runs"] = {**earlier, **outcome.run["runs"]}
         _place(request, graph, layout, outcome, base, stage)
     return outcome
-
-
-def prepare_job(
-    request: Request,
-    graph: Graph,
-    photos: Sequence[PhotoFile],
-    settings: Settings,
-    progress: Progress,
-    left_out: LeftOut,
-) -> Job:
-    """The photos prepared, and what the runs of a request have in common.
-
-    ``left_out`` gets the photos that cannot be decoded, which LoadGen is not told of.
-    """
-    assert graph.preprocessing is not None  # noqa: S101
-    path, samples = open_store(
-        photos,
-        graph.preprocessing,
-        cache_folder() / "mlperf",
-        progress,
-        exif=request.exif,
-        left_out=left_out,
-    )
-    gone = {photo.file for photo in left_out}
-    rows = tuple(row for row, photo in enumerate(photos) if photo.file not in gone)
-    left_out.check(len(rows))
-    return Job(
-        task=ESTIMATE,
-        model=str(request.model),
-        samples=str(path),
-        shape=samples.shape,
-        rows=None if len(rows) == len(photos) else rows,
-        scenario=request.scenario,
-        batch=_batch(request, settings),
-        threads=request.threads,
-        performance_count=int(settings["performance_sample_count_override"]),
-        settings=settings,
-    )
 
 
 class _Runner:
@@ -325,60 +241,6 @@ class _Runner:
         valid = "late" not in answer and read_result(self.stage / "trial").valid
         self.trials.append({"target_qps": rate, "valid": valid})
         return valid
-
-
-def _stated(request: Request) -> Settings:
-    stated: Settings = {}
-    for path, user in ((request.conf, False), (request.user_conf, True)):
-        if path is not None:
-            stated.update(conf.read(path, request.scenario, user=user))
-    return stated
-
-
-def photos_of(request: Request, graph: Graph) -> PhotoFiles:
-    """The photos of a request. Raises :class:`MlperfError` or :class:`ImageError`."""
-    if graph.preprocessing is None:
-        raise MlperfError(f"{request.name}: has no file `preprocessing`, so it takes no photos; see docs/format.md")
-    need = request.mode != "performance"
-    return find_photos(request.images, request.labels, network_classes(graph), request.limit, need=need)
-
-
-def _batch(request: Request, settings: Settings) -> int:
-    """Photos in a batch at most: no more than a query of the scenario has."""
-    wanted = request.batch or 8
-    if request.scenario == "SingleStream":
-        return 1
-    if request.scenario == "MultiStream":
-        return min(wanted, int(settings["multi_stream_samples_per_query"]))
-    return wanted
-
-
-def about_run(request: Request, graph: Graph, photos: Sequence[PhotoFile]) -> dict[str, Any]:
-    """``run.json``, as far as it is known beforehand."""
-    import nybble
-
-    paths = {name: os.path.realpath(value) for name, value in asdict(request).items() if isinstance(value, Path)}
-    rest = {name: value for name, value in asdict(request).items() if not isinstance(value, Path)}
-    return {
-        "nybble": nybble.__version__,
-        "model_digest": model_digest(graph),
-        "photos": len(photos),
-        "left_out": [],
-        "exif": request.exif,
-        "photos_digest": _digest(photos, request.exif),
-        "request": {**rest, **paths},
-    }
-
-
-def _digest(photos: Sequence[PhotoFile], exif: bool) -> str:
-    import hashlib
-
-    digest = hashlib.sha256()
-    for photo in photos:
-        digest.update(f"{photo.file}\0{photo.label}\n".encode())
-    if exif:
-        digest.update(b"upright")
-    return digest.hexdigest()
 
 
 def _earlier(layout: Layout, scenario: str, about: dict[str, Any]) -> dict[str, Any]:
