@@ -9,20 +9,21 @@ when the network is converted again.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 
-from nybble.graph import Conv2d, DType, Graph, Linear, Node, Quantize
-from nybble.graph.types import Array
+from nybble.graph import Conv2d, DType, Graph, Linear, Node, Quantize, Scale
+from nybble.graph.types import ACTIVATIONS, SUMS, Array
 from nybble.quantize.config import ActivationConfig, LayerConfig, QuantizeConfig
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork, Step
 from nybble.quantize.fake.quantizers import ActivationQuantizer, Method, WeightQuantizer
 from nybble.quantize.fake.weighted import QuantizedLayer
+from nybble.quantize.lower.ties import REACHES, Bounds, Tie, solve, unit_between
 from nybble.quantize.ops import operation_of_node
-from nybble.quantize.ops.rounding import is_rescaling, is_rounding, multiplier
+from nybble.quantize.ops.rounding import is_rescaling, is_rounding, median, multiplier, scale_units
 from nybble.quantize.prepare.joined import joined_groups
 
 
@@ -40,17 +41,22 @@ def from_graph(graph: Graph, *, method: Method = "ste") -> QuantizedNetwork:
     Returns
     -------
     QuantizedNetwork
-        In mode ``quantize``. Converted at once it gives the graph's answers. (Where one sum is rounded to two
-        activations, factors of the second may differ by one.)
+        In mode ``quantize``. Converted at once it gives the graph's answers. (Factors may differ by one where several
+        roundings of one sum have factors that belong to no common unit, as :func:`nybble.quantize.convert` never
+        writes them.)
 
     Raises
     ------
     QuantizeError
-        Naming the node that has no counterpart.
+        Naming the node that has no counterpart, or if roundings of one sum contradict each other.
     """
     network = Restoration(graph, method).run()
     network.set_mode("quantize")
     return network
+
+
+class _CircularError(Exception):
+    """A scale was asked for while it was being chosen."""
 
 
 class Restoration:
@@ -95,6 +101,11 @@ class Restoration:
         self.layers: dict[str, QuantizedLayer] = {}
         #: Of values whose codes a concatenation copies side by side, the one whose quantizer all have.
         self._joined = self._first_of_joined()
+        self._pending: set[str] = set()
+        #: By what makes sums, the nodes that say what their unit is: those that round them, and a Scale.
+        self._read_sums = self._readers_of_sums()
+        #: What those say, by sums; and codes whose step follows from that of others.
+        self._bounds, self._ties = self._tied()
 
     def run(self) -> QuantizedNetwork:
         """Let the operation of every node add its steps."""
@@ -171,12 +182,40 @@ class Restoration:
         """The step of a value's codes."""
         name = self._joined.get(name, name)
         if name not in self._scales:
-            node = self.nodes[name]
-            self._scales[name] = operation_of_node(node).step_of(node, self)
+            if name in self._pending:
+                raise _CircularError
+            self._pending.add(name)
+            try:
+                tie = self._ties.get(name)
+                if tie is None:
+                    node = self.nodes[name]
+                    self._scales[name] = operation_of_node(node).step_of(node, self)
+                else:
+                    self._scales[name] = float(np.float32(self.scale(tie.lead) * tie.ratio))
+            finally:
+                self._pending.discard(name)
         return self._scales[name]
 
     def chosen_scale(self, node: Quantize) -> float:
         """A step for the codes that a node makes of sums, where the graph leaves it open."""
+        try:
+            found = self._suggested_scale(node)
+        except _CircularError:
+            # What would decide depends on this step itself, which therefore is free.
+            found = None
+        if found is not None:
+            return found
+        root = self.root_of(node.inputs[0])
+        if is_rescaling(root):
+            return self.scale(root.inputs[0]) / median(multiplier(root) * multiplier(node))
+        layer = self.layer_of(node.inputs[0])
+        weight = layer.weight.numpy().astype(np.float64)
+        scaled = weight * multiplier(node).reshape(-1, *[1] * (weight.ndim - 1))
+        size = math.sqrt(float(np.mean(scaled**2))) or 1.0
+        return math.sqrt(2.0 / weight[0].size) * self.scale(layer.inputs[0]) / size
+
+    def _suggested_scale(self, node: Quantize) -> float | None:
+        """What additions make of the codes, or have made of the sums, if that decides."""
         if self.consumers[node.name] and self.is_projection(node.name):
             # Only additions read it: a projection shortcut.
             rescaling = self.consumers[node.name][0]
@@ -187,25 +226,26 @@ class Restoration:
             if found is not None:
                 return found
         source = self.nodes[node.inputs[0]]
-        found = operation_of_node(source).scale_behind(source, node, self)
-        if found is not None:
-            return found
-        layer = self.layer_of(source.name)
-        weight = layer.weight.numpy().astype(np.float64)
-        scaled = weight * multiplier(node).reshape(-1, *[1] * (weight.ndim - 1))
-        size = math.sqrt(float(np.mean(scaled**2))) or 1.0
-        return math.sqrt(2.0 / weight[0].size) * self.scale(layer.inputs[0]) / size
+        return operation_of_node(source).scale_behind(source, node, self)
 
-    def unit(self, node: Conv2d | Linear) -> Array:
-        """(K,): what a unit of a layer's sums stands for."""
+    def unit(self, node: Node) -> Array:
+        """(K,): what a unit of sums stands for, by what makes them: a layer, or a rescaling of codes (`root_of`)."""
         if node.name not in self._units:
-            units = self.unit_from_readers(node.name)
-            if units is None:
-                weight = node.weight.numpy().astype(np.float64)
-                size = math.sqrt(float(np.mean(weight**2))) or 1.0
-                units = np.full(len(weight), math.sqrt(2.0 / weight[0].size) / size * self.scale(node.inputs[0]))
-            self._units[node.name] = units
+            self._units[node.name] = self._found_unit(node)
         return self._units[node.name]
+
+    def _found_unit(self, node: Node) -> Array:
+        if bounds := self._bounds.get(node.name):
+            return unit_between(bounds, {entry.codes: self.scale(entry.codes) for entry in bounds})
+        if is_rescaling(node):
+            return self.scale(node.inputs[0]) / multiplier(node)
+        layer = self.layer_of(node.name)
+        units = self.unit_from_readers(node.name)
+        if units is not None:
+            return units
+        weight = layer.weight.numpy().astype(np.float64)
+        size = math.sqrt(float(np.mean(weight**2))) or 1.0
+        return np.full(len(weight), math.sqrt(2.0 / weight[0].size) / size * self.scale(layer.inputs[0]))
 
     def unit_from_readers(self, name: str) -> Array | None:
         """(K,): what a unit of sums stands for by what becomes of them, or ``None``."""
@@ -214,11 +254,21 @@ class Restoration:
         reader = self.consumers[name][0]
         return operation_of_node(reader).unit_of_sums(reader, self)
 
-    def layer_of(self, name: str) -> Conv2d | Linear:
-        """The layer in whose units sums are."""
+    def finest_rounding(self, root: Node) -> float | None:
+        """The finest step that sums are rounded to, or ``None`` if they are not."""
+        rounded = [node for node in self._read_sums.get(root.name, []) if is_rounding(node)]
+        return min((self.scale(node.name) for node in rounded), default=None)
+
+    def root_of(self, name: str) -> Node:
+        """What makes the sums whose unit a value has: a layer, or a rescaling where activations are added."""
         node = self.nodes[name]
         while (main := operation_of_node(node).main_input(node, self)) is not None:
             node = self.nodes[main]
+        return node
+
+    def layer_of(self, name: str) -> Conv2d | Linear:
+        """The layer in whose units sums are."""
+        node = self.root_of(name)
         if not isinstance(node, Conv2d | Linear):
             raise QuantizeError(f"{name}: reads {node.op}, where it needs a layer's sums")
         return node
@@ -233,16 +283,67 @@ class Restoration:
         node = self.nodes.get(name)
         return node is not None and is_rounding(node) and all(is_rescaling(it) for it in self.consumers[name])
 
-    def _first_of_joined(self) -> dict[str, str]:
-        def origin(name: str) -> str:
-            node = self.nodes.get(name)
-            source = None if node is None else operation_of_node(node).copied_from(node, self)
-            return name if source is None else origin(source)
+    def _origin(self, name: str) -> str:
+        """The value whose codes a value has: pools and padding copy them."""
+        node = self.nodes.get(name)
+        source = None if node is None else operation_of_node(node).copied_from(node, self)
+        return name if source is None else self._origin(source)
 
+    def _first_of_joined(self) -> dict[str, str]:
         order = [entry.name for entry in self.graph.inputs] + list(self.nodes)
         found: dict[str, str] = {}
         nodes = ((node.name, node.inputs) for node in self.graph if operation_of_node(node).joins_codes)
-        for names in joined_groups(nodes, origin):
+        for names in joined_groups(nodes, self._origin):
             first, *others = sorted(names, key=order.index)
             found.update(dict.fromkeys(others, first))
         return found
+
+    def _readers_of_sums(self) -> dict[str, list[Quantize | Scale]]:
+        found: dict[str, list[Quantize | Scale]] = {}
+        for node in self.graph:
+            if isinstance(node, Scale) or (is_rounding(node) and not is_rescaling(node)):
+                copied = operation_of_node(node).copied_from(node, self)
+                if copied is None and self.graph.values[node.inputs[0]].dtype in SUMS:
+                    found.setdefault(self.root_of(node.inputs[0]).name, []).append(node)
+        return found
+
+    def _tied(self) -> tuple[dict[str, list[Bounds]], dict[str, Tie]]:
+        scales = [node.name for node in self.graph if isinstance(node, Scale)]
+        # A Scale says its units absolutely: in steps of one.
+        self._scales.update(dict.fromkeys(scales, 1.0))
+        order = [*scales, *(entry.name for entry in self.graph.inputs), *self.nodes]
+        for reach in REACHES:
+            sums = {
+                name: [self._bounds_of(node, reach) for node in readers] for name, readers in self._read_sums.items()
+            }
+            codes = [self._bounds_between_codes(node, reach) for node in self.graph if self._rounds_codes(node)]
+            ties = solve([*sums.values(), *codes], order)
+            if ties is not None:
+                return sums, ties
+        several = next(readers for readers in self._read_sums.values() if len(readers) > 1)
+        raise QuantizeError(
+            f"{', '.join(node.name for node in several)}: their factors belong to no common unit of the sums that they "
+            "read; such a graph cannot be restored"
+        )
+
+    def _rounds_codes(self, node: Node) -> TypeGuard[Quantize]:
+        """Whether a node makes codes of codes."""
+        return is_rounding(node) and self.graph.values[node.inputs[0]].dtype in ACTIVATIONS and not is_rescaling(node)
+
+    def _bounds_between_codes(self, node: Quantize, reach: float) -> list[Bounds]:
+        own = self._bounds_of(node, reach)
+        return [own, _exactly(self._codes_of(node.inputs[0]), np.ones(len(own.best)))]
+
+    def _bounds_of(self, node: Quantize | Scale, reach: float) -> Bounds:
+        if isinstance(node, Scale):
+            return _exactly(node.name, scale_units(node))
+        return Bounds.of(node, self._codes_of(node.name), multiplier(node), reach)
+
+    def _codes_of(self, name: str) -> str:
+        """The value whose quantizer makes a value's codes."""
+        name = self._origin(name)
+        return self._joined.get(name, name)
+
+
+def _exactly(name: str, units: Array) -> Bounds:
+    return Bounds(name, units, units, units, np.full(len(units), np.inf))

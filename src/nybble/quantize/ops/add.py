@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,31 @@ if TYPE_CHECKING:
 forms = Forms()
 
 
+#: Units of a sum of two activations in a step of the result: a power of two, so that the way back is exact.
+ADDED_UNITS = 2.0**10
+
+
+class MainOperand(NamedTuple):
+    """Of the first of two activations that are added, what only a restored network says.
+
+    Attributes
+    ----------
+    ratio : Tensor or None
+        (K,): what it is multiplied by.
+    shift : int or None
+        Of its rescaling.
+    units : float
+        Units of the sum in a step of the result.
+    label : str or None
+        What its rescaling is called.
+    """
+
+    ratio: Tensor | None = None
+    shift: int | None = None
+    units: float = ADDED_UNITS
+    label: str | None = None
+
+
 class _WholeUnits(torch.autograd.Function):
     """A shortcut times ``ratio`` in whole units (K) of the sums that take it in; the gradient knows no rounding."""
 
@@ -62,10 +87,13 @@ class Add(FakeOperation):
         Of the shortcut's rescaling; by default ``convert`` chooses.
     label : str, optional
         What the shortcut's rescaling is called in the integer network.
+    main : MainOperand, optional
+        Of the first value where it is an activation as well.
     """
 
     keeps_unit = True
     ratio: Tensor | None
+    main_ratio: Tensor | None
 
     def __init__(
         self,
@@ -73,10 +101,13 @@ class Add(FakeOperation):
         ratio: Tensor | None = None,
         shift: int | None = None,
         label: str | None = None,
+        main: MainOperand | None = None,
     ) -> None:
         super().__init__()
         self.shift = shift
         self.label = label
+        self.main = main or MainOperand()
+        self.register_buffer("main_ratio", self.main.ratio)
         self.register_buffer("ratio", ratio)
         # In a tuple, so that it is not registered twice: the network owns it.
         self._takes = (layer,)
@@ -93,6 +124,8 @@ class Add(FakeOperation):
         if self.mode == "quantize" and self.layer is not None:
             whole: Tensor = _WholeUnits.apply(shortcut, self.layer.unit().reshape(shape), ratio)
             return sums + whole
+        if self.main_ratio is not None:
+            sums = sums * self.main_ratio.reshape(shape)
         return sums + (shortcut if ratio is None else shortcut * ratio)
 
 
@@ -121,10 +154,6 @@ def _onnx_subtract(node: Any, left: Value, right: Value) -> Result:
     return vocabulary.subtract(operand_of(left), operand_of(right))
 
 
-#: Units of a sum of two activations in a step of the result: a power of two, so that the way back is exact.
-ADDED_UNITS = 2.0**10
-
-
 class _Shortcut(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -144,11 +173,12 @@ class Addition(FloatOperation):
     nodes = (graph.Add,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """Of a layer's sums and a shortcut, and of two activations."""
+        """Of a layer's sums and a shortcut, and of two activations, also of one layer."""
         yield around("shortcut", _Shortcut)
         yield around(
             "activations", lambda: lambda x: functional.relu(x) + functional.max_pool2d(functional.relu(x), 3, 1, 1)
         )
+        yield around("both signs", lambda: lambda x: functional.relu(x) + functional.relu6(-x))
 
     def prepare(self, op: float_network.Sum, preparation: Preparation) -> None:
         """The longer way is the main one; what it sums up takes the other in."""
@@ -174,8 +204,10 @@ class Addition(FloatOperation):
         if conversion.is_code(main):
             smallest = min(float(conversion.units[main]), float(conversion.units[shortcut]))
             channels = conversion.type_of(main).shape[0]
-            unit = np.full(channels, (step_of_result or smallest * 4) / ADDED_UNITS)
-            left = conversion.rescaled(step, main, unit, np.ones_like(unit), f"{step.name}.left", None)
+            unit = np.full(channels, (step_of_result or smallest * 4) / module.main.units)
+            own = np.ones_like(unit) if module.main_ratio is None else number(module.main_ratio)
+            name = module.main.label or f"{step.name}.left"
+            left = conversion.rescaled(step, main, unit, own, name, module.main.shift)
         else:
             unit = conversion.units[main]
             left = conversion.values[main]
@@ -189,14 +221,12 @@ class Addition(FloatOperation):
         """A shortcut is scaled only where its factors say more than the scales of the two values."""
         main, shortcut, rescaling = operands(node, restoration)
         unit = sum_unit(main, restoration)
-        step = restoration.scale(rescaling.inputs[0])
-        ratio = multiplier(rescaling) * unit / step
-        plain = bool(np.all(np.abs(ratio - 1) < 1e-6))
         module = Add(
             restoration.layers.get(main),
-            None if plain else torch.from_numpy(ratio).float(),
+            _ratio(rescaling, unit, restoration),
             rescaling.shift,
             shortcut,
+            _main_operand(node, main, rescaling, restoration),
         )
         left = main if main in restoration.made else restoration.nodes[main].inputs[0]
         restoration.append(node, module, left, rescaling.inputs[0])
@@ -214,8 +244,9 @@ class Addition(FloatOperation):
         """The addition ties the scales of a shortcut and of the rounded sum together."""
         main, _, rescaling = operands(node, restoration)
         shortcut = rescaling.inputs[0]
-        if restoration.is_rescaled(main):
-            return float(sum_unit(main, restoration)[0]) * ADDED_UNITS
+        left = restoration.nodes[main]
+        if is_rescaling(left):
+            return restoration.scale(left.inputs[0]) / median(multiplier(left) * multiplier(rounding))
         if not restoration.is_projection(shortcut):
             return restoration.scale(shortcut) / median(multiplier(rounding) * multiplier(rescaling))
         return None
@@ -242,10 +273,30 @@ def operands(node: graph.Add, restoration: Restoration) -> tuple[str, str, graph
 
 def sum_unit(name: str, restoration: Restoration) -> Array:
     """(K,): what a unit of an addition's first operand stands for."""
-    node = restoration.nodes.get(name)
-    if node is not None and is_rescaling(node):
-        return restoration.scale(node.inputs[0]) / multiplier(node)
-    return restoration.unit(restoration.layer_of(name))
+    return restoration.unit(restoration.root_of(name))
+
+
+def _ratio(rescaling: graph.Quantize, unit: Array, restoration: Restoration) -> Tensor | None:
+    """(K,): what codes are multiplied by, beyond their step, when they are brought into a unit; ``None`` if by 1."""
+    ratio = multiplier(rescaling) * unit / restoration.scale(rescaling.inputs[0])
+    return None if bool(np.all(np.abs(ratio - 1) < 1e-6)) else torch.from_numpy(ratio).float()
+
+
+def _main_operand(
+    node: graph.Add, main: str, rescaling: graph.Quantize, restoration: Restoration
+) -> MainOperand | None:
+    """What is kept of the first of two activations; ``None`` for a layer's sums."""
+    left = restoration.nodes[main]
+    if not is_rescaling(left):
+        return None
+    unit = sum_unit(main, restoration)
+    if np.any(np.abs(unit - unit[0]) > 1e-6 * unit[0]):
+        raise QuantizeError(f"{node.name}: adds activations in units that differ from channel to channel")
+    sources = (restoration.scale(entry.inputs[0]) for entry in (left, rescaling))
+    units = (restoration.finest_rounding(left) or min(sources) * 4) / float(unit[0])
+    if abs(units / ADDED_UNITS - 1) < 1e-6:
+        units = ADDED_UNITS
+    return MainOperand(_ratio(left, unit, restoration), left.shift, units, main)
 
 
 register(Addition())

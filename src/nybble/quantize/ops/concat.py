@@ -80,9 +80,10 @@ class Concatenation(FloatOperation):
     joins_codes = True
 
     def examples(self) -> Iterator[FloatExample]:
-        """Of two values, and of one and its maxima."""
+        """Of two values, of one and its maxima, and of one rounded with two ranges."""
         yield around("relu", lambda: lambda x: torch.cat([functional.relu(x), functional.relu(-x)], 1), 12)
         yield around("maxima", lambda: lambda x: torch.cat([functional.max_pool2d(x, 3, 1, 1), x], 1), 12)
+        yield around("ranges", lambda: lambda x: torch.cat([functional.relu6(x), x], 1), 12)
 
     def prepare(self, op: float_network.Concat, preparation: Preparation) -> None:
         """Codes of another quantizer, as of the network's input or of a ReLU6 among others, are rounded once more."""

@@ -49,10 +49,6 @@ class Rounding(FloatOperation):
         if node.output_type in SUMS:
             return
         source = node.inputs[0]
-        if restoration.graph.values[source].dtype in ACTIVATIONS:
-            raise QuantizeError(
-                f"{node.name}: a Quantize from {node.input_type} to {node.output_type} has no counterpart"
-            )
         before = restoration.nodes.get(source)
         if before is not None and (copy := copied(before, restoration)) is not None:
             restoration.quantizers[node.name] = restoration.quantizers[before.inputs[0]]
@@ -73,6 +69,9 @@ class Rounding(FloatOperation):
         source = self.copied_from(node, restoration)
         if source is not None:
             return restoration.scale(source)
+        if restoration.graph.values[node.inputs[0]].dtype in ACTIVATIONS:
+            # Codes that are rounded once more.
+            return float(np.float32(restoration.scale(node.inputs[0]) / median(multiplier(node))))
         # float32, as the quantizer will hold it.
         return float(np.float32(restoration.chosen_scale(node)))
 
@@ -93,10 +92,21 @@ class Logits(FloatOperation):
 
     def unit_of_sums(self, node: graph.Scale, restoration: Restoration) -> Array | None:
         """The reciprocals of its scales."""
-        units: Array = 1.0 / node.out_scale.numpy().astype(np.float64)
-        if np.any(units < 0):
-            raise QuantizeError(f"{node.name}: a negative out_scale cannot be restored")
-        return units
+        return scale_units(node)
+
+
+def scale_units(node: graph.Scale) -> Array:
+    """(K,): what units of the sums stand for that a Scale reads.
+
+    Raises
+    ------
+    QuantizeError
+        If a scale is negative.
+    """
+    units: Array = 1.0 / node.out_scale.numpy().astype(np.float64)
+    if np.any(units < 0):
+        raise QuantizeError(f"{node.name}: a negative out_scale cannot be restored")
+    return units
 
 
 def is_rescaling(node: graph.Node) -> TypeGuard[graph.Quantize]:
