@@ -23,7 +23,7 @@ from nybble.quantize.fake.quantizers import ActivationQuantizer, Method, WeightQ
 from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.lower.ties import REACHES, Bounds, Tie, solve, unit_between
 from nybble.quantize.ops import operation_of_node
-from nybble.quantize.ops.rounding import is_rescaling, is_rounding, median, multiplier, scale_units
+from nybble.quantize.ops.rounding import is_logits, is_rescaling, is_rounding, median, multiplier, scale_units
 from nybble.quantize.prepare.joined import joined_groups
 
 
@@ -301,14 +301,14 @@ class Restoration:
     def _readers_of_sums(self) -> dict[str, list[Quantize | Scale]]:
         found: dict[str, list[Quantize | Scale]] = {}
         for node in self.graph:
-            if isinstance(node, Scale) or (is_rounding(node) and not is_rescaling(node)):
+            if is_logits(node) or (is_rounding(node) and not is_rescaling(node)):
                 copied = operation_of_node(node).copied_from(node, self)
                 if copied is None and self.graph.values[node.inputs[0]].dtype in SUMS:
                     found.setdefault(self.root_of(node.inputs[0]).name, []).append(node)
         return found
 
     def _tied(self) -> tuple[dict[str, list[Bounds]], dict[str, Tie]]:
-        scales = [node.name for node in self.graph if isinstance(node, Scale)]
+        scales = [node.name for node in self.graph if is_logits(node)]
         # A Scale says its units absolutely: in steps of one.
         self._scales.update(dict.fromkeys(scales, 1.0))
         order = [*scales, *(entry.name for entry in self.graph.inputs), *self.nodes]
@@ -335,7 +335,7 @@ class Restoration:
         return [own, _exactly(self._codes_of(node.inputs[0]), np.ones(len(own.best)))]
 
     def _bounds_of(self, node: Quantize | Scale, reach: float) -> Bounds:
-        if isinstance(node, Scale):
+        if is_logits(node):
             return _exactly(node.name, scale_units(node))
         return Bounds.of(node, self._codes_of(node.name), multiplier(node), reach)
 

@@ -119,6 +119,11 @@ def is_rounding(node: graph.Node) -> TypeGuard[graph.Quantize]:
     return isinstance(node, graph.Quantize)
 
 
+def is_logits(node: graph.Node) -> TypeGuard[graph.Scale]:
+    """Whether a node makes logits of sums."""
+    return isinstance(node, graph.Scale)
+
+
 def multiplier(node: graph.Quantize) -> Array:
     """(K,) float64: factors over the shift's power; silent channels get one that rounds to a factor of 0."""
     values: Array = node.factor.numpy().astype(np.float64) / 2.0**node.shift
