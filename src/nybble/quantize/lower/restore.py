@@ -21,7 +21,7 @@ from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork, Step
 from nybble.quantize.fake.quantizers import ActivationQuantizer, Method, WeightQuantizer
 from nybble.quantize.fake.weighted import QuantizedLayer
-from nybble.quantize.lower.ties import REACHES, Bounds, Tie, solve, unit_between
+from nybble.quantize.lower.ties import REACHES, Bounds, Tie, exactly, solve, unit_between
 from nybble.quantize.ops import operation_of_node
 from nybble.quantize.ops.rounding import is_logits, is_rescaling, is_rounding, median, multiplier, scale_units
 from nybble.quantize.prepare.joined import joined_groups
@@ -102,8 +102,8 @@ class Restoration:
         #: Of values whose codes a concatenation copies side by side, the one whose quantizer all have.
         self._joined = self._first_of_joined()
         self._pending: set[str] = set()
-        #: By what makes sums, the nodes that say what their unit is: those that round them, and a Scale.
-        self._read_sums = self._readers_of_sums()
+        #: By what makes sums, the nodes that say what their unit is: those that round them, and one that makes logits.
+        self._roundings, self._logits = self._readers_of_sums()
         #: What those say, by sums; and codes whose step follows from that of others.
         self._bounds, self._ties = self._tied()
 
@@ -256,8 +256,7 @@ class Restoration:
 
     def finest_rounding(self, root: Node) -> float | None:
         """The finest step that sums are rounded to, or ``None`` if they are not."""
-        rounded = [node for node in self._read_sums.get(root.name, []) if is_rounding(node)]
-        return min((self.scale(node.name) for node in rounded), default=None)
+        return min((self.scale(node.name) for node in self._roundings.get(root.name, [])), default=None)
 
     def root_of(self, name: str) -> Node:
         """What makes the sums whose unit a value has: a layer, or a rescaling where activations are added."""
@@ -298,33 +297,43 @@ class Restoration:
             found.update(dict.fromkeys(others, first))
         return found
 
-    def _readers_of_sums(self) -> dict[str, list[Quantize | Scale]]:
-        found: dict[str, list[Quantize | Scale]] = {}
+    def _readers_of_sums(self) -> tuple[dict[str, list[Quantize]], dict[str, Scale]]:
+        roundings: dict[str, list[Quantize]] = {}
+        logits: dict[str, Scale] = {}
         for node in self.graph:
-            if is_logits(node) or (is_rounding(node) and not is_rescaling(node)):
-                copied = operation_of_node(node).copied_from(node, self)
-                if copied is None and self.graph.values[node.inputs[0]].dtype in SUMS:
-                    found.setdefault(self.root_of(node.inputs[0]).name, []).append(node)
-        return found
+            if is_logits(node):
+                logits[self.root_of(node.inputs[0]).name] = node
+            elif is_rounding(node) and self._rounds_sums(node):
+                roundings.setdefault(self.root_of(node.inputs[0]).name, []).append(node)
+        return roundings, logits
 
     def _tied(self) -> tuple[dict[str, list[Bounds]], dict[str, Tie]]:
-        scales = [node.name for node in self.graph if is_logits(node)]
         # A Scale says its units absolutely: in steps of one.
-        self._scales.update(dict.fromkeys(scales, 1.0))
-        order = [*scales, *(entry.name for entry in self.graph.inputs), *self.nodes]
+        exact = {name: exactly(node.name, scale_units(node)) for name, node in self._logits.items()}
+        self._scales.update({bounds.codes: 1.0 for bounds in exact.values()})
+        order = [
+            *(bounds.codes for bounds in exact.values()),
+            *(entry.name for entry in self.graph.inputs),
+            *self.nodes,
+        ]
         for reach in REACHES:
-            sums = {
-                name: [self._bounds_of(node, reach) for node in readers] for name, readers in self._read_sums.items()
-            }
+            sums = {name: [bounds] for name, bounds in exact.items()}
+            for name, nodes in self._roundings.items():
+                sums[name] = sums.get(name, []) + [self._bounds_of(node, reach) for node in nodes]
             codes = [self._bounds_between_codes(node, reach) for node in self.graph if self._rounds_codes(node)]
             ties = solve([*sums.values(), *codes], order)
             if ties is not None:
                 return sums, ties
-        several = next(readers for readers in self._read_sums.values() if len(readers) > 1)
+        names = [node.name for nodes in self._roundings.values() if len(nodes) > 1 for node in nodes]
         raise QuantizeError(
-            f"{', '.join(node.name for node in several)}: their factors belong to no common unit of the sums that they "
-            "read; such a graph cannot be restored"
+            f"{', '.join(names)}: their factors belong to no common unit of the sums that they read; such a graph "
+            "cannot be restored"
         )
+
+    def _rounds_sums(self, node: Quantize) -> bool:
+        """Whether a node makes codes of sums, which it does not where they only copy codes."""
+        copied = operation_of_node(node).copied_from(node, self) is not None
+        return self.graph.values[node.inputs[0]].dtype in SUMS and not copied
 
     def _rounds_codes(self, node: Node) -> TypeGuard[Quantize]:
         """Whether a node makes codes of codes."""
@@ -332,18 +341,12 @@ class Restoration:
 
     def _bounds_between_codes(self, node: Quantize, reach: float) -> list[Bounds]:
         own = self._bounds_of(node, reach)
-        return [own, _exactly(self._codes_of(node.inputs[0]), np.ones(len(own.best)))]
+        return [own, exactly(self._codes_of(node.inputs[0]), np.ones(len(own.best)))]
 
-    def _bounds_of(self, node: Quantize | Scale, reach: float) -> Bounds:
-        if is_logits(node):
-            return _exactly(node.name, scale_units(node))
+    def _bounds_of(self, node: Quantize, reach: float) -> Bounds:
         return Bounds.of(node, self._codes_of(node.name), multiplier(node), reach)
 
     def _codes_of(self, name: str) -> str:
         """The value whose quantizer makes a value's codes."""
         name = self._origin(name)
         return self._joined.get(name, name)
-
-
-def _exactly(name: str, units: Array) -> Bounds:
-    return Bounds(name, units, units, units, np.full(len(units), np.inf))

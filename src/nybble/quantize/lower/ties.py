@@ -47,6 +47,11 @@ class Bounds(NamedTuple):
         return Bounds(codes, low, high, best, factor)
 
 
+def exactly(codes: str, unit: Array) -> Bounds:
+    """That a unit has so many steps of codes, (K,), and no others."""
+    return Bounds(codes, unit, unit, unit, np.full(len(unit), np.inf))
+
+
 class Tie(NamedTuple):
     """That codes have ``ratio`` times the step of ``lead``."""
 
