@@ -154,6 +154,15 @@ def check(program: Program, bits: Bits) -> None:
     assert_agree(restored, again, report, torch.from_numpy(codes.astype(np.float32)) * restored.input_quantizer.step())
 
 
+def test_each_activation_function_of_a_layer_is_calibrated() -> None:
+    module = Composed(Program((("relu", 0, 0), ("clamp", 0, 0)))).eval()
+    network = prepare(module, SHAPE)
+    steps = [step.module for step in network.steps if isinstance(step.module, ActivationQuantizer)]
+    assert {id(found) for found in steps} == {id(found) for found in network.activation_quantizers().values()} - {
+        id(network.input_quantizer)
+    }
+
+
 @pytest.mark.parametrize("bits", Bits)
 @pytest.mark.parametrize(
     "program",
@@ -164,8 +173,17 @@ def check(program: Program, bits: Bits) -> None:
         Program((("relu", 0, 0), ("add", 0, 0), ("subtract", 2, 0)), "join", "branching"),
         Program((("average pool", 0, 0), ("relu6", 0, 0), ("join", 1, 2), ("relu", 0, 0)), "join"),
         Program((("max pool", 0, 0), ("subtract", 1, 0), ("relu6", 0, 1)), "add"),
+        Program((("relu", 0, 0), ("subtract", 1, 1), ("clamp", 0, 0)), "add"),
     ],
-    ids=["two ranges", "both signs", "doubled", "nested", "pooled before it is joined", "shortcut of itself"],
+    ids=[
+        "two ranges",
+        "both signs",
+        "doubled",
+        "nested",
+        "pooled before it is joined",
+        "shortcut of itself",
+        "two functions",
+    ],
 )
 def test_sums_that_are_rounded_several_times(program: Program, bits: Bits) -> None:
     check(program, bits)

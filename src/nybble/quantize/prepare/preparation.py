@@ -146,7 +146,12 @@ class Preparation:
         if not isinstance(op, Rectifier):
             return value
         source = op.inputs[0]
-        return source if len(self.readers[source]) == 1 else f"{source}.relu"
+        if len(self.readers[source]) == 1:
+            return source
+        # Several activation functions of one layer have quantizers of their own, which calibration tells by name.
+        names = [reader.name for reader in self.readers[source] if isinstance(reader, Rectifier)]
+        place = names.index(value)
+        return f"{source}.relu_{place + 1}" if place else f"{source}.relu"
 
     def add_layer(self, op: Weighted, kind: type[QuantizedLayer], **own: Any) -> None:
         """Add a layer: it reads codes and gives exact sums. ``own`` are further arguments of its class."""
