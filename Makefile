@@ -90,7 +90,7 @@ coverage: $(STAMPS)/dev $(STAMPS)/demo ## lines of each package that the quick t
 
 .PHONY: pytest
 # In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
-pytest: $(STAMPS)/dev $(STAMPS)/demo $(if $(CI),$(STAMPS)/bench $(STAMPS)/mlperf $(STAMPS)/quantize) ## the tests alone
+pytest: $(STAMPS)/dev $(STAMPS)/demo $(if $(CI),$(STAMPS)/bench $(STAMPS)/mlperf $(STAMPS)/quantize $(STAMPS)/test-networks) ## the tests alone
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 .PHONY: sanitize
@@ -158,4 +158,4 @@ $(STAMPS)/$(1): pyproject.toml $(STAMPS)/native
 	@$$(INSTALL) $$$$($(BIN)/python tools/requirements.py $(1))
 	@touch $$@
 endef
-$(foreach name,demo bench dev mlperf quantize,$(eval $(call extra,$(name))))
+$(foreach name,demo bench dev mlperf quantize test-networks,$(eval $(call extra,$(name))))

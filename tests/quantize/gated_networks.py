@@ -48,7 +48,7 @@ def make(name: str) -> nn.Module:
         if name in OF_TORCHVISION:
             module = getattr(torchvision.models, name)(weights=None, num_classes=CLASSES)
         else:
-            timm = pytest.importorskip("timm", reason="needs timm: pip install 'nybble[dev]'")
+            timm = pytest.importorskip("timm", reason="needs timm: pip install 'nybble[test-networks]'")
             module = timm.create_model(name, pretrained=False, num_classes=CLASSES)
         module.eval()
         norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
