@@ -23,7 +23,7 @@ from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import Bits, QuantizeConfig
 from nybble.quantize.data import Subset, ZipPhotos, batches
 from nybble.quantize.fake.network import QuantizedNetwork
-from nybble.quantize.lower.conversion import convert
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.lower.snap import snap_steps
 from nybble.quantize.prepare.prepare import prepare
 from nybble.quantize.ptq.bias import correct_bias

@@ -51,12 +51,6 @@ NATIVE = ("nybble.backends.cpu", "nybble.bench.ceilings", "nybble.bench.restrict
 CIRCULAR = {
     # The names of the package itself are imported when they are used.
     ("nybble", "nybble.engine"),
-    # Float operations name, for types, what walks them.
-    ("nybble.quantize.lower.conversion", "nybble.quantize.ops"),
-    ("nybble.quantize.lower.conversion", "nybble.quantize.ops.add"),
-    ("nybble.quantize.lower.restore", "nybble.quantize.ops"),
-    ("nybble.quantize.lower.restore", "nybble.quantize.ops.rounding"),
-    ("nybble.quantize.prepare.preparation", "nybble.quantize.ops"),
 }
 
 #: Parts that know operations one by one: their folders, and the lowering.

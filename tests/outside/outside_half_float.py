@@ -18,8 +18,8 @@ from nybble.quantize.ir.float_network import FloatNetwork, Op
 from nybble.quantize.ir.rewriting import extended, region, replace_region
 from nybble.quantize.ir.vocabulary import Made, Result, Translation, value_of
 from nybble.quantize.lower.conversion import Conversion
-from nybble.quantize.lower.restore import Restoration
 from nybble.quantize.ops import FloatOperation, Forms
+from nybble.quantize.ops.restoration import Restoration
 from nybble.quantize.prepare.preparation import Preparation
 
 forms = Forms()

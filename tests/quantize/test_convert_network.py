@@ -32,7 +32,8 @@ from nybble.quantize.config import Bits, QuantizeConfig
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.lower.agreement import compare, input_codes
-from nybble.quantize.lower.conversion import ConversionReport, convert
+from nybble.quantize.lower.conversion import ConversionReport
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.lower.snap import snap_steps
 from nybble.quantize.prepare.prepare import prepare
 from nybble.reference import interpret

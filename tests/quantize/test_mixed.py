@@ -16,7 +16,7 @@ from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import Bits, QuantizeConfig
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
-from nybble.quantize.lower.conversion import convert
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.prepare.prepare import prepare
 from nybble.quantize.ptq.mixed import choose_bits, engine_times, frontier, network_timer
 from nybble.quantize.ptq.sensitivity import Group, GroupSensitivity, Sensitivities, groups, mixture, sensitivity, top1

@@ -26,7 +26,7 @@ from nybble.quantize.calibrate.calibration import calibrate  # noqa: E402
 from nybble.quantize.errors import QuantizeError, SourceError  # noqa: E402
 from nybble.quantize.ir.float_network import Pad  # noqa: E402
 from nybble.quantize.ir.fold import fold  # noqa: E402
-from nybble.quantize.lower.conversion import convert  # noqa: E402
+from nybble.quantize.lower.convert import convert  # noqa: E402
 from nybble.quantize.pipeline import PreprocessingConfig  # noqa: E402
 from nybble.quantize.pipeline.preprocessing import preprocessing_of_source  # noqa: E402
 from nybble.quantize.prepare.prepare import prepare  # noqa: E402

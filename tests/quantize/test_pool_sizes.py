@@ -22,7 +22,7 @@ from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op
 from nybble.quantize.ir.fold import fold
 from nybble.quantize.ir.vocabulary import Translation
 from nybble.quantize.lower.agreement import compare, input_codes
-from nybble.quantize.lower.conversion import convert
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.ops import avg_pool, max_pool
 from nybble.quantize.prepare.prepare import prepare, prepare_captured
 from nybble.quantize.sources.pytorch.capture import capture

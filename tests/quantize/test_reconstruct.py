@@ -14,7 +14,7 @@ from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.lower.agreement import compare
-from nybble.quantize.lower.conversion import convert
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.lower.snap import snap_steps
 from nybble.quantize.ptq.blocks import split
 from nybble.quantize.ptq.reconstruct import reconstruct

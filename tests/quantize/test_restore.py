@@ -13,7 +13,7 @@ from calibrated_networks import calibrated
 from nybble.graph import Conv2d, Graph, Linear, Quantize, Scale, read_graph
 from nybble.quantize.config import Bits
 from nybble.quantize.lower.agreement import compare, input_codes
-from nybble.quantize.lower.conversion import convert
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.lower.restore import from_graph
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet

@@ -19,7 +19,7 @@ from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.ir.float_network import Affine, FloatNetwork, Norm, Op
 from nybble.quantize.ir.fold import fold
-from nybble.quantize.lower.conversion import convert
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.prepare.prepare import prepare_captured
 from nybble.quantize.sources.onnx import load_onnx
 from nybble.quantize.sources.pytorch.capture import capture

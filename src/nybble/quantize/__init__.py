@@ -12,7 +12,8 @@ from nybble.quantize.data import split as split_photos
 from nybble.quantize.errors import CaptureError, MissingExtraError, QuantizeError, SourceError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.lower.agreement import Agreement, compare
-from nybble.quantize.lower.conversion import ConversionReport, convert
+from nybble.quantize.lower.conversion import ConversionReport
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.lower.restore import from_graph
 from nybble.quantize.lower.snap import snap_steps
 from nybble.quantize.prepare.prepare import prepare

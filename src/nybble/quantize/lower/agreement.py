@@ -127,7 +127,7 @@ def compare(
     ----------
     network : QuantizedNetwork
     graph : Graph
-        What :func:`nybble.quantize.lower.conversion.convert` made of it, with its ``report``.
+        What :func:`nybble.quantize.lower.convert.convert` made of it, with its ``report``.
     batches : iterable of Tensor
         (N, C, H, W) float32 normalised images.
     engine : callable, optional

@@ -1,4 +1,4 @@
-"""From a fake-quantized network to the integer network: codes, biases, factors and shifts."""
+"""What operations put the nodes of the integer network into: codes, biases, factors and shifts."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from nybble.graph import Conv2d, DType, Graph, Input, Linear, Node, Quantize, Scale, Tensor, ValueType
 from nybble.graph.infer import infer, infer_input
-from nybble.graph.rescale import TOLERANCE, Rescale, rescale
+from nybble.graph.rescale import Rescale, rescale
 from nybble.graph.types import Array
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork, Step
 from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.fake.quantizers import ActivationQuantizer, number
 from nybble.quantize.fake.weighted import QuantizedLayer
-from nybble.quantize.ops import operation_of_module
-from nybble.quantize.ops.add import Add
 
 #: Of the step that sums are rounded to, the least that one unit of them may stand for. Finer channels, which have next
 #: to no weights, are made coarser: below this their factors would lose precision.
@@ -63,7 +60,7 @@ class RescaleRecord:
 
 @dataclass
 class ConversionReport:
-    """What :func:`convert` decided.
+    """What :func:`~nybble.quantize.lower.convert.convert` decided.
 
     Attributes
     ----------
@@ -81,37 +78,6 @@ class ConversionReport:
     def largest_error(self) -> float:
         """Of rounding factors, over all rescalings, in steps of the result."""
         return max((record.error for record in self.rescales), default=0.0)
-
-
-def convert(network: QuantizedNetwork, *, tolerance: float = TOLERANCE) -> tuple[Graph, ConversionReport]:
-    """Write the integer network.
-
-    Weights become the codes that the fake quantizers round to, biases whole units of the sums (s16 where a layer's
-    fit, else s32), and multipliers factors with a shift.
-
-    Parameters
-    ----------
-    network : QuantizedNetwork
-        With ranges set. It is left as it is.
-    tolerance : float
-        Error that a shift of 16 may cost, in steps of the result: where it costs more, a larger shift is taken. What
-        it does cost, and what the best shift would, is in the report.
-
-    Returns
-    -------
-    Graph
-        With the network's preprocessing and class names.
-    ConversionReport
-
-    Raises
-    ------
-    QuantizeError
-        If the network holds NaN or infinity.
-    GraphError
-        If sums could pass 2**31 - 1, naming the layer.
-    """
-    with torch.no_grad():
-        return Conversion(network, tolerance).run()
 
 
 class Conversion:
@@ -136,7 +102,7 @@ class Conversion:
         quantizer and its step.
     """
 
-    def __init__(self, network: QuantizedNetwork, tolerance: float) -> None:
+    def __init__(self, network: QuantizedNetwork, tolerance: float, shortcuts: dict[str, Array]) -> None:
         self._network = network
         self.tolerance = tolerance
         self._nodes: list[Node] = []
@@ -146,23 +112,19 @@ class Conversion:
         self.units: dict[str, Array] = {}
         self.deferred: dict[str, Callable[[ActivationQuantizer, Step], None]] = {}
         self.finest = _finest_steps(network)
-        self.shortcuts = _shortcut_sizes(network)
-
-    def run(self) -> tuple[Graph, ConversionReport]:
-        """Let the operation of every step add its nodes."""
-        network = self._network
+        self.shortcuts = shortcuts
         quantizer = network.input_quantizer
-        entry = Input(name=network.INPUT, dtype=quantizer.dtype, shape=tuple(network.input_shape))
+        self._entry = entry = Input(name=network.INPUT, dtype=quantizer.dtype, shape=tuple(network.input_shape))
         self.types[entry.name] = infer_input(entry)
         self.values[network.INPUT] = entry.name
         self.units[network.INPUT] = number(quantizer.step())
-        for step in network.steps:
-            operation_of_module(step.name, step.module).convert(step.module, step, self)
-        output = self._logits()
-        graph = Graph(
-            [entry], self._nodes, [output], preprocessing=network.preprocessing, class_names=network.class_names
+
+    def finish(self) -> Graph:
+        """The graph of all nodes, once the operation of every step has added its own."""
+        output, network = self._logits(), self._network
+        return Graph(
+            [self._entry], self._nodes, [output], preprocessing=network.preprocessing, class_names=network.class_names
         )
-        return graph, self.report
 
     def append_layer(self, module: QuantizedLayer, step: Step, kind: type[Conv2d | Linear], **own: Any) -> None:
         """Add the node of a layer, with the codes of its weights and its bias in units of the sums.
@@ -337,23 +299,3 @@ def _finest_steps(network: QuantizedNetwork) -> dict[str, float]:
             source = step.inputs[0]
             finest[source] = min(found, finest.get(source, found))
     return finest
-
-
-def _shortcut_sizes(network: QuantizedNetwork) -> dict[str, Array]:
-    """By layer, the largest shortcut that its sums have to take in: (K,) or a scalar array."""
-    quantizers = {network.INPUT: network.input_quantizer}
-    sizes: dict[str, Array] = {}
-    for step in network.steps:
-        if isinstance(step.module, ActivationQuantizer):
-            quantizers[step.name] = step.module
-        elif step.inputs[0] in quantizers and not isinstance(step.module, QuantizedLayer | Add):
-            quantizers[step.name] = quantizers[step.inputs[0]]
-    for step in reversed(network.steps):
-        if isinstance(step.module, Add):
-            quantizer = quantizers[step.inputs[1]]
-            ratio = np.ones(()) if step.module.ratio is None else np.abs(number(step.module.ratio))
-            own = number(quantizer.step()) * quantizer.dtype.magnitude * ratio
-            sizes[step.inputs[0]] = own + sizes.get(step.name, np.zeros(()))
-        elif isinstance(step.module, FakeOperation) and step.module.keeps_unit and step.name in sizes:
-            sizes[step.inputs[0]] = sizes[step.name]
-    return sizes

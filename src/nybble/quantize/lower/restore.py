@@ -23,6 +23,7 @@ from nybble.quantize.fake.quantizers import ActivationQuantizer, Method, WeightQ
 from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.lower.ties import REACHES, Bounds, Tie, exactly, solve, unit_between
 from nybble.quantize.ops import operation_of_node
+from nybble.quantize.ops.restoration import Restoration
 from nybble.quantize.ops.rounding import is_logits, is_rescaling, is_rounding, median, multiplier, scale_units
 from nybble.quantize.prepare.joined import joined_groups
 
@@ -50,7 +51,7 @@ def from_graph(graph: Graph, *, method: Method = "ste") -> QuantizedNetwork:
     QuantizeError
         Naming the node that has no counterpart, or if roundings of one sum contradict each other.
     """
-    network = Restoration(graph, method).run()
+    network = _Restoration(graph, method).run()
     network.set_mode("quantize")
     return network
 
@@ -59,25 +60,8 @@ class _CircularError(Exception):
     """A scale was asked for while it was being chosen."""
 
 
-class Restoration:
-    """What operations put the steps into that their nodes came from.
-
-    Attributes
-    ----------
-    graph : Graph
-    nodes : dict of str to Node
-    consumers : dict of str to list of Node
-        By value, the nodes that read it.
-    made : dict of str to str
-        By value of the graph, the step that makes it.
-    quantizers : dict of str to ActivationQuantizer
-        By value, the quantizer behind its codes.
-    layers : dict of str to QuantizedLayer
-        By value that is sums, the layer whose units they have.
-    config : QuantizeConfig
-    method : str
-        ``ste`` or ``lsq``.
-    """
+class _Restoration(Restoration):
+    """The steps made so far, and what the integers stand for."""
 
     def __init__(self, graph: Graph, method: Method) -> None:
         if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 3 or len(graph.outputs) != 1:

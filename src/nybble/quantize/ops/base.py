@@ -39,7 +39,7 @@ from nybble.quantize.ops.forms import Forms
 if TYPE_CHECKING:
     from nybble.quantize.fake.network import Step
     from nybble.quantize.lower.conversion import Conversion
-    from nybble.quantize.lower.restore import Restoration
+    from nybble.quantize.ops.restoration import Restoration
     from nybble.quantize.prepare.preparation import Preparation
 
 

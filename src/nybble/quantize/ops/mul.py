@@ -21,7 +21,7 @@ from nybble.quantize.ops.rounding import median, multiplier
 if TYPE_CHECKING:
     from nybble.quantize.fake.network import Step
     from nybble.quantize.lower.conversion import Conversion
-    from nybble.quantize.lower.restore import Restoration
+    from nybble.quantize.ops.restoration import Restoration
     from nybble.quantize.prepare.preparation import Preparation
 
 forms = Forms()

@@ -18,7 +18,7 @@ from nybble.quantize.ops.registry import register
 if TYPE_CHECKING:
     from nybble.quantize.fake.network import Step
     from nybble.quantize.lower.conversion import Conversion
-    from nybble.quantize.lower.restore import Restoration
+    from nybble.quantize.ops.restoration import Restoration
 
 
 #: A multiplier that rounds to a factor of 0 at the published shifts: of channels that a factor of 0 silences.

@@ -27,7 +27,8 @@ from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.ir.float_network import FloatNetwork, RecordedModule
 from nybble.quantize.ir.fold import fold
-from nybble.quantize.lower.conversion import ConversionReport, convert
+from nybble.quantize.lower.conversion import ConversionReport
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.lower.restore import from_graph
 from nybble.quantize.pipeline import post
 from nybble.quantize.pipeline.lock import locked

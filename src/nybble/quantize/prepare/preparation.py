@@ -14,7 +14,6 @@ from nybble.quantize.fake.quantizers import ActivationQuantizer, Method, WeightQ
 from nybble.quantize.fake.weighted import FoldedNorm, QuantizedLayer
 from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Rectifier, Weighted
 from nybble.quantize.ir.fold import fold_norm, nonnegative
-from nybble.quantize.ops import operation_of
 from nybble.quantize.prepare.choose import Choice
 from nybble.quantize.prepare.joined import joined_values
 
@@ -63,11 +62,8 @@ class Preparation:
         self._joined = joined_values(network)
         self._shared: dict[str, ActivationQuantizer] = {}
 
-    def run(self) -> QuantizedNetwork:
-        """Let every operation add its steps."""
-        for op in self.network:
-            self.depth[op.name] = max(self.depth[name] for name in op.inputs) + isinstance(op, Weighted)
-            operation_of(op).prepare(op, self)
+    def finish(self) -> QuantizedNetwork:
+        """The network of all steps, once every operation has added its own."""
         output = self.network.output
         last = self.network[output]
         # What a ReLU6 clips, only a quantizer can.

@@ -10,8 +10,9 @@ from nybble.graph import Preprocessing
 from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
-from nybble.quantize.ir.float_network import FloatNetwork
+from nybble.quantize.ir.float_network import FloatNetwork, Weighted
 from nybble.quantize.ir.fold import fold
+from nybble.quantize.ops import operation_of
 from nybble.quantize.prepare.preparation import Preparation
 from nybble.quantize.sources.pytorch.capture import capture
 
@@ -72,4 +73,8 @@ def prepare_captured(
     class_names: Sequence[str] | None = None,
 ) -> QuantizedNetwork:
     """As :func:`prepare`, for a network that is captured and folded already."""
-    return Preparation(network, config, preprocessing, class_names).run()
+    preparation = Preparation(network, config, preprocessing, class_names)
+    for op in network:
+        preparation.depth[op.name] = max(preparation.depth[name] for name in op.inputs) + isinstance(op, Weighted)
+        operation_of(op).prepare(op, preparation)
+    return preparation.finish()

@@ -24,7 +24,8 @@ from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.lower.agreement import input_codes
-from nybble.quantize.lower.conversion import ConversionReport, convert
+from nybble.quantize.lower.conversion import ConversionReport
+from nybble.quantize.lower.convert import convert
 from nybble.quantize.ptq.blocks import first_images
 from nybble.quantize.ptq.sensitivity import Group, GroupSensitivity, Sensitivities, groups, mixture
 from nybble.quantize.settings import MixedConfig
