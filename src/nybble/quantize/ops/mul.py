@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nybble import graph
 from nybble.graph.types import Array
@@ -13,6 +16,7 @@ from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.ir.elementwise import Product
 from nybble.quantize.ir.vocabulary import Made, Result, Translation, Unsupported
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value
 from nybble.quantize.ops.registry import register
@@ -89,6 +93,12 @@ class Multiplication(FloatOperation):
     ops = (Product,)
     modules = (Mul,)
     nodes = (graph.Mul,)
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Of two activations of one shape, and by a gate, on either side."""
+        yield around("elementwise", lambda: lambda x: functional.relu(x) * functional.max_pool2d(x, 3, 1, 1))
+        yield around("gate", lambda: lambda x: functional.relu(x) * functional.relu6(x).mean((2, 3), keepdim=True))
+        yield around("gate first", lambda: lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True)) * functional.relu(x))
 
     def prepare(self, op: Product, preparation: Preparation) -> None:
         """Both sides are rounded; the product is not."""

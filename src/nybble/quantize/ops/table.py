@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nybble import graph
 from nybble.quantize.errors import QuantizeError
@@ -19,6 +20,7 @@ from nybble.quantize.ir.fold import nonnegative
 from nybble.quantize.ir.rewriting import Region, region, replace_region
 from nybble.quantize.ops import function_forms
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.registry import register
 
 if TYPE_CHECKING:
@@ -97,6 +99,12 @@ class Lookup(FloatOperation):
             found = _candidate(network, name)
             if found is not None and found.is_same_for_all_channels():
                 replace_region(network, found, composed(found))
+
+    def examples(self) -> Iterator[FloatExample]:
+        """A function that is an operator, one in parts, and one of an activation."""
+        yield around("silu", lambda: functional.silu)
+        yield around("in parts", lambda: lambda x: x * functional.relu6(x + 3) / 6)
+        yield around("of an activation", lambda: lambda x: torch.tanh(functional.max_pool2d(x, 3, 1, 1)))
 
     def prepare(self, op: Function, preparation: Preparation) -> None:
         """Two steps: the function, and its quantizer, which concatenations may share."""
