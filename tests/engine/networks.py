@@ -16,12 +16,14 @@ from nybble.graph import (
     Input,
     Linear,
     MaxPool2d,
+    Mul,
     Node,
     Padding,
     Pair,
     Quantize,
     ReLU,
     Scale,
+    Table,
     Tensor,
     ValueType,
 )
@@ -306,7 +308,7 @@ def finish_with(draw: st.DrawFn, network: Network, sums: str, other: str | None)
 
 @st.composite
 def finished(draw: st.DrawFn, network: Network, sums: str, suffix: str) -> str:
-    """ReLU and requantization after sums, either or both missing. Returns the last value, a sum or an activation."""
+    """ReLU, requantization and table after sums, any of them missing. Returns the last value: sums or codes."""
     if draw(st.booleans()):
         maximum = draw(st.one_of(st.none(), st.integers(0, 3000), st.sampled_from((0, 2**31 - 1))))
         sums = network.add(ReLU(name=f"relu{suffix}", inputs=(sums,), maximum=maximum))
@@ -317,7 +319,48 @@ def finished(draw: st.DrawFn, network: Network, sums: str, suffix: str) -> str:
         except GraphError as error:
             if "32-bit limit" not in str(error):
                 raise
+    if network.values[sums].dtype in ACTIVATIONS and draw(st.booleans()):
+        sums = network.add(draw(tables(network, f"table{suffix}", sums)))
     return sums
+
+
+@st.composite
+def tables(draw: st.DrawFn, network: Network, name: str, source: str) -> Table:
+    """Any function of the codes of a value."""
+    before, after = network.values[source].dtype, draw(st.sampled_from(ACTIVATIONS))
+    entries = values_of(after, (before.maximum - before.minimum + 1,), draw(st.sampled_from(STYLES)), draw(SEEDS))
+    table = Tensor.from_array(DType.S16, entries)
+    return Table(name=name, inputs=(source,), input_type=before, output_type=after, table=table)
+
+
+@st.composite
+def gated_networks(draw: st.DrawFn) -> Graph:
+    """A convolution's codes by a gate that is computed from them, and a convolution of the products."""
+    channels, dtype = draw(st.sampled_from((5, 16, 33, 64))), draw(st.sampled_from(ACTIVATIONS))
+    size = Pair(draw(st.integers(1, 6)), draw(st.integers(1, 6)))
+    network = Network(dtype, (draw(st.sampled_from((3, 40))), size.rows, size.columns))
+    codes = draw(_pointwise(network, "first", "image", channels))
+    pooled = network.add(
+        AvgPool2d(name="pool", inputs=(codes,), input_type=network.values[codes].dtype, kernel_size=size, stride=size)
+    )
+    gate = draw(_pointwise(network, "gate", pooled, channels)) if draw(st.booleans()) else pooled
+    gate = network.add(draw(tables(network, "gate_table", gate)))
+    product = network.add(Mul(name="mul", inputs=(codes, gate)))
+    gated = draw(finished(network, product, "_gated"))
+    if network.values[gated].dtype in SUMS:
+        gated = network.add(draw(quantizes(network, "narrow", gated, draw(st.sampled_from(ACTIVATIONS)))))
+    draw(_pointwise(network, "last", gated, draw(st.sampled_from((7, 64)))))
+    return network.graph()
+
+
+@st.composite
+def _pointwise(draw: st.DrawFn, network: Network, name: str, source: str, outputs: int) -> str:
+    """A 1x1 convolution to codes."""
+    value = network.values[source]
+    weight = Tensor.from_array(DType.S4, values_of(DType.S4, (outputs, value.shape[0], 1, 1), "random", draw(SEEDS)))
+    conv = network.add(Conv2d(name=name, inputs=(source,), input_type=value.dtype, weight=weight))
+    target = draw(st.sampled_from(ACTIVATIONS))
+    return network.add(draw(quantizes(network, f"{name}_codes", conv, target)))
 
 
 @st.composite

@@ -7,6 +7,7 @@ from agreement import assert_agrees
 from hypothesis import given
 from networks import (
     conv_networks,
+    gated_networks,
     images,
     joined_networks,
     linear_networks,
@@ -52,4 +53,10 @@ def test_pools_of_any_size(data: st.DataObject, threads: int, together: int) -> 
 @given(st.data(), THREADS, TOGETHER)
 def test_joined_channels(data: st.DataObject, threads: int, together: int) -> None:
     graph = data.draw(joined_networks())
+    assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
+
+
+@given(st.data(), THREADS, TOGETHER)
+def test_gates(data: st.DataObject, threads: int, together: int) -> None:
+    graph = data.draw(gated_networks())
     assert_agrees(graph, data.draw(images(graph)), [threads], together=together)

@@ -5,16 +5,45 @@ from __future__ import annotations
 from itertools import pairwise
 
 import hypothesis.strategies as st
+import numpy as np
 from hypothesis import given
-from networks import Network, conv_networks, copied, linear_networks, mixed_networks, stacked_networks
+from networks import (
+    Network,
+    conv_networks,
+    copied,
+    gated_networks,
+    images,
+    linear_networks,
+    mixed_networks,
+    stacked_networks,
+)
 
-from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, Quantize, ReLU, Table, Tensor
-from nybble.graph.types import ACTIVATIONS
+from nybble.backends.cpu.order import order_classes
+from nybble.graph import (
+    Add,
+    AvgPool2d,
+    Conv2d,
+    DType,
+    Graph,
+    Linear,
+    Mul,
+    Padding,
+    Pair,
+    Quantize,
+    ReLU,
+    Table,
+    Tensor,
+)
+from nybble.graph.macs import macs
+from nybble.graph.types import ACTIVATIONS, SUMS
 from nybble.lower import Step, fuse
+from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet
 
+NETWORKS = st.one_of(mixed_networks(), stacked_networks(), conv_networks(), linear_networks(), gated_networks())
 
-@given(st.one_of(mixed_networks(), stacked_networks(), conv_networks(), linear_networks()))
+
+@given(NETWORKS)
 def test_steps_hold_every_node_once_and_read_what_is_stored(graph: Graph) -> None:
     steps = fuse(graph)
     names = [node.name for step in steps for node in step.nodes]
@@ -84,3 +113,72 @@ def test_what_two_nodes_read_is_stored() -> None:
     double.add(Conv2d(name="conv", inputs=("image",), input_type=DType.U4, weight=weight))
     double.add(Add(name="add", inputs=("conv", "conv")))
     assert [step.output for step in fuse(double.graph())] == ["conv", "add"]
+
+
+@given(st.data())
+def test_steps_carry_types_shapes_and_bounds(data: st.DataObject) -> None:
+    """What they say of values is what the graph says; no sum that the reference computes passes their bound."""
+    graph = data.draw(NETWORKS)
+    values = interpret(graph, data.draw(images(graph, 2)), keep=None)
+    for step in fuse(graph):
+        for value in (*step.inputs, step.result):
+            said = graph.values[value.name]
+            assert (value.dtype, value.shape, value.magnitude) == (said.dtype, said.shape, said.magnitude)
+            assert value.is_input == (value.name == graph.inputs[0].name)
+            assert value.is_output == (value.name in graph.outputs)
+        within = [node.name for node in step.nodes if node is not step.quantize]
+        for name in (*step.reads, *within):
+            if graph.values[name].dtype in SUMS:
+                assert int(np.abs(values[name].astype(np.int64)).max(initial=0)) <= step.sum_bound
+        assert step.macs == sum(macs(graph, node) for node in step.nodes)
+
+
+def tabled(network: Network, name: str, source: str) -> str:
+    dtype = network.values[source].dtype
+    entries = np.arange(dtype.minimum, dtype.maximum + 1)
+    table = Tensor.from_array(DType.S16, entries)
+    return network.add(Table(name=name, inputs=(source,), input_type=dtype, output_type=dtype, table=table))
+
+
+def test_a_table_joins_the_quantize_that_it_alone_reads() -> None:
+    network = Network(DType.U4, (3, 2, 2))
+    weight = Tensor.from_array("s4", np.ones((3, 3, 1, 1), np.int64))
+    conv = network.add(Conv2d(name="conv", inputs=("image",), input_type=DType.U4, weight=weight))
+    first = tabled(network, "first", network.requantize("codes", conv, DType.S8, 1, 0))
+    second = tabled(network, "second", first)
+    product = network.add(Mul(name="mul", inputs=(first, second)))
+    last = tabled(network, "last", network.requantize("narrow", product, DType.U7, 1, 4))
+    network.add(Mul(name="square", inputs=(last, last)))
+    steps = fuse(network.graph())
+    # The second one follows a table, and the first one's result is read twice.
+    expected = [["conv", "codes", "first"], ["second"], ["mul", "narrow", "last"], ["square"]]
+    assert [[node.name for node in step.nodes] for step in steps] == expected
+    assert [step.kind for step in steps] == ["conv", "table", "mul", "mul"]
+    assert [step.reads for step in steps[2:]] == [["first", "second"], ["last", "last"]]
+    # The codes are read twice.
+    both = Network(DType.U8, (3, 2, 2))
+    codes = both.requantize("codes", "image", DType.S8, 1, 9)
+    both.add(Mul(name="mul", inputs=(codes, tabled(both, "table", codes))))
+    assert [step.kind for step in fuse(both.graph())] == ["point", "table", "mul"]
+
+
+def test_products_tie_the_orders_of_what_they_read() -> None:
+    network = Network(DType.U4, (3, 4, 4))
+    for name, source, inputs in (("wide", "image", 3), ("gate", "pool", 8)):
+        if name == "gate":
+            network.add(
+                AvgPool2d(
+                    name="pool", inputs=("wide_codes",), input_type=DType.U4, kernel_size=Pair(4, 4), stride=Pair(4, 4)
+                )
+            )
+        weight = Tensor.from_array("s4", np.arange(8 * inputs).reshape(8, inputs, 1, 1) % 15 - 7)
+        conv = network.add(Conv2d(name=name, inputs=(source,), input_type=DType.U4, weight=weight))
+        network.requantize(f"{name}_codes", conv, DType.U4, 1, 3)
+    gate = tabled(network, "gate_table", "gate_codes")
+    product = network.add(Mul(name="mul", inputs=("wide_codes", gate)))
+    network.requantize("y", product, DType.U4, 1, 4)
+    weight = Tensor.from_array("s4", np.ones((2, 8, 1, 1), np.int64))
+    network.add(Conv2d(name="last", inputs=("y",), input_type=DType.U4, weight=weight))
+    (tied,) = order_classes(fuse(network.graph()))
+    # The pool ties as well, so that one order serves all of them.
+    assert set(tied) == {"wide_codes", "pool", "gate_table", "y"}

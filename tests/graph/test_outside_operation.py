@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -159,6 +160,20 @@ def test_it_comes_back_from_onnx_bit_for_bit(tmp_path: Path) -> None:
     again = import_onnx(tmp_path / "network.onnx").graph
     assert_equal(again, network())
     assert interpret(again, IMAGES)["clamp"].tolist() == EXPECTED
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("bounds", ["text", [1], [1, 2.5], [9, -9], None])
+def test_wrong_metadata_of_it_are_refused_in_one_line(bounds: object) -> None:
+    pytest.importorskip("onnx")
+    from nybble.graph.onnx import OnnxImportError, from_onnx, to_onnx
+
+    model = to_onnx(network()).model
+    (entry,) = [entry for entry in model.metadata_props if entry.key == "nybble.nodes"]
+    assert json.loads(entry.value)["clamp"] == {"clamp": [-7, 9]}
+    entry.value = json.dumps({"clamp": {"clamp": bounds}})
+    with pytest.raises(OnnxImportError, match=r"^clamp: [^\n]+$"):
+        from_onnx(model)
 
 
 def test_an_onnx_operator_that_only_it_knows_is_read(tmp_path: Path) -> None:

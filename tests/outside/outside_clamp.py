@@ -74,9 +74,11 @@ class ClampOperation(Operation[Clamp]):
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
         if "clamp" not in node.hint:
             return None
-        low, high = node.hint["clamp"]
+        bounds = node.hint["clamp"]
+        if not isinstance(bounds, list) or [type(bound) for bound in bounds] != [int, int]:
+            raise GraphError("its bounds in the metadata are not two integers", node=node.name)
         source = node.sums(0)
-        made = Clamp(name=node.free(node.name), inputs=(source.name,), low=int(low), high=int(high))
+        made = Clamp(name=node.free(node.name), inputs=(source.name,), low=bounds[0], high=bounds[1])
         return OnnxValue(node.add(made), source.unit)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Clamp]]:

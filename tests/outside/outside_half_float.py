@@ -90,8 +90,7 @@ class HalfOperation(FloatOperation):
             if found is None:
                 continue
             found = extended(network, found)
-            probes = PROBES.reshape(-1, 1).expand(-1, op.shape[0])
-            if found.is_same_for_all_channels() and torch.allclose(found(probes), probes.relu() / 2):
+            if found.is_same_for_all_channels() and torch.allclose(found.of_numbers(PROBES), PROBES.relu() / 2):
                 replace_region(network, found, PositiveHalf(name="", inputs=(), shape=()))
 
     def prepare(self, op: PositiveHalf, preparation: Preparation) -> None:

@@ -65,6 +65,7 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
             }
         )
         return
+    shown = {node.name: _sources(graph, node) for node in graph}
     grid = table("layer", "op", "input", "output", "weights", "details", "MACs", "bytes", numbers=("MACs", "bytes"))
     for entry in graph.inputs:
         grid.add_row(entry.name, "input", "", _tensor(entry.dtype.value, entry.shape))
@@ -72,7 +73,7 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
         weights = _tensor(row.weight_type, row.weight_shape) if row.weight_type and row.weight_shape else ""
         numbers = (f"{value:,}" if value else "" for value in (row.macs, row.parameter_bytes))
         output = _tensor(row.output_type, row.output_shape)
-        grid.add_row(row.name, row.op, _sources(row), output, weights, row.attributes, *numbers)
+        grid.add_row(row.name, row.op, shown[row.name], output, weights, row.attributes, *numbers)
     grid.add_section()
     grid.add_row("total", "", "", "", "", "", f"{totals['macs']:,}", f"{totals['parameter_bytes']:,}")
     console().print(grid)
@@ -85,7 +86,9 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
 def _row(graph: Graph, node: Node) -> Row:
     from nybble.graph import Tensor
     from nybble.graph.macs import macs
+    from nybble.graph.ops import operation_of
 
+    operation = operation_of(node)
     constants = {name: value for name, value in vars(node).items() if isinstance(value, Tensor)}
     weight = constants.get("weight")
     output = graph.values[node.name]
@@ -98,7 +101,7 @@ def _row(graph: Graph, node: Node) -> Row:
         input_shapes=[list(source.shape) for source in sources],
         output_type=output.dtype.value,
         output_shape=list(output.shape),
-        attributes=_attributes(node),
+        attributes=", ".join(operation.details(node)) if operation is not None else "",
         weight_type=weight.dtype.value if weight else None,
         weight_shape=list(weight.shape) if weight else None,
         macs=macs(graph, node),
@@ -107,40 +110,12 @@ def _row(graph: Graph, node: Node) -> Row:
     )
 
 
-def _attributes(node: Node) -> str:
-    """Stride, padding and the like, where they are not what a layer has anyway."""
-    parts = []
-    for name, plain in (("kernel_size", None), ("stride", (1, 1)), ("padding", (0, 0, 0, 0)), ("dilation", (1, 1))):
-        value = getattr(node, name, plain)
-        if value != plain and value is not None and not (name == "kernel_size" and hasattr(node, "weight")):
-            pair = tuple(value)
-            if len(pair) == 4 and pair[:2] == pair[2:]:
-                pair = pair[:2]
-            short = str(pair[0]) if len(set(pair)) == 1 else ",".join(map(str, pair))
-            parts.append(f"{name.removesuffix('_size').removesuffix('ding')} {short}")
-    groups = getattr(node, "groups", 1)
-    if groups != 1:
-        parts.append(f"groups {groups}")
-    shift = getattr(node, "shift", None)
-    if shift is not None:
-        parts.append(f"shift {shift}")
-    maximum = getattr(node, "maximum", None)
-    if maximum is not None:
-        parts.append(f"maximum {maximum}")
-    function = getattr(node, "function", "")
-    if function:
-        parts.append(function)
-    return ", ".join(parts)
+def _sources(graph: Graph, node: Node) -> str:
+    """Types and shapes of what a layer reads, as its operation shows them."""
+    from nybble.graph.ops import operation_of
 
-
-def _sources(row: Row) -> str:
-    """Types and shapes of what a layer reads, the shape once where all agree."""
-    # Values of a Concat have one type, and their shapes are of interest even where they agree.
-    if row.op == "Concat":
-        return f"{row.input_types[0]} {', '.join('x'.join(map(str, shape)) for shape in row.input_shapes)}"
-    if row.op == "Mul" and row.input_shapes[0] != row.input_shapes[1]:
-        return " * ".join(map(_tensor, row.input_types, row.input_shapes))
-    return _tensor((" * " if row.op == "Mul" else " + ").join(row.input_types), row.input_shapes[0])
+    operation = operation_of(node)
+    return "" if operation is None else operation.shown_inputs([graph.values[name] for name in node.inputs])
 
 
 def _tensor(dtype: str, shape: tuple[int, ...] | list[int]) -> str:

@@ -18,6 +18,7 @@ from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation
 from nybble.graph.ops.forms import EXACT, ExactForm, RealForm
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.texts import window_details
 from nybble.graph.ops.units import Unit
 from nybble.graph.ops.windows import check_pool_padding, sides, sides_text, square_text, starts, window_shape
 from nybble.graph.types import ACTIVATIONS, Array, DType
@@ -149,6 +150,10 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
     def onnx_hint(self, node: AvgPool2d) -> Mapping[str, object]:
         """The stride, which GlobalAveragePool has none of."""
         return {"stride": node.stride}
+
+    def details(self, node: AvgPool2d) -> Sequence[str]:
+        """The window."""
+        return window_details(node.kernel_size, node.stride, node.padding)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[AvgPool2d]]:
         """Every type; uneven padding counted or not, windows that run past the end, and the whole image."""

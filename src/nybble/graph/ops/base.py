@@ -17,6 +17,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.forms import ExactForm, RealForm
 from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.roles import Requantization, Weighted
+from nybble.graph.ops.texts import shown
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import Array, DType
 from nybble.graph.value_type import ValueType
@@ -191,6 +192,7 @@ class Operation(ABC, Generic[N]):
         """Add the graph's nodes for an ONNX node; what its output is, ``None`` where it is not of this operation.
 
         Called for the operators of :attr:`onnx_operators`, before the readers of :mod:`nybble.graph.onnx.operators`.
+        Raises GraphError naming the ONNX node where it is of this operation and cannot be taken.
         """
         return None
 
@@ -205,6 +207,17 @@ class Operation(ABC, Generic[N]):
     def macs(self, node: N, result: ValueType) -> int:
         """Multiply-accumulates of one image, those with padding included; ``result`` is what :meth:`infer` gave."""
         return 0
+
+    def details(self, node: N) -> Sequence[str]:
+        """Attributes for people, such as ``stride 2``; those that are what a node has anyway are left out.
+
+        Types, shapes and sizes of constants are shown without it.
+        """
+        return ()
+
+    def shown_inputs(self, inputs: Sequence[ValueType]) -> str:
+        """What a node reads, for people: types and shapes, a shape once where all agree."""
+        return shown(inputs, " + ")
 
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
         """Types that the layer file says the node reads, where the node itself does not carry them."""

@@ -17,6 +17,7 @@ from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.examples import activation
 from nybble.graph.ops.forms import ExactForm, RealForm
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.texts import extents
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
@@ -89,6 +90,10 @@ class ConcatOperation(Operation[Concat]):
         """Concat of real numbers, stored again."""
         sources = [form.source(name) for name in node.inputs]
         form.store(node.name, form.node("Concat", sources, form.unstored(node.name), name=node.name, axis=1))
+
+    def shown_inputs(self, inputs: Sequence[ValueType]) -> str:
+        """The one type, then every shape."""
+        return f"{inputs[0].dtype} {', '.join(extents(value.shape) for value in inputs)}"
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Concat]]:
         """Every type; two and three values of different channels, images and vectors."""

@@ -21,6 +21,7 @@ from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation, drawn
 from nybble.graph.ops.forms import ExactForm, Form, RealForm, write_exact_sums
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.texts import window_details
 from nybble.graph.ops.units import Unit, converted_bias, wider_weights
 from nybble.graph.ops.weights import (
     WEIGHTS,
@@ -221,6 +222,10 @@ class Conv2dOperation(Operation[Conv2d]):
     def onnx_hint(self, node: Conv2d) -> Mapping[str, object]:
         """The type of the bias, which ONNX has in 32 bits."""
         return {} if node.bias is None else {"bias": node.bias.dtype}
+
+    def details(self, node: Conv2d) -> Sequence[str]:
+        """The window without its extents, which the weights show."""
+        return window_details(None, node.stride, node.padding, node.dilation, node.groups)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Conv2d]]:
         """Every type of input and weight; groups, strides, dilation, uneven padding, with and without bias."""

@@ -18,6 +18,7 @@ from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation
 from nybble.graph.ops.forms import ExactForm, Form, RealForm
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.texts import window_details
 from nybble.graph.ops.units import Unit
 from nybble.graph.ops.windows import check_pool_padding, sides, sides_text, square_text, starts, window_shape
 from nybble.graph.types import ACTIVATIONS, Array, DType
@@ -116,6 +117,10 @@ class MaxPool2dOperation(Operation[MaxPool2d]):
     def write_real(self, node: MaxPool2d, form: RealForm) -> None:
         """MaxPool of real numbers, stored again."""
         form.store(node.name, _write(node, form, form.unstored(node.name)))
+
+    def details(self, node: MaxPool2d) -> Sequence[str]:
+        """The window."""
+        return window_details(node.kernel_size, node.stride, node.padding, node.dilation)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[MaxPool2d]]:
         """Every type; uneven padding, dilation, and windows that run past the end."""

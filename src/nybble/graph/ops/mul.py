@@ -18,6 +18,7 @@ from nybble.graph.ops.examples import activation
 from nybble.graph.ops.forms import ExactForm, RealForm
 from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.texts import shown
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
@@ -113,6 +114,10 @@ class MulOperation(Operation[Mul]):
             left, right = right, left
         made = node.add(Mul(name=node.free(node.name), inputs=(left.name, right.name)))
         return OnnxValue(made, left.unit * right.unit)
+
+    def shown_inputs(self, inputs: Sequence[ValueType]) -> str:
+        """The factors."""
+        return shown(inputs, " * ")
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Mul]]:
         """Every pair of types: of one shape, and as a gate; vectors, and an image of one pixel."""

@@ -158,6 +158,10 @@ class QuantizeOperation(Operation[Quantize]):
         """The shift and the types; factors follow from scales."""
         return {"shift": node.shift, "factor": node.factor.dtype, "output": node.output_type}
 
+    def details(self, node: Quantize) -> Sequence[str]:
+        """The shift."""
+        return (f"shift {node.shift}",)
+
     def examples(self, random: np.random.Generator) -> Iterator[Example[Quantize]]:
         """From every type to every type, with ties, clips and shift 0."""
         for input_type in (*ACTIVATIONS, *SUMS):

@@ -106,6 +106,10 @@ class ReLUOperation(Operation[ReLU]):
         """Relu or Clip."""
         form.relu(node.name, form.source(node.inputs[0]), node.maximum)
 
+    def details(self, node: ReLU) -> Sequence[str]:
+        """The maximum."""
+        return () if node.maximum is None else (f"maximum {node.maximum}",)
+
     def examples(self, random: np.random.Generator) -> Iterator[Example[ReLU]]:
         """Both types of sums; a maximum that cuts, one that does not, and zero."""
         for input_type in SUMS:

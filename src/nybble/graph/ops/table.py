@@ -170,6 +170,10 @@ class TableOperation(Operation[Table]):
         """The function's name."""
         return {"function": node.function} if node.function else {}
 
+    def details(self, node: Table) -> Sequence[str]:
+        """The function's name."""
+        return (node.function,) if node.function else ()
+
     def examples(self, random: np.random.Generator) -> Iterator[Example[Table]]:
         """From every type to every type, over the whole range; images and vectors, named or not."""
         for input_type in ACTIVATIONS:

@@ -36,6 +36,11 @@ class Region:
             values[op.name] = op(*(values[name] for name in op.inputs))
         return values[self.result]
 
+    def of_numbers(self, numbers: Tensor) -> Tensor:
+        """The function of each of (N) numbers, where it is the same for all channels."""
+        values: Tensor = self(numbers.reshape(-1, 1).expand(-1, self.ops[-1].shape[0]))[:, 0]
+        return values
+
     def is_same_for_all_channels(self) -> bool:
         """Whether it is one function of a number, whichever channel that is of."""
         return all(op.is_same_for_all_channels() for op in self.ops)

@@ -10,6 +10,9 @@ A new operation is a file of this folder and its line in ``ops/__init__.py``; on
    build the same ``Op``. A handler that returns ``None`` leaves the call to the next operation that has the same form.
 3. A fake-quantized module (:class:`~nybble.quantize.fake.operation.FakeOperation`), if none of those that are there
    will do. It computes what the integer network computes, with a straight-through gradient.
+   A step that makes codes of other codes is a subclass of
+   :class:`~nybble.quantize.fake.quantizers.ActivationQuantizer`, which calibration then finds like any other;
+   ``preparation.quantizer(..., make=...)`` makes it.
 4. A :class:`FloatOperation` that names these three, and says where quantizers go (``prepare``), what becomes of the
    module in the graph (``convert``), and of the graph's node on the way back (``restore``). Its ``examples`` are small
    networks; ``tests/quantize/test_float_operations.py`` runs them, from both front ends to the engine and back.
@@ -17,7 +20,8 @@ A new operation is a file of this folder and its line in ``ops/__init__.py``; on
 **Compositions.** Exporters write ``SiLU`` as ``x * sigmoid(x)`` and ``HardSwish`` as ``x * relu6(x + 3) / 6``. Handlers
 do not look at their neighbours; each front end captures every part as an ``Op`` of its own. Then each operation's
 :meth:`FloatOperation.rewrite` sees the whole network, before anything is folded, and may put one ``Op`` in place of
-several. :func:`~nybble.quantize.ir.rewriting.region` gives it what a value is computed from, up to one source;
+several. :func:`~nybble.quantize.ir.rewriting.region` gives it what a value is computed from, up to one source,
+:func:`~nybble.quantize.ir.rewriting.extended` with the elementwise operations around it, and
 :func:`~nybble.quantize.ir.rewriting.replace_region` puts the ``Op`` there. An ``Op`` that says ``is_elementwise`` may
 be part of such a region. What is left that has no integer form is refused by ``prepare``, with its place.
 """
