@@ -171,7 +171,7 @@ def check(program: Program, bits: Bits) -> None:
     assert_agree(restored, again, report, torch.from_numpy(codes.astype(np.float32)) * restored.input_quantizer.step())
 
 
-@settings(max_examples=min(40, settings().max_examples))
+@settings(max_examples=min(25, settings().max_examples))
 @given(programs(), st.sampled_from(Bits))
 def test_what_is_drawn_agrees_and_comes_back(program: Program, bits: Bits) -> None:
     check(program, bits)
