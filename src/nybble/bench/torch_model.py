@@ -10,6 +10,8 @@ import torch
 from onnx import numpy_helper
 from torch.nn import functional
 
+_TYPES = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.INT32: torch.int32}
+
 
 class OnnxModule(torch.nn.Module):
     """Runs the operators that :mod:`nybble.graph.onnx.float_form` writes, one after the other; made to be traced."""
@@ -72,9 +74,14 @@ def _run(op: str, inputs: list[Any], given: dict[str, Any]) -> Any:
                 "Max": lambda: torch.maximum(first, inputs[1]),
                 "Min": lambda: torch.minimum(first, inputs[1]),
                 "Relu": lambda: torch.relu(first),
+                "Round": lambda: torch.round(first),
+                "Cast": lambda: first.to(_TYPES[given["to"]]),
+                "Gather": lambda: first[inputs[1].long()],
                 "Flatten": lambda: torch.flatten(first, 1),
                 "Identity": lambda: first,
             }
+            if op not in simple:
+                raise ValueError(f"{op} is not supported here")
             return simple[op]()
 
 
