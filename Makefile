@@ -34,6 +34,9 @@ EMULATE_TESTS ?= $(addprefix tests/engine/test_,rows.py pool_kernels.py engine_t
 EMULATE_ARGS ?=
 # Where tests record which kernels they compared with the reference.
 ROWS := $(CURDIR)/build/rows
+# JOBS=2: two parts of `make test` at a time. What each prints then comes when it has ended.
+JOBS ?= 1
+PARALLEL = $(if $(filter-out 1,$(JOBS)),--jobs=$(JOBS) --output-sync=target)
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 # Folders and files whose tests are quick, but for those marked slow.
@@ -53,7 +56,7 @@ demo: $(STAMPS)/demo ## classify a few photos, measure speed, write demo.html
 .PHONY: test
 test: ## lint, types, tests, the engine's tests under sanitizers, kernels emulated; which kernels ran
 	@rm -rf $(ROWS)
-	@NYBBLE_ROWS=$(ROWS) $(MAKE) --no-print-directory lint types pytest sanitize emulated
+	@NYBBLE_ROWS=$(ROWS) $(MAKE) --no-print-directory $(PARALLEL) lint types pytest sanitize emulated
 	@$(BIN)/python tests/row_report.py $(ROWS)
 
 .PHONY: bench
