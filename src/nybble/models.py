@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from nybble import published
 from nybble.graph.errors import NybbleError
 
 #: The variable that names the model where none is given.
@@ -29,6 +28,8 @@ class Found(NamedTuple):
 
 def names() -> list[str]:
     """Models that have a name: the bundled one, then those that can be fetched."""
+    from nybble import published
+
     return [SHIPPED, *published.available()]
 
 
@@ -64,6 +65,8 @@ def locate(model: str) -> Path:
         return folder
     # Slow to import, and not needed for most models.
     import difflib
+
+    from nybble import published
 
     if model in published.available():
         folder = published.cached(model)

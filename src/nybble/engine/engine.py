@@ -15,12 +15,12 @@ from nybble.backends.errors import EngineError
 from nybble.engine.scores import ranked, softmax
 from nybble.graph import Graph, read_graph
 from nybble.graph.types import Array
-from nybble.images import PhotoSource, class_names, load_photo
 from nybble.models import find
 
 if TYPE_CHECKING:
     from nybble.backends.cpu.choices import Choices
     from nybble.backends.cpu.plan import Plan
+    from nybble.images import PhotoSource
 
 #: Photos that classify() decodes before it runs them.
 DECODED_PHOTOS = 8
@@ -260,6 +260,9 @@ class Engine:
         ValueError
             If the model has no preprocessing, or ``top`` is not positive.
         """
+        # Loading a network needs no decoder of photos, which takes 20 ms to import.
+        from nybble.images import class_names, load_photo
+
         if top < 1:
             raise ValueError(f"top must be positive, got {top}")
         if isinstance(photos, str | os.PathLike | np.ndarray):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +23,9 @@ from nybble.graph.ops.units import WIDER, Unit, rounded
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 _FUNCTION = re.compile(r"[!-~]([ -~]{0,62}[!-~])?")
 
@@ -121,6 +123,8 @@ class TableOperation(Operation[Table]):
 
         ``function`` is only a name, so that nothing finer is known. Results are rounded once, halves away from zero.
         """
+        from fractions import Fraction
+
         input_type = input_type or node.input_type
         if ratio == 1 and input_type is node.input_type:
             return node
