@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -133,12 +134,27 @@ def test_engines_come_and_go_while_others_run(graph: Graph, images: Array, expec
         list(pool.map(live, range(4)))
 
 
+def test_the_first_engines_of_a_process_may_be_made_at_once() -> None:
+    """In a process of its own, where nothing has been registered yet."""
+    code = """if True:
+        from concurrent.futures import ThreadPoolExecutor
+        from nybble.engine import Engine
+        from nybble.synthetic import bottleneck_resnet
+        graph = bottleneck_resnet(blocks=(1,), width=4, classes=3, image=32, seed=1)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: Engine(graph, threads=1), range(8)))
+    """
+    for _ in range(3):
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        assert (result.returncode, result.stderr) == (0, "")
+
+
 @contextmanager
 def suppress_closed() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        assert str(error) == "the engine is closed"  # noqa: PT017
+        assert str(error) == "the engine is closed"
 
 
 def test_an_engine_may_be_closed_or_dropped_during_a_run(graph: Graph, images: Array, expected: Array) -> None:

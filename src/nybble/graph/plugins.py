@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pkgutil import iter_modules
+from threading import RLock
 from typing import Any, Generic, TypeVar
 
 from nybble.graph.errors import NybbleError
@@ -67,6 +68,8 @@ class Registry(Generic[K, T]):
         self._key = key
         self._items: dict[K, T] = {}
         self._has_own = self._has_others = False
+        # Until one thread has imported everything, others wait: half of it would look like all.
+        self._loading = RLock()
 
     def register(self, item: T) -> None:
         """Make something known. Raises :class:`PluginError` if the key is taken."""
@@ -84,12 +87,14 @@ class Registry(Generic[K, T]):
     def get(self, key: K) -> T | None:
         """What is registered under a key, or ``None``."""
         if not self._has_own:
-            self._has_own = True
-            for name in sorted(module.name for module in iter_modules(import_module(self._package).__path__)):
-                import_module(f"{self._package}.{name}")
+            with self._loading:
+                for name in sorted(module.name for module in iter_modules(import_module(self._package).__path__)):
+                    import_module(f"{self._package}.{name}")
+                self._has_own = True
         if key not in self._items and not self._has_others:
-            self._has_others = True
-            for item in declared(self._group, self._kind):
-                if self._items.get(self._key(item)) is not item:
-                    self.register(item)
+            with self._loading:
+                for item in declared(self._group, self._kind):
+                    if self._items.get(self._key(item)) is not item:
+                        self.register(item)
+                self._has_others = True
         return self._items.get(key)
