@@ -16,7 +16,7 @@ SOURCE = Path(nybble.quantize.__file__).parent
 #: From the bottom up. A package imports only what lies on a lower level, but for types.
 LEVELS = (
     ("errors",),
-    ("extra", "progress", "settings"),
+    ("extra", "settings"),
     ("atomic", "config", "ir"),
     ("data", "fake"),
     ("ops",),
