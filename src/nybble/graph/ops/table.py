@@ -19,6 +19,7 @@ from nybble.graph.ops.checks import check_input_type
 from nybble.graph.ops.examples import activation
 from nybble.graph.ops.forms import ExactForm, Form, RealForm
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.texts import extents
 from nybble.graph.ops.units import WIDER, Unit, rounded
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import ACTIVATIONS, Array, DType
@@ -73,9 +74,10 @@ class TableOperation(Operation[Table]):
             raise GraphError(f"table is {node.table.dtype}, not s16", node=node.name, field="table")
         count = table_entries(node.input_type)
         if node.table.shape != (count,):
-            shape = "x".join(map(str, node.table.shape))
             raise GraphError(
-                f"table has shape {shape}, but {node.input_type} has {count} codes", node=node.name, field="table"
+                f"table has shape {extents(node.table.shape)}, but {node.input_type} has {count} codes",
+                node=node.name,
+                field="table",
             )
         entries = node.table.numpy().astype(np.int64)
         low, high = int(entries.min()), int(entries.max())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -147,8 +147,3 @@ def seen(x: Translation) -> str:
     """How errors write a shape."""
     moved = "" if x.is_natural else ", transposed"
     return f"({', '.join(map(str, ('N', *x.shape)))}{moved})"
-
-
-def extents(values: Sequence[int]) -> str:
-    """``224x224``."""
-    return "x".join(map(str, values))

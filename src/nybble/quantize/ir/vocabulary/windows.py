@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 
 from nybble.graph import Padding, Pair
+from nybble.graph.ops.texts import extents
 from nybble.graph.ops.windows import output_extent
 from nybble.quantize.ir.float_network import AvgPool, MaxPool, Op
 from nybble.quantize.ir.vocabulary.arithmetic import affine, sum_of_stack
-from nybble.quantize.ir.vocabulary.value import Axes, Made, Result, Stack, Translation, Unsupported, extents, image
+from nybble.quantize.ir.vocabulary.value import Axes, Made, Result, Stack, Translation, Unsupported, image
 
 
 def output_extents(
