@@ -7,7 +7,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from nybble.backends.base import Backend
-from nybble.graph.plugins import PluginError, declared
+from nybble.graph.plugins import PluginError, declared_once
 
 #: The entry points of other packages: each names an instance of :class:`Backend`.
 GROUP = "nybble.backends"
@@ -17,7 +17,6 @@ GROUP = "nybble.backends"
 _BUILT_IN = frozenset(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 
 _by_name: dict[str, Backend] = {}
-_packages_are_loaded = False
 
 
 def register(backend: Backend) -> None:
@@ -48,12 +47,5 @@ def backend_named(name: str) -> Backend | None:
     return _by_name.get(name)
 
 
-def _load_packages() -> None:
-    """Register what other packages declare. It waits for an unknown name, since a search of all packages takes time."""
-    global _packages_are_loaded
-    if _packages_are_loaded:
-        return
-    for backend in declared(GROUP, Backend):
-        if _by_name.get(backend.name) is not backend:
-            register(backend)
-    _packages_are_loaded = True
+#: Registers what other packages declare. It waits for an unknown name, since a search of all packages takes time.
+_load_packages = declared_once(GROUP, Backend, lambda found: _by_name.get(found.name) is found, register)

@@ -42,6 +42,48 @@ def declared(group: str, kind: type[Any]) -> Iterator[Any]:
         yield found
 
 
+class Once:
+    """Work that is done at the first call, and no more. Other threads wait for its end: half of it would look like all.
+
+    A call from within the work returns at once. Work that raises is done again at the next call.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._lock = RLock()
+        self._is_done = self._is_under_way = False
+
+    def __call__(self) -> None:
+        """Return when the work is done."""
+        if self._is_done:
+            return
+        with self._lock:
+            if self._is_done or self._is_under_way:
+                return
+            self._is_under_way = True
+            try:
+                self._work()
+                self._is_done = True
+            finally:
+                self._is_under_way = False
+
+
+def declared_once(
+    group: str, kind: type[Any], is_registered: Callable[[Any], bool], register: Callable[[Any], None]
+) -> Once:
+    """Registers, when it is called, what the entry points of a group name and what is not registered yet.
+
+    Raises :class:`PluginError` as :func:`declared` does, and whatever ``register`` raises.
+    """
+
+    def work() -> None:
+        for item in declared(group, kind):
+            if not is_registered(item):
+                register(item)
+
+    return Once(work)
+
+
 class Registry(Generic[K, T]):
     """What is registered of one kind, found by a key.
 
@@ -64,12 +106,10 @@ class Registry(Generic[K, T]):
     def __init__(self, kind: type[T], package: str, group: str, key: Callable[[T], K]) -> None:
         self._kind = kind
         self._package = package
-        self._group = group
         self._key = key
         self._items: dict[K, T] = {}
-        self._has_own = self._has_others = False
-        # Until one thread has imported everything, others wait: half of it would look like all.
-        self._loading = RLock()
+        self._load_own = Once(self._import_modules)
+        self._load_others = declared_once(group, kind, lambda item: self._items.get(key(item)) is item, self.register)
 
     def register(self, item: T) -> None:
         """Make something known. Raises :class:`PluginError` if the key is taken."""
@@ -86,15 +126,11 @@ class Registry(Generic[K, T]):
 
     def get(self, key: K) -> T | None:
         """What is registered under a key, or ``None``."""
-        if not self._has_own:
-            with self._loading:
-                for name in sorted(module.name for module in iter_modules(import_module(self._package).__path__)):
-                    import_module(f"{self._package}.{name}")
-                self._has_own = True
-        if key not in self._items and not self._has_others:
-            with self._loading:
-                for item in declared(self._group, self._kind):
-                    if self._items.get(self._key(item)) is not item:
-                        self.register(item)
-                self._has_others = True
+        self._load_own()
+        if key not in self._items:
+            self._load_others()
         return self._items.get(key)
+
+    def _import_modules(self) -> None:
+        for name in sorted(module.name for module in iter_modules(import_module(self._package).__path__)):
+            import_module(f"{self._package}.{name}")

@@ -6,14 +6,13 @@ from typing import Any
 
 from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Operation
-from nybble.graph.plugins import PluginError, declared
+from nybble.graph.plugins import PluginError, declared_once
 
 #: The entry points of other packages: each names an instance of :class:`Operation`.
 GROUP = "nybble.operations"
 
 _by_kind: dict[str, Operation[Any]] = {}
 _by_node: dict[type[Node], Operation[Any]] = {}
-_packages_are_loaded = False
 
 
 def register(operation: Operation[Any]) -> None:
@@ -59,12 +58,5 @@ def operation_of(node: Node) -> Operation[Any] | None:
     return _by_node.get(kind)
 
 
-def _load_packages() -> None:
-    """Register what other packages declare. It waits for an unknown type, since a search of all packages takes time."""
-    global _packages_are_loaded
-    if _packages_are_loaded:
-        return
-    for operation in declared(GROUP, Operation):
-        if _by_kind.get(operation.kind) is not operation:
-            register(operation)
-    _packages_are_loaded = True
+#: Registers what other packages declare. It waits for an unknown type, since a search of all packages takes time.
+_load_packages = declared_once(GROUP, Operation, lambda found: _by_kind.get(found.kind) is found, register)

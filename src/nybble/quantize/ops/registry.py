@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from nybble.graph import Node
-from nybble.graph.plugins import PluginError, declared
+from nybble.graph.plugins import PluginError, declared_once
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.ir.float_network import FloatNetwork, Op
 from nybble.quantize.ops.base import FloatOperation
@@ -15,7 +15,6 @@ from nybble.quantize.ops.forms import AtenForm, OnnxForm
 GROUP = "nybble.float_operations"
 
 _registered: list[FloatOperation] = []
-_packages_are_loaded = False
 
 
 def register(operation: FloatOperation) -> None:
@@ -39,14 +38,13 @@ def unregister(operation: FloatOperation) -> None:
     _registered.remove(operation)
 
 
+#: Registers what other packages declare.
+_load_packages = declared_once(GROUP, FloatOperation, _registered.__contains__, register)
+
+
 def operations() -> tuple[FloatOperation, ...]:
     """All operations in the order of their registration, those of other packages included."""
-    global _packages_are_loaded
-    if not _packages_are_loaded:
-        _packages_are_loaded = True
-        for operation in declared(GROUP, FloatOperation):
-            if operation not in _registered:
-                register(operation)
+    _load_packages()
     return tuple(_registered)
 
 
