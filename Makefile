@@ -36,7 +36,14 @@ EMULATE_ARGS ?=
 ROWS := $(CURDIR)/build/rows
 # JOBS=2: two parts of `make test` at a time. What each prints then comes when it has ended.
 JOBS ?= 1
-PARALLEL = $(if $(filter-out 1,$(JOBS)),--jobs=$(JOBS) --output-sync=target)
+PARALLEL = $(if $(filter-out 1,$(JOBS)),PARTS=1 --jobs=$(JOBS) --output-sync=target)
+# Two installations at a time break an environment, so only the parts of `make test` run at a time, once everything
+# that they need is installed; --jobs on the command line changes nothing.
+ifndef PARTS
+.NOTPARALLEL:
+endif
+# In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
+TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo $(if $(CI),bench mlperf quantize test-networks))
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 # Folders and files whose tests are quick, but for those marked slow.
@@ -54,7 +61,7 @@ demo: $(STAMPS)/demo ## classify a few photos, measure speed, write demo.html
 	@$(BIN)/nybble demo $(DEMO_ARGS)
 
 .PHONY: test
-test: ## lint, types, tests, the engine's tests under sanitizers, kernels emulated; which kernels ran
+test: $(TEST_PACKAGES) ## lint, types, tests, the engine's tests under sanitizers, kernels emulated; which kernels ran
 	@rm -rf $(ROWS)
 	@NYBBLE_ROWS=$(ROWS) $(MAKE) --no-print-directory $(PARALLEL) lint types pytest sanitize emulated
 	@$(BIN)/python tests/row_report.py $(ROWS)
@@ -92,8 +99,7 @@ coverage: $(STAMPS)/dev $(STAMPS)/demo ## lines of each package that the quick t
 	@$(BIN)/python tools/coverage_of_packages.py
 
 .PHONY: pytest
-# In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
-pytest: $(STAMPS)/dev $(STAMPS)/demo $(if $(CI),$(STAMPS)/bench $(STAMPS)/mlperf $(STAMPS)/quantize $(STAMPS)/test-networks) ## the tests alone
+pytest: $(TEST_PACKAGES) ## the tests alone
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 .PHONY: sanitize
