@@ -18,7 +18,8 @@ struct Known {
   bool (*is_supported)();
 };
 
-// On x86, __builtin_cpu_supports reads cpuid and, for vector state, XGETBV: what the system saves too.
+// On x86, __builtin_cpu_supports reads cpuid and, for vector state, XGETBV: what the system saves too. On aarch64 the
+// system says so by getauxval.
 constexpr Known kAll[] = {
 #define NYBBLE_ISA(name, needs, is_for_tests, is_built, is_supported) \
   {Isa::name, #name, needs, is_for_tests, is_built, [] { return is_built && (is_supported); }},

@@ -18,7 +18,7 @@ struct DotPacked {
 
 inline constexpr std::int32_t kDotPixels = 4;  // output pixels computed together with 32-bit sums
 
-// Groups of two 16-bit inputs, or of four bytes, unsigned once the offset is added.
+// Groups of two 16-bit inputs, or of four bytes, of the sign that the row multiplies once the offset is added.
 ConvWeights pack_wide(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights);
 ConvWeights pack_quad(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights);
 std::int64_t dot_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels);

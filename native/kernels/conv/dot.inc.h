@@ -142,7 +142,8 @@ constexpr ConvRow kWideRow = {
     .run = conv_wide,
 };
 
-// Without dot products two products of unsigned bytes are added in 16 bits: 2 * 127 * 128 fits them.
+// Without dot products two products of unsigned bytes are added in 16 bits: 2 * 127 * 128 fits them. With them an
+// offset gives inputs the sign that these ask for.
 constexpr ConvRow kQuadRow = {
     .name = "quad",
     .summary = "four inputs at a time, 32-bit sums",
@@ -150,6 +151,7 @@ constexpr ConvRow kQuadRow = {
     .takes_signed = Vector::kHasDotProducts,
     .most_input = Vector::kHasDotProducts ? 255 : 127,
     .has_dot_products = Vector::kHasDotProducts,
+    .has_signed_quads = Vector::kHasSignedQuads,
     .tasks = Tasks::row_unless_pointwise,
     .usual_outputs = 128,
     .lanes32 = Vector::kLanes32,

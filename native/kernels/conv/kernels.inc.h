@@ -17,7 +17,7 @@
 namespace nybble {
 namespace {
 
-// `more` are those that need dot products, where the vector type has them.
+// `more` are those that need dot products of unsigned bytes, where the vector type has them.
 template <class... More>
 constexpr auto rows_with(const More&... more) {
   return std::array{kDirectRow, kGroupedRow,  kWideRow,   kChainedRow,    kQuadRow,
@@ -26,7 +26,7 @@ constexpr auto rows_with(const More&... more) {
 
 template <class V>
 constexpr auto all_rows() {
-  if constexpr (V::kHasDotProducts)
+  if constexpr (V::kHasDotProducts && !V::kHasSignedQuads)
     return rows_with(kInnerRow<V>);
   else
     return rows_with();

@@ -54,6 +54,12 @@ ConvWeights pack_dot(const ConvLayer& layer, const ConvCut& cut, const std::int8
   return packed;
 }
 
+// That makes inputs bytes of the sign that the row multiplies. Added modulo 2^8.
+std::int32_t quad_offset(const ConvRow& row, const ConvLayer& layer) {
+  if (row.has_signed_quads) return layer.high > INT8_MAX ? INT8_MIN : 0;
+  return layer.is_signed() ? -INT8_MIN : 0;
+}
+
 }  // namespace
 
 ConvWeights pack_wide(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
@@ -61,7 +67,7 @@ ConvWeights pack_wide(const ConvRow& row, const ConvLayer& layer, const ConvCut&
 }
 
 ConvWeights pack_quad(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
-  return pack_dot(layer, cut, weights, 2 * row.lanes32, 4, layer.is_signed() ? 128 : 0);
+  return pack_dot(layer, cut, weights, 2 * row.lanes32, 4, quad_offset(row, layer));
 }
 
 std::int64_t dot_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels) {

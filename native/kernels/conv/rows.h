@@ -78,6 +78,7 @@ struct ConvRow {
   bool has_byte_sums = false;      // sums of an input and a weight must fit bytes (inner.h)
   std::int32_t list_group = 0;     // channels in a group of the lists it reads; 0: it reads none
   bool has_dot_products = false;   // whether four products of bytes are one exact operation
+  bool has_signed_quads = false;   // whether their inputs are signed bytes, not unsigned ones
 
   // ---- Which layers of these the planner chooses it for: why_not_chosen(). Types decide, not weights.
   bool is_for_groups = false;          // layers of several groups only

@@ -44,7 +44,7 @@ NYBBLE_INLINE void winograd_products(const std::uint32_t* inputs, std::int64_t s
       auto row = V::load(weights + n * V::kBytes);
       if constexpr (T == 2) V::hold(row);
       NYBBLE_UNROLL
-      for (int t = 0; t < T; ++t) sums[t][n] = V::add16(sums[t][n], V::multiply_byte_pairs(pair[t], row));
+      for (int t = 0; t < T; ++t) sums[t][n] = V::add16(sums[t][n], V::multiply_small_pairs(pair[t], row));
     }
     weights += N * V::kBytes;
   }

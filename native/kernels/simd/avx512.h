@@ -17,8 +17,11 @@ struct Avx512 {
   static constexpr int kBytes = 64;
   static constexpr int kLanes16 = 32;
   static constexpr int kLanes32 = 16;
-  // Whether add_quads is exact for every input, and one operation.
+  // Whether add_quads is exact for every input, and one operation; whether its inputs are signed bytes; the largest
+  // unsigned input that it is exact for.
   static constexpr bool kHasDotProducts = false;
+  static constexpr bool kHasSignedQuads = false;
+  static constexpr std::int32_t kMostQuadInput = 127;
   // Vectors of 32-bit sums that registers hold with what they are made of, and squares of Winograd whose sums of 32,
   // 64, 96 and 128 outputs they hold; measured on Zen 4. Outputs in a block that suit most layers; measured there too.
   static constexpr int kUsualOutputs = 256;
@@ -57,6 +60,10 @@ struct Avx512 {
   // Lane i: inputs[2i] * weights[2i] + inputs[2i + 1] * weights[2i + 1], unsigned by signed bytes. The sum must fit.
   static NYBBLE_INLINE I16 multiply_byte_pairs(Bytes inputs, Bytes weights) {
     return _mm512_maddubs_epi16(inputs, weights);
+  }
+  // Of inputs of at most 127.
+  static NYBBLE_INLINE I16 multiply_small_pairs(Bytes inputs, Bytes weights) {
+    return multiply_byte_pairs(inputs, weights);
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm512_cvtepi16_epi32(_mm512_castsi512_si256(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1)); }

@@ -7,6 +7,7 @@ namespace nybble {
 
 struct Avx512Vnni : Avx512 {
   static constexpr bool kHasDotProducts = true;
+  static constexpr std::int32_t kMostQuadInput = 255;
   // Four unsigned inputs by four weights, exact for every value (the instruction that does not saturate).
   static NYBBLE_INLINE I32 add_quads(I32 sum, Bytes inputs, Bytes weights) {
     return _mm512_dpbusd_epi32(sum, inputs, weights);

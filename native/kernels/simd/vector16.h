@@ -22,6 +22,8 @@ struct Vector16 {
   static constexpr int kLanes16 = 8;
   static constexpr int kLanes32 = 4;
   static constexpr bool kHasDotProducts = true;
+  static constexpr bool kHasSignedQuads = false;
+  static constexpr std::int32_t kMostQuadInput = 255;
   static constexpr int kUsualOutputs = 128;
   static constexpr int kQuadVectors = 8;
   static constexpr int kWinogradTogether[4] = {1, 1, 1, 1};
@@ -73,6 +75,9 @@ struct Vector16 {
     const I16 low = (I16)((U16)inputs & 255) * ((I16)((U16)weights << 8) >> 8);
     const I16 high = (I16)((U16)inputs >> 8) * ((I16)weights >> 8);
     return add16(low, high);
+  }
+  static NYBBLE_INLINE I16 multiply_small_pairs(Bytes inputs, Bytes weights) {
+    return multiply_byte_pairs(inputs, weights);
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return __builtin_convertvector(load_as<HalfI16>(&v), I32); }
   static NYBBLE_INLINE I32 widen_high(I16 v) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/table/kernels.h"
+#include "kernels/table/runs.inc.h"
 
 namespace nybble {
 namespace {
@@ -65,20 +66,6 @@ NYBBLE_INLINE void table_run(const CodeTable& table, const std::uint8_t* in, std
   };
   for (; units >= 2; units -= 2) together(std::integral_constant<int, 2 * kUnit>{});
   if (units > 0) together(std::integral_constant<int, kUnit>{});
-}
-
-// Calls run(input, output, units) for the runs of bytes that a task is.
-template <class Run>
-NYBBLE_INLINE void table_pixels(const TableTask& task, const Run& run) {
-  const bool has_padding = task.kept < task.width;
-  const bool is_one_run = !has_padding && task.input_stride == task.width && task.output_stride == task.width;
-  const std::int64_t runs = is_one_run ? 1 : task.pixels, pixels = is_one_run ? task.pixels : 1;
-  const std::int64_t units = pixels * (task.width / kChannelAlign);
-  for (std::int64_t i = 0; i < runs; ++i) {
-    std::uint8_t* out = task.output + i * task.output_stride;
-    run(task.input + i * task.input_stride, out, units);
-    if (has_padding) __builtin_memset(out + task.kept, 0, static_cast<std::size_t>(task.width - task.kept));
-  }
 }
 
 template <class B, int kEntries>
