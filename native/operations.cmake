@@ -22,6 +22,7 @@ endif()
 
 set(isas "")                # that this build has kernels for
 set(isa_lines "")           # of nybble_isas.h
+set(ceiling_lines "")       # of nybble_ceilings.h
 set(operation_bindings "")  # sources of the Python module
 set(operation_names "")     # that have bindings
 set(kernel_names "")        # that have kernels for instruction sets
@@ -31,7 +32,7 @@ set(kernel_names "")        # that have kernels for instruction sets
 # An instruction set, whose vector types kernels/isas/NAME.h names. FOR_TESTS: it is never chosen. LIKE: it takes the
 # kernels written for OTHER where there are none for NAME. ON, IF: it is built for that processor only, or if the option
 # is on. NEEDS: features by their names in /proc/cpuinfo. CHECK: a C++ expression for whether the processor and the
-# system have them; on x86 it follows from NEEDS. FLAGS: those of the compiler, for its files alone: base/cpu.cpp decides
+# system have them, which may use base/cpuid.h; on x86 it follows from NEEDS. FLAGS: those of the compiler, for its files alone: base/cpu.cpp decides
 # at run time whether they are called.
 macro(nybble_isa name)
   cmake_parse_arguments(isa "FOR_TESTS" "LIKE;ON;IF;CHECK" "NEEDS;FLAGS" ${ARGN})
@@ -51,7 +52,7 @@ macro(nybble_isa name)
   set(isa_check true)
   if(NOT isa_built)
     set(isa_check false)
-  elseif(isa_CHECK)
+  elseif(isa_CHECK AND NOT isa_emulated)
     set(isa_check "${isa_CHECK}")
   elseif(processor STREQUAL x86_64 AND NOT isa_emulated)
     foreach(feature IN LISTS isa_NEEDS)
@@ -65,11 +66,13 @@ macro(nybble_isa name)
     set(isa_for_tests true)
   endif()
   list(JOIN isa_NEEDS " " isa_needs)
-  string(APPEND isa_lines " \\\n  line(${name}, \"${isa_needs}\", ${isa_for_tests}, ${isa_built}, ${isa_check})")
+  string(APPEND isa_lines
+    " \\\n  line(${name}, \"${isa_LIKE}\", \"${isa_needs}\", ${isa_for_tests}, ${isa_built}, ${isa_check})")
   if(isa_built)
     list(APPEND isas ${name})
     if(EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/ceilings/${name}.cpp" AND NOT isa_emulated)
       target_sources(nybble_core PRIVATE ceilings/${name}.cpp)
+      string(APPEND ceiling_lines " \\\n  line(${name})")
       set_source_files_properties(ceilings/${name}.cpp PROPERTIES COMPILE_OPTIONS "${isa_FLAGS}")
     endif()
   endif()
@@ -127,6 +130,8 @@ endfunction()
 # The list of instruction sets, and the function that binds every operation.
 macro(nybble_finish_operations)
   file(CONFIGURE OUTPUT "${generated}/nybble_isas.h" CONTENT "#pragma once\n\n#define NYBBLE_ISAS(line)@isa_lines@\n" @ONLY)
+  file(CONFIGURE OUTPUT "${generated}/nybble_ceilings.h"
+    CONTENT "#pragma once\n\n#define NYBBLE_CEILINGS(line)@ceiling_lines@\n" @ONLY)
   set(declarations "")
   set(calls "")
   foreach(operation IN LISTS operation_names)

@@ -45,7 +45,7 @@ EXCEPTIONS = {
 }
 
 #: Modules that may import the compiled part; all others must work without it.
-NATIVE = ("nybble.backends.cpu", "nybble.bench.ceilings", "nybble.bench.restrict", "nybble.bench.scaling")
+NATIVE = ("nybble.backends.cpu", *(f"nybble.bench.{name}" for name in ("ceilings", "isas", "restrict", "scaling")))
 
 #: Imports that close a circle, by module and imported module: to be removed, not to be added to.
 CIRCULAR = {

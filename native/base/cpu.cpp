@@ -2,6 +2,8 @@
 
 #include <stdexcept>
 
+#include "base/cpuid.h"
+
 #if defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -12,6 +14,7 @@ namespace {
 struct Known {
   Isa isa;
   const char* name;
+  const char* like;
   const char* needs;
   bool is_for_tests;
   bool is_built;
@@ -21,8 +24,8 @@ struct Known {
 // On x86, __builtin_cpu_supports reads cpuid and, for vector state, XGETBV: what the system saves too. On aarch64 the
 // system says so by getauxval.
 constexpr Known kAll[] = {
-#define NYBBLE_ISA(name, needs, is_for_tests, is_built, is_supported) \
-  {Isa::name, #name, needs, is_for_tests, is_built, [] { return is_built && (is_supported); }},
+#define NYBBLE_ISA(name, like, needs, is_for_tests, is_built, is_supported) \
+  {Isa::name, #name, like, needs, is_for_tests, is_built, [] { return is_built && (is_supported); }},
     NYBBLE_ISAS(NYBBLE_ISA)
 #undef NYBBLE_ISA
 };
@@ -37,9 +40,17 @@ const Known& known(Isa isa) {
 
 const char* isa_name(Isa isa) { return known(isa).name; }
 
+const char* isa_like(Isa isa) { return known(isa).like; }
+
 const char* isa_needs(Isa isa) { return known(isa).needs; }
 
 bool is_for_tests(Isa isa) { return known(isa).is_for_tests; }
+
+std::vector<Isa> all_isas() {
+  std::vector<Isa> found;
+  for (const Known& each : kAll) found.push_back(each.isa);
+  return found;
+}
 
 std::vector<Isa> built_isas() {
   std::vector<Isa> found;
@@ -52,6 +63,13 @@ std::vector<Isa> available_isas() {
   std::vector<Isa> found;
   for (const Known& each : kAll)
     if (each.is_supported() && !each.is_for_tests) found.push_back(each.isa);
+  return found;
+}
+
+std::vector<Isa> runnable_isas() {
+  std::vector<Isa> found;
+  for (const Known& each : kAll)
+    if (each.is_supported()) found.push_back(each.isa);
   return found;
 }
 

@@ -10,7 +10,7 @@ namespace nybble {
 
 // The lines nybble_isa() of native/CMakeLists.txt, slowest first.
 enum class Isa {
-#define NYBBLE_ISA(name, needs, is_for_tests, is_built, is_supported) name,
+#define NYBBLE_ISA(name, like, needs, is_for_tests, is_built, is_supported) name,
   NYBBLE_ISAS(NYBBLE_ISA)
 #undef NYBBLE_ISA
 };
@@ -21,9 +21,15 @@ const char* isa_name(Isa isa);
 // The processor's features that it needs, by their names in /proc/cpuinfo, separated by spaces.
 const char* isa_needs(Isa isa);
 
+// The one whose kernels it takes where there are none for it, and whose instructions it has; empty if there is none.
+const char* isa_like(Isa isa);
+
 // Whether it is there to test the kernels, and never chosen: vectors of 16 bytes in the compiler's own operations,
-// which any processor has.
+// which any processor has, or another encoding of instructions.
 bool is_for_tests(Isa isa);
+
+// Every line, whatever was built.
+std::vector<Isa> all_isas();
 
 // Those that this build has kernels for, whatever the machine has.
 std::vector<Isa> built_isas();
@@ -31,6 +37,9 @@ std::vector<Isa> built_isas();
 // Every instruction set that the processor and the operating system support, slowest first, but for those for tests.
 // Scalar is always there.
 std::vector<Isa> available_isas();
+
+// Those for tests too.
+std::vector<Isa> runnable_isas();
 
 // The instruction set of that name. Throws std::invalid_argument, naming what is available, where the
 // name is unknown or this machine lacks it.

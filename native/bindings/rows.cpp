@@ -7,6 +7,7 @@
 
 #include <tuple>
 
+#include "base/cpuid.h"
 #include "bindings/operations.h"
 #include "kernels/conv/kernels.h"
 
@@ -48,6 +49,12 @@ void make_layer(ConvLayer* self, const Shape& input, const Shape& output, const 
   self->high = high;
   self->most_weight = most_weight;
   self->is_padded = is_padded;
+}
+
+std::vector<std::string> names_of(const std::vector<nybble::Isa>& isas) {
+  std::vector<std::string> names;
+  for (const nybble::Isa isa : isas) names.emplace_back(nybble::isa_name(isa));
+  return names;
 }
 
 nb::object or_none(const std::string& why) { return why.empty() ? nb::none() : nb::cast(why); }
@@ -118,15 +125,18 @@ void bind_rows(nb::module_& m) {
         return rows;
       },
       nb::arg("isa"), nb::rv_policy::reference);
-  m.def("built_isas", [] {
-    std::vector<std::string> names;
-    for (const nybble::Isa isa : nybble::built_isas()) names.emplace_back(nybble::isa_name(isa));
-    return names;
-  });
+  m.def("built_isas", [] { return names_of(nybble::built_isas()); });
   // Operations that an instruction set has kernels for, `conv` among them, whose kernels are rows.
   m.def(
       "operations_with_kernels", [](const std::string& isa) { return operations_with_kernels(nybble::known_isa(isa)); },
       nb::arg("isa"));
+  // Every instruction set that there is a line for, whatever was built and whatever this machine has.
+  m.def("all_isas", [] { return names_of(nybble::all_isas()); });
+  // Those that this machine can run, those for tests too.
+  m.def("runnable_isas", [] { return names_of(nybble::runnable_isas()); });
+  m.def("isa_needs", [](const std::string& isa) { return nybble::isa_needs(nybble::known_isa(isa)); });
+  m.def("isa_like", [](const std::string& isa) { return nybble::isa_like(nybble::known_isa(isa)); });
+  m.def("has_byte_tiles", &nybble::has_byte_tiles);
   m.def("is_for_tests", [](const std::string& isa) { return nybble::is_for_tests(nybble::known_isa(isa)); });
   m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
 #if defined(NYBBLE_EMULATED)

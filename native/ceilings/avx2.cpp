@@ -42,6 +42,6 @@ constexpr Ceiling kList[] = {
 
 }  // namespace
 
-constinit const CeilingTable kAvx2Ceilings = {kList, sizeof kList / sizeof kList[0]};
+constinit const CeilingTable ceilings_avx2 = {kList, sizeof kList / sizeof kList[0]};
 
 }  // namespace nybble

@@ -51,6 +51,6 @@ constexpr Ceiling kList[] = {
 
 }  // namespace
 
-constinit const CeilingTable kAvx512VnniCeilings = {kList, sizeof kList / sizeof kList[0]};
+constinit const CeilingTable ceilings_avx512vnni = {kList, sizeof kList / sizeof kList[0]};
 
 }  // namespace nybble

@@ -22,10 +22,10 @@ constexpr std::size_t kBytesPerLook = std::size_t{1} << 20;
 
 std::vector<Ceiling> all() {
   std::vector<Ceiling> list;
-#if defined(NYBBLE_X86) && !defined(NYBBLE_EMULATED)
-  for (const CeilingTable& table : {kAvx2Ceilings, kAvx512Ceilings, kAvx512VnniCeilings})
-    list.insert(list.end(), table.entries, table.entries + table.count);
-#endif
+#define NYBBLE_CEILING(isa) \
+  list.insert(list.end(), ceilings_##isa.entries, ceilings_##isa.entries + ceilings_##isa.count);
+  NYBBLE_CEILINGS(NYBBLE_CEILING)
+#undef NYBBLE_CEILING
   return list;
 }
 

@@ -1,6 +1,8 @@
 // The ceilings of each instruction set; a file of loops fills each.
 #pragma once
 
+#include <nybble_ceilings.h>
+
 #include <cstddef>
 
 #include "ceilings/ceilings.h"
@@ -13,10 +15,9 @@ struct CeilingTable {
   std::size_t count;
 };
 
-#if defined(NYBBLE_X86) && !defined(NYBBLE_EMULATED)
-extern const CeilingTable kAvx2Ceilings;
-extern const CeilingTable kAvx512Ceilings;
-extern const CeilingTable kAvx512VnniCeilings;
-#endif
+// One for each file beside this one that is named after an instruction set of the build.
+#define NYBBLE_CEILING(isa) extern const CeilingTable ceilings_##isa;
+NYBBLE_CEILINGS(NYBBLE_CEILING)
+#undef NYBBLE_CEILING
 
 }  // namespace nybble

@@ -6,6 +6,7 @@
 // A library of its own, which knows neither the engine nor Python: the benchmark's peers run in processes without
 // nybble.
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -37,23 +38,24 @@ struct Mask {
   Answer leaf7, leaf7_1;
 };
 
-// AMX (bfloat16, tiles, int8, fp16, complex), AVX10, APX, and FP16.
-constexpr Mask kBeyondVnni = {
+constexpr Answer operator|(const Answer& a, const Answer& b) {
+  return {a.eax | b.eax, a.ebx | b.ebx, a.ecx | b.ecx, a.edx | b.edx};
+}
+constexpr Mask operator|(const Mask& a, const Mask& b) { return {a.leaf7 | b.leaf7, a.leaf7_1 | b.leaf7_1}; }
+
+// Always: AMX (bfloat16, tiles, int8, fp16, complex), AVX10, APX, and FP16.
+constexpr Mask kAlways = {
     {0, 0, 0, bits(2, 3, 8, 22, 23, 24, 25)},
     {bits(5, 21, 22), 0, 0, bits(8, 19, 21)},
 };
-// Dot products: AVX512_VNNI, AVX_VNNI and their kin, and all that is above.
-constexpr Mask kBeyondAvx512 = {
-    {0, bits(21, 26, 27), bits(1, 6, 11, 12, 14), kBeyondVnni.leaf7.edx},
-    {kBeyondVnni.leaf7_1.eax | bits(4, 23), 0, 0, kBeyondVnni.leaf7_1.edx | bits(4, 5, 10)},
-};
-// AVX-512 in all its parts, and all that is above.
-constexpr Mask kBeyondAvx2 = {
-    {0, kBeyondAvx512.leaf7.ebx | bits(16, 17, 28, 30, 31), kBeyondAvx512.leaf7.ecx, kBeyondAvx512.leaf7.edx},
-    kBeyondAvx512.leaf7_1,
-};
+// Without AVX-512: all its parts.
+constexpr Mask kParts = {{0, bits(16, 17, 28, 30, 31), 0, 0}, {}};
+// Without AVX512_VNNI: it, and what came after AVX-512's first parts; relatives of AVX-VNNI.
+constexpr Mask kLaterParts = {{0, bits(21, 26, 27), bits(1, 6, 11, 12, 14), 0}, {bits(23), 0, 0, bits(4, 5, 10)}};
+// Without any VNNI: AVX-VNNI.
+constexpr Mask kVexDots = {{}, {bits(4), 0, 0, 0}};
 
-const Mask* hidden = nullptr;
+Mask hidden;
 
 long set_cpuid(bool allowed) { return syscall(SYS_arch_prctl, kSetCpuid, allowed ? 1 : 0); }
 
@@ -80,8 +82,8 @@ void answer_cpuid(int signal_number, siginfo_t* info, void* context) {
   set_cpuid(true);
   __cpuid_count(leaf, subleaf, answer.eax, answer.ebx, answer.ecx, answer.edx);
   set_cpuid(false);
-  if (leaf == 7 && subleaf == 0) clear(answer, hidden->leaf7);
-  if (leaf == 7 && subleaf == 1) clear(answer, hidden->leaf7_1);
+  if (leaf == 7 && subleaf == 0) clear(answer, hidden.leaf7);
+  if (leaf == 7 && subleaf == 1) clear(answer, hidden.leaf7_1);
   registers[REG_RAX] = answer.eax;
   registers[REG_RBX] = answer.ebx;
   registers[REG_RCX] = answer.ecx;
@@ -89,28 +91,39 @@ void answer_cpuid(int signal_number, siginfo_t* info, void* context) {
   registers[REG_RIP] += 2;
 }
 
-const Mask* mask_of(const char* isa) {
-  if (std::strcmp(isa, "avx2") == 0) return &kBeyondAvx2;
-  if (std::strcmp(isa, "avx512") == 0) return &kBeyondAvx512;
-  if (std::strcmp(isa, "avx512vnni") == 0) return &kBeyondVnni;
-  return nullptr;
+// Whether one of the names in `features`, with spaces between them, is `name`.
+bool has(const char* features, const char* name) {
+  const std::size_t size = std::strlen(name);
+  for (const char* at = features; (at = std::strstr(at, name)) != nullptr; at += size) {
+    const bool begins = at == features || at[-1] == ' ', ends = at[size] == 0 || at[size] == ' ';
+    if (begins && ends) return true;
+  }
+  return false;
+}
+
+Mask mask_beyond(const char* features) {
+  Mask mask = kAlways;
+  if (!has(features, "avx512f")) mask = mask | kParts;
+  if (!has(features, "avx512_vnni")) mask = mask | kLaterParts;
+  if (!has(features, "avx512_vnni") && !has(features, "avx_vnni")) mask = mask | kVexDots;
+  return mask;
 }
 
 }  // namespace
 #endif
 
-// Hides from this thread, and from those it starts, all vector instructions beyond `isa` ("avx2", "avx512" or
-// "avx512vnni"). Returns 0, EINVAL for another name, or why the system refuses: ENODEV where the processor has no CPUID
+// Hides from this thread, and from those it starts, all vector instructions beyond AVX2 that are not among `features`,
+// names of /proc/cpuinfo with spaces between them: avx512f, avx512_vnni and avx_vnni are known. Returns 0, EINVAL where
+// avx2 is not among them, or why the system refuses: ENODEV where the processor has no CPUID
 // faulting, ENOSYS on other systems. Libraries loaded before have asked already.
-extern "C" __attribute__((visibility("default"))) int nybble_hide_instructions(const char* isa) {
+extern "C" __attribute__((visibility("default"))) int nybble_hide_instructions(const char* features) {
 #if defined(__x86_64__) && defined(__linux__)
-  const Mask* mask = mask_of(isa);
-  if (mask == nullptr) return EINVAL;
+  if (!has(features, "avx2")) return EINVAL;
   struct sigaction action = {};
   action.sa_sigaction = answer_cpuid;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
   sigemptyset(&action.sa_mask);
-  hidden = mask;
+  hidden = mask_beyond(features);
   if (sigaction(SIGSEGV, &action, nullptr) != 0) return errno;
   if (set_cpuid(false) != 0) {
     const int why = errno;
@@ -119,7 +132,7 @@ extern "C" __attribute__((visibility("default"))) int nybble_hide_instructions(c
   }
   return 0;
 #else
-  (void)isa;
+  (void)features;
   return ENOSYS;
 #endif
 }

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from nybble.bench import restrict
+from nybble.bench.isas import features, of_peers
 from nybble.bench.machine import describe
 
 # NumPy asks the processor when it is imported.
@@ -22,7 +23,7 @@ _FLAGS = {"avx2": "AVX2", "avx512bw": "AVX512BW", "avx512_vnni": "AVX512VNNI"}
 
 
 def _ask(isa: str) -> tuple[int, dict[str, bool]]:
-    command = [sys.executable, "-c", _ASK, str(restrict._mask()), isa]
+    command = [sys.executable, "-c", _ASK, str(restrict._mask()), " ".join(sorted(features(isa)))]
     error, found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return error, found
 
@@ -31,6 +32,7 @@ def _ask(isa: str) -> tuple[int, dict[str, bool]]:
     ("isa", "known", "hidden"),
     [
         ("avx2", ["AVX2"], ["AVX512F", "AVX512BW", "AVX512VNNI"]),
+        ("avxvnni", ["AVX2"], ["AVX512F", "AVX512BW", "AVX512VNNI"]),
         ("avx512", ["AVX2", "AVX512BW"], ["AVX512VNNI", "AVX512VBMI"]),
         ("avx512vnni", ["AVX2", "AVX512BW", "AVX512VNNI"], []),
     ],
@@ -65,3 +67,12 @@ def test_without_a_mask_only_peers_with_a_setting_are_kept(monkeypatch: pytest.M
     assert kept is not None
     assert kept.cpu_mask is None
     assert kept.environment["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+
+
+def test_every_instruction_set_has_a_level_of_each_setting() -> None:
+    """One that the table gains is found by what it needs, and is at least what it adds to."""
+    assert of_peers()[0] == "avx2"
+    wanted = {"avx2": "AVX2", "avxvnni": "AVX2_VNNI", "avx512": "AVX512_CORE", "avx512vnni": "AVX512_CORE_VNNI"}
+    found = {isa: restrict._environment(isa)["ONEDNN_MAX_CPU_ISA"] for isa in of_peers()}
+    assert found == wanted
+    assert restrict._environment("avxvnni")["ATEN_CPU_CAPABILITY"] == "avx2"

@@ -9,14 +9,14 @@ import pytest
 
 import nybble.backends.cpu.executable as module
 from nybble import _native
-from nybble.engine import Engine, available_isas
+from nybble.engine import Engine
 from nybble.graph import Graph
 from nybble.graph.types import Array
 from nybble.reference import interpret
 from row_record import compared
 
 #: All that run here, those that are there for tests too.
-ISAS = [isa for isa in _native.built_isas() if isa in available_isas() or _native.is_for_tests(isa)]
+ISAS = _native.runnable_isas()
 #: None, one, two, and more than run together: whole groups of images for each thread, and some left over.
 BATCHES = (0, 1, 2, 9)
 

@@ -18,14 +18,19 @@ from test_native_structure import objects
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 OPTIONS = ("-std=c++20", "-O3", "-fPIC", "-ffp-contract=off", "-DNDEBUG", "-DNYBBLE_X86", "-w", f"-I{NATIVE}")
-OPTIONS += ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mpopcnt")
+#: By instruction set: the compiler's flags, and pixels whose sums registers hold.
+BUILT = {
+    "avx512vnni": (("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mpopcnt"), 8),
+    "avxvnni": (("-mavx2", "-mfma", "-mavxvnni", "-mpopcnt"), 4),
+}
+BY_ISA = pytest.mark.parametrize("isa", BUILT)
 #: A file with the one kernel.
 SOURCE = """
 #include "base/cpu.h"
-#include "kernels/isas/avx512vnni.h"
+#include "kernels/isas/ISA.h"
 namespace nybble {
 namespace {
-constexpr Isa kIsa = Isa::avx512vnni;
+constexpr Isa kIsa = Isa::ISA;
 }
 }
 #include "kernels/conv/inner.inc.h"
@@ -102,40 +107,48 @@ def disassembled(path: Path) -> dict[str, list[Instruction]]:
     return functions(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def check_inner_loop(code: dict[str, list[Instruction]]) -> None:
-    """Of the fast inner product: two vectors of sums of eight pixels, four pairs of channels at a time."""
+def is_dot_product(instruction: Instruction) -> bool:
+    """In either encoding: ``{vex} vpdpbusd`` too."""
+    return "vpdpbusd" in f"{instruction.name} {instruction.operands}"
+
+
+def check_inner_loop(code: dict[str, list[Instruction]], pixels: int) -> None:
+    """Of the fast inner product: two vectors of sums of the pixels, sixteen pairs of channels a turn."""
     loops = [
         (loop, function)
         for function in code.values()
         for loop in innermost_loops(function)
-        if sum(instruction.name.startswith("vpdpbusd") for instruction in loop) == 64
-        and sum(instruction.name == "vpaddb" for instruction in loop) == 128
+        if sum(is_dot_product(instruction) for instruction in loop) == 8 * pixels
+        and sum(instruction.name == "vpaddb" for instruction in loop) == 16 * pixels
     ]
     assert len(loops) == 1
     found = spills(*loops[0])
     assert not found, "\n".join(found)
 
 
-def test_sums_of_the_fast_inner_product_stay_in_registers() -> None:
+@BY_ISA
+def test_sums_of_the_fast_inner_product_stay_in_registers(isa: str) -> None:
     """As they were built: what surrounds a function may change what a compiler makes of it."""
-    found = [path for path in objects() if path.name == "avx512vnni.cpp.o" and path.parent.name == "conv"]
+    found = [path for path in objects() if path.name == f"{isa}.cpp.o" and path.parent.name == "conv"]
     if not found or shutil.which("objdump") is None:
         pytest.skip("no objects of a build in build/, or no binutils")
     for path in found:
-        check_inner_loop(disassembled(path))
+        check_inner_loop(disassembled(path), BUILT[isa][1])
 
 
-def test_they_do_with_clang(tmp_path: Path) -> None:
+@BY_ISA
+def test_they_do_with_clang(isa: str, tmp_path: Path) -> None:
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("this processor has other instructions")
     if shutil.which("clang++") is None or shutil.which("objdump") is None:
         pytest.skip("no clang++, or no binutils")
     source, target = tmp_path / "kernel.cpp", tmp_path / "kernel.o"
-    source.write_text(SOURCE)
+    flags, pixels = BUILT[isa]
+    source.write_text(SOURCE.replace("ISA", isa))
     # The build makes it.
-    (tmp_path / "nybble_isas.h").write_text('#define NYBBLE_ISAS(line) line(avx512vnni, "", false, true, true)\n')
-    subprocess.run(["clang++", *OPTIONS, f"-I{tmp_path}", "-c", str(source), "-o", str(target)], check=True)
-    check_inner_loop(disassembled(target))
+    (tmp_path / "nybble_isas.h").write_text(f'#define NYBBLE_ISAS(line) line({isa}, "", "", false, true, true)\n')
+    subprocess.run(["clang++", *OPTIONS, *flags, f"-I{tmp_path}", "-c", str(source), "-o", str(target)], check=True)
+    check_inner_loop(disassembled(target), pixels)
 
 
 def test_a_loop_that_spills_is_seen() -> None:

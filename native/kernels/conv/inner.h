@@ -29,7 +29,7 @@ namespace nybble {
 
 // The first half of so many channels are paired with the second half.
 inline constexpr std::int32_t kInnerChannels = kChannelAlign;
-inline constexpr std::int32_t kInnerPixels = 8;  // output pixels computed together
+inline constexpr std::int32_t kMostInnerPixels = 8;  // output pixels computed together, whatever the vectors
 
 // p and q.
 struct ByteOffsets {
@@ -54,7 +54,7 @@ struct InnerScratch {
   NYBBLE_INLINE InnerScratch(const ConvShape& s, std::int64_t outputs, std::int32_t pixels) {
     row = staged_row_elements(s, pixels);
     columns = (row - kStagedSlack) / s.input.stride;
-    pixel_sums = kInnerPixels * outputs * 4;
+    pixel_sums = kMostInnerPixels * outputs * 4;
     staged = pixel_sums + columns * s.kernel_h * 4;
     bytes = staged + row * s.kernel_h;
   }

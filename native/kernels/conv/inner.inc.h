@@ -99,7 +99,8 @@ __attribute__((noinline)) void inner_pixels(const ConvTask& task, const OutputBl
 // The task's pixels lie in one output row, or the convolution is pointwise and they are read where they lie.
 template <class V>
 void conv_inner(const ConvTask& task) {
-  constexpr std::int32_t kStep = 2 * V::kLanes32;
+  constexpr std::int32_t kStep = 2 * V::kLanes32, kPixels = V::kInnerPixels;
+  static_assert(kPixels <= kMostInnerPixels);
   const ConvShape& s = *task.shape;
   const InnerPacked& packed = task.packed->as<InnerPacked>();
   const OutputBlock& block = task.packed->blocks[task.block];
@@ -115,12 +116,12 @@ void conv_inner(const ConvTask& task) {
   const std::int64_t step_bytes =
       std::int64_t{s.kernel_h} * packed.runs_per_row * packed.run_chunks * kInnerChannels * kStep;
 
-  for (std::int32_t p = 0; p < task.pixels; p += kInnerPixels) {
-    const std::int32_t count = task.pixels - p < kInnerPixels ? task.pixels - p : kInnerPixels;
-    const std::uint8_t* windows[kInnerPixels];
-    std::uint32_t window_sums[kInnerPixels];
+  for (std::int32_t p = 0; p < task.pixels; p += kPixels) {
+    const std::int32_t count = task.pixels - p < kPixels ? task.pixels - p : kPixels;
+    const std::uint8_t* windows[kPixels];
+    std::uint32_t window_sums[kPixels];
     // A ragged end repeats its first pixel and drops the result.
-    for (std::int32_t i = 0; i < kInnerPixels; ++i) {
+    for (std::int32_t i = 0; i < kPixels; ++i) {
       const std::int32_t pixel = p + (i < count ? i : 0);
       windows[i] = staged + std::int64_t{pixel} * s.stride_w * s.input.stride;
       window_sums[i] = inner_window_sum(s, pixel_sums, scratch.columns, pixel);
@@ -131,10 +132,10 @@ void conv_inner(const ConvTask& task) {
     const std::uint8_t* weights = task.packed->weights + block.offset;
     for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
       const std::int32_t* start = packed.correction + block.first + k;
-      if (count > kInnerPixels / 2)
-        inner_pixels<V, kInnerPixels>(task, block, windows, window_sums, scratch.row, weights, start, sums + k);
+      if (count > kPixels / 2)
+        inner_pixels<V, kPixels>(task, block, windows, window_sums, scratch.row, weights, start, sums + k);
       else if (count > 1)
-        inner_pixels<V, kInnerPixels / 2>(task, block, windows, window_sums, scratch.row, weights, start, sums + k);
+        inner_pixels<V, kPixels / 2>(task, block, windows, window_sums, scratch.row, weights, start, sums + k);
       else
         inner_pixels<V, 1>(task, block, windows, window_sums, scratch.row, weights, start, sums + k);
     }

@@ -24,7 +24,7 @@ from nybble.bench.race import Contestant, Entry, Runs, Worker, run_rounds
 from nybble.bench.restrict import restrict
 from nybble.bench.result import float_top1, is_wrong, ratio_records, run_records
 from nybble.bench.roofline import layer_points
-from nybble.bench.scaling import has_loop, measure_scaling
+from nybble.bench.scaling import loop_isa, measure_scaling
 from nybble.disturbance import disturbance, usage, warning
 from nybble.graph import Graph, write_graph
 from nybble.graph.convert import to_bits
@@ -271,8 +271,8 @@ def _scaling(
     progress("scaling over threads", 0, None)
     with ExitStack() as stack:
         one, all_of_them = (stack.enter_context(start(ours, threads)) for threads in (1, settings.threads))
-        isa = one.about["isa"]
-        if not has_loop(isa):
+        isa = loop_isa(one.about["isa"])
+        if isa is None:
             return None
         # Short turns: what disturbs a machine often lasts for seconds.
         rounds = _photos_of_rounds(count, max(FEWEST_SCALED, *batches), allowed)

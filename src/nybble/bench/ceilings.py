@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from nybble import _native
+from nybble.bench.isas import has_dot_products
 from nybble.progress import Progress, counted, silent
 from nybble.turns import take_turns
 
@@ -29,7 +30,7 @@ LOOPS_WITH_DOTS = {**LOOPS, "quad": "vpdpbusd", "sparse_quad": "vpdpbusd", "inne
 
 def loop_of(method: str | None, isa: str) -> str | None:
     """The instructions whose ceiling holds for a kernel's method; ``None`` where none was measured."""
-    return (LOOPS_WITH_DOTS if isa == "avx512vnni" else LOOPS).get(method or "")
+    return (LOOPS_WITH_DOTS if has_dot_products(isa) else LOOPS).get(method or "")
 
 
 @dataclass

@@ -98,7 +98,7 @@ class Kitchen:
         Up to ``CALIBRATION`` of them calibrate; candidates are compared on others.
     threads : int
     isa : str or None
-        A key of ``restrict.ENVIRONMENT`` that the peers keep to where they can be made to.
+        One of ``isas.of_peers()`` that the peers keep to where they can be made to.
     """
 
     def __init__(self, graph: Graph, folder: Path, calibration: Photos, threads: int, isa: str | None) -> None:

@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from nybble.bench.errors import BenchError
+from nybble.bench.isas import features
 from nybble.bench.restrict import Restriction
 from nybble.graph import Preprocessing
 from nybble.turns import take_turns
@@ -129,6 +130,7 @@ class Worker:
             "model": str(contestant.model),
             "mode": contestant.mode,
             "isa": restriction.isa if restriction else contestant.isa,
+            "features": " ".join(sorted(features(restriction.isa))) if restriction else "",
             "cpu_mask": str(mask) if mask else None,
             "photos": str(photos),
             "shape": list(shape),

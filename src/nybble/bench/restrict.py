@@ -14,12 +14,18 @@ from functools import cache
 from pathlib import Path
 
 from nybble import _native
+from nybble.bench.isas import features
 
-#: What peers understand by themselves. ONNX Runtime has no such setting.
-ENVIRONMENT = {
-    "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
-    "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "ATEN_CPU_CAPABILITY": "avx512"},
-    "avx512vnni": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI", "ATEN_CPU_CAPABILITY": "avx512"},
+#: What peers understand by themselves, least first, with the feature of the processor that each level needs. ONNX
+#: Runtime has no such setting.
+SETTINGS = {
+    "ONEDNN_MAX_CPU_ISA": {
+        "AVX2": "avx2",
+        "AVX2_VNNI": "avx_vnni",
+        "AVX512_CORE": "avx512bw",
+        "AVX512_CORE_VNNI": "avx512_vnni",
+    },
+    "ATEN_CPU_CAPABILITY": {"avx2": "avx2", "avx512": "avx512bw"},
 }
 #: Those whose kernels of eight bits and of float all follow these variables.
 _FOLLOW = ("openvino", "torch")
@@ -34,7 +40,7 @@ class Restriction:
     Attributes
     ----------
     isa : str
-        A key of ``ENVIRONMENT``.
+        One of :func:`~nybble.bench.isas.of_peers`.
     environment : mapping of str to str
         Variables of its process.
     cpu_mask : Path or None
@@ -52,8 +58,14 @@ class Restriction:
 def restrict(peer: str, isa: str) -> Restriction | None:
     """What keeps ``peer`` to ``isa`` on this machine; ``None`` if nothing does."""
     mask = _mask() if masks_work() else None
-    environment = ENVIRONMENT[isa] if peer in _FOLLOW else {}
+    environment = _environment(isa) if peer in _FOLLOW else {}
     return Restriction(isa, environment, mask) if mask or environment else None
+
+
+def _environment(isa: str) -> dict[str, str]:
+    """The highest level of each setting whose feature an instruction set needs."""
+    needs = features(isa)
+    return {name: [level for level, need in levels.items() if need in needs][-1] for name, levels in SETTINGS.items()}
 
 
 @cache

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from nybble import _native
+from nybble.bench.isas import family
 from nybble.bench.race import Runner, Spread
 from nybble.progress import Progress, counted, silent
 from nybble.turns import take_turns
@@ -22,8 +23,6 @@ LOOP = "vpmaddubsw+vpaddw, L1"
 WINDOW = 0.05
 #: Pause after each turn, in seconds: longer than our threads look for new work before they sleep.
 SETTLE = 0.005
-#: Its vectors by the instruction set of the engine. The loops of VNNI have no instruction that four bits use.
-LOOP_ISAS = {"avx2": "avx2", "avx512": "avx512", "avx512vnni": "avx512"}
 
 
 @dataclass
@@ -39,9 +38,12 @@ class Speeds:
         return [many / one for one, many in zip(self.one, self.all, strict=True)]
 
 
-def has_loop(isa: str) -> bool:
-    """Whether this machine has a loop to hold an instruction set against."""
-    return (LOOP, LOOP_ISAS.get(isa), False) in _native.ceilings()
+def loop_isa(isa: str) -> str | None:
+    """Whose loop an instruction set of the engine is held against; ``None`` where this machine has none.
+
+    The loops of VNNI alone have no instruction that four bits use: then it is that of what VNNI adds to.
+    """
+    return next((each for each in family(isa) if (LOOP, each, False) in _native.ceilings()), None)
 
 
 def measure_scaling(
@@ -61,7 +63,7 @@ def measure_scaling(
         The engine on one thread and on ``threads``.
     threads : int
     isa : str
-        The engine's; see :func:`has_loop`.
+        Of the loop; see :func:`loop_isa`.
     batches : sequence of int
     rounds : iterable of sequence of int
         The photos of each round; at least one round.
@@ -74,7 +76,7 @@ def measure_scaling(
     """
 
     def loop_speed(count: int, _: Sequence[int]) -> float:
-        return _native.measure_ceiling(LOOP, LOOP_ISAS[isa], count, WINDOW)
+        return _native.measure_ceiling(LOOP, isa, count, WINDOW)
 
     runners = [partial(_speed, runner, batch) for batch in batches for runner in (one, all_of_them)]
     loops = [partial(loop_speed, count) for count in (1, threads)]
@@ -91,6 +93,9 @@ def scaling_record(engine: dict[int, Speeds], loop: Speeds, threads: int, isa: s
     engine : dict
         Speeds by batch size.
     loop : Speeds
+    threads : int
+    isa : str
+        Of the loop.
 
     Returns
     -------
@@ -101,7 +106,7 @@ def scaling_record(engine: dict[int, Speeds], loop: Speeds, threads: int, isa: s
     """
     record: dict[str, Any] = {
         "threads": threads,
-        "loop": {"name": LOOP, "isa": LOOP_ISAS[isa]},
+        "loop": {"name": LOOP, "isa": isa},
         "rounds": len(loop.one),
         "batch_1": None,
         "best_batch": None,

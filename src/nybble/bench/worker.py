@@ -2,7 +2,8 @@
 
 Run as a script, so that a peer's process holds nothing of nybble and its peak memory is its own. The first argument is
 a JSON object: ``engine``, ``model``, ``photos`` (raw uint8 (N, H, W, C)), ``shape`` (H, W, C), ``mean``, ``std``,
-``threads``, ``mode``, ``isa``, and ``cpu_mask``, the library that hides what lies beyond ``isa``, or null.
+``threads``, ``mode``, ``isa``, ``features``, those of the processor that ``isa`` needs, and ``cpu_mask``, the library
+that hides all beyond these, or null.
 
 Reads one JSON request a line, answers one JSON line each: ``{"photos": [indices], "batch": n}`` gives ``{"seconds":
 all calls together, "latencies": [a call each], "predictions": [a photo each], "peak_rss_bytes": until now}``. The first
@@ -213,9 +214,12 @@ class Photos:
         return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
 
 
-def hide_instructions(cpu_mask: str, isa: str) -> None:
-    """Hide what lies beyond ``isa`` from every library loaded later; raises :class:`OSError` where that cannot be."""
-    error = ctypes.CDLL(cpu_mask).nybble_hide_instructions(isa.encode())
+def hide_instructions(cpu_mask: str, features: str) -> None:
+    """Hide vector instructions beyond ``features``, names with spaces between them, from libraries loaded later.
+
+    Raises :class:`OSError` where that cannot be.
+    """
+    error = ctypes.CDLL(cpu_mask).nybble_hide_instructions(features.encode())
     if error:
         raise OSError(error, f"CPUID cannot be answered in the processor's place: {os.strerror(error)}")
 
@@ -246,7 +250,7 @@ def main() -> None:
     """Load what the command line describes and serve."""
     setup = json.loads(sys.argv[1])
     if setup["cpu_mask"] is not None:
-        hide_instructions(setup["cpu_mask"], setup["isa"])
+        hide_instructions(setup["cpu_mask"], setup["features"])
     begun = time.perf_counter()
     run_all, about = OPEN[setup["engine"]](setup)
     _answer({**about, "load_seconds": time.perf_counter() - begun})

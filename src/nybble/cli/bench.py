@@ -67,7 +67,8 @@ def bench(
     peer_isa: Annotated[
         str | None,
         typer.Option(
-            "--peer-isa", help="Restrict peers to avx2, avx512 or avx512vnni; others are left out of the ratios."
+            "--peer-isa",
+            help="Restrict peers to avx2, avxvnni, avx512 or avx512vnni; others are left out of the ratios.",
         ),
     ] = None,
     dense: Annotated[bool, typer.Option(help="Also run without zeros in the activations.")] = True,
@@ -140,6 +141,8 @@ def bench(
     show_disturbance(result["machine"]["disturbance"])
     if model is not None:
         _show(result)
+    elif ceilings:
+        _show_machine(result["machine"])
     if ceilings:
         _show_ceilings(result)
     if json_file is not None:
@@ -159,10 +162,10 @@ def _checked_isa(isa: str | None) -> str | None:
 
 
 def _checked_peer_isa(isa: str | None) -> str | None:
-    from nybble.bench.restrict import ENVIRONMENT
+    from nybble.bench.isas import of_peers
 
-    if isa is not None and isa not in ENVIRONMENT:
-        raise WrongUsageError(f"--peer-isa {isa}: choose from {', '.join(ENVIRONMENT)}")
+    if isa is not None and isa not in of_peers():
+        raise WrongUsageError(f"--peer-isa {isa}: choose from {', '.join(of_peers())}")
     return isa
 
 
@@ -204,10 +207,7 @@ def _show(result: dict[str, Any]) -> None:
     about = result["machine"]
     typer.echo(f"network   {result['network']}")
     typer.echo(f"photos    {result['photos']}; INT8 peers calibrated on some of {result['calibration']}")
-    typer.echo(f"machine   {about['cpu']} ({about['family_model']}), {about['usable_cpus']} CPUs, {about['system']}")
-    typer.echo(
-        f"          {' '.join(about['flags'])}; without {' '.join(about['missing_flags']) or 'none of interest'}"
-    )
+    _show_machine(about)
     taken = about["disturbance"]
     if taken is not None:
         others, guests = taken["other_processes"], taken["other_guests"]
@@ -220,6 +220,17 @@ def _show(result: dict[str, Any]) -> None:
     _show_runs(result)
     _show_ratios(result)
     _show_scaling(result)
+
+
+def _show_machine(about: dict[str, Any]) -> None:
+    from nybble.bench.machine import BYTE_TILES
+
+    typer.echo(f"machine   {about['cpu']} ({about['family_model']}), {about['usable_cpus']} CPUs, {about['system']}")
+    typer.echo(
+        f"          {' '.join(about['flags'])}; without {' '.join(about['missing_flags']) or 'none of interest'}"
+    )
+    if about["byte_tiles"]:
+        typer.echo(f"AMX       {BYTE_TILES}")
 
 
 def _show_runs(result: dict[str, Any]) -> None:

@@ -76,8 +76,8 @@ class Engine:
     threads : int, optional
         Threads to run on; by default one for each processor this process may use.
     isa : str, optional
-        Instruction set of the kernels: ``scalar``, ``avx2``, ``avx512`` or ``avx512vnni``. By default the
-        environment variable ``NYBBLE_ISA``, else the best one this machine has. Results are the same bit for bit.
+        Instruction set of the kernels: ``scalar``, ``avx2``, ``avx512``, ``avxvnni`` or ``avx512vnni``. By default
+        the environment variable ``NYBBLE_ISA``, else the best one this machine has. Results are the same bit for bit.
     tuned : bool
         Use the kernels and channel orders that ``nybble tune`` stored for this network, processor and number of
         threads, if any; ``NYBBLE_TUNED=0`` disables it. Results are the same bit for bit.

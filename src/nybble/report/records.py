@@ -123,6 +123,7 @@ class Machine(Record):
     family_model: str = ""
     flags: list[str] = Field(default_factory=list)
     missing_flags: list[str] = Field(default_factory=list)
+    byte_tiles: bool = False
     hypervisor: bool = False
     usable_cpus: int | None = None
     governor: str | None = None

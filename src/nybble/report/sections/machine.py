@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from nybble.bench.machine import BYTE_TILES
 from nybble.report.numbers import NARROW
 from nybble.report.records import Bench, Machine
 from nybble.report.sections.section import Section, table
@@ -54,6 +55,8 @@ def _of_machine(about: Machine) -> Iterator[tuple[str, str]]:
         yield "instruction sets", " ".join(about.flags)
     if about.missing_flags:
         yield "not there", " ".join(about.missing_flags)
+    if about.byte_tiles:
+        yield "AMX", BYTE_TILES
     if about.governor:
         yield "clock governor", about.governor
     if about.system:

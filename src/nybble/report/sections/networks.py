@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nybble.bench.scaling import LOOP_ISAS
+from nybble.bench.isas import family
 from nybble.report.palette import METHODS, OTHER
 from nybble.report.records import Bench, Profile
 from nybble.report.sections.section import name_of, titled
@@ -123,4 +123,4 @@ def _fits(bench_source: str, bench: Bench, source: str, profile: Profile) -> boo
     if bench.network is not None and name_of(bench.network) != name_of(profile.model):
         return False
     isas = {ceiling.isa for ceiling in bench.ceilings}
-    return LOOP_ISAS.get(profile.isa) in isas and profile.threads in {ceiling.threads for ceiling in bench.ceilings}
+    return bool(isas & set(family(profile.isa))) and profile.threads in {ceiling.threads for ceiling in bench.ceilings}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nybble.bench.ceilings import loop_of
-from nybble.bench.scaling import LOOP_ISAS
+from nybble.bench.isas import family
 from nybble.report.drawing import SMALL, WIDTH, Chart, Legend, canvas, style_axes, write
 from nybble.report.numbers import NARROW, Cell, Number, count, plain
 from nybble.report.palette import light
@@ -140,7 +140,7 @@ def _ceilings(network: Network) -> dict[str, Ceiling]:
     bench = network.bench
     if bench is None:
         return {}
-    isas = {network.isa, LOOP_ISAS.get(network.isa, network.isa)}
+    isas = set(family(network.isa))
     known = [entry for entry in bench.ceilings if entry.isa in isas and entry.threads == network.threads]
     loops = {loop_of(layer.method, network.isa) for layer in _points(network)}
     found: dict[str, Ceiling] = {}

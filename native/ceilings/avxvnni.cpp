@@ -1,0 +1,56 @@
+// Ceilings of AVX-VNNI: what it adds to AVX2.
+#include <immintrin.h>
+
+#include "base/tensor.h"
+#include "ceilings/list.h"
+
+namespace nybble {
+namespace {
+
+using Ints = __m256i;
+constexpr int kBytes = 32;
+// NOLINTNEXTLINE: a statement, not a function, since it names a register.
+#define NYBBLE_OPAQUE(vector) asm volatile("" : "+x"(vector))
+NYBBLE_INLINE Ints load(const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+NYBBLE_INLINE Ints zero() { return _mm256_setzero_si256(); }
+NYBBLE_INLINE Ints ones16() { return _mm256_set1_epi16(1); }
+NYBBLE_INLINE Ints either(Ints a, Ints b) { return _mm256_or_si256(a, b); }
+NYBBLE_INLINE Ints add16(Ints a, Ints b) { return _mm256_add_epi16(a, b); }
+NYBBLE_INLINE Ints add32(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+NYBBLE_INLINE Ints maddubs(Ints a, Ints b) { return _mm256_maddubs_epi16(a, b); }
+NYBBLE_INLINE Ints madd(Ints a, Ints b) { return _mm256_madd_epi16(a, b); }
+
+}  // namespace
+}  // namespace nybble
+
+#include "ceilings/loops.inc.h"
+
+namespace nybble {
+namespace {
+
+struct Dpbusd {
+  static NYBBLE_INLINE Ints step(Ints sum, Ints input, Ints weight, Ints) {
+    return _mm256_dpbusd_epi32(sum, input, weight);
+  }
+};
+
+// The fast inner product: a product of two sums stands for two products.
+struct AddAddDpbusd {
+  static NYBBLE_INLINE Ints step(Ints sum, Ints input, Ints weight, Ints other) {
+    return _mm256_dpbusd_epi32(sum, _mm256_add_epi8(input, weight), _mm256_add_epi8(other, weight));
+  }
+};
+
+constexpr Ceiling kList[] = {
+    {"vpdpbusd, registers", Isa::avxvnni, from_registers<Dpbusd>, kL1Bytes, turn_macs(kBytes), false},
+    {"vpdpbusd, L1", Isa::avxvnni, from_memory<Dpbusd>, kL1Bytes, turn_macs(kBytes), false},
+    {"2 vpaddb+vpdpbusd, registers", Isa::avxvnni, from_registers<AddAddDpbusd>, kL1Bytes, turn_macs(2 * kBytes),
+     false},
+    {"2 vpaddb+vpdpbusd, L1", Isa::avxvnni, from_memory<AddAddDpbusd>, kL1Bytes, turn_macs(2 * kBytes), false},
+};
+
+}  // namespace
+
+constinit const CeilingTable ceilings_avxvnni = {kList, sizeof kList / sizeof kList[0]};
+
+}  // namespace nybble
