@@ -23,6 +23,8 @@ void bind_conv(nb::module_& m, nb::class_<nybble::Program>& program) {
       .def_rw("groups", &nybble::ConvSpec::groups)
       .def_rw("method", &nybble::ConvSpec::method)
       .def_rw("magnitude", &nybble::ConvSpec::magnitude)
+      .def_rw("clip_low", &nybble::ConvSpec::clip_low)
+      .def_rw("clip_high", &nybble::ConvSpec::clip_high)
       .def_rw("lists", &nybble::ConvSpec::lists)
       .def_rw("block_outputs", &nybble::ConvSpec::block_outputs)
       .def_rw("tile_pixels", &nybble::ConvSpec::tile_pixels)

@@ -1,10 +1,12 @@
 // The table of convolution kernels for Python: what each row claims, and its answers.
 #include "bindings/rows.h"
 
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <optional>
 #include <tuple>
 
 #include "base/cpuid.h"
@@ -33,7 +35,7 @@ int padded(int channels) {
 
 void make_layer(ConvLayer* self, const Shape& input, const Shape& output, const Extents& kernel, const Extents& stride,
                 const Extents& padding, const Extents& dilation, int groups, int low, int high, int most_weight,
-                bool is_padded) {
+                bool is_padded, const std::optional<Extents>& clip, const std::optional<Extents>& weights) {
   if (groups < 1) throw std::invalid_argument("layer: groups must be positive");
   new (self) ConvLayer();
   nybble::ConvShape& s = self->shape;
@@ -48,6 +50,8 @@ void make_layer(ConvLayer* self, const Shape& input, const Shape& output, const 
   self->low = low;
   self->high = high;
   self->most_weight = most_weight;
+  std::tie(self->clip_low, self->clip_high) = clip.value_or(Extents(low, high));
+  std::tie(self->weight_low, self->weight_high) = weights.value_or(Extents(-most_weight, most_weight));
   self->is_padded = is_padded;
 }
 
@@ -65,7 +69,8 @@ void bind_rows(nb::module_& m) {
   nb::class_<ConvLayer>(m, "ConvLayer")
       .def("__init__", make_layer, nb::kw_only(), nb::arg("inputs"), nb::arg("outputs"), nb::arg("kernel"),
            nb::arg("stride"), nb::arg("padding"), nb::arg("dilation"), nb::arg("groups"), nb::arg("low"),
-           nb::arg("high"), nb::arg("most_weight"), nb::arg("is_padded"))
+           nb::arg("high"), nb::arg("most_weight"), nb::arg("is_padded"), nb::arg("clip") = nb::none(),
+           nb::arg("weights") = nb::none())
       .def_ro("low", &ConvLayer::low)
       .def_ro("high", &ConvLayer::high)
       .def_ro("most_weight", &ConvLayer::most_weight)

@@ -203,13 +203,6 @@ std::int32_t shared_outputs(const ConvShape& shape, const ConvSpec& spec, std::i
   return spec.block_outputs;
 }
 
-std::int32_t largest(const std::int8_t* weights, std::size_t count) {
-  std::int32_t most = 0;
-  for (std::size_t i = 0; i < count; ++i)
-    most = std::max(most, weights[i] < 0 ? -std::int32_t{weights[i]} : std::int32_t{weights[i]});
-  return most;
-}
-
 // With the bounds of the weights that there are.
 ConvLayer layer_of(const ConvShape& shape, const ConvSpec& spec) {
   const bool is_signed = shape.input.element == Element::s8;
@@ -219,7 +212,14 @@ ConvLayer layer_of(const ConvShape& shape, const ConvSpec& spec) {
   layer.shape = shape;
   layer.low = is_signed ? -magnitude : 0;
   layer.high = is_signed ? magnitude - 1 : magnitude;
-  layer.most_weight = largest(spec.weights, spec.weight_count);
+  layer.clip_low = std::max(layer.low, spec.clip_low);
+  layer.clip_high = std::min(layer.high, spec.clip_high);
+  layer.weight_low = layer.weight_high = 0;
+  for (std::size_t i = 0; i < spec.weight_count; ++i) {
+    layer.weight_low = std::min<std::int32_t>(layer.weight_low, spec.weights[i]);
+    layer.weight_high = std::max<std::int32_t>(layer.weight_high, spec.weights[i]);
+  }
+  layer.most_weight = std::max(-layer.weight_low, layer.weight_high);
   layer.is_padded = shape.input.stride % kChannelAlign == 0;
   return layer;
 }
@@ -266,6 +266,7 @@ void add_conv(Program& program, const ConvSpec& spec) {
   } else {
     require(spec.lists < 0, "conv: this method reads no lists");
   }
+  require(spec.clip_low <= 0 && spec.clip_high >= 0, "conv: clips leave no 0");
   const ConvLayer layer = layer_of(shape, spec);
   allow(*row, why_not(*row, layer));
   allow(*row, why_not_cut(*row, layer, {spec.block_outputs, spec.tile_pixels, spec.visit_bytes, cut.list_block}));

@@ -16,7 +16,9 @@ struct ConvSpec : EpilogueSpec {
   int pad_top = 0, pad_left = 0, dilation_h = 1, dilation_w = 1, groups = 1;
   std::string method;            // direct, sparse, sparse_quad, wide, quad, chained, winograd, pair or grouped
   std::int32_t magnitude = 255;  // largest input, which bounds 16-bit sums
-  int lists = -1;                // of the input, for the sparse methods
+  // What clips leave of the inputs, within their magnitude; 0 is among them.
+  std::int32_t clip_low = INT16_MIN, clip_high = INT16_MAX;
+  int lists = -1;  // of the input, for the sparse methods
   int block_outputs = 128;
   int tile_pixels = 64;
   std::int64_t visit_bytes = 24 << 10;

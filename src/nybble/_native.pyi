@@ -35,6 +35,8 @@ class ConvLayer:
         high: int,
         most_weight: int,
         is_padded: bool,
+        clip: tuple[int, int] | None = None,
+        weights: tuple[int, int] | None = None,
     ) -> None: ...
     @property
     def low(self) -> int: ...
@@ -110,6 +112,8 @@ class ConvSpec:
     groups: int
     method: str
     magnitude: int
+    clip_low: int
+    clip_high: int
     lists: int
     block_outputs: int
     tile_pixels: int

@@ -25,7 +25,9 @@ Choice = Callable[[list[Step], Step, str], Kernel]
 
 def asked(step: Step) -> _native.ConvLayer:
     """A layer with the bounds of the weights that it has, as the executor asks about it: not those of their type."""
-    return layer(step, int(np.abs(step.body_as(Conv).weight.numpy().astype(np.int16)).max()))
+    weight = step.body_as(Conv).weight.numpy().astype(np.int16)
+    least, largest = min(0, int(weight.min())), max(0, int(weight.max()))
+    return layer(step, max(-least, largest), (least, largest))
 
 
 def list_blocks(steps: Sequence[Step], source: str, isa: str, method: str) -> list[int]:

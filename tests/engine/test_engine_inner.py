@@ -11,10 +11,12 @@ from kernels import always, forced
 from networks import Network, conv_networks, copied, images
 
 from nybble import _native
+from nybble.backends.cpu import planner
 from nybble.backends.cpu.choices import candidates, convolutions
-from nybble.backends.cpu.kernel import choose_kernel
+from nybble.backends.cpu.kernel import Kernel, choose_kernel
 from nybble.backends.cpu.rows import layer, rows
-from nybble.graph import Conv2d, DType, Graph, Linear, Padding, Pair, Tensor
+from nybble.engine import Engine
+from nybble.graph import Conv2d, DType, Graph, Linear, Padding, Pair, Table, Tensor
 from nybble.graph.types import ACTIVATIONS, Array
 from strategies import STYLES, values_of
 
@@ -102,10 +104,10 @@ def test_sums_at_the_bounds_of_bytes(dtype: DType) -> None:
 
 
 @pytest.mark.parametrize("isa", INNER_ISAS)
-def test_codes_of_eight_bits_fit_where_there_are_240(isa: str) -> None:
-    """With weights of s4; beyond those, and with a signed input below -120, a sum would not fit."""
+def test_codes_of_eight_bits_fit_where_there_are_241(isa: str) -> None:
+    """With weights of s4, 240 where these are of both signs alike; beyond, and with an input below -120, none would."""
 
-    def why_not(low: int, high: int, most_weight: int) -> str | None:
+    def why_not(low: int, high: int, most_weight: int, **bounds: tuple[int, int]) -> str | None:
         asked = _native.ConvLayer(
             inputs=(64, 4, 4),
             outputs=(64, 4, 4),
@@ -118,6 +120,7 @@ def test_codes_of_eight_bits_fit_where_there_are_240(isa: str) -> None:
             high=high,
             most_weight=most_weight,
             is_padded=True,
+            **bounds,
         )
         return rows(isa)["inner"].why_not(asked)
 
@@ -128,6 +131,57 @@ def test_codes_of_eight_bits_fit_where_there_are_240(isa: str) -> None:
     assert why_not(-121, 100, 8) is not None
     assert why_not(0, 255, 8) is not None
     assert why_not(-128, 127, 8) is not None
+    s4, s8 = (-8, 7), (-128, 127)
+    assert why_not(0, 255, 8, weights=s4) is not None
+    assert why_not(0, 255, 8, weights=s4, clip=(0, 240)) is None
+    assert why_not(0, 255, 8, weights=s4, clip=(0, 241)) is not None
+    assert why_not(*s8, 8, weights=s4, clip=(-120, 120)) is None
+    for clip in ((-121, 119), (-120, 121)):
+        assert why_not(*s8, 8, weights=s4, clip=clip) is not None
+    for weights in ((-9, 7), (-8, 8)):
+        assert why_not(0, 255, 9, weights=weights, clip=(0, 240)) is not None
+
+
+def clipped(dtype: DType, most: int, weight: Array, size: tuple[int, int]) -> Graph:
+    """A convolution of 8-bit codes that a table cuts off at ``most``, of both signs where there are two."""
+    network = Network(dtype, (weight.shape[1], *size))
+    codes = np.arange(dtype.minimum, dtype.maximum + 1)
+    table = Tensor.from_array(DType.S16, np.clip(codes, -most, most))
+    network.add(Table(name="clip", inputs=("image",), input_type=dtype, output_type=dtype, table=table))
+    kernel = weight.shape[2]
+    tensor = Tensor.from_array(DType.S4, weight)
+    padding = Padding(*(kernel // 2,) * 4)
+    network.add(Conv2d(name="conv", inputs=("clip",), input_type=dtype, weight=tensor, padding=padding))
+    return network.graph()
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(("dtype", "most"), [(DType.U8, 240), (DType.S8, 120)], ids=["u8", "s8"])
+def test_clipped_codes_of_eight_bits_at_the_bounds(dtype: DType, most: int, kernel: int) -> None:
+    """Sums of the ends of what the clip leaves and of s4, in both halves of the channels; refused one code later."""
+    ends = np.array([(a, b) for a in (-8, 0, 7) for b in (-8, 0, 7)])
+    weight = np.where(np.arange(64) % 32 < 16, ends[:, :1], ends[:, 1:])[:, :, None, None]
+    weight = weight + np.zeros((1, 1, kernel, kernel), int)
+    inputs = np.array([(a, b) for a in (-most, 0, most) for b in (-most, 0, most)])
+    batch = np.where(np.arange(64) % 32 < 16, inputs[:, :1], inputs[:, 1:])[:, :, None, None]
+    # The table cuts off what lies beyond.
+    batch = np.clip(np.concatenate([batch, batch * 2]) + np.zeros((1, 1, 3, 4), int), dtype.minimum, dtype.maximum)
+    graph, beyond = clipped(dtype, most, weight, (3, 4)), clipped(dtype, most + 1, weight, (3, 4))
+    for isa in INNER_ISAS:
+        steps = {name: convolutions(each)["conv"] for name, each in (("fits", graph), ("beyond", beyond))}
+        assert steps["fits"].input.clipped == (max(-most, dtype.minimum), most)
+        assert rows(isa)["inner"].why_not_chosen(layer(steps["fits"])) is None
+        assert "fit bytes" in str(rows(isa)["inner"].why_not_chosen(layer(steps["beyond"])))
+        assert "inner" in {kernel.method for kernel in candidates(steps["fits"], isa)}
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            pytest.raises(ValueError, match="inner: needs inputs and weights whose sums fit bytes"),
+        ):
+            patch.setattr(planner, "default_kernels", lambda steps, isa: {"conv": Kernel("inner", block_outputs=32)})
+            Engine(beyond, threads=1, isa=isa, tuned=False)
+    check(graph, batch)
+    with forced(always("inner")), Engine(graph, threads=1, isa=INNER_ISAS[0], tuned=False) as engine:
+        assert engine.plan.kernels["conv"].method == "inner"
 
 
 @pytest.mark.parametrize("channels", [30, 64])

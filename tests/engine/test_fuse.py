@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import given
 from networks import (
     Network,
@@ -26,6 +27,7 @@ from nybble.graph import (
     DType,
     Graph,
     Linear,
+    MaxPool2d,
     Mul,
     Padding,
     Pair,
@@ -126,11 +128,32 @@ def test_steps_carry_types_shapes_and_bounds(data: st.DataObject) -> None:
             assert (value.dtype, value.shape, value.magnitude) == (said.dtype, said.shape, said.magnitude)
             assert value.is_input == (value.name == graph.inputs[0].name)
             assert value.is_output == (value.name in graph.outputs)
+            if value.dtype in ACTIVATIONS:
+                low, high = value.clipped
+                assert low <= min(0, int(values[value.name].min(initial=0)))
+                assert high >= max(0, int(values[value.name].max(initial=0)))
         within = [node.name for node in step.nodes if node is not step.quantize]
         for name in (*step.reads, *within):
             if graph.values[name].dtype in SUMS:
                 assert int(np.abs(values[name].astype(np.int64)).max(initial=0)) <= step.sum_bound
         assert step.macs == sum(macs(graph, node) for node in step.nodes)
+
+
+@pytest.mark.parametrize(("maximum", "most"), [(None, 255), (480, 240), (481, 241), (10**6, 255), (0, 0)])
+def test_clips_bound_values_whatever_the_weights(maximum: int | None, most: int) -> None:
+    """The maximum of a ReLU does, through a Quantize and a pool; weights that happen to be small do not."""
+    network = Network(DType.U4, (2, 4, 4))
+    weight = Tensor.from_array("s4", [[[[1]], [[0]]]] * 2)
+    network.add(Conv2d(name="conv", inputs=("image",), input_type=DType.U4, weight=weight))
+    network.add(ReLU(name="relu", inputs=("conv",), maximum=maximum))
+    network.requantize("quantize", "relu", DType.U8, 1, 1)
+    window = Pair(2, 2)
+    network.add(MaxPool2d(name="pool", inputs=("quantize",), input_type=DType.U8, kernel_size=window, stride=window))
+    graph = network.graph()
+    (last,) = (step for step in fuse(graph) if step.output == "pool")
+    assert last.input.clipped == last.result.clipped == (0, most)
+    assert graph.values["pool"].magnitude == min(most, 8)
+    assert fuse(graph)[0].input.clipped == (0, 15)
 
 
 def tabled(network: Network, name: str, source: str) -> str:

@@ -9,15 +9,19 @@
 // pixel, at about the cost of one more output. The third is a constant of an output. A pixel outside the image has
 // a0 = a1 = 0, and so has a channel that is there for alignment alone: both go through the same products.
 //
-// Dot products multiply unsigned bytes by signed ones. Inputs lie in low..high, weights in -W..W; then
+// Dot products multiply unsigned bytes by signed ones. Sums of an input and a weight lie in low..high, where low is the
+// least input and the least weight, each 0 at most, and high the largest ones, each 0 at least; then
 //
-//   p = W - low                   x is in 0..high - low + 2W
-//   q = max(0, high + W - 127)    y is in low - W - q..high + W - q
+//   p = -low                  x is in 0..high - low
+//   q = max(0, high - 127)    y is in low - q..high - q
 //
-// x fits where high - low + 2W <= 255. Then y does as well if low - W >= -128: either q is 0 and high + W <= 127, or
-// high + W - q is 127 and low - W - q = low - high - 2W + 127 >= -128. why_not() asks for these two conditions.
-// s4 weights have W = 8, whether there is a -8 alone or an 8 too: u4, s4 and u7 fit, and 8-bit inputs of at most 240
-// neighbouring codes (0..239, -120..119). No sum of bytes of all of s8 or u8 fits with any weight.
+// x fits where high - low <= 255. Then y does as well if low >= -128: either q is 0 and high <= 127, or high - q is 127
+// and low - q = low - high + 127 >= -128. why_not() asks for these two conditions. The sums of the pixel alone, a0 + p
+// and a1 - q, are among those of x and y, as the weight of a channel that is there for alignment is 0.
+//
+// With s4 weights, -8..7, (p, q) is (8, 0) for u4, (16, 0) for s4, (8, 7) for u7. Inputs of 8 bits fit where clips
+// leave 241 codes: u8 up to 240 with (8, 120), s8 in -120..120 with (128, 0). All of s8 or u8 fits with no weight but
+// 0.
 #pragma once
 
 #include <cstdint>

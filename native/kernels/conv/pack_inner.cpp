@@ -18,7 +18,7 @@ struct InnerArrays {
 };
 
 ByteOffsets byte_offsets(const ConvLayer& layer) {
-  return {layer.most_weight - layer.low, std::max(0, layer.high + layer.most_weight - INT8_MAX)};
+  return {-layer.clip_low - layer.weight_low, std::max(0, layer.clip_high + layer.weight_high - INT8_MAX)};
 }
 
 // Bytes of `together` outputs for one run: four pairs of channels of every output at a time, those of x before those of

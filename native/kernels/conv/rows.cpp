@@ -18,7 +18,8 @@ bool needs_more_than16(const ConvRow& row, const ConvLayer& layer, std::int64_t 
 
 // Sums of an input and a weight, with an offset: one of unsigned bytes, one of signed ones. inner.h has the proof.
 bool fits_byte_sums(const ConvLayer& layer) {
-  return layer.high - layer.low + 2 * layer.most_weight <= UINT8_MAX && layer.low - layer.most_weight >= INT8_MIN;
+  const std::int32_t low = layer.clip_low + layer.weight_low, high = layer.clip_high + layer.weight_high;
+  return high - low <= UINT8_MAX && low >= INT8_MIN;
 }
 
 // Bytes that a task of the most pixels stages, at most: pairs of each output's inputs, or inputs as 16-bit values.

@@ -20,6 +20,11 @@ struct ConvLayer {
   // Size of the largest weight. The executor has that of the weights that it packs. The planner has that of their type:
   // which kernel it chooses may not depend on weights that happen to be small.
   std::int32_t most_weight = 128;
+  // What clips leave of low..high, whatever the weights, and least and largest weight, of which most_weight is the
+  // size; 0 is within both. Only rows with byte sums ask for them: others depend on types, as far as they depend on
+  // inputs.
+  std::int32_t clip_low = 0, clip_high = 255;
+  std::int32_t weight_low = -128, weight_high = 127;
   // Whether inputs are stored with channel padding. The planner says no of the network's input, whatever its channels.
   bool is_padded = true;
 

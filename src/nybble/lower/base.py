@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from nybble.graph import Graph, Node
 from nybble.graph.plugins import Registry
+from nybble.lower.clips import clips
 from nybble.lower.step import Channels, Step, Value
 
 N = TypeVar("N", bound=Node)
@@ -20,13 +21,16 @@ class Fusion:
         self.taken: set[str] = set()
         self._readers = graph.consumers()
         self._nodes = {node.name: node for node in graph.nodes}
+        self._clips = clips(graph)
         self._ends = {entry.name for entry in graph.inputs}, set(graph.outputs)
 
     def value(self, name: str) -> Value:
         """A value by its name."""
         about = self.graph.values[name]
         inputs, outputs = self._ends
-        return Value(name, about.dtype, about.shape, about.magnitude, name in inputs, name in outputs)
+        return Value(
+            name, about.dtype, about.shape, about.magnitude, name in inputs, name in outputs, self._clips[name]
+        )
 
     def node(self, name: str) -> Node | None:
         """The node that computes a value, ``None`` of the network's input."""

@@ -26,6 +26,9 @@ class Value:
         Largest absolute value that an element can have.
     is_input, is_output : bool
         Whether the network reads or returns it.
+    clip : int or None
+        Largest absolute value that clips leave, whatever the weights are; ``None``: only the type bounds it. See
+        :func:`~nybble.lower.clips.clips`.
     """
 
     name: str
@@ -34,6 +37,13 @@ class Value:
     magnitude: int
     is_input: bool = False
     is_output: bool = False
+    clip: int | None = None
+
+    @property
+    def clipped(self) -> tuple[int, int]:
+        """Least and largest value by the type and by clips; 0 is among them."""
+        most = self.dtype.magnitude if self.clip is None else self.clip
+        return max(self.dtype.minimum, -most), min(self.dtype.maximum, most)
 
     def __str__(self) -> str:
         return f"{self.dtype}[{'x'.join(map(str, self.shape))}]"

@@ -32,14 +32,17 @@ LIST_GROUPS: dict[str, int] = {
 }
 
 
-def layer(step: Step, most_weight: int | None = None) -> _native.ConvLayer:
+def layer(step: Step, most_weight: int | None = None, weights: tuple[int, int] | None = None) -> _native.ConvLayer:
     """A step that begins with a convolution or linear layer, as rows are asked about it.
 
     ``most_weight`` is the size of its largest weight, by default of the largest that the type has: what is chosen for a
-    layer depends on its types, not on weights that happen to be small.
+    layer depends on its types, not on weights that happen to be small. ``weights`` are the least and the largest, 0
+    among them, by default those of the type, or of both signs up to ``most_weight`` where that is given.
     """
     conv = step.body_as(Conv)
     window = conv.window
+    if most_weight is None:
+        most_weight, weights = conv.weight.dtype.magnitude, (conv.weight.dtype.minimum, conv.weight.dtype.maximum)
     return _native.ConvLayer(
         inputs=stored_shape(step.input),
         outputs=stored_shape(step.result),
@@ -50,6 +53,8 @@ def layer(step: Step, most_weight: int | None = None) -> _native.ConvLayer:
         groups=conv.groups,
         low=step.input.dtype.minimum,
         high=step.input.dtype.maximum,
-        most_weight=conv.weight.dtype.magnitude if most_weight is None else most_weight,
+        most_weight=most_weight,
+        clip=step.input.clipped,
+        weights=weights,
         is_padded=not step.input.is_input,
     )

@@ -33,6 +33,7 @@ class ConvKind(StepKind):
             spec.lists = builder.ids[lists_of(step.source, group)]
         spec.method = kernel.method
         spec.magnitude = step.input.dtype.magnitude
+        spec.clip_low, spec.clip_high = step.input.clipped
         spec.block_outputs = kernel.block_outputs
         spec.tile_pixels = kernel.tile_pixels
         spec.visit_bytes = kernel.visit_bytes
