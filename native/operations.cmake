@@ -27,15 +27,15 @@ set(operation_bindings "")  # sources of the Python module
 set(operation_names "")     # that have bindings
 set(kernel_names "")        # that have kernels for instruction sets
 
-# nybble_isa(NAME [FOR_TESTS] [LIKE OTHER] [ON PROCESSOR] [IF OPTION] [NEEDS FEATURE...] [CHECK EXPRESSION] [FLAGS FLAG...])
+# nybble_isa(NAME [FOR_TESTS] [LIKE OTHER] [ON PROCESSOR] [NEEDS FEATURE...] [CHECK EXPRESSION] [FLAGS FLAG...])
 #
 # An instruction set, whose vector types kernels/isas/NAME.h names. FOR_TESTS: it is never chosen. LIKE: it takes the
-# kernels written for OTHER where there are none for NAME. ON, IF: it is built for that processor only, or if the option
-# is on. NEEDS: features by their names in /proc/cpuinfo. CHECK: a C++ expression for whether the processor and the
-# system have them, which may use base/cpuid.h; on x86 it follows from NEEDS. FLAGS: those of the compiler, for its files alone: base/cpu.cpp decides
+# kernels written for OTHER where there are none for NAME. ON: it is built for that processor only. NEEDS: features by
+# their names in /proc/cpuinfo. CHECK: a C++ expression for whether the processor and the system have them, which may use
+# base/cpuid.h; on x86 it follows from NEEDS. FLAGS: those of the compiler, for its files alone: base/cpu.cpp decides
 # at run time whether they are called.
 macro(nybble_isa name)
-  cmake_parse_arguments(isa "FOR_TESTS" "LIKE;ON;IF;CHECK" "NEEDS;FLAGS" ${ARGN})
+  cmake_parse_arguments(isa "FOR_TESTS" "LIKE;ON;CHECK" "NEEDS;FLAGS" ${ARGN})
   set(isa_emulated false)
   if(NYBBLE_EMULATE AND isa_ON STREQUAL x86_64)
     set(isa_emulated true)
@@ -46,7 +46,7 @@ macro(nybble_isa name)
   set(isa_flags_${name} "${isa_FLAGS}")
   set(isa_like_${name} "${isa_LIKE}")
   set(isa_built true)
-  if((isa_ON AND NOT isa_ON STREQUAL processor) OR (isa_IF AND NOT ${isa_IF}))
+  if((isa_ON AND NOT isa_ON STREQUAL processor) OR (wanted_isas AND NOT ${name} IN_LIST wanted_isas))
     set(isa_built false)
   endif()
   set(isa_check true)
