@@ -19,6 +19,7 @@ from nybble.graph import (
     Graph,
     Input,
     Linear,
+    Mul,
     Node,
     Padding,
     Pair,
@@ -132,3 +133,22 @@ def test_the_published_network_comes_back_node_for_node(shared_data: Path, bits:
     if bits == 8:
         graph = to_bits(graph, 8)
     assert_equal(from_onnx(to_onnx(graph).model).graph, graph)
+
+
+@pytest.mark.parametrize("ends", ["alone", "quantized", "both"])
+@pytest.mark.parametrize("dtype", [DType.U4, DType.S4, DType.U8, DType.S8])
+def test_a_square_is_a_product_again(dtype: DType, ends: str) -> None:
+    """Its factors are one activation, so that the ONNX file could also mean a table."""
+    factor = Tensor.from_array("u16", np.full(2, 40000))
+    nodes: list[Node] = [
+        Mul(name="square", inputs=("x", "x")),
+        Quantize(name="codes", inputs=("square",), input_type=DType.S32, output_type=DType.U7, factor=factor, shift=20),
+    ]
+    outputs = {"alone": ["square"], "quantized": ["codes"], "both": ["square", "codes"]}[ends]
+    graph = Graph([Input(name="x", dtype=dtype, shape=(2, 1, 3))], nodes[: 1 if ends == "alone" else 2], outputs)
+    again = from_onnx(to_onnx(graph).model).graph
+    assert [type(node) for node in again] == [type(node) for node in graph]
+    codes = np.arange(dtype.minimum, dtype.maximum + 1).repeat(6).reshape(-1, 2, 1, 3)
+    wanted, found = (interpret(entry, {"x": codes}) for entry in (graph, again))
+    for left, right in zip(graph.outputs, again.outputs, strict=True):
+        np.testing.assert_array_equal(found[right], wanted[left])

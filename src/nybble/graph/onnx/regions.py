@@ -23,6 +23,9 @@ class Regions:
         With all constants.
     readers : mapping of str to list of onnx.NodeProto
     outputs : collection of str
+    is_ours : bool
+        Whether nybble has written the file. A product of an activation with itself is then one, whatever reads it; in
+        other files it belongs to a function.
 
     Attributes
     ----------
@@ -42,12 +45,15 @@ class Regions:
         values: Mapping[str, Value],
         readers: Mapping[str, Sequence[onnx.NodeProto]],
         outputs: Collection[str],
+        *,
+        is_ours: bool = False,
     ) -> None:
         self.roots: dict[str, str] = {}
         self.tabled: set[str] = set()
         self.inside: set[str] = set()
         self.numbers: dict[str, Array] = {}
         self._values = values
+        self._is_ours = is_ours
         # DequantizeLinear nodes that say the same give one activation.
         first: dict[tuple[str, ...], str] = {}
         activations: dict[str, str] = {}
@@ -81,8 +87,9 @@ class Regions:
             if isinstance(constant, Constant) and constant.real.size != 1 and not (is_gather and place == 0):
                 return
         name = node.output[0]
-        (self.roots[name],) = roots
         into_integers = node.op_type == "Cast" and attribute(node, "to", 0) in INTEGERS
-        of_two = node.op_type in OF_TWO and len(read) > 1
+        is_square = self._is_ours and node.op_type == "Mul" and self.roots.keys().isdisjoint(read)
+        of_two = node.op_type in OF_TWO and len(read) > 1 and not is_square
         if node.op_type in FUNCTIONS or into_integers or of_two or self.tabled.intersection(read):
             self.tabled.add(name)
+        (self.roots[name],) = roots

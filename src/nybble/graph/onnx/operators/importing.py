@@ -51,7 +51,7 @@ class Importing(ABC):
     @cached_property
     def regions(self) -> Regions:
         """Which values are functions of one activation; to be asked for when constants are known."""
-        return Regions(self._nodes, self.values, self.readers, self.outputs)
+        return Regions(self._nodes, self.values, self.readers, self.outputs, is_ours=self.build.is_ours)
 
     @abstractmethod
     def behind(self, node: onnx.NodeProto, *, commuting: bool = False) -> tuple[list[Quantizer], list[str]]:
