@@ -10,6 +10,8 @@ namespace nybble {
 namespace {
 
 constexpr std::int64_t kExactFloat = std::int64_t{1} << 24;
+// Of values in 16-bit lanes, so that factors from 1 to 8 fit as well.
+constexpr std::int32_t kMostDoublings = 3;
 
 void check_rule(const Requantize& rule) {
   require(rule.shift >= 0 && rule.shift <= 31, "requantize: shift is not in 0..31");
@@ -114,6 +116,15 @@ std::int64_t EpilogueData::requantized(std::int64_t value, std::size_t channel) 
   return std::clamp<std::int64_t>(requantize(value, factor_[channel], epilogue_.shift), epilogue_.low, epilogue_.high);
 }
 
+// The same in 16-bit lanes, which cut values and know no maximum of a ReLU.
+std::int64_t EpilogueData::requantized_words(std::int64_t value, std::size_t channel) const {
+  for (std::int32_t i = 0; i <= epilogue_.doublings; ++i)
+    value = std::clamp<std::int64_t>(i == 0 ? value : 2 * value, INT16_MIN, INT16_MAX);
+  if (epilogue_.relu) value = std::max<std::int64_t>(value, 0);
+  return std::clamp<std::int64_t>(requantize(value, factor_[channel], epilogue_.shift + epilogue_.doublings),
+                                  epilogue_.low, epilogue_.high);
+}
+
 std::uint32_t EpilogueData::shortcut_factor(std::size_t channel) const {
   return epilogue_.shortcut_requantize ? shortcut_factor_[channel] : 1;
 }
@@ -124,21 +135,30 @@ std::uint64_t EpilogueData::shortcut_factor16(std::size_t channel) const {
   return epilogue_.shortcut_type == Element::u8 && epilogue_.shortcut_shift == 0 ? 2 * factor : factor;
 }
 
+// Puts the factor that 16-bit lanes multiply by into factor16_; false if they do not hold it.
+bool EpilogueData::add_word_factor(std::size_t channel, bool is_wide) {
+  const std::int32_t bits = is_wide ? 32 - epilogue_.doublings : 17;
+  const bool is_whole = epilogue_.shift <= bits;
+  const std::uint64_t factor = is_whole ? std::uint64_t{factor_[channel]} << (bits - epilogue_.shift) : 0;
+  const bool fits = is_whole && factor <= (is_wide ? UINT32_MAX : UINT16_MAX);
+  factor16_.push_back(static_cast<std::uint16_t>(!fits ? 0 : is_wide ? factor >> 16 : factor));
+  if (is_wide) factor16_low_.push_back(static_cast<std::uint16_t>(fits ? factor : 0));
+  return fits;
+}
+
 // What 16-bit lanes compute is this epilogue if
 // - they hold the sum;
 // - factor * 2^(17 - shift) fits 16 bits: floor(floor(v * factor16 / 2^16) / 2 + 1/2) is the rounded quotient,
-//   since a floor of a floor is the floor;
+//   since a floor of a floor is the floor; or factor * 2^(32 - shift) fits 32, with which nothing is rounded before
+//   (multiply_wide_factor). Values may be doubled first, and factors be half as large;
 // - where a sum saturates, the result is what the exact sum gives: it is monotonic in the sum, so it is enough to look
 //   at the ends. (With an unsigned shortcut of at most 32,767 a sum that saturates below stays negative.)
 // A bias that 16 bits do not hold is cut to them, which is right where the result is one and the same for all sums.
 bool EpilogueData::fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const {
   if (lowest < INT16_MIN || highest > INT16_MAX) return false;
-  if (factor16_[channel] != std::uint64_t{factor_[channel]} << 17 >> epilogue_.shift) return false;
   if (bias_[channel] != bias16_[channel]) {
     const std::int64_t result = requantized(lowest + bias_[channel], channel);
-    const auto words = [&](std::int64_t sum) {
-      return requantized(std::clamp<std::int64_t>(sum + bias16_[channel], INT16_MIN, INT16_MAX), channel);
-    };
+    const auto words = [&](std::int64_t sum) { return requantized_words(sum + bias16_[channel], channel); };
     return !epilogue_.shortcut && requantized(highest + bias_[channel], channel) == result && words(lowest) == result &&
            words(highest) == result && (!epilogue_.relu || epilogue_.relu_maximum == INT32_MAX);
   }
@@ -150,44 +170,78 @@ bool EpilogueData::fits_words(std::size_t channel, std::int64_t lowest, std::int
     const bool is_signed = epilogue_.shortcut_type == Element::s8;
     const std::int64_t most = requantize(shortcut_magnitude_, shortcut_factor(channel), epilogue_.shortcut_shift);
     if (is_signed) {
-      // 16-bit factors are signed; the sum must not saturate before a shortcut of the other sign is added.
-      if (factor > INT16_MAX || lowest < INT16_MIN || highest > INT16_MAX) return false;
+      // 16-bit factors are signed, but for a signed result; the sum must not saturate before a shortcut of the other
+      // sign is added.
+      if (factor > INT16_MAX && !is_signed_result()) return false;
+      if (lowest < INT16_MIN || highest > INT16_MAX) return false;
       lowest -= most;
     } else if (shortcut_magnitude_ * shortcut_factor16_[channel] > UINT16_MAX || most > INT16_MAX) {
       return false;
     }
     highest += most;
   }
-  const std::int64_t above = std::min<std::int64_t>(highest, INT16_MAX),
-                     below = std::max<std::int64_t>(lowest, INT16_MIN);
+  const std::int64_t above = std::min<std::int64_t>(highest, INT16_MAX);
   if (epilogue_.relu && epilogue_.relu_maximum < above && requantized(above, channel) < epilogue_.high) return false;
-  return requantized(above, channel) == requantized(highest, channel) &&
-         requantized(below, channel) == requantized(lowest, channel);
+  return requantized_words(highest, channel) == requantized(highest, channel) &&
+         requantized_words(lowest, channel) == requantized(lowest, channel);
+}
+
+bool EpilogueData::is_signed_result() const { return epilogue_.low < 0 && !epilogue_.relu; }
+
+// Whether 16-bit lanes compute the shortcut that there is, if any, and what they need for it.
+bool EpilogueData::add_word_shortcut() {
+  if (!epilogue_.shortcut) return true;
+  if (epilogue_.shortcut_type == Element::s32) return false;
+  // A signed result's shortcut is signed, and 8 of its bits are lost before it is rounded: scaled_byte.
+  const bool is_signed_sum = is_signed_result();
+  if (is_signed_sum && (epilogue_.shortcut_type != Element::s8 || epilogue_.shortcut_shift < 9 ||
+                        epilogue_.shortcut_shift > 23 || shortcut_magnitude_ > 128))
+    return false;
+  epilogue_.shortcut_shift16 = std::max(epilogue_.shortcut_shift - (is_signed_sum ? 8 : 1), 0);
+  for (std::size_t k = 0; k < bias_.size(); ++k)
+    shortcut_factor16_.push_back(static_cast<std::uint16_t>(std::min<std::uint64_t>(shortcut_factor16(k), UINT16_MAX)));
+  return true;
+}
+
+// Groups of kChannelAlign channels that 16-bit lanes finish with such factors. Leaves these and the groups behind.
+std::ptrdiff_t EpilogueData::try_words(const std::vector<std::int64_t>& lowest,
+                                       const std::vector<std::int64_t>& highest, bool is_wide, std::int32_t doublings) {
+  epilogue_.doublings = doublings;
+  factor16_.clear();
+  factor16_low_.clear();
+  words_.assign(bias_.size() / kChannelAlign, 1);
+  for (std::size_t k = 0; k < bias_.size(); ++k)
+    if (!add_word_factor(k, is_wide) ||
+        (k < static_cast<std::size_t>(output_.channels) && !fits_words(k, lowest[k], highest[k])))
+      words_[k / kChannelAlign] = 0;
+  return std::count(words_.begin(), words_.end(), 1);
 }
 
 void EpilogueData::use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest) {
   const bool is_unsigned = epilogue_.low == 0 || (epilogue_.relu && epilogue_.low < 0);
-  if (!epilogue_.requantize || element_bytes(output_.element) != 1 || epilogue_.shift > 17) return;
-  if (epilogue_.low > 0 || (!is_unsigned && (epilogue_.relu || epilogue_.shortcut))) return;
-  if (epilogue_.shortcut) {
-    if (epilogue_.shortcut_type == Element::s32) return;
-    epilogue_.shortcut_shift16 = std::max(epilogue_.shortcut_shift - 1, 0);
-    for (std::size_t k = 0; k < bias_.size(); ++k)
-      shortcut_factor16_.push_back(
-          static_cast<std::uint16_t>(std::min<std::uint64_t>(shortcut_factor16(k), UINT16_MAX)));
+  if (!epilogue_.requantize || element_bytes(output_.element) != 1) return;
+  if (epilogue_.low > 0 || (!is_unsigned && epilogue_.relu) || !add_word_shortcut()) return;
+  for (std::int32_t bias : bias_) bias16_.push_back(static_cast<std::int16_t>(std::clamp(bias, INT16_MIN, INT16_MAX)));
+  // Factors of 16 bits cost least; of 32 bits, few doublings. With a shortcut there are none but the first.
+  std::ptrdiff_t most = try_words(lowest, highest, false, 0);
+  bool is_wide = false;
+  std::int32_t doublings = 0;
+  for (std::int32_t n = 0; n <= kMostDoublings && !epilogue_.shortcut; ++n) {
+    if (most == static_cast<std::ptrdiff_t>(words_.size())) break;
+    const std::ptrdiff_t found = try_words(lowest, highest, true, n);
+    if (found <= most) continue;
+    most = found;
+    is_wide = true;
+    doublings = n;
   }
-  for (std::size_t k = 0; k < bias_.size(); ++k) {
-    bias16_.push_back(static_cast<std::int16_t>(std::clamp(bias_[k], INT16_MIN, INT16_MAX)));
-    const std::uint64_t factor = std::uint64_t{factor_[k]} << 17 >> epilogue_.shift;
-    factor16_.push_back(static_cast<std::uint16_t>(std::min<std::uint64_t>(factor, UINT16_MAX)));
+  if (try_words(lowest, highest, is_wide, doublings) == 0) {
+    epilogue_.doublings = 0;
+    return;
   }
-  words_.assign(bias_.size() / kChannelAlign, 1);
-  for (std::size_t k = 0; k < static_cast<std::size_t>(output_.channels); ++k)
-    if (!fits_words(k, lowest[k], highest[k])) words_[k / kChannelAlign] = 0;
-  if (std::find(words_.begin(), words_.end(), 1) == words_.end()) return;
   epilogue_.words = words_.data();
   epilogue_.bias16 = bias16_.data();
   epilogue_.factor16 = factor16_.data();
+  if (is_wide) epilogue_.factor16_low = factor16_low_.data();
   epilogue_.shortcut_factor16 = shortcut_factor16_.data();
 }
 

@@ -1,6 +1,7 @@
 // Owns the arrays that an Epilogue points to.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "core/program.h"
@@ -31,10 +32,16 @@ class EpilogueData {
   void set_relu(std::int32_t maximum);
   void set_requantize(const Requantize& rule);
   void set_guard();
+  bool is_signed_result() const;
+  bool add_word_shortcut();
+  bool add_word_factor(std::size_t channel, bool is_wide);
+  std::ptrdiff_t try_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest,
+                           bool is_wide, std::int32_t doublings);
   bool fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const;
   std::uint32_t shortcut_factor(std::size_t channel) const;
   std::uint64_t shortcut_factor16(std::size_t channel) const;
   std::int64_t requantized(std::int64_t value, std::size_t channel) const;
+  std::int64_t requantized_words(std::int64_t value, std::size_t channel) const;
 
   Layout output_;
   bool fits_lanes_ = true;  // whether 32-bit lanes hold the shortcut's product
@@ -47,7 +54,7 @@ class EpilogueData {
   std::vector<float> scale_staged_;
   std::vector<std::uint8_t> words_;
   std::vector<std::int16_t> bias16_;
-  std::vector<std::uint16_t> factor16_, shortcut_factor16_;
+  std::vector<std::uint16_t> factor16_, factor16_low_, shortcut_factor16_;
   Epilogue epilogue_;
 };
 

@@ -46,7 +46,7 @@ def word_networks(draw: st.DrawFn) -> tuple[Graph, Array]:
         maximum = draw(st.sampled_from((None, None, None, 0, 100, 2**15 - 1, 2**15)))
         sums = network.add(ReLU(name="relu", inputs=(sums,), maximum=maximum))
     target = draw(st.sampled_from(TARGETS))
-    shift = draw(st.sampled_from((0, 8, 15, 16, 16, 16, 17, 18)))
+    shift = draw(st.sampled_from((0, 8, 15, 16, 16, 16, 17, 18, 20, 24, 31)))
     network.add(
         Quantize(
             name="quantize",
@@ -92,12 +92,17 @@ def by_group(random: np.random.Generator, outputs: int, choices: tuple[int, ...]
 
 
 def result_factors(random: np.random.Generator, outputs: int, target: DType, shift: int) -> Array:
-    """Such that the largest result is reached at a sum of 2**15, or far below or above, or at the ends of a factor."""
+    """Such that the largest result is reached at a sum of 2**15, or far below or above, or at the ends of a factor.
+
+    Factors of 16 bits end at half a step for a unit of the sum, those of 32 at one step, two, four and eight, by how
+    often values are doubled.
+    """
     reached = target.maximum * 2.0 ** (shift - 15)
-    edge = (2**16 - 1) >> max(0, 17 - shift)
+    edge = random.choice(((2**16 - 1) >> max(0, 17 - shift), *(2 ** (shift + n) for n in range(5))))
     scale = by_group(random, outputs, (0, 1, 2, 4, 64))
     factors = np.where(scale == 0, edge + by_group(random, outputs, (-1, 0, 1)), scale * reached / 2)
-    return np.clip(np.rint(factors * random.uniform(0.9, 1.1, outputs)), 0, 2**32 - 1).astype(np.int64)
+    spread = np.where((scale == 0) & (random.random(outputs) < 0.5), 1.0, random.uniform(0.9, 1.1, outputs))
+    return np.clip(np.rint(factors * spread), 0, 2**32 - 1).astype(np.int64)
 
 
 @given(word_networks())

@@ -46,8 +46,14 @@ struct Epilogue {
   const std::uint8_t* words = nullptr;
   const std::int16_t* bias16 = nullptr;
   const std::uint16_t* factor16 = nullptr;  // factor * 2^(17 - shift)
+  // Where factors need more bits: of factor * 2^(32 - shift - doublings) the low half, and its high half is factor16.
+  // Sums are doubled so often. Null elsewhere.
+  const std::uint16_t* factor16_low = nullptr;
+  std::int32_t doublings = 0;
   const std::uint16_t* shortcut_factor16 = nullptr;
-  std::int32_t shortcut_shift16 = 0;  // unsigned shortcuts: one less than theirs, since the last bit is rounded
+  // Unsigned shortcuts: one less than theirs, since the last bit is rounded. Signed ones of a signed result: eight
+  // less, which their product loses as its high half.
+  std::int32_t shortcut_shift16 = 0;
 
   // As EpilogueData::use_staged arranges them; null where it does not.
   const std::int32_t* bias_staged = nullptr;

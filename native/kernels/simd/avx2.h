@@ -78,7 +78,13 @@ struct Avx2 {
   static NYBBLE_INLINE I16 mul_high_u16(I16 a, I16 b) { return _mm256_mulhi_epu16(a, b); }
   // Unsigned: half of each, rounded up.
   static NYBBLE_INLINE I16 halve_u16(I16 a) { return _mm256_avg_epu16(a, _mm256_setzero_si256()); }
+  // Unsigned: half of the sum of two, rounded up.
+  static NYBBLE_INLINE I16 average_u16(I16 a, I16 b) { return _mm256_avg_epu16(a, b); }
   static NYBBLE_INLINE I16 shift_right_u16(I16 a, int n) { return _mm256_srl_epi16(a, _mm_cvtsi32_si128(n)); }
+  template <int kBits>
+  static NYBBLE_INLINE I16 shift_right_u16(I16 a) {
+    return _mm256_srli_epi16(a, kBits);
+  }
   static NYBBLE_INLINE I16 widen16_u8(const std::uint8_t* p) {
     return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }

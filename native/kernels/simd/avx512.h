@@ -80,7 +80,13 @@ struct Avx512 {
   static NYBBLE_INLINE I16 mul_high_u16(I16 a, I16 b) { return _mm512_mulhi_epu16(a, b); }
   // Unsigned: half of each, rounded up.
   static NYBBLE_INLINE I16 halve_u16(I16 a) { return _mm512_avg_epu16(a, _mm512_setzero_si512()); }
+  // Unsigned: half of the sum of two, rounded up.
+  static NYBBLE_INLINE I16 average_u16(I16 a, I16 b) { return _mm512_avg_epu16(a, b); }
   static NYBBLE_INLINE I16 shift_right_u16(I16 a, int n) { return _mm512_srl_epi16(a, _mm_cvtsi32_si128(n)); }
+  template <int kBits>
+  static NYBBLE_INLINE I16 shift_right_u16(I16 a) {
+    return _mm512_srli_epi16(a, kBits);
+  }
   static NYBBLE_INLINE I16 widen16_u8(const std::uint8_t* p) {
     return _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }

@@ -86,8 +86,15 @@ struct Neon {
     return vuzp2q_s16(vreinterpretq_s16_u32(low), vreinterpretq_s16_u32(high));
   }
   static NYBBLE_INLINE I16 halve_u16(I16 a) { return vreinterpretq_s16_u16(vrshrq_n_u16(vreinterpretq_u16_s16(a), 1)); }
+  static NYBBLE_INLINE I16 average_u16(I16 a, I16 b) {
+    return vreinterpretq_s16_u16(vrhaddq_u16(vreinterpretq_u16_s16(a), vreinterpretq_u16_s16(b)));
+  }
   static NYBBLE_INLINE I16 shift_right_u16(I16 a, int n) {
     return vreinterpretq_s16_u16(vshlq_u16(vreinterpretq_u16_s16(a), vdupq_n_s16(static_cast<std::int16_t>(-n))));
+  }
+  template <int kBits>
+  static NYBBLE_INLINE I16 shift_right_u16(I16 a) {
+    return vreinterpretq_s16_u16(vshrq_n_u16(vreinterpretq_u16_s16(a), kBits));
   }
   static NYBBLE_INLINE I16 widen16_u8(const std::uint8_t* p) { return vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p))); }
   static NYBBLE_INLINE I16 widen16_s8(const std::int8_t* p) { return vmovl_s8(vld1_s8(p)); }

@@ -101,8 +101,15 @@ struct Vector16 {
     return lanes<I16>([&](int i) NYBBLE_LAMBDA { return std::uint32_t{word(a[i])} * word(b[i]) >> 16; });
   }
   static NYBBLE_INLINE I16 halve_u16(I16 a) { return (I16)(((U16)a >> 1) + ((U16)a & 1)); }
+  static NYBBLE_INLINE I16 average_u16(I16 a, I16 b) {
+    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return (std::uint32_t{word(a[i])} + word(b[i]) + 1) >> 1; });
+  }
   static NYBBLE_INLINE I16 shift_right_u16(I16 a, int n) {
     return lanes<I16>([&](int i) NYBBLE_LAMBDA { return n > 15 ? 0 : word(a[i]) >> n; });
+  }
+  template <int kBits>
+  static NYBBLE_INLINE I16 shift_right_u16(I16 a) {
+    return (I16)((U16)a >> kBits);
   }
   static NYBBLE_INLINE I16 widen16_u8(const std::uint8_t* p) {
     return lanes<I16>([&](int i) NYBBLE_LAMBDA { return p[i]; });
