@@ -16,7 +16,8 @@ struct DotPacked {
   const std::int32_t* correction = nullptr;  // to add to the sum of each output for that
 };
 
-inline constexpr std::int32_t kDotPixels = 4;  // output pixels computed together with 32-bit sums
+// Output pixels computed together with 32-bit sums, at most: a vector type has its own number, kDotPixels.
+inline constexpr std::int32_t kMostDotPixels = 8;
 
 // Groups of two 16-bit inputs, or of four bytes, of the sign that the row multiplies once the offset is added.
 ConvWeights pack_wide(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights);

@@ -43,7 +43,7 @@ struct QuadDot {
 
 // Two vectors of outputs of P pixels, which start as `correction`.
 template <class Dot, int P>
-void dot_pixels(const ConvTask& task, const OutputBlock& block, const typename Dot::Staged* const* windows,
+__attribute__((noinline)) void dot_pixels(const ConvTask& task, const OutputBlock& block, const typename Dot::Staged* const* windows,
                 std::int64_t staged_row, const std::uint8_t* weights, const std::int32_t* correction,
                 std::int32_t* sums) {
   using V = typename Dot::V;
@@ -51,27 +51,32 @@ void dot_pixels(const ConvTask& task, const OutputBlock& block, const typename D
   const DotPacked& packed = task.packed->as<DotPacked>();
   constexpr int kVectorBytes = V::kLanes32 * Dot::kGroup;
   typename V::I32 acc[P][2];
-  for (int p = 0; p < P; ++p) {
+  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
     acc[p][0] = V::load32(correction);
     acc[p][1] = V::load32(correction + V::kLanes32);
-  }
+  });
   for (std::int32_t r = 0; r < s.kernel_h; ++r)
     for (std::int32_t c = 0; c < packed.runs_per_row; ++c) {
+      const typename Dot::Staged* inputs[P];
       const std::int64_t start = r * staged_row + std::int64_t{c} * s.dilation_w * s.input.stride;
-      for (std::int32_t k = 0; k < packed.run_groups; ++k, weights += 2 * kVectorBytes) {
+      for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = windows[p] + start; });
+      const std::int64_t end = std::int64_t{packed.run_groups} * Dot::kGroup;
+      for (std::int64_t at = 0; at != end; at += Dot::kGroup, weights += 2 * kVectorBytes) {
+        // Opaque: the compiler would keep a pointer for each pixel and move all of them, more than there are registers.
+        __asm__("" : "+r"(at));
         const auto w0 = Dot::weights(weights);
         const auto w1 = Dot::weights(weights + kVectorBytes);
-        for (int p = 0; p < P; ++p) {
-          const auto inputs = Dot::inputs(windows[p] + start + Dot::kGroup * k);
-          acc[p][0] = Dot::accumulate(acc[p][0], inputs, w0);
-          acc[p][1] = Dot::accumulate(acc[p][1], inputs, w1);
-        }
+        for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+          const auto input = Dot::inputs(inputs[p] + at);
+          acc[p][0] = Dot::accumulate(acc[p][0], input, w0);
+          acc[p][1] = Dot::accumulate(acc[p][1], input, w1);
+        });
       }
     }
-  for (int p = 0; p < P; ++p) {
+  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
     V::store32(sums + p * block.outputs, acc[p][0]);
     V::store32(sums + p * block.outputs + V::kLanes32, acc[p][1]);
-  }
+  });
 }
 
 // Whether windows can be read where the input lies: no padding, no other type, whole groups.
@@ -87,7 +92,8 @@ template <class Dot>
 void conv_dot(const ConvTask& task) {
   using V = typename Dot::V;
   using Staged = typename Dot::Staged;
-  constexpr std::int32_t kStep = 2 * V::kLanes32;
+  constexpr std::int32_t kStep = 2 * V::kLanes32, kPixels = V::kDotPixels;
+  static_assert(kPixels <= kMostDotPixels);
   const ConvShape& s = *task.shape;
   const DotPacked& packed = task.packed->as<DotPacked>();
   const OutputBlock& block = task.packed->blocks[task.block];
@@ -95,7 +101,7 @@ void conv_dot(const ConvTask& task) {
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(task.scratch);
   const Staged* staged = static_cast<const Staged*>(task.input) + task.first_pixel * s.input.stride;
   if (!is_in_place<Dot>(task)) {
-    Staged* rows = reinterpret_cast<Staged*>(sums + kDotPixels * block.outputs);
+    Staged* rows = reinterpret_cast<Staged*>(sums + kMostDotPixels * block.outputs);
     if (s.input.element == Element::u8)
       stage_rows<std::uint8_t>(task, staged_row, packed.offset, rows);
     else
@@ -105,11 +111,11 @@ void conv_dot(const ConvTask& task) {
   const std::int64_t step_bytes =
       std::int64_t{s.kernel_h} * packed.runs_per_row * packed.run_groups * Dot::kGroup * kStep;
 
-  for (std::int32_t p = 0; p < task.pixels; p += kDotPixels) {
-    const std::int32_t count = task.pixels - p < kDotPixels ? task.pixels - p : kDotPixels;
-    const Staged* windows[kDotPixels];
+  for (std::int32_t p = 0; p < task.pixels; p += kPixels) {
+    const std::int32_t count = task.pixels - p < kPixels ? task.pixels - p : kPixels;
+    const Staged* windows[kPixels];
     // A ragged end repeats its first pixel and drops the result.
-    for (std::int32_t i = 0; i < kDotPixels; ++i)
+    for (std::int32_t i = 0; i < kPixels; ++i)
       windows[i] = staged + std::int64_t{p + (i < count ? i : 0)} * s.stride_w * s.input.stride;
     for (std::int32_t i = 0; i < count; ++i)
       prefetch_finish(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
@@ -117,10 +123,12 @@ void conv_dot(const ConvTask& task) {
     const std::uint8_t* weights = task.packed->weights + block.offset;
     for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
       const std::int32_t* start = packed.correction + block.first + k;
-      if (count == 1)
-        dot_pixels<Dot, 1>(task, block, windows, staged_row, weights, start, sums + k);
+      if (count > kPixels / 2)
+        dot_pixels<Dot, kPixels>(task, block, windows, staged_row, weights, start, sums + k);
+      else if (count > 1)
+        dot_pixels<Dot, kPixels / 2>(task, block, windows, staged_row, weights, start, sums + k);
       else
-        dot_pixels<Dot, kDotPixels>(task, block, windows, staged_row, weights, start, sums + k);
+        dot_pixels<Dot, 1>(task, block, windows, staged_row, weights, start, sums + k);
     }
     for (std::int32_t i = 0; i < count; ++i)
       finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,

@@ -71,7 +71,7 @@ ConvWeights pack_quad(const ConvRow& row, const ConvLayer& layer, const ConvCut&
 }
 
 std::int64_t dot_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels) {
-  return kDotPixels * outputs * 4 + staged_row_elements(shape, pixels) * shape.kernel_h * 2;
+  return kMostDotPixels * outputs * 4 + staged_row_elements(shape, pixels) * shape.kernel_h * 2;
 }
 
 }  // namespace nybble

@@ -23,6 +23,8 @@ struct Avx2 {
   static constexpr bool kHasDotProducts = false;
   static constexpr bool kHasSignedQuads = false;
   static constexpr std::int32_t kMostQuadInput = 127;
+  // Pixels computed together, each with two vectors of 32-bit sums: so many sums hide how long a product takes.
+  static constexpr int kDotPixels = 4;
   // Vectors of 32-bit sums that registers hold with what they are made of, and squares of Winograd whose sums of 32,
   // 64, 96 and 128 outputs they hold; measured on Zen 4. Outputs in a block that suit most layers; measured there too.
   static constexpr int kUsualOutputs = 192;

@@ -22,6 +22,7 @@ struct Neon {
   static constexpr bool kHasSignedQuads = false;
   static constexpr std::int32_t kMostQuadInput = 127;
   // By the 32 registers; not measured.
+  static constexpr int kDotPixels = 8;
   static constexpr int kUsualOutputs = 128;
   static constexpr int kQuadVectors = 24;
   static constexpr int kWinogradTogether[4] = {4, 2, 2, 1};

@@ -25,6 +25,7 @@ struct Vector16 {
   static constexpr bool kHasSignedQuads = false;
   static constexpr std::int32_t kMostQuadInput = 255;
   static constexpr int kInnerPixels = 8;
+  static constexpr int kDotPixels = 4;
   static constexpr int kUsualOutputs = 128;
   static constexpr int kQuadVectors = 8;
   static constexpr int kWinogradTogether[4] = {1, 1, 1, 1};
