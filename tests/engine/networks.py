@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import hypothesis.strategies as st
 import numpy as np
 
@@ -85,8 +87,13 @@ def images(draw: st.DrawFn, graph: Graph, count: int = 9) -> Array:
 
 
 @st.composite
-def conv_networks(draw: st.DrawFn, winograd: bool = False, grouped: bool = False) -> Graph:
-    """A convolution of any geometry and types with any epilogue; or one that the Winograd or grouped method can run."""
+def conv_networks(
+    draw: st.DrawFn, winograd: bool = False, grouped: bool = False, types: Sequence[DType] = (DType.U4,)
+) -> Graph:
+    """A convolution of any geometry and types with any epilogue; or one that the Winograd or grouped method can run.
+
+    Winograd's inputs are of one of ``types``.
+    """
     dtype = draw(st.sampled_from(ACTIVATIONS))
     groups, inputs, outputs = draw(_channels(("groups", "depthwise") if grouped else CHANNEL_FORMS))
     rows, columns = draw(st.integers(1, 12)), draw(st.integers(1, 12))
@@ -110,7 +117,7 @@ def conv_networks(draw: st.DrawFn, winograd: bool = False, grouped: bool = False
         outputs = max(1, min(outputs, most // inputs))
     network = Network(dtype, (inputs, rows, columns))
     if winograd:
-        source = copied(network, DType.U4)
+        source = copied(network, draw(st.sampled_from(types)))
     else:
         is_tight = not grouped and draw(st.integers(0, 3)) == 0
         source = "image" if is_tight else copied(network, draw(st.sampled_from(ACTIVATIONS)))

@@ -53,7 +53,9 @@ def test_more_threads_than_there_is_work(graph: Graph, images: Array, expected: 
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("threads", [2, 5])
-@pytest.mark.parametrize("method", ["direct", "chained", "quad", "sparse", "sparse_quad", "winograd", "inner"])
+@pytest.mark.parametrize(
+    "method", ["direct", "chained", "quad", "sparse", "sparse_quad", "winograd", "inner", "winograd_quad"]
+)
 def test_threads_share_tiles_whose_lists_one_of_them_builds(isa: str, threads: int, method: str) -> None:
     """Values in several blocks of outputs and many small tiles, run by all threads together again and again."""
     graph = bottleneck_resnet(blocks=(1, 1), width=24, classes=7, image=40, seed=6)

@@ -536,7 +536,7 @@ def test_pairs_and_groups_need_padded_inputs_and_pairs_small_weights(isa: str) -
 
 def test_the_portable_kernels_have_no_lists() -> None:
     small = Small("scalar")
-    for method in ("sparse", "wide", "chained", "quad", "winograd", "pair", "grouped", "inner"):
+    for method in ("sparse", "wide", "chained", "quad", "winograd", "pair", "grouped", "inner", "winograd_quad"):
         with pytest.raises(ValueError, match=r"instruction set|lists"):
             small.program.add_conv(small.conv(method), weights())
     pool = small.pool()
@@ -657,6 +657,7 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
 
 
 FUZZED = ["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "grouped", "inner"]
+FUZZED += ["winograd_quad", "winograd_inner"]
 
 
 def add_mutated(small: Small, random: np.random.Generator) -> None:
@@ -667,7 +668,7 @@ def add_mutated(small: Small, random: np.random.Generator) -> None:
             spec.output, spec.requantize, spec.rule = small.more, True, rule(3, 4, 0, 15)
         spec.relu = bool(random.integers(2))
         kernel = [1, 1]
-        if spec.method == "winograd":
+        if spec.method.startswith("winograd"):
             spec.block_outputs, kernel = 32, [3, 3]
             spec.kernel_h, spec.kernel_w = kernel
             spec.pad_top, spec.pad_left = (int(pad) for pad in random.integers(0, 4, 2))

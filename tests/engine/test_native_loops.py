@@ -33,12 +33,34 @@ namespace {
 constexpr Isa kIsa = Isa::ISA;
 }
 }
-#include "kernels/conv/inner.inc.h"
+#include "kernels/conv/HEADER"
 namespace nybble {
 extern const ConvRow* const kKept;
-const ConvRow* const kKept = &kInnerRow<Vector>;
+const ConvRow* const kKept = &ROW;
 }
 """
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The innermost loop of a kernel, which has two vectors of sums of each pixel."""
+
+    header: str
+    row: str
+    function: str  # what its symbol matches; PIXELS are those computed together
+    products: int  # of a pixel in a turn
+    byte_sums: int
+
+
+LOOPS = {
+    "inner": Loop("inner.inc.h", "kInnerRow<Vector>", "inner_pixels.*LiPIXELSE", 8, 16),
+    "quad": Loop("dot.inc.h", "kQuadRow", "dot_pixels.*QuadDot.*LiPIXELSE", 2, 0),
+    "winograd_quad": Loop("winograd_quad.inc.h", "kWinogradQuadRow", "winograd_quad_products.*LiPIXELSELb0E", 16, 0),
+    "winograd_inner": Loop(
+        "winograd_quad.inc.h", "kWinogradInnerRow<Vector>", "winograd_quad_products.*LiPIXELSELb1E", 8, 16
+    ),
+}
+BY_ROW = pytest.mark.parametrize("name", LOOPS)
 
 INSTRUCTION = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*?)\s*(?:#.*|<.*)?$")
 JUMP = re.compile(r"^j[a-z]+$")
@@ -112,43 +134,46 @@ def is_dot_product(instruction: Instruction) -> bool:
     return "vpdpbusd" in f"{instruction.name} {instruction.operands}"
 
 
-def check_inner_loop(code: dict[str, list[Instruction]], pixels: int) -> None:
-    """Of the fast inner product: two vectors of sums of the pixels, sixteen pairs of channels a turn."""
+def check_loop(code: dict[str, list[Instruction]], wanted: Loop, pixels: int) -> None:
+    """It is there once, and neither stores to the stack nor reads vectors from it."""
     loops = [
         (loop, function)
-        for function in code.values()
+        for symbol, function in code.items()
+        if re.search(wanted.function.replace("PIXELS", str(pixels)), symbol)
         for loop in innermost_loops(function)
-        if sum(is_dot_product(instruction) for instruction in loop) == 8 * pixels
-        and sum(instruction.name == "vpaddb" for instruction in loop) == 16 * pixels
+        if sum(is_dot_product(instruction) for instruction in loop) == wanted.products * pixels
+        and sum(instruction.name == "vpaddb" for instruction in loop) == wanted.byte_sums * pixels
     ]
     assert len(loops) == 1
     found = spills(*loops[0])
     assert not found, "\n".join(found)
 
 
+@BY_ROW
 @BY_ISA
-def test_sums_of_the_fast_inner_product_stay_in_registers(isa: str) -> None:
+def test_sums_stay_in_registers(isa: str, name: str) -> None:
     """As they were built: what surrounds a function may change what a compiler makes of it."""
     found = [path for path in objects() if path.name == f"{isa}.cpp.o" and path.parent.name == "conv"]
     if not found or shutil.which("objdump") is None:
         pytest.skip("no objects of a build in build/, or no binutils")
     for path in found:
-        check_inner_loop(disassembled(path), BUILT[isa][1])
+        check_loop(disassembled(path), LOOPS[name], BUILT[isa][1])
 
 
+@BY_ROW
 @BY_ISA
-def test_they_do_with_clang(isa: str, tmp_path: Path) -> None:
+def test_they_do_with_clang(isa: str, name: str, tmp_path: Path) -> None:
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("this processor has other instructions")
     if shutil.which("clang++") is None or shutil.which("objdump") is None:
         pytest.skip("no clang++, or no binutils")
     source, target = tmp_path / "kernel.cpp", tmp_path / "kernel.o"
-    flags, pixels = BUILT[isa]
-    source.write_text(SOURCE.replace("ISA", isa))
+    (flags, pixels), wanted = BUILT[isa], LOOPS[name]
+    source.write_text(SOURCE.replace("ISA", isa).replace("HEADER", wanted.header).replace("ROW", wanted.row))
     # The build makes it.
     (tmp_path / "nybble_isas.h").write_text(f'#define NYBBLE_ISAS(line) line({isa}, "", "", false, true, true)\n')
     subprocess.run(["clang++", *OPTIONS, *flags, f"-I{tmp_path}", "-c", str(source), "-o", str(target)], check=True)
-    check_inner_loop(disassembled(target), pixels)
+    check_loop(disassembled(target), wanted, pixels)
 
 
 def test_a_loop_that_spills_is_seen() -> None:

@@ -155,6 +155,8 @@ def beyond(row: _native.KernelRow) -> Iterator[dict[str, object]]:
             yield {**bounds(dtype), "most_weight": size + 1}
     if row.most_input < 255:
         yield {"high": row.most_input + 1}
+    if row.most_span < 510:
+        yield from ({"high": row.most_span + 1}, {"low": -row.most_span, "high": 1})
     if not row.takes_signed:
         yield {"low": -2, "high": 1}
     if row.is_padded:
@@ -177,6 +179,17 @@ def test_a_row_refuses_what_lies_one_step_beyond(row: _native.KernelRow) -> None
         assert row.why_not_chosen(asked) is not None, changes
         with pytest.raises(ValueError, match=f"conv: {row.name}: "):
             run_natively(row, changes)
+
+
+@EVERY_ROW
+def test_sums_that_a_row_multiplies_fit_32_bits(row: _native.KernelRow) -> None:
+    """As many channels as fit, of the largest inputs and weights, and one more."""
+    if not row.times_sums:
+        return
+    largest = {"high": row.most_span, "most_weight": row.most_weight}
+    most = (2**31 - 1) // (row.times_sums * row.window**2 * row.most_span * row.most_weight)
+    assert row.why_not(make_layer(row, inputs=(most, *SIZE), **largest)) is None
+    assert "32 bits" in str(row.why_not(make_layer(row, inputs=(most + 1, *SIZE), **largest)))
 
 
 @EVERY_ROW

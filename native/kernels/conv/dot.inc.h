@@ -43,9 +43,10 @@ struct QuadDot {
 
 // Two vectors of outputs of P pixels, which start as `correction`.
 template <class Dot, int P>
-__attribute__((noinline)) void dot_pixels(const ConvTask& task, const OutputBlock& block, const typename Dot::Staged* const* windows,
-                std::int64_t staged_row, const std::uint8_t* weights, const std::int32_t* correction,
-                std::int32_t* sums) {
+__attribute__((noinline)) void dot_pixels(const ConvTask& task, const OutputBlock& block,
+                                          const typename Dot::Staged* const* windows, std::int64_t staged_row,
+                                          const std::uint8_t* weights, const std::int32_t* correction,
+                                          std::int32_t* sums) {
   using V = typename Dot::V;
   const ConvShape& s = *task.shape;
   const DotPacked& packed = task.packed->as<DotPacked>();

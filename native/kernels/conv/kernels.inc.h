@@ -13,6 +13,7 @@
 #include "kernels/conv/pair.inc.h"
 #include "kernels/conv/sparse.inc.h"
 #include "kernels/conv/winograd.inc.h"
+#include "kernels/conv/winograd_quad.inc.h"
 
 namespace nybble {
 namespace {
@@ -20,14 +21,14 @@ namespace {
 // `more` are those that need dot products of unsigned bytes, where the vector type has them.
 template <class... More>
 constexpr auto rows_with(const More&... more) {
-  return std::array{kDirectRow, kGroupedRow,  kWideRow,   kChainedRow,    kQuadRow,
-                    kPairRow,   kWinogradRow, kSparseRow, kSparseQuadRow, more...};
+  return std::array{kDirectRow,   kGroupedRow,      kWideRow,   kChainedRow,    kQuadRow, kPairRow,
+                    kWinogradRow, kWinogradQuadRow, kSparseRow, kSparseQuadRow, more...};
 }
 
 template <class V>
 constexpr auto all_rows() {
   if constexpr (V::kHasDotProducts && !V::kHasSignedQuads)
-    return rows_with(kInnerRow<V>);
+    return rows_with(kInnerRow<V>, kWinogradInnerRow<V>);
   else
     return rows_with();
 }

@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "kernels/conv/pack.h"
-#include "kernels/conv/weights.h"
 #include "kernels/conv/winograd.h"
+#include "kernels/conv/winograd_taps.h"
 
 namespace nybble {
 namespace {
@@ -12,25 +12,6 @@ constexpr std::int32_t kStep = 4;  // channels that segments are made of: the ke
 
 // Four times an output of a segment fits 16 bits.
 constexpr std::int64_t kMost = INT16_MAX / 4, kLeast = INT16_MIN / 4;
-
-using Taps = std::int32_t[3][3];
-
-// (2G)g(2G)'.
-void transform(const Taps& g, std::int32_t (&u)[4][4]) {
-  std::int32_t rows[4][3];
-  for (int c = 0; c < 3; ++c) {
-    rows[0][c] = 2 * g[0][c];
-    rows[1][c] = g[0][c] + g[1][c] + g[2][c];
-    rows[2][c] = g[0][c] - g[1][c] + g[2][c];
-    rows[3][c] = 2 * g[2][c];
-  }
-  for (int r = 0; r < 4; ++r) {
-    u[r][0] = 2 * rows[r][0];
-    u[r][1] = rows[r][0] + rows[r][1] + rows[r][2];
-    u[r][2] = rows[r][0] - rows[r][1] + rows[r][2];
-    u[r][3] = 2 * rows[r][2];
-  }
-}
 
 // What adding 30 to every transformed input adds to an output of the square: the inputs are then as if
 // 30 * a_i * a_j had been added to them.
@@ -47,10 +28,7 @@ class Packer {
   Packer(const ConvShape& shape, const std::int8_t* weights, std::int64_t magnitude)
       : shape_(shape), reader_(shape, weights), magnitude_(magnitude) {}
 
-  // Zero past the real channels.
-  void taps(std::int32_t output, std::int32_t input, Taps& g) const {
-    for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = reader_.at(output, input, i / 3, i % 3);
-  }
+  void taps(std::int32_t output, std::int32_t input, WinogradTaps& g) const { read_taps(reader_, output, input, g); }
 
   // First channels of the segments of a block, and the end of the last. Adds to the bounds of all channels together.
   std::vector<std::int32_t> cut(const OutputBlock& block, std::int64_t* lowest, std::int64_t* highest) const {
@@ -63,7 +41,7 @@ class Packer {
       for (std::size_t k = 0; k < outputs; ++k) {
         high[k] = low[k] = 0;
         for (std::int32_t i = first; i < first + kStep; ++i) {
-          Taps g;
+          WinogradTaps g;
           taps(block.first + static_cast<std::int32_t>(k), i, g);
           for (const auto& row : g)
             for (std::int32_t w : row) (w > 0 ? high[k] : low[k]) += w * magnitude_;
@@ -131,10 +109,10 @@ ConvWeights pack_winograd(const ConvRow&, const ConvLayer& layer, const ConvCut&
       for (std::size_t k = 0; k < outputs; ++k) {
         std::int64_t total[3][3] = {};
         for (std::int32_t i = 0; i < channels; ++i) {
-          Taps g;
+          WinogradTaps g;
           std::int32_t u[4][4];
           packer.taps(block.first + static_cast<std::int32_t>(k), first + i, g);
-          transform(g, u);
+          transform_taps(g, u);
           for (int r = 0; r < 3; ++r)
             for (int c = 0; c < 3; ++c) total[r][c] += g[r][c];
           std::uint8_t* target = out + (static_cast<std::size_t>(i / 2) * outputs + k) * 2 + i % 2;

@@ -22,6 +22,12 @@ bool fits_byte_sums(const ConvLayer& layer) {
   return high - low <= UINT8_MAX && low >= INT8_MIN;
 }
 
+// The largest that a sum could be.
+std::int64_t most_sum(const ConvLayer& layer) {
+  const ConvShape& s = layer.shape;
+  return std::int64_t{s.kernel_h} * s.kernel_w * s.group_inputs() * layer.magnitude() * layer.most_weight;
+}
+
 // Bytes that a task of the most pixels stages, at most: pairs of each output's inputs, or inputs as 16-bit values.
 std::int64_t staged_bytes(const ConvRow& row, const ConvShape& s) {
   const std::int64_t columns =
@@ -48,8 +54,11 @@ std::string why_not(const ConvRow& row, const ConvLayer& layer) {
   }
   if (layer.magnitude() > row.most_input)
     return "needs inputs of at most " + number(row.most_input) + ": with larger ones it could saturate";
+  if (layer.high - layer.low > row.most_span) return "needs inputs that differ by at most " + number(row.most_span);
   if (layer.most_weight > row.most_weight) return "needs weights of at most " + number(row.most_weight);
   if (row.has_byte_sums && !fits_byte_sums(layer)) return "needs inputs and weights whose sums fit bytes";
+  if (row.times_sums != 0 && row.times_sums * most_sum(layer) > INT32_MAX)
+    return "could pass 32 bits with so many inputs";
   if (needs_more_than16(row, layer, row.products16)) return "could saturate 16 bits with these inputs and weights";
   return "";
 }

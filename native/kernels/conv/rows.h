@@ -77,7 +77,10 @@ struct ConvRow {
   bool is_padded = false;          // inputs must be stored with channel padding
   std::int32_t window = 0;         // square windows of that size alone, of stride 1 and without dilation; 0: any
   std::int32_t most_input = 255;   // largest input
+  std::int32_t most_span = 510;    // difference of the largest input and the least
   std::int32_t most_weight = 128;  // size of the largest weight
+  std::int32_t times_sums =
+      0;  // so many times the largest sum must fit 32 bits; 0: the sum itself, which the graph sees to
   std::int32_t products16 = 0;     // so many products, each at its largest, must fit 16 bits
   bool has_list_products = false;  // so many for each entry of a block of a list
   bool has_byte_sums = false;      // sums of an input and a weight must fit bytes (inner.h)

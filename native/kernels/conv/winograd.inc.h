@@ -85,20 +85,27 @@ NYBBLE_INLINE void winograd_input(const std::uint8_t* const* pixels, std::int32_
   winograd_input_row(row, apart, out + 12 * apart);
 }
 
+// The 4x4 inputs of a square; those outside the image are `zeros`.
+NYBBLE_INLINE void winograd_pixels(const ConvTask& task, const Squares& squares, std::int64_t index,
+                                   const std::uint8_t* zeros, const std::uint8_t* (&pixels)[kPositions]) {
+  const Layout& input = task.shape->input;
+  const Square square(squares, index);
+  const std::uint8_t* image = static_cast<const std::uint8_t*>(task.input) + square.image * input.image_elements();
+  for (std::int32_t r = 0; r < 4; ++r)
+    for (std::int32_t c = 0; c < 4; ++c) {
+      const std::int32_t y = square.y - task.shape->pad_top + r, x = square.x - task.shape->pad_left + c;
+      const bool inside = y >= 0 && y < input.height && x >= 0 && x < input.width;
+      pixels[4 * r + c] = inside ? image + (std::int64_t{y} * input.width + x) * input.stride : zeros;
+    }
+}
+
 void winograd_inputs(const ConvTask& task, const Squares& squares, const std::uint8_t* zeros, std::int64_t apart,
                      std::uint32_t* out) {
   const Layout& input = task.shape->input;
   const std::int64_t pairs = input.stride / 2;
   for (std::int32_t t = 0; t < task.pixels; ++t) {
-    const Square square(squares, task.first_pixel + t);
-    const std::uint8_t* image = static_cast<const std::uint8_t*>(task.input) + square.image * input.image_elements();
     const std::uint8_t* pixels[kPositions];
-    for (std::int32_t r = 0; r < 4; ++r)
-      for (std::int32_t c = 0; c < 4; ++c) {
-        const std::int32_t y = square.y - task.shape->pad_top + r, x = square.x - task.shape->pad_left + c;
-        const bool inside = y >= 0 && y < input.height && x >= 0 && x < input.width;
-        pixels[4 * r + c] = inside ? image + (std::int64_t{y} * input.width + x) * input.stride : zeros;
-      }
+    winograd_pixels(task, squares, task.first_pixel + t, zeros, pixels);
     for (std::int32_t channel = 0; channel < input.stride; channel += Staging::kBytes)
       winograd_input(pixels, channel, apart, out + t * pairs + channel / 2);
   }

@@ -146,6 +146,7 @@ struct Avx512 {
   static NYBBLE_INLINE I32 load32(const std::int32_t* p) { return load(p); }
   static NYBBLE_INLINE void store32(std::int32_t* p, I32 v) { store(p, v); }
   static NYBBLE_INLINE I32 add32(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
+  static NYBBLE_INLINE I32 sub32(I32 a, I32 b) { return _mm512_sub_epi32(a, b); }
   static NYBBLE_INLINE I32 mul32(I32 a, I32 b) { return _mm512_mullo_epi32(a, b); }
   static NYBBLE_INLINE I32 min32(I32 a, I32 b) { return _mm512_min_epi32(a, b); }
   static NYBBLE_INLINE I32 max32(I32 a, I32 b) { return _mm512_max_epi32(a, b); }

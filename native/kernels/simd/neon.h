@@ -140,6 +140,7 @@ struct Neon {
   static NYBBLE_INLINE I32 load32(const std::int32_t* p) { return vld1q_s32(p); }
   static NYBBLE_INLINE void store32(std::int32_t* p, I32 v) { vst1q_s32(p, v); }
   static NYBBLE_INLINE I32 add32(I32 a, I32 b) { return vaddq_s32(a, b); }
+  static NYBBLE_INLINE I32 sub32(I32 a, I32 b) { return vsubq_s32(a, b); }
   static NYBBLE_INLINE I32 mul32(I32 a, I32 b) { return vmulq_s32(a, b); }
   static NYBBLE_INLINE I32 min32(I32 a, I32 b) { return vminq_s32(a, b); }
   static NYBBLE_INLINE I32 max32(I32 a, I32 b) { return vmaxq_s32(a, b); }

@@ -161,6 +161,7 @@ struct Vector16 {
   static NYBBLE_INLINE I32 load32(const std::int32_t* p) { return load_as<I32>(p); }
   static NYBBLE_INLINE void store32(std::int32_t* p, I32 v) { __builtin_memcpy(p, &v, sizeof v); }
   static NYBBLE_INLINE I32 add32(I32 a, I32 b) { return (I32)((U32)a + (U32)b); }
+  static NYBBLE_INLINE I32 sub32(I32 a, I32 b) { return (I32)((U32)a - (U32)b); }
   static NYBBLE_INLINE I32 mul32(I32 a, I32 b) { return (I32)((U32)a * (U32)b); }
   static NYBBLE_INLINE I32 min32(I32 a, I32 b) { return a < b ? a : b; }
   static NYBBLE_INLINE I32 max32(I32 a, I32 b) { return a > b ? a : b; }

@@ -21,11 +21,15 @@ WINDOW = 0.04
 _SUMS_OF_16_BITS = dict.fromkeys(("sparse", "winograd", "pair", "chained", "grouped"), "vpmaddubsw+vpaddw")
 LOOPS = {
     **_SUMS_OF_16_BITS,
-    **dict.fromkeys(("quad", "sparse_quad"), "vpmaddubsw+vpmaddwd+vpaddd"),
+    **dict.fromkeys(("quad", "sparse_quad", "winograd_quad"), "vpmaddubsw+vpmaddwd+vpaddd"),
     "wide": "vpmaddwd+vpaddd",
 }
 #: And where the instruction set has dot products.
-LOOPS_WITH_DOTS = {**LOOPS, "quad": "vpdpbusd", "sparse_quad": "vpdpbusd", "inner": "2 vpaddb+vpdpbusd"}
+LOOPS_WITH_DOTS = {
+    **LOOPS,
+    **dict.fromkeys(("quad", "sparse_quad", "winograd_quad"), "vpdpbusd"),
+    **dict.fromkeys(("inner", "winograd_inner"), "2 vpaddb+vpdpbusd"),
+}
 
 
 def loop_of(method: str | None, isa: str) -> str | None:
