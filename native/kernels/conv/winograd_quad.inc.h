@@ -174,9 +174,18 @@ void winograd_quad_finish(const ConvTask& task, const Squares& squares, std::int
   }
 }
 
+// Squares whose sums stay in registers, with what they are made of.
+template <class V, bool kIsInner>
+constexpr std::int32_t winograd_quad_together() {
+  if constexpr (kIsInner)
+    return V::kInnerPixels;
+  else
+    return V::kDotPixels;
+}
+
 template <class V, bool kIsInner>
 void conv_winograd_quad(const ConvTask& task) {
-  constexpr std::int32_t kTogether = V::kDotPixels, kStep = 2 * V::kLanes32;
+  constexpr std::int32_t kTogether = winograd_quad_together<V, kIsInner>(), kStep = 2 * V::kLanes32;
   static_assert(kTogether <= kMostQuadSquares && kChannelAlign % kStep == 0);
   const ConvShape& s = *task.shape;
   const WinogradQuadScratch scratch(s, task.pixels);

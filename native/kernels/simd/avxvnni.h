@@ -10,6 +10,8 @@ namespace nybble {
 struct AvxVnni : Avx2 {
   static constexpr bool kHasDotProducts = true;
   static constexpr std::int32_t kMostQuadInput = 255;
+  // Twelve sums, two weights and an input: eight sums would not hide a product's latency of five at two a cycle.
+  static constexpr int kDotPixels = 6;
   // Eight sums, four weights, two inputs and two of their sums with weights: sixteen registers.
   static constexpr int kInnerPixels = 4;
   static NYBBLE_INLINE Bytes add8(Bytes a, Bytes b) { return _mm256_add_epi8(a, b); }
