@@ -150,7 +150,7 @@ def test_operands_at_the_bounds_of_bytes(method: str, dtype: DType, channels: in
 
 
 @pytest.mark.parametrize("dtype", ACTIVATIONS, ids=str)
-def test_the_tuner_may_try_them_and_the_default_is_another(dtype: DType) -> None:
+def test_the_tuner_may_try_them(dtype: DType) -> None:
     for kind in (DType.S4, DType.S8):
         graph = conv(values_of(kind, (64, 64, 3, 3), "random", 1), dtype, (8, 8), kind=kind)
         (step,) = convolutions(graph).values()
@@ -158,4 +158,23 @@ def test_the_tuner_may_try_them_and_the_default_is_another(dtype: DType) -> None
             for isa in isas_of(method):
                 tried = {kernel.method for kernel in candidates(step, isa)}
                 assert (method in tried) == (dtype in TYPES and kind is DType.S4)
-                assert choose_kernel(step, isa).method != method
+
+
+def test_who_gets_them_by_default() -> None:
+    """Signed inputs where there are no dot products, of 32 channels and more on images that are not tiny."""
+    weight = np.ones((40, 64, 3, 3), np.int64)
+    for isa in isas_of("winograd_quad"):
+        is_chosen = not rows(isa)["quad"].has_dot_products
+        for graph, wanted in (
+            (conv(weight, DType.S4, (8, 8)), is_chosen),
+            (conv(np.ones((1, 288, 3, 3), np.int64), DType.S4, (8, 8)), is_chosen),
+            (conv(weight, DType.U4, (8, 8)), False),
+            (conv(weight, DType.S4, (7, 7)), False),
+            (conv(weight[:, :31], DType.S4, (8, 8)), False),
+            # By type: small weights of a wide one run as any others of it.
+            (conv(weight, DType.S4, (8, 8), kind=DType.S8), False),
+        ):
+            (step,) = convolutions(graph).values()
+            method = choose_kernel(step, isa).method
+            assert (method == "winograd_quad") is wanted
+            assert method != "winograd_inner"

@@ -33,6 +33,9 @@ class Kernel:
 #: What suits Winograd: outputs in registers, squares in L2.
 WINOGRAD = Kernel("winograd", block_outputs=128, tile_pixels=32)
 
+#: What suits Winograd by quads: squares in L2, and as many tasks as there are threads.
+WINOGRAD_QUAD = Kernel("winograd_quad", block_outputs=32, tile_pixels=32)
+
 #: What suits dense pairs: a tile of inputs and a block of weights in L1.
 PAIR = Kernel("pair", tile_pixels=32)
 
@@ -48,6 +51,9 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     has_dot_products = table["quad"].has_dot_products
     if "winograd" in may and _is_worth_winograd(step):
         return WINOGRAD
+    # Of signed inputs, which Winograd with 16-bit sums does not take. Dot products it was not measured with.
+    if "winograd_quad" in may and "winograd" not in may and not has_dot_products and _fills_squares(step):
+        return WINOGRAD_QUAD
     if "pair" in may and not has_dot_products and _is_worth_pairs(step, conv, "sparse" in may):
         return PAIR
     # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
@@ -108,9 +114,11 @@ def _is_worth_chains(step: Step, conv: Conv) -> bool:
 
 
 def _is_worth_winograd(step: Step) -> bool:
-    """Whether 16 products in place of 36 win more than skipping zeros: these are few in early layers.
+    """Whether 16 products in place of 36 win more than skipping zeros: these are few in early layers."""
+    return stored_shape(step.input)[0] <= 256 and _fills_squares(step)
 
-    Few channels leave padding in the vectors, and small images in the squares.
-    """
+
+def _fills_squares(step: Step) -> bool:
+    """Whether Winograd computes little in vain: few channels leave padding in vectors, small images in squares."""
     channels, height, width = stored_shape(step.input)
-    return 32 <= channels <= 256 and height * width >= 64
+    return channels >= 32 and height * width >= 64
