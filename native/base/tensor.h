@@ -63,18 +63,23 @@ struct Layout {
   }
 };
 
+// Bytes of an entry of a list of groups of one, two or four channels, with its index.
+NYBBLE_INLINE constexpr std::int32_t list_entry_bytes(std::int32_t group) { return group + 2 - (group == 1); }
+
 // Groups that a pixel of so many elements has room for in a list: kernels look at 16 at a time.
 NYBBLE_INLINE constexpr std::int32_t list_groups(std::int32_t stride, std::int32_t group) {
   return (stride / group + 15) / 16 * 16;
 }
 
-// The groups of two or four neighbouring channels of every pixel that are not all zero: what a sparse
+// The channels, or groups of two or four neighbouring ones, of every pixel that are not all zero: what a sparse
 // convolution reads. The entries of a pixel start `groups` apart, those of its block b `b * block_groups` after them.
+// Channels: `singles` in place of entries; one is (index of the channel in its block) << 8 | channel.
 // Pairs: an entry is (index of the pair in its block) << 16 | second channel << 8 | first channel.
 // Quads: an entry is the four channels, first lowest; `indices` has the index of each in its block.
 // `counts[pixel * blocks + b]` are the entries of block b.
 struct NonZeroLists {
   std::uint32_t* entries = nullptr;
+  std::uint16_t* singles = nullptr;
   std::uint16_t* indices = nullptr;
   std::uint16_t* counts = nullptr;
   std::int32_t groups = 0;        // per pixel, with the padding

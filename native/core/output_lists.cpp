@@ -10,7 +10,10 @@ OutputLists::OutputLists(Isa isa, const std::vector<Value>& values, int output, 
     const Value& lists = values[static_cast<std::size_t>(id)];
     require(lists.is_lists && lists.lists_of == output, "lists: of another value than the step writes");
     require(lists.layout.element == Element::u8, "lists: of an unsigned 8-bit value only");
-    const ListKernel kernel = lists.list_group == 2 ? lists_kernels(isa).pairs : lists_kernels(isa).quads;
+    const ListsKernels& kernels = lists_kernels(isa);
+    const ListKernel kernel = lists.list_group == 1   ? kernels.singles
+                              : lists.list_group == 2 ? kernels.pairs
+                                                      : kernels.quads;
     require(kernel != nullptr, "lists: this instruction set has no kernel for them");
     lists_.push_back({kernel, lists, id});
   }
@@ -36,11 +39,18 @@ NonZeroLists lists_at(const Value& value, std::uint8_t* memory, std::int64_t ima
   lists.groups = value.groups;
   lists.block_groups = value.block_groups;
   lists.blocks = value.blocks;
-  lists.entries = reinterpret_cast<std::uint32_t*>(memory);
-  auto* after = reinterpret_cast<std::uint16_t*>(lists.entries + count * value.groups);
+  const std::int64_t entries = count * value.groups;
+  auto* after = reinterpret_cast<std::uint16_t*>(memory);
+  if (value.list_group == 1) {
+    lists.singles = after;
+    after += entries;
+  } else {
+    lists.entries = reinterpret_cast<std::uint32_t*>(memory);
+    after += 2 * entries;
+  }
   if (value.list_group == 4) {
     lists.indices = after;
-    after += count * value.groups;
+    after += entries;
   }
   lists.counts = after;
   return lists;

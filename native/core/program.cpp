@@ -119,7 +119,7 @@ int Program::add_lists(int input, int group, int block_groups, std::int64_t offs
   check_value(input, "lists");
   const Value of = values_[static_cast<std::size_t>(input)];
   require(!of.is_lists && of.layout.stride % kChannelAlign == 0, "lists: of a padded value only");
-  require(group == 2 || group == 4, "lists: of two or four channels only");
+  require(group == 1 || group == 2 || group == 4, "lists: of one, two or four channels only");
   require(block_groups == 16 || block_groups == 32 || block_groups == 64, "lists: block is not 16, 32 or 64");
   Value value = of;
   value.is_lists = true;
@@ -129,7 +129,7 @@ int Program::add_lists(int input, int group, int block_groups, std::int64_t offs
   value.block_groups = block_groups;
   value.blocks = (value.groups + block_groups - 1) / block_groups;
   value.offset = offset;
-  const std::int64_t entry_bytes = group == 2 ? 4 : 6;
+  const std::int64_t entry_bytes = list_entry_bytes(group);
   value.bytes = value.layout.pixels() * (value.groups * entry_bytes + std::int64_t{value.blocks} * 2);
   require(offset >= 0 && offset % 64 == 0 && value.bytes <= arena_bytes_ && offset <= arena_bytes_ - value.bytes,
           "lists: do not lie in the arena");

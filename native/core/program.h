@@ -71,7 +71,7 @@ class Program {
   ~Program();
 
   int add_value(Element element, int channels, int height, int width, bool tight, std::int64_t offset);
-  // Of groups of two or four channels, in blocks of 16, 32 or 64 groups.
+  // Of single channels, or groups of two or four, in blocks of 16, 32 or 64 groups.
   int add_lists(int input, int group, int block_groups, std::int64_t offset);
   void set_input(int value);
   void set_output(int value);

@@ -179,7 +179,7 @@ def test_exact_halves_go_away_from_zero(target: DType) -> None:
     assert_agrees(network.graph(), np.zeros((2, 1), np.uint8))
 
 
-@pytest.mark.parametrize("method", ["sparse", "wide", "winograd", "winograd_quad", "pair"])
+@pytest.mark.parametrize("method", ["sparse", "sparse_single", "wide", "winograd", "winograd_quad", "pair", "single"])
 @pytest.mark.parametrize("shift", [0, 1, 15, 16, 30, 31])
 def test_every_shift_of_a_shortcut(method: str, shift: int) -> None:
     """The half that rounds is 2**(shift - 1), of 31 too; sums of one unit show a shortcut that is off by one."""

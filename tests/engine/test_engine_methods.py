@@ -80,10 +80,11 @@ def test_every_block_of_outputs(method: str, outputs: int) -> None:
 @pytest.mark.parametrize("style", ["highest", "lowest", "extreme", "random"])
 @pytest.mark.parametrize("visit_bytes", [1, 2048, 1 << 20])
 @pytest.mark.parametrize("block", LIST_BLOCKS)
-def test_widening_where_weights_are_largest(block: int, visit_bytes: int, style: str) -> None:
+@pytest.mark.parametrize("method", ["sparse", "sparse_single"])
+def test_widening_where_weights_are_largest(method: str, block: int, visit_bytes: int, style: str) -> None:
     """With every activation at its largest, sums of 16 bits would overflow were they not widened in time."""
     graph = large_conv(DType.U4, 270, 40, 3, style)
-    with forced(always("sparse", list_block=block, visit_bytes=visit_bytes)):
+    with forced(always(method, list_block=block, visit_bytes=visit_bytes)):
         for activations in ("highest", "sparse"):
             assert_agrees(graph, values_of(DType.U4, (2, 270, 6, 5), activations, 1), isas=VECTOR_ISAS)
 

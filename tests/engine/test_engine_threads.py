@@ -54,7 +54,8 @@ def test_more_threads_than_there_is_work(graph: Graph, images: Array, expected: 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("threads", [2, 5])
 @pytest.mark.parametrize(
-    "method", ["direct", "chained", "quad", "sparse", "sparse_quad", "winograd", "inner", "winograd_quad"]
+    "method",
+    ["direct", "chained", "quad", "sparse", "sparse_quad", "sparse_single", "winograd", "inner", "winograd_quad"],
 )
 def test_threads_share_tiles_whose_lists_one_of_them_builds(isa: str, threads: int, method: str) -> None:
     """Values in several blocks of outputs and many small tiles, run by all threads together again and again."""

@@ -146,6 +146,13 @@ def test_lists_of_impossible_sizes(block: int, offset: int) -> None:
         small.program.add_lists(small.bytes, 2, block, offset)
 
 
+@pytest.mark.parametrize("group", [0, 3, 8, -1])
+def test_lists_of_impossible_groups(group: int) -> None:
+    small = Small("scalar")
+    with pytest.raises(ValueError, match="one, two or four channels"):
+        small.program.add_lists(small.bytes, group, 16, 0)
+
+
 def test_ids_of_no_value_and_of_the_wrong_one() -> None:
     small = Small("scalar")
     program = small.program
@@ -536,7 +543,8 @@ def test_pairs_and_groups_need_padded_inputs_and_pairs_small_weights(isa: str) -
 
 def test_the_portable_kernels_have_no_lists() -> None:
     small = Small("scalar")
-    for method in ("sparse", "wide", "chained", "quad", "winograd", "pair", "grouped", "inner", "winograd_quad"):
+    methods = ("sparse", "wide", "chained", "quad", "winograd", "pair", "single", "grouped", "inner", "winograd_quad")
+    for method in methods:
         with pytest.raises(ValueError, match=r"instruction set|lists"):
             small.program.add_conv(small.conv(method), weights())
     pool = small.pool()
@@ -656,7 +664,7 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
     assert FUZZ_CASES // 10 < accepted < 2 * FUZZ_CASES
 
 
-FUZZED = ["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "grouped", "inner"]
+FUZZED = ["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "single", "grouped", "inner"]
 FUZZED += ["winograd_quad", "winograd_inner"]
 
 
@@ -725,7 +733,7 @@ def add_lists_of(spec: object, small: Small, random: np.random.Generator) -> Non
     if random.random() < 0.3:
         of = spec.output if random.random() < 0.7 else small.bytes  # type: ignore[attr-defined]
         offset = 64 * int(random.integers(0, ARENA // 64))
-        spec.output_lists = [small.program.add_lists(of, int(random.choice([2, 4])), 16, offset)]  # type: ignore[attr-defined]
+        spec.output_lists = [small.program.add_lists(of, int(random.choice([1, 2, 4])), 16, offset)]  # type: ignore[attr-defined]
 
 
 def mutate(spec: object, fields: tuple[str, ...], random: np.random.Generator) -> None:

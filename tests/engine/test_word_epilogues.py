@@ -13,6 +13,7 @@ from hypothesis import given
 from kernels import always, forced
 from networks import SEEDS, Network, copied
 
+from nybble.backends.cpu.rows import rows
 from nybble.graph import Add, Conv2d, DType, Graph, Quantize, ReLU, Tensor
 from nybble.graph.types import Array
 
@@ -108,5 +109,6 @@ def result_factors(random: np.random.Generator, outputs: int, target: DType, shi
 @given(word_networks())
 def test_sixteen_bit_epilogues(drawn: tuple[Graph, Array]) -> None:
     graph, images = drawn
-    with forced(always("sparse", block_outputs=64)):
-        assert_agrees(graph, images, isas=[isa for isa in ISAS if isa != "scalar"])
+    for method in ("sparse", "sparse_single"):
+        with forced(always(method, block_outputs=64)):
+            assert_agrees(graph, images, isas=[isa for isa in ISAS if method in rows(isa)])

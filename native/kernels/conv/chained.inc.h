@@ -135,6 +135,7 @@ constexpr ConvRow kChainedRow = {
     .name = "chained",
     .summary = "any types, four bytes at a time, 16-bit sums over what the weights allow",
     .isa = kIsa,
+    .has_signed_pairs = Vector::kHasSignedPairs,
     .is_for_wide = true,
     .depends_on_weights = true,
     .tasks = Tasks::row_unless_pointwise,

@@ -15,14 +15,16 @@ namespace nybble {
 // Chains that an entry may still join: with more, packing large windows would take long.
 inline constexpr std::size_t kOpenChains = 32;
 
-// What products of inputs of at most `magnitude` leave of 16 bits, in weights.
+// What products of inputs of 0 to `range` leave of 16 bits, in weights. Of inputs of l < 0 to l + range, a sum is at
+// most (l + range) * above - l * below, which is less than 2^15 where both are at most 2^15 / (range + 1).
 struct ChainLimits {
   std::int32_t above, below;
-  explicit ChainLimits(std::int32_t magnitude) : above(INT16_MAX / magnitude), below(-INT16_MIN / magnitude) {}
+  ChainLimits(std::int32_t range, bool is_signed)
+      : above(INT16_MAX / (range + is_signed)), below(-INT16_MIN / (range + is_signed)) {}
 };
 
 // Sums of positive and of negative weights of each 16-bit lane: for inputs of 0 to m, the sum of products lies between
-// m * below and m * above.
+// -m * below and m * above.
 template <std::size_t kLanes>
 struct ChainBounds {
   std::array<std::int32_t, kLanes> above{}, below{};

@@ -24,9 +24,12 @@ struct WideDot {
   static constexpr int kGroup = 2;
   static NYBBLE_INLINE auto weights(const std::uint8_t* p) { return V::widen_bytes(p); }
   static NYBBLE_INLINE auto inputs(const Staged* p) { return V::broadcast_words(p); }
-  static NYBBLE_INLINE typename V::I32 accumulate(typename V::I32 sum, typename V::I16 inputs, typename V::I16 w) {
-    return V::add32(sum, V::multiply_wide_pairs(inputs, w));
+  using Sums = typename V::I32;
+  static NYBBLE_INLINE Sums start(typename V::I32 sums) { return sums; }
+  static NYBBLE_INLINE Sums accumulate(Sums sums, typename V::I16 inputs, typename V::I16 w) {
+    return V::add32(sums, V::multiply_wide_pairs(inputs, w));
   }
+  static NYBBLE_INLINE typename V::I32 result(Sums sums, typename V::I32) { return sums; }
 };
 
 template <class Vec>
@@ -36,10 +39,42 @@ struct QuadDot {
   static constexpr int kGroup = 4;
   static NYBBLE_INLINE auto weights(const std::uint8_t* p) { return V::load(p); }
   static NYBBLE_INLINE auto inputs(const Staged* p) { return V::broadcast4(p); }
-  static NYBBLE_INLINE typename V::I32 accumulate(typename V::I32 sum, typename V::Bytes inputs, typename V::Bytes w) {
-    return V::add_quads(sum, inputs, w);
+  using Sums = typename V::I32;
+  static NYBBLE_INLINE Sums start(typename V::I32 sums) { return sums; }
+  static NYBBLE_INLINE Sums accumulate(Sums sums, typename V::Bytes inputs, typename V::Bytes w) {
+    return V::add_quads(sums, inputs, w);
+  }
+  static NYBBLE_INLINE typename V::I32 result(Sums sums, typename V::I32) { return sums; }
+};
+
+// Sums of neighbours in two vectors, which are added at the end: exact for any bytes of one sign or the other.
+template <class Vec>
+struct SplitQuadDot {
+  using V = Vec;
+  using Staged = std::uint8_t;
+  static constexpr int kGroup = 4;
+  static NYBBLE_INLINE auto weights(const std::uint8_t* p) { return V::load(p); }
+  static NYBBLE_INLINE auto inputs(const Staged* p) { return V::broadcast4(p); }
+  struct Sums {
+    typename V::I32 low, high;
+  };
+  static NYBBLE_INLINE Sums start(typename V::I32) { return {V::set32(0), V::set32(0)}; }
+  static NYBBLE_INLINE Sums accumulate(Sums sums, typename V::Bytes inputs, typename V::Bytes w) {
+    V::add_split_quads(sums.low, sums.high, inputs, w);
+    return sums;
+  }
+  static NYBBLE_INLINE typename V::I32 result(Sums sums, typename V::I32 start) {
+    return V::add32(start, V::join_quads(sums.low, sums.high));
   }
 };
+
+template <class V>
+NYBBLE_INLINE constexpr auto quad_dot() {
+  if constexpr (V::kHasSplitQuads)
+    return SplitQuadDot<V>{};
+  else
+    return QuadDot<V>{};
+}
 
 // Two vectors of outputs of P pixels, which start as `correction`.
 template <class Dot, int P>
@@ -51,10 +86,10 @@ __attribute__((noinline)) void dot_pixels(const ConvTask& task, const OutputBloc
   const ConvShape& s = *task.shape;
   const DotPacked& packed = task.packed->as<DotPacked>();
   constexpr int kVectorBytes = V::kLanes32 * Dot::kGroup;
-  typename V::I32 acc[P][2];
+  typename Dot::Sums acc[P][2];
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    acc[p][0] = V::load32(correction);
-    acc[p][1] = V::load32(correction + V::kLanes32);
+    acc[p][0] = Dot::start(V::load32(correction));
+    acc[p][1] = Dot::start(V::load32(correction + V::kLanes32));
   });
   for (std::int32_t r = 0; r < s.kernel_h; ++r)
     for (std::int32_t c = 0; c < packed.runs_per_row; ++c) {
@@ -75,8 +110,8 @@ __attribute__((noinline)) void dot_pixels(const ConvTask& task, const OutputBloc
       }
     }
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    V::store32(sums + p * block.outputs, acc[p][0]);
-    V::store32(sums + p * block.outputs + V::kLanes32, acc[p][1]);
+    V::store32(sums + p * block.outputs, Dot::result(acc[p][0], V::load32(correction)));
+    V::store32(sums + p * block.outputs + V::kLanes32, Dot::result(acc[p][1], V::load32(correction + V::kLanes32)));
   });
 }
 
@@ -138,7 +173,7 @@ void conv_dot(const ConvTask& task) {
 }
 
 void conv_wide(const ConvTask& task) { conv_dot<WideDot<Vector>>(task); }
-void conv_quad(const ConvTask& task) { conv_dot<QuadDot<Vector>>(task); }
+void conv_quad(const ConvTask& task) { conv_dot<decltype(quad_dot<Vector>())>(task); }
 constexpr ConvRow kWideRow = {
     .name = "wide",
     .summary = "any types, two inputs at a time, 32-bit sums",
@@ -151,14 +186,16 @@ constexpr ConvRow kWideRow = {
     .run = conv_wide,
 };
 
-// Without dot products two products of unsigned bytes are added in 16 bits: 2 * 127 * 128 fits them. With them an
-// offset gives inputs the sign that these ask for.
+// Where two products of unsigned bytes are added in 16 bits, 2 * 127 * 128 fits them. Elsewhere an offset gives inputs
+// the sign that products ask for.
+constexpr bool kTakesAnyQuads = Vector::kHasDotProducts || Vector::kHasSplitQuads;
+
 constexpr ConvRow kQuadRow = {
     .name = "quad",
     .summary = "four inputs at a time, 32-bit sums",
     .isa = kIsa,
-    .takes_signed = Vector::kHasDotProducts,
-    .most_input = Vector::kHasDotProducts ? 255 : 127,
+    .takes_signed = kTakesAnyQuads,
+    .most_input = kTakesAnyQuads ? 255 : 127,
     .has_dot_products = Vector::kHasDotProducts,
     .has_signed_quads = Vector::kHasSignedQuads,
     .tasks = Tasks::row_unless_pointwise,

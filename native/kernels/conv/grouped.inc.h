@@ -311,6 +311,7 @@ constexpr ConvRow kGroupedRow = {
     .isa = kIsa,
     .takes_groups = true,
     .is_padded = true,
+    .has_signed_pairs = Vector::kHasSignedPairs,
     .is_for_groups = true,
     .tasks = Tasks::row,
     .usual_outputs = Vector::kUsualOutputs,

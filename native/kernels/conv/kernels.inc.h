@@ -11,29 +11,47 @@
 #include "kernels/conv/inner.inc.h"
 #include "kernels/conv/kernels.h"
 #include "kernels/conv/pair.inc.h"
+#include "kernels/conv/single.inc.h"
 #include "kernels/conv/sparse.inc.h"
+#include "kernels/conv/sparse_single.inc.h"
 #include "kernels/conv/winograd.inc.h"
 #include "kernels/conv/winograd_quad.inc.h"
 
 namespace nybble {
 namespace {
 
-// `more` are those that need dot products of unsigned bytes, where the vector type has them.
-template <class... More>
-constexpr auto rows_with(const More&... more) {
-  return std::array{kDirectRow,   kGroupedRow,      kWideRow,   kChainedRow,    kQuadRow, kPairRow,
-                    kWinogradRow, kWinogradQuadRow, kSparseRow, kSparseQuadRow, more...};
+// Kernels that need something of the vector type; none of them where it lacks that.
+template <class V>
+constexpr auto inner_rows() {
+  // Sums of bytes are unsigned operands.
+  if constexpr (V::kHasDotProducts && !V::kHasSignedQuads)
+    return std::array{kInnerRow<V>, kWinogradInnerRow<V>};
+  else
+    return std::array<ConvRow, 0>{};
 }
 
 template <class V>
-constexpr auto all_rows() {
-  if constexpr (V::kHasDotProducts && !V::kHasSignedQuads)
-    return rows_with(kInnerRow<V>, kWinogradInnerRow<V>);
+constexpr auto single_rows() {
+  if constexpr (V::kHasSingleProducts)
+    return std::array{kSingleRow<V>, kSparseSingleRow<V>};
   else
-    return rows_with();
+    return std::array<ConvRow, 0>{};
 }
 
-constexpr auto kRows = all_rows<Vector>();
+template <std::size_t... N>
+constexpr auto joined(const std::array<ConvRow, N>&... parts) {
+  std::array<ConvRow, (N + ...)> rows{};
+  std::size_t count = 0;
+  const auto append = [&](const auto& part) {
+    for (const ConvRow& row : part) rows[count++] = row;
+  };
+  (append(parts), ...);
+  return rows;
+}
+
+constexpr auto kRows = joined(std::array{kDirectRow, kGroupedRow, kWideRow, kChainedRow, kQuadRow, kPairRow,
+                                         kWinogradRow, kWinogradQuadRow, kSparseRow, kSparseQuadRow},
+                              inner_rows<Vector>(), single_rows<Vector>());
 
 constexpr ConvKernels kConvKernels = {kRows.data(), static_cast<int>(kRows.size())};
 

@@ -33,4 +33,9 @@ bool ConvWeights::fits16() const {
          std::all_of(lowest.begin(), lowest.end(), [](std::int64_t sum) { return sum >= INT16_MIN; });
 }
 
+std::int32_t sign_offset(const ConvLayer& layer, bool is_signed) {
+  if (is_signed) return layer.high > INT8_MAX ? INT8_MIN : 0;
+  return -layer.low;
+}
+
 }  // namespace nybble

@@ -30,16 +30,16 @@ struct ChainedArrays {
 
 }  // namespace
 
-ConvWeights pack_chained(const ConvRow&, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+ConvWeights pack_chained(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
   const ConvShape& s = layer.shape;
   ChainedArrays arrays;
   ConvWeights packed;
   // A staged pixel has the input's stride; columns are contiguous unless dilation leaves gaps.
   arrays.runs_per_row = s.dilation_w == 1 ? 1 : s.kernel_w;
   arrays.run_bytes = std::int64_t{s.dilation_w == 1 ? s.kernel_w : 1} * s.input.stride;
-  arrays.offset = -layer.low;
+  arrays.offset = sign_offset(layer, row.has_signed_pairs);
   packed.blocks = split_outputs(s.output.stride, cut.block_outputs, 0);
-  const ChainLimits limits(layer.high - layer.low);
+  const ChainLimits limits(layer.high - layer.low, row.has_signed_pairs);
   const WeightReader reader(s, weights);
   const std::int32_t inputs = s.kernel_h * s.kernel_w * s.input.stride;
   std::vector<std::int8_t> rows;

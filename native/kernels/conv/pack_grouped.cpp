@@ -100,11 +100,11 @@ ConvWeights pack_grouped(const ConvRow& row, const ConvLayer& layer, const ConvC
   ConvWeights packed;
   const GroupedScratch places(s, cut.tile_pixels);
   arrays.tile_pixels = cut.tile_pixels;
-  arrays.offset = -low;
+  arrays.offset = sign_offset(layer, row.has_signed_pairs);
   packed.blocks = split_outputs(s.output.stride, cut.block_outputs, 0);
   packed.highest.assign(static_cast<std::size_t>(s.output.stride), 0);
   packed.lowest.assign(static_cast<std::size_t>(s.output.stride), 0);
-  const ChainLimits limits(high - low);
+  const ChainLimits limits(high - low, row.has_signed_pairs);
   const WeightReader reader(s, weights);
   std::vector<std::int8_t> rows;
   for (std::int32_t first = 0; first < s.output.stride; first += kChannelAlign) {
@@ -158,8 +158,8 @@ ConvWeights pack_grouped(const ConvRow& row, const ConvLayer& layer, const ConvC
       }
     }
     for (std::int64_t total : totals) {
-      arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(total * low)));
-      arrays.constants.push_back(static_cast<std::int16_t>(static_cast<std::uint16_t>(total * low)));
+      arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * arrays.offset)));
+      arrays.constants.push_back(static_cast<std::int16_t>(static_cast<std::uint16_t>(-total * arrays.offset)));
     }
     if (places.is_depthwise) continue;
     for (std::int32_t pair = 0; pair < places.pairs; ++pair)

@@ -1,4 +1,5 @@
-// Packing for the pair kernel: where 16-bit sums must be widened, by the bound of the weights.
+// Packing for the kernels of pairs and of single inputs: where 16-bit sums must be widened, by the bound of the
+// weights.
 #include <algorithm>
 #include <array>
 
@@ -19,22 +20,23 @@ struct PairArrays {
   PairPacked view() const { return {tiles.data(), runs.data(), constants.data(), offset, tile_pixels}; }
 };
 
-}  // namespace
-
-ConvWeights pack_pair(const ConvRow&, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+// `offset` is added to every input.
+ConvWeights pack_segments(const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights, std::int32_t group,
+                          std::int32_t offset) {
   const ConvShape& s = layer.shape;
   const std::int32_t low = layer.low, high = layer.high;
+  const std::int32_t staged = group * group;  // bytes of a group in the window: a pair lies there twice
   PairArrays arrays;
   ConvWeights packed;
-  const PairScratch places(s, cut.tile_pixels);
-  const std::int32_t pairs = (s.input.channels + 1) / 2;
+  const PairScratch places(s, group, cut.tile_pixels);
+  const std::int32_t groups = (s.input.channels + group - 1) / group;
   arrays.tile_pixels = cut.tile_pixels;
-  arrays.offset = -low;
+  arrays.offset = offset;
   packed.blocks = split_outputs(s.output.stride, cut.block_outputs, 0);
   packed.highest.assign(static_cast<std::size_t>(s.output.stride), 0);
   packed.lowest.assign(static_cast<std::size_t>(s.output.stride), 0);
   packed.bytes = AlignedBytes(static_cast<std::size_t>(s.kernel_h) * static_cast<std::size_t>(s.kernel_w) *
-                              static_cast<std::size_t>(pairs) * 2 * static_cast<std::size_t>(s.output.stride));
+                              static_cast<std::size_t>(groups * group) * static_cast<std::size_t>(s.output.stride));
   const WeightReader reader(s, weights);
   std::uint8_t* out = packed.bytes.data();
   const auto pack_tile = [&](std::int32_t first, std::int32_t outputs) {
@@ -59,16 +61,16 @@ ConvWeights pack_pair(const ConvRow&, const ConvLayer& layer, const ConvCut& cut
     for (std::int32_t r = 0; r < s.kernel_h; ++r)
       for (std::int32_t c = 0; c < s.kernel_w; ++c) {
         const std::int64_t place = r * places.row_bytes + std::int64_t{c} * s.dilation_w * places.pixel_bytes;
-        for (std::int32_t pair = 0; pair < pairs; ++pair) {
+        for (std::int32_t g = 0; g < groups; ++g) {
           std::array<std::int64_t, kPairOutputs> add_above{}, add_below{}, add_offset{};
           bool fits = true;
           for (std::size_t k = 0; k < static_cast<std::size_t>(outputs); ++k) {
-            for (std::int32_t n = 0; n < 2; ++n) {
-              const std::int64_t w = reader.at(first + static_cast<std::int32_t>(k), 2 * pair + n, r, c);
+            for (std::int32_t n = 0; n < group; ++n) {
+              const std::int64_t w = reader.at(first + static_cast<std::int32_t>(k), group * g + n, r, c);
               *out++ = static_cast<std::uint8_t>(w);
               add_above[k] += w * (w > 0 ? high : low);
               add_below[k] += w * (w > 0 ? low : high);
-              add_offset[k] += w * -low;
+              add_offset[k] += w * offset;
             }
             fits = fits && above[k] + add_above[k] <= INT16_MAX && below[k] + add_below[k] >= INT16_MIN;
           }
@@ -76,10 +78,10 @@ ConvWeights pack_pair(const ConvRow&, const ConvLayer& layer, const ConvCut& cut
             end_segment();
             begins = true;
           }
-          if (begins || pair == 0)
-            arrays.runs.push_back({static_cast<std::int32_t>(place + std::int64_t{4} * pair), 0, false});
+          if (begins || g == 0)
+            arrays.runs.push_back({static_cast<std::int32_t>(place + std::int64_t{staged} * g), 0, false});
           begins = false;
-          ++arrays.runs.back().pairs;
+          arrays.runs.back().bytes += staged;
           for (std::size_t k = 0; k < static_cast<std::size_t>(outputs); ++k) {
             above[k] += add_above[k];
             below[k] += add_below[k];
@@ -106,8 +108,22 @@ ConvWeights pack_pair(const ConvRow&, const ConvLayer& layer, const ConvCut& cut
   return packed;
 }
 
+}  // namespace
+
+ConvWeights pack_pair(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+  return pack_segments(layer, cut, weights, 2, sign_offset(layer, row.has_signed_pairs));
+}
+
 std::int64_t pair_scratch(const ConvShape& shape, std::int64_t, std::int32_t pixels) {
-  return PairScratch(shape, pixels).bytes;
+  return PairScratch(shape, 2, pixels).bytes;
+}
+
+ConvWeights pack_single(const ConvRow&, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+  return pack_segments(layer, cut, weights, 1, sign_offset(layer, true));
+}
+
+std::int64_t single_scratch(const ConvShape& shape, std::int64_t, std::int32_t pixels) {
+  return PairScratch(shape, 1, pixels).bytes;
 }
 
 }  // namespace nybble

@@ -21,6 +21,7 @@ struct SparseArrays {
 ConvWeights pack_sparse(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
   const ConvShape& s = layer.shape;
   const std::int32_t group = row.list_group, block_groups = cut.list_block, magnitude = layer.high;
+  const bool is_word = row.has_list_products;  // sums have 16 bits
   SparseArrays arrays;
   ConvWeights packed;
   const std::int32_t groups = s.input.stride / group;
@@ -80,7 +81,7 @@ ConvWeights pack_sparse(const ConvRow& row, const ConvLayer& layer, const ConvCu
     }
 
     bool fits = true;  // 32-bit sums always do
-    for (std::size_t k = 0; group == 2 && k < above.size() && fits; ++k)
+    for (std::size_t k = 0; is_word && k < above.size() && fits; ++k)
       fits = above[k] + item_above[k] <= INT16_MAX && below[k] + item_below[k] >= INT16_MIN;
     const std::size_t item_bytes = static_cast<std::size_t>(count * group) * static_cast<std::size_t>(widest);
     if (!fits) {
@@ -102,7 +103,7 @@ ConvWeights pack_sparse(const ConvRow& row, const ConvLayer& layer, const ConvCu
       packed.lowest[k] += item_below[k];
     }
   }
-  packed.has_words = group == 2 && packed.fits16();
+  packed.has_words = is_word && packed.fits16();
   packed.own = keep_own(std::move(arrays));
   return packed;
 }

@@ -83,8 +83,9 @@ constexpr std::int64_t kMostInputs = 256 << 10;
 
 }  // namespace
 
-ConvWeights pack_winograd(const ConvRow&, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
+ConvWeights pack_winograd(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
   const ConvShape& s = layer.shape;
+  const std::int32_t group = row.channel_group;
   WinogradArrays arrays;
   ConvWeights packed;
   const std::size_t per_output = 16 * static_cast<std::size_t>(s.input.stride);
@@ -102,7 +103,7 @@ ConvWeights pack_winograd(const ConvRow&, const ConvLayer& layer, const ConvCut&
     for (std::size_t n = 0; n + 1 < firsts.size(); ++n) {
       const std::int32_t first = firsts[n], channels = firsts[n + 1] - first;
       const std::size_t offset = block.offset + static_cast<std::size_t>(first) * 16 * outputs;
-      arrays.segments.push_back({offset, arrays.constants.size(), first / 2, channels / 2});
+      arrays.segments.push_back({offset, arrays.constants.size(), first / group, channels / group});
       std::uint8_t* out = packed.bytes.data() + offset;
       const std::size_t position_bytes = static_cast<std::size_t>(channels) * outputs;
       std::vector<std::int16_t> constants(4 * outputs);
@@ -115,7 +116,8 @@ ConvWeights pack_winograd(const ConvRow&, const ConvLayer& layer, const ConvCut&
           transform_taps(g, u);
           for (int r = 0; r < 3; ++r)
             for (int c = 0; c < 3; ++c) total[r][c] += g[r][c];
-          std::uint8_t* target = out + (static_cast<std::size_t>(i / 2) * outputs + k) * 2 + i % 2;
+          const auto size = static_cast<std::size_t>(group), channel = static_cast<std::size_t>(i);
+          std::uint8_t* target = out + (channel / size * outputs + k) * size + channel % size;
           for (std::size_t p = 0; p < 16; ++p)
             target[p * position_bytes] = static_cast<std::uint8_t>(static_cast<std::int8_t>(u[p / 4][p % 4]));
         }
@@ -132,7 +134,11 @@ ConvWeights pack_winograd(const ConvRow&, const ConvLayer& layer, const ConvCut&
 }
 
 std::int64_t winograd_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels) {
-  return WinogradScratch(shape, outputs, pixels).bytes;
+  return WinogradScratch(shape, 2, outputs, pixels).bytes;
+}
+
+std::int64_t winograd_single_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels) {
+  return WinogradScratch(shape, 1, outputs, pixels).bytes;
 }
 
 std::int32_t winograd_tile(const ConvShape& shape, std::int32_t wanted) {

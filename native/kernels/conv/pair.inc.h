@@ -14,13 +14,41 @@
 namespace nybble {
 namespace {
 
-inline void stage_pairs(const ConvTask& task, const PairScratch& places, std::uint8_t* staged) {
+// Two inputs by two weights of each output.
+template <class Vec>
+struct PairProducts {
+  using V = Vec;
+  static constexpr int kGroup = 2;
+  static constexpr int kSums = 8;  // vectors of sums that leave registers for what they are made of
+  // Of Staging::kBytes inputs.
+  static NYBBLE_INLINE void stage(std::uint8_t* to, Staging::Bytes inputs) {
+    Staging::store_pairs_twice(reinterpret_cast<std::uint32_t*>(to), inputs);
+  }
+  // The group at `place` of P windows, by its weights in `row`.
+  template <int P, int N>
+  static NYBBLE_INLINE void add(typename V::I16 (&acc)[P][N], const std::uint8_t* const* windows, std::int64_t place,
+                                const std::uint8_t* row) {
+    typename V::Bytes inputs[P];
+    for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = V::broadcast4(windows[p] + place); });
+    for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
+      auto weights = V::load(row + j * V::kBytes);
+      V::hold(weights);
+      for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+        acc[p][j] = V::add16(acc[p][j], V::multiply_byte_pairs(inputs[p], weights));
+        V::hold(acc[p][j]);
+      });
+    });
+  }
+};
+
+template <class P>
+void stage_window(const ConvTask& task, const PairScratch& places, std::uint8_t* staged) {
   using B = Staging;
   const ConvShape& s = *task.shape;
   const auto offset = B::set8(static_cast<std::int8_t>(task.packed->as<PairPacked>().offset));
   const auto copy = [&](const std::uint8_t* from, std::int64_t elements, std::uint8_t* to) {
     for (std::int64_t i = 0; i < elements; i += B::kBytes)
-      B::store_pairs_twice(reinterpret_cast<std::uint32_t*>(to + 2 * i), B::add8(B::load(from + i), offset));
+      P::stage(to + P::kGroup * i, B::add8(B::load(from + i), offset));
   };
   const auto fill = [&](std::uint8_t* to, const std::uint8_t* end) {
     for (; to < end; to += B::kBytes) B::store(to, offset);
@@ -53,7 +81,7 @@ inline void stage_pairs(const ConvTask& task, const PairScratch& places, std::ui
 }
 
 // P pixels of N vectors of outputs: 16-bit sums in `acc` where the tile has one segment, else 32-bit ones in `sums`.
-template <class V, int P, int N>
+template <class Products, class V, int P, int N>
 NYBBLE_INLINE void pair_sums(const std::uint8_t* all_weights, const PairPacked& packed, const PairTile& tile,
                              const std::uint8_t* const* windows, typename V::I16 (&acc)[P][N], std::int32_t* sums) {
   constexpr int kOutputs = N * V::kLanes16;
@@ -68,18 +96,10 @@ NYBBLE_INLINE void pair_sums(const std::uint8_t* all_weights, const PairPacked& 
   begin();
   bool is_first = true;
   for (const PairRun* const stop = run + tile.runs; run != stop; ++run) {
-    for (std::int64_t place = run->place, end = place + std::int64_t{4} * run->pairs; place != end; place += 4) {
-      typename V::Bytes inputs[P];
-      for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = V::broadcast4(windows[p] + place); });
-      for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
-        auto weights = V::load(row + j * V::kBytes);
-        V::hold(weights);
-        for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-          acc[p][j] = V::add16(acc[p][j], V::multiply_byte_pairs(inputs[p], weights));
-          V::hold(acc[p][j]);
-        });
-      });
-      row += N * V::kBytes;
+    constexpr int kStep = Products::kGroup * Products::kGroup;  // a pair lies there twice
+    for (std::int64_t place = run->place, end = place + run->bytes; place != end; place += kStep) {
+      Products::template add<P, N>(acc, windows, place, row);
+      row += Products::kGroup * kOutputs;
     }
     if (!run->ends || tile.is_one_segment) continue;
     for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
@@ -102,12 +122,12 @@ NYBBLE_INLINE void pair_sums(const std::uint8_t* all_weights, const PairPacked& 
 }
 
 // The outputs of a tile, kUnits times kChannelAlign from `first`.
-template <class V, int kUnits>
+template <class Products, int kUnits>
 void pair_tile(const ConvTask& task, const PairScratch& places, const PairTile& tile, std::int32_t first,
                const std::uint8_t* staged, std::int32_t* sums) {
+  using V = typename Products::V;
   constexpr int kOutputs = kUnits * kChannelAlign, N = kOutputs / V::kLanes16;
-  // Eight vectors of sums leave registers for what they are made of.
-  constexpr int P = 8 / N;
+  constexpr int P = Products::kSums / N;
   static_assert(P * kOutputs <= kPairSums);
   const ConvShape& s = *task.shape;
   const Epilogue& e = *task.epilogue;
@@ -121,7 +141,7 @@ void pair_tile(const ConvTask& task, const PairScratch& places, const PairTile& 
     for (std::int32_t i = 0; i < count; ++i)
       prefetch_finish(e, s.output, pixel + i, first, kOutputs, task.shortcut, task.output);
     typename V::I16 acc[P][N];
-    pair_sums<V, P, N>(task.packed->weights, task.packed->as<PairPacked>(), tile, windows, acc, sums);
+    pair_sums<Products, V, P, N>(task.packed->weights, task.packed->as<PairPacked>(), tile, windows, acc, sums);
     const bool is_word = tile.is_one_segment && e.words != nullptr;
     for_each_index<P>([&](auto i) NYBBLE_LAMBDA {
       if (i >= count) return;
@@ -141,22 +161,24 @@ void pair_tile(const ConvTask& task, const PairScratch& places, const PairTile& 
 }
 
 // The task's pixels lie in one output row, or the convolution is pointwise.
-void conv_pair(const ConvTask& task) {
-  using V = Vector;
+template <class Products>
+void conv_segments(const ConvTask& task) {
   const PairPacked& packed = task.packed->as<PairPacked>();
   const OutputBlock& block = task.packed->blocks[task.block];
-  const PairScratch places(*task.shape, packed.tile_pixels);
+  const PairScratch places(*task.shape, Products::kGroup, packed.tile_pixels);
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(task.scratch);
   std::uint8_t* staged = task.scratch + places.staged;
-  stage_pairs(task, places, staged);
+  stage_window<Products>(task, places, staged);
   const PairTile* tile = packed.tiles + block.offset;
   for (std::int32_t k = 0; k < block.outputs; k += kPairOutputs, ++tile) {
     if (block.outputs - k >= kPairOutputs)
-      pair_tile<V, kPairOutputs / kChannelAlign>(task, places, *tile, block.first + k, staged, sums);
+      pair_tile<Products, kPairOutputs / kChannelAlign>(task, places, *tile, block.first + k, staged, sums);
     else
-      pair_tile<V, 1>(task, places, *tile, block.first + k, staged, sums);
+      pair_tile<Products, 1>(task, places, *tile, block.first + k, staged, sums);
   }
 }
+
+void conv_pair(const ConvTask& task) { conv_segments<PairProducts<Vector>>(task); }
 // By type, segments of at least four pairs: with fewer it would widen all the time.
 constexpr ConvRow kPairRow = {
     .name = "pair",
@@ -164,6 +186,7 @@ constexpr ConvRow kPairRow = {
     .isa = kIsa,
     .is_padded = true,
     .products16 = 2,
+    .has_signed_pairs = Vector::kHasSignedPairs,
     .chosen_products16 = 8,
     .tasks = Tasks::row_unless_pointwise,
     .usual_pixels = 32,

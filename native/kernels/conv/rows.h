@@ -87,6 +87,7 @@ struct ConvRow {
   std::int32_t list_group = 0;     // channels in a group of the lists it reads; 0: it reads none
   bool has_dot_products = false;   // whether four products of bytes are one exact operation
   bool has_signed_quads = false;   // whether their inputs are signed bytes, not unsigned ones
+  bool has_signed_pairs = false;   // whether the inputs of products of pairs are
 
   // ---- Which layers of these the planner chooses it for: why_not_chosen(). Types decide, not weights.
   bool is_for_groups = false;          // layers of several groups only
@@ -106,6 +107,7 @@ struct ConvRow {
 
   // ---- Vectors that packing has to know: 32-bit lanes, and bytes that are staged at a time.
   std::int32_t lanes32 = 0, staging_bytes = 0;
+  std::int32_t channel_group = 2;  // channels that one operation multiplies, where a kernel has two forms
 
   PackConv pack;
   ConvScratch scratch;

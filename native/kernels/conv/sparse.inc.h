@@ -25,6 +25,9 @@ struct PairSums {
   using Stored = std::int16_t;
   static constexpr int kLanes = V::kLanes16;
   static constexpr int kGroup = 2;
+  static constexpr bool kIsWord = true;
+  using Entry = std::uint32_t;
+  static NYBBLE_INLINE const Entry* entries(const NonZeroLists& lists) { return lists.entries; }
   static NYBBLE_INLINE Sums zero() { return V::set16(0); }
   static NYBBLE_INLINE Sums load(const Stored* p) { return V::load16(p); }
   static NYBBLE_INLINE void store(Stored* p, Sums v) { V::store16(p, v); }
@@ -33,8 +36,11 @@ struct PairSums {
   static NYBBLE_INLINE std::size_t index(const std::uint32_t* entry, const std::uint16_t*) {
     return V::pair_index(entry);
   }
-  static NYBBLE_INLINE Sums add(Sums sums, typename V::Bytes inputs, const std::uint8_t* weights) {
-    return V::add16(sums, V::multiply_byte_pairs(inputs, V::load(weights)));
+  template <int N>
+  static NYBBLE_INLINE void add(Sums (&sums)[N], typename V::Bytes inputs, const std::uint8_t* row) {
+    for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
+      sums[j] = V::add16(sums[j], V::multiply_byte_pairs(inputs, V::load(row + j * V::kBytes)));
+    });
   }
   // kLanes32 sums from output i.
   template <int i>
@@ -50,6 +56,9 @@ struct QuadSums {
   using Stored = std::int32_t;
   static constexpr int kLanes = V::kLanes32;
   static constexpr int kGroup = 4;
+  static constexpr bool kIsWord = false;
+  using Entry = std::uint32_t;
+  static NYBBLE_INLINE const Entry* entries(const NonZeroLists& lists) { return lists.entries; }
   static NYBBLE_INLINE Sums zero() { return V::set32(0); }
   static NYBBLE_INLINE Sums load(const Stored* p) { return V::load32(p); }
   static NYBBLE_INLINE void store(Stored* p, Sums v) { V::store32(p, v); }
@@ -58,8 +67,10 @@ struct QuadSums {
     return lists.indices + (entry - lists.entries);
   }
   static NYBBLE_INLINE std::size_t index(const std::uint32_t*, const std::uint16_t* index) { return *index; }
-  static NYBBLE_INLINE Sums add(Sums sums, typename V::Bytes inputs, const std::uint8_t* weights) {
-    return V::add_quads(sums, inputs, V::load(weights));
+  template <int N>
+  static NYBBLE_INLINE void add(Sums (&sums)[N], typename V::Bytes inputs, const std::uint8_t* row) {
+    for_each_index<N>([&](auto j)
+                          NYBBLE_LAMBDA { sums[j] = V::add_quads(sums[j], inputs, V::load(row + j * V::kBytes)); });
   }
   template <int i>
   static NYBBLE_INLINE typename V::I32 lanes(const Sums* sums) {
@@ -98,7 +109,7 @@ template <class S, int N>
 void sparse_block(const ConvTask& task) {
   using V = typename S::V;
   constexpr int kOutputs = N * S::kLanes;
-  constexpr int kRow = N * V::kBytes;  // bytes of weights of one group
+  constexpr int kRow = kOutputs * S::kGroup;  // bytes of weights of one group
   const ConvShape& s = *task.shape;
   const SparsePacked& packed = task.packed->as<SparsePacked>();
   const OutputBlock& block = task.packed->blocks[task.block];
@@ -120,7 +131,7 @@ void sparse_block(const ConvTask& task) {
     const bool last = v + 1 == packed.visit_count;
     // The next visit's weights come from L2 or beyond: asked for now, a few lines a pixel.
     const std::uint8_t* ahead = last ? nullptr : weights + std::int64_t{stop->first_group} * kRow;
-    const std::int32_t lines = last ? 0 : visit.groups_ahead * (kRow / 64);
+    const std::int32_t lines = last ? 0 : visit.groups_ahead * kRow / 64;
     const std::int32_t lines_each = (lines + pixels - 1) / pixels;
     for (std::int32_t p = 0; p < pixels; ++p) {
       for (std::int32_t n = 0; n < lines_each; ++n, ahead += 64) __builtin_prefetch(ahead, 0, 2);
@@ -134,7 +145,7 @@ void sparse_block(const ConvTask& task) {
       } else {
         for_each_index<N>([&](auto j) NYBBLE_LAMBDA { acc[j] = S::load(partial + p * kOutputs + j * S::kLanes); });
       }
-      const std::uint32_t* const entries = lists.entries + where->entries[p];
+      const typename S::Entry* const entries = S::entries(lists) + where->entries[p];
       const std::uint16_t* const counts = lists.counts + where->counts[p];
       const bool is_inside = where->is_inside[p];
       for (const SparseItem* item = items; item != stop; ++item) {
@@ -143,22 +154,22 @@ void sparse_block(const ConvTask& task) {
           if (y < 0 || x < 0 || y >= height || x >= width) continue;
         }
         const std::uint8_t* const rows = weights + std::int64_t{item->first_group} * kRow;
-        const std::uint32_t* entry = entries + item->entries;
-        const std::uint32_t* const end = entry + counts[item->counts];
+        const typename S::Entry* entry = entries + item->entries;
+        const typename S::Entry* const end = entry + counts[item->counts];
         const std::uint16_t* index = S::indices(lists, entry);
         for (; entry != end; ++entry) {
           const auto inputs = S::inputs(entry);
           const std::uint8_t* row = rows + S::index(entry, index) * kRow;
           // In one register: operands with an index register take two slots of the front end, not one.
           __asm__("" : "+r"(row));
-          if constexpr (S::kGroup == 4) ++index;  // pairs have no array of indices to step through
-          for_each_index<N>([&](auto j) NYBBLE_LAMBDA { acc[j] = S::add(acc[j], inputs, row + j * V::kBytes); });
+          if constexpr (S::kGroup == 4) ++index;  // others have no array of indices to step through
+          S::template add<N>(acc, inputs, row);
         }
       }
 
       std::int32_t* sums = sums32 + p * kOutputs;
-      if (S::kGroup == 2 && last && fresh32 && task.epilogue->words != nullptr) {
-        if constexpr (S::kGroup == 2)
+      if (S::kIsWord && last && fresh32 && task.epilogue->words != nullptr) {
+        if constexpr (S::kIsWord)
           finish_pixel16<V, kOutputs / kChannelAlign>(*task.epilogue, s.output, task.first_pixel + p, block.first,
                                                       task.shortcut, task.output, acc);
       } else if (last || visit.widen) {
@@ -245,6 +256,7 @@ constexpr ConvRow kSparseRow = {
     .isa = kIsa,
     .takes_signed = false,
     .is_padded = true,
+    .most_input = Vector::kHasSignedPairs ? INT8_MAX : UINT8_MAX,
     .products16 = 2,
     .has_list_products = true,
     .list_group = 2,

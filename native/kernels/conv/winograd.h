@@ -35,9 +35,9 @@ struct Square {
 
 // Input channels whose part of every output of a block fits 14 bits, so that four times it fits 16.
 struct WinogradSegment {
-  std::size_t offset;     // of its weights in bytes: [position][pair][output][channel of the pair]
-  std::size_t constants;  // where [output pixel of the square][output] start
-  std::int32_t first_pair, pairs;
+  std::size_t offset;                // of its weights in bytes: [position][group][output][channel of the group]
+  std::size_t constants;             // where [output pixel of the square][output] start
+  std::int32_t first_group, groups;  // of two channels or one: ConvRow::channel_group
 };
 
 // Segments of an output block.
@@ -56,13 +56,15 @@ struct WinogradPacked {
 // Positions lie a cache line further apart than they need: 4 KiB apart, their lines would evict each other from L1.
 struct WinogradScratch {
   std::int64_t inputs, products, sums, bytes;
-  std::int64_t pairs_apart, products_apart;  // from one position to the next
+  std::int64_t inputs_apart, products_apart;  // from one position to the next, in bytes and in elements
 
-  NYBBLE_INLINE WinogradScratch(const ConvShape& s, std::int64_t most_outputs, std::int64_t squares) {
-    pairs_apart = squares * s.input.stride / 2 + 16;
+  // A pair of channels lies there twice, single ones once.
+  NYBBLE_INLINE WinogradScratch(const ConvShape& s, std::int64_t group, std::int64_t most_outputs,
+                                std::int64_t squares) {
+    inputs_apart = squares * s.input.stride * group + 64;
     products_apart = squares * most_outputs + 32;
     inputs = (std::int64_t{s.input.stride} + 63) / 64 * 64;
-    products = inputs + 16 * pairs_apart * 4;
+    products = inputs + 16 * inputs_apart;
     sums = products + 16 * products_apart * 2;
     bytes = sums + squares * 4 * most_outputs * 4;
   }
@@ -70,6 +72,7 @@ struct WinogradScratch {
 
 ConvWeights pack_winograd(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights);
 std::int64_t winograd_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels);
+std::int64_t winograd_single_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels);
 // Squares of a task: what stays in L2.
 std::int32_t winograd_tile(const ConvShape& shape, std::int32_t wanted);
 

@@ -12,6 +12,8 @@
 // the channels into segments that keep four times every output of a segment within them.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/winograd.h"
 #include "kernels/conv/words.inc.h"
@@ -21,6 +23,11 @@ namespace {
 
 constexpr int kPositions = 16;
 
+// Pairs of channels lie there twice, so that a mere load spreads them. Vectors that add products of single bytes to
+// 16-bit sums in one operation multiply single channels.
+constexpr int kWinogradGroup = Vector::kHasSingleProducts ? 1 : 2;
+using WinogradInput = std::conditional_t<kWinogradGroup == 1, std::uint8_t, std::uint32_t>;
+
 // A'm for one column of positions.
 template <class V>
 NYBBLE_INLINE void winograd_column(const typename V::I16 (&m)[4], typename V::I16& first, typename V::I16& second) {
@@ -28,44 +35,59 @@ NYBBLE_INLINE void winograd_column(const typename V::I16 (&m)[4], typename V::I1
   second = V::sub16(V::sub16(m[1], m[2]), m[3]);
 }
 
-// Products of T squares at one position and the N vectors of outputs of a block, over the pairs of a segment.
+// Products of T squares at one position and the N vectors of outputs of a block, over the groups of a segment.
 template <class V, int T, int N>
-NYBBLE_INLINE void winograd_products(const std::uint32_t* inputs, std::int64_t stride, const std::uint8_t* weights,
-                                     std::int32_t pairs, std::int16_t* products) {
+NYBBLE_INLINE void winograd_products(const WinogradInput* inputs, std::int64_t stride, const std::uint8_t* weights,
+                                     std::int32_t groups, std::int16_t* products) {
+  constexpr int kRow = N * V::kLanes16 * kWinogradGroup;  // bytes of weights of a group
   typename V::I16 sums[T][N];
   NYBBLE_UNROLL
   for (int i = 0; i < T * N; ++i) sums[i / N][i % N] = V::set16(0);
-  for (const std::uint8_t* end = weights + std::int64_t{pairs} * N * V::kBytes; weights != end; ++inputs) {
-    typename V::Bytes pair[T];
-    NYBBLE_UNROLL
-    for (int t = 0; t < T; ++t) pair[t] = V::broadcast4(inputs + t * stride);
-    NYBBLE_UNROLL
-    for (int n = 0; n < N; ++n) {
-      auto row = V::load(weights + n * V::kBytes);
-      if constexpr (T == 2) V::hold(row);
+  for (const std::uint8_t* end = weights + std::int64_t{groups} * kRow; weights != end; ++inputs) {
+    typename V::Bytes group[T];
+    if constexpr (kWinogradGroup == 1) {
+      for_each_index<T>([&](auto t) NYBBLE_LAMBDA { group[t] = V::broadcast_byte(inputs + t * stride); });
+      for_each_index<N / 2>([&](auto n) NYBBLE_LAMBDA {
+        const auto row = V::load(weights + n * V::kBytes);
+        for_each_index<T>([&](auto t) NYBBLE_LAMBDA {
+          sums[t][2 * n] = V::add_low_products(sums[t][2 * n], group[t], row);
+          sums[t][2 * n + 1] = V::add_high_products(sums[t][2 * n + 1], group[t], row);
+        });
+      });
+    } else {
       NYBBLE_UNROLL
-      for (int t = 0; t < T; ++t) sums[t][n] = V::add16(sums[t][n], V::multiply_small_pairs(pair[t], row));
+      for (int t = 0; t < T; ++t) group[t] = V::broadcast4(inputs + t * stride);
+      NYBBLE_UNROLL
+      for (int n = 0; n < N; ++n) {
+        auto row = V::load(weights + n * V::kBytes);
+        if constexpr (T == 2) V::hold(row);
+        NYBBLE_UNROLL
+        for (int t = 0; t < T; ++t) sums[t][n] = V::add16(sums[t][n], V::multiply_byte_pairs(group[t], row));
+      }
     }
-    weights += N * V::kBytes;
+    weights += kRow;
   }
   NYBBLE_UNROLL
   for (int i = 0; i < T * N; ++i) V::store16(products + i * V::kLanes16, sums[i / N][i % N]);
 }
 
+NYBBLE_INLINE void winograd_store(std::uint8_t* out, Staging::Bytes v) { Staging::store(out, v); }
+NYBBLE_INLINE void winograd_store(std::uint32_t* out, Staging::Bytes v) { Staging::store_pairs_twice(out, v); }
+
 // From a row of B'd to its four positions, each plus 30: B'dB of 30 * a_i * a_j for a = (2, 0, 1, -1), added to pixel
 // (i, j), is 30 in every position. Here the rows have theirs already; the columns' follows.
-NYBBLE_INLINE void winograd_input_row(const Staging::Bytes (&d)[4], std::int64_t apart, std::uint32_t* out) {
+NYBBLE_INLINE void winograd_input_row(const Staging::Bytes (&d)[4], std::int64_t apart, WinogradInput* out) {
   using B = Staging;
   const auto first = B::add8(d[0], B::set8(60)), third = B::add8(d[2], B::set8(30)), last = B::sub8(d[3], B::set8(30));
-  B::store_pairs_twice(out, B::sub8(first, third));
-  B::store_pairs_twice(out + apart, B::add8(d[1], third));
-  B::store_pairs_twice(out + 2 * apart, B::sub8(third, d[1]));
-  B::store_pairs_twice(out + 3 * apart, B::sub8(d[1], last));
+  winograd_store(out, B::sub8(first, third));
+  winograd_store(out + apart, B::add8(d[1], third));
+  winograd_store(out + 2 * apart, B::sub8(third, d[1]));
+  winograd_store(out + 3 * apart, B::sub8(d[1], last));
 }
 
 // B'dB of Staging::kBytes channels of the 4x4 pixels.
 NYBBLE_INLINE void winograd_input(const std::uint8_t* const* pixels, std::int32_t channel, std::int64_t apart,
-                                  std::uint32_t* out) {
+                                  WinogradInput* out) {
   using B = Staging;
   B::Bytes d[4][4];
   NYBBLE_UNROLL
@@ -100,25 +122,26 @@ NYBBLE_INLINE void winograd_pixels(const ConvTask& task, const Squares& squares,
 }
 
 void winograd_inputs(const ConvTask& task, const Squares& squares, const std::uint8_t* zeros, std::int64_t apart,
-                     std::uint32_t* out) {
+                     WinogradInput* out) {
   const Layout& input = task.shape->input;
-  const std::int64_t pairs = input.stride / 2;
+  const std::int64_t groups = input.stride / kWinogradGroup;
   for (std::int32_t t = 0; t < task.pixels; ++t) {
     const std::uint8_t* pixels[kPositions];
     winograd_pixels(task, squares, task.first_pixel + t, zeros, pixels);
     for (std::int32_t channel = 0; channel < input.stride; channel += Staging::kBytes)
-      winograd_input(pixels, channel, apart, out + t * pairs + channel / 2);
+      winograd_input(pixels, channel, apart, out + t * groups + channel / kWinogradGroup);
   }
 }
 
 // Products of all squares of a task and a block of outputs over one segment, [position][square][output].
 // T squares at a time: what the registers hold.
 template <class V, int T, int N>
-__attribute__((noinline)) void winograd_segment(const WinogradScratch& scratch, const std::uint32_t* inputs,
+__attribute__((noinline)) void winograd_segment(const WinogradScratch& scratch, const WinogradInput* inputs,
                                                 std::int64_t stride, std::int32_t squares, const std::uint8_t* weights,
-                                                std::int32_t pairs, std::int16_t* products) {
+                                                std::int32_t groups, std::int16_t* products) {
   constexpr std::int32_t kOutputs = N * V::kLanes16;
-  const std::int64_t position_bytes = std::int64_t{pairs} * 2 * kOutputs;
+  const std::int64_t position_bytes = std::int64_t{groups} * kWinogradGroup * kOutputs;
+  const std::int64_t inputs_apart = scratch.inputs_apart / static_cast<std::int64_t>(sizeof(WinogradInput));
   for (int position = 0; position < kPositions; ++position) {
     // The next position's weights come from L2 or beyond: asked for now, a few lines a turn.
     const std::uint8_t* ahead = weights + position_bytes;
@@ -126,12 +149,12 @@ __attribute__((noinline)) void winograd_segment(const WinogradScratch& scratch, 
     std::int32_t t = 0;
     for (; t + T <= squares; t += T) {
       for (const std::uint8_t* until = ahead + ahead_each; ahead != until; ahead += 64) __builtin_prefetch(ahead, 0, 2);
-      winograd_products<V, T, N>(inputs + t * stride, stride, weights, pairs, products + t * kOutputs);
+      winograd_products<V, T, N>(inputs + t * stride, stride, weights, groups, products + t * kOutputs);
     }
     if constexpr (T > 1)
       for (; t < squares; ++t)
-        winograd_products<V, 1, N>(inputs + t * stride, stride, weights, pairs, products + t * kOutputs);
-    inputs += scratch.pairs_apart;
+        winograd_products<V, 1, N>(inputs + t * stride, stride, weights, groups, products + t * kOutputs);
+    inputs += inputs_apart;
     weights += position_bytes;
     products += scratch.products_apart;
   }
@@ -142,10 +165,10 @@ constexpr int winograd_together(int units) { return Vector::kWinogradTogether[un
 
 template <class V, int Units>
 NYBBLE_INLINE void winograd_units(const ConvTask& task, const WinogradScratch& scratch, const WinogradSegment& segment,
-                                  const std::uint32_t* inputs, std::int16_t* products) {
+                                  const WinogradInput* inputs, std::int16_t* products) {
   winograd_segment<V, winograd_together(Units), Units * kChannelAlign / V::kLanes16>(
-      scratch, inputs + segment.first_pair, task.shape->input.stride / 2, task.pixels,
-      task.packed->weights + segment.offset, segment.pairs, products);
+      scratch, inputs + segment.first_group, task.shape->input.stride / kWinogradGroup, task.pixels,
+      task.packed->weights + segment.offset, segment.groups, products);
 }
 
 // Adds a segment's part to the outputs of one square; `constants` and `sums` are [output pixel][output].
@@ -227,14 +250,15 @@ void conv_winograd(const ConvTask& task) {
   const ConvShape& s = *task.shape;
   const PackedConv& common = *task.packed;
   const WinogradPacked& packed = common.as<WinogradPacked>();
-  const WinogradScratch scratch(s, common.most_outputs, task.pixels);
+  const WinogradScratch scratch(s, kWinogradGroup, common.most_outputs, task.pixels);
   std::uint8_t* zeros = task.scratch;
-  std::uint32_t* inputs = reinterpret_cast<std::uint32_t*>(task.scratch + scratch.inputs);
+  WinogradInput* inputs = reinterpret_cast<WinogradInput*>(task.scratch + scratch.inputs);
   std::int16_t* products = reinterpret_cast<std::int16_t*>(task.scratch + scratch.products);
   std::uint8_t* sums = task.scratch + scratch.sums;
   for (std::int32_t i = 0; i < s.input.stride; ++i) zeros[i] = 0;
   const Squares squares(s.output);
-  winograd_inputs(task, squares, zeros, scratch.pairs_apart, inputs);
+  winograd_inputs(task, squares, zeros, scratch.inputs_apart / static_cast<std::int64_t>(sizeof(WinogradInput)),
+                  inputs);
   for (std::int32_t b = 0; b < common.block_count; ++b) {
     const WinogradBlock& cut = packed.blocks[b];
     for (std::int32_t n = 0; n < cut.segments; ++n) {
@@ -278,8 +302,9 @@ constexpr ConvRow kWinogradRow = {
     .usual_pixels = 32,
     .lanes32 = Vector::kLanes32,
     .staging_bytes = Staging::kBytes,
+    .channel_group = kWinogradGroup,
     .pack = pack_winograd,
-    .scratch = winograd_scratch,
+    .scratch = kWinogradGroup == 1 ? winograd_single_scratch : winograd_scratch,
     .run = conv_winograd,
     .tile = winograd_tile,
 };

@@ -14,7 +14,7 @@ using ListKernel = void (*)(const std::uint8_t* input, std::int32_t stride, std:
 
 // Null where no convolution kernel of the instruction set reads lists.
 struct ListsKernels {
-  ListKernel pairs, quads;
+  ListKernel pairs, quads, singles = nullptr;
 };
 
 const ListsKernels& lists_kernels(Isa isa);

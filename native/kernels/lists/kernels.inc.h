@@ -32,7 +32,17 @@ void build_quad_lists(const std::uint8_t* input, std::int32_t stride, std::int64
                      });
 }
 
-constexpr ListsKernels kListsKernels = {build_pair_lists, build_quad_lists};
+void build_single_lists(const std::uint8_t* input, std::int32_t stride, std::int64_t first, std::int64_t count,
+                        const NonZeroLists& lists) {
+  for_each_groups<1>(first, count, lists,
+                     [&](std::int64_t pixel, std::int32_t channel, std::int32_t index, std::int64_t place) {
+                       const std::uint8_t value = input[pixel * stride + channel];
+                       lists.singles[place] = static_cast<std::uint16_t>(index << 8 | value);
+                       return value != 0 ? 1u : 0u;
+                     });
+}
+
+constexpr ListsKernels kListsKernels = {build_pair_lists, build_quad_lists, build_single_lists};
 
 }  // namespace
 }  // namespace nybble

@@ -22,6 +22,12 @@ struct Avx512 {
   static constexpr bool kHasDotProducts = false;
   static constexpr bool kHasSignedQuads = false;
   static constexpr std::int32_t kMostQuadInput = 127;
+  // Whether quads of any signed bytes are added in two vectors (add_split_quads).
+  static constexpr bool kHasSplitQuads = false;
+  // Whether multiply_byte_pairs takes signed inputs, not unsigned ones.
+  static constexpr bool kHasSignedPairs = false;
+  // Whether a product of bytes, one input by several outputs, is added to 16-bit sums in one operation.
+  static constexpr bool kHasSingleProducts = false;
   // Pixels computed together, each with two vectors of 32-bit sums: so many sums hide how long a product takes.
   static constexpr int kDotPixels = 8;
   // Vectors of 32-bit sums that registers hold with what they are made of, and squares of Winograd whose sums of 32,
@@ -62,10 +68,6 @@ struct Avx512 {
   // Lane i: inputs[2i] * weights[2i] + inputs[2i + 1] * weights[2i + 1], unsigned by signed bytes. The sum must fit.
   static NYBBLE_INLINE I16 multiply_byte_pairs(Bytes inputs, Bytes weights) {
     return _mm512_maddubs_epi16(inputs, weights);
-  }
-  // Of inputs of at most 127.
-  static NYBBLE_INLINE I16 multiply_small_pairs(Bytes inputs, Bytes weights) {
-    return multiply_byte_pairs(inputs, weights);
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return _mm512_cvtepi16_epi32(_mm512_castsi512_si256(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(v, 1)); }

@@ -19,10 +19,13 @@ struct Neon {
   static constexpr int kLanes16 = 8;
   static constexpr int kLanes32 = 4;
   static constexpr bool kHasDotProducts = false;
-  static constexpr bool kHasSignedQuads = false;
+  static constexpr bool kHasSignedQuads = true;
+  static constexpr bool kHasSplitQuads = true;
   static constexpr std::int32_t kMostQuadInput = 127;
+  static constexpr bool kHasSingleProducts = true;
+  static constexpr bool kHasSignedPairs = true;
   // By the 32 registers; not measured.
-  static constexpr int kDotPixels = 8;
+  static constexpr int kDotPixels = 4;  // with two vectors for each sum
   static constexpr int kUsualOutputs = 128;
   static constexpr int kQuadVectors = 24;
   static constexpr int kWinogradTogether[4] = {4, 2, 2, 1};
@@ -55,18 +58,17 @@ struct Neon {
     __builtin_memcpy(&index, reinterpret_cast<const std::uint8_t*>(entry) + 2, sizeof index);
     return index;
   }
-  // There is no product of unsigned and signed bytes: both are widened.
+  // Of signed inputs: there is no product of unsigned bytes by signed ones.
   static NYBBLE_INLINE I16 multiply_byte_pairs(Bytes inputs, Bytes weights) {
-    const uint16x8_t in = vreinterpretq_u16_u8(inputs);
-    const int16x8_t w = vreinterpretq_s16_u8(weights);
-    const int16x8_t low = vreinterpretq_s16_u16(vandq_u16(in, vdupq_n_u16(255)));
-    const int16x8_t product = vmulq_s16(low, vshrq_n_s16(vshlq_n_s16(w, 8), 8));
-    return vmlaq_s16(product, vreinterpretq_s16_u16(vshrq_n_u16(in, 8)), vshrq_n_s16(w, 8));
-  }
-  // Inputs of at most 127 are signed bytes too.
-  static NYBBLE_INLINE I16 multiply_small_pairs(Bytes inputs, Bytes weights) {
     const int8x16_t in = vreinterpretq_s8_u8(inputs), w = vreinterpretq_s8_u8(weights);
     return vpaddq_s16(vmull_s8(vget_low_s8(in), vget_low_s8(w)), vmull_high_s8(in, w));
+  }
+  static NYBBLE_INLINE Bytes broadcast_byte(const void* p) { return vld1q_dup_u8(static_cast<const std::uint8_t*>(p)); }
+  static NYBBLE_INLINE I16 add_low_products(I16 sum, Bytes inputs, Bytes weights) {
+    return vmlal_s8(sum, vget_low_s8(vreinterpretq_s8_u8(inputs)), vget_low_s8(vreinterpretq_s8_u8(weights)));
+  }
+  static NYBBLE_INLINE I16 add_high_products(I16 sum, Bytes inputs, Bytes weights) {
+    return vmlal_high_s8(sum, vreinterpretq_s8_u8(inputs), vreinterpretq_s8_u8(weights));
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return vmovl_s16(vget_low_s16(v)); }
   static NYBBLE_INLINE I32 widen_high(I16 v) { return vmovl_high_s16(v); }
@@ -130,9 +132,16 @@ struct Neon {
   static NYBBLE_INLINE I32 multiply_wide_pairs(I16 a, I16 b) {
     return vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b));
   }
+  // Any signed bytes: neighbouring products are added in 32 bits, those of the first two lanes in `low`.
+  static NYBBLE_INLINE void add_split_quads(I32& low, I32& high, Bytes inputs, Bytes weights) {
+    const int8x16_t in = vreinterpretq_s8_u8(inputs), w = vreinterpretq_s8_u8(weights);
+    low = vpadalq_s16(low, vmull_s8(vget_low_s8(in), vget_low_s8(w)));
+    high = vpadalq_s16(high, vmull_high_s8(in, w));
+  }
+  static NYBBLE_INLINE I32 join_quads(I32 low, I32 high) { return vpaddq_s32(low, high); }
   // Inputs of at most 127: two products of them fit 16 bits.
   static NYBBLE_INLINE I32 add_quads(I32 sum, Bytes inputs, Bytes weights) {
-    return vpadalq_s16(sum, multiply_small_pairs(inputs, weights));
+    return vpadalq_s16(sum, multiply_byte_pairs(inputs, weights));
   }
 
   // Epilogue.

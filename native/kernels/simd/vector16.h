@@ -24,6 +24,9 @@ struct Vector16 {
   static constexpr bool kHasDotProducts = true;
   static constexpr bool kHasSignedQuads = false;
   static constexpr std::int32_t kMostQuadInput = 255;
+  static constexpr bool kHasSplitQuads = false;
+  static constexpr bool kHasSingleProducts = true;
+  static constexpr bool kHasSignedPairs = false;
   static constexpr int kInnerPixels = 8;
   static constexpr int kDotPixels = 4;
   static constexpr int kUsualOutputs = 128;
@@ -78,8 +81,14 @@ struct Vector16 {
     const I16 high = (I16)((U16)inputs >> 8) * ((I16)weights >> 8);
     return add16(low, high);
   }
-  static NYBBLE_INLINE I16 multiply_small_pairs(Bytes inputs, Bytes weights) {
-    return multiply_byte_pairs(inputs, weights);
+  // One input of at most 127 in every lane, and the eight first weights, or the eight last.
+  static NYBBLE_INLINE Bytes broadcast_byte(const void* p) { return Bytes{} + *static_cast<const std::uint8_t*>(p); }
+  static NYBBLE_INLINE I16 add_low_products(I16 sum, Bytes inputs, Bytes weights) {
+    return lanes<I16>([&](int i) NYBBLE_LAMBDA { return sum[i] + signed_byte(inputs[i]) * signed_byte(weights[i]); });
+  }
+  static NYBBLE_INLINE I16 add_high_products(I16 sum, Bytes inputs, Bytes weights) {
+    return lanes<I16>([&](int i)
+                          NYBBLE_LAMBDA { return sum[i] + signed_byte(inputs[i + 8]) * signed_byte(weights[i + 8]); });
   }
   static NYBBLE_INLINE I32 widen_low(I16 v) { return __builtin_convertvector(load_as<HalfI16>(&v), I32); }
   static NYBBLE_INLINE I32 widen_high(I16 v) {

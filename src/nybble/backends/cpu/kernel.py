@@ -10,7 +10,7 @@ from nybble.backends.cpu.layout import stored_shape
 from nybble.backends.cpu.rows import LIST_GROUPS, layer, rows
 from nybble.lower import Conv, Step
 
-__all__ = ["LIST_GROUPS", "PAIR", "WINOGRAD", "Kernel", "choose_kernel"]
+__all__ = ["LIST_GROUPS", "PAIR", "SINGLE", "WINOGRAD", "Kernel", "choose_kernel"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ WINOGRAD_QUAD = Kernel("winograd_quad", block_outputs=32, tile_pixels=32)
 #: What suits dense pairs: a tile of inputs and a block of weights in L1.
 PAIR = Kernel("pair", tile_pixels=32)
 
+#: What suits dense single inputs, likewise.
+SINGLE = Kernel("single", tile_pixels=32)
+
 
 def choose_kernel(step: Step, isa: str) -> Kernel:
     """The untuned default for a step that begins with a convolution or linear layer, on an instruction set."""
@@ -51,6 +54,13 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     has_dot_products = table["quad"].has_dot_products
     if "winograd" in may and _is_worth_winograd(step):
         return WINOGRAD
+    if not has_dot_products and "sparse_single" in may and conv.weight.shape[0] > 32:
+        # Single channels are zero more often than pairs, and a product costs an eighth of an instruction either way.
+        # Sums of 32 outputs would leave an entry of a list too little work.
+        single = table["sparse_single"]
+        return Kernel("sparse_single", block_outputs=single.usual_outputs, list_block=single.list_blocks(asked)[-1])
+    if not has_dot_products and "single" in may:
+        return SINGLE
     # Of signed inputs, which Winograd with 16-bit sums does not take. Dot products it was not measured with.
     if "winograd_quad" in may and "winograd" not in may and not has_dot_products and _fills_squares(step):
         return WINOGRAD_QUAD

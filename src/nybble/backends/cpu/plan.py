@@ -75,5 +75,5 @@ class Plan:
 
 
 def lists_of(name: str, group: int) -> str:
-    """Name of the slot that holds a value's lists of non-zero groups of two or four channels."""
+    """Name of the slot that holds a value's lists of non-zero channels, or of groups of two or four."""
     return f"{name}#{'pairs' if group == 2 else 'quads'}"

@@ -73,10 +73,10 @@ def _needed_lists(steps: list[Step], kernels: dict[str, Kernel]) -> dict[str, di
 
 
 def _list_bytes(value: Value, group: int, block: int) -> int:
-    # As Program::add_lists has it: entries of 4 bytes, for quads an index of 2, and the ends of the blocks.
+    # As Program::add_lists has it: entries with their indices, and the ends of the blocks.
     _, height, width = stored_shape(value)
     groups = -(-stored_channels(value) // (16 * group)) * 16
-    return height * width * (groups * (4 if group == 2 else 6) + -(-groups // block) * 2)
+    return height * width * (groups * {1: 2, 2: 4, 4: 6}[group] + -(-groups // block) * 2)
 
 
 def _place(plan: Plan) -> None:
