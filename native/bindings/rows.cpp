@@ -93,6 +93,7 @@ void bind_rows(nb::module_& m) {
       .def_ro("products16", &ConvRow::products16)
       .def_ro("list_group", &ConvRow::list_group)
       .def_ro("has_dot_products", &ConvRow::has_dot_products)
+      .def_ro("has_signed_quads", &ConvRow::has_signed_quads)
       .def_ro("is_for_groups", &ConvRow::is_for_groups)
       .def_ro("depends_on_weights", &ConvRow::depends_on_weights)
       .def_ro("most_outputs", &ConvRow::most_outputs)

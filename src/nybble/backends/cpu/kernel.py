@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nybble import _native
 from nybble.backends.cpu.layout import stored_shape
 from nybble.backends.cpu.rows import LIST_GROUPS, layer, rows
 from nybble.lower import Conv, Step
@@ -52,15 +53,10 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     if may == {"direct"}:
         return Kernel("direct")
     has_dot_products = table["quad"].has_dot_products
+    if table["quad"].has_signed_quads and (found := _neon_kernel(step, table, asked, may)) is not None:
+        return found
     if "winograd" in may and _is_worth_winograd(step):
         return WINOGRAD
-    if not has_dot_products and "sparse_single" in may and conv.weight.shape[0] > 32:
-        # Single channels are zero more often than pairs, and a product costs an eighth of an instruction either way.
-        # Sums of 32 outputs would leave an entry of a list too little work.
-        single = table["sparse_single"]
-        return Kernel("sparse_single", block_outputs=single.usual_outputs, list_block=single.list_blocks(asked)[-1])
-    if not has_dot_products and "single" in may:
-        return SINGLE
     # Of signed inputs, which Winograd with 16-bit sums does not take. Dot products it was not measured with.
     if "winograd_quad" in may and "winograd" not in may and not has_dot_products and _fills_squares(step):
         return WINOGRAD_QUAD
@@ -89,6 +85,32 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     if not is_image:
         return Kernel("quad", block_outputs=32)
     return Kernel("quad", block_outputs=128 if has_dot_products else 256)
+
+
+def _neon_kernel(
+    step: Step, table: dict[str, _native.KernelRow], asked: _native.ConvLayer, may: set[str]
+) -> Kernel | None:
+    """The default where products of bytes are signed by signed, as in NEON; ``None``: as elsewhere.
+
+    By the instructions of the loops, not measured on a board. Nothing is gained by pairs. With dot products a list of
+    quads takes as many instructions for a quad as a dense layer does, and skips those that are zero; Winograd takes
+    4/9 of the products. Without, single channels are zero more often than pairs, and a product costs an eighth of an
+    instruction either way. Sums of 32 outputs leave an entry of a list too little work.
+    """
+    has_dot_products = table["quad"].has_dot_products
+    _, height, width = stored_shape(step.input)
+    if _is_worth_winograd(step):
+        for name in ("winograd_quad", "winograd") if has_dot_products else ("winograd",):
+            if name in may:
+                row = table[name]
+                return Kernel(name, block_outputs=row.usual_outputs, tile_pixels=row.usual_pixels)
+    name = "sparse_quad" if has_dot_products else "sparse_single"
+    if name in may and step.result.shape[0] > 32 and height * width > 1:
+        row = table[name]
+        return Kernel(name, block_outputs=row.usual_outputs, list_block=row.list_blocks(asked)[-1])
+    if has_dot_products and "quad" in may:
+        return Kernel("quad", block_outputs=128 if height * width > 1 else 32)
+    return SINGLE if "single" in may else None
 
 
 def _is_worth_pairs(step: Step, conv: Conv, has_lists: bool) -> bool:
