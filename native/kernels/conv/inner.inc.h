@@ -34,8 +34,8 @@ NYBBLE_INLINE std::uint32_t inner_pixel_sum(const std::uint8_t* pixel, std::int3
 }
 
 // Of every pixel of the staged rows, [kernel row][column].
-void inner_pixel_sums(const ConvTask& task, const std::uint8_t* staged, std::int64_t columns, std::int64_t row,
-                      std::uint32_t* sums) {
+[[maybe_unused]] void inner_pixel_sums(const ConvTask& task, const std::uint8_t* staged, std::int64_t columns,
+                                       std::int64_t row, std::uint32_t* sums) {
   const ConvShape& s = *task.shape;
   const ByteOffsets offsets = task.packed->as<InnerPacked>().offsets;
   for (std::int32_t r = 0; r < s.kernel_h; ++r, staged += row)

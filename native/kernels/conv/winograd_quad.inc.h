@@ -110,7 +110,8 @@ NYBBLE_INLINE void winograd_column32(const typename V::I32 (&m)[4], typename V::
 }
 
 // What the pairs of channels of each square add to four times its outputs, [square][output pixel].
-void winograd_quad_terms(const ConvTask& task, const std::uint8_t* inputs, std::int64_t apart, std::uint32_t* terms) {
+[[maybe_unused]] void winograd_quad_terms(const ConvTask& task, const std::uint8_t* inputs, std::int64_t apart,
+                                          std::uint32_t* terms) {
   const std::int32_t channels = task.shape->input.stride;
   const ByteOffsets offsets{task.packed->as<WinogradQuadPacked>().pair_offset, 0};
   for (std::int32_t t = 0; t < task.pixels; ++t, inputs += channels, terms += 4) {
