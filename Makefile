@@ -106,7 +106,7 @@ pytest: $(TEST_PACKAGES) ## the tests alone
 
 .PHONY: sanitize
 sanitize: $(STAMPS)/dev $(STAMPS)/demo ## the engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer, its threads under ThreadSanitizer
-	@bash tests/threads/run.sh
+	@PYTHON='$(BIN)/python' bash tests/threads/run.sh
 	@INSTALL='$(INSTALL) $(REBUILD)' DIR='$(SANITIZE_DIR)' PYTHON='$(BIN)/python' bash tests/sanitize/run.sh $(SANITIZE_TESTS) $(SANITIZE_ARGS)
 
 .PHONY: emulated

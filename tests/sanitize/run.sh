@@ -36,7 +36,6 @@ echo "sanitize: building with $compiler"
 if [ "$(cat "$dir/compiler" 2>/dev/null)" != "$compiler" ]; then rm -rf "$dir/cmake"; fi
 echo "$compiler" > "$dir/compiler"
 rm -rf "$dir/site"
-isas=$("$PYTHON" -c 'from nybble import _native; print(",".join(_native.available_isas()))')
 # -O1 keeps the kernels' structure at a bearable speed; no -DNDEBUG, so asserts count too. Instrumented code makes
 # gcc warn of things that are not there, and the plain build has the warnings as errors already. Only the
 # instruction sets that this processor runs, and none of those for tests, which no engine chooses.

@@ -16,8 +16,6 @@ fi
 
 echo "threads: building with $compiler"
 # As in tests/sanitize/run.sh: the structure of the kernels at a bearable speed; the plain build has the warnings.
-# Only for what this processor runs.
-isas=$(python -c 'from nybble import _native; print(",".join(_native.available_isas()))')
 {
   cmake -S tests/threads -B "$build/cmake" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=Release -DNYBBLE_ISAS="$isas" \
     -DCMAKE_CXX_FLAGS=-w -DCMAKE_CXX_FLAGS_RELEASE=-O1 && cmake --build "$build/cmake" --parallel 2

@@ -87,9 +87,9 @@ class Regions:
             if isinstance(constant, Constant) and constant.real.size != 1 and not (is_gather and place == 0):
                 return
         name = node.output[0]
+        (self.roots[name],) = roots
         into_integers = node.op_type == "Cast" and attribute(node, "to", 0) in INTEGERS
         is_square = self._is_ours and node.op_type == "Mul" and self.roots.keys().isdisjoint(read)
         of_two = node.op_type in OF_TWO and len(read) > 1 and not is_square
         if node.op_type in FUNCTIONS or into_integers or of_two or self.tabled.intersection(read):
             self.tabled.add(name)
-        (self.roots[name],) = roots
