@@ -37,11 +37,14 @@ SINGLE: dict[str, Callable[[Composed, nn.Module, Tensor], Tensor]] = {
     "max pool": lambda net, layer, x: functional.max_pool2d(x, 3, 1, 1),
     "average pool": lambda net, layer, x: functional.avg_pool2d(x, 3, 1, 1),
     "convolve": lambda net, layer, x: layer(x),
+    "silu": lambda net, layer, x: functional.silu(x),
+    "gate": lambda net, layer, x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)),
 }
 #: Of two values; a concatenation is brought back to as many channels by a layer.
 DOUBLE: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
     "add": lambda layer, x, y: x + y,
     "subtract": lambda layer, x, y: x - y,
+    "multiply": lambda layer, x, y: x * y,
     "join": lambda layer, x, y: layer(torch.cat([x, y], 1)),
 }
 
@@ -197,6 +200,10 @@ def test_each_activation_function_of_a_layer_is_calibrated() -> None:
         Program((("average pool", 0, 0), ("relu6", 0, 0), ("join", 1, 2), ("relu", 0, 0)), "join"),
         Program((("max pool", 0, 0), ("subtract", 1, 0), ("relu6", 0, 1)), "add"),
         Program((("relu", 0, 0), ("subtract", 1, 1), ("clamp", 0, 0)), "add"),
+        Program((("gate", 0, 0), ("relu", 0, 0), ("join", 1, 2)), "add"),
+        Program((("relu", 0, 0), ("multiply", 0, 1), ("join", 0, 2), ("add", 2, 3)), "join"),
+        Program((("silu", 0, 0), ("gate", 1, 0), ("add", 1, 2), ("multiply", 2, 3)), "join"),
+        Program((("relu", 0, 0), ("multiply", 1, 0), ("relu", 2, 0)), "join", "short"),
     ],
     ids=[
         "two ranges",
@@ -206,6 +213,10 @@ def test_each_activation_function_of_a_layer_is_calibrated() -> None:
         "pooled before it is joined",
         "shortcut of itself",
         "two functions",
+        "gated and joined",
+        "product joined with its factor",
+        "gated, added and multiplied",
+        "product rounded twice and joined",
     ],
 )
 def test_sums_that_are_rounded_several_times(program: Program, bits: Bits) -> None:

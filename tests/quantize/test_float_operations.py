@@ -7,27 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from converted_examples import EXAMPLES, converted, images
 from exported_networks import export
-from torch import Tensor
 
 from nybble import Engine
 from nybble.graph import read_graph, write_graph
-from nybble.quantize import calibrate, convert, from_graph, load_source, prepare
+from nybble.quantize import convert, from_graph, load_source
 from nybble.quantize.lower.agreement import input_codes
 from nybble.quantize.ops import operations
 from nybble.quantize.ops.examples import FloatExample
 from nybble.quantize.sources.pytorch.capture import capture
 from nybble.reference import interpret
-
-EXAMPLES = [
-    pytest.param(found, id=f"{type(operation).__name__}-{found.name}")
-    for operation in operations()
-    for found in operation.examples()
-]
-
-
-def images(example: FloatExample, count: int = 5) -> Tensor:
-    return torch.randn(count, *example.shape, generator=torch.Generator().manual_seed(1))
 
 
 def test_operations_of_the_float_ir_have_examples() -> None:
@@ -36,9 +26,7 @@ def test_operations_of_the_float_ir_have_examples() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_from_pytorch_to_the_engine_and_back(example: FloatExample, tmp_path: Path) -> None:
-    network = prepare(example.module, example.shape)
-    calibrate(network, [images(example)])
-    graph, _ = convert(network)
+    network, graph = converted(example)
     write_graph(graph, tmp_path / "model")
     graph = read_graph(tmp_path / "model")
     codes = input_codes(network, images(example))

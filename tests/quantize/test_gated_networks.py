@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from gated_networks import EXPORTED, NETWORKS, ROUTES, SHAPE
+from test_restore import assert_same
 from torch.nn import functional
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'nybble[bench]'")
@@ -25,7 +26,7 @@ from nybble.engine import Engine, available_isas  # noqa: E402 - needs onnx
 from nybble.graph import Graph, Mul, Table, read_graph, write_graph  # noqa: E402
 from nybble.graph.onnx import export_onnx, import_onnx  # noqa: E402
 from nybble.graph.types import Array  # noqa: E402
-from nybble.quantize import QuantizedNetwork, calibrate, convert  # noqa: E402
+from nybble.quantize import QuantizedNetwork, calibrate, convert, from_graph  # noqa: E402
 from nybble.quantize.config import QuantizeConfig  # noqa: E402
 from nybble.quantize.lower.agreement import input_codes  # noqa: E402
 from nybble.quantize.prepare.prepare import prepare_captured  # noqa: E402
@@ -99,6 +100,16 @@ def test_it_runs_and_goes_to_onnx_and_back(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(in_onnxruntime(qdq, codes.astype(np.float32), level), logits)
         np.testing.assert_array_equal(in_onnxruntime(exact, codes, level), logits)
     assert_equal(import_onnx(qdq).graph, graph)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_is_restored(name: str) -> None:
+    """A network that can be trained, and from it the same nodes; in it, values keep their size however deep it is."""
+    graph, _ = from_pytorch(name)
+    restored = from_graph(graph)
+    steps = [float(found.step()) for found in restored.activation_quantizers().values()]
+    assert min(steps) > 1e-6 and max(steps) < 1e6
+    assert_same(graph, convert(restored)[0])
 
 
 @pytest.mark.parametrize(("name", "route"), [case for case in gated_networks.cases() if case[1] != ROUTES[0]])

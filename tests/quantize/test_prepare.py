@@ -7,12 +7,14 @@ from pathlib import Path
 
 import float_networks
 import pytest
+import tiny_networks
 import torch
 from torch import nn
 
 from nybble.graph import DType, Preprocessing
 from nybble.quantize.config import ActivationConfig, Bits, LayerConfig, QuantizeConfig
 from nybble.quantize.errors import QuantizeError
+from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.prepare.prepare import prepare
 
 
@@ -190,3 +192,30 @@ def test_clip_mode_clips_and_does_not_round() -> None:
     free = network.run({"input": x}, keep=[name], stop=name)[name].detach()
     torch.testing.assert_close(clipped, free.clamp(0, 0.5))
     assert free.max() > 0.5
+
+
+def _changed(**renamed: str) -> QuantizedNetwork:
+    """A small network in which modules of some steps have other names, and steps that begin with ``step_``."""
+    base = tiny_networks.network()
+    steps = []
+    for step in base.steps:
+        if step.name in renamed:
+            step.module.name = renamed[step.name]  # type: ignore[assignment]
+        steps.append(step._replace(name=renamed.get(f"step_{step.name}", step.name)))
+    return QuantizedNetwork(steps, base.input_quantizer, base.input_shape, base.config)
+
+
+@pytest.mark.parametrize(
+    ("renamed", "text"),
+    [
+        ({"relu2": "relu1"}, "relu2: two quantizers are called 'relu1'"),
+        ({"relu1": "input"}, "relu1: two quantizers are called 'input'"),
+        ({"conv2": "conv1"}, "conv2: two layers are called 'conv1'"),
+        ({"step_fc": "input"}, "a step must not be called 'input'"),
+        ({"step_fc": "conv1"}, "two steps of the network have the same name"),
+    ],
+)
+def test_no_name_hides_another(renamed: dict[str, str], text: str) -> None:
+    assert _changed().activation_quantizers().keys() == {"input", "relu1", "relu2"}
+    with pytest.raises(QuantizeError, match=text):
+        _changed(**renamed)

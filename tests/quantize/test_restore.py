@@ -10,7 +10,7 @@ import pytest
 import torch
 from calibrated_networks import calibrated
 
-from nybble.graph import Conv2d, Graph, Linear, Quantize, Scale, read_graph
+from nybble.graph import Conv2d, Graph, Linear, Quantize, Scale, Table, read_graph
 from nybble.quantize.config import Bits
 from nybble.quantize.lower.agreement import compare, input_codes
 from nybble.quantize.lower.convert import convert
@@ -34,6 +34,8 @@ def assert_same(old: Graph, new: Graph) -> None:
         if isinstance(node, Quantize) and isinstance(other, Quantize):
             assert (node.shift, node.output_type) == (other.shift, other.output_type), node.name
             np.testing.assert_array_equal(node.factor.numpy(), other.factor.numpy(), err_msg=node.name)
+        if isinstance(node, Table) and isinstance(other, Table):
+            np.testing.assert_array_equal(node.table.numpy(), other.table.numpy(), err_msg=node.name)
         if isinstance(node, Scale) and isinstance(other, Scale):
             np.testing.assert_allclose(other.out_scale.numpy(), node.out_scale.numpy(), rtol=3e-7)
 

@@ -76,6 +76,7 @@ class QuantizedNetwork(nn.Module):
         self.modules_by_step = nn.ModuleDict({_key(step.name): step.module for step in steps})
         if len(self.modules_by_step) != len(steps):
             raise QuantizeError("two steps of the network have the same name")
+        self._check_names(steps)
         readers = readers_of(steps)
         for step in steps:
             reads = readers.get(step.name, [])
@@ -85,6 +86,23 @@ class QuantizedNetwork(nn.Module):
                     step.module.precede(reader)
         self._last_reader = {name: step.name for step in steps for name in step.inputs}
         self.set_mode("float")
+
+    def _check_names(self, steps: Sequence[Step]) -> None:
+        """Names are how calibration, configurations and reports tell quantizers and layers: none may hide another."""
+        quantizers: dict[str, nn.Module] = {self.INPUT: self.input_quantizer}
+        layers: dict[str, nn.Module] = {}
+        for step in steps:
+            if step.name == self.INPUT:
+                raise QuantizeError(f"a step must not be called {self.INPUT!r}: that is the network's input")
+            for kind, what, seen in (
+                (ActivationQuantizer, "quantizers", quantizers),
+                (QuantizedLayer, "layers", layers),
+            ):
+                if isinstance(step.module, kind) and seen.setdefault(step.module.name, step.module) is not step.module:
+                    raise QuantizeError(
+                        f"{step.name}: two {what} are called {step.module.name!r}, and one would hide the other; give "
+                        "each a name of its own, or both steps the same module"
+                    )
 
     @property
     def steps(self) -> list[Step]:

@@ -27,7 +27,7 @@ class FakeOperation(nn.Module):
     """
 
     keeps_unit: ClassVar[bool] = False
-    multiplies: ClassVar[bool] = False
+    multiplies: bool = False
     joins_codes: ClassVar[bool] = False
     passes_factors: ClassVar[bool] = False
 

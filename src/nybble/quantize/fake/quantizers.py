@@ -249,6 +249,8 @@ class ActivationQuantizer(_Quantizer):
         float32 scalar: the step. Values beyond ``dtype.maximum`` steps are clipped.
     shift : int or None
         Of the requantization that makes the codes; ``None`` lets ``convert`` choose.
+    shifts : dict of str to int
+        Of steps that have another one. Only a restored network has such, where values are joined.
     observer : callable, optional
         Called with every unquantized input, in every mode, while set.
     passes_factors : bool
@@ -263,6 +265,7 @@ class ActivationQuantizer(_Quantizer):
         self.dtype = dtype
         self.limit = limit
         self.shift: int | None = None
+        self.shifts: dict[str, int] = {}
         self.observer: Callable[[Tensor], None] | None = None
 
     def step(self) -> Tensor:

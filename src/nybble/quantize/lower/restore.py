@@ -155,9 +155,11 @@ class _Restoration(Restoration):
             self.config.activations[name] = ActivationConfig(dtype=dtype, shift=shift)
             self.quantizers[first] = quantizer
         quantizer = self.quantizers[name] = self.quantizers[first]
-        if quantizer.shift != shift and first in self.config.activations:
-            # One quantizer has one shift; where the graph has several, conversion chooses.
-            quantizer.shift = self.config.activations[first].shift = None
+        if shift is not None and quantizer.shift != shift:
+            quantizer.shifts[name] = shift
+            if first in self.config.activations:
+                # A configuration has one shift for all; where the graph has several, it says none.
+                self.config.activations[first].shift = None
         return quantizer
 
     # What the integers stand for
@@ -192,6 +194,9 @@ class _Restoration(Restoration):
         root = self.root_of(node.inputs[0])
         if is_rescaling(root):
             return self.scale(root.inputs[0]) / median(multiplier(root) * multiplier(node))
+        own = operation_of_node(root).own_unit(root, self)
+        if own is not None:
+            return median(own / multiplier(node))
         layer = self.layer_of(node.inputs[0])
         weight = layer.weight.numpy().astype(np.float64)
         scaled = weight * multiplier(node).reshape(-1, *[1] * (weight.ndim - 1))
@@ -223,6 +228,9 @@ class _Restoration(Restoration):
             return unit_between(bounds, {entry.codes: self.scale(entry.codes) for entry in bounds})
         if is_rescaling(node):
             return self.scale(node.inputs[0]) / multiplier(node)
+        own = operation_of_node(node).own_unit(node, self)
+        if own is not None:
+            return own
         layer = self.layer_of(node.name)
         units = self.unit_from_readers(node.name)
         if units is not None:

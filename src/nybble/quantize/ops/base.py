@@ -110,6 +110,10 @@ class FloatOperation:
         """(K,): what a unit of the sums stands for that a node reads, or ``None`` where it does not say."""
         return None
 
+    def own_unit(self, node: Any, restoration: Restoration) -> Array | None:
+        """(K,): what a unit of the sums stands for that the node makes, where that follows from what it reads."""
+        return None
+
     def main_input(self, node: Any, restoration: Restoration) -> str | None:
         """The input whose sums have the unit of the node's result, or ``None``."""
         return None

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from nybble import graph
 from nybble.graph.types import Array
 from nybble.quantize.fake.operation import FakeOperation
+from nybble.quantize.fake.quantizers import number
 from nybble.quantize.ir.elementwise import Product
+from nybble.quantize.ir.float_network import FloatNetwork
+from nybble.quantize.ir.gates import make_gates_images
 from nybble.quantize.ir.vocabulary import Made, Result, Translation, Unsupported
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import Value
 from nybble.quantize.ops.registry import register
-from nybble.quantize.ops.rounding import median, multiplier
 
 if TYPE_CHECKING:
     from nybble.quantize.fake.network import Step
@@ -32,13 +34,26 @@ forms = Forms()
 
 
 class Mul(FakeOperation):
-    """The product of two activations. The integer network has it exactly."""
+    """The product of two activations. The integer network has it exactly.
 
-    multiplies = True
+    Parameters
+    ----------
+    ratio : Tensor, optional
+        (C): what the product is multiplied by. Only a restored network has one, where what becomes of the product ties
+        its unit to another than the product of both steps.
+    """
+
+    ratio: Tensor | None
+
+    def __init__(self, ratio: Tensor | None = None) -> None:
+        super().__init__()
+        self.multiplies = ratio is None
+        self.register_buffer("ratio", ratio)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two tensors of one shape, or (N, C, H, W) and a gate (N, C, 1, 1)."""
-        return x * y
+        product = x * y
+        return product if self.ratio is None else product * self.ratio.reshape(-1, *[1] * (x.dim() - 2))
 
 
 @forms.aten("mul.Tensor", "multiply.Tensor")
@@ -63,7 +78,7 @@ def product(left: object, right: object) -> Result | None:
         return _made(left, right)
     raise Unsupported(
         f"values of (N, {_text(left)}) and (N, {_text(right)}) cannot be multiplied; only values of one shape, or by a "
-        "gate (N, C, 1, 1) that convolutions of 1x1 make"
+        "gate (N, C, 1, 1) that convolutions of 1x1 or linear layers make"
     )
 
 
@@ -72,10 +87,13 @@ def _made(value: Translation, other: Translation) -> Made:
 
 
 def _is_gate(gate: Translation, value: Translation) -> bool:
-    """Whether all readers see the channels of both on one axis, and the gate's have one number each."""
+    """Whether all readers see the channels of both on one axis, and the gate's have one number each.
+
+    A gate of linear layers is a vector that readers see as (C, 1, 1); `make_gates_images` makes it one.
+    """
     return (
         len(value.extents) == 3
-        and gate.extents == (value.extents[0], 1, 1)
+        and gate.extents in ((value.extents[0],), (value.extents[0], 1, 1))
         and value.extents[1:] != (1, 1)
         and len(gate.axes) == len(value.axes)
         and gate.channel_axis() == value.channel_axis()
@@ -84,6 +102,17 @@ def _is_gate(gate: Translation, value: Translation) -> bool:
 
 def _text(value: Translation) -> str:
     return ", ".join(map(str, value.shape))
+
+
+class _LinearGate(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze, self.excite = nn.Linear(6, 3), nn.Linear(3, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(x)
+        gate = torch.sigmoid(self.excite(functional.relu(self.squeeze(y.mean((2, 3))))))
+        return y * gate.reshape(-1, 6, 1, 1)
 
 
 class Multiplication(FloatOperation):
@@ -98,7 +127,12 @@ class Multiplication(FloatOperation):
         """Of two activations of one shape, and by a gate, on either side."""
         yield around("elementwise", lambda: lambda x: functional.relu(x) * functional.max_pool2d(x, 3, 1, 1))
         yield around("gate", lambda: lambda x: functional.relu(x) * functional.relu6(x).mean((2, 3), keepdim=True))
+        yield around("gate of linear layers", _LinearGate)
         yield around("gate first", lambda: lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True)) * functional.relu(x))
+
+    def rewrite(self, network: FloatNetwork) -> None:
+        """Gates that linear layers make become images of one pixel."""
+        make_gates_images(network)
 
     def prepare(self, op: Product, preparation: Preparation) -> None:
         """Both sides are rounded; the product is not."""
@@ -108,26 +142,21 @@ class Multiplication(FloatOperation):
     def convert(self, module: Mul, step: Step, conversion: Conversion) -> None:
         """Units multiply."""
         left, right = (float(conversion.units[name]) for name in step.inputs)
-        conversion.units[step.name] = np.full(conversion.type_of(step.inputs[0]).shape[0], left * right)
+        channels = conversion.type_of(step.inputs[0]).shape[0]
+        ratio = np.ones(channels) if module.ratio is None else number(module.ratio)
+        conversion.units[step.name] = left * right * ratio
         conversion.append(step, graph.Mul)
 
     def restore(self, node: graph.Mul, restoration: Restoration) -> None:
-        """Nothing is rounded."""
-        restoration.append(node, Mul(), *node.inputs)
+        """It is scaled only where its readers say another unit than the product of both steps."""
+        ratio = restoration.unit(node) / self.own_unit(node, restoration)
+        is_one = bool(np.all(np.abs(ratio - 1) < 1e-6))
+        restoration.append(node, Mul(None if is_one else torch.from_numpy(ratio).float()), *node.inputs)
 
-    def scale_behind(self, node: graph.Mul, rounding: graph.Quantize, restoration: Restoration) -> float | None:
-        """What its units leave to the factors."""
-        return median(_unit(node, restoration) / multiplier(rounding))
-
-    def unit_of_sums(self, node: graph.Mul, restoration: Restoration) -> Array | None:
-        """It reads codes."""
-        return None
-
-
-def _unit(node: graph.Mul, restoration: Restoration) -> Array:
-    channels = restoration.graph.values[node.name].shape[0]
-    left, right = (restoration.scale(name) for name in node.inputs)
-    return np.full(channels, left * right)
+    def own_unit(self, node: graph.Mul, restoration: Restoration) -> Array:
+        """The product of both steps."""
+        left, right = (restoration.scale(name) for name in node.inputs)
+        return np.full(restoration.graph.values[node.name].shape[0], left * right)
 
 
 register(Multiplication())

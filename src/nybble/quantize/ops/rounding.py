@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 _SILENT = 2.0**-19
 
 
+#: Steps that a graph leaves open lie between these. What is chosen follows the step before it, so that in a deep
+#: network it may grow or shrink from layer to layer until float32 does not hold it.
+_LEAST_STEP, _LARGEST_STEP = 2.0**-16, 2.0**16
+
+
 class Rounding(FloatOperation):
     """From sums, or codes of another step, to codes. In the float ir nothing rounds."""
 
@@ -40,7 +45,8 @@ class Rounding(FloatOperation):
         reads = conversion.type_of(source)
         factors = np.broadcast_to(conversion.units[source], reads.shape[:1]) / number(module.step())
         reach = np.minimum(float(module.dtype.magnitude), reads.magnitude * factors)
-        chosen = rescale(factors, reach, tolerance=conversion.tolerance, shift=module.shift)
+        shift = module.shifts.get(step.name, module.shift)
+        chosen = rescale(factors, reach, tolerance=conversion.tolerance, shift=shift)
         conversion.units[step.name] = number(module.step())
         conversion.values[step.name] = conversion.quantize(step.name, conversion.values[source], module.dtype, chosen)
 
@@ -73,7 +79,7 @@ class Rounding(FloatOperation):
             # Codes that are rounded once more.
             return float(np.float32(restoration.scale(node.inputs[0]) / median(multiplier(node))))
         # float32, as the quantizer will hold it.
-        return float(np.float32(restoration.chosen_scale(node)))
+        return float(np.float32(held(restoration.chosen_scale(node))))
 
     def unit_of_sums(self, node: graph.Quantize, restoration: Restoration) -> Array | None:
         """Its multiplier says how many steps of its result they are."""
@@ -130,6 +136,11 @@ def multiplier(node: graph.Quantize) -> Array:
     if node.output_type in ACTIVATIONS:
         values = np.where(values > 0, values, _SILENT * 2.0 ** (16 - node.shift))
     return values
+
+
+def held(step: float) -> float:
+    """The step to take where the graph leaves it open: one that float32 holds, however deep the network is."""
+    return min(max(step, _LEAST_STEP), _LARGEST_STEP)
 
 
 def median(values: Array) -> float:

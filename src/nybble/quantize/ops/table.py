@@ -22,6 +22,7 @@ from nybble.quantize.ops import function_forms
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.registry import register
+from nybble.quantize.ops.rounding import held
 
 if TYPE_CHECKING:
     from nybble.quantize.fake.network import Step
@@ -137,7 +138,7 @@ class Lookup(FloatOperation):
         readers = restoration.consumers[node.name]
         is_gate = bool(readers) and all(isinstance(reader, graph.Mul) for reader in readers)
         reach = 1.0 if is_gate else restoration.scale(node.inputs[0]) * node.input_type.maximum
-        return float(np.float32(reach / largest))
+        return float(np.float32(held(reach / largest)))
 
 
 def _candidate(network: FloatNetwork, name: str) -> Region | None:

@@ -62,7 +62,10 @@ def _transpose(shape: tuple[int, ...], x: Translation, first: int, second: int) 
 @forms.aten("expand.default")
 def _expand(shape: tuple[int, ...], x: Translation, *_: Any, implicit: bool = False) -> Result:
     if shape != x.shape:
-        raise Unsupported("a value cannot be expanded along rows and columns")
+        raise Unsupported(
+            "a value cannot be expanded along rows and columns; multiply by the gate (N, C, 1, 1) as it is, which "
+            "repeats it"
+        )
     return x
 
 

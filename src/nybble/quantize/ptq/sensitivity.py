@@ -169,7 +169,7 @@ def mixture(eight: QuantizedNetwork, four: QuantizedNetwork, chosen: Iterable[Gr
             mixed.config.layers[name] = four.config.layers[name].model_copy()
         if group.activation is not None:
             entry, source = activations[group.activation], other_activations[group.activation]
-            entry.dtype, entry.shift = source.dtype, source.shift
+            entry.dtype, entry.shift, entry.shifts = source.dtype, source.shift, source.shifts
             entry.scale.copy_(source.scale)
             mixed.config.activations[group.activation] = four.config.activations[group.activation].model_copy()
     snap_steps(mixed)
