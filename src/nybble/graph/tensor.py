@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +27,19 @@ class Tensor:
 
     __slots__ = ("_array", "_path", "_stamp", "dtype", "shape")
 
-    def __init__(self, dtype: DType, shape: tuple[int, ...], array: Array | None, path: Path | None) -> None:
+    def __init__(
+        self,
+        dtype: DType,
+        shape: tuple[int, ...],
+        array: Array | None,
+        path: Path | None = None,
+        stamp: tuple[int, int, int] | None = None,
+    ) -> None:
         self.dtype = dtype
         self.shape = shape
         self._array = array
         self._path = path
-        self._stamp = _stamp(path) if path is not None else None
+        self._stamp = stamp
 
     @classmethod
     def from_array(cls, dtype: DType | str, array: Array) -> Tensor:
@@ -46,7 +55,7 @@ class Tensor:
             raise ValueError(f"values {values.min()}..{values.max()} do not fit {dtype}")
         held = np.array(values, dtype=dtype.storage, order="C")
         held.setflags(write=False)
-        return cls(dtype, held.shape, held, None)
+        return cls(dtype, held.shape, held)
 
     @classmethod
     def from_file(cls, dtype: DType | str, shape: tuple[int, ...], path: Path) -> Tensor:
@@ -54,15 +63,17 @@ class Tensor:
         dtype = DType(dtype)
         expected = raw_bytes(dtype, math.prod(shape))
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except OSError as error:
             raise ModelFormatError(path, f"cannot be read: {error.strerror or error}") from error
-        if not path.is_file():
+        if not stat.S_ISREG(status.st_mode):
             raise ModelFormatError(path, "is not a regular file")
-        if size != expected:
+        if status.st_size != expected:
             shape_text = "x".join(map(str, shape))
-            raise ModelFormatError(path, f"has {size} bytes, but {dtype} of shape {shape_text} takes {expected}")
-        return cls(dtype, shape, None, path)
+            raise ModelFormatError(
+                path, f"has {status.st_size} bytes, but {dtype} of shape {shape_text} takes {expected}"
+            )
+        return cls(dtype, shape, None, path, _stamp(status))
 
     @property
     def size(self) -> int:
@@ -96,8 +107,9 @@ class Tensor:
         if self._path is None:
             raise ValueError("a tensor needs an array or a file")
         try:
-            raw = self._path.read_bytes()
-            unchanged = _stamp(self._path) == self._stamp
+            with self._path.open("rb", buffering=0) as file:
+                raw = file.readall()
+                unchanged = _stamp(os.fstat(file.fileno())) == self._stamp
         except OSError as error:
             raise ModelFormatError(self._path, f"cannot be read: {error.strerror or error}") from error
         if not unchanged or len(raw) != self.nbytes:
@@ -140,6 +152,5 @@ def encode(dtype: DType, values: Array) -> bytes:
     return (nibbles[0::2] | (nibbles[1::2] << 4)).tobytes()
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ino

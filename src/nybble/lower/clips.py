@@ -21,8 +21,11 @@ def clips(graph: Graph) -> dict[str, int]:
         if operation is None or operation.weighted(node) is not None:
             bound = SUM_LIMIT
         else:
-            sources = [replace(graph.values[name], magnitude=found[name]) for name in node.inputs]
-            bound = min(operation.infer(node, sources).magnitude, SUM_LIMIT)
+            known = [graph.values[name] for name in node.inputs]
+            sources = [replace(about, magnitude=found[name]) for name, about in zip(node.inputs, known, strict=True)]
+            # Inferring reads factors and tables from their files; the graph has the answer where bounds are its own.
+            result = graph.values[node.name] if sources == known else operation.infer(node, sources)
+            bound = min(result.magnitude, SUM_LIMIT)
         dtype = graph.values[node.name].dtype
         found[node.name] = bound if dtype.is_float else min(bound, dtype.magnitude)
     return found

@@ -6,7 +6,7 @@ active together belong together. Any order is free: weights are stored in it, on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from types import MappingProxyType
 
 import numpy as np
@@ -25,19 +25,22 @@ _SIMILARITY_WEIGHTS = 512
 _BLOCK = 32
 
 
-def channel_orders(steps: Sequence[Step], known: Mapping[str, Order] = MappingProxyType({})) -> dict[str, Order]:
+def channel_orders(
+    steps: Sequence[Step], known: Mapping[str, Order] = MappingProxyType({}), listed: Set[str] | None = None
+) -> dict[str, Order]:
     """The order of every stored value: position to the graph's channel. Values left out keep theirs.
 
     Values that an addition, a pool or an element-wise step ties together share one order. Nothing is
     known of the photos here: channels are paired by the similarity of the weights that produce them,
     since channels with similar weights are positive for the same inputs. On the published ResNet-50 that takes
     the share of non-zero pairs, weighted by MACs, from 59 to 55 %; pairs matched on photos give 52 %.
-    Orders that are ``known`` are taken as they are.
+    Orders that are ``known`` are taken as they are. Where the values that are read by lists are ``listed``, those that
+    share no order with any of them are left out.
     """
     classes = _Classes(steps)
     orders = dict(known)
     for values, convs in classes.free():
-        if values[0] in known:
+        if values[0] in known or (listed is not None and listed.isdisjoint(values)):
             continue
         order = match(_similarity([conv.weight.numpy() for conv in convs]))
         orders.update(dict.fromkeys(values, order))
@@ -84,7 +87,7 @@ def _similarity(weights: Sequence[Array]) -> Array:
 
 
 def _products(rows: Array) -> Array:
-    """``rows @ rows.T``, in products so small that BLAS computes each on this thread.
+    """``rows @ rows.T``, of which half is computed, in products so small that BLAS computes each on this thread.
 
     Waking its own for every larger one made planning two to four times as long where another process kept a processor.
     """
@@ -94,8 +97,9 @@ def _products(rows: Array) -> Array:
     blocks.reshape(size, length)[:count] = rows
     result = np.empty((size, size), dtype=rows.dtype)
     tiles = result.reshape(len(blocks), _BLOCK, len(blocks), _BLOCK).swapaxes(1, 2)
-    for block, tile in zip(blocks, tiles, strict=True):
-        np.matmul(block, blocks.swapaxes(1, 2), out=tile)
+    for i, block in enumerate(blocks):
+        np.matmul(block, blocks[i:].swapaxes(1, 2), out=tiles[i, i:])
+        tiles[i + 1 :, i] = tiles[i, i + 1 :].swapaxes(1, 2)
     return result[:count, :count]
 
 

@@ -34,8 +34,8 @@ def make_plan(graph: Graph, isa: str, choices: Choices | None = None) -> Plan:
     kernels = _with_shared_lists(steps, kernels)
     values = {value.name: value for step in steps for value in (*step.inputs, step.result)}
     plan = Plan(graph, isa, steps, values, kernels, _needed_lists(steps, kernels), tuned=choices is not None)
-    if any(kernel.method in LIST_GROUPS for kernel in kernels.values()):
-        plan.orders = channel_orders(steps, choices.orders if choices is not None else {})
+    if plan.lists:
+        plan.orders = channel_orders(steps, choices.orders if choices is not None else {}, plan.lists.keys())
     _place(plan)
     return plan
 

@@ -33,7 +33,8 @@ def largest_sum(node: Node, weight: Tensor, bias: Tensor | None, source: ValueTy
     flat = weight.numpy().reshape(weight.shape[0], -1)
     # |s8| reaches 128, so it needs the unsigned view of the int8 result.
     sums = np.abs(flat).view(np.uint8).sum(axis=1, dtype=np.int64)
-    worst = [source.magnitude * int(total) for total in sums]
+    # 64 bits hold it: codes are at most 2^8, weights 2^7, and no tensor has more than 2^31 elements.
+    worst = source.magnitude * sums
     if bias is not None:
         if bias.dtype not in BIASES:
             raise GraphError(f"bias cannot be {bias.dtype}", node=node.name, field="bias")
@@ -41,8 +42,8 @@ def largest_sum(node: Node, weight: Tensor, bias: Tensor | None, source: ValueTy
             raise GraphError(
                 f"has {bias.size} biases for {weight.shape[0]} output channels", node=node.name, field="bias"
             )
-        worst = [total + abs(int(value)) for total, value in zip(worst, bias.numpy(), strict=True)]
-    return max(worst)
+        worst += np.abs(bias.numpy().astype(np.int64))
+    return int(worst.max())
 
 
 def exact_float(source: ValueType, weight: Array) -> type[np.float32] | type[np.float64]:
