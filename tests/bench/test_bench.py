@@ -20,7 +20,7 @@ from nybble.bench import BenchError, Photos, Settings, bench, noise, peers, race
 from nybble.bench.ceilings import LOOPS, loop_of, measure_ceilings
 from nybble.bench.dense import dense_copy
 from nybble.bench.isas import family
-from nybble.bench.peers import check_installed
+from nybble.bench.peers import PEERS, Kitchen, check_installed, installed
 from nybble.bench.race import Contestant, Worker
 from nybble.engine import Engine
 from nybble.graph import Conv2d, Graph, Preprocessing, write_graph
@@ -186,6 +186,44 @@ def test_peers_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> 
         check_installed(["torch"])
     with pytest.raises(BenchError, match="choose from onnxruntime, openvino, torch"):
         check_installed(["tensorrt"])
+    check_installed(["all"])
+    able, left_out = installed(["all"])
+    assert able == []
+    assert left_out.keys() == set(PEERS)
+    assert all("\n" not in reason for reason in left_out.values())
+    assert installed(["torch"]) == (["torch"], {})
+
+
+def test_of_all_peers_one_that_cannot_run_the_network_is_left_out(
+    graph: Graph, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+    def refuse(kitchen: Kitchen, peer: str) -> None:
+        raise BenchError(f"{peer} cannot run this network in INT8: no layer for LSTM")
+
+    monkeypatch.setattr(Kitchen, "int8", refuse)
+    monkeypatch.setattr(peers, "PEERS", ("onnxruntime",))
+    result = _bench(graph, photos, tmp_path, against=("all",), batches=(1,), dense=False, threads=1)
+    assert result["settings"]["against"] == ["onnxruntime"]
+    assert result["peers_left_out"] == {"onnxruntime": "onnxruntime cannot run this network in INT8: no layer for LSTM"}
+    assert "onnxruntime FP32" in result["contestants"]
+    assert result["int8_choices"] == {}
+    with pytest.raises(BenchError, match="no layer for LSTM"):
+        _bench(graph, photos, tmp_path, against=("onnxruntime",), batches=(1,), dense=False, threads=1)
+
+
+def test_a_peer_without_a_float_form_is_held_against_one_that_has_it(
+    graph: Graph, photos: Photos, tmp_path: Path
+) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs LiteRT: pip install 'nybble[bench]'")
+    pytest.importorskip("onnxruntime")
+    result = _bench(graph, photos, tmp_path, against=("litert",), batches=(1, 4), dense=False, threads=1)
+    assert set(result["contestants"]) == {"nybble 4-bit", "onnxruntime FP32", "litert INT8", "litert INT8, throughput"}
+    assert result["int8_choices"]["litert"]["chosen"]["name"] == "s8s8"
+    assert result["int8_choices"]["litert"]["float_top1"] is not None
+    assert result["peers_left_out"] == {}
 
 
 def test_every_method_but_one_has_a_ceiling() -> None:

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'nybble[quantize]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install 'nybble[bench]'")
 
-from nybble.bench.torch_model import _run, load_onnx  # noqa: E402
+from nybble.bench.engines.torch_model import _run, load_onnx  # noqa: E402
 from nybble.graph import DType, Graph, Input, Mul, Quantize, Scale, Table, Tensor  # noqa: E402
 from nybble.graph.onnx.float_form import write_float_model  # noqa: E402
 

@@ -18,7 +18,7 @@ from nybble.bench import machine
 from nybble.bench.ceilings import Ceiling, measure_ceilings
 from nybble.bench.dense import dense_copy
 from nybble.bench.errors import BenchError
-from nybble.bench.peers import INT8_PEERS, Choice, Kitchen, check_installed, share_right
+from nybble.bench.peers import ALL, FLOAT_PEER, Choice, Kitchen, check_installed, engine_of, installed, share_right
 from nybble.bench.photos import Photos
 from nybble.bench.race import Contestant, Entry, Runs, Worker, run_rounds
 from nybble.bench.restrict import restrict
@@ -48,7 +48,7 @@ class Settings:
     Attributes
     ----------
     against : sequence of str
-        Peers; see ``peers.PEERS``.
+        Peers; see ``peers.PEERS``. ``all``: those that are installed and can run the network.
     bits : sequence of int
         4 is the network as it is, 8 the same at eight bits.
     batches : sequence of int
@@ -115,7 +115,8 @@ def bench(
     preprocessing = graph.preprocessing
     if preprocessing is None:
         raise BenchError("the model has no file `preprocessing`, so it takes no photos")
-    check_installed(list(settings.against))
+    check_installed(settings.against)
+    against, absent = installed(settings.against)
     used, begun = usage(), time.perf_counter()
     about = machine.describe()
     result: dict[str, Any] = {
@@ -129,15 +130,16 @@ def bench(
         "left_out": photos.left_out.to_json(),
         "calibration_left_out": calibration.left_out.to_json(),
         "exif": photos.exif,
-        "settings": {**asdict(settings), "isa_of_peers": _peer_isas(settings)},
+        "settings": {**asdict(settings), "against": against, "isa_of_peers": _peer_isas(against, settings.peer_isa)},
     }
     with TemporaryDirectory(prefix="nybble-bench-") as name:
         folder = Path(name)
         progress("networks of nybble", 0, None)
         contestants, zeros = _ours(graph, photos, settings, folder)
         result["dense_zero_share"] = zeros
-        others, choices = _theirs(graph, calibration, settings, cache, progress)
+        others, choices, unable = _theirs(graph, calibration, settings, against, cache, progress)
         contestants += others
+        result["peers_left_out"] = {**absent, **unable}
         if not contestants:
             raise BenchError("nobody takes part: give --bits 4 or --against")
         samples = folder / "photos.u8"
@@ -196,26 +198,40 @@ def _ours(graph: Graph, photos: Photos, settings: Settings, folder: Path) -> tup
 
 
 def _theirs(
-    graph: Graph, calibration: Photos, settings: Settings, cache: Path, progress: Progress
-) -> tuple[list[Contestant], dict[str, Choice]]:
+    graph: Graph, calibration: Photos, settings: Settings, against: list[str], cache: Path, progress: Progress
+) -> tuple[list[Contestant], dict[str, Choice], dict[str, str]]:
+    """The peers, how their INT8 models were chosen, and who cannot run the network where all were asked for."""
     choices: dict[str, Choice] = {}
+    unable: dict[str, str] = {}
     contestants: list[Contestant] = []
-    if not settings.against:
-        return contestants, choices
+    if not against:
+        return contestants, choices, unable
     progress("float model for the peers", 0, None)
     kitchen = Kitchen(graph, cache, calibration, settings.threads, settings.peer_isa)
-    for peer in settings.against:
-        models = {"FP32": (32, kitchen.float_path)}
-        if peer in INT8_PEERS:
+    if not any(engine_of(peer).runs_float for peer in against):
+        # Who is wrong is seen beside the float network.
+        restriction = kitchen.restriction(FLOAT_PEER)
+        contestants.append(
+            Contestant(f"{FLOAT_PEER} FP32", FLOAT_PEER, 32, kitchen.float_path, restriction=restriction)
+        )
+    for peer in against:
+        engine = engine_of(peer)
+        models = {"FP32": (32, kitchen.float_path)} if engine.runs_float else {}
+        if engine.make_int8 is not None:
             progress(f"INT8 models for {peer} (made and compared once, about two minutes)", 0, None)
-            choices[peer] = kitchen.int8(peer)
-            models["INT8"] = (8, Path(choices[peer].chosen.path))
+            try:
+                choices[peer] = kitchen.int8(peer)
+                models["INT8"] = (8, Path(choices[peer].chosen.path))
+            except BenchError as error:
+                if ALL not in settings.against:
+                    raise
+                unable[peer] = str(error)
         restriction = kitchen.restriction(peer)
         for label, (bits, path) in models.items():
-            for mode in ("latency", "throughput") if peer in INT8_PEERS else ("latency",):
+            for mode in engine.modes:
                 name = f"{peer} {label}" + (", throughput" if mode == "throughput" else "")
                 contestants.append(Contestant(name, peer, bits, path, mode, restriction=restriction))
-    return contestants, choices
+    return contestants, choices, unable
 
 
 def _race(
@@ -306,10 +322,10 @@ def _turn(settings: Settings, count: int) -> int:
     return max(largest, min(wanted, count) // largest * largest)
 
 
-def _peer_isas(settings: Settings) -> dict[str, str]:
-    if settings.peer_isa is None:
-        return dict.fromkeys(settings.against, "unrestricted")
-    restrictions = {peer: restrict(peer, settings.peer_isa) for peer in settings.against}
+def _peer_isas(against: Sequence[str], isa: str | None) -> dict[str, str]:
+    if isa is None:
+        return dict.fromkeys(against, "unrestricted")
+    restrictions = {peer: restrict(peer, isa) for peer in against}
     return {
         peer: str(restriction) if restriction else "cannot be restricted here; takes no part in ratios"
         for peer, restriction in restrictions.items()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nybble.bench.engines.base import Engine
 from nybble.bench.errors import BenchError, require
 from nybble.bench.machine import describe
 from nybble.bench.photos import Photos
@@ -22,15 +25,16 @@ from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 from nybble.turns import take_turns
 
-#: Peers that can be asked for; those that have an INT8 form here.
-PEERS = ("onnxruntime", "openvino", "torch")
-INT8_PEERS = ("onnxruntime", "openvino")
+#: Peers that can be asked for: each is a file of ``engines``.
+PEERS = ("onnxruntime", "openvino", "torch", "litert", "ncnn")
+#: Asks for every peer that is installed and can run the network.
+ALL = "all"
+#: Who runs the float network where none of those asked for does.
+FLOAT_PEER = "onnxruntime"
 #: How far below the float model's top-1 an INT8 model may be.
 MARGIN = 0.03
 #: A later candidate must be faster by this part to be preferred: less than that is noise.
 ADVANTAGE = 0.05
-#: ONNX Runtime's models that OpenVINO is tried with; it has no fast way for the others.
-QDQ_OF_OPENVINO = ("u8s8", "u8s8-reduced-range")
 #: Photos that calibrate, and at most so many others on which candidates are compared.
 CALIBRATION = 100
 SELECTION = 200
@@ -72,17 +76,40 @@ class Choice:
         return cls(Candidate(**known["chosen"]), candidates, known["float_top1"])
 
 
-def check_installed(peers: list[str]) -> None:
-    """Raise :class:`BenchError` for a peer that is unknown or not installed."""
+def engine_of(peer: str) -> Engine:
+    """How a peer takes part."""
+    found: Engine = importlib.import_module(f"nybble.bench.engines.{peer}").ENGINE
+    return found
+
+
+def check_installed(peers: Sequence[str]) -> None:
+    """Raise :class:`BenchError` for a peer that is unknown or not installed, but where all were asked for."""
+    choices = ", ".join((*PEERS, ALL))
     for peer in peers:
-        if peer not in PEERS:
-            raise BenchError(f"--against {peer}: choose from {', '.join(PEERS)}")
-        remedy = "pip install torch" if peer == "torch" else "pip install 'nybble[bench]'"
-        require(peer, f"--against {peer}", remedy)
-        require("onnx", f"--against {peer}")
-        if peer == "openvino":
-            # Its INT8 candidates include those of ONNX Runtime's quantizer.
-            require("onnxruntime", f"--against {peer}")
+        if peer not in (*PEERS, ALL):
+            raise BenchError(f"--against {peer}: choose from {choices}")
+    if ALL not in peers:
+        for peer in peers:
+            _require(peer)
+
+
+def installed(peers: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The peers asked for, and why others are left out where all were asked for."""
+    if ALL not in peers:
+        return list(peers), {}
+    left_out = {}
+    for peer in PEERS:
+        try:
+            _require(peer)
+        except BenchError as error:
+            left_out[peer] = str(error)
+    return [peer for peer in PEERS if peer not in left_out], left_out
+
+
+def _require(peer: str) -> None:
+    engine = engine_of(peer)
+    for package in engine.packages:
+        require(package, f"--against {peer}", engine.remedy)
 
 
 class Kitchen:
@@ -127,7 +154,9 @@ class Kitchen:
         """The INT8 model of a peer: chosen by measurement, or as chosen before on such a machine."""
         about = describe()
         restriction = str(self.restriction(peer))
-        machine = json.dumps([about["cpu"], about["flags"], self._threads, restriction, _versions(peer)])
+        machine = json.dumps(
+            [about["cpu"], about["flags"], self._threads, restriction, _versions(engine_of(peer).distribution)]
+        )
         record = self._place / f"{peer}-{hashlib.sha256(machine.encode()).hexdigest()[:16]}.json"
         if record.is_file():
             known = Choice.load(record)
@@ -143,15 +172,14 @@ class Kitchen:
         return restrict(peer, self._isa) if self._isa else None
 
     def _make(self, peer: str) -> dict[str, Path]:
-        from nybble.bench.onnx_int8 import make_nncf, make_qdq
-
         normalised = self._preprocessing.normalise(self._calibration.samples).transpose(0, 3, 1, 2)
         photos: Array = np.ascontiguousarray(normalised)
-        qdq = make_qdq(self.float_path, self._place, photos)
-        if peer != "openvino":
-            return qdq
-        suited = {name: path for name, path in qdq.items() if name in QDQ_OF_OPENVINO}
-        return {**make_nncf(self.float_path, self._place, photos), **suited}
+        make = engine_of(peer).make_int8
+        assert make is not None  # noqa: S101 - asked of peers with an INT8 form
+        try:
+            return make(self.float_path, self._place, photos)
+        except ValueError as error:
+            raise BenchError(f"{peer} cannot run this network in INT8: {error}") from error
 
     def _compare(self, peer: str, made: dict[str, Path]) -> Choice:
         selection = self._selection
@@ -166,7 +194,8 @@ class Kitchen:
         with ExitStack() as stack:
             workers = {}
             for name, path in {"float": self.float_path, **made}.items():
-                contestant = Contestant(f"{peer} {name}", peer, 8, path, restriction=self.restriction(peer))
+                who = FLOAT_PEER if name == "float" and not engine_of(peer).runs_float else peer
+                contestant = Contestant(f"{who} {name}", who, 8, path, restriction=self.restriction(who))
                 try:
                     worker = stack.enter_context(Worker(contestant, photos, shape, self._preprocessing, self._threads))
                     predictions = worker.run(everything if selection.labels else few, TRIAL_BATCH)["predictions"]

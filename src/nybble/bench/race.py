@@ -38,7 +38,7 @@ class Contestant:
     name : str
         Unique among the contestants.
     engine : str
-        A key of ``worker.OPEN``.
+        A file of ``engines``.
     bits : int
         4, 8, or 32 for float.
     model : Path

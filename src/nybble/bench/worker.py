@@ -8,174 +8,40 @@ that hides all beyond these, or null.
 Reads one JSON request a line, answers one JSON line each: ``{"photos": [indices], "batch": n}`` gives ``{"seconds":
 all calls together, "latencies": [a call each], "predictions": [a photo each], "peak_rss_bytes": until now}``. The first
 answer, before any request, describes what was loaded. Photos are prepared before the clock starts: uint8 NHWC for
-nybble, float32 NCHW normalised for the others. What is timed is the call, from array to logits.
+nybble, float32 normalised for the others, in the order that each takes. What is timed is the
+call, from array to logits.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-#: Runs prepared batches; returns seconds and logits of each.
-RunAll = Callable[[Sequence[Array]], tuple[list[float], list[Array]]]
+
+if TYPE_CHECKING:
+    from nybble.bench.engines.base import Engine, RunAll
 
 
-def one_at_a_time(run: Callable[[Array], Array]) -> RunAll:
-    """The next call when the one before has answered."""
-
-    def run_all(calls: Sequence[Array]) -> tuple[list[float], list[Array]]:
-        seconds, logits = [], []
-        for call in calls:
-            begun = time.perf_counter()
-            logits.append(run(call))
-            seconds.append(time.perf_counter() - begun)
-        return seconds, logits
-
-    return run_all
-
-
-def one_a_thread(run: Callable[[Array], Array], threads: int) -> RunAll:
-    """As many calls under way as there are threads."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    pool = ThreadPoolExecutor(threads)
-
-    def timed(call: Array) -> tuple[float, Array]:
-        begun = time.perf_counter()
-        logits = run(call)
-        return time.perf_counter() - begun, logits
-
-    def run_all(calls: Sequence[Array]) -> tuple[list[float], list[Array]]:
-        answers = list(pool.map(timed, calls))
-        return [seconds for seconds, _ in answers], [logits for _, logits in answers]
-
-    return run_all
-
-
-def open_nybble(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
-    """The engine, fed with uint8 photos; it spreads a batch over its threads by itself."""
-    import nybble
-
-    engine = nybble.load(setup["model"], threads=setup["threads"], isa=setup["isa"])
-    return one_at_a_time(engine), {"version": nybble.__version__, "isa": str(engine.isa), "tuned": engine.plan.tuned}
-
-
-def open_onnxruntime(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
-    """ONNX Runtime at its best settings: every graph optimization, one thread a core, threads that spin.
-
-    In throughput mode each call runs on one thread, and as many calls run together as there are threads.
-    """
-    import onnxruntime
-
-    together = setup["mode"] == "throughput"
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1 if together else setup["threads"]
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(setup["model"], options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-
-    def run(photos: Array) -> Array:
-        logits: Array = session.run(None, {name: photos})[0]
-        return logits
-
-    run_all = one_a_thread(run, setup["threads"]) if together else one_at_a_time(run)
-    return run_all, {"version": onnxruntime.__version__}
-
-
-def open_openvino(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
-    """OpenVINO with its hint for latency or for throughput, compiled for each batch size; float stays float32."""
-    import openvino
-
-    core = openvino.Core()
-    settings = {
-        "PERFORMANCE_HINT": setup["mode"].upper(),
-        "INFERENCE_NUM_THREADS": setup["threads"],
-        # Otherwise processors with AMX would run the FP32 model in bfloat16.
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    compiled: dict[int, Any] = {}
-
-    def compile_for(batch: int) -> Any:
-        if batch not in compiled:
-            model = core.read_model(setup["model"])
-            height, width, channels = setup["shape"]
-            model.reshape([batch, channels, height, width])
-            made = core.compile_model(model, "CPU", settings)
-            compiled[batch] = made.create_infer_request() if setup["mode"] == "latency" else made
-        return compiled[batch]
-
-    def run(photos: Array) -> Array:
-        # The result is a view of the request's memory.
-        logits: Array = compile_for(len(photos)).infer({0: photos})[0].copy()
-        return logits
-
-    def run_queued(calls: Sequence[Array]) -> tuple[list[float], list[Array]]:
-        seconds = [0.0] * len(calls)
-        logits: list[Any] = [None] * len(calls)
-        begun = [0.0] * len(calls)
-        for batch in sorted({len(call) for call in calls}):
-            queue = openvino.AsyncInferQueue(compile_for(batch))
-
-            def done(request: Any, at: int) -> None:
-                seconds[at] = time.perf_counter() - begun[at]
-                logits[at] = request.get_output_tensor(0).data.copy()
-
-            queue.set_callback(done)
-            for at, call in enumerate(calls):
-                if len(call) == batch:
-                    queue.get_idle_request_id()
-                    begun[at] = time.perf_counter()
-                    queue.start_async({0: call}, at)
-            queue.wait_all()
-        return seconds, logits
-
-    run_all = one_at_a_time(run) if setup["mode"] == "latency" else run_queued
-    return run_all, {"version": openvino.__version__.split("-")[0]}
-
-
-def open_torch(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
-    """PyTorch: the float model traced and frozen, channels last.
-
-    Not ``optimize_for_inference``: its fused layers answered wrongly (torch 2.14.1; 81 % where float has 91 %).
-    """
-    import torch
-
+def engine_of(name: str) -> Engine:
+    """The engine's file, imported from its folder as a package of its own, so that nybble is not imported."""
     sys.path.insert(0, str(Path(__file__).parent))
-    from torch_model import load_onnx
-
-    torch.set_num_threads(setup["threads"])
-    torch.set_grad_enabled(False)
-    height, width, channels = setup["shape"]
-    example = torch.zeros(1, channels, height, width).to(memory_format=torch.channels_last)
-    model = load_onnx(setup["model"]).eval().to(memory_format=torch.channels_last)
-    traced = torch.jit.freeze(torch.jit.trace(model, example))
-
-    def run(photos: Array) -> Array:
-        logits: Array = traced(torch.from_numpy(photos).to(memory_format=torch.channels_last)).numpy()
-        return logits
-
-    return one_at_a_time(run), {"version": torch.__version__}
-
-
-OPEN = {
-    "nybble": open_nybble,
-    "onnxruntime": open_onnxruntime,
-    "openvino": open_openvino,
-    "torch": open_torch,
-}
+    try:
+        found: Engine = importlib.import_module(f"engines.{name}").ENGINE
+    finally:
+        # Modules in this folder may be named like the peers'.
+        sys.path.pop(0)
+    return found
 
 
 def peak_rss_bytes() -> int | None:
@@ -193,12 +59,12 @@ def peak_rss_bytes() -> int | None:
 class Photos:
     """Photos read from a file as they are needed: a mapped file would count as this process's memory."""
 
-    def __init__(self, setup: dict[str, Any]) -> None:
+    def __init__(self, setup: dict[str, Any], layout: str) -> None:
         # Open as long as the process lives.
         self._file = Path(setup["photos"]).open("rb")  # noqa: SIM115
         self._shape = tuple(setup["shape"])
         self._size = int(np.prod(self._shape))
-        self._raw = setup["engine"] == "nybble"
+        self._layout = layout
         self._mean = np.asarray(setup["mean"], dtype=np.float32)
         self._std = np.asarray(setup["std"], dtype=np.float32)
 
@@ -208,9 +74,11 @@ class Photos:
         for place, index in enumerate(indices):
             self._file.seek(index * self._size)
             self._file.readinto(memoryview(samples[place]).cast("B"))
-        if self._raw:
+        if self._layout == "raw":
             return samples
         normalised = (samples.astype(np.float32) / np.float32(255) - self._mean) / self._std
+        if self._layout == "nhwc":
+            return normalised
         return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
 
 
@@ -252,9 +120,10 @@ def main() -> None:
     if setup["cpu_mask"] is not None:
         hide_instructions(setup["cpu_mask"], setup["features"])
     begun = time.perf_counter()
-    run_all, about = OPEN[setup["engine"]](setup)
+    engine = engine_of(setup["engine"])
+    run_all, about = engine.open(setup)
     _answer({**about, "load_seconds": time.perf_counter() - begun})
-    serve(run_all, Photos(setup), setup["threads"])
+    serve(run_all, Photos(setup, engine.layout), setup["threads"])
 
 
 def _answer(value: dict[str, Any]) -> None:

@@ -38,7 +38,10 @@ def bench(
     against: Annotated[
         list[str] | None,
         typer.Option(
-            "--against", metavar="PEER", help="onnxruntime, openvino or torch; may be repeated.", show_default=False
+            "--against",
+            metavar="PEER",
+            help="onnxruntime, openvino, torch, litert, ncnn, or all that are installed; may be repeated.",
+            show_default=False,
         ),
     ] = None,
     bits: Annotated[list[int] | None, typer.Option("--bits", help="4 or 8; may be repeated.", show_default="4")] = None,
@@ -104,14 +107,14 @@ def bench(
     from nybble.bench import Settings, machine
     from nybble.bench import bench as run
     from nybble.bench.bench import ceiling_records
-    from nybble.bench.peers import PEERS
+    from nybble.bench.peers import ALL, PEERS
     from nybble.disturbance import Watch
     from nybble.images import LeftOut
     from nybble.schemas import BENCH
 
     for peer in against or ():
-        if peer not in PEERS:
-            raise WrongUsageError(f"--against {peer}: choose from {', '.join(PEERS)}")
+        if peer not in (*PEERS, ALL):
+            raise WrongUsageError(f"--against {peer}: choose from {', '.join((*PEERS, ALL))}")
     for number in bits or ():
         if number not in (4, 8):
             raise WrongUsageError(f"--bits {number}: choose 4 or 8")
@@ -187,7 +190,7 @@ def _work(
     from nybble.models import locate
 
     # Before photos are decoded for nothing.
-    check_installed(list(against))
+    check_installed(against)
     path = locate(model)
     graph = read_graph(path)
     preprocessing, classes = preprocessing_of(graph), network_classes(graph)
@@ -214,6 +217,8 @@ def _show(result: dict[str, Any]) -> None:
         typer.echo(f"          other processes used {others:.1%} of it, other guests of the host {guests:.1%}")
     for peer, choice in result["int8_choices"].items():
         typer.echo(f"{peer:9} INT8 is {choice['chosen']['name']}, the fastest of its right candidates here")
+    for peer, reason in result["peers_left_out"].items():
+        typer.echo(f"{peer:9} takes no part: {reason}")
     for peer, isa in result["settings"]["isa_of_peers"].items():
         if result["settings"]["peer_isa"] is not None:
             typer.echo(f"{peer:9} instruction set: {isa}")

@@ -1,0 +1,18 @@
+"""nybble itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import Engine, RunAll, one_at_a_time
+
+
+def open_nybble(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
+    """The engine, fed with uint8 photos; it spreads a batch over its threads by itself."""
+    import nybble
+
+    engine = nybble.load(setup["model"], threads=setup["threads"], isa=setup["isa"])
+    return one_at_a_time(engine), {"version": nybble.__version__, "isa": str(engine.isa), "tuned": engine.plan.tuned}
+
+
+ENGINE = Engine(open_nybble, modes=("latency",), layout="raw")
