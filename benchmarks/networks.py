@@ -1,52 +1,103 @@
 """The listed networks from end to end: captured, quantized, converted, verified, round-tripped, raced.
 
 ``python benchmarks/networks.py STAGE [NETWORK...]``, STAGE being ``make`` (quantize, convert, verify), ``onnx`` (export
-and import), ``speed`` (against INT8 peers, on a quiet machine) or ``table`` (rows of docs/networks.md). A stage that an
-earlier run did is skipped: its figures lie in ``build/accuracy/networks/``, the models beside them.
+and import), ``peers`` (make the peers' INT8 models), ``speed`` (against them, on a quiet machine) or ``table`` (rows of
+docs/networks.md). Figures and models lie in ``--folder``; what an earlier run did is skipped, a race by ``--output``.
 
 Weights that no package carries are random, with batch norms that have seen photos. Data: ``NYBBLE_SHARED_DATA``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torchvision
 from accuracy.records import DATA, WORK, Progress, show, stage
 from torch import nn
 
 from nybble import Engine
+from nybble.bench import BenchError, Photos, Settings, bench, read_photos
+from nybble.bench.peers import Kitchen, engine_of, installed
+from nybble.files import JSON, write_text
 from nybble.graph import Conv2d, DType, Graph, Linear, Preprocessing, read_graph, write_graph
 from nybble.graph.macs import four_bit_share, macs
 from nybble.quantize import Bits, CalibrationConfig, QuantizeConfig, calibrate, convert, load_source, prepare
 from nybble.quantize.data import FilePhotos, batches
 
 SEED = 0
-FOLDER = WORK / "networks"
 PHOTOS = DATA / "imagenet-1k-one-each"
 #: Photos that batch norms of random weights have seen, and that ranges are chosen on.
 NORM_PHOTOS, CALIBRATION_PHOTOS = 64, 32
+#: Of ``PHOTOS``, for INT8 peers: a part calibrates, on the others candidates are compared. Fewer where weights are
+#: random, since their top-1 says nothing.
+PEER_PHOTOS, PEER_PHOTOS_OF_RANDOM = 300, 64
+#: Photos that contestants run, and seconds of each contestant and batch size on average.
+RACED, SECONDS = 64, 2.0
 #: Photos on which every value of every step is compared with the reference, and logits of the ONNX round trip.
 VERIFIED = 2
 NARROW = (DType.U4, DType.S4)
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the work lies."""
+
+    folder: Path
+
+    def record(self, name: str) -> Path:
+        """Figures of a stage of a network."""
+        return self.folder / f"{name}.json"
+
+    def network(self, name: str) -> Path:
+        """The model directory of a network."""
+        return self.folder / name
+
+    def peers(self) -> Path:
+        """The peers' models, kept between runs."""
+        return self.folder / "peers"
+
+    def float_model(self, name: str) -> Path | None:
+        """What PyTorch exported, where peers run that; ends the program where it is not there."""
+        if not NETWORKS[name].is_exported:
+            return None
+        path = self.folder / f"{name}-float.onnx"
+        if not path.is_file():
+            raise SystemExit(f"{path} is missing: benchmarks/networks.py peers {name}")
+        return path
+
+    def read(self, name: str) -> Graph:
+        """The network; ends the program where it is not made."""
+        if not self.record(name).is_file():
+            raise SystemExit(f"{name} is not in {self.folder}: benchmarks/networks.py make {name}")
+        return read_graph(self.network(name))
+
+
+@dataclass(frozen=True)
 class Listed:
-    """A network of the list: how to make it, its preprocessing, bits and where the weights come from."""
+    """A network of the list: how to make it, its preprocessing, bits and where the weights come from.
+
+    Peers run the float form of the integer network; where ``is_exported``, the module as PyTorch exports it, since
+    functions are tables in that form, which are slow for them.
+    """
 
     make: Callable[[], nn.Module]
     preprocessing: Preprocessing
     bits: Bits
     weights: str
+    is_exported: bool = False
 
 
 def _torchvision(name: str, bits: Bits = Bits.W4A4) -> Listed:
@@ -57,6 +108,25 @@ def _torchvision(name: str, bits: Bits = Bits.W4A4) -> Listed:
         return _with_statistics(module, Preprocessing())
 
     return Listed(make, Preprocessing(), bits, "random")
+
+
+def _gated(name: str, bits: Bits = Bits.MIXED) -> Listed:
+    """With gates or activation functions other than ReLU, from torchvision or timm."""
+
+    def make() -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(SEED)
+            if hasattr(torchvision.models, name):
+                module = getattr(torchvision.models, name)(weights=None)
+            else:
+                module = import_module("timm").create_model(name, pretrained=False)
+            # Some begin with branches that are zero.
+            for norm in _norms(module):
+                nn.init.uniform_(norm.weight, 0.6, 1.4)
+                nn.init.normal_(norm.bias, 0.0, 0.2)
+        return _with_statistics(module.eval(), Preprocessing())
+
+    return Listed(make, Preprocessing(), bits, "random", is_exported=True)
 
 
 def _lite(number: int, size: int) -> Listed:
@@ -93,6 +163,14 @@ NETWORKS = {
     "efficientnet-lite0": _lite(0, 224),
     "efficientnet-lite1": _lite(1, 240),
     "efficientnet-lite2": _lite(2, 260),
+    "efficientnet_b0": _gated("efficientnet_b0"),
+    "mobilenet_v3_large": _gated("mobilenet_v3_large"),
+    "mobilenet_v3_small": _gated("mobilenet_v3_small"),
+    "regnet_y_400mf": _gated("regnet_y_400mf", Bits.W4A4),
+    "semnasnet_100": _gated("semnasnet_100"),
+    "ghostnet_100": _gated("ghostnet_100"),
+    "hardcorenas_a": _gated("hardcorenas_a"),
+    "darknet53": _gated("darknet53", Bits.W4A4),
 }
 
 
@@ -101,10 +179,14 @@ def _photos(preprocessing: Preprocessing, images: int, batch: int = 8) -> Any:
     return batches(FilePhotos(PHOTOS), preprocessing, config)
 
 
+def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
+
+
 @torch.no_grad()
 def _with_statistics(module: nn.Module, preprocessing: Preprocessing) -> nn.Module:
     """Let batch norms see photos, so that activations of random weights keep their size from layer to layer."""
-    norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
+    norms = _norms(module)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
@@ -115,7 +197,7 @@ def _with_statistics(module: nn.Module, preprocessing: Preprocessing) -> nn.Modu
     return module.eval()
 
 
-def _made(name: str) -> dict[str, Any]:
+def _made(name: str, place: Place) -> dict[str, Any]:
     """Capture, calibrate, convert, write, and compare every step with the reference."""
     listed = NETWORKS[name]
     # Of random weights no range is better than another, and VGG has 138 million.
@@ -127,14 +209,14 @@ def _made(name: str) -> dict[str, Any]:
     )
     calibrate(network, batches(FilePhotos(PHOTOS), listed.preprocessing, config), progress=Progress())
     graph, report = convert(network)
-    write_graph(graph, FOLDER / name)
+    write_graph(graph, place.network(name))
     return {
         "weights": listed.weights,
         "bits": str(listed.bits),
         "input": list(crop),
-        **_sizes(graph, FOLDER / name),
+        **_sizes(graph, place.network(name)),
         "largest_rescale_error": report.largest_error,
-        "verify": _verified(name),
+        "verify": _verified(place.network(name)),
     }
 
 
@@ -149,19 +231,20 @@ def _sizes(graph: Graph, folder: Path) -> dict[str, Any]:
     }
 
 
-def _verified(name: str) -> dict[str, Any]:
+def _verified(folder: Path) -> dict[str, Any]:
     options = ["--images", str(PHOTOS), "--limit", str(VERIFIED), "--layers", "--threads", "1", "--json"]
-    answer = _command("verify", str(FOLDER / name), *options)
+    answer = _command("verify", str(folder), *options)
     found: dict[str, Any] = json.loads(answer)
     return {key: found[key] for key in ("images", "steps", "values_compared", "equal", "isa")}
 
 
-def _round_trip(name: str) -> dict[str, Any]:
+def _round_trip(name: str, place: Place) -> dict[str, Any]:
     """Export as ONNX, import again: the same graph, or at least the same logits."""
-    file, folder = FOLDER / f"{name}.onnx", FOLDER / f"{name}-imported"
-    _command("export", str(FOLDER / name), str(file))
+    file, folder = place.folder / f"{name}.onnx", place.network(f"{name}-imported")
+    before = place.read(name)
+    _command("export", str(place.network(name)), str(file))
     _command("import", str(file), str(folder))
-    before, after = read_graph(FOLDER / name), read_graph(folder)
+    after = read_graph(folder)
     entry = before.inputs[0]
     random = np.random.default_rng(SEED)
     shape = (VERIFIED, *entry.shape)
@@ -179,28 +262,130 @@ def _round_trip(name: str) -> dict[str, Any]:
     }
 
 
-def _speed(name: str) -> dict[str, Any]:
-    """``nybble bench`` against the INT8 peers, kept to AVX2."""
-    file = FOLDER / f"{name}-bench.json"
-    peers = ["--against", "onnxruntime", "--against", "openvino"]
-    data = ["--images", str(PHOTOS), "--limit", "64", "--calibration", str(PHOTOS)]
-    kept = ["--isa", "avx2", "--peer-isa", "avx2", "--threads", "2"]
-    work = ["--bits", "4", "--bits", "8", "--batch", "1", "--batch", "8", "--seconds", "4", "--no-dense"]
-    _command("bench", str(FOLDER / name), *peers, *data, *kept, *work, "--json", str(file))
-    found = json.loads(file.read_text(encoding="utf-8"))
+def _peer_photos(name: str, preprocessing: Preprocessing) -> Photos:
+    count = PEER_PHOTOS_OF_RANDOM if NETWORKS[name].weights == "random" else PEER_PHOTOS
+    return read_photos(PHOTOS, preprocessing, count)
+
+
+def _export(name: str, place: Place) -> None:
+    """The module itself as ONNX, by PyTorch's older exporter, which folds batch norms."""
+    path = place.folder / f"{name}-float.onnx"
+    if path.is_file():
+        return
+    part = path.with_suffix(".part")
+    x = torch.zeros(1, 3, *NETWORKS[name].preprocessing.crop)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            NETWORKS[name].make(),
+            (x,),
+            str(part),
+            opset_version=17,
+            dynamo=False,
+            input_names=["photos"],
+            output_names=["logits"],
+            dynamic_axes={"photos": {0: "N"}, "logits": {0: "N"}},
+        )
+    part.replace(path)
+
+
+def _peers(name: str, place: Place) -> dict[str, Any]:
+    """Make the INT8 models of every peer that is installed; which of them is the fastest, each race finds anew."""
+    graph = place.read(name)
+    if NETWORKS[name].is_exported:
+        _export(name, place)
+    able, left_out = installed(["all"])
+    photos = _peer_photos(name, NETWORKS[name].preprocessing)
+    kitchen = Kitchen(graph, place.peers(), photos, threads=2, isa=None, float_model=place.float_model(name))
+    made: dict[str, list[str]] = {}
+    for peer in able:
+        if engine_of(peer).make_int8 is None:
+            continue
+        show(f"   {peer}")
+        try:
+            made[peer] = sorted(kitchen.make(peer))
+        except BenchError as error:
+            left_out[peer] = str(error)
+            show(f"   {error}")
+    return {"made": made, "left_out": left_out}
+
+
+def _speed(name: str, place: Place, settings: Settings) -> dict[str, Any]:
+    """The race of one network: what of it the table shows."""
+    graph = place.read(name)
+    photos = read_photos(PHOTOS, NETWORKS[name].preprocessing, RACED)
+    calibration = _peer_photos(name, NETWORKS[name].preprocessing)
+    float_model = place.float_model(name)
+    found = bench(graph, name, photos, calibration, settings, place.peers(), Progress(), float_model)
     best: dict[str, dict[str, Any]] = {}
     for run in found["runs"]:
         engine = "nybble" if run["engine"] == "nybble" else "peer"
         for label in {f"{engine}-{run['bits']}-best", f"{engine}-{run['bits']}-batch-{run['batch']}"}:
             is_latency = run["mode"] == "latency" or label.endswith("best")
-            if is_latency and run["images_per_second"] > best.get(label, {}).get("images_per_second", 0):
+            is_right = engine == "nybble" or not run["wrong"]
+            if is_latency and is_right and run["images_per_second"] > best.get(label, {}).get("images_per_second", 0):
                 best[label] = {key: run[key] for key in ("contestant", "batch", "images_per_second", "isa")}
     return {
         "machine": found["machine"]["cpu"],
+        "date": found["date"],
         "disturbance": found["machine"]["disturbance"],
+        "warning": found["warning"],
+        "rounds": found["rounds"],
         "best": best,
         "ratios": found["ratios"],
+        "peers_left_out": found["peers_left_out"],
+        "int8_choices": {peer: choice["chosen"]["name"] for peer, choice in found["int8_choices"].items()},
+        "runs": found["runs"],
+        "isa_of_peers": found["settings"]["isa_of_peers"],
     }
+
+
+def _race(names: Sequence[str], place: Place, output: Path, settings: Settings) -> None:
+    """Race one network after the other, writing the file after each; those in it already are skipped.
+
+    Ends the program with the names of those that failed, after all others have run.
+    """
+    # No tuned choices of a user: the figures are those of the defaults.
+    os.environ["NYBBLE_TUNED"] = "0"
+    known = _raced(output)
+    # As JSON gives it back.
+    asked = json.loads(json.dumps({**asdict(settings), "raced": RACED}))
+    record = known or {"settings": asked, "networks": {}}
+    if record["settings"] != asked:
+        raise SystemExit(f"{output} holds races by other settings; name another file")
+    left = [name for name in names if name not in record["networks"]]
+    show(f"{len(names) - len(left)} of {len(names)} are in {output}")
+    begun, failed = time.time(), []
+    for done, name in enumerate(left):
+        show(f"== {name} ({done + 1} of {len(left)}), {time.strftime('%H:%M:%S')}")
+        started = time.time()
+        try:
+            found = _speed(name, place, settings)
+        except BenchError as error:
+            failed.append(name)
+            show(f"   {error}")
+            continue
+        record["networks"][name] = {**found, "seconds": round(time.time() - started, 1)}
+        write_text(output, json.dumps(record, indent=1) + "\n", JSON)
+        _show_race(found)
+        ahead = (time.time() - begun) / (done + 1) * (len(left) - done - 1)
+        show(f"   {time.time() - started:.0f} s; about {ahead / 60:.0f} min for the {len(left) - done - 1} left")
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def _show_race(found: dict[str, Any]) -> None:
+    ours, eight, peer, ratio = _speeds(found)
+    show(f"   4-bit {ours}, 8-bit {eight}, best INT8 peer {peer}, 4-bit against it {ratio}")
+    for other, reason in found["peers_left_out"].items():
+        show(f"   {other}: {reason}")
+    if found["warning"]:
+        show(f"   {found['warning']}")
+
+
+def _raced(output: Path) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads(output.read_text(encoding="utf-8")) if output.is_file() else None
+    return found
 
 
 def _command(*words: str) -> str:
@@ -217,11 +402,13 @@ HEADS = ("network", "weights", "bits", "input", "GMAC", "at 4 bits", "MB", "veri
 HEADS += ("4-bit, images/s", "8-bit", "best INT8 peer", "4-bit against it")
 
 
-def _table() -> None:
+def _table(place: Place, output: Path | None) -> None:
     """The table of docs/networks.md from what was recorded, without columns that no stage has filled."""
     rows = []
+    races = (_raced(output) if output else None) or {"networks": {}}
     for name in NETWORKS:
-        made, trip, speed = (_known(f"{name}{suffix}") for suffix in ("", "-onnx", "-speed"))
+        made, trip = (_known(place.record(f"{name}{suffix}")) for suffix in ("", "-onnx"))
+        speed = races["networks"].get(name)
         if made is None:
             continue
         verify = made["verify"]
@@ -264,31 +451,59 @@ def _speeds(found: dict[str, Any] | None) -> list[str]:
     return cells
 
 
-def _known(name: str) -> dict[str, Any] | None:
-    path = FOLDER / f"{name}.json"
+def _known(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-STAGES: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+STAGES: dict[str, tuple[str, Callable[[str, Place], dict[str, Any]]]] = {
     "make": ("", _made),
     "onnx": ("-onnx", _round_trip),
-    "speed": ("-speed", _speed),
+    "peers": ("-peers", _peers),
 }
 
 
-def main(words: list[str]) -> None:
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The listed networks from end to end; see docs/networks.md.")
+    parser.add_argument("stage", choices=[*STAGES, "speed", "table"])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=", ".join(NETWORKS))
+    parser.add_argument("--all", action="store_true", help="every network, as where none is named")
+    parser.add_argument("--folder", type=Path, default=WORK / "networks", help="where models and figures lie")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="of speed: results, continued; of table: read")
+    parser.add_argument("--isa", default="avx2", help="of speed: instruction set of nybble; avx2 where not given")
+    parser.add_argument("--peer-isa", help="of speed: instruction set of the peers; that of nybble where not given")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of speed: of each contestant and batch size")
+    given = parser.parse_args(words)
+    if not set(given.networks) <= NETWORKS.keys():
+        parser.error(f"networks: {', '.join(NETWORKS)}")
+    if given.all and given.networks:
+        parser.error("--all takes every network: name none")
+    return given
+
+
+def main(words: Sequence[str]) -> None:
     """Run a stage of the networks named, by default of all."""
+    given = _arguments(words)
     torch.set_num_threads(1)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    name, *networks = words or ["table"]
-    if name == "table":
-        _table()
-        return
-    if name not in STAGES or not set(networks) <= NETWORKS.keys():
-        raise SystemExit(f"stages: {', '.join((*STAGES, 'table'))}; networks: {', '.join(NETWORKS)}")
-    suffix, run = STAGES[name]
-    for network in networks or NETWORKS:
-        stage(f"networks/{network}{suffix}", lambda network=network: run(network))
+    place = Place(given.folder.absolute())
+    place.folder.mkdir(parents=True, exist_ok=True)
+    networks = given.networks or list(NETWORKS)
+    if given.stage == "table":
+        _table(place, given.output)
+    elif given.stage == "speed":
+        settings = Settings(
+            against=("all",),
+            seconds=given.seconds,
+            dense=False,
+            fp32=False,
+            scaling=False,
+            isa=given.isa,
+            peer_isa=given.peer_isa or given.isa,
+        )
+        _race(networks, place, given.output or place.record(f"speed-{given.isa}"), settings)
+    else:
+        suffix, run = STAGES[given.stage]
+        for network in networks:
+            stage(str(place.folder / f"{network}{suffix}"), lambda network=network: run(network, place))
 
 
 if __name__ == "__main__":

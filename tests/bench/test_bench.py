@@ -23,7 +23,7 @@ from nybble.bench.isas import family
 from nybble.bench.peers import PEERS, Kitchen, check_installed, installed
 from nybble.bench.race import Contestant, Worker
 from nybble.engine import Engine
-from nybble.graph import Conv2d, Graph, Preprocessing, write_graph
+from nybble.graph import Conv2d, DType, Graph, Preprocessing, Table, Tensor, write_graph
 from nybble.synthetic import bottleneck_resnet
 
 CLASSES = 10
@@ -226,6 +226,62 @@ def test_a_peer_without_a_float_form_is_held_against_one_that_has_it(
     assert result["peers_left_out"] == {}
 
 
+def test_peers_run_a_float_network_that_is_given_and_only_its_int8_forms_race(
+    graph: Graph, photos: Photos, tmp_path: Path
+) -> None:
+    """Another network than the graph's: what it answers shows who ran it."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("ai_edge_litert", reason="needs LiteRT: pip install 'nybble[bench]'")
+    from nybble.graph.onnx import write_float_model
+
+    other = bottleneck_resnet(blocks=(1, 1, 1, 1), width=8, image=32, classes=CLASSES, seed=5)
+    write_float_model(other, tmp_path / "other.onnx", plain=True)
+    with Engine(other) as engine:
+        agreement = float(np.mean(engine(photos.samples).argmax(axis=1) == np.array(photos.labels)))
+    chosen = Settings(
+        against=("litert",), batches=(1, 4), seconds=0.0, turn=8, threads=2, dense=False, fp32=False, scaling=False
+    )
+    cache = tmp_path / "cache"
+    result = bench(graph, "tiny", photos, photos, chosen, cache, float_model=tmp_path / "other.onnx")
+    contestants = {"nybble 4-bit", "nybble 8-bit", "onnxruntime FP32", "litert INT8", "litert INT8, throughput"}
+    assert set(result["contestants"]) == contestants
+    assert result["float_network"] == "other.onnx"
+    assert result["looks_up_tables"] is False
+    assert result["scaling"] is None
+    top1 = {run["contestant"]: run["top1"] for run in result["runs"]}
+    assert top1["nybble 4-bit"] == 1.0
+    # The other network in float; rounding to codes changes few of its ten answers.
+    assert top1["onnxruntime FP32"] < 1.0
+    assert abs(top1["onnxruntime FP32"] - agreement) <= 0.3
+
+
+def test_functions_of_a_network_are_looked_up_by_peers(photos: Photos, graph: Graph, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    entry = graph.inputs[0]
+    table = Table(
+        name="table",
+        inputs=(entry.name,),
+        input_type=entry.dtype,
+        output_type=entry.dtype,
+        table=Tensor.from_array(DType.S16, np.arange(entry.dtype.minimum, entry.dtype.maximum + 1)),
+    )
+    tiny = Graph(graph.inputs, (table,), ("table",), preprocessing=_preprocessing(graph))
+    assert Kitchen(tiny, tmp_path, photos, 1, None).looks_up()
+    assert not Kitchen(graph, tmp_path, photos, 1, None).looks_up()
+
+
+def test_a_peer_without_an_int8_form_takes_no_part_where_floats_do_not(
+    graph: Graph, photos: Photos, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("torch")
+    result = _bench(graph, photos, tmp_path, against=("torch",), batches=(1,), dense=False, threads=1, fp32=False)
+    assert set(result["contestants"]) == {"nybble 4-bit", "onnxruntime FP32"}
+    assert result["peers_left_out"] == {"torch": "runs in float only"}
+
+
 def test_every_method_but_one_has_a_ceiling() -> None:
     """On each instruction set that this machine has loops of; a loop that is renamed would leave a roofline bare."""
     loops: dict[str, set[str]] = {}
@@ -278,6 +334,7 @@ def test_the_command_writes_json(folder: Path, tmp_path: Path) -> None:
         (["MODEL", "--isa", "mmx"], "this machine has"),
         (["MODEL", "--bits", "3"], "choose 4 or 8"),
         (["MODEL", "--json", "/nowhere/at/all.json"], "there is no folder"),
+        (["MODEL", "--float-model", "/nowhere/at/all.onnx"], "there is no such file"),
     ],
 )
 def test_the_command_refuses_what_it_cannot_do(
@@ -290,7 +347,7 @@ def test_the_command_refuses_what_it_cannot_do(
     monkeypatch.delenv("NYBBLE_TRACEBACK", raising=False)
     given = [str(folder) if part == "MODEL" else part for part in arguments]
     answer = CliRunner().invoke(app, ["bench", *given])
-    assert answer.exit_code == (3 if "--json" in arguments else 2)
+    assert answer.exit_code == (3 if "/nowhere/" in " ".join(arguments) else 2)
     assert answer.stderr.startswith("error: ")
     assert message in answer.stderr
     assert answer.stderr.count("\n") == 1

@@ -73,12 +73,64 @@ def network(rng: np.random.Generator) -> Any:
     return model(nodes, [*held, *limits])
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_they_compute_the_float_network(name: str, tmp_path: Path) -> None:
+def flattened(rng: np.random.Generator) -> Any:
+    """An image of several rows and columns that becomes a vector."""
+    limits = [numpy_helper.from_array(np.float32(value), name) for name, value in (("zero", 0), ("three", 3))]
+    nodes = [
+        conv("x", "a", pads=(1, 1, 1, 1), stride=2, kernel=3),
+        helper.make_node("Clip", ["a", "zero", "three"], ["ac"]),
+        helper.make_node(
+            "MaxPool", ["ac"], ["p"], pads=[0, 0, 0, 0], kernel_shape=[4, 3], strides=[2, 2], dilations=[1, 1]
+        ),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "h_w", "h_b"], ["y"]),
+    ]
+    return model(nodes, [*constants(rng, a_w=(8, 3, 3, 3), a_b=(8,), h_w=(72, 10), h_b=(10,)), *limits])
+
+
+def gated(rng: np.random.Generator) -> Any:
+    """Activation functions, a gate, a concatenation of two scales, a convolution in groups, a mean and a slice."""
+    cut = [numpy_helper.from_array(np.array([value], dtype=np.int64), f"cut{value}") for value in (0, 1, 16)]
+    nodes = [
+        conv("x", "a", pads=(1, 1, 1, 1), stride=2, kernel=3),
+        helper.make_node("HardSwish", ["a"], ["ah"]),
+        helper.make_node("GlobalAveragePool", ["ah"], ["g"]),
+        conv("g", "s", pads=(0,) * 4, stride=1, kernel=1),
+        helper.make_node("Relu", ["s"], ["sr"]),
+        conv("sr", "e", pads=(0,) * 4, stride=1, kernel=1),
+        helper.make_node("HardSigmoid", ["e"], ["eh"], alpha=1 / 6, beta=0.5),
+        helper.make_node("Mul", ["ah", "eh"], ["m"]),
+        conv("m", "b", pads=(0,) * 4, stride=1, kernel=1),
+        helper.make_node("Sigmoid", ["b"], ["bs"]),
+        helper.make_node("Mul", ["b", "bs"], ["bm"]),
+        helper.make_node("Concat", ["m", "bm"], ["c"], axis=1),
+        helper.make_node("Slice", ["c", "cut0", "cut16", "cut1"], ["cs"]),
+        conv("cs", "d", pads=(1, 1, 1, 1), stride=1, kernel=3, group=4),
+        helper.make_node("Constant", [], ["d_b"], value=numpy_helper.from_array(np.full(8, 0.1, np.float32))),
+        helper.make_node("LeakyRelu", ["d"], ["dr"], alpha=0.1),
+        helper.make_node("ReduceMean", ["dr"], ["r"], axes=[2, 3], keepdims=1),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("Identity", ["h_w"], ["h_same"]),
+        helper.make_node("Gemm", ["f", "h_same", "h_b"], ["y"]),
+    ]
+    # Constants stand before what reads them.
+    nodes.insert(0, nodes.pop(14))
+    held = constants(rng, a_w=(8, 3, 3, 3), a_b=(8,), s_w=(4, 8, 1, 1), s_b=(4,), e_w=(8, 4, 1, 1), e_b=(8,))
+    held += constants(rng, b_w=(8, 8, 1, 1), b_b=(8,), d_w=(8, 4, 3, 3), h_w=(8, 10), h_b=(10,))
+    return model(nodes, [*held, *cut])
+
+
+NETWORKS = {"layers": network, "flattened": flattened, "gated": gated}
+#: What each engine's writer knows.
+CASES = [("litert", "layers"), ("litert", "flattened"), ("litert", "gated"), ("ncnn", "layers"), ("ncnn", "flattened")]
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_they_compute_the_float_network(name: str, kind: str, tmp_path: Path) -> None:
     pytest.importorskip(ENGINES[name], reason=f"needs {ENGINES[name]}: pip install 'nybble[bench]'")
     rng = np.random.default_rng(3)
     path = tmp_path / "float.onnx"
-    onnx.save(network(rng), str(path))
+    onnx.save(NETWORKS[kind](rng), str(path))
     photos = rng.normal(0, 1, (24, 3, SIZE, SIZE)).astype(np.float32)
     engine = importlib.import_module(f"nybble.bench.engines.{name}").ENGINE
     (made,) = engine.make_int8(path, tmp_path, photos).values()
@@ -102,7 +154,9 @@ def test_they_compute_the_float_network(name: str, tmp_path: Path) -> None:
     ("nodes", "reason"),
     [
         ([helper.make_node("Relu", ["x"], ["y"])], "a Relu that stands alone"),
-        ([helper.make_node("Sigmoid", ["x"], ["y"])], "no layer for Sigmoid"),
+        ([helper.make_node("Tanh", ["x"], ["y"])], "no layer for Tanh"),
+        ([helper.make_node("HardSigmoid", ["x"], ["y"])], "a HardSigmoid that stands alone"),
+        ([helper.make_node("Gemm", ["x", "x"], ["y"])], "no layer for Gemm without constant weights"),
         ([helper.make_node("Add", ["x", "a_b"], ["y"])], "no layer for Add with a constant"),
     ],
 )
@@ -114,15 +168,21 @@ def test_what_is_not_known_is_refused(nodes: list[Any], reason: str, tmp_path: P
         read_network(path, np.zeros((1, 3, SIZE, SIZE), dtype=np.float32))
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_a_grouped_convolution_is_refused(name: str, tmp_path: Path) -> None:
-    pytest.importorskip(ENGINES[name], reason=f"needs {ENGINES[name]}: pip install 'nybble[bench]'")
+def test_ncnn_refuses_a_convolution_in_groups(tmp_path: Path) -> None:
     path = tmp_path / "float.onnx"
     held = constants(np.random.default_rng(3), y_w=(8, 2, 1, 1), y_b=(8,))
     onnx.save(model([conv("x", "y", pads=(0,) * 4, stride=1, kernel=1, group=2)], held, 4), str(path))
-    engine = importlib.import_module(f"nybble.bench.engines.{name}").ENGINE
+    engine = importlib.import_module("nybble.bench.engines.ncnn").ENGINE
     with pytest.raises(ValueError, match="in 2 groups"):
         engine.make_int8(path, tmp_path, np.ones((1, 4, SIZE, SIZE), dtype=np.float32))
+
+
+def test_ncnn_refuses_a_gate(tmp_path: Path) -> None:
+    path = tmp_path / "float.onnx"
+    onnx.save(gated(np.random.default_rng(3)), str(path))
+    engine = importlib.import_module("nybble.bench.engines.ncnn").ENGINE
+    with pytest.raises(ValueError, match=r"no layer for HardSwish \(ah\)"):
+        engine.make_int8(path, tmp_path, np.ones((2, 3, SIZE, SIZE), dtype=np.float32))
 
 
 def test_symmetric_codes_end_at_the_largest_weight() -> None:

@@ -35,6 +35,8 @@ from nybble.turns import rounds_of
 Start = Callable[[Contestant, int], Worker]
 #: Rounds that are run even if the seconds are spent: fewer give no spread.
 FEWEST_ROUNDS = 5
+#: What the peers' float network is, where no file is given.
+MADE = "made of the 4-bit network"
 #: Photos of a turn that measures scaling, if no batch needs more.
 FEWEST_SCALED = 8
 #: Photos that biases of the dense copy are raised on, and others on which it is looked whether that holds.
@@ -64,6 +66,10 @@ class Settings:
         That the peers are kept to; see ``restrict``.
     ceilings : bool
         Also measure what the machine can do, and hold each layer against it.
+    fp32 : bool
+        Let peers run in float as well. Without it one does, since top-1 is held against float.
+    scaling : bool
+        Also measure what more threads bring.
     """
 
     against: Sequence[str] = ("onnxruntime", "openvino")
@@ -76,6 +82,8 @@ class Settings:
     isa: str | None = None
     peer_isa: str | None = None
     ceilings: bool = False
+    fp32: bool = True
+    scaling: bool = True
 
 
 def bench(
@@ -86,6 +94,7 @@ def bench(
     settings: Settings,
     cache: Path,
     progress: Progress = silent,
+    float_model: Path | None = None,
 ) -> dict[str, Any]:
     """Run the benchmark.
 
@@ -101,6 +110,8 @@ def bench(
     cache : Path
         Folder where the peers' models are kept for the next time.
     progress : Progress
+    float_model : Path, optional
+        ONNX file of the float network that the peers run, in place of one made of ``graph``; see :class:`Kitchen`.
 
     Returns
     -------
@@ -127,6 +138,7 @@ def bench(
         "photos": photos.source,
         "photo_count": len(photos),
         "calibration": calibration.source,
+        "float_network": float_model.name if float_model else MADE,
         "left_out": photos.left_out.to_json(),
         "calibration_left_out": calibration.left_out.to_json(),
         "exif": photos.exif,
@@ -137,7 +149,12 @@ def bench(
         progress("networks of nybble", 0, None)
         contestants, zeros = _ours(graph, photos, settings, folder)
         result["dense_zero_share"] = zeros
-        others, choices, unable = _theirs(graph, calibration, settings, against, cache, progress)
+        kitchen = None
+        if against:
+            progress("float model for the peers", 0, None)
+            kitchen = Kitchen(graph, cache, calibration, settings.threads, settings.peer_isa, float_model)
+        result["looks_up_tables"] = kitchen is not None and kitchen.looks_up()
+        others, choices, unable = _theirs(kitchen, settings, against, progress)
         contestants += others
         result["peers_left_out"] = {**absent, **unable}
         if not contestants:
@@ -198,17 +215,15 @@ def _ours(graph: Graph, photos: Photos, settings: Settings, folder: Path) -> tup
 
 
 def _theirs(
-    graph: Graph, calibration: Photos, settings: Settings, against: list[str], cache: Path, progress: Progress
+    kitchen: Kitchen | None, settings: Settings, against: list[str], progress: Progress
 ) -> tuple[list[Contestant], dict[str, Choice], dict[str, str]]:
     """The peers, how their INT8 models were chosen, and who cannot run the network where all were asked for."""
     choices: dict[str, Choice] = {}
     unable: dict[str, str] = {}
     contestants: list[Contestant] = []
-    if not against:
+    if kitchen is None:
         return contestants, choices, unable
-    progress("float model for the peers", 0, None)
-    kitchen = Kitchen(graph, cache, calibration, settings.threads, settings.peer_isa)
-    if not any(engine_of(peer).runs_float for peer in against):
+    if not settings.fp32 or not any(engine_of(peer).runs_float for peer in against):
         # Who is wrong is seen beside the float network.
         restriction = kitchen.restriction(FLOAT_PEER)
         contestants.append(
@@ -216,7 +231,9 @@ def _theirs(
         )
     for peer in against:
         engine = engine_of(peer)
-        models = {"FP32": (32, kitchen.float_path)} if engine.runs_float else {}
+        models = {"FP32": (32, kitchen.float_path)} if engine.runs_float and settings.fp32 else {}
+        if not settings.fp32 and engine.make_int8 is None:
+            unable[peer] = "runs in float only"
         if engine.make_int8 is not None:
             progress(f"INT8 models for {peer} (made and compared once, about two minutes)", 0, None)
             try:
@@ -278,9 +295,9 @@ def _scaling(
     settings: Settings,
     progress: Progress,
 ) -> dict[str, Any] | None:
-    """How the 4-bit engine gains by threads; ``None`` without it, on one thread, or where there is no loop like it."""
+    """How the 4-bit engine gains by threads; ``None`` without it, on one thread, without a loop, or not asked for."""
     ours = next((entry for entry in contestants if (entry.engine, entry.bits) == ("nybble", 4)), None)
-    if ours is None or settings.threads == 1:
+    if ours is None or settings.threads == 1 or not settings.scaling:
         return None
     batches = sorted(set(settings.batches))
     allowed = 2 * settings.seconds * len(batches)

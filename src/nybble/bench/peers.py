@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -126,9 +127,20 @@ class Kitchen:
     threads : int
     isa : str or None
         One of ``isas.of_peers()`` that the peers keep to where they can be made to.
+    float_model : Path, optional
+        An ONNX file that takes normalised photos (N, C, H, W), of any number, for the network that ``graph`` was made
+        of. Without it the float network is made of ``graph``.
     """
 
-    def __init__(self, graph: Graph, folder: Path, calibration: Photos, threads: int, isa: str | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        folder: Path,
+        calibration: Photos,
+        threads: int,
+        isa: str | None,
+        float_model: Path | None = None,
+    ) -> None:
         from nybble.graph.onnx import write_float_model
 
         assert graph.preprocessing is not None  # noqa: S101 - the caller has refused other graphs
@@ -142,13 +154,23 @@ class Kitchen:
         part = folder / "float.onnx"
         with caching(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            write_float_model(graph, part, plain=True)
+            if float_model is None:
+                write_float_model(graph, part, plain=True)
+            else:
+                shutil.copyfile(float_model, part)
             digest = hashlib.sha256(part.read_bytes())
             digest.update(np.ascontiguousarray(self._calibration.samples).data)
             digest.update(_versions("onnxruntime", "nncf").encode())
             self._place = folder / digest.hexdigest()[:16]
             self._place.mkdir(exist_ok=True)
             self.float_path = part.replace(self._place / "float.onnx")
+
+    def looks_up(self) -> bool:
+        """Whether the float network looks values up, as functions are in one that is made of an integer graph."""
+        import onnx
+
+        nodes = onnx.load(str(self.float_path)).graph.node
+        return any(node.op_type == "Gather" for node in nodes)
 
     def int8(self, peer: str) -> Choice:
         """The INT8 model of a peer: chosen by measurement, or as chosen before on such a machine."""
@@ -162,7 +184,7 @@ class Kitchen:
             known = Choice.load(record)
             if Path(known.chosen.path).is_file():
                 return known
-        made = self._make(peer)
+        made = self.make(peer)
         choice = self._compare(peer, made)
         choice.save(record)
         return choice
@@ -171,15 +193,17 @@ class Kitchen:
         """What keeps a peer to the instruction set asked for."""
         return restrict(peer, self._isa) if self._isa else None
 
-    def _make(self, peer: str) -> dict[str, Path]:
+    def make(self, peer: str) -> dict[str, Path]:
+        """A peer's INT8 models by name, made or kept; :class:`BenchError` where it cannot run the network."""
         normalised = self._preprocessing.normalise(self._calibration.samples).transpose(0, 3, 1, 2)
         photos: Array = np.ascontiguousarray(normalised)
         make = engine_of(peer).make_int8
         assert make is not None  # noqa: S101 - asked of peers with an INT8 form
         try:
             return make(self.float_path, self._place, photos)
-        except ValueError as error:
-            raise BenchError(f"{peer} cannot run this network in INT8: {error}") from error
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BenchError(f"{peer} cannot run this network in INT8: {reason}") from error
 
     def _compare(self, peer: str, made: dict[str, Path]) -> Choice:
         selection = self._selection

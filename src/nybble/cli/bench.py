@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from nybble.bench import Photos
     from nybble.graph import Graph
 
+#: What is said where the peers' network is made of one with tables.
+TABLES = "run activation functions as tables, which is slow for them; for a fair race give --float-model"
+
 
 def bench(
     model: Annotated[
@@ -75,6 +78,16 @@ def bench(
         ),
     ] = None,
     dense: Annotated[bool, typer.Option(help="Also run without zeros in the activations.")] = True,
+    fp32: Annotated[bool, typer.Option(help="Also run the peers' float networks.")] = True,
+    float_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--float-model",
+            metavar="FILE",
+            help="ONNX file of the float network that the peers run.",
+            show_default="made of MODEL",
+        ),
+    ] = None,
     ceilings: Annotated[
         bool, typer.Option("--ceilings", help="Measure the machine's ceilings, and each layer against them.")
     ] = False,
@@ -112,6 +125,8 @@ def bench(
     from nybble.images import LeftOut
     from nybble.schemas import BENCH
 
+    if float_model is not None and not float_model.is_file():
+        raise CommandError(f"{float_model}: there is no such file")
     for peer in against or ():
         if peer not in (*PEERS, ALL):
             raise WrongUsageError(f"--against {peer}: choose from {', '.join((*PEERS, ALL))}")
@@ -128,6 +143,7 @@ def bench(
         isa=_checked_isa(isa),
         peer_isa=_checked_peer_isa(peer_isa),
         ceilings=ceilings,
+        fp32=fp32,
     )
     if model is None:
         with one_bar() as progress:
@@ -137,7 +153,7 @@ def bench(
     else:
         graph, source, photos, known = _work(model, images, calibration, limit, settings.against, exif)
         with one_bar() as progress:
-            result = run(graph, source, photos, known, settings, _cache(), progress)
+            result = run(graph, source, photos, known, settings, _cache(), progress, float_model)
     if json_file is not None:
         # Before anything is printed: a closed pipe must not cost the measurement.
         _write(json_file, result)
@@ -210,6 +226,8 @@ def _show(result: dict[str, Any]) -> None:
     about = result["machine"]
     typer.echo(f"network   {result['network']}")
     typer.echo(f"photos    {result['photos']}; INT8 peers calibrated on some of {result['calibration']}")
+    if result["looks_up_tables"]:
+        typer.echo(f"peers     {TABLES}")
     _show_machine(about)
     taken = about["disturbance"]
     if taken is not None:

@@ -1,7 +1,7 @@
 """The float ONNX model as fused layers with calibrated ranges, for engines whose INT8 files are written here.
 
-A clip that follows a layer becomes part of it: what is stored in eight bits saturates where the clip does. Runs where
-ONNX and ONNX Runtime are installed.
+A clip that follows a layer becomes part of it: what is stored in eight bits saturates where the clip does. So does a
+``HardSigmoid``, which is a factor, a summand and a clip. Runs where ONNX and ONNX Runtime are installed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from onnx import numpy_helper
 Array = NDArray[Any]
 #: Photos that run at a time while ranges are collected.
 _BATCH = 10
-#: What the writers know. A clip stands behind one of the first three.
-_CLIPPED = ("Conv", "Add", "Gemm")
-_KNOWN = (*_CLIPPED, "MaxPool", "GlobalAveragePool")
+#: What a writer may know. A clip stands behind one of the first four.
+_CLIPPED = ("Conv", "Add", "Gemm", "Mul")
+_KNOWN = (*_CLIPPED, "MaxPool", "GlobalAveragePool", "Concat", "Sigmoid", "HardSwish", "LeakyRelu")
 _RENAMES = ("Identity", "Flatten")
 
 
@@ -85,15 +85,27 @@ def read_network(path: Path, photos: Array) -> Network:
     constants = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
     layers: list[Layer] = []
     renamed: dict[str, str] = {}
+    inferred = _inferred(model)
     for node in graph.node:
         inputs = tuple(renamed.get(name, name) for name in node.input if name not in constants)
         output = node.output[0]
-        if node.op_type in _RENAMES:
+        if node.op_type == "Constant":
+            constants[output] = numpy_helper.to_array(node.attribute[0].t)
+        elif node.op_type == "Identity" and node.input[0] in constants:
+            # Exporters write a constant that several layers share once.
+            constants[output] = constants[node.input[0]]
+        elif node.op_type in _RENAMES or _keeps_all(node, inferred):
             renamed[output] = inputs[0]
         elif node.op_type in ("Clip", "Relu"):
             if not layers or layers[-1].output != inputs[0] or _readers(graph, node.input[0]) != 1:
                 raise ValueError(_alone(node))
             layers[-1] = _clipped(layers[-1], node, constants)
+        elif node.op_type == "HardSigmoid":
+            if not layers or layers[-1].output != inputs[0] or _readers(graph, node.input[0]) != 1:
+                raise ValueError(_alone(node))
+            layers[-1] = _hard_sigmoid(layers[-1], node)
+        elif _is_mean(node):
+            layers.append(Layer("GlobalAveragePool", inputs, output))
         elif node.op_type in _KNOWN:
             layers.append(_layer(node, inputs, constants))
         else:
@@ -131,6 +143,8 @@ def _layer(node: Any, inputs: tuple[str, ...], constants: dict[str, Array]) -> L
         if held:
             raise ValueError(f"no layer for {node.op_type} with a constant ({node.name or node.output[0]})")
         return Layer(node.op_type, inputs, node.output[0], arguments=arguments)
+    if not held:
+        raise ValueError(f"no layer for {node.op_type} without constant weights ({node.name or node.output[0]})")
     weights = held[0]
     if node.op_type == "Gemm" and not arguments.get("transB"):
         weights = weights.T
@@ -143,6 +157,40 @@ def _clipped(layer: Layer, node: Any, constants: dict[str, Array]) -> Layer:
         raise ValueError(_alone(node))
     low, high = (0.0, np.inf) if node.op_type == "Relu" else (float(constants[name]) for name in node.input[1:3])
     return replace(layer, output=node.output[0], clip=(low, high))
+
+
+def _hard_sigmoid(layer: Layer, node: Any) -> Layer:
+    """``max(0, min(1, alpha x + beta))``, the factor and the summand in the layer's weights."""
+    given = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    alpha, beta = np.float32(given.get("alpha", 0.2)), np.float32(given.get("beta", 0.5))
+    if layer.weights is None or layer.bias is None or layer.clip is not None:
+        raise ValueError(_alone(node))
+    weights, bias = layer.weights * alpha, layer.bias * alpha + beta
+    return replace(layer, output=node.output[0], weights=weights, bias=bias, clip=(0.0, 1.0))
+
+
+def _is_mean(node: Any) -> bool:
+    """Whether a node is a mean over rows and columns that keeps both."""
+    given = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    axes = sorted(given.get("axes", ()))
+    return node.op_type == "ReduceMean" and axes in ([2, 3], [-2, -1]) and given.get("keepdims", 1) == 1
+
+
+def _inferred(model: Any) -> dict[str, tuple[int, ...]]:
+    """The extents behind the batch of each value, as far as ONNX infers them; 0 for those that it does not."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {
+        entry.name: tuple(extent.dim_value for extent in entry.type.tensor_type.shape.dim)[1:]
+        for entry in (*graph.input, *graph.value_info, *graph.output)
+    }
+
+
+def _keeps_all(node: Any, inferred: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a node is a slice of channels, rows and columns that takes all of them."""
+    if node.op_type != "Slice":
+        return False
+    before, after = (inferred.get(name, ()) for name in (node.input[0], node.output[0]))
+    return before == after and len(before) > 0 and all(before)
 
 
 def _alone(node: Any) -> str:

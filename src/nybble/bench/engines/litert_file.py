@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from .layers import Layer, Network, symmetric
+from .layers import Layer, Network, readers, symmetric
 
 Array = NDArray[Any]
 _OPS = schema.BuiltinOperator
@@ -19,15 +19,25 @@ _TYPES = schema.TensorType
 #: Versions of the operators in which they take signed eight bits.
 _VERSIONS = {
     _OPS.ADD: 2,
+    _OPS.CONCATENATION: 2,
     _OPS.CONV_2D: 3,
     _OPS.DEPTHWISE_CONV_2D: 3,
     _OPS.DEQUANTIZE: 2,
     _OPS.FULLY_CONNECTED: 12,
+    _OPS.HARD_SWISH: 1,
+    _OPS.LEAKY_RELU: 2,
+    _OPS.LOGISTIC: 2,
     _OPS.MAX_POOL_2D: 2,
     _OPS.MEAN: 2,
+    _OPS.MUL: 2,
     _OPS.PAD: 2,
-    _OPS.QUANTIZE: 1,
+    # From codes to codes.
+    _OPS.QUANTIZE: 2,
 }
+#: The scale and zero that LOGISTIC gives.
+_SIGMOID = (1 / 256, -128)
+#: Extents of an image without its batch; the place of channels with it.
+_IMAGE = 3
 _NUMPY = {_TYPES.INT8: np.int8, _TYPES.INT32: np.int32}
 
 
@@ -69,13 +79,11 @@ class _Writer:
         return bytes(builder.Output())
 
     def conv(self, layer: Layer) -> None:
-        """A convolution; where it is depthwise, each output channel has a layer of the weights of its own."""
+        """A convolution, dense or in groups; where it is depthwise, an output channel has a layer of its own."""
         assert layer.weights is not None  # noqa: S101 - a Conv has weights
         (value,) = layer.inputs
         groups, channels = layer.arguments["group"], self._network.shapes[value][0]
         depthwise = groups == channels and groups > 1
-        if groups > 1 and not depthwise:
-            raise ValueError(f"no layer for a convolution in {groups} groups ({layer.output})")
         codes, scales = symmetric(layer.weights)
         axes, axis = ((1, 2, 3, 0), 3) if depthwise else ((0, 2, 3, 1), 0)
         weights = self._constant(f"{layer.output}/weights", codes.transpose(axes), scales, axis)
@@ -89,9 +97,12 @@ class _Writer:
         self._operator(code, inputs, self._value(layer.output), name, options)
 
     def gemm(self, layer: Layer) -> None:
-        """A fully connected layer."""
+        """A fully connected layer; of an image that is flattened, the weights are in LiteRT's order."""
         assert layer.weights is not None  # noqa: S101 - a Gemm has weights
         codes, scales = symmetric(layer.weights)
+        shape = self._network.shapes[layer.inputs[0]]
+        if len(shape) == _IMAGE:
+            codes = codes.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(codes.shape)
         weights = self._constant(f"{layer.output}/weights", codes, scales, 0)
         inputs = [self._values[layer.inputs[0]], weights, self._bias(layer, scales)]
         options = schema.FullyConnectedOptionsT()
@@ -101,6 +112,48 @@ class _Writer:
         """A sum of two values."""
         inputs = [self._values[name] for name in layer.inputs]
         self._operator(_OPS.ADD, inputs, self._value(layer.output), "AddOptions")
+
+    def mul(self, layer: Layer) -> None:
+        """A product of two values, of which one may be a gate."""
+        inputs = [self._values[name] for name in layer.inputs]
+        self._operator(_OPS.MUL, inputs, self._value(layer.output), "MulOptions")
+
+    def sigmoid(self, layer: Layer) -> None:
+        """Sigmoid, whose codes LiteRT prescribes."""
+        output = self._value(layer.output, _SIGMOID)
+        self._operator(_OPS.LOGISTIC, [self._values[layer.inputs[0]]], output, None)
+
+    def hard_swish(self, layer: Layer) -> None:
+        """Hard swish."""
+        inputs = [self._values[layer.inputs[0]]]
+        self._operator(_OPS.HARD_SWISH, inputs, self._value(layer.output), "HardSwishOptions")
+
+    def leaky_relu(self, layer: Layer) -> None:
+        """Leaky ReLU."""
+        options = schema.LeakyReluOptionsT()
+        options.alpha = layer.arguments.get("alpha", 0.01)
+        inputs = [self._values[layer.inputs[0]]]
+        self._operator(_OPS.LEAKY_RELU, inputs, self._value(layer.output), "LeakyReluOptions", options)
+
+    def concat(self, layer: Layer) -> None:
+        """Channels of several values behind each other, which takes codes of one scale: others are stored anew."""
+        if layer.arguments["axis"] not in (1, -_IMAGE) or len(self._network.shapes[layer.output]) != _IMAGE:
+            raise ValueError(f"no layer for a concatenation that is not of channels ({layer.output})")
+        low = min(self._network.ranges[name][0] for name in layer.inputs)
+        high = max(self._network.ranges[name][1] for name in layer.inputs)
+        scale = _scale(low, high)
+        inputs = []
+        for name in layer.inputs:
+            tensor = self._values[name]
+            if self._scales[name] != scale:
+                tensor = self._tensor(f"{layer.output}/{name}", _nhwc(self._network.shapes[name]), _TYPES.INT8)
+                self._set_scale(tensor, [scale[0]], [scale[1]])
+                self._operator(_OPS.QUANTIZE, [self._values[name]], tensor, "QuantizeOptions")
+            inputs.append(tensor)
+        options = schema.ConcatenationOptionsT()
+        options.axis = _IMAGE
+        output = self._value(layer.output, scale)
+        self._operator(_OPS.CONCATENATION, inputs, output, "ConcatenationOptions", options)
 
     def max_pool(self, layer: Layer) -> None:
         """A max pool keeps the codes of its input; padding is zero, so there may be nothing below it."""
@@ -114,10 +167,13 @@ class _Writer:
         )
 
     def mean(self, layer: Layer) -> None:
-        """A global average pool; its result has no rows and columns, as a fully connected layer wants it."""
+        """A global average pool; for fully connected layers its result has no rows and columns, as they want it."""
         options = schema.ReducerOptionsT()
         axes = self._constant(f"{layer.output}/axes", np.array([1, 2], dtype=np.int32))
-        self._network.shapes[layer.output] = self._network.shapes[layer.output][:1]
+        following = readers(self._network, layer.output)
+        options.keepDims = any(reader.op != "Gemm" for reader in following)
+        if not options.keepDims:
+            self._network.shapes[layer.output] = self._network.shapes[layer.output][:1]
         inputs = [self._values[layer.inputs[0]], axes]
         self._operator(_OPS.MEAN, inputs, self._value(layer.output), "ReducerOptions", options)
 
@@ -161,9 +217,7 @@ class _Writer:
     def _value(self, name: str, scale: tuple[float, int] | None = None) -> int:
         """The tensor of a value in signed codes."""
         if scale is None:
-            low, high = self._network.ranges[name]
-            step = (high - low) / 255
-            scale = step, int(np.clip(round(-128 - low / step), -128, 127))
+            scale = _scale(*self._network.ranges[name])
         self._scales[name] = scale
         self._values[name] = self._tensor(name, _nhwc(self._network.shapes[name]), _TYPES.INT8)
         self._set_scale(self._values[name], [scale[0]], [scale[1]])
@@ -191,7 +245,8 @@ class _Writer:
         about.scale, about.zeroPoint, about.quantizedDimension = list(scales), list(zeros), axis
         self._tensors[tensor].quantization = about
 
-    def _operator(self, code: int, inputs: list[int], output: int, name: str, options: Any = None) -> None:
+    def _operator(self, code: int, inputs: list[int], output: int, name: str | None, options: Any = None) -> None:
+        """Add an operator with options, by default those named; some have none."""
         known = [entry.builtinCode for entry in self._codes]
         if code not in known:
             entry = schema.OperatorCodeT()
@@ -201,18 +256,30 @@ class _Writer:
             known.append(code)
         operator = schema.OperatorT()
         operator.opcodeIndex, operator.inputs, operator.outputs = known.index(code), inputs, [output]
-        operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
-        operator.builtinOptions = getattr(schema, f"{name}T")() if options is None else options
+        if name is not None:
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, name)
+            operator.builtinOptions = getattr(schema, f"{name}T")() if options is None else options
         self._operators.append(operator)
 
 
 _WRITE = {
     "Add": _Writer.add,
+    "Concat": _Writer.concat,
     "Conv": _Writer.conv,
     "Gemm": _Writer.gemm,
     "GlobalAveragePool": _Writer.mean,
+    "HardSwish": _Writer.hard_swish,
+    "LeakyRelu": _Writer.leaky_relu,
     "MaxPool": _Writer.max_pool,
+    "Mul": _Writer.mul,
+    "Sigmoid": _Writer.sigmoid,
 }
+
+
+def _scale(low: float, high: float) -> tuple[float, int]:
+    """Step and zero of signed codes for a range."""
+    step = (high - low) / 255
+    return step, int(np.clip(round(-128 - low / step), -128, 127))
 
 
 def _nhwc(shape: Sequence[int]) -> tuple[int, ...]:

@@ -43,6 +43,8 @@ class _Writer:
         channels, rows, columns = network.shapes[network.input]
         self._line("Input", [], network.input, f"0={columns} 1={rows} 2={channels}")
         for layer in network.layers:
+            if layer.op not in _WRITE:
+                raise ValueError(f"no layer for {layer.op} ({layer.output})")
             _WRITE[layer.op](self, layer)
         head = f"{_MAGIC}\n{len(self._lines)} {self._blobs}\n"
         return head + "\n".join(self._lines) + "\n", b"".join(self._weights)
