@@ -83,6 +83,7 @@ void bind_rows(nb::module_& m) {
       .def_prop_ro("isa", [](const ConvRow& row) { return std::string(nybble::isa_name(row.isa)); })
       .def_prop_ro("needs", [](const ConvRow& row) { return std::string(nybble::isa_needs(row.isa)); })
       .def_ro("takes_groups", &ConvRow::takes_groups)
+      .def_ro("is_depthwise", &ConvRow::is_depthwise)
       .def_ro("takes_signed", &ConvRow::takes_signed)
       .def_ro("is_padded", &ConvRow::is_padded)
       .def_ro("window", &ConvRow::window)

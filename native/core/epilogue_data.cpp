@@ -154,9 +154,12 @@ bool EpilogueData::add_word_factor(std::size_t channel, bool is_wide) {
 // - where a sum saturates, the result is what the exact sum gives: it is monotonic in the sum, so it is enough to look
 //   at the ends. (With an unsigned shortcut of at most 32,767 a sum that saturates below stays negative.)
 // A bias that 16 bits do not hold is cut to them, which is right where the result is one and the same for all sums.
+//
+// Sums of 32 bits come with their bias, saturated.
 bool EpilogueData::fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const {
-  if (lowest < INT16_MIN || highest > INT16_MAX) return false;
-  if (bias_[channel] != bias16_[channel]) {
+  const bool is_own = word_sums_ == WordSums::own;
+  if (is_own && (lowest < INT16_MIN || highest > INT16_MAX)) return false;
+  if (is_own && bias_[channel] != bias16_[channel]) {
     const std::int64_t result = requantized(lowest + bias_[channel], channel);
     const auto words = [&](std::int64_t sum) { return requantized_words(sum + bias16_[channel], channel); };
     return !epilogue_.shortcut && requantized(highest + bias_[channel], channel) == result && words(lowest) == result &&
@@ -165,25 +168,33 @@ bool EpilogueData::fits_words(std::size_t channel, std::int64_t lowest, std::int
   lowest += bias_[channel];
   highest += bias_[channel];
   if (epilogue_.shortcut) {
-    const std::uint64_t factor = shortcut_factor16(channel);
-    if (factor != shortcut_factor16_[channel]) return false;
-    const bool is_signed = epilogue_.shortcut_type == Element::s8;
     const std::int64_t most = requantize(shortcut_magnitude_, shortcut_factor(channel), epilogue_.shortcut_shift);
-    if (is_signed) {
-      // 16-bit factors are signed, but for a signed result; the sum must not saturate before a shortcut of the other
-      // sign is added.
-      if (factor > INT16_MAX && !is_signed_result()) return false;
-      if (lowest < INT16_MIN || highest > INT16_MAX) return false;
-      lowest -= most;
-    } else if (shortcut_magnitude_ * shortcut_factor16_[channel] > UINT16_MAX || most > INT16_MAX) {
-      return false;
-    }
+    if (!fits_word_shortcut(channel, most, lowest, highest)) return false;
+    if (epilogue_.shortcut_type == Element::s8) lowest -= most;
     highest += most;
   }
   const std::int64_t above = std::min<std::int64_t>(highest, INT16_MAX);
   if (epilogue_.relu && epilogue_.relu_maximum < above && requantized(above, channel) < epilogue_.high) return false;
   return requantized_words(highest, channel) == requantized(highest, channel) &&
          requantized_words(lowest, channel) == requantized(lowest, channel);
+}
+
+// Whether a shortcut of at most `most` is added exactly to sums of a channel that have their bias.
+bool EpilogueData::fits_word_shortcut(std::size_t channel, std::int64_t most, std::int64_t lowest,
+                                      std::int64_t highest) const {
+  const std::uint64_t factor = shortcut_factor16(channel);
+  if (factor != shortcut_factor16_[channel]) return false;
+  const bool is_signed = epilogue_.shortcut_type == Element::s8;
+  // 16-bit factors are signed, but for a signed result.
+  if (is_signed && factor > INT16_MAX && !is_signed_result()) return false;
+  if (!is_signed && (shortcut_magnitude_ * shortcut_factor16_[channel] > UINT16_MAX || most > INT16_MAX)) return false;
+  // A sum that saturates before a shortcut of the other sign is added is less far out than it should be: that must not
+  // show. (Own sums are halted by a ReLU's zero where the shortcut is unsigned.)
+  const bool is_low = lowest<INT16_MIN, is_high = highest> INT16_MAX;
+  if (word_sums_ == WordSums::own) return !is_signed || (!is_low && !is_high);
+  const std::int64_t least = is_signed ? -most : 0;
+  return (!is_low || requantized_words(INT16_MIN + most, channel) == requantized(lowest + least, channel)) &&
+         (!is_high || requantized_words(INT16_MAX + least, channel) == requantized(highest + most, channel));
 }
 
 bool EpilogueData::is_signed_result() const { return epilogue_.low < 0 && !epilogue_.relu; }
@@ -217,7 +228,9 @@ std::ptrdiff_t EpilogueData::try_words(const std::vector<std::int64_t>& lowest,
   return std::count(words_.begin(), words_.end(), 1);
 }
 
-void EpilogueData::use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest) {
+void EpilogueData::use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest,
+                             WordSums sums) {
+  word_sums_ = sums;
   const bool is_unsigned = epilogue_.low == 0 || (epilogue_.relu && epilogue_.low < 0);
   if (!epilogue_.requantize || element_bytes(output_.element) != 1) return;
   if (epilogue_.low > 0 || (!is_unsigned && epilogue_.relu) || !add_word_shortcut()) return;

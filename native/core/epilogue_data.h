@@ -6,6 +6,7 @@
 
 #include "core/program.h"
 #include "kernels/conv/epilogue.h"
+#include "kernels/conv/pack.h"
 
 namespace nybble {
 
@@ -18,7 +19,7 @@ class EpilogueData {
   // ReLU and requantize. Call it after add_shortcut.
   void finish(const EpilogueSpec& spec);
   // Finds the channels that 16-bit lanes finish exactly, from the least and greatest sum of each output. Call it last.
-  void use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest);
+  void use_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest, WordSums sums);
   // Biases, with `correction`, and scales in the order in which a kernel holds each kChannelAlign sums, if the result
   // is unsigned and its float32 cannot pass 2^31. Call it last.
   void use_staged(const std::vector<std::int64_t>& highest, const std::vector<std::int32_t>& correction,
@@ -38,6 +39,7 @@ class EpilogueData {
   std::ptrdiff_t try_words(const std::vector<std::int64_t>& lowest, const std::vector<std::int64_t>& highest,
                            bool is_wide, std::int32_t doublings);
   bool fits_words(std::size_t channel, std::int64_t lowest, std::int64_t highest) const;
+  bool fits_word_shortcut(std::size_t channel, std::int64_t most, std::int64_t lowest, std::int64_t highest) const;
   std::uint32_t shortcut_factor(std::size_t channel) const;
   std::uint64_t shortcut_factor16(std::size_t channel) const;
   std::int64_t requantized(std::int64_t value, std::size_t channel) const;
@@ -46,6 +48,7 @@ class EpilogueData {
   Layout output_;
   bool fits_lanes_ = true;  // whether 32-bit lanes hold the shortcut's product
   std::int64_t shortcut_magnitude_ = 0;
+  WordSums word_sums_ = WordSums::none;
   std::vector<std::int32_t> bias_;
   std::vector<std::uint32_t> shortcut_factor_, factor_;
   std::vector<float> scale_;

@@ -272,7 +272,7 @@ void add_conv(Program& program, const ConvSpec& spec) {
   allow(*row, why_not_cut(*row, layer, {spec.block_outputs, spec.tile_pixels, spec.visit_bytes, cut.list_block}));
   if (lists != nullptr) cut.block_outputs = shared_outputs(shape, spec, program.threads());
   ConvWeights weights = row->pack(*row, layer, cut, spec.weights);
-  if (weights.has_words) epilogue->use_words(weights.lowest, weights.highest);
+  if (weights.words != WordSums::none) epilogue->use_words(weights.lowest, weights.highest, weights.words);
   if (!weights.staged_order.empty())
     epilogue->use_staged(weights.highest, weights.staged_correction, weights.staged_order);
   program.add_step(std::make_unique<ConvStep>(*row, shape, std::move(weights), std::move(epilogue), std::move(table),

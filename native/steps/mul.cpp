@@ -89,7 +89,8 @@ void add_mul(Program& program, const MulSpec& spec) {
   const auto [low, high] = std::minmax({a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high});
   if (low >= INT16_MIN && high <= INT16_MAX) {
     const auto channels = static_cast<std::size_t>(out.channels);
-    epilogue->use_words(std::vector<std::int64_t>(channels, low), std::vector<std::int64_t>(channels, high));
+    epilogue->use_words(std::vector<std::int64_t>(channels, low), std::vector<std::int64_t>(channels, high),
+                        WordSums::own);
   }
   const bool is_padded = x.stride == out.stride && y.stride == out.stride;
   const MulKernel kernel = is_padded ? mul_kernels(program.isa()).run : mul_exact;

@@ -10,6 +10,7 @@ from hypothesis import given
 from kernels import always, forced
 from networks import Network, conv_networks, copied, images
 
+from nybble.backends.cpu.rows import rows
 from nybble.engine import Engine
 from nybble.graph import Conv2d, DType, Graph, Padding, Pair, Tensor
 from nybble.graph.types import ACTIVATIONS
@@ -17,6 +18,8 @@ from strategies import values_of
 
 VECTOR_ISAS = [isa for isa in ISAS if isa != "scalar"]
 EXTREMES = ("highest", "lowest", "extreme")
+#: The second takes depthwise layers alone, and is not in every instruction set: others keep the portable kernel.
+METHODS = ("grouped", "depthwise")
 
 
 def conv(
@@ -26,7 +29,7 @@ def conv(
     groups, inputs, outputs = channels
     network = Network(dtype, (inputs, 7, 6))
     source = copied(network, dtype)
-    before = (kernel - 1) // 2 if stride == 1 else (kernel - 2) // 2
+    before = (kernel - 1) // 2 if stride == 1 else max(0, kernel - 2) // 2
     network.add(
         Conv2d(
             name="conv",
@@ -51,20 +54,21 @@ def test_any_layer(data: st.DataObject, threads: int, together: int) -> None:
         "block_outputs": data.draw(st.sampled_from((32, 64, 256))),
         "tile_pixels": data.draw(st.integers(1, 64)),
     }
-    with forced(always("grouped", **cuts)):
+    with forced(always(data.draw(st.sampled_from(METHODS)), **cuts)):
         assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
 
 
-@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5, 7])
 @pytest.mark.parametrize("kind", [DType.S4, DType.S8])
 @pytest.mark.parametrize("dtype", ACTIVATIONS)
-def test_depthwise_at_the_bounds(dtype: DType, kind: DType, kernel: int) -> None:
+def test_depthwise_at_the_bounds(dtype: DType, kind: DType, kernel: int, method: str) -> None:
     """Every product at its largest: a pair of u8 by s8 could saturate, and no chain of them fits 16 bits."""
     for stride in (1, 2):
         for style in EXTREMES:
             graph = conv(dtype, kind, (35, 35, 35), kernel, style, stride=stride)
             batch = np.concatenate([values_of(dtype, (1, 35, 7, 6), name, 3) for name in EXTREMES])
-            with forced(always("grouped")):
+            with forced(always(method)):
                 assert_agrees(graph, batch, isas=VECTOR_ISAS)
 
 
@@ -81,7 +85,9 @@ def test_groups_of_any_size(dtype: DType, each: tuple[int, int]) -> None:
 def test_who_gets_it_by_default() -> None:
     """Every convolution in groups, but on the network's input, which is stored without padding."""
     for isa in VECTOR_ISAS:
-        for channels, wanted in (((32, 32, 32), True), ((4, 32, 64), True), ((1, 32, 32), False)):
+        depthwise = "depthwise" if "depthwise" in rows(isa) else "grouped"
+        for channels, wanted in (((32, 32, 32), depthwise), ((4, 32, 64), "grouped"), ((1, 32, 32), None)):
             graph = conv(DType.U7, DType.S8, channels, 3, "random")
             with Engine(graph, isa=isa, tuned=False) as engine:
-                assert (engine.plan.kernels["conv"].method == "grouped") is wanted
+                method = engine.plan.kernels["conv"].method
+                assert method == wanted if wanted else method not in METHODS

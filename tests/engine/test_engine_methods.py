@@ -93,7 +93,7 @@ def test_the_forced_kernels_run() -> None:
     """What the tests above rely on."""
     graph = large_conv(DType.U4, 40, 70, 3, "random")
     for isa in VECTOR_ISAS:
-        for method in (row.name for row in _native.kernel_rows(isa)):
+        for method in (row.name for row in _native.kernel_rows(isa) if not row.is_depthwise):
             with forced(always(method, block_outputs=64)), Engine(graph, threads=1, isa=isa) as engine:
                 assert engine.plan.kernels["quantize"].method == method
 

@@ -98,9 +98,9 @@ def value_beside_tie(random: np.random.Generator, target: DType, shift: int, dis
     return value, round(product / value)
 
 
-@pytest.mark.parametrize("method", ["grouped", "pair", "sparse", "wide"])
+@pytest.mark.parametrize("method", ["depthwise", "grouped", "pair", "quad", "sparse", "wide"])
 @given(data=st.data())
 def test_ties_and_what_lies_beside_them(method: str, data: st.DataObject) -> None:
-    graph, images = data.draw(guarded_networks(method == "grouped"))
+    graph, images = data.draw(guarded_networks(method in ("depthwise", "grouped")))
     with forced(always(method)):
         assert_agrees(graph, images)

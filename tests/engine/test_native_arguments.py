@@ -543,7 +543,8 @@ def test_pairs_and_groups_need_padded_inputs_and_pairs_small_weights(isa: str) -
 
 def test_the_portable_kernels_have_no_lists() -> None:
     small = Small("scalar")
-    methods = ("sparse", "wide", "chained", "quad", "winograd", "pair", "single", "grouped", "inner", "winograd_quad")
+    methods = ("sparse", "wide", "chained", "quad", "winograd", "pair", "single", "inner", "winograd_quad")
+    methods += ("grouped", "depthwise")
     for method in methods:
         with pytest.raises(ValueError, match=r"instruction set|lists"):
             small.program.add_conv(small.conv(method), weights())
@@ -665,7 +666,7 @@ def test_mutated_steps_are_refused_or_run(isa: str) -> None:
 
 
 FUZZED = ["direct", "wide", "chained", "quad", "sparse", "winograd", "pair", "single", "grouped", "inner"]
-FUZZED += ["winograd_quad", "winograd_inner"]
+FUZZED += ["winograd_quad", "winograd_inner", "depthwise"]
 
 
 def add_mutated(small: Small, random: np.random.Generator) -> None:

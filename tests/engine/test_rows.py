@@ -37,6 +37,11 @@ def row(request: pytest.FixtureRequest) -> _native.KernelRow:
     return rows(isa)[name]
 
 
+def some_groups(row: _native.KernelRow, channels: int) -> int:
+    """Groups of a layer of so many inputs and outputs that a row is for."""
+    return channels if row.is_depthwise else 2 if row.is_for_groups else 1
+
+
 def make_layer(row: _native.KernelRow, **changes: object) -> _native.ConvLayer:
     """A layer that a row takes, of small operands, with changes."""
     kernel = (row.window, row.window) if row.window else (1, 1)
@@ -47,7 +52,7 @@ def make_layer(row: _native.KernelRow, **changes: object) -> _native.ConvLayer:
         "stride": (1, 1),
         "padding": (kernel[0] // 2, kernel[1] // 2),
         "dilation": (1, 1),
-        "groups": 2 if row.is_for_groups else 1,
+        "groups": some_groups(row, 64),
         "low": 0,
         "high": 1,
         "most_weight": 1,
@@ -69,7 +74,9 @@ def bounds(dtype: DType) -> dict[str, int]:
 def shapes(row: _native.KernelRow) -> Iterator[tuple[int, int, int, int]]:
     """(groups, inputs, outputs, kernel) of layers for a row: enough channels that 16 bits hold no sum of them."""
     if row.takes_groups:
-        yield from ((70, 70, 70, 3), (3, 120, 36, 3))
+        yield (70, 70, 70, 3)
+    if row.takes_groups and not row.is_depthwise:
+        yield (3, 120, 36, 3)
     if not row.is_for_groups:
         yield from ((1, 150, 40, 3),) if row.window else ((1, 300, 70, 1), (1, 40, 33, 3))
 
@@ -161,7 +168,7 @@ def beyond(row: _native.KernelRow) -> Iterator[dict[str, object]]:
         yield {"low": -2, "high": 1}
     if row.is_padded:
         yield {"is_padded": False}
-    if not row.takes_groups:
+    if row.is_depthwise or not row.takes_groups:
         yield {"groups": 2}
     if row.window:
         yield from ({"stride": (2, 1)}, {"stride": (1, 2)}, {"dilation": (2, 1)}, {"dilation": (1, 2)})
@@ -203,7 +210,7 @@ def test_the_executor_takes_what_a_row_takes(row: _native.KernelRow) -> None:
 def run_natively(row: _native.KernelRow, changes: dict[str, object]) -> None:
     """The layer of :func:`make_layer` as a native program, with weights of both signs."""
     fields = {"kernel": (row.window or 1,) * 2, "stride": (1, 1), "dilation": (1, 1), "low": 0, "high": 1} | changes
-    groups = fields.get("groups", 2 if row.is_for_groups else 1)
+    groups = fields.get("groups", some_groups(row, 48))
     element = "s8" if fields["low"] < 0 else "u8"  # type: ignore[operator]
     program = _native.Program(isa=row.isa, threads=1, most_images=1, arena_bytes=1 << 16)
     # A tight value is the network's input; 48 channels are no multiple of what padding is to.

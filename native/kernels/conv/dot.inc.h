@@ -13,6 +13,7 @@
 #include "kernels/conv/dot.h"
 #include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/stage.inc.h"
+#include "kernels/conv/tile.inc.h"
 
 namespace nybble {
 namespace {
@@ -29,6 +30,7 @@ struct WideDot {
   static NYBBLE_INLINE Sums accumulate(Sums sums, typename V::I16 inputs, typename V::I16 w) {
     return V::add32(sums, V::multiply_wide_pairs(inputs, w));
   }
+  static NYBBLE_INLINE void hold(Sums& sums) { V::hold(sums); }
   static NYBBLE_INLINE typename V::I32 result(Sums sums, typename V::I32) { return sums; }
 };
 
@@ -44,6 +46,7 @@ struct QuadDot {
   static NYBBLE_INLINE Sums accumulate(Sums sums, typename V::Bytes inputs, typename V::Bytes w) {
     return V::add_quads(sums, inputs, w);
   }
+  static NYBBLE_INLINE void hold(Sums& sums) { V::hold(sums); }
   static NYBBLE_INLINE typename V::I32 result(Sums sums, typename V::I32) { return sums; }
 };
 
@@ -63,6 +66,10 @@ struct SplitQuadDot {
     V::add_split_quads(sums.low, sums.high, inputs, w);
     return sums;
   }
+  static NYBBLE_INLINE void hold(Sums& sums) {
+    V::hold(sums.low);
+    V::hold(sums.high);
+  }
   static NYBBLE_INLINE typename V::I32 result(Sums sums, typename V::I32 start) {
     return V::add32(start, V::join_quads(sums.low, sums.high));
   }
@@ -76,28 +83,40 @@ NYBBLE_INLINE constexpr auto quad_dot() {
     return QuadDot<V>{};
 }
 
-// Two vectors of outputs of P pixels, which start as `correction`.
-template <class Dot, int P>
-__attribute__((noinline)) void dot_pixels(const ConvTask& task, const OutputBlock& block,
-                                          const typename Dot::Staged* const* windows, std::int64_t staged_row,
-                                          const std::uint8_t* weights, const std::int32_t* correction,
-                                          std::int32_t* sums) {
+// Two vectors of outputs of P pixels, from output `first` of all, which start as the correction. As words they start
+// with the bias too, are saturated to 16 bits, and follow each other.
+template <class Dot, int P, bool kIsWord>
+__attribute__((noinline)) void dot_pixels(const ConvTask& task, const typename Dot::Staged* const* windows,
+                                          std::int64_t staged_row, const std::uint8_t* weights, std::int32_t first,
+                                          std::int32_t* sums, std::int64_t sums_of_pixel) {
   using V = typename Dot::V;
   const ConvShape& s = *task.shape;
   const DotPacked& packed = task.packed->as<DotPacked>();
   constexpr int kVectorBytes = V::kLanes32 * Dot::kGroup;
+  const auto begin = [&](std::int32_t i) NYBBLE_LAMBDA {
+    const auto correction = V::load32(packed.correction + first + i);
+    if constexpr (kIsWord)
+      return V::add32(correction, V::load32(task.epilogue->bias + first + i));
+    else
+      return correction;
+  };
   typename Dot::Sums acc[P][2];
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    acc[p][0] = Dot::start(V::load32(correction));
-    acc[p][1] = Dot::start(V::load32(correction + V::kLanes32));
+    acc[p][0] = Dot::start(begin(0));
+    acc[p][1] = Dot::start(begin(V::kLanes32));
   });
-  for (std::int32_t r = 0; r < s.kernel_h; ++r)
-    for (std::int32_t c = 0; c < packed.runs_per_row; ++c) {
+  // A window has a row, a run and a group at least. Loops that begin with a test would make the compiler keep the sums
+  // of a window without any, on the stack.
+  const std::int64_t end = std::int64_t{packed.run_groups} * Dot::kGroup;
+  std::int32_t r = 0;
+  do {
+    std::int32_t c = 0;
+    do {
       const typename Dot::Staged* inputs[P];
       const std::int64_t start = r * staged_row + std::int64_t{c} * s.dilation_w * s.input.stride;
       for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = windows[p] + start; });
-      const std::int64_t end = std::int64_t{packed.run_groups} * Dot::kGroup;
-      for (std::int64_t at = 0; at != end; at += Dot::kGroup, weights += 2 * kVectorBytes) {
+      std::int64_t at = 0;
+      do {
         // Opaque: the compiler would keep a pointer for each pixel and move all of them, more than there are registers.
         __asm__("" : "+r"(at));
         const auto w0 = Dot::weights(weights);
@@ -107,12 +126,32 @@ __attribute__((noinline)) void dot_pixels(const ConvTask& task, const OutputBloc
           acc[p][0] = Dot::accumulate(acc[p][0], input, w0);
           acc[p][1] = Dot::accumulate(acc[p][1], input, w1);
         });
-      }
-    }
+        at += Dot::kGroup;
+        weights += 2 * kVectorBytes;
+      } while (at != end);
+    } while (++c < packed.runs_per_row);
+  } while (++r < s.kernel_h);
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    V::store32(sums + p * block.outputs, Dot::result(acc[p][0], V::load32(correction)));
-    V::store32(sums + p * block.outputs + V::kLanes32, Dot::result(acc[p][1], V::load32(correction + V::kLanes32)));
+    const auto low = Dot::result(acc[p][0], begin(0)), high = Dot::result(acc[p][1], begin(V::kLanes32));
+    if constexpr (kIsWord) {
+      V::store16(reinterpret_cast<std::int16_t*>(sums) + p * kChannelAlign, V::join32_saturated(low, high));
+    } else {
+      V::store32(sums + p * sums_of_pixel, low);
+      V::store32(sums + p * sums_of_pixel + V::kLanes32, high);
+    }
   });
+}
+
+// The same of up to kDotPixels pixels.
+template <class Dot, bool kIsWord, class... Args>
+NYBBLE_INLINE void dot_any_pixels(std::int32_t count, const ConvTask& task, Args... args) {
+  constexpr std::int32_t kPixels = Dot::V::kDotPixels;
+  if (count > kPixels / 2)
+    dot_pixels<Dot, kPixels, kIsWord>(task, args...);
+  else if (count > 1)
+    dot_pixels<Dot, kPixels / 2, kIsWord>(task, args...);
+  else
+    dot_pixels<Dot, 1, kIsWord>(task, args...);
 }
 
 // Whether windows can be read where the input lies: no padding, no other type, whole groups.
@@ -132,6 +171,7 @@ void conv_dot(const ConvTask& task) {
   static_assert(kPixels <= kMostDotPixels);
   const ConvShape& s = *task.shape;
   const DotPacked& packed = task.packed->as<DotPacked>();
+  const Epilogue& e = *task.epilogue;
   const OutputBlock& block = task.packed->blocks[task.block];
   const std::int64_t staged_row = staged_row_elements(s, task.pixels);
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(task.scratch);
@@ -154,21 +194,29 @@ void conv_dot(const ConvTask& task) {
     for (std::int32_t i = 0; i < kPixels; ++i)
       windows[i] = staged + std::int64_t{p + (i < count ? i : 0)} * s.stride_w * s.input.stride;
     for (std::int32_t i = 0; i < count; ++i)
-      prefetch_finish(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
-                      task.output);
+      prefetch_finish(e, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut, task.output);
     const std::uint8_t* weights = task.packed->weights + block.offset;
-    for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
-      const std::int32_t* start = packed.correction + block.first + k;
-      if (count > kPixels / 2)
-        dot_pixels<Dot, kPixels>(task, block, windows, staged_row, weights, start, sums + k);
-      else if (count > 1)
-        dot_pixels<Dot, kPixels / 2>(task, block, windows, staged_row, weights, start, sums + k);
-      else
-        dot_pixels<Dot, 1>(task, block, windows, staged_row, weights, start, sums + k);
+    const std::int64_t pixel = task.first_pixel + p;
+    if constexpr (kSumsAreGroups<V>) {
+      for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
+        const std::int32_t first = block.first + k;
+        if (e.words != nullptr && e.words[first / kChannelAlign] != 0) {
+          dot_any_pixels<Dot, true>(count, task, windows, staged_row, weights, first, sums, std::int64_t{kStep});
+          finish_saturated<V>(e, s.output, pixel, count, first, task.shortcut, task.output,
+                              reinterpret_cast<const std::int16_t*>(sums));
+        } else {
+          dot_any_pixels<Dot, false>(count, task, windows, staged_row, weights, first, sums, std::int64_t{kStep});
+          finish_tile<V>(e, s.output, pixel, count, first, task.shortcut, task.output, sums);
+        }
+      }
+    } else {
+      for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes)
+        dot_any_pixels<Dot, false>(count, task, windows, staged_row, weights, block.first + k, sums + k,
+                                   std::int64_t{block.outputs});
+      for (std::int32_t i = 0; i < count; ++i)
+        finish_pixel<V>(e, s.output, pixel + i, block.first, block.outputs, task.shortcut, task.output,
+                        sums + i * block.outputs);
     }
-    for (std::int32_t i = 0; i < count; ++i)
-      finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
-                      task.output, sums + i * block.outputs);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "kernels/conv/chained.inc.h"
+#include "kernels/conv/depthwise.inc.h"
 #include "kernels/conv/direct.inc.h"
 #include "kernels/conv/dot.inc.h"
 #include "kernels/conv/grouped.inc.h"
@@ -31,6 +32,14 @@ constexpr auto inner_rows() {
 }
 
 template <class V>
+constexpr auto depthwise_rows() {
+  if constexpr (V::kHasDotProducts)
+    return std::array{kDepthwiseRow<V>};
+  else
+    return std::array<ConvRow, 0>{};
+}
+
+template <class V>
 constexpr auto single_rows() {
   if constexpr (V::kHasSingleProducts)
     return std::array{kSingleRow<V>, kSparseSingleRow<V>};
@@ -51,7 +60,7 @@ constexpr auto joined(const std::array<ConvRow, N>&... parts) {
 
 constexpr auto kRows = joined(std::array{kDirectRow, kGroupedRow, kWideRow, kChainedRow, kQuadRow, kPairRow,
                                          kWinogradRow, kWinogradQuadRow, kSparseRow, kSparseQuadRow},
-                              inner_rows<Vector>(), single_rows<Vector>());
+                              inner_rows<Vector>(), depthwise_rows<Vector>(), single_rows<Vector>());
 
 constexpr ConvKernels kConvKernels = {kRows.data(), static_cast<int>(kRows.size())};
 

@@ -12,14 +12,18 @@
 
 namespace nybble {
 
+// Sums that the epilogue may finish in 16-bit lanes: those that a kernel has there, or those of 32 bits that it
+// saturates to them, with their bias.
+enum class WordSums : std::uint8_t { none, own, saturated };
+
 struct ConvWeights {
   AlignedBytes bytes;
   std::vector<OutputBlock> blocks;
   std::shared_ptr<const void> own;  // what PackedConv::own points to
-  // For kernels that leave 16-bit sums to the epilogue: the least and greatest sum of each output, whatever the inputs
+  // For kernels whose epilogue may have 16-bit lanes: the least and greatest sum of each output, whatever the inputs
   // are. Empty for others.
   std::vector<std::int64_t> lowest, highest;
-  bool has_words = false;  // whether the epilogue may have 16-bit lanes
+  WordSums words = WordSums::none;
   // For kernels that finish sums in the order in which they are staged: what to add to the sum of each output, and the
   // output, of kChannelAlign, of each lane.
   std::vector<std::int32_t> staged_correction, staged_order;

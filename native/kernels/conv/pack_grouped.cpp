@@ -169,7 +169,7 @@ ConvWeights pack_grouped(const ConvRow& row, const ConvLayer& layer, const ConvC
   packed.bytes = AlignedBytes(rows.size());
   std::transform(rows.begin(), rows.end(), packed.bytes.data(),
                  [](std::int8_t w) { return static_cast<std::uint8_t>(w); });
-  packed.has_words = true;
+  packed.words = WordSums::own;
   packed.staged_correction = arrays.correction;
   for (std::int32_t i = 0; i < kChannelAlign; ++i)
     packed.staged_order.push_back(staged_output(staged_place(i, row.lanes32), row.staging_bytes));

@@ -103,7 +103,7 @@ ConvWeights pack_segments(const ConvLayer& layer, const ConvCut& cut, const std:
     for (std::int32_t k = 0; k < block.outputs; k += kPairOutputs)
       pack_tile(block.first + k, std::min(kPairOutputs, block.outputs - k));
   }
-  packed.has_words = true;
+  packed.words = WordSums::own;
   packed.own = keep_own(std::move(arrays));
   return packed;
 }

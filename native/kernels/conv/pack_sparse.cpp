@@ -103,7 +103,7 @@ ConvWeights pack_sparse(const ConvRow& row, const ConvLayer& layer, const ConvCu
       packed.lowest[k] += item_below[k];
     }
   }
-  packed.has_words = is_word && packed.fits16();
+  if (is_word && packed.fits16()) packed.words = WordSums::own;
   packed.own = keep_own(std::move(arrays));
   return packed;
 }

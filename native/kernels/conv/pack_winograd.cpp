@@ -128,7 +128,7 @@ ConvWeights pack_winograd(const ConvRow& row, const ConvLayer& layer, const Conv
       arrays.constants.insert(arrays.constants.end(), constants.begin(), constants.end());
     }
   }
-  packed.has_words = packed.fits16();
+  if (packed.fits16()) packed.words = WordSums::own;
   packed.own = keep_own(std::move(arrays));
   return packed;
 }

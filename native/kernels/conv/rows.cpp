@@ -32,6 +32,7 @@ std::int64_t most_sum(const ConvLayer& layer) {
 std::int64_t staged_bytes(const ConvRow& row, const ConvShape& s) {
   const std::int64_t columns =
       std::int64_t{kMostTilePixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1;
+  if (row.is_depthwise) return std::int64_t{(s.kernel_h + 3) / 4} * columns * 4 * kChannelAlign;
   const std::int64_t each = row.is_for_groups ? std::int64_t{(s.group_inputs() + 1) / 2} * 2 * kChannelAlign
                                               : std::int64_t{2} * s.input.stride;
   return s.kernel_h * columns * each;
@@ -44,6 +45,8 @@ std::string number(std::int64_t value) { return std::to_string(value); }
 std::string why_not(const ConvRow& row, const ConvLayer& layer) {
   const ConvShape& s = layer.shape;
   if (s.groups > 1 && !row.takes_groups) return "takes no groups";
+  if (row.is_depthwise && (s.group_inputs() != 1 || s.group_outputs() != 1))
+    return "needs groups of one input and one output";
   if (layer.magnitude() < 1 || layer.magnitude() > 255) return "takes inputs whose magnitude is in 1..255";
   if (layer.is_signed() && !row.takes_signed) return "takes unsigned inputs only";
   if (row.is_padded && !layer.is_padded) return "needs padded inputs";

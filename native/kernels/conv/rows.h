@@ -75,6 +75,7 @@ struct ConvRow {
   bool takes_groups = false;       // any number of groups, not only one
   bool takes_signed = true;        // inputs
   bool is_padded = false;          // inputs must be stored with channel padding
+  bool is_depthwise = false;       // groups must have one input and one output each
   std::int32_t window = 0;         // square windows of that size alone, of stride 1 and without dilation; 0: any
   std::int32_t most_input = 255;   // largest input
   std::int32_t most_span = 510;    // difference of the largest input and the least

@@ -60,11 +60,12 @@ NYBBLE_INLINE typename V::I16 add_signed_shortcut(const Epilogue& e, typename V:
                              add(V::pair_high(other, zero), V::pair_high(factor, zero), V::pair_high(value, value)));
 }
 
-// kLanes16 sums from `i` with their bias and shortcut.
-template <class V, Words kWords>
+// kLanes16 sums from `i` with their bias, unless they come with it, and shortcut.
+template <class V, Words kWords, bool kHasBias>
 NYBBLE_INLINE typename V::I16 biased_words(const Finish& f, typename V::I16 sum, std::int32_t i) {
   const Epilogue& e = f.epilogue;
-  const auto value = V::add_saturated16(sum, V::load16(e.bias16 + f.first + i));
+  auto value = sum;
+  if constexpr (!kHasBias) value = V::add_saturated16(sum, V::load16(e.bias16 + f.first + i));
   constexpr bool kIsSigned = kWords == Words::signed_shortcut || kWords == Words::signed_sum;
   if constexpr (kWords == Words::shortcut || kWords == Words::shifted_shortcut || kIsSigned) {
     const auto factor = V::load16(reinterpret_cast<const std::int16_t*>(e.shortcut_factor16 + f.first + i));
@@ -99,7 +100,7 @@ NYBBLE_INLINE typename V::I16 requantized_words(const Finish& f, typename V::I16
 }
 
 // One group of kChannelAlign channels from `i`.
-template <class V, Words kWords>
+template <class V, Words kWords, bool kHasBias = false>
 NYBBLE_INLINE void finish_words(const Finish& f, const typename V::I16* sums, std::int32_t i) {
   const Epilogue& e = f.epilogue;
   constexpr bool kIsWide = kWords == Words::wide || kWords == Words::wide_signed_result;
@@ -109,7 +110,7 @@ NYBBLE_INLINE void finish_words(const Finish& f, const typename V::I16* sums, st
   typename V::I16 results[kVectors];
   for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA {
     const std::int32_t k = i + j * V::kLanes16;
-    auto value = biased_words<V, kWords>(f, sums[j], k);
+    auto value = biased_words<V, kWords, kHasBias>(f, sums[j], k);
     if constexpr (kIsWide)
       for (std::int32_t n = 0; n < e.doublings; ++n) value = V::add_saturated16(value, value);
     if constexpr (kIsSigned) {
@@ -166,31 +167,42 @@ NYBBLE_INLINE void finish_groups(const Finish& f, const typename V::I16* sums) {
   });
 }
 
+template <Words kValue>
+struct WordsIs {
+  static constexpr Words value = kValue;
+};
+
+// Calls function(WordsIs<what there is to do>{}).
+template <class F>
+NYBBLE_INLINE void with_words(const Epilogue& e, const F& function) {
+  if (e.low < 0 && !e.relu) {
+    if (e.shortcut)
+      function(WordsIs<Words::signed_sum>{});
+    else if (e.factor16_low != nullptr)
+      function(WordsIs<Words::wide_signed_result>{});
+    else
+      function(WordsIs<Words::signed_result>{});
+  } else if (!e.shortcut) {
+    if (e.factor16_low != nullptr)
+      function(WordsIs<Words::wide>{});
+    else
+      function(WordsIs<Words::none>{});
+  } else if (e.shortcut_type == Element::s8) {
+    function(WordsIs<Words::signed_shortcut>{});
+  } else if (e.shortcut_shift16 == 0) {
+    function(WordsIs<Words::shortcut>{});
+  } else {
+    function(WordsIs<Words::shifted_shortcut>{});
+  }
+}
+
 // As finish_pixel, for sums of 16 bits in kGroups * kChannelAlign / V::kLanes16 vectors. Right only where
 // Epilogue::words is not null.
 template <class V, int kGroups>
 NYBBLE_INLINE void finish_pixel16(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t first,
                                   const void* shortcut, void* out, const typename V::I16* sums) {
   const Finish f{e, output, pixel, pixel * output.stride + first, first, shortcut, out};
-  if (e.low < 0 && !e.relu) {
-    if (e.shortcut)
-      finish_groups<V, Words::signed_sum, kGroups>(f, sums);
-    else if (e.factor16_low != nullptr)
-      finish_groups<V, Words::wide_signed_result, kGroups>(f, sums);
-    else
-      finish_groups<V, Words::signed_result, kGroups>(f, sums);
-  } else if (!e.shortcut) {
-    if (e.factor16_low != nullptr)
-      finish_groups<V, Words::wide, kGroups>(f, sums);
-    else
-      finish_groups<V, Words::none, kGroups>(f, sums);
-  } else if (e.shortcut_type == Element::s8) {
-    finish_groups<V, Words::signed_shortcut, kGroups>(f, sums);
-  } else if (e.shortcut_shift16 == 0) {
-    finish_groups<V, Words::shortcut, kGroups>(f, sums);
-  } else {
-    finish_groups<V, Words::shifted_shortcut, kGroups>(f, sums);
-  }
+  with_words(e, [&](auto words) NYBBLE_LAMBDA { finish_groups<V, decltype(words)::value, kGroups>(f, sums); });
 }
 
 }  // namespace

@@ -101,6 +101,10 @@ struct Avx512 {
   static NYBBLE_INLINE I16 pair_low(I16 a, I16 b) { return _mm512_unpacklo_epi16(a, b); }
   static NYBBLE_INLINE I16 pair_high(I16 a, I16 b) { return _mm512_unpackhi_epi16(a, b); }
   static NYBBLE_INLINE I16 pack32_saturated(I32 low, I32 high) { return _mm512_packs_epi32(low, high); }
+  // The same of neighbouring vectors of sums, in order.
+  static NYBBLE_INLINE I16 join32_saturated(I32 first, I32 second) {
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), _mm512_packs_epi32(first, second));
+  }
   // 32 values of 0 to 32,767, no more than `high` of them kept.
   static NYBBLE_INLINE void store_unsigned_bytes(std::uint8_t* p, const I16* words, std::int32_t high) {
     const __m256i bytes = _mm512_cvtusepi16_epi8(words[0]);
@@ -189,8 +193,8 @@ struct Avx512 {
   }
   // 32 values of at most 255; negative ones become 0.
   static NYBBLE_INLINE void store_positive_bytes(std::uint8_t* p, const I32* v) {
-    const __m512i zero = _mm512_setzero_si512();
-    store_bytes(p, _mm512_max_epi32(v[0], zero), _mm512_max_epi32(v[1], zero));
+    const __m512i words = _mm512_max_epi16(join32_saturated(v[0], v[1]), _mm512_setzero_si512());
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi16_epi8(words));
   }
   // 32 values; those beyond `low` or `high`, signed bytes, become these.
   static NYBBLE_INLINE void store_clamped_bytes(std::uint8_t* p, const I32* v, std::int32_t low, std::int32_t high) {

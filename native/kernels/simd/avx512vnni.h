@@ -10,6 +10,8 @@ struct Avx512Vnni : Avx512 {
   static constexpr std::int32_t kMostQuadInput = 255;
   // Sixteen sums, four weights, two inputs and two of their sums with weights, of 32 registers.
   static constexpr int kInnerPixels = 8;
+  // Two vectors of sums each, and weights of as many.
+  static constexpr std::int32_t kDepthwisePixels = 4;
   // Four unsigned inputs by four weights, exact for every value (the instruction that does not saturate).
   static NYBBLE_INLINE I32 add_quads(I32 sum, Bytes inputs, Bytes weights) {
     return _mm512_dpbusd_epi32(sum, inputs, weights);

@@ -14,6 +14,8 @@ struct AvxVnni : Avx2 {
   static constexpr int kDotPixels = 6;
   // Eight sums, four weights, two inputs and two of their sums with weights: sixteen registers.
   static constexpr int kInnerPixels = 4;
+  // Four vectors of sums each.
+  static constexpr std::int32_t kDepthwisePixels = 2;
   static NYBBLE_INLINE Bytes add8(Bytes a, Bytes b) { return _mm256_add_epi8(a, b); }
   // Four unsigned inputs by four weights, exact for every value (the instruction that does not saturate).
   static NYBBLE_INLINE I32 add_quads(I32 sum, Bytes inputs, Bytes weights) {

@@ -38,6 +38,18 @@ struct Bytes32 {
     store(p, _mm256_unpacklo_epi8(a, b));
     store(p + kBytes, _mm256_unpackhi_epi8(a, b));
   }
+  // Byte i of each of four vectors, for every i in order.
+  static NYBBLE_INLINE void store_quads(std::uint8_t* p, Bytes a, Bytes b, Bytes c, Bytes d) {
+    const Bytes low = _mm256_unpacklo_epi8(a, b), low_beside = _mm256_unpacklo_epi8(c, d);
+    const Bytes high = _mm256_unpackhi_epi8(a, b), high_beside = _mm256_unpackhi_epi8(c, d);
+    const Bytes quads[4] = {_mm256_unpacklo_epi16(low, low_beside), _mm256_unpackhi_epi16(low, low_beside),
+                            _mm256_unpacklo_epi16(high, high_beside), _mm256_unpackhi_epi16(high, high_beside)};
+    auto* out = reinterpret_cast<__m128i*>(p);
+    for (int n = 0; n < 4; ++n) {
+      _mm_storeu_si128(out + n, _mm256_castsi256_si128(quads[n]));
+      _mm_storeu_si128(out + n + 4, _mm256_extracti128_si256(quads[n], 1));
+    }
+  }
   // Each of the 16 pairs of neighbouring bytes twice.
   static NYBBLE_INLINE void store_pairs_twice(std::uint32_t* p, Bytes v) {
     const Bytes ordered = _mm256_permute4x64_epi64(v, 0xD8);

@@ -242,6 +242,9 @@ struct NeonBytes {
     store(p, vzip1q_u8(a, b));
     store(p + kBytes, vzip2q_u8(a, b));
   }
+  static NYBBLE_INLINE void store_quads(std::uint8_t* p, Bytes a, Bytes b, Bytes c, Bytes d) {
+    vst4q_u8(p, uint8x16x4_t{{a, b, c, d}});
+  }
   static NYBBLE_INLINE void store_pairs_twice(std::uint32_t* p, Bytes v) {
     const uint16x8_t pairs = vreinterpretq_u16_u8(v);
     vst1q_u32(p, vreinterpretq_u32_u16(vzip1q_u16(pairs, pairs)));

@@ -29,6 +29,7 @@ struct Vector16 {
   static constexpr bool kHasSignedPairs = false;
   static constexpr int kInnerPixels = 8;
   static constexpr int kDotPixels = 4;
+  static constexpr std::int32_t kDepthwisePixels = 2;
   static constexpr int kUsualOutputs = 128;
   static constexpr int kQuadVectors = 8;
   static constexpr int kWinogradTogether[4] = {1, 1, 1, 1};
@@ -256,6 +257,10 @@ struct Bytes16 {
   }
   static NYBBLE_INLINE void store_interleaved(std::uint8_t* p, Bytes a, Bytes b) {
     for (int i = 0; i < 2 * kBytes; ++i) p[i] = (i % 2 == 0 ? a : b)[i / 2];
+  }
+  static NYBBLE_INLINE void store_quads(std::uint8_t* p, Bytes a, Bytes b, Bytes c, Bytes d) {
+    const Bytes sources[4] = {a, b, c, d};
+    for (int i = 0; i < 4 * kBytes; ++i) p[i] = sources[i % 4][i / 4];
   }
   static NYBBLE_INLINE void store_pairs_twice(std::uint32_t* p, Bytes v) {
     for (int i = 0; i < kBytes / 2; ++i) {

@@ -48,6 +48,8 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     """The untuned default for a step that begins with a convolution or linear layer, on an instruction set."""
     table, asked, conv = rows(isa), layer(step), step.body_as(Conv)
     may = {name for name, row in table.items() if row.why_not_chosen(asked) is None}
+    if "depthwise" in may:
+        return Kernel("depthwise")
     if "grouped" in may:
         return Kernel("grouped")
     if may == {"direct"}:

@@ -1,0 +1,197 @@
+// Depthwise convolution by dot products. Included by one file per instruction set, after its vector types.
+//
+// The window of kChannelAlign channels is staged such that the four bytes of a 32-bit lane are the same channel in four
+// rows of the window: a kernel of three rows has one dot product for each of its columns, one of five rows two. One row
+// that is left over is staged as four neighbouring taps. Strides, dilation and padding are places in the staged rows.
+#pragma once
+
+#include "kernels/conv/depthwise.h"
+#include "kernels/conv/grouped.inc.h"
+#include "kernels/conv/tile.inc.h"
+
+namespace nybble {
+namespace {
+
+// The four sources of a staged row.
+struct QuadRows {
+  const std::uint8_t* rows[4] = {kBlankPixel, kBlankPixel, kBlankPixel, kBlankPixel};
+  Inside inside[4];
+};
+
+// One column, wherever it lies.
+template <bool kHasOffset>
+NYBBLE_INLINE void stage_quad(const std::uint8_t* const (&pixels)[4], Staging::Bytes add, std::uint8_t* out) {
+  using B = Staging;
+  for_each_index<kChannelAlign / B::kBytes>([&](auto j) NYBBLE_LAMBDA {
+    typename B::Bytes bytes[4];
+    for_each_index<4>([&](auto n) NYBBLE_LAMBDA {
+      bytes[n] = B::load(pixels[n] + j * B::kBytes);
+      if constexpr (kHasOffset) bytes[n] = B::add8(bytes[n], add);
+    });
+    B::store_quads(out + j * 4 * B::kBytes, bytes[0], bytes[1], bytes[2], bytes[3]);
+  });
+}
+
+template <bool kHasOffset>
+void stage_quads(const QuadRows& from, std::int64_t columns, std::int64_t stride, std::int32_t offset,
+                 std::uint8_t* out) {
+  const auto add = Staging::set8(static_cast<std::int8_t>(offset));
+  // Columns that all four have, or that are blank as a whole.
+  std::int64_t first = 0, last = columns, steps[4];
+  for (int n = 0; n < 4; ++n) {
+    const Inside& inside = from.inside[n];
+    steps[n] = inside.count > 0 ? stride : 0;
+    if (inside.count <= 0) continue;
+    first = inside.from > first ? inside.from : first;
+    last = inside.from + inside.count < last ? inside.from + inside.count : last;
+  }
+  for (std::int64_t x = 0; x < columns; ++x, out += kDepthwiseBytes) {
+    const std::uint8_t* pixels[4];
+    if (x >= first && x < last) {
+      for_each_index<4>([&](auto n) NYBBLE_LAMBDA { pixels[n] = from.rows[n] + x * steps[n]; });
+    } else {
+      for (int n = 0; n < 4; ++n) pixels[n] = from.inside[n].has(x) ? from.rows[n] + x * stride : kBlankPixel;
+    }
+    stage_quad<kHasOffset>(pixels, add, out);
+  }
+}
+
+// Stages the window of a unit: the pixels that a task covers.
+inline void stage_depthwise_unit(const ConvTask& task, const DepthwiseScratch& places, std::int64_t channel,
+                                 std::uint8_t* staged) {
+  const ConvShape& s = *task.shape;
+  const std::int64_t within = task.first_pixel % s.output.pixels(), stride = s.input.stride;
+  const std::int64_t top = within / s.output.width * s.stride_h - s.pad_top;
+  const std::int64_t left = within % s.output.width * s.stride_w - s.pad_left;
+  const std::uint8_t* image = static_cast<const std::uint8_t*>(task.input) +
+                              task.first_pixel / s.output.pixels() * s.input.image_elements() + channel;
+  const std::int32_t offset = task.packed->as<DepthwisePacked>().offset;
+  const std::int64_t columns =
+      std::int64_t{task.pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1;
+  for (std::int32_t row = 0; row < places.rows; ++row, staged += places.row_bytes) {
+    QuadRows from;
+    for (std::int32_t n = 0; n < 4; ++n) {
+      const bool is_beside = places.is_beside(row);
+      const std::int32_t r = 4 * row + (is_beside ? 0 : n);
+      const std::int64_t y = top + std::int64_t{r} * s.dilation_h;
+      const std::int64_t x = left + (is_beside ? std::int64_t{n} * s.dilation_w : 0);
+      if (r >= s.kernel_h || y < 0 || y >= s.input.height || x >= s.input.width || x + columns <= 0) continue;
+      from.rows[n] = image + (y * s.input.width + x) * stride;
+      from.inside[n].from = x < 0 ? -x : 0;
+      from.inside[n].count = s.input.width - x - from.inside[n].from;
+    }
+    const auto stage = offset == 0 ? stage_quads<false> : stage_quads<true>;
+    stage(from, columns, stride, offset, staged);
+  }
+}
+
+// Sums of P pixels of a unit, from `start`; E entries, or where E is 0 as many as there are.
+template <class V, int P, int E, bool kIsWord>
+NYBBLE_INLINE void depthwise_sums(const DepthwisePacked& packed, const std::uint8_t* window, std::int64_t step,
+                                  const std::uint8_t* weights,
+                                  const typename V::I32 (&start)[kDepthwiseBytes / V::kBytes], void* sums) {
+  constexpr int N = kDepthwiseBytes / V::kBytes;
+  typename V::I32 acc[P][N];
+  for_each_index<P * N>([&](auto i) NYBBLE_LAMBDA { acc[i / N][i % N] = start[i % N]; });
+  const auto add = [&](std::int32_t entry) NYBBLE_LAMBDA {
+    const std::uint8_t* at = window + packed.places[entry];
+    for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
+      const auto w = V::load(weights + std::int64_t{entry} * kDepthwiseBytes + j * V::kBytes);
+      for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+        acc[p][j] = V::add_quads(acc[p][j], V::load(at + p * step + j * V::kBytes), w);
+      });
+    });
+  };
+  if constexpr (E > 0) {
+    for_each_index<E>([&](auto e) NYBBLE_LAMBDA { add(e); });
+  } else {
+    for (std::int32_t e = 0; e < packed.entries; ++e) add(e);
+  }
+  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+    if constexpr (kIsWord)
+      V::store16(static_cast<std::int16_t*>(sums) + p * kChannelAlign, V::join32_saturated(acc[p][0], acc[p][1]));
+    else
+      for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
+        V::store32(static_cast<std::int32_t*>(sums) + p * kChannelAlign + j * V::kLanes32, acc[p][j]);
+      });
+  });
+}
+
+// Sums of all pixels of a task; as words with the bias, saturated.
+template <class V, int E, bool kIsWord>
+__attribute__((noinline)) void depthwise_pixels(const ConvTask& task, const std::uint8_t* staged, std::int32_t first,
+                                                void* sums) {
+  constexpr int N = kDepthwiseBytes / V::kBytes;
+  constexpr std::int32_t P = V::kDepthwisePixels;
+  const DepthwisePacked& packed = task.packed->as<DepthwisePacked>();
+  const std::uint8_t* weights = task.packed->weights + std::int64_t{first} * packed.entries * 4;
+  const std::int64_t step = std::int64_t{task.shape->stride_w} * kDepthwiseBytes;
+  typename V::I32 start[N];
+  for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
+    start[j] = V::load32(packed.correction + first + j * V::kLanes32);
+    if constexpr (kIsWord) start[j] = V::add32(start[j], V::load32(task.epilogue->bias + first + j * V::kLanes32));
+  });
+  auto* out = static_cast<std::uint8_t*>(sums);
+  constexpr std::int64_t kSumBytes = kChannelAlign * (kIsWord ? 2 : 4);
+  std::int32_t p = 0;
+  for (; p + P <= task.pixels; p += P)
+    depthwise_sums<V, P, E, kIsWord>(packed, staged + p * step, step, weights, start, out + p * kSumBytes);
+  for (; p < task.pixels; ++p)
+    depthwise_sums<V, 1, E, kIsWord>(packed, staged + p * step, step, weights, start, out + p * kSumBytes);
+}
+
+template <class V, bool kIsWord>
+NYBBLE_INLINE void depthwise_unit(const ConvTask& task, const std::uint8_t* staged, std::int32_t first, void* sums) {
+  switch (task.packed->as<DepthwisePacked>().entries) {
+    case 3:  // 3x3
+      return depthwise_pixels<V, 3, kIsWord>(task, staged, first, sums);
+    case 7:  // 5x5
+      return depthwise_pixels<V, 7, kIsWord>(task, staged, first, sums);
+    default:
+      return depthwise_pixels<V, 0, kIsWord>(task, staged, first, sums);
+  }
+}
+
+// The task's pixels lie in one output row.
+template <class V>
+void conv_depthwise(const ConvTask& task) {
+  const ConvShape& s = *task.shape;
+  const Epilogue& e = *task.epilogue;
+  const OutputBlock& block = task.packed->blocks[task.block];
+  const DepthwiseScratch places(s, task.packed->as<DepthwisePacked>().tile_pixels);
+  std::uint8_t* staged = task.scratch + places.staged;
+  for (std::int32_t first = block.first; first < block.first + block.outputs; first += kChannelAlign) {
+    stage_depthwise_unit(task, places, first, staged);
+    if constexpr (kSumsAreGroups<V>)
+      if (e.words != nullptr && e.words[first / kChannelAlign] != 0) {
+        depthwise_unit<V, true>(task, staged, first, task.scratch);
+        finish_saturated<V>(e, s.output, task.first_pixel, task.pixels, first, task.shortcut, task.output,
+                            reinterpret_cast<const std::int16_t*>(task.scratch));
+        continue;
+      }
+    depthwise_unit<V, false>(task, staged, first, task.scratch);
+    finish_tile<V>(e, s.output, task.first_pixel, task.pixels, first, task.shortcut, task.output,
+                   reinterpret_cast<const std::int32_t*>(task.scratch));
+  }
+}
+
+template <class V>
+constexpr ConvRow kDepthwiseRow = {
+    .name = "depthwise",
+    .summary = "depthwise, four taps at a time, 32-bit sums",
+    .isa = kIsa,
+    .takes_groups = true,
+    .is_padded = true,
+    .is_depthwise = true,
+    .has_dot_products = true,
+    .has_signed_quads = V::kHasSignedQuads,
+    .is_for_groups = true,
+    .tasks = Tasks::row,
+    .lanes32 = V::kLanes32,
+    .pack = pack_depthwise,
+    .scratch = depthwise_scratch,
+    .run = conv_depthwise<V>,
+};
+
+}  // namespace
+}  // namespace nybble

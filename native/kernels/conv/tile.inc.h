@@ -1,0 +1,67 @@
+// Finishing several pixels of kChannelAlign channels at a time: what there is to do is found out once for all of them.
+// Included by one file per instruction set, after the vector type.
+#pragma once
+
+#include "kernels/conv/words.inc.h"
+
+namespace nybble {
+namespace {
+
+// Whether two vectors of sums are kChannelAlign outputs, which become words where these suit the epilogue.
+template <class V>
+inline constexpr bool kSumsAreGroups = 2 * V::kLanes32 == kChannelAlign;
+
+// As finish_pixel, for `count` pixels, whose sums follow each other.
+template <class V>
+__attribute__((noinline)) void finish_tile(const Epilogue& e, const Layout& output, std::int64_t pixel,
+                                           std::int32_t count, std::int32_t first, const void* shortcut, void* out,
+                                           const std::int32_t* sums) {
+  constexpr std::int32_t kVectors = kChannelAlign / V::kLanes32;
+  const auto each = [&](const auto& finish) NYBBLE_LAMBDA {
+    for (std::int32_t i = 0; i < count; ++i, ++pixel, sums += kChannelAlign)
+      finish(Finish{e, output, pixel, pixel * output.stride + first, first, shortcut, out});
+  };
+  const bool is_plain = e.requantize && !e.shortcut && e.is_unsigned();
+  if (is_plain && e.guarded) {
+    each([&](const Finish& f) NYBBLE_LAMBDA {
+      finish_guarded<V, Shortcut::none>(
+          f, kChannelAlign, [&](std::int32_t i) NYBBLE_LAMBDA { return V::load32(sums + i); }, false);
+    });
+  } else if (is_plain && e.narrow) {
+    each([&](const Finish& f) NYBBLE_LAMBDA {
+      typename V::I32 results[kVectors];
+      for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA {
+        results[j] = finish_unsigned<V, Shortcut::none>(f, V::load32(sums + j * V::kLanes32), j * V::kLanes32);
+      });
+      V::store_positive_bytes(static_cast<std::uint8_t*>(out) + f.base, results);
+    });
+  } else {
+    each([&](const Finish& f)
+             NYBBLE_LAMBDA { finish_pixel<V>(e, output, f.pixel, first, kChannelAlign, shortcut, out, sums); });
+  }
+}
+
+template <class V, Words kWords>
+__attribute__((noinline)) void finish_word_tile(const Epilogue& e, const Layout& output, std::int64_t pixel,
+                                                std::int32_t count, std::int32_t first, const void* shortcut, void* out,
+                                                const std::int16_t* sums) {
+  constexpr int kVectors = kChannelAlign / V::kLanes16;
+  for (std::int32_t i = 0; i < count; ++i, ++pixel, sums += kChannelAlign) {
+    const Finish f{e, output, pixel, pixel * output.stride + first, first, shortcut, out};
+    typename V::I16 group[kVectors];
+    for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA { group[j] = V::load16(sums + j * V::kLanes16); });
+    finish_words<V, kWords, true>(f, group, 0);
+  }
+}
+
+// The same for sums that were saturated with their bias. Right only where Epilogue::words is not zero for the channels.
+template <class V>
+NYBBLE_INLINE void finish_saturated(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t count,
+                                    std::int32_t first, const void* shortcut, void* out, const std::int16_t* sums) {
+  with_words(e, [&](auto words) NYBBLE_LAMBDA {
+    finish_word_tile<V, decltype(words)::value>(e, output, pixel, count, first, shortcut, out, sums);
+  });
+}
+
+}  // namespace
+}  // namespace nybble
