@@ -86,10 +86,10 @@ inline void stage_depthwise_unit(const ConvTask& task, const DepthwiseScratch& p
 }
 
 // Sums of P pixels of a unit, from `start`; E entries, or where E is 0 as many as there are.
-template <class V, int P, int E, bool kIsWord>
+template <class V, int P, int E>
 NYBBLE_INLINE void depthwise_sums(const DepthwisePacked& packed, const std::uint8_t* window, std::int64_t step,
                                   const std::uint8_t* weights,
-                                  const typename V::I32 (&start)[kDepthwiseBytes / V::kBytes], void* sums) {
+                                  const typename V::I32 (&start)[kDepthwiseBytes / V::kBytes], std::int32_t* sums) {
   constexpr int N = kDepthwiseBytes / V::kBytes;
   typename V::I32 acc[P][N];
   for_each_index<P * N>([&](auto i) NYBBLE_LAMBDA { acc[i / N][i % N] = start[i % N]; });
@@ -107,20 +107,14 @@ NYBBLE_INLINE void depthwise_sums(const DepthwisePacked& packed, const std::uint
   } else {
     for (std::int32_t e = 0; e < packed.entries; ++e) add(e);
   }
-  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    if constexpr (kIsWord)
-      V::store16(static_cast<std::int16_t*>(sums) + p * kChannelAlign, V::join32_saturated(acc[p][0], acc[p][1]));
-    else
-      for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
-        V::store32(static_cast<std::int32_t*>(sums) + p * kChannelAlign + j * V::kLanes32, acc[p][j]);
-      });
-  });
+  for_each_index<P * N>(
+      [&](auto i) NYBBLE_LAMBDA { V::store32(sums + i / N * kChannelAlign + i % N * V::kLanes32, acc[i / N][i % N]); });
 }
 
-// Sums of all pixels of a task; as words with the bias, saturated.
-template <class V, int E, bool kIsWord>
+// Sums of all pixels of a task, with `bias`.
+template <class V, int E>
 __attribute__((noinline)) void depthwise_pixels(const ConvTask& task, const std::uint8_t* staged, std::int32_t first,
-                                                void* sums) {
+                                                const std::int32_t* bias, std::int32_t* sums) {
   constexpr int N = kDepthwiseBytes / V::kBytes;
   constexpr std::int32_t P = V::kDepthwisePixels;
   const DepthwisePacked& packed = task.packed->as<DepthwisePacked>();
@@ -128,27 +122,26 @@ __attribute__((noinline)) void depthwise_pixels(const ConvTask& task, const std:
   const std::int64_t step = std::int64_t{task.shape->stride_w} * kDepthwiseBytes;
   typename V::I32 start[N];
   for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
-    start[j] = V::load32(packed.correction + first + j * V::kLanes32);
-    if constexpr (kIsWord) start[j] = V::add32(start[j], V::load32(task.epilogue->bias + first + j * V::kLanes32));
+    const std::int32_t i = j * V::kLanes32;
+    start[j] = V::add32(V::load32(packed.correction + first + i), V::load32(bias + i));
   });
-  auto* out = static_cast<std::uint8_t*>(sums);
-  constexpr std::int64_t kSumBytes = kChannelAlign * (kIsWord ? 2 : 4);
   std::int32_t p = 0;
   for (; p + P <= task.pixels; p += P)
-    depthwise_sums<V, P, E, kIsWord>(packed, staged + p * step, step, weights, start, out + p * kSumBytes);
+    depthwise_sums<V, P, E>(packed, staged + p * step, step, weights, start, sums + p * kChannelAlign);
   for (; p < task.pixels; ++p)
-    depthwise_sums<V, 1, E, kIsWord>(packed, staged + p * step, step, weights, start, out + p * kSumBytes);
+    depthwise_sums<V, 1, E>(packed, staged + p * step, step, weights, start, sums + p * kChannelAlign);
 }
 
-template <class V, bool kIsWord>
-NYBBLE_INLINE void depthwise_unit(const ConvTask& task, const std::uint8_t* staged, std::int32_t first, void* sums) {
+template <class V>
+NYBBLE_INLINE void depthwise_unit(const ConvTask& task, const std::uint8_t* staged, std::int32_t first,
+                                  const std::int32_t* bias, std::int32_t* sums) {
   switch (task.packed->as<DepthwisePacked>().entries) {
     case 3:  // 3x3
-      return depthwise_pixels<V, 3, kIsWord>(task, staged, first, sums);
+      return depthwise_pixels<V, 3>(task, staged, first, bias, sums);
     case 7:  // 5x5
-      return depthwise_pixels<V, 7, kIsWord>(task, staged, first, sums);
+      return depthwise_pixels<V, 7>(task, staged, first, bias, sums);
     default:
-      return depthwise_pixels<V, 0, kIsWord>(task, staged, first, sums);
+      return depthwise_pixels<V, 0>(task, staged, first, bias, sums);
   }
 }
 
@@ -159,19 +152,16 @@ void conv_depthwise(const ConvTask& task) {
   const Epilogue& e = *task.epilogue;
   const OutputBlock& block = task.packed->blocks[task.block];
   const DepthwiseScratch places(s, task.packed->as<DepthwisePacked>().tile_pixels);
+  auto* sums = reinterpret_cast<std::int32_t*>(task.scratch);
   std::uint8_t* staged = task.scratch + places.staged;
   for (std::int32_t first = block.first; first < block.first + block.outputs; first += kChannelAlign) {
     stage_depthwise_unit(task, places, first, staged);
+    const bool is_word = e.words != nullptr && e.words[first / kChannelAlign] != 0;
+    depthwise_unit<V>(task, staged, first, is_word ? e.bias + first : kNoBias, sums);
+    auto finish = finish_tile<V>;
     if constexpr (kSumsAreGroups<V>)
-      if (e.words != nullptr && e.words[first / kChannelAlign] != 0) {
-        depthwise_unit<V, true>(task, staged, first, task.scratch);
-        finish_saturated<V>(e, s.output, task.first_pixel, task.pixels, first, task.shortcut, task.output,
-                            reinterpret_cast<const std::int16_t*>(task.scratch));
-        continue;
-      }
-    depthwise_unit<V, false>(task, staged, first, task.scratch);
-    finish_tile<V>(e, s.output, task.first_pixel, task.pixels, first, task.shortcut, task.output,
-                   reinterpret_cast<const std::int32_t*>(task.scratch));
+      if (is_word) finish = finish_saturated<V>;
+    finish(e, s.output, task.first_pixel, task.pixels, first, task.shortcut, task.output, sums);
   }
 }
 

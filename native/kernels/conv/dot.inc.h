@@ -83,40 +83,30 @@ NYBBLE_INLINE constexpr auto quad_dot() {
     return QuadDot<V>{};
 }
 
-// Two vectors of outputs of P pixels, from output `first` of all, which start as the correction. As words they start
-// with the bias too, are saturated to 16 bits, and follow each other.
-template <class Dot, int P, bool kIsWord>
+// Two vectors of outputs of P pixels, from output `first` of all, which start as the correction and `bias`.
+template <class Dot, int P>
 __attribute__((noinline)) void dot_pixels(const ConvTask& task, const typename Dot::Staged* const* windows,
                                           std::int64_t staged_row, const std::uint8_t* weights, std::int32_t first,
-                                          std::int32_t* sums, std::int64_t sums_of_pixel) {
+                                          const std::int32_t* bias, std::int32_t* sums, std::int64_t sums_of_pixel) {
   using V = typename Dot::V;
   const ConvShape& s = *task.shape;
   const DotPacked& packed = task.packed->as<DotPacked>();
   constexpr int kVectorBytes = V::kLanes32 * Dot::kGroup;
   const auto begin = [&](std::int32_t i) NYBBLE_LAMBDA {
-    const auto correction = V::load32(packed.correction + first + i);
-    if constexpr (kIsWord)
-      return V::add32(correction, V::load32(task.epilogue->bias + first + i));
-    else
-      return correction;
+    return V::add32(V::load32(packed.correction + first + i), V::load32(bias + i));
   };
   typename Dot::Sums acc[P][2];
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
     acc[p][0] = Dot::start(begin(0));
     acc[p][1] = Dot::start(begin(V::kLanes32));
   });
-  // A window has a row, a run and a group at least. Loops that begin with a test would make the compiler keep the sums
-  // of a window without any, on the stack.
-  const std::int64_t end = std::int64_t{packed.run_groups} * Dot::kGroup;
-  std::int32_t r = 0;
-  do {
-    std::int32_t c = 0;
-    do {
+  for (std::int32_t r = 0; r < s.kernel_h; ++r)
+    for (std::int32_t c = 0; c < packed.runs_per_row; ++c) {
       const typename Dot::Staged* inputs[P];
       const std::int64_t start = r * staged_row + std::int64_t{c} * s.dilation_w * s.input.stride;
       for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = windows[p] + start; });
-      std::int64_t at = 0;
-      do {
+      const std::int64_t end = std::int64_t{packed.run_groups} * Dot::kGroup;
+      for (std::int64_t at = 0; at != end; at += Dot::kGroup, weights += 2 * kVectorBytes) {
         // Opaque: the compiler would keep a pointer for each pixel and move all of them, more than there are registers.
         __asm__("" : "+r"(at));
         const auto w0 = Dot::weights(weights);
@@ -126,32 +116,24 @@ __attribute__((noinline)) void dot_pixels(const ConvTask& task, const typename D
           acc[p][0] = Dot::accumulate(acc[p][0], input, w0);
           acc[p][1] = Dot::accumulate(acc[p][1], input, w1);
         });
-        at += Dot::kGroup;
-        weights += 2 * kVectorBytes;
-      } while (at != end);
-    } while (++c < packed.runs_per_row);
-  } while (++r < s.kernel_h);
-  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    const auto low = Dot::result(acc[p][0], begin(0)), high = Dot::result(acc[p][1], begin(V::kLanes32));
-    if constexpr (kIsWord) {
-      V::store16(reinterpret_cast<std::int16_t*>(sums) + p * kChannelAlign, V::join32_saturated(low, high));
-    } else {
-      V::store32(sums + p * sums_of_pixel, low);
-      V::store32(sums + p * sums_of_pixel + V::kLanes32, high);
+      }
     }
+  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+    V::store32(sums + p * sums_of_pixel, Dot::result(acc[p][0], begin(0)));
+    V::store32(sums + p * sums_of_pixel + V::kLanes32, Dot::result(acc[p][1], begin(V::kLanes32)));
   });
 }
 
 // The same of up to kDotPixels pixels.
-template <class Dot, bool kIsWord, class... Args>
+template <class Dot, class... Args>
 NYBBLE_INLINE void dot_any_pixels(std::int32_t count, const ConvTask& task, Args... args) {
   constexpr std::int32_t kPixels = Dot::V::kDotPixels;
   if (count > kPixels / 2)
-    dot_pixels<Dot, kPixels, kIsWord>(task, args...);
+    dot_pixels<Dot, kPixels>(task, args...);
   else if (count > 1)
-    dot_pixels<Dot, kPixels / 2, kIsWord>(task, args...);
+    dot_pixels<Dot, kPixels / 2>(task, args...);
   else
-    dot_pixels<Dot, 1, kIsWord>(task, args...);
+    dot_pixels<Dot, 1>(task, args...);
 }
 
 // Whether windows can be read where the input lies: no padding, no other type, whole groups.
@@ -200,19 +182,16 @@ void conv_dot(const ConvTask& task) {
     if constexpr (kSumsAreGroups<V>) {
       for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
         const std::int32_t first = block.first + k;
-        if (e.words != nullptr && e.words[first / kChannelAlign] != 0) {
-          dot_any_pixels<Dot, true>(count, task, windows, staged_row, weights, first, sums, std::int64_t{kStep});
-          finish_saturated<V>(e, s.output, pixel, count, first, task.shortcut, task.output,
-                              reinterpret_cast<const std::int16_t*>(sums));
-        } else {
-          dot_any_pixels<Dot, false>(count, task, windows, staged_row, weights, first, sums, std::int64_t{kStep});
-          finish_tile<V>(e, s.output, pixel, count, first, task.shortcut, task.output, sums);
-        }
+        const bool is_word = e.words != nullptr && e.words[first / kChannelAlign] != 0;
+        dot_any_pixels<Dot>(count, task, windows, staged_row, weights, first, is_word ? e.bias + first : kNoBias, sums,
+                            std::int64_t{kStep});
+        const auto finish = is_word ? finish_saturated<V> : finish_tile<V>;
+        finish(e, s.output, pixel, count, first, task.shortcut, task.output, sums);
       }
     } else {
       for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes)
-        dot_any_pixels<Dot, false>(count, task, windows, staged_row, weights, block.first + k, sums + k,
-                                   std::int64_t{block.outputs});
+        dot_any_pixels<Dot>(count, task, windows, staged_row, weights, block.first + k, kNoBias, sums + k,
+                            std::int64_t{block.outputs});
       for (std::int32_t i = 0; i < count; ++i)
         finish_pixel<V>(e, s.output, pixel + i, block.first, block.outputs, task.shortcut, task.output,
                         sums + i * block.outputs);

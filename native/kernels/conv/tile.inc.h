@@ -11,6 +11,9 @@ namespace {
 template <class V>
 inline constexpr bool kSumsAreGroups = 2 * V::kLanes32 == kChannelAlign;
 
+// In place of biases, for sums that get theirs later.
+alignas(64) constexpr std::int32_t kNoBias[kChannelAlign] = {};
+
 // As finish_pixel, for `count` pixels, whose sums follow each other.
 template <class V>
 __attribute__((noinline)) void finish_tile(const Epilogue& e, const Layout& output, std::int64_t pixel,
@@ -44,20 +47,19 @@ __attribute__((noinline)) void finish_tile(const Epilogue& e, const Layout& outp
 template <class V, Words kWords>
 __attribute__((noinline)) void finish_word_tile(const Epilogue& e, const Layout& output, std::int64_t pixel,
                                                 std::int32_t count, std::int32_t first, const void* shortcut, void* out,
-                                                const std::int16_t* sums) {
-  constexpr int kVectors = kChannelAlign / V::kLanes16;
+                                                const std::int32_t* sums) {
   for (std::int32_t i = 0; i < count; ++i, ++pixel, sums += kChannelAlign) {
     const Finish f{e, output, pixel, pixel * output.stride + first, first, shortcut, out};
-    typename V::I16 group[kVectors];
-    for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA { group[j] = V::load16(sums + j * V::kLanes16); });
-    finish_words<V, kWords, true>(f, group, 0);
+    const auto words = V::join32_saturated(V::load32(sums), V::load32(sums + V::kLanes32));
+    finish_words<V, kWords, true>(f, &words, 0);
   }
 }
 
-// The same for sums that were saturated with their bias. Right only where Epilogue::words is not zero for the channels.
+// The same for sums that have their bias, and are saturated to 16 bits. Right only where Epilogue::words is not zero
+// for the channels.
 template <class V>
-NYBBLE_INLINE void finish_saturated(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t count,
-                                    std::int32_t first, const void* shortcut, void* out, const std::int16_t* sums) {
+void finish_saturated(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t count,
+                      std::int32_t first, const void* shortcut, void* out, const std::int32_t* sums) {
   with_words(e, [&](auto words) NYBBLE_LAMBDA {
     finish_word_tile<V, decltype(words)::value>(e, output, pixel, count, first, shortcut, out, sums);
   });

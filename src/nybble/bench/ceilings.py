@@ -27,7 +27,7 @@ LOOPS = {
 #: And where the instruction set has dot products.
 LOOPS_WITH_DOTS = {
     **LOOPS,
-    **dict.fromkeys(("quad", "sparse_quad", "winograd_quad"), "vpdpbusd"),
+    **dict.fromkeys(("quad", "sparse_quad", "winograd_quad", "depthwise"), "vpdpbusd"),
     **dict.fromkeys(("inner", "winograd_inner"), "2 vpaddb+vpdpbusd"),
 }
 

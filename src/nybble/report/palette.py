@@ -31,6 +31,7 @@ METHODS = {
     "quad": ("eight", "s"),
     "winograd": ("violet", "^"),
     "grouped": ("teal", "D"),
+    "depthwise": ("teal", "d"),
     "chained": ("wrong", "v"),
     "pair": ("ink", "P"),
 }
