@@ -7,7 +7,7 @@ from agreement import ISAS
 from hypothesis import given
 from networks import conv_networks, mixed_networks, stacked_networks
 
-from nybble.backends.cpu.arena import ALIGNMENT, Lifetime, aligned, place
+from nybble.lower.arena import ALIGNMENT, Lifetime, aligned, place
 from nybble.backends.cpu.kernel import LIST_GROUPS
 from nybble.backends.cpu.plan import Plan, lists_of
 from nybble.backends.cpu.planner import make_plan

@@ -16,12 +16,15 @@ GROUP = "nybble.backends"
 #: what it needs.
 _BUILT_IN = frozenset(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 
+#: Variants of built-in backends, after a dash: the folder's ``variants`` has them.
+_VARIANTS = frozenset({"cuda-emulated"})
+
 _by_name: dict[str, Backend] = {}
 
 
 def register(backend: Backend) -> None:
     """Make a backend known by its name. Raises :class:`PluginError` if another one has it."""
-    if backend.name in _by_name or backend.name in _BUILT_IN:
+    if backend.name in _by_name or backend.name in _BUILT_IN | _VARIANTS:
         raise PluginError(f"the backend name {backend.name!r} is taken; rename that of {type(backend).__module__}")
     _by_name[backend.name] = backend
 
@@ -34,7 +37,7 @@ def unregister(backend: Backend) -> None:
 def backends() -> list[str]:
     """Names of all backends, in alphabetical order; those of other packages included."""
     _load_packages()
-    return sorted({*_BUILT_IN, *_by_name})
+    return sorted({*_BUILT_IN, *_VARIANTS, *_by_name})
 
 
 def backend_named(name: str) -> Backend | None:
@@ -42,6 +45,10 @@ def backend_named(name: str) -> Backend | None:
     if name in _BUILT_IN:
         built_in: Backend = import_module(f"nybble.backends.{name}").backend
         return built_in
+    if name in _VARIANTS:
+        family, _, variant = name.partition("-")
+        found: Backend = import_module(f"nybble.backends.{family}").variants[variant]
+        return found
     if name not in _by_name:
         _load_packages()
     return _by_name.get(name)

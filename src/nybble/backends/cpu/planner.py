@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nybble.backends.cpu.arena import Lifetime, place
+from nybble.lower.arena import Lifetime, place
 from nybble.backends.cpu.choices import Choices
 from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel
 from nybble.backends.cpu.kinds import kind_of

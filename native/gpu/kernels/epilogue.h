@@ -1,0 +1,104 @@
+// From sums to stored values: shortcut, ReLU, requantize, table.
+#pragma once
+
+#include "gpu/kernels/tensor.h"
+
+namespace nybble::gpu {
+
+// How sums become codes: not at all, in 32 bits where the host's bound allows it, in 64 bits, or as the step says.
+enum Requantize : s32 { kAsTheyAre = 0, kNarrow = 1, kWide = 2, kAny = 3 };
+
+// Arrays have an entry for each channel that is stored, padding included.
+struct Epilogue {
+  Tensor out;
+  Tensor shortcut;             // data null: none
+  const u32* shortcut_factor;  // null: added as it is
+  const u32* factor;
+  const u8* table;  // null: none; 256 codes, of values from table_low on
+  s32 shortcut_shift;
+  s32 relu_low, relu_high;  // of the sums; the whole range where there is no ReLU
+  s32 requantize;           // a Requantize other than kAny
+  s32 shift;
+  s32 low, high;  // of the codes that requantizing gives
+  s32 table_low;
+};
+
+// sign(v) * ((|v| + half) >> shift) of v = sum * factor, where |v| + half < 2^31.
+NYBBLE_DEVICE s32 requantized(s32 sum, u32 factor, s32 shift) {
+  const s32 v = sum * static_cast<s32>(factor);
+  const s32 half = static_cast<s32>((1U << shift) >> 1);
+  return (v + half + (shift > 0 ? v >> 31 : 0)) >> shift;
+}
+
+// The same where |v| + half < 2^63.
+NYBBLE_DEVICE s64 requantized_wide(s32 sum, u32 factor, s32 shift) {
+  const s64 v = static_cast<s64>(sum) * static_cast<s64>(factor);
+  const s64 half = (1LL << shift) >> 1;
+  return (v + half + (shift > 0 ? v >> 63 : 0)) >> shift;
+}
+
+template <typename T>
+NYBBLE_DEVICE T clamped(T v, T low, T high) {
+  return v < low ? low : v > high ? high : v;
+}
+
+NYBBLE_DEVICE void add_shortcut(const Epilogue& e, s64 pixel, s32 channel, s32 (&v)[8]) {
+  s32 other[8];
+  load8(e.shortcut, pixel, channel, other);
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) {
+    // A rescaled shortcut fits 32 bits: inference refuses others.
+    v[i] += e.shortcut_factor == nullptr
+                ? other[i]
+                : static_cast<s32>(
+                      requantized_wide(other[i], global_load(e.shortcut_factor + channel + i), e.shortcut_shift));
+  }
+}
+
+NYBBLE_DEVICE void look_up(const Epilogue& e, s32 (&v)[8]) {
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) v[i] = byte_at(global_load(e.table + v[i] - e.table_low), 0, e.out.is_signed != 0);
+}
+
+// Finishes and stores the sums of eight channels of a pixel.
+template <s32 Rule>
+NYBBLE_DEVICE void finish8_inline(const Epilogue& e, s64 pixel, s32 channel, s32 (&v)[8]) {
+  if (e.shortcut.data != nullptr) add_shortcut(e, pixel, channel, v);
+  const s32 rule = Rule == kAny ? e.requantize : Rule;
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) v[i] = clamped(v[i], e.relu_low, e.relu_high);
+  if (rule == kNarrow) {
+    NYBBLE_UNROLL
+    for (s32 i = 0; i < 8; ++i) {
+      v[i] = clamped(requantized(v[i], global_load(e.factor + channel + i), e.shift), e.low, e.high);
+    }
+  } else if (rule == kWide) {
+    NYBBLE_UNROLL
+    for (s32 i = 0; i < 8; ++i) {
+      const s64 code = requantized_wide(v[i], global_load(e.factor + channel + i), e.shift);
+      v[i] = static_cast<s32>(clamped(code, static_cast<s64>(e.low), static_cast<s64>(e.high)));
+    }
+  }
+  if (e.table != nullptr) look_up(e, v);
+  store8(e.out, pixel, channel, v);
+}
+
+struct Sums8 {
+  s32 v[8];
+};
+
+// The rules that are not worth a copy in each kernel, at each of its fragments.
+NYBBLE_CALLED void finish8_called(const Epilogue& e, s64 pixel, s32 channel, Sums8 sums) {
+  finish8_inline<kAny>(e, pixel, channel, sums.v);
+}
+
+template <s32 Rule>
+NYBBLE_DEVICE void finish8(const Epilogue& e, s64 pixel, s32 channel, s32 (&v)[8]) {
+  if constexpr (Rule == kAny) {
+    finish8_called(e, pixel, channel, {{v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]}});
+  } else {
+    finish8_inline<Rule>(e, pixel, channel, v);
+  }
+}
+
+}  // namespace nybble::gpu

@@ -1,0 +1,242 @@
+// The operations that are no matrix products. A thread has eight channels of a pixel; threads count through both.
+#pragma once
+
+#include "gpu/kernels/epilogue.h"
+
+namespace nybble::gpu {
+
+constexpr s32 kLayerThreads = 128;
+
+// The pixel and the first channel of this thread; false where there is none.
+NYBBLE_DEVICE bool find_place(const Tensor& out, s32 pixels, s32& pixel, s32& channel) {
+  const s32 groups = out.pitch / 8;
+  const s64 index = static_cast<s64>(block_x()) * block_threads() + thread_index();
+  pixel = static_cast<s32>(index / groups);
+  channel = static_cast<s32>(index % groups) * 8;
+  return pixel < pixels;
+}
+
+struct Window {
+  s32 height, width, out_height, out_width;
+  s32 kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
+};
+
+// Network input (n, channel, y, x) or photos (n, y, x, channel), bytes, to the stored form.
+struct InputParams {
+  Tensor out;
+  const u8* source;
+  const u8* table;  // null, or (channels, 256) codes
+  s32 pixels, image_pixels;
+  s32 channel_step, pixel_step;
+};
+
+NYBBLE_DEVICE void read_input(const InputParams& p) {
+  s32 pixel, channel;
+  if (!find_place(p.out, p.pixels, pixel, channel)) return;
+  const s64 image = static_cast<s64>(pixel / p.image_pixels) * p.image_pixels * p.out.channels;
+  s32 v[8];
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) {
+    const s32 c = channel + i;
+    v[i] = 0;
+    if (c >= p.out.channels) continue;
+    const s64 at =
+        image + static_cast<s64>(pixel % p.image_pixels) * p.pixel_step + static_cast<s64>(c) * p.channel_step;
+    const u8 sample = global_load(p.source + at);
+    v[i] = byte_at(p.table == nullptr ? sample : global_load(p.table + c * 256 + sample), 0, p.out.is_signed != 0);
+  }
+  store8(p.out, pixel, channel, v);
+}
+
+// Convolution of several groups: each channel multiplies its own group's inputs. Weights are bytes
+// (tap, input of the group, channel), a pitch of the result for each of the first two.
+struct GroupedParams {
+  Epilogue epilogue;
+  Tensor input;
+  const s8* weights;
+  const s32* bias;
+  Window window;
+  s32 pixels;
+  s32 group_inputs, group_outputs;
+};
+
+NYBBLE_DEVICE s32 grouped_sum(const GroupedParams& p, s64 first_pixel, s32 y0, s32 x0, s32 channel) {
+  const Window& w = p.window;
+  s32 sum = global_load(p.bias + channel);
+  if (channel >= p.epilogue.out.channels) return sum;
+  const s32 first = channel / p.group_outputs * p.group_inputs;
+  for (s32 ky = 0; ky < w.kernel_h; ++ky) {
+    const s32 y = y0 + ky * w.dilation_h;
+    for (s32 kx = 0; kx < w.kernel_w; ++kx) {
+      const s32 x = x0 + kx * w.dilation_w;
+      if (y < 0 || y >= w.height || x < 0 || x >= w.width) continue;
+      const s64 row = static_cast<s64>(ky * w.kernel_w + kx) * p.group_inputs;
+      for (s32 i = 0; i < p.group_inputs; ++i) {
+        const s32 weight = global_load(p.weights + (row + i) * p.epilogue.out.pitch + channel);
+        sum += weight * load1(p.input, first_pixel + y * w.width + x, first + i);
+      }
+    }
+  }
+  return sum;
+}
+
+NYBBLE_DEVICE void convolve_groups(const GroupedParams& p) {
+  s32 pixel, channel;
+  if (!find_place(p.epilogue.out, p.pixels, pixel, channel)) return;
+  const Window& w = p.window;
+  const s32 size = w.out_height * w.out_width;
+  const s32 y0 = pixel % size / w.out_width * w.stride_h - w.pad_top;
+  const s32 x0 = pixel % w.out_width * w.stride_w - w.pad_left;
+  const s64 first_pixel = static_cast<s64>(pixel / size) * w.height * w.width;
+  s32 v[8];
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) v[i] = grouped_sum(p, first_pixel, y0, x0, channel + i);
+  finish8<kAny>(p.epilogue, pixel, channel, v);
+}
+
+// One input a channel: eight channels of a tap are one load of each operand.
+NYBBLE_DEVICE void convolve_depthwise(const GroupedParams& p) {
+  s32 pixel, channel;
+  if (!find_place(p.epilogue.out, p.pixels, pixel, channel)) return;
+  const Window& w = p.window;
+  const s32 size = w.out_height * w.out_width;
+  const s32 y0 = pixel % size / w.out_width * w.stride_h - w.pad_top;
+  const s32 x0 = pixel % w.out_width * w.stride_w - w.pad_left;
+  const s64 first_pixel = static_cast<s64>(pixel / size) * w.height * w.width;
+  s32 v[8];
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) v[i] = global_load(p.bias + channel + i);
+  for (s32 ky = 0; ky < w.kernel_h; ++ky) {
+    const s32 y = y0 + ky * w.dilation_h;
+    for (s32 kx = 0; kx < w.kernel_w; ++kx) {
+      const s32 x = x0 + kx * w.dilation_w;
+      if (y < 0 || y >= w.height || x < 0 || x >= w.width || channel >= p.input.pitch) continue;
+      s32 a[8];
+      load8(p.input, first_pixel + y * w.width + x, channel, a);
+      const s64 at = static_cast<s64>(ky * w.kernel_w + kx) * p.epilogue.out.pitch + channel;
+      const Words2 weights = global_load(reinterpret_cast<const Words2*>(p.weights + at));
+      NYBBLE_UNROLL
+      for (s32 i = 0; i < 8; ++i) v[i] += a[i] * byte_at(weights.word[i / 4], i % 4, true);
+    }
+  }
+  finish8<kAny>(p.epilogue, pixel, channel, v);
+}
+
+struct PoolParams {
+  Tensor input, out;
+  Window window;
+  s32 pixels;
+  s32 pad_bottom, pad_right;
+  s32 average, count_padding;
+};
+
+NYBBLE_DEVICE s32 within(s32 v, s32 low, s32 high) { return clamped(v, low, high); }
+
+// floor((2 sum + count) / (2 count)), the count with padding where that counts.
+NYBBLE_DEVICE void average(const PoolParams& p, s32 y0, s32 x0, s32 (&v)[8]) {
+  const Window& w = p.window;
+  // A window that ceil mode adds ends with the padded image.
+  const s32 y1 = within(y0 + w.kernel_h, y0, w.height + p.pad_bottom);
+  const s32 x1 = within(x0 + w.kernel_w, x0, w.width + p.pad_right);
+  s32 rows = y1 - y0, columns = x1 - x0;
+  if (p.count_padding == 0) {
+    rows = within(y1, 0, w.height) - within(y0, 0, w.height);
+    columns = within(x1, 0, w.width) - within(x0, 0, w.width);
+  }
+  const s64 count = static_cast<s64>(rows) * columns;
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) {
+    const s64 up = 2 * static_cast<s64>(v[i]) + count, down = 2 * count;
+    v[i] = static_cast<s32>(up >= 0 ? up / down : -((down - 1 - up) / down));
+  }
+}
+
+NYBBLE_DEVICE void pool(const PoolParams& p) {
+  s32 pixel, channel;
+  if (!find_place(p.out, p.pixels, pixel, channel)) return;
+  const Window& w = p.window;
+  const s32 size = w.out_height * w.out_width;
+  const s32 y0 = pixel % size / w.out_width * w.stride_h - w.pad_top;
+  const s32 x0 = pixel % w.out_width * w.stride_w - w.pad_left;
+  const s64 first_pixel = static_cast<s64>(pixel / size) * w.height * w.width;
+  s32 v[8];
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) v[i] = p.average != 0 ? 0 : kLowest;
+  for (s32 ky = 0; ky < w.kernel_h; ++ky) {
+    const s32 y = y0 + ky * w.dilation_h;
+    for (s32 kx = 0; kx < w.kernel_w; ++kx) {
+      const s32 x = x0 + kx * w.dilation_w;
+      if (y < 0 || y >= w.height || x < 0 || x >= w.width) continue;
+      s32 a[8];
+      load8(p.input, first_pixel + y * w.width + x, channel, a);
+      NYBBLE_UNROLL
+      for (s32 i = 0; i < 8; ++i) v[i] = p.average != 0 ? v[i] + a[i] : a[i] > v[i] ? a[i] : v[i];
+    }
+  }
+  if (p.average != 0) average(p, y0, x0, v);
+  store8(p.out, pixel, channel, v);
+}
+
+// Element by element: a value, or its product with another, or with one number a channel of the image.
+struct PointParams {
+  Epilogue epilogue;
+  Tensor input, other;  // other: data null where there is none
+  s32 pixels, image_pixels;
+  s32 is_gate;
+};
+
+NYBBLE_DEVICE void compute_points(const PointParams& p) {
+  s32 pixel, channel;
+  if (!find_place(p.epilogue.out, p.pixels, pixel, channel)) return;
+  s32 v[8] = {};
+  // The result may be padded to more channels than what is read.
+  if (channel < p.input.pitch) load8(p.input, pixel, channel, v);
+  if (p.other.data != nullptr && channel < p.other.pitch) {
+    s32 factor[8];
+    load8(p.other, p.is_gate != 0 ? pixel / p.image_pixels : pixel, channel, factor);
+    NYBBLE_UNROLL
+    for (s32 i = 0; i < 8; ++i) v[i] *= factor[i];
+  }
+  finish8<kAny>(p.epilogue, pixel, channel, v);
+}
+
+constexpr s32 kMostParts = 16;
+
+struct ConcatParams {
+  Tensor out;
+  Tensor part[kMostParts];
+  s32 pixels, parts;
+};
+
+NYBBLE_DEVICE void concatenate(const ConcatParams& p) {
+  s32 pixel, channel;
+  if (!find_place(p.out, p.pixels, pixel, channel)) return;
+  s32 v[8];
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) {
+    v[i] = 0;
+    s32 c = channel + i, part = 0;
+    while (part < p.parts && c >= p.part[part].channels) c -= p.part[part++].channels;
+    if (part < p.parts) v[i] = load1(p.part[part], pixel, c);
+  }
+  store8(p.out, pixel, channel, v);
+}
+
+// Sums to real logits.
+struct ScaleParams {
+  Tensor input, out;
+  const u32* scale;  // float32, one a channel
+  s32 pixels;
+};
+
+NYBBLE_DEVICE void scale_sums(const ScaleParams& p) {
+  s32 pixel, channel;
+  if (!find_place(p.out, p.pixels, pixel, channel)) return;
+  s32 v[8];
+  load8(p.input, pixel, channel, v);
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) v[i] = static_cast<s32>(divided(v[i], global_load(p.scale + channel + i)));
+  store8(p.out, pixel, channel, v);
+}
+
+}  // namespace nybble::gpu

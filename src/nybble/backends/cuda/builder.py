@@ -1,0 +1,118 @@
+"""What steps are built from: where values lie for a batch, constants, epilogues."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nybble.backends.cuda import structures
+from nybble.backends.cuda.constants import Constants
+from nybble.backends.cuda.kernels import THREADS
+from nybble.backends.cuda.layout import Stored
+from nybble.backends.cuda.packing import pack_channels
+from nybble.backends.cuda.plan import CudaPlan
+from nybble.backends.cuda.structures import S32_HIGH, S32_LOW
+from nybble.graph import Quantize
+from nybble.lower import Step, Value, Window
+
+#: How sums become codes, as ``native/gpu/kernels/epilogue.h`` has it.
+AS_THEY_ARE, NARROW, WIDE = 0, 1, 2
+
+
+class Builder:
+    """Parameters of one plan's steps for a batch.
+
+    Parameters
+    ----------
+    plan : CudaPlan
+    constants : Constants
+    arena : int
+        Address.
+    images : int
+        In the batch.
+    """
+
+    def __init__(self, plan: CudaPlan, constants: Constants, arena: int, images: int) -> None:
+        self.plan = plan
+        self.constants = constants
+        self.images = images
+        self._arena = arena
+
+    def stored(self, value: Value) -> Stored:
+        """How a value lies in memory."""
+        return self.plan.values[value.name]
+
+    def address(self, value: Value) -> int:
+        """Where a value of the whole batch begins."""
+        return self._arena + self.plan.offsets[value.name] * self.images
+
+    def tensor(self, value: Value) -> structures.Tensor:
+        """A value as kernels take it."""
+        stored = self.stored(value)
+        return structures.Tensor(
+            self.address(value), stored.form, value.dtype.is_signed, stored.pitch, stored.channels
+        )
+
+    def pixels(self, value: Value) -> int:
+        """Of the whole batch."""
+        return self.stored(value).pixels * self.images
+
+    def layer_grid(self, result: Value) -> tuple[int, int]:
+        """Blocks in which each thread has eight channels of a pixel of a value."""
+        stored = self.stored(result)
+        return -(-self.pixels(result) * (stored.pitch // 8) // THREADS), 1
+
+    def window(self, window: Window, source: Value, result: Value) -> structures.Window:
+        """A window between two values."""
+        return structures.Window(
+            *self.stored(source).extents,
+            *self.stored(result).extents,
+            *window.kernel_size,
+            *window.stride,
+            window.padding.top,
+            window.padding.left,
+            *window.dilation,
+        )
+
+    def epilogue(self, step: Step) -> structures.Epilogue:
+        """What a step does with its sums."""
+        count = padded_channels(self.stored(step.result))
+        found = structures.Epilogue(out=self.tensor(step.result), relu_low=S32_LOW, relu_high=S32_HIGH)
+        if step.shortcut is not None:
+            found.shortcut = self.tensor(step.shortcut)
+        if step.shortcut_quantize is not None:
+            found.shortcut_factor = self._factors(step.shortcut_quantize, count)
+            found.shortcut_shift = step.shortcut_quantize.shift
+        if step.relu is not None:
+            found.relu_low = 0
+            found.relu_high = S32_HIGH if step.relu.maximum is None else step.relu.maximum
+        if step.quantize is not None:
+            found.requantize = NARROW if is_narrow(step) else WIDE
+            found.factor = self._factors(step.quantize, count)
+            found.shift = step.quantize.shift
+            found.low, found.high = step.quantize.output_type.minimum, step.quantize.output_type.maximum
+        if step.table is not None and step.quantize is not None:
+            self.set_table(found, step.table.table.numpy(), step.quantize.output_type.minimum)
+        return found
+
+    def set_table(self, epilogue: structures.Epilogue, entries: np.ndarray, low: int) -> None:
+        """Look codes up, from ``low`` on; the table is stored as bytes."""
+        epilogue.table = self.constants.add(entries.astype(np.int16).astype(np.uint8))
+        epilogue.table_low = low
+
+    def _factors(self, quantize: Quantize, count: int) -> int:
+        return self.constants.add(pack_channels(quantize.factor.numpy(), np.uint32, count))
+
+
+def padded_channels(stored: Stored) -> int:
+    """Entries of an array of one number a channel: as many as any tile of columns may touch."""
+    return -(-stored.pitch // 128) * 128
+
+
+def is_narrow(step: Step) -> bool:
+    """Whether a step's sums, times their factors, are rounded within 32 bits."""
+    quantize = step.quantize
+    if quantize is None:
+        return False
+    most = max(step.sum_bound, *(value.magnitude for value in step.inputs))
+    half = (1 << quantize.shift) >> 1
+    return most * int(quantize.factor.numpy().max()) + half < 1 << 31

@@ -1,0 +1,100 @@
+"""The convolution kernels: their names, what each can run, and which is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from nybble.backends.cuda.layout import Form, Stored
+
+
+class Tile(NamedTuple):
+    """Rows and columns of sums that a block computes, bytes of depth that a stage holds."""
+
+    rows: int
+    columns: int
+    depth: int
+
+
+#: Tiles of each pair of types, as ``native/gpu/kernels/kernels.h`` lists them; the first runs every layer.
+TILES = {
+    "u4s4": (Tile(64, 64, 32), Tile(128, 64, 32), Tile(128, 128, 64)),
+    "s4s4": (Tile(64, 64, 32),),
+    "u8s8": (Tile(64, 64, 32),),
+    "s8s8": (Tile(64, 64, 32),),
+}
+#: Threads of a block, of convolutions and of the other kernels.
+THREADS = 128
+#: Types whose kernels have the quick epilogue too.
+_NARROW = ("u4s4",)
+
+
+@dataclass(frozen=True)
+class ConvKernel:
+    """A convolution kernel.
+
+    Attributes
+    ----------
+    types : str
+        ``u4s4``, ``s4s4``, ``u8s8`` or ``s8s8``: activations and weights as they are stored.
+    tile : Tile
+    one_tap : bool
+        Whether windows are one pixel that never lies outside the image.
+    narrow : bool
+        Whether requantizing in 32 bits is compiled in; else the step says how, when it runs.
+    """
+
+    types: str
+    tile: Tile
+    one_tap: bool
+    narrow: bool
+
+    @property
+    def name(self) -> str:
+        """As ``native/gpu/kernels/module.h`` makes it."""
+        tile = self.tile
+        taps, rule = "one" if self.one_tap else "any", "narrow" if self.narrow else "any"
+        return f"conv_{self.types}_m{tile.rows}n{tile.columns}k{tile.depth}_{taps}_{rule}"
+
+    def grid(self, rows: int, columns: int) -> tuple[int, int]:
+        """Blocks that cover so many rows and columns."""
+        return -(-rows // self.tile.rows), -(-columns // self.tile.columns)
+
+
+def types_of(stored: Stored) -> str:
+    """Types of a convolution that reads a value in its stored form."""
+    bits = 4 if stored.form is Form.NIBBLES else 8
+    return f"{'s' if stored.value.dtype.is_signed else 'u'}{bits}s{bits}"
+
+
+def candidates(stored: Stored, one_tap: bool, narrow: bool) -> list[ConvKernel]:
+    """Every kernel that can run a convolution of a value, the default for any size first."""
+    types = types_of(stored)
+    rules = (True, False) if narrow and types in _NARROW else (False,)
+    return [
+        ConvKernel(types, tile, one_tap, rule)
+        for rule in rules
+        for tile in TILES[types]
+        if stored.pixel_bytes % tile.depth == 0
+    ]
+
+
+def all_kernels() -> list[ConvKernel]:
+    """Every kernel that :func:`candidates` can give."""
+    return [
+        ConvKernel(types, tile, one_tap, narrow)
+        for types, tiles in TILES.items()
+        for tile in tiles
+        for narrow in ((False, True) if types in _NARROW else (False,))
+        for one_tap in (True, False)
+    ]
+
+
+def choose(found: list[ConvKernel], rows: int, columns: int) -> ConvKernel:
+    """The default among candidates: the largest tile that the result fills, so that operands are read least often."""
+    fitting = [
+        kernel
+        for kernel in found
+        if kernel.narrow == found[0].narrow and kernel.tile.rows <= rows and kernel.tile.columns <= columns
+    ]
+    return max(fitting, key=lambda kernel: kernel.tile.rows * kernel.tile.columns, default=found[0])

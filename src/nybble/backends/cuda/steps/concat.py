@@ -1,0 +1,34 @@
+"""Concatenation of channels."""
+
+from __future__ import annotations
+
+from nybble.backends.cuda import structures
+from nybble.backends.cuda.builder import Builder
+from nybble.backends.cuda.device import Launch
+from nybble.backends.cuda.kinds import KINDS, StepKind
+from nybble.lower import Step
+
+
+class ConcatKind(StepKind):
+    """Copies, channel by channel."""
+
+    kind = "concat"
+
+    def why_not(self, step: Step) -> str | None:
+        """The kernel's parameters hold so many values."""
+        if len(step.inputs) <= structures.MOST_PARTS:
+            return None
+        return f"the GPU joins {structures.MOST_PARTS} values at most, not {len(step.inputs)}"
+
+    def launches(self, step: Step, builder: Builder) -> list[Launch]:
+        """In the order of the inputs."""
+        params = structures.ConcatParams(
+            out=builder.tensor(step.result),
+            part=tuple(builder.tensor(value) for value in step.inputs),
+            pixels=builder.pixels(step.result),
+            parts=len(step.inputs),
+        )
+        return [Launch("layer_concat", builder.layer_grid(step.result), params)]
+
+
+KINDS.register(ConcatKind())

@@ -1,0 +1,139 @@
+"""Parameters of kernels, as the structures of ``native/gpu/kernels`` have them. Pointers are device addresses."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int32, c_uint64
+
+S32_LOW, S32_HIGH = -(1 << 31), (1 << 31) - 1
+
+
+class Tensor(ctypes.Structure):
+    """A value in device memory; ``data`` 0: none. ``pitch`` is the channels from one pixel to the next."""
+
+    _fields_ = (
+        ("data", c_uint64),
+        ("form", c_int32),
+        ("is_signed", c_int32),
+        ("pitch", c_int32),
+        ("channels", c_int32),
+    )
+
+
+class Epilogue(ctypes.Structure):
+    """What happens to sums before they are stored."""
+
+    _fields_ = (
+        ("out", Tensor),
+        ("shortcut", Tensor),
+        ("shortcut_factor", c_uint64),
+        ("factor", c_uint64),
+        ("table", c_uint64),
+        ("shortcut_shift", c_int32),
+        ("relu_low", c_int32),
+        ("relu_high", c_int32),
+        ("requantize", c_int32),
+        ("shift", c_int32),
+        ("low", c_int32),
+        ("high", c_int32),
+        ("table_low", c_int32),
+    )
+
+
+class ConvParams(ctypes.Structure):
+    """Convolution as a matrix product."""
+
+    _fields_ = (
+        ("epilogue", Epilogue),
+        ("input", c_uint64),
+        ("weights", c_uint64),
+        ("bias", c_uint64),
+        *((name, c_int32) for name in ("input_bytes", "height", "width", "rows", "out_height", "out_width")),
+        *((name, c_int32) for name in ("kernel_h", "kernel_w", "stride_h", "stride_w")),
+        *((name, c_int32) for name in ("pad_top", "pad_left", "dilation_h", "dilation_w")),
+    )
+
+
+class Window(ctypes.Structure):
+    """Geometry of a window, with the extents of input and result."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("height", "width", "out_height", "out_width")),
+        *((name, c_int32) for name in ("kernel_h", "kernel_w", "stride_h", "stride_w")),
+        *((name, c_int32) for name in ("pad_top", "pad_left", "dilation_h", "dilation_w")),
+    )
+
+
+class InputParams(ctypes.Structure):
+    """The network's input or photos, to the stored form."""
+
+    _fields_ = (
+        ("out", Tensor),
+        ("source", c_uint64),
+        ("table", c_uint64),
+        *((name, c_int32) for name in ("pixels", "image_pixels", "channel_step", "pixel_step")),
+    )
+
+
+class GroupedParams(ctypes.Structure):
+    """Convolution of several groups."""
+
+    _fields_ = (
+        ("epilogue", Epilogue),
+        ("input", Tensor),
+        ("weights", c_uint64),
+        ("bias", c_uint64),
+        ("window", Window),
+        *((name, c_int32) for name in ("pixels", "group_inputs", "group_outputs")),
+    )
+
+
+class PoolParams(ctypes.Structure):
+    """Maxima or averages of windows."""
+
+    _fields_ = (
+        ("input", Tensor),
+        ("out", Tensor),
+        ("window", Window),
+        *((name, c_int32) for name in ("pixels", "pad_bottom", "pad_right", "average", "count_padding")),
+    )
+
+
+class PointParams(ctypes.Structure):
+    """Element by element."""
+
+    _fields_ = (
+        ("epilogue", Epilogue),
+        ("input", Tensor),
+        ("other", Tensor),
+        *((name, c_int32) for name in ("pixels", "image_pixels", "is_gate")),
+    )
+
+
+#: Values that one concatenation joins at most.
+MOST_PARTS = 16
+
+
+class ConcatParams(ctypes.Structure):
+    """Channels of several values, one after the other."""
+
+    _fields_ = (("out", Tensor), ("part", Tensor * MOST_PARTS), ("pixels", c_int32), ("parts", c_int32))
+
+
+class ScaleParams(ctypes.Structure):
+    """Sums to real logits."""
+
+    _fields_ = (("input", Tensor), ("out", Tensor), ("scale", c_uint64), ("pixels", c_int32))
+
+
+#: Structure of each kernel's parameters, by what its name begins with.
+PARAMS: dict[str, type[ctypes.Structure]] = {
+    "conv_": ConvParams,
+    "layer_input": InputParams,
+    "layer_grouped": GroupedParams,
+    "layer_depthwise": GroupedParams,
+    "layer_pool": PoolParams,
+    "layer_point": PointParams,
+    "layer_concat": ConcatParams,
+    "layer_scale": ScaleParams,
+}
