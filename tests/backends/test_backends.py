@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 
 import nybble
+from emulated_gpu import NEEDS_EMULATOR
 from nybble.backends import Backend, Options, backend_named, backends, register, unregister
 from nybble.engine import Engine, EngineError
 from nybble.graph import AvgPool2d, Conv2d, DType, Graph, Input, Linear, Pair, Preprocessing, Quantize, Scale, Tensor
@@ -24,8 +25,10 @@ sys.path.append(str(Path(__file__).parent.parent / "outside"))
 import outside_backend
 from packages import run_with_entry_points
 
-NAMES = ("cpu", "reference", "outside")
-DEVICES = pytest.mark.parametrize("device", NAMES)
+NAMES = ("cpu", "cuda-emulated", "reference", "outside")
+DEVICES = pytest.mark.parametrize(
+    "device", [pytest.param(name, marks=NEEDS_EMULATOR) if name == "cuda-emulated" else name for name in NAMES]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -161,10 +164,9 @@ def test_only_the_native_engine_has_a_plan() -> None:
 
 
 def test_an_unknown_device_is_refused() -> None:
-    assert backends() == ["cpu", "outside", "reference"]
-    with pytest.raises(
-        EngineError, match=r"^device='gpu': there is no such backend \(known: cpu, outside, reference\)$"
-    ):
+    assert backends() == ["cpu", "cuda", "cuda-emulated", "outside", "reference"]
+    known = "cpu, cuda, cuda-emulated, outside, reference"
+    with pytest.raises(EngineError, match=rf"^device='gpu': there is no such backend \(known: {known}\)$"):
         Engine(classifier(), device="gpu")
 
 

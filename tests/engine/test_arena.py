@@ -7,10 +7,10 @@ from agreement import ISAS
 from hypothesis import given
 from networks import conv_networks, mixed_networks, stacked_networks
 
-from nybble.lower.arena import ALIGNMENT, Lifetime, aligned, place
 from nybble.backends.cpu.kernel import LIST_GROUPS
 from nybble.backends.cpu.plan import Plan, lists_of
 from nybble.backends.cpu.planner import make_plan
+from nybble.lower.arena import ALIGNMENT, Lifetime, aligned, place
 
 LIFETIMES = st.builds(
     lambda nbytes, first, length: Lifetime(nbytes, first, first + length),

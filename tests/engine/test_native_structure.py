@@ -25,7 +25,8 @@ MAY_INCLUDE: dict[str, set[str]] = {
     "steps": {"base", "kernels", "core"},
     "ceilings": {"base"},
     "cpu_mask": set(),
-    "bindings": {"base", "kernels", "core", "steps", "ceilings"},
+    "gpu": set(),
+    "bindings": {"base", "kernels", "core", "steps", "ceilings", "gpu"},
 }
 INCLUDE = re.compile(r'^#include "(.*)"', re.MULTILINE)
 
@@ -40,6 +41,14 @@ def test_folders_include_only_those_below_them(path: Path) -> None:
     for name in included(path):
         assert (NATIVE / name).is_file(), f"{name} is not there"
         assert name.split("/")[0] in MAY_INCLUDE[folder] | {folder}
+
+
+def test_gpu_kernels_include_nothing_that_a_gpu_lacks() -> None:
+    """NVRTC has no standard library; only one file knows that there is an emulator."""
+    for path in NATIVE.glob("gpu/kernels/*"):
+        assert "#include <" not in path.read_text(), path.name
+        outside = [name for name in included(path) if not name.startswith("gpu/kernels/")]
+        assert outside == (["gpu/emulator/device.h"] if path.name == "device.h" else []), path.name
 
 
 def test_no_file_includes_itself_by_way_of_others() -> None:

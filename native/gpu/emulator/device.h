@@ -18,6 +18,9 @@ inline s32 block_x() { return emulator::running->x(); }
 inline s32 block_y() { return emulator::running->y(); }
 inline s32 block_threads() { return emulator::running->threads(); }
 inline void block_barrier() { emulator::running->barrier(); }
+inline void warp_barrier() {
+  emulator::running->meet(emulator::Meeting::warp_barrier, 0, [] { emulator::running->pass_warp_barrier(); });
+}
 
 template <typename T>
 T global_load(const T* from) {
@@ -51,6 +54,13 @@ void global_store(T* to, T value) {
 inline void shared_store(u32 to, const Words4& value) {
   emulator::Block& block = *emulator::running;
   std::memcpy(block.shared().write(to, sizeof value, block.access()), &value, sizeof value);
+}
+
+inline Words4 shared_load(u32 from) {
+  emulator::Block& block = *emulator::running;
+  Words4 value;
+  std::memcpy(&value, block.shared().read(from, sizeof value, block.access()), sizeof value);
+  return value;
 }
 
 inline void copy_async(u32 to, const u8* from, bool valid) {

@@ -12,6 +12,8 @@ namespace nybble::gpu::emulator {
 
 std::span<const Kernel> kernels_of(int generation) {
   switch (generation) {
+    case 0:
+      return kFaults;
     case 75:
       return kKernels75;
     case 80:

@@ -18,8 +18,10 @@ struct Kernel {
 };
 
 extern const std::span<const Kernel> kKernels75, kKernels80, kKernels90;
+// Kernels that do something wrong, or nearly: for the tests of the emulator.
+extern const std::span<const Kernel> kFaults;
 
-// Throws Error unless `generation` is 75, 80 or 90.
+// Throws Error unless `generation` is 75, 80 or 90, or 0 for kFaults.
 std::span<const Kernel> kernels_of(int generation);
 
 // Runs every block, one after the other, in an order that `seed` draws. Throws Error on what a thread does wrong.

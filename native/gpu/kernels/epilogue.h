@@ -63,7 +63,8 @@ NYBBLE_DEVICE void look_up(const Epilogue& e, s32 (&v)[8]) {
 // Finishes and stores the sums of eight channels of a pixel.
 template <s32 Rule>
 NYBBLE_DEVICE void finish8_inline(const Epilogue& e, s64 pixel, s32 channel, s32 (&v)[8]) {
-  if (e.shortcut.data != nullptr) add_shortcut(e, pixel, channel, v);
+  // The result may be padded to more channels than the shortcut.
+  if (e.shortcut.data != nullptr && channel < e.shortcut.pitch) add_shortcut(e, pixel, channel, v);
   const s32 rule = Rule == kAny ? e.requantize : Rule;
   NYBBLE_UNROLL
   for (s32 i = 0; i < 8; ++i) v[i] = clamped(v[i], e.relu_low, e.relu_high);

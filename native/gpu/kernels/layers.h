@@ -161,12 +161,12 @@ NYBBLE_DEVICE void pool(const PoolParams& p) {
   const s64 first_pixel = static_cast<s64>(pixel / size) * w.height * w.width;
   s32 v[8];
   NYBBLE_UNROLL
-  for (s32 i = 0; i < 8; ++i) v[i] = p.average != 0 ? 0 : kLowest;
+  for (s32 i = 0; i < 8; ++i) v[i] = p.average != 0 || channel >= p.input.pitch ? 0 : kLowest;
   for (s32 ky = 0; ky < w.kernel_h; ++ky) {
     const s32 y = y0 + ky * w.dilation_h;
     for (s32 kx = 0; kx < w.kernel_w; ++kx) {
       const s32 x = x0 + kx * w.dilation_w;
-      if (y < 0 || y >= w.height || x < 0 || x >= w.width) continue;
+      if (y < 0 || y >= w.height || x < 0 || x >= w.width || channel >= p.input.pitch) continue;
       s32 a[8];
       load8(p.input, first_pixel + y * w.width + x, channel, a);
       NYBBLE_UNROLL

@@ -22,6 +22,7 @@ NYBBLE_DEVICE s32 block_x() { return static_cast<s32>(blockIdx.x); }
 NYBBLE_DEVICE s32 block_y() { return static_cast<s32>(blockIdx.y); }
 NYBBLE_DEVICE s32 block_threads() { return static_cast<s32>(blockDim.x); }
 NYBBLE_DEVICE void block_barrier() { __syncthreads(); }
+NYBBLE_DEVICE void warp_barrier() { __syncwarp(); }
 
 template <typename T>
 NYBBLE_DEVICE T global_load(const T* from) {

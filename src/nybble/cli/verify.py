@@ -51,6 +51,9 @@ def verify(
         str | None,
         typer.Option("--kernel", metavar="ROW", help="Run every layer that it can by this kernel of the table."),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="What runs the network: cpu, cuda-emulated, ...")
+    ] = "cpu",
     exif: Exif = False,
     as_json: Json = False,
 ) -> None:
@@ -66,9 +69,14 @@ def verify(
     from nybble.reference import interpret
 
     chosen = find(model)
-    engine = nybble.load(chosen.path, threads=threads)
-    if isa is not None or kernel is not None:
-        engine = _forced(engine, isa, kernel)
+    if device != "cpu":
+        if kernel is not None:
+            raise CommandError(f"--kernel names kernels of the CPU, and --device is {device}")
+        engine = nybble.load(chosen.path, threads=threads, isa=isa, device=device)
+    else:
+        engine = nybble.load(chosen.path, threads=threads)
+        if isa is not None or kernel is not None:
+            engine = _forced(engine, isa, kernel)
     graph = engine.graph
     preprocessing = preprocessing_of(graph)
     folder = open_photos(images, limit)
@@ -111,6 +119,7 @@ def verify(
                 "difference": asdict(difference) if difference is not None else None,
                 "batch": batch,
                 "threads": engine.threads,
+                "device": device,
                 "isa": engine.isa,
                 "kernel": kernel,
             }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nybble.lower.arena import Lifetime, place
 from nybble.backends.cpu.choices import Choices
 from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel
 from nybble.backends.cpu.kinds import kind_of
@@ -14,6 +13,7 @@ from nybble.backends.cpu.plan import Plan, Slot, lists_of
 from nybble.backends.errors import EngineError
 from nybble.graph import Graph
 from nybble.lower import Step, Value, fuse
+from nybble.lower.arena import Lifetime, place
 
 
 def make_plan(graph: Graph, isa: str, choices: Choices | None = None) -> Plan:

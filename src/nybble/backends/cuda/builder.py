@@ -48,9 +48,7 @@ class Builder:
     def tensor(self, value: Value) -> structures.Tensor:
         """A value as kernels take it."""
         stored = self.stored(value)
-        return structures.Tensor(
-            self.address(value), stored.form, value.dtype.is_signed, stored.pitch, stored.channels
-        )
+        return structures.Tensor(self.address(value), stored.form, value.dtype.is_signed, stored.pitch, stored.channels)
 
     def pixels(self, value: Value) -> int:
         """Of the whole batch."""

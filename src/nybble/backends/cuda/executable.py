@@ -131,8 +131,7 @@ class CudaExecutable(Executable):
             events.append(device.event())
         names = [name for name, _ in batch.steps]
         return {
-            name: device.nanoseconds(first, last)
-            for name, first, last in zip(names, events, events[1:], strict=False)
+            name: device.nanoseconds(first, last) for name, first, last in zip(names, events, events[1:], strict=False)
         }
 
     def close(self) -> None:

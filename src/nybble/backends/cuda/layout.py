@@ -100,7 +100,7 @@ def pack_nibbles(codes: Array) -> Array:
 
 
 def forms(steps: list[Step]) -> dict[str, Form]:
-    """The form of every value, by name: nibbles for 4-bit codes unless a convolution multiplies them by wider weights."""
+    """The form of every value, by name: nibbles for 4-bit codes, unless a convolution has wider weights for them."""
     values = {value.name: value for step in steps for value in (*step.inputs, step.result)}
     found = {name: _narrowest(value) for name, value in values.items()}
     for step in steps:
