@@ -27,7 +27,7 @@ def small() -> Graph:
 
 
 def test_a_gpu_is_refused_in_one_line() -> None:
-    with pytest.raises(EngineError, match="^device='cuda': this version .* does not drive a GPU yet") as caught:
+    with pytest.raises(EngineError, match=r"^device='cuda': this version .* does not drive a GPU yet") as caught:
         Engine(small(), device="cuda")
     assert "\n" not in str(caught.value)
 

@@ -99,7 +99,7 @@ def test_python_and_the_kernels_agree_on_names_and_parameters(generation: int) -
     for name, nbytes, threads, shared in kernels:
         (params,) = {found for start, found in PARAMS.items() if name.startswith(start)}
         assert ctypes.sizeof(params) == nbytes, name
-        assert threads == 128
+        assert threads in (128, 256)
         # A block of compute capability 7.5 has 64 KB, of 8.6 and 8.9 99 KB; without asking for more, 48 KB.
         assert shared <= 48 * 1024, name
 

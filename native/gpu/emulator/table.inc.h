@@ -10,7 +10,11 @@
      using namespace nybble::gpu;                         \
      __VA_ARGS__(*static_cast<const PARAMS*>(params));    \
    },                                                     \
-   sizeof(nybble::gpu::PARAMS), nybble::gpu::THREADS,     \
+   sizeof(nybble::gpu::PARAMS),                           \
+   [] {                                                   \
+     using namespace nybble::gpu;                         \
+     return THREADS;                                      \
+   }(),                                                   \
    [] {                                                   \
      using namespace nybble::gpu;                         \
      return std::size_t{SHARED};                          \

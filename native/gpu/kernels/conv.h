@@ -1,13 +1,12 @@
 // Convolution as a matrix product (implicit GEMM): rows are pixels (n, y, x), columns output channels, depth
-// (tap, channel). Four warps share a tile of Rows x Columns sums; a stage holds Depth bytes of each row and column.
+// (tap, channel). A block computes a tile of Rows x Columns sums, half the rows and 32 columns a warp; a stage holds
+// Depth bytes of each row and column.
 #pragma once
 
 #include "gpu/kernels/epilogue.h"
 #include "gpu/kernels/products.h"
 
 namespace nybble::gpu {
-
-constexpr s32 kConvThreads = 128;
 
 struct ConvParams {
   Epilogue epilogue;
@@ -27,15 +26,16 @@ enum Taps : s32 { kOneTap = 0, kAnyTaps = 1 };
 // thread has eight neighbouring channels of a row and stores them at once.
 template <class Arch, class T, s32 Rows, s32 Columns, s32 Depth, s32 Stages, s32 TapMode, s32 Rule>
 struct Conv {
-  static constexpr s32 kWarpRows = Rows / 2, kWarpColumns = Columns / 2;
+  static constexpr s32 kWarpRows = Rows / 2, kWarpColumns = 32, kWarpsAcross = Columns / kWarpColumns;
+  static constexpr s32 kThreads = 2 * kWarpsAcross * kWarp;
   static constexpr s32 kRowTiles = kWarpRows / 16, kColumnTiles = kWarpColumns / 8;
   static constexpr s32 kChunks = Depth / 16;
-  static constexpr s32 kRowCopies = Rows * kChunks / kConvThreads;
-  static constexpr s32 kColumnCopies = Columns * kChunks / kConvThreads;
+  static constexpr s32 kRowCopies = Rows * kChunks / kThreads;
+  static constexpr s32 kColumnCopies = Columns * kChunks / kThreads;
   static constexpr s32 kStageBytes = (Rows + Columns) * Depth;
   static constexpr s32 kShared = Stages * kStageBytes;
-  static_assert(kWarpRows % 16 == 0 && kWarpColumns % 32 == 0 && (kChunks == 2 || kChunks == 4));
-  static_assert(kConvThreads % kChunks == 0 && Stages >= 2);
+  static_assert(kWarpRows % 16 == 0 && Columns % kWarpColumns == 0 && (kChunks == 2 || kChunks == 4));
+  static_assert(kThreads % kChunks == 0 && Stages >= 2);
 
   // Where a chunk of 16 bytes lies in a stage: eight rows of one chunk fall into different banks.
   NYBBLE_DEVICE static u32 place(s32 row, s32 chunk) {
@@ -44,7 +44,7 @@ struct Conv {
   }
 
   const ConvParams& p;
-  s32 copy_row, copy_chunk;            // of this thread's first copy; others are kConvThreads / kChunks rows further
+  s32 copy_row, copy_chunk;            // of this thread's first copy; others are kThreads / kChunks rows further
   s32 y0[kRowCopies], x0[kRowCopies];  // of the first tap
   s64 image[kRowCopies];               // first pixel of the row's image; below 0 where there is no such row
   s32 tap_y = 0, tap_x = 0, offset = 0;
@@ -58,7 +58,7 @@ struct Conv {
     copy_chunk = thread % kChunks;
     NYBBLE_UNROLL
     for (s32 i = 0; i < kRowCopies; ++i) {
-      const s32 row = block_x() * Rows + copy_row + i * (kConvThreads / kChunks);
+      const s32 row = block_x() * Rows + copy_row + i * (kThreads / kChunks);
       const s32 pixels = p.out_height * p.out_width;
       const s32 n = row / pixels, pixel = row % pixels;
       y0[i] = pixel / p.out_width * p.stride_h - p.pad_top;
@@ -81,11 +81,11 @@ struct Conv {
   }
 
   NYBBLE_DEVICE const u8* column_source(s32 i) const {
-    return column + static_cast<s64>(i * (kConvThreads / kChunks)) * depth_bytes();
+    return column + static_cast<s64>(i * (kThreads / kChunks)) * depth_bytes();
   }
 
   NYBBLE_DEVICE u32 row_target(s32 slot, s32 i) const {
-    return static_cast<u32>(slot * kStageBytes) + place(copy_row + i * (kConvThreads / kChunks), copy_chunk);
+    return static_cast<u32>(slot * kStageBytes) + place(copy_row + i * (kThreads / kChunks), copy_chunk);
   }
   NYBBLE_DEVICE u32 column_target(s32 slot, s32 i) const { return Rows * Depth + row_target(slot, i); }
 
@@ -132,12 +132,10 @@ struct Conv {
   }
 
   NYBBLE_DEVICE s32 lane() const { return thread_index() % kWarp; }
-  NYBBLE_DEVICE s32 first_row() const { return thread_index() / kWarp / 2 * kWarpRows; }
-  NYBBLE_DEVICE s32 first_column() const { return thread_index() / kWarp % 2 * kWarpColumns; }
-  // The first of the eight neighbouring channels that this thread has in a group of 32 columns.
-  NYBBLE_DEVICE s32 channel(s32 group) const {
-    return block_y() * Columns + first_column() + group * 32 + lane() % 4 * 8;
-  }
+  NYBBLE_DEVICE s32 first_row() const { return thread_index() / kWarp / kWarpsAcross * kWarpRows; }
+  NYBBLE_DEVICE s32 first_column() const { return thread_index() / kWarp % kWarpsAcross * kWarpColumns; }
+  // The first of the eight neighbouring channels that this thread has.
+  NYBBLE_DEVICE s32 channel() const { return block_y() * Columns + first_column() + lane() % 4 * 8; }
 
   NYBBLE_DEVICE void start_sums() {
     NYBBLE_UNROLL
@@ -145,7 +143,7 @@ struct Conv {
       NYBBLE_UNROLL
       for (s32 e = 0; e < 2; ++e) {
         const bool later = Arch::template kScale<T> != 0;
-        const s32 bias = later ? 0 : global_load(p.bias + channel(n / 4) + n % 4 * 2 + e);
+        const s32 bias = later ? 0 : global_load(p.bias + channel() + n * 2 + e);
         NYBBLE_UNROLL
         for (s32 m = 0; m < kRowTiles; ++m) accumulators[m][n][e] = accumulators[m][n][2 + e] = bias;
       }
@@ -210,25 +208,22 @@ struct Conv {
   }
 
   NYBBLE_DEVICE void finish() {
+    constexpr s32 scale = Arch::template kScale<T>;
+    const s32 first = channel();
+    if (first >= p.epilogue.out.pitch) return;
     NYBBLE_UNROLL
     for (s32 m = 0; m < kRowTiles; ++m) {
       NYBBLE_UNROLL
       for (s32 half = 0; half < 2; ++half) {
         const s32 row = block_x() * Rows + first_row() + m * 16 + half * 8 + lane() / 4;
         if (row >= p.rows) continue;
+        s32 v[8];
         NYBBLE_UNROLL
-        for (s32 group = 0; group < kColumnTiles / 4; ++group) {
-          const s32 first = channel(group);
-          if (first >= p.epilogue.out.pitch) continue;
-          s32 v[8];
-          NYBBLE_UNROLL
-          for (s32 i = 0; i < 8; ++i) {
-            v[i] = accumulators[m][group * 4 + i / 2][half * 2 + i % 2];
-            constexpr s32 scale = Arch::template kScale<T>;
-            if constexpr (scale != 0) v[i] = (v[i] >> scale) + global_load(p.bias + first + i);
-          }
-          finish8<Rule>(p.epilogue, row, first, v);
+        for (s32 i = 0; i < 8; ++i) {
+          v[i] = accumulators[m][i / 2][half * 2 + i % 2];
+          if constexpr (scale != 0) v[i] = (v[i] >> scale) + global_load(p.bias + first + i);
         }
+        finish8<Rule>(p.epilogue, row, first, v);
       }
     }
   }

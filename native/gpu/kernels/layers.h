@@ -60,26 +60,6 @@ struct GroupedParams {
   s32 group_inputs, group_outputs;
 };
 
-NYBBLE_DEVICE s32 grouped_sum(const GroupedParams& p, s64 first_pixel, s32 y0, s32 x0, s32 channel) {
-  const Window& w = p.window;
-  s32 sum = global_load(p.bias + channel);
-  if (channel >= p.epilogue.out.channels) return sum;
-  const s32 first = channel / p.group_outputs * p.group_inputs;
-  for (s32 ky = 0; ky < w.kernel_h; ++ky) {
-    const s32 y = y0 + ky * w.dilation_h;
-    for (s32 kx = 0; kx < w.kernel_w; ++kx) {
-      const s32 x = x0 + kx * w.dilation_w;
-      if (y < 0 || y >= w.height || x < 0 || x >= w.width) continue;
-      const s64 row = static_cast<s64>(ky * w.kernel_w + kx) * p.group_inputs;
-      for (s32 i = 0; i < p.group_inputs; ++i) {
-        const s32 weight = global_load(p.weights + (row + i) * p.epilogue.out.pitch + channel);
-        sum += weight * load1(p.input, first_pixel + y * w.width + x, first + i);
-      }
-    }
-  }
-  return sum;
-}
-
 NYBBLE_DEVICE void convolve_groups(const GroupedParams& p) {
   s32 pixel, channel;
   if (!find_place(p.epilogue.out, p.pixels, pixel, channel)) return;
@@ -88,9 +68,31 @@ NYBBLE_DEVICE void convolve_groups(const GroupedParams& p) {
   const s32 y0 = pixel % size / w.out_width * w.stride_h - w.pad_top;
   const s32 x0 = pixel % w.out_width * w.stride_w - w.pad_left;
   const s64 first_pixel = static_cast<s64>(pixel / size) * w.height * w.width;
-  s32 v[8];
+  s32 v[8], first[8];
   NYBBLE_UNROLL
-  for (s32 i = 0; i < 8; ++i) v[i] = grouped_sum(p, first_pixel, y0, x0, channel + i);
+  for (s32 i = 0; i < 8; ++i) {
+    v[i] = global_load(p.bias + channel + i);
+    // Weights of padding are 0, so that any input will do.
+    const s32 real = channel + i < p.epilogue.out.channels ? channel + i : 0;
+    first[i] = real / p.group_outputs * p.group_inputs;
+  }
+  for (s32 ky = 0; ky < w.kernel_h; ++ky) {
+    const s32 y = y0 + ky * w.dilation_h;
+    for (s32 kx = 0; kx < w.kernel_w; ++kx) {
+      const s32 x = x0 + kx * w.dilation_w;
+      if (y < 0 || y >= w.height || x < 0 || x >= w.width) continue;
+      for (s32 c = 0; c < p.group_inputs; ++c) {
+        const s64 row = static_cast<s64>(ky * w.kernel_w + kx) * p.group_inputs + c;
+        const s8* at = p.weights + row * p.epilogue.out.pitch + channel;
+        const Words2 weights = global_load(reinterpret_cast<const Words2*>(at));
+        NYBBLE_UNROLL
+        for (s32 i = 0; i < 8; ++i) {
+          v[i] +=
+              byte_at(weights.word[i / 4], i % 4, true) * load1(p.input, first_pixel + y * w.width + x, first[i] + c);
+        }
+      }
+    }
+  }
   finish8<kAny>(p.epilogue, pixel, channel, v);
 }
 

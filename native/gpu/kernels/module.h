@@ -28,8 +28,9 @@ using ConvOf = Conv<Arch, T, Rows, Columns, Depth, kStages, TapMode, Rule>;
 
 }  // namespace nybble::gpu
 
-#define NYBBLE_GPU_CONV(TYPES, ROWS, COLUMNS, DEPTH, TAPS, RULE)                                          \
-  NYBBLE_KERNEL(conv_##TYPES##_m##ROWS##n##COLUMNS##k##DEPTH##_##TAPS##_##RULE, ConvParams, kConvThreads, \
-                (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>::kShared),        \
+#define NYBBLE_GPU_CONV(TYPES, ROWS, COLUMNS, DEPTH, TAPS, RULE)                                    \
+  NYBBLE_KERNEL(conv_##TYPES##_m##ROWS##n##COLUMNS##k##DEPTH##_##TAPS##_##RULE, ConvParams,         \
+                (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>::kThreads), \
+                (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>::kShared),  \
                 convolve<ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>>)
 #define NYBBLE_GPU_LAYER(NAME, PARAMS, FUNCTION) NYBBLE_KERNEL(layer_##NAME, PARAMS, kLayerThreads, 0, FUNCTION)

@@ -6,11 +6,10 @@
 #define NYBBLE_DEVICE __device__ __forceinline__
 #define NYBBLE_CALLED static __device__ __noinline__
 #define NYBBLE_UNROLL _Pragma("unroll")
-#define NYBBLE_KERNEL(NAME, PARAMS, THREADS, SHARED, ...)            \
-  extern "C" __global__ void __launch_bounds__(nybble::gpu::THREADS) \
-      NAME(const __grid_constant__ nybble::gpu::PARAMS p) {          \
-    using namespace nybble::gpu;                                     \
-    __VA_ARGS__(p);                                                  \
+// Attributes are read before the body's names are: everything lies in the kernels' namespace.
+#define NYBBLE_KERNEL(NAME, PARAMS, THREADS, SHARED, ...)                                                          \
+  namespace nybble::gpu {                                                                                          \
+  extern "C" __global__ void __launch_bounds__(THREADS) NAME(const __grid_constant__ PARAMS p) { __VA_ARGS__(p); } \
   }
 
 namespace nybble::gpu {
