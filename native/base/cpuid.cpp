@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+
+#include <cstring>
 #endif
 
 namespace nybble {
@@ -30,6 +32,12 @@ bool has_cpuid_bit(std::uint32_t leaf, std::uint32_t subleaf, CpuidRegister wher
   return (answer[static_cast<int>(where)] >> bit & 1) != 0;
 }
 
+bool is_intel() {
+  std::uint32_t last, name[3];
+  if (__get_cpuid(0, &last, &name[0], &name[2], &name[1]) == 0) return false;
+  return std::memcmp(name, "GenuineIntel", sizeof name) == 0;
+}
+
 bool has_byte_tiles() {
   constexpr int kSystemUsesXgetbv = 27;       // leaf 1, ECX: OSXSAVE
   constexpr std::uint64_t kTiles = 3u << 17;  // XCR0: configuration and data of tiles
@@ -40,6 +48,8 @@ bool has_byte_tiles() {
 #else
 
 bool has_cpuid_bit(std::uint32_t, std::uint32_t, CpuidRegister, int) { return false; }
+
+bool is_intel() { return false; }
 
 bool has_byte_tiles() { return false; }
 

@@ -10,11 +10,12 @@ import pytest
 from agreement import ISAS, assert_engine_agrees, assert_same
 from networks import Network, copied
 
+from nybble import _native
 from nybble.backends.cpu.choices import ChoiceError, Choices, candidates, check, convolutions, methods
-from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel
+from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel, choose_kernel
 from nybble.backends.cpu.order import channel_orders, match, order_classes
 from nybble.engine import Engine
-from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, ReLU, Tensor
+from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, Pair, ReLU, Tensor
 from nybble.lower import fuse
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet
@@ -179,3 +180,20 @@ def test_orders_of_values_that_are_tied_together_must_be_the_same() -> None:
     for wrong in ({tied[0]: order}, {**dict.fromkeys(tied, order), tied[1]: np.roll(order, 1)}):
         with pytest.raises(ChoiceError, match="tied together"):
             check(graph, "scalar", Choices({}, wrong))
+
+
+@pytest.mark.parametrize("is_intel", [False, True])
+def test_lists_of_pairs_beside_dot_products(is_intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where dense dot products are twice as fast lists are for late layers alone, and elsewhere for most."""
+    monkeypatch.setattr(_native, "is_intel", lambda: is_intel)
+    for isa in {"avx512vnni", "avxvnni"} & set(VECTOR_ISAS):
+        is_fast = is_intel and isa == "avx512vnni"
+        layers = (256, 1, 14, False), (512, 1, 16, True), (512, 1, 17, False), (128, 3, 9, False), (256, 3, 9, True)
+        for channels, kernel, size, is_late in layers:
+            network = Network(DType.U4, (channels, size, size))
+            weight = np.ones((128, channels, kernel, kernel), np.int64)
+            source = copied(network, DType.U4)
+            tensor = Tensor.from_array(DType.S4, weight)
+            network.add(Conv2d(name="conv", inputs=(source,), input_type=DType.U4, weight=tensor, stride=Pair(2, 2)))
+            method = choose_kernel(convolutions(network.graph())["conv"], isa).method
+            assert method == ("sparse" if is_late or not is_fast else "quad")

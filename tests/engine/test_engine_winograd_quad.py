@@ -161,14 +161,15 @@ def test_the_tuner_may_try_them(dtype: DType) -> None:
 
 
 def test_who_gets_them_by_default() -> None:
-    """Signed inputs where there are no dot products, of 32 channels and more on images that are not tiny."""
+    """Layers of 32 channels and more on images that are not tiny; without dot products, of signed inputs alone."""
     weight = np.ones((40, 64, 3, 3), np.int64)
     for isa in isas_of("winograd_quad"):
-        is_chosen = not rows(isa)["quad"].has_dot_products
+        has_dot_products = rows(isa)["quad"].has_dot_products
         for graph, wanted in (
-            (conv(weight, DType.S4, (8, 8)), is_chosen),
-            (conv(np.ones((1, 288, 3, 3), np.int64), DType.S4, (8, 8)), is_chosen),
-            (conv(weight, DType.U4, (8, 8)), False),
+            (conv(weight, DType.S4, (8, 8)), True),
+            (conv(np.ones((1, 288, 3, 3), np.int64), DType.S4, (8, 8)), True),
+            (conv(weight, DType.U4, (8, 8)), has_dot_products),
+            (conv(np.ones((1, 288, 3, 3), np.int64), DType.U4, (8, 8)), False),
             (conv(weight, DType.S4, (7, 7)), False),
             (conv(weight[:, :31], DType.S4, (8, 8)), False),
             # By type: small weights of a wide one run as any others of it.

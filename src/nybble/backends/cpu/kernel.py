@@ -57,16 +57,17 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     has_dot_products = table["quad"].has_dot_products
     if table["quad"].has_signed_quads and (found := _neon_kernel(step, table, asked, may)) is not None:
         return found
+    # A dot product stands for two products of pairs and their sums; without, quads are for signed inputs alone.
+    if "winograd_quad" in may and (has_dot_products or "winograd" not in may) and _is_worth_winograd_quad(step, may):
+        return WINOGRAD_QUAD
     if "winograd" in may and _is_worth_winograd(step):
         return WINOGRAD
-    # Of signed inputs, which Winograd with 16-bit sums does not take. Dot products it was not measured with.
-    if "winograd_quad" in may and "winograd" not in may and not has_dot_products and _fills_squares(step):
-        return WINOGRAD_QUAD
     if "pair" in may and not has_dot_products and _is_worth_pairs(step, conv, "sparse" in may):
         return PAIR
     # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
     is_narrow = has_dot_products and conv.weight.shape[0] <= 64
-    if not is_narrow and "sparse" in may:
+    is_dense = has_dot_products and _has_fast_dot_products(isa) and not _is_worth_pairs_of_dots(step)
+    if not is_narrow and not is_dense and "sparse" in may:
         blocks = table["sparse"].list_blocks(asked)
         return Kernel("sparse", block_outputs=table["sparse"].usual_outputs, list_block=blocks[-1])
     if "quad" not in may:
@@ -87,6 +88,24 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     if not is_image:
         return Kernel("quad", block_outputs=32)
     return Kernel("quad", block_outputs=128 if has_dot_products else 256)
+
+
+def _has_fast_dot_products(isa: str) -> bool:
+    """Whether dense dot products do twice the products a cycle that pairs do, which lists of pairs add up.
+
+    In vectors of 64 bytes on Intel's processors, where products of either kind and sums share two ports. On Zen 4 sums
+    have ports of their own, and a dot product takes two cycles.
+    """
+    return isa == "avx512vnni" and _native.is_intel()
+
+
+def _is_worth_pairs_of_dots(step: Step) -> bool:
+    """Whether zeros outweigh that: late layers, of small results, have most (measured: docs/performance.md)."""
+    channels = stored_shape(step.input)[0]
+    if step.body_as(Conv).window.kernel_size != (1, 1):
+        return channels >= 256
+    _, height, width = stored_shape(step.result)
+    return channels >= 512 and height * width <= 8 * 8
 
 
 def _neon_kernel(
@@ -150,6 +169,11 @@ def _is_worth_chains(step: Step, conv: Conv) -> bool:
 def _is_worth_winograd(step: Step) -> bool:
     """Whether 16 products in place of 36 win more than skipping zeros: these are few in early layers."""
     return stored_shape(step.input)[0] <= 256 and _fills_squares(step)
+
+
+def _is_worth_winograd_quad(step: Step, may: set[str]) -> bool:
+    """Where 16-bit sums take the layer too, only what Winograd is worth there: lists win in late layers."""
+    return _fills_squares(step) and ("winograd" not in may or _is_worth_winograd(step))
 
 
 def _fills_squares(step: Step) -> bool:
