@@ -45,7 +45,7 @@ ifndef PARTS
 .NOTPARALLEL:
 endif
 # In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
-TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo $(if $(CI),bench mlperf quantize test-networks))
+TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo $(if $(CI),bench mlperf quantize test-gpu test-networks))
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 # Folders and files whose tests are quick, but for those marked slow.
@@ -169,4 +169,4 @@ $(STAMPS)/$(1): pyproject.toml $(STAMPS)/native
 	@$$(INSTALL) $$$$($(BIN)/python tools/requirements.py $(1))
 	@touch $$@
 endef
-$(foreach name,demo bench dev mlperf quantize test-networks,$(eval $(call extra,$(name))))
+$(foreach name,demo bench dev mlperf quantize test-gpu test-networks,$(eval $(call extra,$(name))))

@@ -93,7 +93,8 @@ NYBBLE_DEVICE void convolve_groups(const GroupedParams& p) {
       }
     }
   }
-  finish8<kAny>(p.epilogue, pixel, channel, v);
+  // Inline: a call would keep registers for itself, and the loops above would spill.
+  finish8_inline<kAny>(p.epilogue, pixel, channel, v);
 }
 
 // One input a channel: eight channels of a tap are one load of each operand.

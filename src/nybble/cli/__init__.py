@@ -13,6 +13,7 @@ from nybble.cli.demo import demo
 from nybble.cli.evaluate import evaluate
 from nybble.cli.export import export
 from nybble.cli.fetch import fetch
+from nybble.cli.gpu import gpu
 from nybble.cli.group import Group
 from nybble.cli.import_ import import_
 from nybble.cli.inspect import inspect
@@ -51,6 +52,7 @@ app.command(epilog="Example: nybble quantize torchvision:resnet18@resnet18.pth -
     quantize
 )
 app.add_typer(mlperf, name="mlperf")
+app.add_typer(gpu, name="gpu")
 app.command(epilog="Example: nybble report results --out report.html")(report)
 
 

@@ -1,0 +1,52 @@
+"""``nybble gpu``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nybble.backends.cuda import nvrtc
+from nybble.backends.cuda.source import ENTRY, source_folder, source_hash
+from nybble.backends.errors import EngineError
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nybble", "gpu", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_info_says_what_is_there() -> None:
+    done = run("info", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert not any(row["ran"] for row in found["architectures"])
+    text = run("info")
+    assert text.returncode == 0
+    assert "NVRTC" in text.stdout
+
+
+def test_without_nvrtc_compiling_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvrtc, "_LIBRARIES", ("nowhere",))
+    nvrtc.find_nvrtc.cache_clear()
+    with pytest.raises(EngineError, match=r"^NVRTC is not installed; pip install"):
+        nvrtc.find_nvrtc()
+    nvrtc.find_nvrtc.cache_clear()
+
+
+def test_the_source_is_there_and_has_a_hash() -> None:
+    assert (source_folder() / ENTRY).is_file()
+    assert len(source_hash()) == 64
+    assert source_hash() == source_hash()
+
+
+def test_facts_are_read_from_the_assemblers_log() -> None:
+    log = (
+        "ptxas info    : Compiling entry function 'layer_a' for 'sm_75'\n"
+        "ptxas         .     8 bytes stack frame, 16 bytes spill stores, 44 bytes spill loads\n"
+        "ptxas info    : Used 64 registers, used 0 barriers, 8 bytes cumulative stack size\n"
+    )
+    assert nvrtc._facts(log) == (nvrtc.KernelFacts("layer_a", 64, 60),)

@@ -1,0 +1,114 @@
+"""The kernels as NVRTC compiles them, without a GPU: instructions, registers, spills. Compiled, not run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from nybble.backends.cuda.kernels import all_kernels
+from nybble.backends.cuda.nvrtc import Compiled, find_nvrtc
+from nybble.backends.errors import EngineError
+
+try:
+    find_nvrtc()
+except EngineError as error:
+    pytest.skip(str(error), allow_module_level=True)
+
+pytestmark = pytest.mark.slow
+
+#: Architectures of which cubins are read, and the matrix instruction of each pair of types.
+PRODUCTS = {
+    75: {"u4s4": "IMMA.8832.U4.S4", "s4s4": "IMMA.8832.S4.S4", "u8s8": "IMMA.8816.U8.S8", "s8s8": "IMMA.8816.S8.S8"},
+    **{
+        arch: {
+            "u4s4": "IMMA.16864.U4.S4",
+            "s4s4": "IMMA.16864.S4.S4",
+            "u8s8": "IMMA.16832.U8.S8",
+            "s8s8": "IMMA.16832.S8.S8",
+        }
+        for arch in (80, 86, 89)
+    },
+    90: {
+        "u4s4": "IMMA.16832.U8.S8",
+        "s4s4": "IMMA.16832.S8.S8",
+        "u8s8": "IMMA.16832.U8.S8",
+        "s8s8": "IMMA.16832.S8.S8",
+    },
+}
+ARCH = pytest.mark.parametrize("arch", PRODUCTS)
+
+
+@cache
+def compiled(arch: int) -> Compiled:
+    return find_nvrtc().compile(arch)
+
+
+def nvdisasm(folder: Path) -> str:
+    """A copy, since packages may lose the mark of a program."""
+    spec = find_spec("nvidia")
+    for place in spec.submodule_search_locations or () if spec is not None else ():
+        found = Path(place) / "cu13" / "bin" / "nvdisasm"
+        if found.is_file():
+            copied = folder / "nvdisasm"
+            shutil.copy(found, copied)
+            copied.chmod(0o755)
+            return str(copied)
+    found_in_path = shutil.which("nvdisasm")
+    if found_in_path is None:
+        pytest.skip("nvdisasm is not installed (pip install nvidia-cuda-nvdisasm)")
+    return found_in_path
+
+
+@cache
+def instructions(arch: int, folder: Path) -> dict[str, str]:
+    """The SASS of each kernel, by name."""
+    file = folder / f"sm_{arch}.cubin"
+    file.write_bytes(compiled(arch).code)
+    text = subprocess.run([nvdisasm(folder), file], capture_output=True, text=True, check=True).stdout
+    parts = re.split(r"^\s*\.section\s+\.text\.(\w+),.*$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield tmp_path_factory.mktemp("cubins")
+
+
+@ARCH
+def test_nothing_spills_and_every_kernel_is_there(arch: int) -> None:
+    kernels = compiled(arch).kernels
+    names = {kernel.name for kernel in kernels}
+    assert {kernel.name for kernel in all_kernels()} <= names
+    assert len(names) == len(all_kernels()) + 7
+    for kernel in kernels:
+        assert kernel.spilled == 0, kernel
+        # Of 65,536 registers of an SM, a block of 256 threads with 168 of them leaves room for none other.
+        assert kernel.registers <= 168, kernel
+
+
+@ARCH
+def test_matrix_instructions_are_those_of_the_types(arch: int, folder: Path) -> None:
+    code = instructions(arch, folder)
+    for kernel in all_kernels():
+        kinds = set(re.findall(r"\bIMMA\.[A-Z0-9.]+[SU]\d\.[SU]\d\b", code[kernel.name]))
+        assert kinds == {PRODUCTS[arch][kernel.types]}, kernel.name
+
+
+@ARCH
+def test_copies_are_asynchronous_from_8_0_on(arch: int, folder: Path) -> None:
+    for kernel in all_kernels():
+        code = instructions(arch, folder)[kernel.name]
+        assert ("LDGSTS" in code) == (arch >= 80), kernel.name
+        assert "LDSM" in code, kernel.name
+
+
+def test_what_is_no_architecture_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"^NVRTC does not compile the kernels for sm_33: "):
+        find_nvrtc().compile(33)
