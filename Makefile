@@ -34,6 +34,8 @@ EMULATE_DIR := build/emulated
 # Every kernel, on small layers.
 EMULATE_TESTS ?= $(addprefix tests/engine/test_,rows.py pool_kernels.py engine_table.py::test_every_code_of_every_table engine_mul.py)
 EMULATE_ARGS ?=
+# Tests in place of those that tests/cross/run.sh names; it reads more variables of this kind.
+CROSS_TESTS ?=
 # Where tests record which kernels they compared with the reference.
 ROWS := $(CURDIR)/build/rows
 # JOBS=2: two parts of `make test` at a time. What each prints then comes when it has ended.
@@ -114,8 +116,8 @@ emulated: $(STAMPS)/dev ## every kernel of x86 by SIMDe, as on a processor that 
 	@INSTALL='$(INSTALL) $(REBUILD)' DIR='$(EMULATE_DIR)' PYTHON='$(BIN)/python' bash tests/emulated/run.sh $(EMULATE_TESTS) $(EMULATE_ARGS)
 
 .PHONY: cross
-cross: ## compile the engine for aarch64, run its smoke test under qemu-user; skipped where the tools are absent
-	@bash tests/cross/run.sh
+cross: $(STAMPS)/build ## the tests of the kernels on aarch64, emulated by qemu-user; skipped where the tools are absent
+	@INSTALL='$(INSTALL)' bash tests/cross/run.sh $(CROSS_TESTS)
 
 .PHONY: wheel
 wheel: $(STAMPS)/build ## a wheel in dist/

@@ -54,9 +54,11 @@ def table() -> set[Row]:
 
 
 def how(isa: str) -> str:
-    """``sanitized``, ``emulated`` or ``native``."""
+    """``sanitized``, ``emulated``, ``native``, or the processor that ``NYBBLE_ROWS_ON`` names."""
     from nybble import _native
 
+    if processor := os.environ.get("NYBBLE_ROWS_ON"):
+        return processor
     if "NYBBLE_SANITIZED" in os.environ:
         return "sanitized"
     needs = _native.kernel_rows(isa)[0].needs

@@ -1,6 +1,7 @@
 """The kernels of the native tables that the tests ran natively, emulated and not at all, from what they recorded.
 
-``python tests/row_report.py FOLDER [--complete]``; with ``--complete`` it fails where a kernel did not run.
+``python tests/row_report.py FOLDER... [--complete]``; with ``--complete`` it fails where a kernel did not run. Records
+of an emulated processor (tests/cross) carry its name: each such processor has a part of its own.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from pathlib import Path
 Row = tuple[str, str]
 
 
-def read(folder: Path) -> tuple[set[Row], dict[str, set[Row]]]:
+def read(folders: Iterable[Path]) -> tuple[set[Row], dict[str, set[Row]]]:
     """The table of kernels, and those that ran, by how they ran."""
     known: set[Row] = set()
     ran: dict[str, set[Row]] = {"native": set(), "emulated": set(), "sanitized": set()}
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(file for folder in folders for file in folder.glob("*.json")):
         record = json.loads(file.read_text())
         known |= {(isa, name) for isa, name in record["table"]}
         for how, isa, name in record["compared"]:
-            ran[how].add((isa, name))
+            ran.setdefault(how, set()).add((isa, name))
     return known, ran
 
 
@@ -36,9 +37,15 @@ def lines(rows: Iterable[Row]) -> list[str]:
 
 def report(known: set[Row], ran: dict[str, set[Row]]) -> tuple[str, set[Row]]:
     """The text, and the rows that did not run."""
-    missing = known - ran["native"] - ran["emulated"]
+    processors = [how for how in ran if how not in ("native", "emulated", "sanitized")]
+    missing = known - ran["native"] - ran["emulated"] - set().union(*(ran[how] for how in processors))
     text = [f"kernel rows whose results were compared with the reference, of {len(known)}"]
-    for title, rows in (("natively", ran["native"]), ("emulated", ran["emulated"]), ("not at all", missing)):
+    for title, rows in (
+        ("natively", ran["native"]),
+        ("emulated", ran["emulated"]),
+        *((f"on {how}", ran[how]) for how in processors),
+        ("not at all", missing),
+    ):
         text += [f"{title}: {len(rows)}", *lines(rows)]
     text.append(f"under sanitizers: {len(ran['sanitized'])}")
     return "\n".join(text), missing
@@ -47,12 +54,13 @@ def report(known: set[Row], ran: dict[str, set[Row]]) -> tuple[str, set[Row]]:
 def main(arguments: list[str] | None = None) -> int:
     """Print the report; 1 where it must be complete and is not, 2 where nothing was recorded."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--complete", action="store_true", help="fail where a row did not run")
     options = parser.parse_args(arguments)
-    known, ran = read(options.folder)
+    known, ran = read(options.folders)
     if not known:
-        print(f"rows: no test recorded any in {options.folder}; run the tests with NYBBLE_ROWS", file=sys.stderr)
+        names = ", ".join(map(str, options.folders))
+        print(f"rows: no test recorded any in {names}; run the tests with NYBBLE_ROWS", file=sys.stderr)
         return 2
     text, missing = report(known, ran)
     print(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -76,8 +77,11 @@ def test_kernels_know_no_instruction_set(path: Path) -> None:
 def objects() -> list[Path]:
     """Of the files that are compiled for an instruction set, in the newest plain build that there is.
 
-    They are made by nybble_operation() in native/operations.cmake: generated/kernels/OPERATION/ISA.cpp.
+    They are made by nybble_operation() in native/operations.cmake: generated/kernels/OPERATION/ISA.cpp. Tests of a
+    build for another processor name its folder in ``NYBBLE_OBJECTS``.
     """
+    if named := os.environ.get("NYBBLE_OBJECTS"):
+        return _of_instruction_sets(Path(named))
     folders = [
         folder
         for folder in REPOSITORY.glob("build/**/nybble_core.dir")
@@ -85,8 +89,12 @@ def objects() -> list[Path]:
         and not {"sanitize", "threads", "cross", "emulated"} & set(folder.relative_to(REPOSITORY).parts)
     ]
     newest = max(folders, key=lambda folder: (folder / "generated").stat().st_mtime, default=None)
+    return [] if newest is None else _of_instruction_sets(newest)
+
+
+def _of_instruction_sets(folder: Path) -> list[Path]:
     names = {f"{isa}.cpp.o" for isa in KNOWN_ISAS}
-    return [] if newest is None else sorted(path for path in newest.rglob("*.o") if path.name in names)
+    return sorted(path for path in folder.rglob("*.o") if path.name in names)
 
 
 def test_objects_of_an_instruction_set_have_no_static_constructors() -> None:

@@ -243,7 +243,9 @@ struct NeonBytes {
     store(p + kBytes, vzip2q_u8(a, b));
   }
   static NYBBLE_INLINE void store_quads(std::uint8_t* p, Bytes a, Bytes b, Bytes c, Bytes d) {
-    vst4q_u8(p, uint8x16x4_t{{a, b, c, d}});
+    // A variable: vst4q_u8 is a macro of clang, which would see four arguments more.
+    const uint8x16x4_t all = {{a, b, c, d}};
+    vst4q_u8(p, all);
   }
   static NYBBLE_INLINE void store_pairs_twice(std::uint32_t* p, Bytes v) {
     const uint16x8_t pairs = vreinterpretq_u16_u8(v);

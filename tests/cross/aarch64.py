@@ -1,0 +1,31 @@
+"""Pytest plugin: the tests of this run use the build for aarch64, on the processor that qemu-user emulates.
+
+``run.sh`` beside this file loads it, names the folder of the build in ``NYBBLE_BUILD`` and the processor in
+``QEMU_CPU``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import pytest
+from tested_build import SITE, use
+
+#: The processor that qemu-user emulates.
+CPU = os.environ["QEMU_CPU"]
+
+use()
+
+from nybble import _native  # noqa: E402
+
+if platform.machine() != "aarch64":
+    pytest.exit(f"this is {platform.machine()}, not aarch64", returncode=3)
+
+# row_record says by this where rows ran.
+os.environ["NYBBLE_ROWS_ON"] = f"{CPU} by qemu"
+
+
+def pytest_report_header() -> str:
+    """Name the build that is tested, the processor, and the instruction sets that it has."""
+    return f"{SITE} on {CPU} by qemu: {', '.join(_native.available_isas())}"
