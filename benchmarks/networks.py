@@ -70,18 +70,18 @@ class Place:
         return self.folder / "peers"
 
     def float_model(self, name: str) -> Path | None:
-        """What PyTorch exported, where peers run that; ends the program where it is not there."""
+        """What PyTorch exported, where peers run that; :class:`BenchError` where it is not there."""
         if not NETWORKS[name].is_exported:
             return None
         path = self.folder / f"{name}-float.onnx"
         if not path.is_file():
-            raise SystemExit(f"{path} is missing: benchmarks/networks.py peers {name}")
+            raise BenchError(f"{path} is missing: benchmarks/networks.py peers {name}")
         return path
 
     def read(self, name: str) -> Graph:
-        """The network; ends the program where it is not made."""
+        """The network; :class:`BenchError` where it is not made."""
         if not self.record(name).is_file():
-            raise SystemExit(f"{name} is not in {self.folder}: benchmarks/networks.py make {name}")
+            raise BenchError(f"{name} is not in {self.folder}: benchmarks/networks.py make {name}")
         return read_graph(self.network(name))
 
 
@@ -341,7 +341,7 @@ def _speed(name: str, place: Place, settings: Settings) -> dict[str, Any]:
 
 
 def _race(names: Sequence[str], place: Place, output: Path, settings: Settings) -> None:
-    """Race one network after the other, writing the file after each; those in it already are skipped.
+    """Race one network after the other, small ones first, writing the file after each; those in it are skipped.
 
     Ends the program with the names of those that failed, after all others have run.
     """
@@ -353,7 +353,7 @@ def _race(names: Sequence[str], place: Place, output: Path, settings: Settings) 
     record = known or {"settings": asked, "networks": {}}
     if record["settings"] != asked:
         raise SystemExit(f"{output} holds races by other settings; name another file")
-    left = [name for name in names if name not in record["networks"]]
+    left = sorted((name for name in names if name not in record["networks"]), key=lambda name: _macs(name, place))
     show(f"{len(names) - len(left)} of {len(names)} are in {output}")
     begun, failed = time.time(), []
     for done, name in enumerate(left):
@@ -372,6 +372,11 @@ def _race(names: Sequence[str], place: Place, output: Path, settings: Settings) 
         show(f"   {time.time() - started:.0f} s; about {ahead / 60:.0f} min for the {len(left) - done - 1} left")
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def _macs(name: str, place: Place) -> int:
+    made = _known(place.record(name))
+    return made["macs"] if made else 0
 
 
 def _show_race(found: dict[str, Any]) -> None:
@@ -503,7 +508,10 @@ def main(words: Sequence[str]) -> None:
     else:
         suffix, run = STAGES[given.stage]
         for network in networks:
-            stage(str(place.folder / f"{network}{suffix}"), lambda network=network: run(network, place))
+            try:
+                stage(str(place.folder / f"{network}{suffix}"), lambda network=network: run(network, place))
+            except BenchError as error:
+                raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":
