@@ -6,6 +6,7 @@ a third of the speed or more.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -17,6 +18,8 @@ import pytest
 from test_native_structure import objects
 
 from nybble import _native
+
+pytestmark = pytest.mark.skipif("NYBBLE_SANITIZED" in os.environ, reason="not under the sanitizers")
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 OPTIONS = ("-std=c++20", "-O3", "-fPIC", "-ffp-contract=off", "-DNDEBUG", "-DNYBBLE_X86", "-w", f"-I{NATIVE}")
