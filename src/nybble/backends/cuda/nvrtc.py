@@ -46,6 +46,8 @@ class Nvrtc:
     """
 
     def __init__(self, path: Path) -> None:
+        # It opens its builtins by name alone, which the loader finds only where they are loaded already.
+        self._builtins = [ctypes.CDLL(str(beside)) for beside in path.parent.glob("libnvrtc-builtins.so.*")]
         self._library = ctypes.CDLL(str(path))
         major, minor = ctypes.c_int(), ctypes.c_int()
         self._check(self._library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
