@@ -190,7 +190,8 @@ bool EpilogueData::fits_word_shortcut(std::size_t channel, std::int64_t most, st
   if (!is_signed && (shortcut_magnitude_ * shortcut_factor16_[channel] > UINT16_MAX || most > INT16_MAX)) return false;
   // A sum that saturates before a shortcut of the other sign is added is less far out than it should be: that must not
   // show. (Own sums are halted by a ReLU's zero where the shortcut is unsigned.)
-  const bool is_low = lowest<INT16_MIN, is_high = highest> INT16_MAX;
+  const bool is_low = lowest < INT16_MIN;
+  const bool is_high = highest > INT16_MAX;
   if (word_sums_ == WordSums::own) return !is_signed || (!is_low && !is_high);
   const std::int64_t least = is_signed ? -most : 0;
   return (!is_low || requantized_words(INT16_MIN + most, channel) == requantized(lowest + least, channel)) &&

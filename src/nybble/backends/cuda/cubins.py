@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from nybble.backends.cuda.nvrtc import Compiled, Nvrtc
 from nybble.backends.cuda.source import source_hash
 from nybble.cache import cache_folder
+from nybble.files import OWN, caching, write
 
 
 def cubin_path(arch: int, version: tuple[int, int]) -> Path:
@@ -21,9 +20,7 @@ def compile_cubin(nvrtc: Nvrtc, arch: int) -> tuple[Path, Compiled]:
     """Compile all kernels, and keep them. Replaces what lay there in one step."""
     compiled = nvrtc.compile(arch)
     path = cubin_path(arch, nvrtc.version)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(compiled.code)
-    Path(temporary).replace(path)
+    with caching(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, compiled.code, OWN)
     return path, compiled

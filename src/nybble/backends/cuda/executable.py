@@ -54,10 +54,9 @@ class CudaBackend(Backend):
 class _Batch:
     """Everything that depends on the number of images: parameters and, once it ran, what was captured."""
 
-    def __init__(self, steps: list[tuple[str, list[Launch]]], address: int) -> None:
+    def __init__(self, steps: list[tuple[str, list[Launch]]]) -> None:
         self.steps = steps
-        self.address = address
-        self.captured: dict[str, Captured] = {}
+        self.captured: Captured | None = None
 
     @property
     def launches(self) -> list[Launch]:
@@ -160,7 +159,7 @@ class CudaExecutable(Executable):
         if images not in self._batches:
             builder = Builder(plan, self._constants, self._arena, images)
             steps = [(step.output, kind_of(step).launches(step, builder)) for step in plan.steps]
-            self._batches[images] = _Batch(steps, self._arena)
+            self._batches[images] = _Batch(steps)
         return self._batches[images]
 
     def _run(self, x: Array, preprocessing: Preprocessing | None) -> Array:
@@ -170,9 +169,9 @@ class CudaExecutable(Executable):
             part = x[first : first + self._most]
             batch = self._batch(len(part))
             self._start(batch, part, preprocessing)
-            if "all" not in batch.captured:
-                batch.captured["all"] = device.capture(batch.launches)
-            device.replay(batch.captured["all"])
+            if batch.captured is None:
+                batch.captured = device.capture(batch.launches)
+            device.replay(batch.captured)
             result[first : first + len(part)] = self._value(output.value.name, len(part))
         return result
 
