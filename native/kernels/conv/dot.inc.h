@@ -182,10 +182,8 @@ void conv_dot(const ConvTask& task) {
     if constexpr (kSumsAreGroups<V>) {
       for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
         const std::int32_t first = block.first + k;
-        const bool is_word = e.words != nullptr && e.words[first / kChannelAlign] != 0;
-        dot_any_pixels<Dot>(count, task, windows, staged_row, weights, first, is_word ? e.bias + first : kNoBias, sums,
-                            std::int64_t{kStep});
-        const auto finish = is_word ? finish_saturated<V> : finish_tile<V>;
+        const TileFinish<V> finish(e, first);
+        dot_any_pixels<Dot>(count, task, windows, staged_row, weights, first, finish.bias, sums, std::int64_t{kStep});
         finish(e, s.output, pixel, count, first, task.shortcut, task.output, sums);
       }
     } else {

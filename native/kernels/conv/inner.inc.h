@@ -5,9 +5,9 @@
 // modulo 2^8, and the sums fit. Staging is that of the other kernels with 32-bit sums.
 #pragma once
 
-#include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/inner.h"
 #include "kernels/conv/stage.inc.h"
+#include "kernels/conv/tile.inc.h"
 
 namespace nybble {
 namespace {
@@ -53,20 +53,23 @@ NYBBLE_INLINE std::uint32_t inner_window_sum(const ConvShape& s, const std::uint
   return total;
 }
 
-// Two vectors of outputs of P pixels, which start as `correction` less the pixel's own sum.
+// Two vectors of outputs of P pixels, which start as `correction` and `bias` less the pixel's own sum.
 template <class V, int P>
-__attribute__((noinline)) void inner_pixels(const ConvTask& task, const OutputBlock& block,
-                                            const std::uint8_t* const* windows, const std::uint32_t* window_sums,
-                                            std::int64_t staged_row, const std::uint8_t* weights,
-                                            const std::int32_t* correction, std::int32_t* sums) {
+__attribute__((noinline)) void inner_pixels(const ConvTask& task, const std::uint8_t* const* windows,
+                                            const std::uint32_t* window_sums, std::int64_t staged_row,
+                                            const std::uint8_t* weights, const std::int32_t* correction,
+                                            const std::int32_t* bias, std::int32_t* sums, std::int64_t sums_of_pixel) {
   const ConvShape& s = *task.shape;
   const InnerPacked& packed = task.packed->as<InnerPacked>();
   constexpr std::int32_t kHalf = kInnerChannels / 2;
-  typename V::I32 acc[P][2];
+  typename V::I32 acc[P][2], starts[2];
+  for_each_index<2>([&](auto i) NYBBLE_LAMBDA {
+    starts[i] = V::add32(V::load32(correction + i * V::kLanes32), V::load32(bias + i * V::kLanes32));
+  });
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
     const auto start = V::set32(static_cast<std::int32_t>(0 - window_sums[p]));
-    acc[p][0] = V::add32(V::load32(correction), start);
-    acc[p][1] = V::add32(V::load32(correction + V::kLanes32), start);
+    acc[p][0] = V::add32(starts[0], start);
+    acc[p][1] = V::add32(starts[1], start);
   });
   for (std::int32_t r = 0; r < s.kernel_h; ++r)
     for (std::int32_t c = 0; c < packed.runs_per_row; ++c) {
@@ -91,9 +94,21 @@ __attribute__((noinline)) void inner_pixels(const ConvTask& task, const OutputBl
       }
     }
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    V::store32(sums + p * block.outputs, acc[p][0]);
-    V::store32(sums + p * block.outputs + V::kLanes32, acc[p][1]);
+    V::store32(sums + p * sums_of_pixel, acc[p][0]);
+    V::store32(sums + p * sums_of_pixel + V::kLanes32, acc[p][1]);
   });
+}
+
+// The same of up to kInnerPixels pixels.
+template <class V, class... Args>
+NYBBLE_INLINE void inner_any_pixels(std::int32_t count, const ConvTask& task, Args... args) {
+  constexpr std::int32_t kPixels = V::kInnerPixels;
+  if (count > kPixels / 2)
+    inner_pixels<V, kPixels>(task, args...);
+  else if (count > 1)
+    inner_pixels<V, kPixels / 2>(task, args...);
+  else
+    inner_pixels<V, 1>(task, args...);
 }
 
 // The task's pixels lie in one output row, or the convolution is pointwise and they are read where they lie.
@@ -103,6 +118,7 @@ void conv_inner(const ConvTask& task) {
   static_assert(kPixels <= kMostInnerPixels);
   const ConvShape& s = *task.shape;
   const InnerPacked& packed = task.packed->as<InnerPacked>();
+  const Epilogue& e = *task.epilogue;
   const OutputBlock& block = task.packed->blocks[task.block];
   const InnerScratch scratch(s, task.packed->most_outputs, task.pixels);
   std::int32_t* sums = reinterpret_cast<std::int32_t*>(task.scratch);
@@ -127,21 +143,25 @@ void conv_inner(const ConvTask& task) {
       window_sums[i] = inner_window_sum(s, pixel_sums, scratch.columns, pixel);
     }
     for (std::int32_t i = 0; i < count; ++i)
-      prefetch_finish(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
-                      task.output);
+      prefetch_finish(e, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut, task.output);
     const std::uint8_t* weights = task.packed->weights + block.offset;
+    const std::int64_t pixel = task.first_pixel + p;
     for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
-      const std::int32_t* start = packed.correction + block.first + k;
-      if (count > kPixels / 2)
-        inner_pixels<V, kPixels>(task, block, windows, window_sums, scratch.row, weights, start, sums + k);
-      else if (count > 1)
-        inner_pixels<V, kPixels / 2>(task, block, windows, window_sums, scratch.row, weights, start, sums + k);
-      else
-        inner_pixels<V, 1>(task, block, windows, window_sums, scratch.row, weights, start, sums + k);
+      const std::int32_t first = block.first + k;
+      if constexpr (kSumsAreGroups<V>) {
+        const TileFinish<V> finish(e, first);
+        inner_any_pixels<V>(count, task, windows, window_sums, scratch.row, weights, packed.correction + first,
+                            finish.bias, sums, std::int64_t{kStep});
+        finish(e, s.output, pixel, count, first, task.shortcut, task.output, sums);
+      } else {
+        inner_any_pixels<V>(count, task, windows, window_sums, scratch.row, weights, packed.correction + first, kNoBias,
+                            sums + k, std::int64_t{block.outputs});
+      }
     }
-    for (std::int32_t i = 0; i < count; ++i)
-      finish_pixel<V>(*task.epilogue, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut,
-                      task.output, sums + i * block.outputs);
+    if constexpr (!kSumsAreGroups<V>)
+      for (std::int32_t i = 0; i < count; ++i)
+        finish_pixel<V>(e, s.output, pixel + i, block.first, block.outputs, task.shortcut, task.output,
+                        sums + i * block.outputs);
   }
 }
 

@@ -50,6 +50,9 @@ std::shared_ptr<const void> keep_own(Arrays arrays) {
 // Equal blocks where possible: 320 outputs in blocks of at most 256 become 160 and 160.
 std::vector<OutputBlock> split_outputs(std::int32_t outputs, std::int32_t most, std::size_t bytes_per_output);
 
+// Sets `lowest` and `highest`, for a layer of one group: what its inputs and `weights` add up to at most.
+void bound_sums(const ConvLayer& layer, const std::int8_t* weights, ConvWeights* packed);
+
 // What makes the inputs of a layer bytes of one sign, signed ones or not; added modulo 2^8.
 std::int32_t sign_offset(const ConvLayer& layer, bool is_signed);
 

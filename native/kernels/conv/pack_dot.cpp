@@ -32,7 +32,6 @@ ConvWeights pack_dot(const ConvLayer& layer, const ConvCut& cut, const std::int8
   packed.bytes = AlignedBytes(per_output * static_cast<std::size_t>(s.output.stride));
   arrays.offset = offset;
   std::vector<std::int64_t> totals(static_cast<std::size_t>(s.output.stride), 0);
-  packed.lowest = packed.highest = totals;
   const WeightReader reader(s, weights);
   // Blocks are multiples of `together`, and follow each other.
   std::uint8_t* out = packed.bytes.data();
@@ -46,16 +45,16 @@ ConvWeights pack_dot(const ConvLayer& layer, const ConvCut& cut, const std::int8
               const std::int32_t column = n * columns + element / s.input.stride;
               const std::int8_t w = element < run ? reader.at(k, element % s.input.stride, r, column) : std::int8_t{0};
               *out++ = static_cast<std::uint8_t>(w);
-              const auto output = static_cast<std::size_t>(k);
-              totals[output] += w;
-              packed.lowest[output] += std::int64_t{w} * (w > 0 ? layer.low : layer.high);
-              packed.highest[output] += std::int64_t{w} * (w > 0 ? layer.high : layer.low);
+              totals[static_cast<std::size_t>(k)] += w;
             }
   // Sums are taken modulo 2^32, and so is this; the result is in range.
   for (std::int64_t total : totals)
     arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * offset)));
   // Two vectors of sums become one of kChannelAlign words.
-  if (together == kChannelAlign) packed.words = WordSums::saturated;
+  if (together == kChannelAlign) {
+    bound_sums(layer, weights, &packed);
+    packed.words = WordSums::saturated;
+  }
   packed.own = keep_own(std::move(arrays));
   return packed;
 }

@@ -74,6 +74,10 @@ ConvWeights pack_inner(const ConvRow& row, const ConvLayer& layer, const ConvCut
   // Sums are taken modulo 2^32, and so is this; the result is in range.
   for (std::int64_t total : totals)
     arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total)));
+  if (together == kChannelAlign) {
+    bound_sums(layer, weights, &packed);
+    packed.words = WordSums::saturated;
+  }
   packed.own = keep_own(std::move(arrays));
   return packed;
 }

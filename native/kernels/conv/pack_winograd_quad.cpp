@@ -125,6 +125,10 @@ ConvWeights pack(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut,
   ConvWeights packed;
   packed.blocks = split_outputs(s.output.stride, cut.block_outputs, per_output);
   packed.bytes = AlignedBytes(per_output * static_cast<std::size_t>(s.output.stride));
+  if (2 * row.lanes32 == kChannelAlign) {
+    bound_sums(layer, weights, &packed);
+    packed.words = WordSums::saturated;
+  }
   packed.own = keep_own(QuadPacker(row, layer, weights, is_inner).pack(packed.bytes.data()));
   return packed;
 }

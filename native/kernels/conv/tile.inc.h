@@ -65,5 +65,21 @@ void finish_saturated(const Epilogue& e, const Layout& output, std::int64_t pixe
   });
 }
 
+// How sums of the kChannelAlign outputs from `first` are finished, and the bias that they begin with.
+template <class V>
+struct TileFinish {
+  bool is_word;
+  const std::int32_t* bias;
+
+  NYBBLE_INLINE TileFinish(const Epilogue& e, std::int32_t first)
+      : is_word(e.words != nullptr && e.words[first / kChannelAlign] != 0), bias(is_word ? e.bias + first : kNoBias) {}
+
+  // `count` pixels, whose sums follow each other.
+  NYBBLE_INLINE void operator()(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t count,
+                                std::int32_t first, const void* shortcut, void* out, const std::int32_t* sums) const {
+    (is_word ? finish_saturated<V> : finish_tile<V>)(e, output, pixel, count, first, shortcut, out, sums);
+  }
+};
+
 }  // namespace
 }  // namespace nybble

@@ -5,8 +5,8 @@
 // time: a few squares' products at all 16 positions, which stay in L1, become sums and are finished.
 #pragma once
 
-#include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/inner.inc.h"
+#include "kernels/conv/tile.inc.h"
 #include "kernels/conv/winograd.inc.h"
 #include "kernels/conv/winograd_quad.h"
 
@@ -128,10 +128,10 @@ NYBBLE_INLINE void winograd_column32(const typename V::I32 (&m)[4], typename V::
   }
 }
 
-// The sums of 32 outputs of one square, [output pixel][output].
+// The sums of 32 outputs of one square, with `bias`: [output pixel][output].
 template <class V>
 NYBBLE_INLINE void winograd_quad_sums(const std::int32_t* products, const std::int32_t* constants,
-                                      const std::uint32_t* terms, std::int32_t* sums) {
+                                      const std::uint32_t* terms, const std::int32_t* bias, std::int32_t* sums) {
   using I32 = typename V::I32;
   constexpr std::int64_t kApart = kMostQuadSquares * kChannelAlign;
   for (std::int32_t k = 0; k < kChannelAlign; k += V::kLanes32) {
@@ -149,30 +149,68 @@ NYBBLE_INLINE void winograd_quad_sums(const std::int32_t* products, const std::i
         const std::int32_t place = (2 * row + column) * kChannelAlign + k;
         auto sum = V::add32(y[column], V::load32(constants + place));
         if (terms != nullptr) sum = V::sub32(sum, V::set32(static_cast<std::int32_t>(terms[2 * row + column])));
-        V::store32(sums + place, V::template shift_right32<2>(sum));
+        V::store32(sums + place, V::add32(V::template shift_right32<2>(sum), V::load32(bias + k)));
       });
     });
   }
 }
 
-// `count` squares and 32 outputs from `first`: their products become results.
-template <class V>
-void winograd_quad_finish(const ConvTask& task, const Squares& squares, std::int32_t first_square, std::int32_t count,
-                          std::int32_t first, const std::uint32_t* terms, const std::int32_t* products) {
-  const ConvShape& s = *task.shape;
+// Some squares, and 32 outputs of them from `first`.
+struct QuadSquares {
+  const Squares& all;
+  std::int64_t first_square;
+  std::int32_t count, first;
+};
+
+// Calls finish(pixel's Finish, its sums) for every output pixel of the squares.
+template <class V, class F>
+NYBBLE_INLINE void winograd_quad_each(const ConvTask& task, const QuadSquares& squares, const std::uint32_t* terms,
+                                      const std::int32_t* products, const std::int32_t* bias, const F& finish) {
+  const Layout& output = task.shape->output;
+  const std::int32_t first = squares.first;
   const std::int32_t* constants = task.packed->as<WinogradQuadPacked>().constants + std::int64_t{first} * 4;
-  for (std::int32_t t = 0; t < count; ++t) {
+  for (std::int32_t t = 0; t < squares.count; ++t) {
     alignas(64) std::int32_t sums[4 * kChannelAlign];
-    winograd_quad_sums<V>(products + t * kChannelAlign, constants, terms == nullptr ? nullptr : terms + t * 4, sums);
-    const Square square(squares, task.first_pixel + first_square + t);
+    winograd_quad_sums<V>(products + t * kChannelAlign, constants, terms == nullptr ? nullptr : terms + t * 4, bias,
+                          sums);
+    const Square square(squares.all, squares.first_square + t);
     for (std::int32_t i = 0; i < 4; ++i) {
       const std::int32_t y = square.y + i / 2, x = square.x + i % 2;
-      if (y >= s.output.height || x >= s.output.width) continue;
-      const std::int64_t pixel = (square.image * s.output.height + y) * s.output.width + x;
-      finish_pixel<V>(*task.epilogue, s.output, pixel, first, kChannelAlign, task.shortcut, task.output,
-                      sums + i * kChannelAlign);
+      if (y >= output.height || x >= output.width) continue;
+      const std::int64_t pixel = (square.image * output.height + y) * output.width + x;
+      finish(Finish{*task.epilogue, output, pixel, pixel * output.stride + first, first, task.shortcut, task.output},
+             sums + i * kChannelAlign);
     }
   }
+}
+
+template <class V, Words kWords>
+__attribute__((noinline)) void winograd_quad_words(const ConvTask& task, const QuadSquares& squares,
+                                                   const std::uint32_t* terms, const std::int32_t* products) {
+  winograd_quad_each<V>(task, squares, terms, products, task.epilogue->bias + squares.first,
+                        [&](const Finish& f, const std::int32_t* sums) NYBBLE_LAMBDA {
+                          const auto words = V::join32_saturated(V::load32(sums), V::load32(sums + V::kLanes32));
+                          finish_words<V, kWords, true>(f, &words, 0);
+                        });
+}
+
+// Products become results.
+template <class V>
+void winograd_quad_finish(const ConvTask& task, const QuadSquares& squares, const std::uint32_t* terms,
+                          const std::int32_t* products) {
+  const Epilogue& e = *task.epilogue;
+  if constexpr (kSumsAreGroups<V>) {
+    if (e.words != nullptr && e.words[squares.first / kChannelAlign] != 0) {
+      with_words(e, [&](auto words) NYBBLE_LAMBDA {
+        winograd_quad_words<V, decltype(words)::value>(task, squares, terms, products);
+      });
+      return;
+    }
+  }
+  winograd_quad_each<V>(task, squares, terms, products, kNoBias,
+                        [&](const Finish& f, const std::int32_t* sums) NYBBLE_LAMBDA {
+                          finish_pixel<V>(e, f.output, f.pixel, f.first, kChannelAlign, f.shortcut, f.out, sums);
+                        });
 }
 
 // Squares whose sums stay in registers, with what they are made of.
@@ -215,8 +253,8 @@ void conv_winograd_quad(const ConvTask& task) {
         else
           winograd_quad_products<V, 1, kIsInner>(places, channels, scratch.apart, step, products + k);
       }
-      winograd_quad_finish<V>(task, squares, t, count, first, kIsInner ? terms + std::int64_t{t} * 4 : nullptr,
-                              products);
+      winograd_quad_finish<V>(task, {squares, task.first_pixel + t, count, first},
+                              kIsInner ? terms + std::int64_t{t} * 4 : nullptr, products);
     }
     weights += kChannelAlign / kStep * step_bytes;
   }

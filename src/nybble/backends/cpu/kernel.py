@@ -37,6 +37,12 @@ WINOGRAD = Kernel("winograd", block_outputs=128, tile_pixels=32)
 #: What suits Winograd by quads: squares in L2, and as many tasks as there are threads.
 WINOGRAD_QUAD = Kernel("winograd_quad", block_outputs=32, tile_pixels=32)
 
+#: The same with the fast inner product.
+WINOGRAD_INNER = Kernel("winograd_inner", block_outputs=32, tile_pixels=32)
+
+#: What suits the fast inner product.
+INNER = Kernel("inner", block_outputs=128)
+
 #: What suits dense pairs: a tile of inputs and a block of weights in L1.
 PAIR = Kernel("pair", tile_pixels=32)
 
@@ -59,7 +65,7 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
         return found
     # A dot product stands for two products of pairs and their sums; without, quads are for signed inputs alone.
     if "winograd_quad" in may and (has_dot_products or "winograd" not in may) and _is_worth_winograd_quad(step, may):
-        return WINOGRAD_QUAD
+        return WINOGRAD_INNER if "winograd_inner" in may and _has_ports_for_sums(isa) else WINOGRAD_QUAD
     if "winograd" in may and _is_worth_winograd(step):
         return WINOGRAD
     if "pair" in may and not has_dot_products and _is_worth_pairs(step, conv, "sparse" in may):
@@ -67,6 +73,8 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
     is_narrow = has_dot_products and conv.weight.shape[0] <= 64
     is_dense = has_dot_products and _has_fast_dot_products(isa) and not _is_worth_pairs_of_dots(step)
+    if "inner" in may and _has_ports_for_sums(isa) and _is_worth_inner(step):
+        return INNER
     if not is_narrow and not is_dense and "sparse" in may:
         blocks = table["sparse"].list_blocks(asked)
         return Kernel("sparse", block_outputs=table["sparse"].usual_outputs, list_block=blocks[-1])
@@ -93,10 +101,25 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
 def _has_fast_dot_products(isa: str) -> bool:
     """Whether dense dot products do twice the products a cycle that pairs do, which lists of pairs add up.
 
-    In vectors of 64 bytes on Intel's processors, where products of either kind and sums share two ports. On Zen 4 sums
-    have ports of their own, and a dot product takes two cycles.
+    In vectors of 64 bytes on Intel's processors, where products of either kind and sums share two ports.
     """
     return isa == "avx512vnni" and _native.is_intel()
+
+
+def _has_ports_for_sums(isa: str) -> bool:
+    """Whether sums of bytes cost dot products nothing, so that the fast inner product does twice the work of one.
+
+    On AMD's processors with vectors of 64 bytes: sums have ports of their own, and on Zen 4 a dot product takes two
+    cycles (measured: docs/performance.md).
+    """
+    return isa == "avx512vnni" and not _native.is_intel()
+
+
+def _is_worth_inner(step: Step) -> bool:
+    """Whether it beats lists of pairs: where few pairs are zero and sums are long, in early layers of many channels."""
+    channels = stored_shape(step.input)[0]
+    _, height, width = stored_shape(step.result)
+    return step.body_as(Conv).window.kernel_size == (1, 1) and channels >= 256 and height * width >= 28 * 28
 
 
 def _is_worth_pairs_of_dots(step: Step) -> bool:
