@@ -40,6 +40,8 @@ CROSS_TESTS ?=
 ROWS := $(CURDIR)/build/rows
 # JOBS=2: two parts of `make test` at a time. What each prints then comes when it has ended.
 JOBS ?= 1
+# In their order; the longest first, so that none is left at the end.
+TEST_PARTS ?= lint types pytest sanitize emulated
 PARALLEL = $(if $(filter-out 1,$(JOBS)),PARTS=1 --jobs=$(JOBS) --output-sync=target)
 # Two installations at a time break an environment, so only the parts of `make test` run at a time, once everything
 # that they need is installed; --jobs on the command line changes nothing.
@@ -67,7 +69,7 @@ demo: $(STAMPS)/demo ## classify a few photos, measure speed, write demo.html
 .PHONY: test
 test: $(TEST_PACKAGES) ## lint, types, tests, the engine's tests under sanitizers, kernels emulated; which kernels ran
 	@rm -rf $(ROWS)
-	@NYBBLE_ROWS=$(ROWS) $(MAKE) --no-print-directory $(PARALLEL) lint types pytest sanitize emulated
+	@NYBBLE_ROWS=$(ROWS) $(MAKE) --no-print-directory $(PARALLEL) $(TEST_PARTS)
 	@$(BIN)/python tests/row_report.py $(ROWS)
 
 .PHONY: bench
