@@ -3,7 +3,9 @@
 #
 #   INSTALL='pip install' DIR=build/sanitize PYTHON=.venv/bin/python run.sh TEST...
 #
-# Where the compiler has no sanitizer runtime it is skipped with a message; in continuous integration (CI set) that fails.
+# Of tests with many cases a third of them run; NYBBLE_SANITIZE_ALL=1 runs all.
+# Where the compiler has no sanitizer runtime it is skipped with a message; in continuous integration (CI set) that
+# fails.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
