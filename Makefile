@@ -49,7 +49,7 @@ ifndef PARTS
 .NOTPARALLEL:
 endif
 # In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
-TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo $(if $(CI),bench mlperf quantize test-gpu test-networks))
+TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo $(if $(CI),batch bench mlperf quantize serve test-gpu test-networks test-serve))
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 # Folders and files whose tests are quick, but for those marked slow.
@@ -130,6 +130,10 @@ else
 endif
 	@ls dist/*.whl
 
+.PHONY: proto
+proto: $(STAMPS)/test-serve ## the messages of the gRPC server, from their .proto
+	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src src/nybble/serve/rpc/inference.proto
+
 .PHONY: clean
 clean: ## remove everything that was built, .venv included
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -173,4 +177,4 @@ $(STAMPS)/$(1): pyproject.toml $(STAMPS)/native
 	@$$(INSTALL) $$$$($(BIN)/python tools/requirements.py $(1))
 	@touch $$@
 endef
-$(foreach name,demo bench dev mlperf quantize test-gpu test-networks,$(eval $(call extra,$(name))))
+$(foreach name,batch demo bench dev mlperf quantize serve test-gpu test-networks test-serve,$(eval $(call extra,$(name))))

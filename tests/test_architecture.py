@@ -30,7 +30,7 @@ LEVELS = (
     ("lower", "published", "synthetic"),
     ("backends", "fetch", "models"),
     ("engine",),
-    ("bench", "quantize"),
+    ("batch", "bench", "quantize", "serve"),
     ("demo", "mlperf"),
     ("report",),
     ("cli",),

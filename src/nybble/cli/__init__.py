@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nybble.cli.batch import batch
 from nybble.cli.bench import bench
 from nybble.cli.classify import classify
 from nybble.cli.convert import convert
@@ -21,6 +22,7 @@ from nybble.cli.mlperf import mlperf
 from nybble.cli.profile import profile
 from nybble.cli.quantize import quantize
 from nybble.cli.report import report
+from nybble.cli.serve import serve
 from nybble.cli.tune import tune
 from nybble.cli.verify import verify
 
@@ -51,6 +53,8 @@ app.command(
 app.command(epilog="Example: nybble quantize torchvision:resnet18@resnet18.pth --images photos --out resnet18-int4")(
     quantize
 )
+app.command(epilog="Example: nybble serve efficientnet-lite0 resnet=nvidia-resnet50-int4 --port 8000")(serve)
+app.command(epilog="Example: nybble batch nvidia-resnet50-int4 photos --out results --resume")(batch)
 app.add_typer(mlperf, name="mlperf")
 app.add_typer(gpu, name="gpu")
 app.command(epilog="Example: nybble report results --out report.html")(report)

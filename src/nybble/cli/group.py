@@ -30,6 +30,8 @@ EXTRAS = {
     **dict.fromkeys(("onnx",), "onnx"),
     **dict.fromkeys(("matplotlib", "nncf", "onnxruntime", "openvino"), "bench"),
     **dict.fromkeys(("mlperf_loadgen",), "mlperf"),
+    **dict.fromkeys(("fastapi", "google", "grpc", "multipart", "prometheus_client", "starlette", "uvicorn"), "serve"),
+    **dict.fromkeys(("pyarrow",), "batch"),
     **dict.fromkeys(("tensorboard", "torch", "torchvision", "yaml"), "quantize"),
 }
 

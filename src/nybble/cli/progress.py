@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def one_bar(*, size: bool = False) -> Iterator[Progress]:
-    """Show the work under way as one bar; ``size`` counts bytes instead of photos.
+def one_bar(*, size: bool = False, rate: bool = False) -> Iterator[Progress]:
+    """Show the work under way as one bar; ``size`` counts bytes instead of photos, ``rate`` shows photos a second.
 
     Where the work is another one, the estimate of the time that remains begins anew, unless its total is the same and
     no less is done: then these are parts of one work.
     """
-    with _bars(size=size) as bars:
+    with _bars(size=size, rate=rate) as bars:
         task: TaskID | None = None
         at: tuple[str, int, int | None] = ("", 0, None)
 
@@ -53,13 +53,22 @@ def nested_bars() -> Iterator[Progress]:
         yield show
 
 
-def _bars(*, size: bool) -> Bars:
+def _bars(*, size: bool, rate: bool = False) -> Bars:
     from rich import progress
     from rich.console import Console
+    from rich.text import Text
+
+    class Rate(progress.ProgressColumn):
+        """Photos a second."""
+
+        def render(self, task: progress.Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:.1f}/s", style="progress.data.speed")
 
     console = Console(stderr=True)
     # Some versions of rich end even a disabled bar with a blank line.
     console.quiet = not console.is_terminal
     amount = progress.DownloadColumn() if size else progress.MofNCompleteColumn()
-    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), amount, progress.TimeRemainingColumn())
+    rates = (Rate(),) if rate else ()
+    left = progress.TimeRemainingColumn()
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), amount, *rates, left)
     return progress.Progress(*columns, console=console, disable=console.quiet, transient=True)

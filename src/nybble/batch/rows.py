@@ -1,0 +1,146 @@
+"""Rows of a job's results, and the files they are written to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nybble.batch.errors import BatchError
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found in one photo.
+
+    Attributes
+    ----------
+    index : int
+        Its number in the input.
+    file : str
+    error : str or None
+        Why it could not be used; the rest is then empty.
+    labels, names, scores : sequence
+        The best classes, best first; scores are softmax probabilities.
+    embedding : sequence of float or None
+        Where embeddings are wanted.
+    """
+
+    index: int
+    file: str
+    error: str | None = None
+    labels: Sequence[int] = field(default_factory=tuple)
+    names: Sequence[str] = field(default_factory=tuple)
+    scores: Sequence[float] = field(default_factory=tuple)
+    embedding: Sequence[float] | None = None
+
+
+class Format(ABC):
+    """A kind of file for rows. The same rows give the same bytes."""
+
+    suffix: str
+
+    @abstractmethod
+    def encode(self, rows: Sequence[Row], top: int, embeddings: bool) -> bytes:
+        """A file of rows; ``top`` classes each, with embeddings or without."""
+
+    @abstractmethod
+    def errors(self, path: Path) -> int:
+        """How many rows of a file have an error. Raises as reading does where it is not such a file."""
+
+
+class Parquet(Format):
+    """Columns ``index``, ``file``, ``error``, ``label``, ``name``, ``score`` (lists), ``embedding`` (list of float)."""
+
+    suffix = ".parquet"
+
+    def encode(self, rows: Sequence[Row], top: int, embeddings: bool) -> bytes:
+        """Compressed by Zstandard, all rows in one group."""
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+
+        columns: dict[str, tuple[Any, list[Any]]] = {
+            "index": (arrow.int64(), [row.index for row in rows]),
+            "file": (arrow.string(), [row.file for row in rows]),
+            "error": (arrow.string(), [row.error for row in rows]),
+            "label": (arrow.list_(arrow.int32()), [list(row.labels) for row in rows]),
+            "name": (arrow.list_(arrow.string()), [list(row.names) for row in rows]),
+            "score": (arrow.list_(arrow.float64()), [list(row.scores) for row in rows]),
+        }
+        if embeddings:
+            columns["embedding"] = (arrow.list_(arrow.float32()), [row.embedding for row in rows])
+        table = arrow.table({name: arrow.array(values, kind) for name, (kind, values) in columns.items()})
+        sink = io.BytesIO()
+        parquet.write_table(table, sink, compression="zstd")
+        return sink.getvalue()
+
+    def errors(self, path: Path) -> int:
+        """From the column ``error``."""
+        import pyarrow.parquet as parquet
+
+        column = parquet.read_table(path, columns=["error"]).column(0)
+        return len(column) - int(column.null_count)
+
+
+class JsonLines(Format):
+    """One JSON object a line, with the fields of :class:`Row`."""
+
+    suffix = ".jsonl"
+
+    def encode(self, rows: Sequence[Row], top: int, embeddings: bool) -> bytes:
+        """A line for each row."""
+        lines = []
+        for row in rows:
+            entry: dict[str, Any] = {"index": row.index, "file": row.file, "error": row.error}
+            entry |= {"label": list(row.labels), "name": list(row.names), "score": list(row.scores)}
+            if embeddings:
+                entry["embedding"] = None if row.embedding is None else list(row.embedding)
+            lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+        return "".join(lines).encode()
+
+    def errors(self, path: Path) -> int:
+        """From the field ``error``."""
+        with path.open(encoding="utf-8-sig") as file:
+            return sum(json.loads(line)["error"] is not None for line in file)
+
+
+class Csv(Format):
+    """Columns ``index``, ``file``, ``error``, then ``label_1``, ``name_1``, ``score_1`` and so on."""
+
+    suffix = ".csv"
+
+    def encode(self, rows: Sequence[Row], top: int, embeddings: bool) -> bytes:
+        """With a header."""
+        sink = io.StringIO()
+        writer = csv.writer(sink, lineterminator="\n")
+        places = [f"{column}_{place}" for place in range(1, top + 1) for column in ("label", "name", "score")]
+        writer.writerow(["index", "file", "error", *places])
+        for row in rows:
+            found = [value for each in zip(row.labels, row.names, row.scores, strict=True) for value in each]
+            padding = [""] * (3 * top - len(found))
+            writer.writerow([row.index, row.file, row.error or "", *found, *padding])
+        return sink.getvalue().encode()
+
+    def errors(self, path: Path) -> int:
+        """From the column ``error``."""
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return sum(bool(row["error"]) for row in csv.DictReader(file))
+
+
+_FORMATS: dict[str, type[Format]] = {"parquet": Parquet, "jsonl": JsonLines, "csv": Csv}
+#: The names of the kinds of files.
+FORMATS = tuple(_FORMATS)
+
+
+def format_named(name: str, *, embeddings: bool) -> Format:
+    """The kind of file of a name. Raises :class:`BatchError` where there is none, or it holds no embeddings."""
+    if name not in _FORMATS:
+        raise BatchError(f"--format {name}: is none of {', '.join(FORMATS)}")
+    if embeddings and name == "csv":
+        raise BatchError("--embeddings: a CSV file has no lists; use --format parquet or jsonl")
+    return _FORMATS[name]()

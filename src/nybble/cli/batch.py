@@ -1,0 +1,76 @@
+"""``nybble batch``: classes, and embeddings, of all photos of a folder, a list, or shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nybble.cli.errors import WrongUsageError
+from nybble.cli.exit_codes import ExitCode
+from nybble.cli.model import Json, Threads
+from nybble.cli.output import print_json
+from nybble.cli.photos import Batch, Exif
+from nybble.cli.progress import one_bar
+
+
+def batch(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, or the name of a model.")],
+    photos: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="A folder or list of photos, .tar files (WebDataset), or .parquet files."),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder for the results.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the job that DIR holds a part of.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Resume, and do the shards that have errors again.")
+    ] = False,
+    max_failure_rate: Annotated[
+        float | None,
+        typer.Option("--max-failure-rate", min=0, max=1, help="Stop where more photos than this share cannot be used."),
+    ] = None,
+    file_format: Annotated[str, typer.Option("--format", help="parquet, jsonl or csv.")] = "parquet",
+    shard: Annotated[int, typer.Option("--shard", min=1, help="Photos of a file of results.")] = 10_000,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes of each photo.")] = 5,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Add what the last layer reads, for search and clustering.")
+    ] = False,
+    column: Annotated[
+        str | None, typer.Option("--column", help="The column of Parquet files with photos or their paths.")
+    ] = None,
+    batch: Batch = 8,
+    threads: Threads = None,
+    exif: Exif = True,
+    as_json: Json = False,
+) -> None:
+    """Classify every photo of INPUT into files of rows, a row for each photo, errors included.
+
+    A job that was ended, by whatever, goes on with --resume, and leaves the same bytes as one that was not. The exit
+    code is 4 where photos could not be used.
+    """
+    from nybble.batch import FORMATS, Job, Network, Settings, open_input, run
+    from nybble.models import find
+
+    if file_format not in FORMATS:
+        raise WrongUsageError(f"--format {file_format}: is none of {', '.join(FORMATS)}")
+    chosen = find(model)
+    network = Network(chosen.path, threads, embeddings=embeddings)
+    job = Job(open_input(photos, column), network, Settings(file_format, shard, top, embeddings, exif), out)
+    with one_bar(rate=True) as progress:
+        outcome = run(
+            job,
+            out,
+            resume=resume,
+            retry_failed=retry_failed,
+            max_failure_rate=max_failure_rate,
+            batch=batch,
+            progress=progress,
+        )
+    network.close()
+    if as_json:
+        print_json({"model": chosen.name, "out": str(out), **outcome._asdict()})
+    else:
+        typer.echo(f"{outcome.photos} photos, {outcome.errors} with errors, in {out}; {outcome.done} done in this run")
+    if outcome.errors:
+        raise typer.Exit(ExitCode.LEFT_OUT)

@@ -1,0 +1,86 @@
+"""What is let in: so many photos of a model, so many bytes of bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nybble.serve.errors import BusyError, TooLargeError
+
+
+class Bodies:
+    """The bytes of all bodies that are held at a time."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+
+    @contextmanager
+    def held(self) -> Iterator[HeldBytes]:
+        """Bytes that grow while the block runs, and are given back at its end."""
+        held = HeldBytes(self)
+        try:
+            yield held
+        finally:
+            self._held -= held.count
+
+    def take(self, count: int) -> None:
+        """Hold more bytes. Raises :class:`BusyError` where they are too many."""
+        if self._held + count > self._limit:
+            raise BusyError(f"the requests under way take all of the {self._limit} bytes there are for bodies")
+        self._held += count
+
+
+class HeldBytes:
+    """The bytes of one body."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self.count = 0
+
+    def grow_to(self, count: int) -> None:
+        """Hold so many bytes in all, at least as many as before. Raises as :meth:`Bodies.take`."""
+        if count > self.count:
+            self._bodies.take(count - self.count)
+            self.count = count
+
+
+class Places:
+    """Places for the photos of requests under way.
+
+    Attributes
+    ----------
+    limit, taken : int
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+
+    def take(self, count: int, seconds: float) -> None:
+        """Take places.
+
+        Parameters
+        ----------
+        count : int
+        seconds : float
+            How long a photo runs, about; it says when to try again.
+
+        Raises
+        ------
+        BusyError
+            Where there are too few left.
+        TooLargeError
+            Where there are never so many.
+        """
+        if count > self.limit:
+            raise TooLargeError(f"a request of {count} photos; this model takes {self.limit} at most")
+        if self.taken + count > self.limit:
+            raise BusyError(
+                f"the queue is full: {self.taken} photos are waited for, of {self.limit} at most", self.taken * seconds
+            )
+        self.taken += count
+
+    def give_back(self, count: int) -> None:
+        """Give places back."""
+        self.taken -= count

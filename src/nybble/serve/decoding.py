@@ -1,0 +1,103 @@
+"""Photos of requests: decoded in threads of their own, within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from nybble.graph import Preprocessing
+from nybble.graph.types import Array
+from nybble.images import ImageError, load_photo
+from nybble.serve.errors import BadPhotoError
+
+#: What is decoded: other formats of Pillow are seldom photos, and some of them start programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+class Decoder:
+    """Decodes photos of many requests.
+
+    Parameters
+    ----------
+    workers : int or None
+        Threads; by default one for each processor this process may use.
+    max_pixels : int
+        The largest photo; and together the photos that are decoded at a time, which bounds memory.
+    """
+
+    def __init__(self, workers: int | None, max_pixels: int) -> None:
+        self._pool = ThreadPoolExecutor(workers or len(os.sched_getaffinity(0)), thread_name_prefix="nybble-decode")
+        self._max_pixels = max_pixels
+        self._pixels = 0
+        self._changed = threading.Condition()
+
+    async def decode(self, photos: Sequence[bytes], preprocessing: Preprocessing, *, exif: bool = True) -> Array:
+        """uint8 (N, H, W, C), as :func:`nybble.images.load_photo` gives them.
+
+        Photos that have not been begun are dropped where the caller is cancelled.
+
+        Raises
+        ------
+        BadPhotoError
+            For the first photo that cannot be used.
+        """
+        loop = asyncio.get_running_loop()
+        tasks = [loop.run_in_executor(self._pool, self._load, photo, preprocessing, exif) for photo in photos]
+        try:
+            samples = await asyncio.gather(*tasks, return_exceptions=True)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            raise
+        loaded: list[Array] = []
+        for index, sample in enumerate(samples):
+            if isinstance(sample, ImageError):
+                raise BadPhotoError(index, sample.message)
+            if isinstance(sample, BaseException):
+                raise sample
+            loaded.append(sample)
+        return np.stack(loaded)
+
+    def close(self) -> None:
+        """End the threads; what has not been begun is dropped."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, photo: bytes, preprocessing: Preprocessing, exif: bool) -> Array:
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(io.BytesIO(photo), formats=FORMATS) as image:
+                pixels = image.width * image.height
+                if pixels > self._max_pixels:
+                    raise ImageError(
+                        None, f"has {image.width}x{image.height} pixels, more than the {self._max_pixels} allowed here"
+                    )
+                self._take(pixels)
+                try:
+                    return load_photo(image, preprocessing, exif=exif)
+                finally:
+                    self._give_back(pixels)
+        except ImageError:
+            raise
+        except UnidentifiedImageError as error:
+            raise ImageError(None, f"is no image of the formats {', '.join(FORMATS)}") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ImageError(None, f"has more than the {self._max_pixels} pixels allowed here") from error
+        except Exception as error:  # Pillow's plugins let through whatever a damaged file makes them raise.
+            raise ImageError(None, f"cannot be decoded: {error}") from error
+
+    def _take(self, pixels: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._pixels + pixels <= self._max_pixels or not self._pixels)
+            self._pixels += pixels
+
+    def _give_back(self, pixels: int) -> None:
+        with self._changed:
+            self._pixels -= pixels
+            self._changed.notify_all()

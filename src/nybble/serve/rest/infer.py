@@ -1,0 +1,116 @@
+"""Bodies of inference: JSON, with the binary tensors of Triton's extension behind it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from nybble.serve.classification import classification
+from nybble.serve.description import LOGITS
+from nybble.serve.errors import BadRequestError
+from nybble.serve.rest.schemas import InferRequest, RequestInput
+from nybble.serve.served import Served
+from nybble.serve.service import Answer
+from nybble.serve.tensors import BYTES, FP32, InferCall, Tensor, Wanted, join_bytes, timeout_of
+
+#: The header that says how many bytes of a body are JSON.
+JSON_LENGTH = "inference-header-content-length"
+
+
+def parse(body: bytes, json_length: str | None) -> InferCall:
+    """The request of a body.
+
+    Parameters
+    ----------
+    body : bytes
+    json_length : str or None
+        The value of the header :data:`JSON_LENGTH`.
+
+    Raises
+    ------
+    BadRequestError
+        Naming the field.
+    """
+    view = memoryview(body)
+    length = len(body)
+    if json_length is not None:
+        if not json_length.isdecimal() or int(json_length) > len(body):
+            raise BadRequestError(f"{JSON_LENGTH}: {json_length[:20]!r} is no length within the body")
+        length = int(json_length)
+    request = parse_json(InferRequest, bytes(view[:length]))
+    binary = view[length:]
+    inputs: list[Tensor] = []
+    for entry in request.inputs:
+        content, binary = _content(entry, binary)
+        inputs.append(Tensor(entry.name, entry.datatype, tuple(entry.shape), content))
+    if len(binary):
+        raise BadRequestError(f"{len(binary)} bytes behind the JSON belong to no input")
+    outputs = [
+        Wanted(
+            output.name,
+            output.parameters.classification or 0,
+            request.parameters.binary_data_output
+            if output.parameters.binary_data is None
+            else output.parameters.binary_data,
+        )
+        for output in request.outputs
+    ]
+    if not outputs and request.parameters.binary_data_output:
+        outputs = [Wanted(LOGITS, is_binary=True)]
+    return InferCall(inputs, outputs, request.id, timeout_of(request.parameters.timeout or 0))
+
+
+def parse_json(model: type[Any], body: bytes) -> Any:
+    """A checked JSON document. Raises :class:`BadRequestError` naming the field."""
+    try:
+        return model.model_validate(json.loads(body))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise BadRequestError(f"{field or 'body'}: {problem['msg']}") from None
+    except (ValueError, RecursionError):
+        raise BadRequestError("the body is not JSON") from None
+
+
+def compose(served: Served, name: str, call: InferCall, answer: Answer) -> tuple[bytes, int | None]:
+    """The body of an answer, and how many bytes of it are JSON where tensors follow."""
+    outputs: list[dict[str, Any]] = []
+    binary: list[bytes] = []
+    for wanted in answer.outputs:
+        entry: dict[str, Any] = {"name": wanted.name}
+        if wanted.classes:
+            shape, elements = classification(answer.logits, wanted.classes, served.class_names)
+            entry |= {"datatype": BYTES, "shape": shape}
+            raw = join_bytes(elements) if wanted.is_binary else b""
+            data: list[Any] = [element.decode() for element in elements]
+        else:
+            entry |= {"datatype": FP32, "shape": list(answer.logits.shape)}
+            raw = answer.logits.astype("<f4", copy=False).tobytes() if wanted.is_binary else b""
+            data = [] if wanted.is_binary else answer.logits.reshape(-1).tolist()
+        if wanted.is_binary:
+            entry["parameters"] = {"binary_data_size": len(raw)}
+            binary.append(raw)
+        else:
+            entry["data"] = data
+        outputs.append(entry)
+    header: dict[str, Any] = {"model_name": name, "model_version": answer.version, "outputs": outputs}
+    if call.id:
+        header["id"] = call.id
+    text = json.dumps(header).encode()
+    return (text + b"".join(binary), len(text)) if binary else (text, None)
+
+
+def _content(entry: RequestInput, binary: memoryview) -> tuple[Any, memoryview]:
+    """The content of an input, and the bytes that are left for the next ones."""
+    size = entry.parameters.binary_data_size
+    if size is None:
+        if entry.data is None:
+            raise BadRequestError(f"{entry.name}: has neither data nor binary_data_size")
+        return entry.data, binary
+    if entry.data is not None:
+        raise BadRequestError(f"{entry.name}: has both data and binary_data_size")
+    if size > len(binary):
+        raise BadRequestError(f"{entry.name}: binary_data_size is {size}, but {len(binary)} bytes are left")
+    return binary[:size], binary[size:]

@@ -1,0 +1,85 @@
+"""A version of a model that is being served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nybble.engine import Engine, load
+from nybble.graph import Preprocessing
+from nybble.graph.types import Array
+from nybble.images import class_names
+from nybble.serve.admission import Places
+from nybble.serve.errors import ServeError
+from nybble.serve.processor import Lane
+from nybble.serve.settings import ModelSettings
+from nybble.serve.statistics import Statistics
+
+
+class Served:
+    """An engine, its work and what is counted of it.
+
+    Attributes
+    ----------
+    name, version : str
+    engine : Engine
+    preprocessing : Preprocessing
+    class_names : tuple of str
+    lane : Lane
+    places : Places
+        Of the photos under way.
+    statistics : dict
+        By whether the model takes encoded photos.
+
+    Raises
+    ------
+    ServeError
+        Where the model takes no photos or its output is not a number for each class.
+    NybbleError
+        Where it cannot be loaded.
+    """
+
+    def __init__(self, name: str, version: str, path: Path, settings: ModelSettings, threads: int | None) -> None:
+        self.name, self.version = name, version
+        self.engine: Engine = load(path, threads=threads)
+        graph = self.engine.graph
+        try:
+            if graph.preprocessing is None:
+                raise ServeError(f"{path}: the model has no file `preprocessing`, so it takes no photos")
+            self.class_names = class_names(graph)
+            self.preprocessing: Preprocessing = graph.preprocessing
+        except BaseException:
+            self.engine.close()
+            raise
+        self.lane = Lane(name, self._run, settings.batch)
+        self.places = Places(settings.queue)
+        self.statistics = {False: Statistics(), True: Statistics()}
+        self._requests = 0
+        self._is_retired = False
+
+    @property
+    def photo_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of a decoded photo."""
+        return (*self.preprocessing.crop, len(self.preprocessing.mean))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is retired and nothing is under way: it may be closed."""
+        return self._is_retired and not self._requests
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """A request that is under way: the engine stays open as long."""
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    def retire(self) -> None:
+        """No new request will come."""
+        self._is_retired = True
+
+    def _run(self, photos: Array) -> Array:
+        return self.engine(photos).reshape(len(photos), -1)

@@ -1,0 +1,252 @@
+"""What a server does, whatever a request came by."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple, Self
+
+from nybble.engine import Prediction
+from nybble.engine.scores import ranked, softmax
+from nybble.graph.types import Array
+from nybble.serve.admission import Bodies, Places
+from nybble.serve.decoding import Decoder
+from nybble.serve.description import LOGITS, input_of, public_name
+from nybble.serve.errors import BadRequestError, ExpiredError, ForbiddenError, RefusedError
+from nybble.serve.metrics import Metrics
+from nybble.serve.processor import Processor
+from nybble.serve.repository import Repository
+from nybble.serve.served import Served
+from nybble.serve.settings import PHOTOS, Settings
+from nybble.serve.tensors import InferCall, Wanted, encoded_of, photos_of
+from nybble.serve.work import Work
+
+#: Whether a model is addressed with decoded or encoded photos.
+_FORMS = (False, True)
+
+
+class Answer(NamedTuple):
+    """An inference: the model's version, the outputs that were wanted, and the logits (N, classes)."""
+
+    version: str
+    outputs: list[Wanted]
+    logits: Array
+
+
+class Ticket:
+    """A request that has been let in.
+
+    Attributes
+    ----------
+    served : Served
+    encoded : bool
+        Whether the request was addressed to the form that takes encoded photos.
+    """
+
+    def __init__(self, served: Served, encoded: bool, metrics: Metrics) -> None:
+        self.served = served
+        self.encoded = encoded
+        self.arrived = time.monotonic()
+        self.photos = 0
+        self.decoding = self.waiting = self.running = 0.0
+        self._places: Places = served.places
+        self._taken = 0
+        self._gauge = metrics.admitted.labels(served.name)
+
+    def take(self, photos: int) -> None:
+        """Take places for so many photos in all. Raises as :meth:`Places.take`."""
+        if photos > self._taken:
+            # The places that this request has already count for it.
+            self._places.give_back(self._taken)
+            taken, self._taken = self._taken, 0
+            try:
+                self._places.take(photos, self.served.lane.seconds)
+                self._taken = photos
+            except RefusedError:
+                self._places.taken += taken
+                self._taken = taken
+                raise
+            finally:
+                self._gauge.set(self._places.taken)
+
+    def close(self) -> None:
+        """Give all places back."""
+        self._places.give_back(self._taken)
+        self._taken = 0
+        self._gauge.set(self._places.taken)
+
+
+class Service:
+    """Models, the thread that runs them, and the threads that decode."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.bodies = Bodies(settings.max_bodies)
+        self.is_draining = False
+        self._decoder = Decoder(settings.decoders, settings.max_pixels)
+        self._processor = Processor(self.metrics, asyncio.get_running_loop())
+        self.repository = Repository(settings.models, settings.threads, self._processor, self.metrics)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.repository.close()
+        await asyncio.to_thread(self._processor.stop)
+        self._decoder.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests should be sent here."""
+        return not self.is_draining and self.repository.is_ready
+
+    def find(self, name: str, version: str = "") -> tuple[Served, bool]:
+        """A loaded model, and whether it was named in the form that takes photos. Raises :class:`NotFoundError`."""
+        encoded = name.endswith(PHOTOS)
+        return self.repository.get(name.removesuffix(PHOTOS), version), encoded
+
+    @contextmanager
+    def admitted(self, name: str, version: str, protocol: str) -> Iterator[Ticket]:
+        """Let a request in, before its body is read; it is counted when it ends.
+
+        Raises
+        ------
+        NotFoundError
+            Where there is no such model.
+        BusyError
+            Where its queue is full.
+        """
+        served, encoded = self.find(name, version)
+        ticket = Ticket(served, encoded, self.metrics)
+        code = "INTERNAL"
+        with served.request():
+            try:
+                ticket.take(1)
+                yield ticket
+                code = "OK"
+            except RefusedError as error:
+                code = error.code
+                raise
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            finally:
+                ticket.close()
+                self._count(ticket, code, protocol)
+
+    async def infer(self, ticket: Ticket, call: InferCall) -> Answer:
+        """Answer a request of the Open Inference Protocol.
+
+        Raises
+        ------
+        RefusedError
+            As the protocols word it.
+        """
+        served, expected = ticket.served, input_of(ticket.encoded)
+        if [tensor.name for tensor in call.inputs] != [expected]:
+            raise BadRequestError(f"model {public_name(served, ticket.encoded)!r} has one input, {expected!r}")
+        wrong = next((wanted.name for wanted in call.outputs if wanted.name != LOGITS), None)
+        if wrong is not None:
+            raise BadRequestError(f"there is no output {wrong[:100]!r}; this model has {LOGITS!r}")
+        deadline = self._deadline(ticket, call.timeout)
+        if ticket.encoded:
+            encoded = encoded_of(call.inputs[0])
+            ticket.take(len(encoded))
+            logits = await self._encoded(ticket, encoded, deadline, exif=True)
+        else:
+            photos = photos_of(call.inputs[0], served.photo_shape)
+            ticket.take(len(photos))
+            async with _until(deadline):
+                logits = await self._run(ticket, photos, deadline)
+        return Answer(served.version, call.outputs or [Wanted(LOGITS)], logits)
+
+    async def classify(
+        self, ticket: Ticket, photos: Sequence[bytes], top: int, timeout: float | None, *, exif: bool
+    ) -> list[list[Prediction]]:
+        """The likeliest classes of each photo, best first, as :meth:`nybble.Engine.classify` gives them."""
+        ticket.take(len(photos))
+        logits = await self._encoded(ticket, photos, self._deadline(ticket, timeout), exif=exif)
+        names = ticket.served.class_names
+        probabilities = softmax(logits)
+        return [
+            [Prediction(int(i), names[i], float(scores[i])) for i in best]
+            for scores, best in zip(probabilities, ranked(probabilities, top), strict=True)
+        ]
+
+    def statistics(self, name: str = "", version: str = "") -> list[dict[str, Any]]:
+        """Counts and times of a model, or of all in both forms. Raises :class:`NotFoundError`."""
+        found = (
+            [self.find(name, version)] if name else [(each, form) for each in self.repository.all() for form in _FORMS]
+        )
+        return [each.statistics[form].to_json(public_name(each, form), each.version) for each, form in found]
+
+    def check_control(self) -> None:
+        """Raise :class:`ForbiddenError` where clients may not load and unload models."""
+        if not self.settings.may_control:
+            raise ForbiddenError("this server does not let clients load and unload models; start it with --control")
+
+    def _deadline(self, ticket: Ticket, timeout: float | None) -> float:
+        """When the request's time is over, counted from its arrival; the server's own limit stays."""
+        return ticket.arrived + min(timeout or self.settings.timeout, self.settings.timeout)
+
+    async def _encoded(self, ticket: Ticket, encoded: Sequence[bytes], deadline: float, *, exif: bool) -> Array:
+        """Logits of encoded photos."""
+        began = time.monotonic()
+        async with _until(deadline):
+            photos = await self._decoder.decode(encoded, ticket.served.preprocessing, exif=exif)
+            ticket.decoding = time.monotonic() - began
+            self.metrics.stages.labels(ticket.served.name, "decode").observe(ticket.decoding)
+            return await self._run(ticket, photos, deadline)
+
+    async def _run(self, ticket: Ticket, photos: Array, deadline: float) -> Array:
+        """Logits of decoded photos, in pieces of a batch. Dropped where the caller is cancelled."""
+        loop, lane = asyncio.get_running_loop(), ticket.served.lane
+        pieces = [
+            Work(photos[first : first + lane.limit], deadline, loop.create_future())
+            for first in range(0, len(photos), lane.limit)
+        ]
+        try:
+            for piece in pieces:
+                self._processor.submit(lane, piece)
+            logits = [await piece.answer for piece in pieces]
+        finally:
+            for piece in pieces:
+                if not piece.answer.done() or piece.answer.cancelled():
+                    piece.is_dropped = True
+                elif piece.answer.exception() is not None:
+                    pass  # Looking at it is what asyncio wants of an error that nobody awaits.
+        ticket.photos = len(photos)
+        ticket.waiting = pieces[0].started - pieces[0].queued
+        ticket.running = sum(piece.ended - piece.started for piece in pieces)
+        return logits[0] if len(logits) == 1 else _joined(logits)
+
+    def _count(self, ticket: Ticket, code: str, protocol: str) -> None:
+        seconds = time.monotonic() - ticket.arrived
+        name = public_name(ticket.served, ticket.encoded)
+        self.metrics.requests.labels(name, protocol, code).inc()
+        self.metrics.seconds.labels(name, protocol).observe(seconds)
+        statistics = ticket.served.statistics[ticket.encoded]
+        if code == "OK":
+            statistics.succeeded(ticket.photos, seconds, ticket.decoding, ticket.waiting, ticket.running)
+        else:
+            statistics.fail.add(seconds)
+
+
+@asynccontextmanager
+async def _until(deadline: float) -> AsyncIterator[None]:
+    """Raise :class:`ExpiredError` where the block takes longer."""
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            yield
+    except TimeoutError:
+        raise ExpiredError("the request's time was over before its answer was there") from None
+
+
+def _joined(logits: list[Array]) -> Array:
+    import numpy as np
+
+    joined: Array = np.concatenate(logits)
+    return joined
