@@ -15,7 +15,7 @@ from nybble.progress import counted
 def bars(monkeypatch: pytest.MonkeyPatch) -> Bars:
     """Those that the commands make, shown nowhere."""
     made = Bars(disable=True)
-    monkeypatch.setattr(progress, "_bars", lambda *, size: made)
+    monkeypatch.setattr(progress, "_bars", lambda *, size, rate=False: made)
     return made
 
 

@@ -75,11 +75,15 @@ class Places:
         """
         if count > self.limit:
             raise TooLargeError(f"a request of {count} photos; this model takes {self.limit} at most")
+        self.check(count, seconds)
+        self.taken += count
+
+    def check(self, count: int, seconds: float) -> None:
+        """Raise :class:`BusyError` where there are fewer places left; none is taken."""
         if self.taken + count > self.limit:
             raise BusyError(
                 f"the queue is full: {self.taken} photos are waited for, of {self.limit} at most", self.taken * seconds
             )
-        self.taken += count
 
     def give_back(self, count: int) -> None:
         """Give places back."""

@@ -80,15 +80,16 @@ class Processor:
             self._lanes.append(lane)
 
     def remove(self, lane: Lane) -> None:
-        """Forget a lane, which has no work."""
+        """Forget a lane, which has no work but what was dropped."""
         with self._changed:
             self._lanes.remove(lane)
+            self._show(lane.name)
 
     def submit(self, lane: Lane, work: Work) -> None:
         """Queue work; its answer is set when it has run, or to the error."""
         with self._changed:
             lane.queue.add(work)
-            self._metrics.queued.labels(lane.name).set(lane.queue.photos)
+            self._show(lane.name)
             self._changed.notify()
 
     def stop(self) -> None:
@@ -108,10 +109,14 @@ class Processor:
                 others = sum(1 for other in self._lanes if other.queue or self._is_active(other)) > 1
                 shared = lane.shared_limit if others else lane.limit
                 batch = lane.queue.take(lane.limit, shared, lane.seconds, time.monotonic())
-                self._metrics.queued.labels(lane.name).set(lane.queue.photos)
+                self._show(lane.name)
             self._drop(lane, batch)
             if batch.work:
                 self._run(lane, batch)
+
+    def _show(self, name: str) -> None:
+        """Set the gauge of what waits for a model, in all its versions."""
+        self._metrics.queued.labels(name).set(sum(lane.queue.photos for lane in self._lanes if lane.name == name))
 
     def _is_active(self, lane: Lane) -> bool:
         """Whether a lane has run within the last second: its next work may arrive while another one runs."""

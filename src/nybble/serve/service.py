@@ -55,27 +55,21 @@ class Ticket:
         self._taken = 0
         self._gauge = metrics.admitted.labels(served.name)
 
+    def check(self) -> None:
+        """Raise :class:`BusyError` where there is no place. A body that arrives slowly takes none."""
+        self._places.check(1, self.served.lane.seconds)
+
     def take(self, photos: int) -> None:
-        """Take places for so many photos in all. Raises as :meth:`Places.take`."""
-        if photos > self._taken:
-            # The places that this request has already count for it.
-            self._places.give_back(self._taken)
-            taken, self._taken = self._taken, 0
-            try:
-                self._places.take(photos, self.served.lane.seconds)
-                self._taken = photos
-            except RefusedError:
-                self._places.taken += taken
-                self._taken = taken
-                raise
-            finally:
-                self._gauge.set(self._places.taken)
+        """Take a place for each photo, once. Raises as :meth:`Places.take`."""
+        self._places.take(photos, self.served.lane.seconds)
+        self._taken = photos
+        self._gauge.inc(photos)
 
     def close(self) -> None:
         """Give all places back."""
         self._places.give_back(self._taken)
+        self._gauge.dec(self._taken)
         self._taken = 0
-        self._gauge.set(self._places.taken)
 
 
 class Service:
@@ -110,7 +104,7 @@ class Service:
 
     @contextmanager
     def admitted(self, name: str, version: str, protocol: str) -> Iterator[Ticket]:
-        """Let a request in, before its body is read; it is counted when it ends.
+        """Let a request in, before its body is read. Afterwards it takes places; it is counted when it ends.
 
         Raises
         ------
@@ -124,7 +118,7 @@ class Service:
         code = "INTERNAL"
         with served.request():
             try:
-                ticket.take(1)
+                ticket.check()
                 yield ticket
                 code = "OK"
             except RefusedError as error:

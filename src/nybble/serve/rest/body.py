@@ -72,9 +72,9 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         raise ClientGoneError("the client closed its connection")
     finally:
         # Whoever cancels this, such as a shutdown, cancels the work too.
-        for each in (task, watch):
-            if not each.done():
-                each.cancel()
+        task.cancel()
+        watch.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
 
 
 async def _gone(request: Request) -> None:

@@ -64,14 +64,14 @@ class Page:
         line, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(line)
 
-    def open(self, path: Path, width: int, *, dark: bool = False) -> None:
-        """Load a file in a window so many pixels wide, and wait for it."""
+    def open(self, path: Path | str, width: int, *, dark: bool = False) -> None:
+        """Load a file or an address in a window so many pixels wide, and wait for it."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = "dark" if dark else "light"
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=path if isinstance(path, str) else path.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 
