@@ -23,7 +23,7 @@ from nybble.synthetic import bottleneck_resnet
 CLASSES = 10
 SHAPE = (32, 32, 3)
 #: Seconds that a server may take to start or to end, however busy the machine.
-PATIENCE = 60
+PATIENCE = 180
 
 
 def tiny(folder: Path, seed: int = 0) -> Path:
@@ -71,7 +71,7 @@ class Running:
 @contextmanager
 def running(*arguments: object, log: Path) -> Iterator[Running]:
     """``nybble serve`` on free ports; what it logs goes to a file."""
-    given = [*map(str, arguments), "--port", "0", "--grpc-port", "0", "--threads", "1"]
+    given = [*map(str, arguments), "--port", "0", "--grpc-port", "0", "--threads", "1", "--timeout", "600"]
     with log.open("w") as sink:
         process = subprocess.Popen(
             [sys.executable, "-m", "nybble", "serve", *given], stdout=subprocess.PIPE, stderr=sink, text=True

@@ -5,6 +5,7 @@ Usage: triton_client.py HOST HTTP_PORT GRPC_PORT ARRAY.npy PHOTO OUT.npz
 
 from __future__ import annotations
 
+import queue
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import tritonclient.grpc as over_grpc
 import tritonclient.http as over_http
 
-WAIT = 60
+WAIT = 180
 
 
 def tensor(kind: Any, array: Any, **options: Any) -> Any:
@@ -75,16 +76,14 @@ def main(host: str, http_port: str, grpc_port: str, array: str, photo: str, out:
     with over_grpc.InferenceServerClient(f"{host}:{grpc_port}") as client:
         found["grpc"] = client.infer("tiny", [tensor(over_grpc, images)], client_timeout=WAIT).as_numpy("logits")
         found["grpc_photos"] = client.infer("tiny.photos", [tensor(over_grpc, photos)]).as_numpy("logits")
-        answers: dict[int, Any] = {}
+        told: queue.Queue[tuple[int, Any]] = queue.Queue()
 
         def keep(place: int) -> Any:
-            return lambda result, error: answers.__setitem__(place, error or result.as_numpy("logits"))
+            return lambda result, error: told.put((place, error or result.as_numpy("logits")))
 
-        waiting = [
-            client.async_infer("tiny", [tensor(over_grpc, images[i : i + 1])], keep(i)) for i in range(len(images))
-        ]
-        for each in waiting:
-            each.get_result(timeout=WAIT)
+        for i in range(len(images)):
+            client.async_infer("tiny", [tensor(over_grpc, images[i : i + 1])], keep(i))
+        answers = dict(told.get(timeout=WAIT) for _ in images)
         found["grpc_async"] = np.concatenate([answers[i] for i in range(len(images))])
         admin(client, over_grpc)
     np.savez(out, **found)
