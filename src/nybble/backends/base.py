@@ -119,6 +119,13 @@ class Executable(ABC):
             quantized = preprocessing.quantize(x)
         return self.run(quantized)
 
+    def run_on_device(self, photos: object, preprocessing: Preprocessing) -> object:
+        """The output for photos in another device's memory, as an array there. Raises :class:`ValueError` if it cannot.
+
+        Both speak DLPack; uint8 (N, H, W, C) of the input's size, and the output's dtype.
+        """
+        raise ValueError(f"expected an array in the host's memory: {self.isa} takes none of a GPU")
+
 
 class Backend(ABC):
     """Compiles networks.

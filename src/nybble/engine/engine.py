@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, overload
 
 import numpy as np
 
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from nybble.backends.cpu.choices import Choices
     from nybble.backends.cpu.plan import Plan
     from nybble.images import PhotoSource
+
+
+class SupportsDLPack(Protocol):
+    """An array of any library, by the protocol that they share."""
+
+    def __dlpack__(self, *, stream: int | None = None) -> object: ...
+
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
 
 #: Photos that classify() decodes before it runs them.
 DECODED_PHOTOS = 8
@@ -85,7 +94,8 @@ class Engine:
         Kernels and channel orders to use instead of stored ones.
     device : str
         What runs the network: ``cpu``, the native engine; ``reference``, the interpreter that defines the results,
-        which needs no compiled part; or a backend of another package (entry point ``nybble.backends``).
+        which needs no compiled part; ``cuda``, an NVIDIA GPU, and ``cuda-emulated``, one emulated on the CPU
+        (``docs/gpu.md``); or a backend of another package (entry point ``nybble.backends``).
 
     Raises
     ------
@@ -140,19 +150,27 @@ class Engine:
         """Memory of the values of one image while it runs."""
         return self._executable.value_bytes
 
-    def __call__(self, x: Array) -> Array:
+    @overload
+    def __call__(self, x: Array) -> Array: ...
+
+    @overload
+    def __call__(self, x: SupportsDLPack) -> object: ...
+
+    def __call__(self, x: Array | SupportsDLPack) -> Array | object:
         """Logits of a batch of photos.
 
         Parameters
         ----------
         x : array
             uint8 (N, H, W, C), photos resized and cropped to the network's input; or float32
-            (N, C, H, W), normalised as the network's preprocessing says.
+            (N, C, H, W), normalised as the network's preprocessing says. With ``device="cuda"`` also uint8 photos on
+            that GPU, as any array that speaks DLPack.
 
         Returns
         -------
         array
-            float32 (N, classes).
+            float32 (N, classes). For photos on a GPU an array there, which speaks DLPack:
+            ``torch.from_dlpack(engine(photos))``.
 
         Raises
         ------
@@ -162,9 +180,14 @@ class Engine:
         """
         executable = self._open()
         preprocessing = self.graph.preprocessing
+        if _is_on_gpu(x):
+            if preprocessing is None:
+                raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
+            return executable.run_on_device(x, preprocessing)
         photos = isinstance(x, np.ndarray) and x.dtype == np.uint8
         if not photos and not (isinstance(x, np.ndarray) and x.dtype == np.float32):
             raise self._unexpected(x)
+        assert isinstance(x, np.ndarray)  # noqa: S101
         if preprocessing is None:
             raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
         if x.ndim != 4 or x.shape[1:] != (self._photo_shape if photos else self._input_shape):
@@ -313,6 +336,11 @@ def available_isas() -> list[str]:
     from nybble.backends.cpu import available_isas as found
 
     return found()
+
+
+def _is_on_gpu(x: object) -> bool:
+    """Whether an array of another library lies in memory of a CUDA GPU, managed memory included."""
+    return not isinstance(x, np.ndarray) and hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] in (2, 13)
 
 
 def _image_shape(graph: Graph) -> tuple[int, int, int]:

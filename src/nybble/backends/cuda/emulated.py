@@ -40,9 +40,13 @@ class EmulatedDevice(Device):
     def __init__(self, generation: int, seed: int = 0) -> None:
         self._native = emulator()
         self.generation = generation
-        self.name = f"sm_{generation} (emulated)"
+        self.model = "emulated"
+        self.name = f"sm_{generation} ({self.model})"
         self._random = np.random.default_rng(seed)
         self._blocks: set[int] = set()
+
+    def activate(self) -> None:
+        """Nothing to do."""
 
     def allocate(self, nbytes: int) -> int:
         """Memory that counts as never written."""
@@ -62,6 +66,12 @@ class EmulatedDevice(Device):
     def read(self, address: int, out: Array) -> None:
         """At once."""
         self._native.read(address, out.reshape(-1).view(np.uint8))
+
+    def copy(self, to: int, source: int, nbytes: int) -> None:
+        """At once."""
+        data = np.empty(nbytes, np.uint8)
+        self.read(source, data)
+        self.write(to, data)
 
     def launch(self, launch: Launch) -> None:
         """At once. Raises ``EmulatorError`` on what a kernel does wrong."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import RLock
 
 import numpy as np
 
 from nybble.backends.base import Backend, Executable, Options
 from nybble.backends.cuda.builder import Builder
 from nybble.backends.cuda.constants import Constants
-from nybble.backends.cuda.device import Captured, Device, Launch
+from nybble.backends.cuda.device import Borrowed, Captured, Device, Launch
 from nybble.backends.cuda.kinds import kind_of
+from nybble.backends.cuda.layout import Form
 from nybble.backends.cuda.plan import make_plan
 from nybble.backends.cuda.structures import InputParams
 from nybble.backends.errors import EngineError
@@ -64,8 +67,12 @@ class _Batch:
         return [launch for _, launches in self.steps for launch in launches]
 
 
+#: Copies of the network's input on the device: one is written while a kernel reads the other.
+_SOURCES = 2
+
+
 class CudaExecutable(Executable):
-    """Packed weights and one arena on a device."""
+    """Packed weights and one arena on a device. Threads take turns."""
 
     def __init__(self, graph: Graph, device: Device, kernels: Mapping[str, str], batch_images: int) -> None:
         self.graph = graph
@@ -75,10 +82,12 @@ class CudaExecutable(Executable):
         for step in self.plan_of_values.steps:
             kind_of(step)
         self._device: Device | None = device
+        self._turn = RLock()
         self._most = batch_images
         self._constants = Constants(device)
         self._batches: dict[int, _Batch] = {}
-        self._arena = self._source = self._capacity = 0
+        self._arena = self._capacity = 0
+        self._sources: list[int] = []
         self._batch(1)
 
     @property
@@ -92,26 +101,61 @@ class CudaExecutable(Executable):
         return self.plan_of_values.arena_bytes
 
     def run(self, x: Array) -> Array:
-        """Some images at a time, each batch one captured piece of work."""
+        """Some images at a time, each batch one captured piece of work; the next is copied while one runs."""
         return self._run(x, None)
 
     def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
         """Samples become codes on the device."""
         return self._run(photos, preprocessing)
 
+    def run_on_device(self, photos: object, preprocessing: Preprocessing) -> object:
+        """Photos are read where they lie; the output is a copy that the caller owns."""
+        with self._using() as device:
+            borrowed = device.borrow(photos)
+            images = self._images_on_device(borrowed)
+            output = self.plan_of_values.output
+            kept = device.allocate(max(1, images) * output.nbytes)
+            for first in range(0, images, self._most):
+                count = min(self._most, images - first)
+                batch = self._batch(count)
+                self._enter(borrowed.address + first * self._source_bytes, count, preprocessing)
+                self._replay(batch)
+                to = kept + first * output.nbytes
+                device.copy(to, self._address(output.value.name, count), count * output.nbytes)
+            shape = (images, output.channels)
+            lent = device.lend(kept, shape, (output.pitch, 1), output.value.dtype.storage)
+            device.release(kept)
+            return lent
+
+    def _images_on_device(self, borrowed: Borrowed) -> int:
+        entry, output = self.plan_of_values.input, self.plan_of_values.output
+        if output.form is not Form.WORDS or len(output.value.shape) != 1:
+            raise ValueError("arrays on a GPU are for networks that end in logits; give one in the host's memory")
+        expected = (*entry.extents, entry.channels)
+        if borrowed.dtype != np.uint8 or borrowed.shape[1:] != expected:
+            extents = ", ".join(map(str, ("N", *expected)))
+            raise ValueError(f"expected uint8 ({extents}) photos on the device, got {borrowed.dtype} {borrowed.shape}")
+        return borrowed.shape[0]
+
+    @property
+    def _source_bytes(self) -> int:
+        """Of one image, as integers or as a photo."""
+        return max(1, self.plan_of_values.input.channels * self.plan_of_values.input.pixels)
+
     def tap(self, x: Array) -> dict[str, Array]:
         """Step by step, since values share memory."""
-        device, plan = self._open(), self.plan_of_values
-        found: dict[str, list[Array]] = {name: [] for name in self.step_names}
-        for first in range(0, len(x), self._most):
-            part = x[first : first + self._most]
-            batch = self._batch(len(part))
-            self._start(batch, part, None)
-            for name, launches in batch.steps:
-                for launch in launches:
-                    device.launch(launch)
-                if name in found:
-                    found[name].append(self._value(name, len(part)))
+        with self._using() as device:
+            plan = self.plan_of_values
+            found: dict[str, list[Array]] = {name: [] for name in self.step_names}
+            for first in range(0, len(x), self._most):
+                part = x[first : first + self._most]
+                batch = self._batch(len(part))
+                self._start(part, None)
+                for name, launches in batch.steps:
+                    for launch in launches:
+                        device.launch(launch)
+                    if name in found:
+                        found[name].append(self._value(name, len(part)))
         values = {name: plan.values[name].value for name in found}
         return {
             name: np.concatenate(parts) if parts else np.empty((0, *values[name].shape), values[name].dtype.storage)
@@ -120,24 +164,35 @@ class CudaExecutable(Executable):
 
     def step_times(self, x: Array) -> dict[str, int]:
         """Between the events around each step."""
-        device = self._open()
-        batch = self._batch(len(x))
-        self._start(batch, x, None)
-        events = [device.event()]
-        for _, launches in batch.steps:
-            for launch in launches:
-                device.launch(launch)
-            events.append(device.event())
-        names = [name for name, _ in batch.steps]
-        return {
-            name: device.nanoseconds(first, last) for name, first, last in zip(names, events, events[1:], strict=False)
-        }
+        with self._using() as device:
+            batch = self._batch(len(x))
+            self._start(x, None)
+            events = [device.event()]
+            for _, launches in batch.steps:
+                for launch in launches:
+                    device.launch(launch)
+                events.append(device.event())
+            names = [name for name, _ in batch.steps]
+            return {
+                name: device.nanoseconds(first, last)
+                for name, first, last in zip(names, events, events[1:], strict=False)
+            }
 
     def close(self) -> None:
         """Give the device's memory back."""
-        if self._device is not None:
-            self._device.close()
-            self._device = None
+        with self._turn:
+            if self._device is not None:
+                self._device.activate()
+                self._batches.clear()
+                self._device.close()
+                self._device = None
+
+    @contextmanager
+    def _using(self) -> Iterator[Device]:
+        with self._turn:
+            device = self._open()
+            device.activate()
+            yield device
 
     def _open(self) -> Device:
         if self._device is None:
@@ -148,14 +203,13 @@ class CudaExecutable(Executable):
         """What runs so many images; the arena grows where it is too small."""
         device, plan = self._open(), self.plan_of_values
         if images > self._capacity:
-            for address in (self._arena, self._source):
+            self._batches.clear()
+            for address in (self._arena, *self._sources):
                 if address:
                     device.release(address)
-            self._batches.clear()
             self._capacity = images
             self._arena = device.allocate(plan.arena_bytes * images)
-            entry = plan.input
-            self._source = device.allocate(max(1, entry.channels * entry.pixels) * images)
+            self._sources = [device.allocate(self._source_bytes * images) for _ in range(_SOURCES)]
         if images not in self._batches:
             builder = Builder(plan, self._constants, self._arena, images)
             steps = [(step.output, kind_of(step).launches(step, builder)) for step in plan.steps]
@@ -163,37 +217,59 @@ class CudaExecutable(Executable):
         return self._batches[images]
 
     def _run(self, x: Array, preprocessing: Preprocessing | None) -> Array:
-        device, output = self._open(), self.plan_of_values.output
+        output = self.plan_of_values.output
         result = np.empty((len(x), *output.value.shape), output.value.dtype.storage)
-        for first in range(0, len(x), self._most):
-            part = x[first : first + self._most]
-            batch = self._batch(len(part))
-            self._start(batch, part, preprocessing)
-            if batch.captured is None:
-                batch.captured = device.capture(batch.launches)
-            device.replay(batch.captured)
-            result[first : first + len(part)] = self._value(output.value.name, len(part))
+        parts = [x[first : first + self._most] for first in range(0, len(x), self._most)]
+        with self._using() as device:
+            if parts:
+                # The largest batch comes first, so that no arena moves while one is under way.
+                self._batch(len(parts[0]))
+                device.write(self._sources[0], np.ascontiguousarray(parts[0]))
+            done = 0
+            for number, part in enumerate(parts):
+                batch = self._batch(len(part))
+                self._enter(self._sources[number % _SOURCES], len(part), preprocessing)
+                self._replay(batch)
+                if number + 1 < len(parts):
+                    # Nothing reads that copy any more: the batch before this one has been read.
+                    following = np.ascontiguousarray(parts[number + 1])
+                    device.write(self._sources[(number + 1) % _SOURCES], following)
+                result[done : done + len(part)] = self._value(output.value.name, len(part))
+                done += len(part)
         return result
 
-    def _start(self, batch: _Batch, x: Array, preprocessing: Preprocessing | None) -> None:
+    def _replay(self, batch: _Batch) -> None:
+        device = self._open()
+        if batch.captured is None:
+            batch.captured = device.capture(batch.launches)
+        device.replay(batch.captured)
+
+    def _start(self, x: Array, preprocessing: Preprocessing | None) -> None:
         """Copy integers (N, C, H, W), or photos (N, H, W, C), and bring them into the stored form."""
-        device, entry = self._open(), self.plan_of_values.input
-        device.write(self._source, np.ascontiguousarray(x))
-        builder = Builder(self.plan_of_values, self._constants, self._arena, len(x))
+        self._open().write(self._sources[0], np.ascontiguousarray(x))
+        self._enter(self._sources[0], len(x), preprocessing)
+
+    def _enter(self, source: int, images: int, preprocessing: Preprocessing | None) -> None:
+        """Bring what lies on the device into the stored form."""
+        entry = self.plan_of_values.input
+        builder = Builder(self.plan_of_values, self._constants, self._arena, images)
         is_photo = preprocessing is not None
         params = InputParams(
             out=builder.tensor(entry.value),
-            source=self._source,
+            source=source,
             table=self._constants.add(preprocessing.table()) if preprocessing is not None else 0,
             pixels=builder.pixels(entry.value),
             image_pixels=entry.pixels,
             channel_step=1 if is_photo else entry.pixels,
             pixel_step=entry.channels if is_photo else 1,
         )
-        device.launch(Launch("layer_input", builder.layer_grid(entry.value), params))
+        self._open().launch(Launch("layer_input", builder.layer_grid(entry.value), params))
+
+    def _address(self, name: str, images: int) -> int:
+        return self._arena + self.plan_of_values.offsets[name] * images
 
     def _value(self, name: str, images: int) -> Array:
         stored = self.plan_of_values.values[name]
         data = np.empty(stored.nbytes * images, np.uint8)
-        self._open().read(self._arena + self.plan_of_values.offsets[name] * images, data)
+        self._open().read(self._address(name, images), data)
         return stored.decode(data, images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from nybble.backends.cuda.layout import Form, Stored
@@ -23,7 +24,7 @@ TILES = {
     "u8s8": (Tile(64, 64, 32),),
     "s8s8": (Tile(64, 64, 32),),
 }
-#: Threads of a block, of convolutions and of the other kernels.
+#: Threads of a block of the kernels that are no convolutions.
 THREADS = 128
 #: Types whose kernels have the quick epilogue too.
 _NARROW = ("u4s4",)
@@ -56,9 +57,34 @@ class ConvKernel:
         taps, rule = "one" if self.one_tap else "any", "narrow" if self.narrow else "any"
         return f"conv_{self.types}_m{tile.rows}n{tile.columns}k{tile.depth}_{taps}_{rule}"
 
+    @property
+    def threads(self) -> int:
+        """Of a block: two warps down, and one for every 32 columns."""
+        return 2 * 32 * (self.tile.columns // 32)
+
+    def shared_bytes(self, generation: int) -> int:
+        """Shared memory of a block: three stages from 8.0 on, two before."""
+        return (self.tile.rows + self.tile.columns) * self.tile.depth * (3 if generation >= 80 else 2)
+
     def grid(self, rows: int, columns: int) -> tuple[int, int]:
         """Blocks that cover so many rows and columns."""
         return -(-rows // self.tile.rows), -(-columns // self.tile.columns)
+
+
+class Block(NamedTuple):
+    """What a launch says of a block."""
+
+    threads: int
+    shared_bytes: int
+
+
+@cache
+def block_of(name: str, generation: int) -> Block:
+    """The block of a kernel, by its name."""
+    for kernel in all_kernels():
+        if kernel.name == name:
+            return Block(kernel.threads, kernel.shared_bytes(generation))
+    return Block(THREADS, 0)
 
 
 def types_of(stored: Stored) -> str:

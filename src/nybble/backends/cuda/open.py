@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from nybble.backends.cuda.cubins import cubin_for
 from nybble.backends.cuda.device import Device
 from nybble.backends.cuda.emulated import GENERATIONS, EmulatedDevice
+from nybble.backends.cuda.gpu import GpuDevice
 from nybble.backends.errors import EngineError
 
 #: The emulated GPU where none is named.
@@ -19,8 +21,16 @@ def open_emulated(isa: str | None) -> Device:
 
 
 def open_gpu(isa: str | None) -> Device:
-    """Not yet: only the emulated GPU can run networks. Raises :class:`EngineError`."""
-    raise EngineError(
-        "device='cuda': this version compiles its kernels for GPUs and checks them by emulation, but does not drive a "
-        "GPU yet; device='cuda-emulated' runs them on the CPU"
-    )
+    """The first GPU of this machine.
+
+    Raises
+    ------
+    EngineError
+        In one line: without cuda-core, driver, GPU or a cubin for it; on a GPU before 7.5; on an ``isa`` that is not
+        the GPU's.
+    """
+    device = GpuDevice(cubin_for)
+    if isa not in (None, f"sm_{device.arch}"):
+        device.close()
+        raise EngineError(f"isa={isa!r}: the GPU is {device.name}; CUDA_VISIBLE_DEVICES chooses among several")
+    return device
