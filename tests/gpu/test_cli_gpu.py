@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,33 @@ def test_facts_are_read_from_the_assemblers_log() -> None:
         "ptxas info    : Used 64 registers, used 0 barriers, 8 bytes cumulative stack size\n"
     )
     assert nvrtc._facts(log) == (nvrtc.KernelFacts("layer_a", 64, 60),)
+
+
+def test_a_bundle_of_the_network_in_the_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of machine code that is no code: the compiler has tests of its own."""
+    from typer.testing import CliRunner
+
+    from nybble.backends.cuda import cubins
+    from nybble.backends.cuda.proof.bundle import Bundle
+    from nybble.cli.gpu import gpu
+    from nybble.graph import write_graph
+    from nybble.synthetic import bottleneck_resnet
+
+    class Compiler:
+        version = (13, 0)
+
+        def architectures(self) -> list[int]:
+            return [75, 80, 87]
+
+    write_graph(bottleneck_resnet((1,), width=8, classes=5, image=8), tmp_path / "model")
+    monkeypatch.setattr(nvrtc, "find_nvrtc", Compiler)
+    monkeypatch.setattr(cubins, "cubin_for", lambda arch: f"cubin {arch}".encode())
+    out = tmp_path / "small.bundle"
+    done = CliRunner().invoke(gpu, ["bundle", str(tmp_path), "--out", str(out), "--limit", "2", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["architectures"] == ["sm_75", "sm_80"] and found["inputs"] == "noise" and found["images"] == 2
+    bundle = Bundle.load(out)
+    assert out.stat().st_size == found["bytes"] and bundle.cubins == {75: b"cubin 75", 80: b"cubin 80"}
+    refused = CliRunner().invoke(gpu, ["bundle", str(tmp_path), "--out", str(out), "--arch", "sm_70"])
+    assert str(refused.exception) == "--arch sm_70: this NVRTC compiles for sm_75, sm_80, sm_87"

@@ -31,7 +31,7 @@ def has_cuda_core() -> bool:
 @NEEDS_EMULATOR
 @pytest.mark.skipif(not has_cuda_core(), reason="cuda-core is not installed (pip install cuda-core)")
 @pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
-@pytest.mark.parametrize("name", ["network", "events", "threads", "dlpack", "lateness", "refusals", "old"])
+@pytest.mark.parametrize("name", ["network", "events", "threads", "dlpack", "lateness", "proof", "refusals", "old"])
 def test_on_the_stand_in_for_the_driver(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, SCENARIOS, name, tmp_path, COMPILER], capture_output=True, text=True, check=False

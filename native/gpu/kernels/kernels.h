@@ -1,5 +1,5 @@
 // Every kernel of one generation: NYBBLE_GPU_CONV(types, rows, columns, depth, taps, rule) and
-// NYBBLE_GPU_LAYER(name, params, function) are defined by whoever includes this.
+// NYBBLE_GPU_LAYER(name, params, function) are defined by whoever includes this, NYBBLE_GPU_PROBE by module.h alone.
 //
 // A convolution's name is conv_TYPE_mROWSnCOLUMNSkDEPTH_TAPS_RULE: nybble.backends.cuda.kernels makes it too.
 
@@ -29,4 +29,5 @@ NYBBLE_GPU_LAYER(pool, PoolParams, pool)
 NYBBLE_GPU_LAYER(point, PointParams, compute_points)
 NYBBLE_GPU_LAYER(concat, ConcatParams, concatenate)
 NYBBLE_GPU_LAYER(scale, ScaleParams, scale_sums)
+NYBBLE_GPU_PROBE(probe)
 // clang-format on

@@ -4,6 +4,7 @@
 
 #include "gpu/kernels/conv.h"
 #include "gpu/kernels/layers.h"
+#include "gpu/kernels/probe.h"
 
 namespace nybble::gpu {
 
@@ -34,3 +35,5 @@ using ConvOf = Conv<Arch, T, Rows, Columns, Depth, kStages, TapMode, Rule>;
                 (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>::kShared),  \
                 convolve<ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>>)
 #define NYBBLE_GPU_LAYER(NAME, PARAMS, FUNCTION) NYBBLE_KERNEL(layer_##NAME, PARAMS, kLayerThreads, 0, FUNCTION)
+#define NYBBLE_GPU_PROBE(NAME) \
+  NYBBLE_KERNEL(layer_##NAME, ProbeParams, kLayerThreads, kProbeShared, probe_instructions<Arch>)

@@ -1,15 +1,21 @@
-"""``nybble gpu``: kernels for GPUs, compiled ahead of time."""
+"""``nybble gpu``: kernels for GPUs, compiled ahead of time, and what a proof on a GPU needs."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nybble.cli.errors import CommandError
 from nybble.cli.group import Group
-from nybble.cli.model import Json
+from nybble.cli.model import Json, Model
 from nybble.cli.output import print_json
+from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, report_left_out
+from nybble.cli.progress import one_bar
+
+if TYPE_CHECKING:
+    from nybble.backends.cuda.nvrtc import Nvrtc
 
 gpu = typer.Typer(
     cls=Group,
@@ -65,10 +71,7 @@ def compile_(
     from nybble.backends.cuda.nvrtc import find_nvrtc
 
     nvrtc = find_nvrtc()
-    known = {f"sm_{number}": number for number in nvrtc.architectures()}
-    if arch not in known:
-        raise CommandError(f"--arch {arch}: this NVRTC compiles for {', '.join(known)}")
-    path, compiled = compile_cubin(nvrtc, known[arch])
+    path, compiled = compile_cubin(nvrtc, _number(nvrtc, arch))
     if as_json:
         kernels = [{"name": one.name, "registers": one.registers, "spilled": one.spilled} for one in compiled.kernels]
         print_json(
@@ -87,3 +90,68 @@ def compile_(
         f"{arch}: {len(compiled.kernels)} kernels, {len(compiled.code):,} bytes, at most {most} registers a thread, "
         f"{spilled} kernels spill; {path}"
     )
+
+
+#: Architectures of a bundle, as far as the compiler has them.
+_BUNDLED = (75, 80, 86, 89, 90, 100, 120)
+#: The default of --limit: every step of each is checked, and the reference takes a second for each.
+_PHOTOS = 4
+
+
+@gpu.command(epilog="Example: nybble gpu bundle nvidia-resnet50-int4 --images photos --out resnet50.bundle")
+def bundle(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The bundle to write.", show_default=False)],
+    model: Model = None,
+    images: OptionalImages = None,
+    limit: SomeLimit = _PHOTOS,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option("--arch", metavar="sm_NN", help="May be repeated.", show_default="all that NVRTC has"),
+    ] = None,
+    exif: Exif = False,
+    as_json: Json = False,
+) -> None:
+    """Write what a proof on a GPU needs: kernels, the network, and what each step has to give on photos.
+
+    tests/gpu/on_device.sh runs it there, and needs NumPy, cuda-core and cuda-bindings alone. Needs no GPU.
+    """
+    from nybble.backends.cuda.cubins import cubin_for
+    from nybble.backends.cuda.nvrtc import find_nvrtc
+    from nybble.backends.cuda.proof.bundle import BUNDLE
+    from nybble.backends.cuda.proof.make import make_bundle
+    from nybble.files import check_free
+    from nybble.graph import read_graph
+    from nybble.models import find
+
+    check_free(out, BUNDLE)
+    nvrtc = find_nvrtc()
+    chosen = find(model)
+    archs = [_number(nvrtc, one) for one in arch or ()] or [one for one in nvrtc.architectures() if one in _BUNDLED]
+    graph = read_graph(chosen.path)
+    inputs, left_out = inputs_of(graph, images, limit, exif)
+    report_left_out(left_out)
+    about = {
+        "model": chosen.name,
+        "inputs": "photos" if images else "noise",
+        "nvrtc": ".".join(map(str, nvrtc.version)),
+    }
+    with one_bar() as progress:
+        cubins = {}
+        for number, one in enumerate(archs):
+            progress("compiling", number, len(archs))
+            cubins[one] = cubin_for(one)
+        size = make_bundle(graph, inputs, cubins, about, progress=progress).save(out)
+    names = [f"sm_{one}" for one in archs]
+    if as_json:
+        print_json({**about, "images": len(inputs), "architectures": names, "bytes": size, "file": str(out)})
+    else:
+        typer.echo(f"{out}: {size / 2**20:.1f} MiB; {chosen.name}, {len(inputs)} images; {', '.join(names)}")
+    end(left_out)
+
+
+def _number(nvrtc: Nvrtc, arch: str) -> int:
+    """The architecture of a name. Raises :class:`CommandError` where the compiler does not have it."""
+    known = {f"sm_{number}": number for number in nvrtc.architectures()}
+    if arch not in known:
+        raise CommandError(f"--arch {arch}: this NVRTC compiles for {', '.join(known)}")
+    return known[arch]

@@ -134,6 +134,32 @@ def lateness(driver: Driver) -> None:
     driver.faults.clear()
 
 
+def proof(driver: Driver) -> None:
+    """The proof of docs/gpu.md, with its JSON."""
+    import json
+
+    from nybble.backends.cuda.proof import __main__ as command
+    from nybble.backends.cuda.proof import run as runs
+    from nybble.backends.cuda.proof.make import make_bundle
+
+    runs.WARM_UP, runs.RUNS, runs.SECONDS = 0, 2, 0.0
+    folder = Path(sys.argv[2])
+    graph = bottleneck_resnet((1,), width=16, classes=5, image=16, seed=2)
+    values = np.random.default_rng(0).integers(-127, 128, (2, *graph.inputs[0].shape), np.int8)
+    bundle = make_bundle(graph, values, {driver.arch: b"cubin"}, {"model": "small"}, batches=(2,))
+    bundle.save(folder / "bundle")
+    driver.model = "NVIDIA A10"
+    assert (
+        command.main([str(folder / "bundle"), "--out", str(folder / "out.json"), "--only", "probe,network,speed"]) == 0
+    )
+    found = json.loads((folder / "out.json").read_text())
+    assert found["right"] and found["gpu"] == "NVIDIA A10"
+    (speed,) = found["speed"]
+    # The stand-in's clock counts a microsecond a launch.
+    assert abs(speed["seconds"] - 1e-6 * len(bundle.programs["speed"][0].launches)) < 1e-9
+    assert 0 < speed["share_of_roofline"] < 1
+
+
 def refusals(driver: Driver) -> None:
     """Another GPU than asked for, and none of that number."""
     opening.cubin_for = lambda arch: b"cubin"
@@ -158,9 +184,12 @@ def refused(why: str, call: Callable[[], object]) -> None:
 
 def main() -> None:
     name, folder, compiler = sys.argv[1:]
-    generation, arch, pools = {"threads": (75, 75, False), "events": (90, 90, False), "old": (75, 70, True)}.get(
-        name, (80, 89, True)
-    )
+    generation, arch, pools = {
+        "threads": (75, 75, False),
+        "events": (90, 90, False),
+        "old": (75, 70, True),
+        "proof": (80, 86, True),
+    }.get(name, (80, 89, True))
     driver = Driver(_gpu_emulator, generation, arch, pools)
     driver.load(Path(folder), compiler)
     globals()[name](driver)

@@ -65,6 +65,7 @@ class Driver:
 
     def __init__(self, emulator: Any, generation: int, arch: int, has_pools: bool = True) -> None:
         self.emulator, self.generation, self.arch, self.has_pools = emulator, generation, arch, has_pools
+        self.model = "stand-in"
         self.asked: list[str] = []
         self.launches: list[tuple[str, tuple[int, int, int], tuple[int, int, int], int]] = []
         self.faults: list[Exception] = []
@@ -129,7 +130,8 @@ class Driver:
         device[0] = ordinal
 
     def cuDeviceGetName(self, name: Any, length: int, device: int) -> None:
-        ctypes.memmove(name, b"stand-in\0", 9)
+        text = self.model.encode() + b"\0"
+        ctypes.memmove(name, text, min(len(text), length))
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> None:
         value[0] = {MAJOR: self.arch // 10, MINOR: self.arch % 10, POOLS: int(self.has_pools), ADDRESSING: 1}.get(

@@ -6,12 +6,13 @@ import numpy as np
 
 from nybble.backends.cuda import structures
 from nybble.backends.cuda.constants import Constants
+from nybble.backends.cuda.device import Launch
 from nybble.backends.cuda.kernels import THREADS
 from nybble.backends.cuda.layout import Stored
 from nybble.backends.cuda.packing import pack_channels
 from nybble.backends.cuda.plan import CudaPlan
 from nybble.backends.cuda.structures import S32_HIGH, S32_LOW
-from nybble.graph import Quantize
+from nybble.graph import Preprocessing, Quantize
 from nybble.lower import Step, Value, Window
 
 #: How sums become codes, as ``native/gpu/kernels/epilogue.h`` has it.
@@ -70,6 +71,21 @@ class Builder:
             window.padding.left,
             *window.dilation,
         )
+
+    def entrance(self, source: int, preprocessing: Preprocessing | None) -> Launch:
+        """What brings the network's input into its stored form: integers (N, C, H, W), or photos (N, H, W, C)."""
+        entry = self.plan.input
+        is_photo = preprocessing is not None
+        params = structures.InputParams(
+            out=self.tensor(entry.value),
+            source=source,
+            table=self.constants.add(preprocessing.table()) if preprocessing is not None else 0,
+            pixels=self.pixels(entry.value),
+            image_pixels=entry.pixels,
+            channel_step=1 if is_photo else entry.pixels,
+            pixel_step=entry.channels if is_photo else 1,
+        )
+        return Launch("layer_input", self.layer_grid(entry.value), params)
 
     def epilogue(self, step: Step) -> structures.Epilogue:
         """What a step does with its sums."""

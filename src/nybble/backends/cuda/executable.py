@@ -15,7 +15,6 @@ from nybble.backends.cuda.device import Borrowed, Captured, Device, Launch
 from nybble.backends.cuda.kinds import kind_of
 from nybble.backends.cuda.layout import Form
 from nybble.backends.cuda.plan import make_plan
-from nybble.backends.cuda.structures import InputParams
 from nybble.backends.errors import EngineError
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
@@ -251,19 +250,8 @@ class CudaExecutable(Executable):
 
     def _enter(self, source: int, images: int, preprocessing: Preprocessing | None) -> None:
         """Bring what lies on the device into the stored form."""
-        entry = self.plan_of_values.input
         builder = Builder(self.plan_of_values, self._constants, self._arena, images)
-        is_photo = preprocessing is not None
-        params = InputParams(
-            out=builder.tensor(entry.value),
-            source=source,
-            table=self._constants.add(preprocessing.table()) if preprocessing is not None else 0,
-            pixels=builder.pixels(entry.value),
-            image_pixels=entry.pixels,
-            channel_step=1 if is_photo else entry.pixels,
-            pixel_step=entry.channels if is_photo else 1,
-        )
-        self._open().launch(Launch("layer_input", builder.layer_grid(entry.value), params))
+        self._open().launch(builder.entrance(source, preprocessing))
 
     def _address(self, name: str, images: int) -> int:
         return self._arena + self.plan_of_values.offsets[name] * images

@@ -26,6 +26,8 @@ TILES = {
 }
 #: Threads of a block of the kernels that are no convolutions.
 THREADS = 128
+#: Shared memory of the kernel that tries single instructions.
+_PROBE_BYTES = THREADS * 16
 #: Types whose kernels have the quick epilogue too.
 _NARROW = ("u4s4",)
 
@@ -84,7 +86,7 @@ def block_of(name: str, generation: int) -> Block:
     for kernel in all_kernels():
         if kernel.name == name:
             return Block(kernel.threads, kernel.shared_bytes(generation))
-    return Block(THREADS, 0)
+    return Block(THREADS, _PROBE_BYTES if name == "layer_probe" else 0)
 
 
 def types_of(stored: Stored) -> str:

@@ -126,6 +126,12 @@ class ScaleParams(ctypes.Structure):
     _fields_ = (("input", Tensor), ("out", Tensor), ("scale", c_uint64), ("pixels", c_int32))
 
 
+class ProbeParams(ctypes.Structure):
+    """Registers of single instructions, and what comes out."""
+
+    _fields_ = tuple((name, c_uint64) for name in ("a", "b", "sums", "rows", "values", "out"))
+
+
 #: Structure of each kernel's parameters, by what its name begins with.
 PARAMS: dict[str, type[ctypes.Structure]] = {
     "conv_": ConvParams,
@@ -136,4 +142,5 @@ PARAMS: dict[str, type[ctypes.Structure]] = {
     "layer_point": PointParams,
     "layer_concat": ConcatParams,
     "layer_scale": ScaleParams,
+    "layer_probe": ProbeParams,
 }

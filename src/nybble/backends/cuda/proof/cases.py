@@ -1,0 +1,154 @@
+"""Small networks for every kernel, drawn from fixed seeds: odd channels, borders, every epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from nybble.backends.cuda.kernels import ConvKernel, all_kernels
+from nybble.graph import (
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    DType,
+    Graph,
+    Input,
+    Linear,
+    MaxPool2d,
+    Mul,
+    Node,
+    Padding,
+    Pair,
+    Quantize,
+    ReLU,
+    Scale,
+    Table,
+    Tensor,
+)
+from nybble.graph.types import Array
+from nybble.synthetic import bottleneck_resnet
+
+
+class Case(NamedTuple):
+    """A network, its integer inputs, and the kernels that it is to run on instead of the defaults."""
+
+    name: str
+    graph: Graph
+    x: Array
+    kernels: dict[str, str]
+
+
+def cases() -> Iterator[Case]:
+    """Every convolution kernel by itself, then networks that use every other kernel."""
+    for seed, kernel in enumerate(all_kernels()):
+        yield _convolution(kernel, seed)
+    for name, graph in (
+        ("bottlenecks", bottleneck_resnet((1, 1), width=16, classes=10, image=32, seed=1)),
+        ("depthwise, grouped, gates, tables, pools, concatenation", _mixed()),
+    ):
+        yield Case(name, graph, _inputs(graph, 2, 7), {})
+
+
+def _inputs(graph: Graph, images: int, seed: int) -> Array:
+    entry = graph.inputs[0]
+    random = np.random.default_rng(seed)
+    values = random.integers(entry.dtype.minimum, entry.dtype.maximum, (images, *entry.shape), endpoint=True)
+    # A third of the elements at the ends of the range, where sums are largest.
+    ends = random.choice((entry.dtype.minimum, entry.dtype.maximum), values.shape)
+    return np.where(random.random(values.shape) < 1 / 3, ends, values).astype(entry.dtype.storage)
+
+
+def _drawn(random: np.random.Generator, dtype: DType, *shape: int) -> Tensor:
+    return Tensor.from_array(dtype, random.integers(dtype.minimum, dtype.maximum, shape, endpoint=True))
+
+
+def _factors(random: np.random.Generator, count: int, most: int) -> Tensor:
+    return Tensor.from_array(DType.U32, random.integers(max(1, most // 8), most, count, endpoint=True))
+
+
+def _convolution(kernel: ConvKernel, seed: int) -> Case:
+    """A layer whose last tile is not full and whose channels are odd; with borders where the kernel has windows."""
+    random = np.random.default_rng(seed)
+    bits = int(kernel.types[1])
+    dtype = {"u4": DType.U4, "s4": DType.S4, "u8": DType.U8, "s8": DType.S8}[kernel.types[:2]]
+    # What a pixel's bytes are padded to must be a multiple of the depth.
+    inputs = (2 * kernel.tile.depth if bits == 4 else kernel.tile.depth) * 2 - 3
+    outputs = kernel.tile.columns + 11
+    size = 1 if kernel.one_tap else 3
+    weight = _drawn(random, DType.S4 if bits == 4 else DType.S8, outputs, inputs, size, size)
+    window = {} if kernel.one_tap else {"padding": Padding(1, 2, 0, 1), "dilation": Pair(1, 2)}
+    conv = Conv2d(
+        name="conv",
+        inputs=("x",),
+        input_type=dtype,
+        weight=weight,
+        bias=Tensor.from_array(DType.S32, random.integers(-5000, 5000, outputs)),
+        stride=Pair(2, 1),
+        **window,  # type: ignore[arg-type]
+    )
+    nodes: list[Node] = [conv]
+    if kernel.narrow or seed % 2:
+        # Products stay below 2^31 where the kernel rounds in 32 bits; else they need more.
+        bound = int(np.abs(weight.numpy().astype(np.int64)).sum(axis=(1, 2, 3)).max()) * dtype.magnitude + 5000
+        shift = 14
+        most = ((1 << 31) - 1 - (1 << shift)) // bound if kernel.narrow else 1 << 20
+        target = (DType.U4, DType.S4, DType.U8, DType.S8)[seed // 2 % 4]
+        nodes.append(ReLU(name="relu", inputs=("conv",), maximum=None))
+        nodes.append(
+            Quantize(
+                name="codes",
+                inputs=("relu",),
+                input_type=DType.U31,
+                output_type=target,
+                factor=_factors(random, outputs, most),
+                shift=shift,
+            )
+        )
+    graph = Graph([Input(name="x", dtype=dtype, shape=(inputs, 19, 9))], nodes, [nodes[-1].name])
+    return Case(kernel.name, graph, _inputs(graph, 2, seed), {nodes[-1].name: kernel.name})
+
+
+def _codes(random: np.random.Generator, name: str, source: str, channels: int, most: int = 90) -> Quantize:
+    return Quantize(
+        name=name,
+        inputs=(source,),
+        input_type=DType.S32,
+        output_type=DType.U4,
+        factor=_factors(random, channels, most),
+        shift=16,
+    )
+
+
+def _mixed() -> Graph:
+    """A block of each kind that a ResNet has not, logits at the end."""
+    random = np.random.default_rng(3)
+    u4 = DType.U4
+    table = Tensor.from_array(DType.S16, random.integers(0, 16, 16))
+    nodes: list[Node] = [
+        Conv2d(
+            name="depthwise",
+            inputs=("x",),
+            input_type=u4,
+            weight=_drawn(random, DType.S4, 24, 1, 3, 3),
+            padding=Padding(1, 1, 1, 1),
+            groups=24,
+        ),
+        _codes(random, "codes1", "depthwise", 24, 9000),
+        Conv2d(
+            name="grouped", inputs=("codes1",), input_type=u4, weight=_drawn(random, DType.S4, 16, 6, 1, 1), groups=4
+        ),
+        _codes(random, "codes2", "grouped", 16, 4000),
+        Table(name="table", inputs=("codes2",), input_type=u4, output_type=u4, table=table),
+        AvgPool2d(name="mean", inputs=("table",), input_type=u4, kernel_size=Pair(8, 6), stride=Pair(1, 1)),
+        Mul(name="mul", inputs=("table", "mean")),
+        _codes(random, "codes3", "mul", 16, 8000),
+        Concat(name="join", inputs=("codes3", "codes1"), input_type=u4),
+        MaxPool2d(name="pool", inputs=("join",), input_type=u4, kernel_size=Pair(3, 3), stride=Pair(2, 2)),
+        Linear(name="linear", inputs=("pool",), input_type=u4, weight=_drawn(random, DType.S8, 13, 40 * 3 * 2)),
+        Scale(
+            name="logits", inputs=("linear",), out_scale=Tensor.from_array(DType.F32, random.random(13, np.float32) + 1)
+        ),
+    ]
+    return Graph([Input(name="x", dtype=u4, shape=(24, 8, 6))], nodes, ["logits"])

@@ -1,0 +1,243 @@
+"""A network for some images as launches and memory, with what every step has to give."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nybble.backends.cuda.builder import Builder
+from nybble.backends.cuda.constants import Constants
+from nybble.backends.cuda.kinds import kind_of
+from nybble.backends.cuda.layout import Form, Stored
+from nybble.backends.cuda.plan import CudaPlan, make_plan
+from nybble.backends.cuda.recording import Pointer, Recorded, RecordingDevice
+from nybble.graph import DType, Graph
+from nybble.graph.expansion import expand
+from nybble.graph.types import Array
+from nybble.lower import Step, Value
+from nybble.reference import interpret
+
+
+@dataclass(frozen=True)
+class Check:
+    """A step, and what it has to write.
+
+    Attributes
+    ----------
+    name : str
+        Of the value.
+    launches : int
+        How many of the program's launches, from where the step before ended.
+    kernel : str
+        Of the last of them.
+    block, offset : int
+        Where the value lies.
+    dtype : str
+    form : int
+        As :class:`~nybble.backends.cuda.layout.Form`.
+    shape : tuple of int
+        Of one image.
+    digest : str
+        SHA-256 of all images' elements in the type's storage, in the graph's order.
+    first : str
+        Name of the bundle's array that has the first image's elements; empty: none has.
+    macs : int
+        Multiply-accumulates of one image.
+    bytes : int
+        What the step reads and writes of one image at least, as it is stored.
+    weight_bytes : int
+        What it reads of weights, once for a batch.
+    bits : int
+        Of its products; 0: it has none.
+    """
+
+    name: str
+    launches: int
+    kernel: str
+    block: int
+    offset: int
+    dtype: str
+    form: int
+    shape: tuple[int, ...]
+    digest: str = ""
+    first: str = ""
+    macs: int = 0
+    bytes: int = 0
+    weight_bytes: int = 0
+    bits: int = 0
+
+    @property
+    def stored(self) -> Stored:
+        """How the value lies in memory."""
+        dtype = DType(self.dtype)
+        return Stored(Value(self.name, dtype, self.shape, dtype.magnitude), Form(self.form))
+
+
+@dataclass(frozen=True)
+class Program:
+    """Attributes are those of the device that recorded it; ``contents`` and ``input`` name arrays of the bundle.
+
+    Attributes
+    ----------
+    name : str
+    images : int
+    blocks : tuple of int
+        Bytes of each block of memory.
+    contents : dict
+        Array of each block that is written once, by the block's number as text.
+    source : int
+        The block that the input is copied to.
+    input : str
+        Its array: integers (N, C, H, W) in the type's storage, as bytes; again and again if they are fewer images.
+    launches : tuple of Recorded
+    checks : tuple of Check
+    """
+
+    name: str
+    images: int
+    blocks: tuple[int, ...]
+    contents: Mapping[str, str]
+    source: int
+    input: str
+    launches: tuple[Recorded, ...]
+    checks: tuple[Check, ...]
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        launches = [{**asdict(one), "params": one.params.hex()} for one in self.launches]
+        return {**asdict(self), "launches": launches}
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Program:
+        """The inverse of :meth:`document`."""
+        launches = tuple(
+            Recorded(
+                one["kernel"],
+                (one["grid"][0], one["grid"][1]),
+                bytes.fromhex(one["params"]),
+                tuple(Pointer(*pointer) for pointer in one["pointers"]),
+            )
+            for one in document["launches"]
+        )
+        checks = tuple(Check(**{**one, "shape": tuple(one["shape"])}) for one in document["checks"])
+        return cls(**{**document, "blocks": tuple(document["blocks"]), "launches": launches, "checks": checks})
+
+
+@dataclass
+class Arrays:
+    """Arrays of a bundle by name; equal ones are there once."""
+
+    found: dict[str, Array] = field(default_factory=dict)
+
+    def add(self, array: Array) -> str:
+        """The name of an array's bytes."""
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        name = hashlib.sha256(data.tobytes()).hexdigest()[:20]
+        self.found[name] = data
+        return name
+
+
+def digest(array: Array) -> str:
+    """Of elements in their order."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def record(
+    name: str,
+    graph: Graph,
+    x: Array,
+    arrays: Arrays,
+    kernels: Mapping[str, str] | None = None,
+    expected: Mapping[str, Array] | None = None,
+    keep_first: bool = True,
+    again: int = 1,
+) -> Program:
+    """The program of a graph for integer inputs (N, C, H, W).
+
+    Parameters
+    ----------
+    name : str
+    graph : Graph
+    x : array
+    arrays : Arrays
+        Gets what the program needs.
+    kernels : mapping, optional
+        As for :func:`~nybble.backends.cuda.plan.make_plan`.
+    expected : mapping, optional
+        Values by name, of those steps that are to be checked; by default the reference's, of all.
+    keep_first : bool
+        Whether the first image's values are kept, which say where a difference is.
+    again : int
+        Images that go in are ``x`` so often.
+    """
+    images = len(x) * again
+    plan = make_plan(expand(graph), kernels or {})
+    device = RecordingDevice()
+    builder = Builder(plan, Constants(device), device.allocate(plan.arena_bytes * images), images)
+    source = device.allocate(max(1, x.nbytes * again))
+    if expected is None:
+        expected = reference_values(plan, x)
+    launches = [device.recorded(builder.entrance(source, None))]
+    checks: list[Check] = []
+    for step in plan.steps:
+        found = [device.recorded(launch) for launch in kind_of(step).launches(step, builder)]
+        # The entrance belongs to the first step.
+        count = len(found) + (not checks)
+        launches += found
+        checks.append(
+            _check(step, builder, device, count, found[-1].kernel, expected.get(step.output), arrays, keep_first)
+        )
+    return Program(
+        name=name,
+        images=images,
+        blocks=tuple(device.blocks),
+        contents={str(block): arrays.add(data) for block, data in device.contents.items()},
+        source=device.place(source)[0],
+        input=arrays.add(x),
+        launches=tuple(launches),
+        checks=tuple(checks),
+    )
+
+
+def reference_values(plan: CudaPlan, x: Array) -> dict[str, Array]:
+    """What every step has to give, image by image: all values of several take much memory."""
+    names = [step.output for step in plan.steps]
+    parts = [interpret(plan.graph, x[i : i + 1], keep=names) for i in range(len(x))]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def _check(
+    step: Step,
+    builder: Builder,
+    device: RecordingDevice,
+    launches: int,
+    kernel: str,
+    expected: Array | None,
+    arrays: Arrays,
+    keep_first: bool,
+) -> Check:
+    stored = builder.stored(step.result)
+    block, offset = device.place(builder.address(step.result))
+    conv = step.conv
+    reads = sum(builder.stored(value).nbytes for value in step.inputs)
+    form = builder.stored(step.input).form
+    return Check(
+        name=step.output,
+        launches=launches,
+        kernel=kernel,
+        block=block,
+        offset=offset,
+        dtype=str(stored.value.dtype),
+        form=int(stored.form),
+        shape=stored.value.shape,
+        digest="" if expected is None else digest(expected),
+        first=arrays.add(expected[:1]) if keep_first and expected is not None else "",
+        macs=step.macs,
+        bytes=reads + stored.nbytes,
+        weight_bytes=0 if conv is None else conv.weights().size * (4 if form is Form.NIBBLES else 8) // 8,
+        bits=0 if conv is None or conv.groups > 1 else 4 if form is Form.NIBBLES else 8,
+    )
