@@ -29,6 +29,7 @@ COMMANDS = {
     "demo": "--model {in:model} --seconds 0 --threads 1 --out {out:html}",
     "evaluate": "{in:model} --images {in:photos} --predictions {out:csv} --threads 1",
     "export": "{in:model} {out:onnx}",
+    "gpu bundle": "{in:model} --images {in:photos} --limit 1 --arch sm_75 --out {out:bundle}",
     "gpu compile": "--arch sm_75",
     "gpu info": "",
     "fetch": "nvidia-resnet50-int4 --url http://127.0.0.1:9/",
@@ -50,7 +51,7 @@ COMMANDS = {
 # What a command ends with where all is right: others find nothing to work on in these small folders.
 RIGHT = {"fetch": ExitCode.ERROR, "mlperf check": ExitCode.ERROR, "mlperf audit": ExitCode.ERROR}
 # Too slow to run to the end once more.
-SLOW = {"quantize", "bench", "mlperf run", "demo", "fetch", "gpu compile"}
+SLOW = {"quantize", "bench", "mlperf run", "demo", "fetch", "gpu compile", "gpu bundle"}
 NEEDS = {"export": "onnx", "import": "onnx", "quantize": "torch", "demo": "skimage", "mlperf run": "mlperf_loadgen"}
 
 FOLDERS = {"model", "photos", "results"}

@@ -11,6 +11,7 @@ import numpy as np
 
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
+from nybble.lower import Step
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,23 @@ class Executable(ABC):
         Threads it runs on.
     isa : str
         Instruction set of its kernels, or what it has in place of one.
+    tuned : bool
+        Whether stored choices of kernels are in use.
     """
 
     graph: Graph
     threads: int
     isa: str
+    tuned: bool = False
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The fused steps, where it has any: not every backend runs more than nodes."""
+        return ()
+
+    def kernel_name(self, step: str) -> str | None:
+        """The kernel of a step, by the value that it writes, where the backend names kernels."""
+        return None
 
     @property
     @abstractmethod

@@ -70,6 +70,8 @@ class Settings:
         Let peers run in float as well. Without it one does, since top-1 is held against float.
     scaling : bool
         Also measure what more threads bring.
+    device : str
+        What nybble runs on; its peers stay on the CPU.
     """
 
     against: Sequence[str] = ("onnxruntime", "openvino")
@@ -84,6 +86,7 @@ class Settings:
     ceilings: bool = False
     fp32: bool = True
     scaling: bool = True
+    device: str = "cpu"
 
 
 def bench(
@@ -177,6 +180,8 @@ def bench(
         "runs": run_records(contestants, runs, settings.threads, top1),
         "ratios": ratio_records(contestants, runs, wrong, settings.peer_isa),
     }
+    if settings.device != "cpu":
+        result["roofline"] = _rooflines(graph, loaded, result["runs"])
     if settings.ceilings:
         result |= ceiling_records(settings.threads, progress)
         progress("layers", 0, None)
@@ -186,6 +191,19 @@ def bench(
     result["warning"] = warning(about["disturbance"])
     result["seconds"] = round(time.perf_counter() - begun, 1)
     return result
+
+
+def _rooflines(graph: Graph, loaded: dict[str, Any], runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the 4-bit network at each batch size, the share of what its GPU could do; none where that is not known."""
+    from nybble.backends.cuda.roofline import share_of_roofline
+
+    found = []
+    for run in runs:
+        if (run["engine"], run["bits"], run["activations"]) == ("nybble", 4, "real"):
+            isa, batch = loaded[run["contestant"]]["isa"], run["batch"]
+            share = share_of_roofline(graph, isa, batch, run["images_per_second"])
+            found.append({"contestant": run["contestant"], "gpu": isa, "batch": batch, "share": share})
+    return found
 
 
 def ceiling_records(threads: int, progress: Progress) -> dict[str, Any]:
@@ -210,7 +228,11 @@ def _ours(graph: Graph, photos: Photos, settings: Settings, folder: Path) -> tup
             path = folder / f"{bits}-{activations}"
             write_graph(network if bits == 4 else to_bits(network, 8), path)
             name = f"nybble {bits}-bit" + (", dense" if activations == "dense" else "")
-            contestants.append(Contestant(name, "nybble", bits, path, activations=activations, isa=settings.isa))
+            contestants.append(
+                Contestant(
+                    name, "nybble", bits, path, activations=activations, isa=settings.isa, device=settings.device
+                )
+            )
     return contestants, zeros
 
 
@@ -297,7 +319,7 @@ def _scaling(
 ) -> dict[str, Any] | None:
     """How the 4-bit engine gains by threads; ``None`` without it, on one thread, without a loop, or not asked for."""
     ours = next((entry for entry in contestants if (entry.engine, entry.bits) == ("nybble", 4)), None)
-    if ours is None or settings.threads == 1 or not settings.scaling:
+    if ours is None or settings.threads == 1 or not settings.scaling or ours.device != "cpu":
         return None
     batches = sorted(set(settings.batches))
     allowed = 2 * settings.seconds * len(batches)

@@ -50,6 +50,8 @@ class Contestant:
         The instruction set nybble is asked for.
     restriction : Restriction or None
         What keeps a peer to an instruction set.
+    device : str
+        What nybble runs on.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Contestant:
     activations: str = "real"
     isa: str | None = None
     restriction: Restriction | None = None
+    device: str = "cpu"
 
 
 class Entry(NamedTuple):
@@ -129,6 +132,7 @@ class Worker:
             "engine": contestant.engine,
             "model": str(contestant.model),
             "mode": contestant.mode,
+            "device": contestant.device,
             "isa": restriction.isa if restriction else contestant.isa,
             "features": " ".join(sorted(features(restriction.isa))) if restriction else "",
             "cpu_mask": str(mask) if mask else None,

@@ -40,7 +40,7 @@ def layer_points(graph: Graph, photos: Array, threads: int, isa: str | None) -> 
         points.append(
             {
                 "name": layer.name,
-                "method": layer.kernel.method if layer.kernel is not None else None,
+                "method": getattr(layer.kernel, "method", None),
                 "isa": used,
                 "seconds": layer.seconds,
                 "macs": layer.macs,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
-from nybble.cli.model import MOST_THREADS
+from nybble.cli.model import CPU, MOST_THREADS, Device
 from nybble.cli.output import console, is_quiet, show_disturbance, table
 from nybble.cli.photos import Exif, end, preprocessing_of, report_left_out
 from nybble.cli.progress import one_bar
@@ -69,6 +69,7 @@ def bench(
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first photos of --images.")] = None,
     exif: Exif = False,
+    device: Device = CPU,
     isa: Annotated[str | None, typer.Option("--isa", help="Instruction set of nybble, as NYBBLE_ISA.")] = None,
     peer_isa: Annotated[
         str | None,
@@ -125,6 +126,8 @@ def bench(
     from nybble.images import LeftOut
     from nybble.schemas import BENCH
 
+    if ceilings and device != CPU:
+        raise WrongUsageError(f"--ceilings are those of the CPU, and --device is {device}")
     if float_model is not None and not float_model.is_file():
         raise CommandError(f"{float_model}: there is no such file")
     for peer in against or ():
@@ -140,7 +143,8 @@ def bench(
         batches=tuple(dict.fromkeys(batch or (1, 8))),
         seconds=seconds,
         dense=dense,
-        isa=_checked_isa(isa),
+        isa=_checked_isa(isa) if device == CPU else isa,
+        device=device,
         peer_isa=_checked_peer_isa(peer_isa),
         ceilings=ceilings,
         fp32=fp32,
@@ -242,6 +246,7 @@ def _show(result: dict[str, Any]) -> None:
             typer.echo(f"{peer:9} instruction set: {isa}")
     _show_runs(result)
     _show_ratios(result)
+    _show_rooflines(result)
     _show_scaling(result)
 
 
@@ -305,6 +310,12 @@ def _show_ratios(result: dict[str, Any]) -> None:
             opponent = opponent or f"{spread['to']['contestant']}, batch {spread['to']['batch']}"
         grid.add_row(name, *cells, opponent)
     console().print(grid)
+
+
+def _show_rooflines(result: dict[str, Any]) -> None:
+    for entry in result.get("roofline", ()):
+        share = f"{entry['share']:.0%} of it" if entry["share"] is not None else "not known for this GPU"
+        typer.echo(f"roofline  {entry['contestant']}, batch {entry['batch']}, on {entry['gpu']}: {share}")
 
 
 def _show_scaling(result: dict[str, Any]) -> None:

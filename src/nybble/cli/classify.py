@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
-from nybble.cli.model import Json, Threads
+from nybble.cli.model import CPU, Device, Json, Threads, load_engine
 from nybble.cli.output import console, print_json, table
 from nybble.cli.photos import Exif, end, report_left_out
 
@@ -32,6 +32,7 @@ def classify(
     ],
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to print for each photo.")] = 5,
     threads: Threads = None,
+    device: Device = CPU,
     exif: Exif = True,
     as_json: Json = False,
 ) -> None:
@@ -43,13 +44,12 @@ def classify(
     model, named = split(arguments)
     if not named:
         raise WrongUsageError(f"{model} is a model; name photos after it (see nybble classify --help)")
-    import nybble
     from nybble.images.errors import encodable
     from nybble.models import find
 
     chosen = find(model)
     images = [image for path in named for image in photos_in(path)]
-    engine = nybble.load(chosen.path, threads=threads)
+    engine = load_engine(chosen.path, threads, device)
     results, left_out = _classified(engine, images, top, exif)
     report_left_out(left_out)
     if as_json:
@@ -62,7 +62,7 @@ def classify(
             }
             for image, predictions in results
         ]
-        about = {"left_out": left_out.to_json(), "exif": exif}
+        about = {"device": device, "left_out": left_out.to_json(), "exif": exif}
         print_json({"model": chosen.name, "isa": engine.isa, "threads": engine.threads, "photos": photos, **about})
         end(left_out)
         return

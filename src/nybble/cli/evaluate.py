@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.model import Json, Model, Threads
+from nybble.cli.model import CPU, Device, Json, Model, Threads, load_engine
 from nybble.cli.output import print_json, show_disturbance
 from nybble.cli.photos import Batch, Exif, Images, Limit, end, open_labelled, preprocessing_of, report_left_out
 from nybble.cli.progress import one_bar
@@ -37,6 +37,7 @@ def evaluate(
         ),
     ] = None,
     threads: Threads = None,
+    device: Device = CPU,
     batch: Batch = 8,
     reference: Annotated[
         bool, typer.Option("--reference", help="Run the integer reference interpreter instead of the engine; slow.")
@@ -51,7 +52,6 @@ def evaluate(
     Images per second are those of the engine alone, from decoded photos to logits; a second figure includes reading,
     decoding and resizing the photos.
     """
-    import nybble
     from nybble.disturbance import Watch, warning
     from nybble.engine.scores import ranked, softmax
     from nybble.files import PREDICTIONS, check_free
@@ -63,7 +63,7 @@ def evaluate(
     chosen = find(model)
     if predictions is not None:
         check_free(predictions, PREDICTIONS)
-    engine = nybble.load(chosen.path, threads=threads)
+    engine = load_engine(chosen.path, threads, CPU if reference else device)
     preprocessing = preprocessing_of(engine.graph)
     run = _reference(engine.graph, preprocessing) if reference else engine
     folder = open_labelled(engine.graph, images, limit)
@@ -116,6 +116,7 @@ def evaluate(
                 "images_per_second_with_decoding": whole,
                 "batch": batch,
                 "threads": engine.threads,
+                "device": "reference" if reference else device,
                 "isa": "reference" if reference else engine.isa,
                 "disturbance": disturbance,
                 "warning": warning(disturbance),

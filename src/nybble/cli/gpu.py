@@ -124,11 +124,11 @@ def bundle(
     from nybble.models import find
 
     check_free(out, BUNDLE)
-    nvrtc = find_nvrtc()
     chosen = find(model)
-    archs = [_number(nvrtc, one) for one in arch or ()] or [one for one in nvrtc.architectures() if one in _BUNDLED]
     graph = read_graph(chosen.path)
     inputs, left_out = inputs_of(graph, images, limit, exif)
+    nvrtc = find_nvrtc()
+    archs = [_number(nvrtc, one) for one in arch or ()] or [one for one in nvrtc.architectures() if one in _BUNDLED]
     report_left_out(left_out)
     about = {
         "model": chosen.name,

@@ -11,7 +11,7 @@ import typer
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.mlperf_output import comparison_json, outcome_json, show_comparison, show_outcome
-from nybble.cli.model import Json, Model, Threads
+from nybble.cli.model import CPU, Device, Json, Model, Threads
 from nybble.cli.output import print_json
 from nybble.cli.photos import Exif, Limit, end, report_left_out
 from nybble.cli.progress import one_bar
@@ -105,6 +105,7 @@ def run(
         typer.Option("--user-conf", metavar="FILE", help="user.conf, over both.", show_default="targets measured"),
     ] = None,
     threads: Threads = None,
+    device: Device = CPU,
     batch: Annotated[
         int | None,
         typer.Option("--batch", "-b", min=1, max=1024, help="Photos that run together at most.", show_default="8"),
@@ -153,6 +154,7 @@ def run(
         conf=conf,
         user_conf=user_conf,
         threads=threads,
+        device=device,
         batch=batch,
         find_peak=find_peak,
         submitter=checked_name(submitter, "--submitter"),

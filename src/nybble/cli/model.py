@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from nybble import Engine
 
 #: The engine's limit: a larger number is wrong usage.
 MOST_THREADS = 1024
@@ -21,4 +25,23 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", "-t", min=1, max=MOST_THREADS, help="Threads to run on.", show_default="one per core"),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="What runs the network: cpu, cuda (an NVIDIA GPU), cuda-emulated or reference.",
+    ),
+]
+#: The default of --device.
+CPU = "cpu"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+
+
+def load_engine(path: Path, threads: int | None, device: str, isa: str | None = None) -> Engine:
+    """The engine of a model, on what ``--device`` names. Raises :class:`EngineError` in one line if it cannot be."""
+    import nybble
+
+    if device == CPU:
+        return nybble.load(path, threads=threads)
+    return nybble.load(path, threads=threads, isa=isa, device=device)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.errors import CommandError, DifferenceError
-from nybble.cli.model import Json, Model, Threads
+from nybble.cli.model import CPU, Device, Json, Model, Threads, load_engine
 from nybble.cli.output import print_json
 from nybble.cli.photos import Batch, Exif, Limit, UnlabelledImages, end, preprocessing_of, report_left_out
 from nybble.cli.progress import one_bar
@@ -51,9 +51,7 @@ def verify(
         str | None,
         typer.Option("--kernel", metavar="ROW", help="Run every layer that it can by this kernel of the table."),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="What runs the network: cpu, cuda-emulated, ...")
-    ] = "cpu",
+    device: Device = CPU,
     exif: Exif = False,
     as_json: Json = False,
 ) -> None:
@@ -63,20 +61,16 @@ def verify(
     plainly right, not fast: expect about a second per image. Photos that cannot be decoded are reported and left out;
     the exit code is then 4.
     """
-    import nybble
     from nybble.images import LeftOut, batches, open_photos
     from nybble.models import find
     from nybble.reference import interpret
 
     chosen = find(model)
-    if device != "cpu":
-        if kernel is not None:
-            raise CommandError(f"--kernel names kernels of the CPU, and --device is {device}")
-        engine = nybble.load(chosen.path, threads=threads, isa=isa, device=device)
-    else:
-        engine = nybble.load(chosen.path, threads=threads)
-        if isa is not None or kernel is not None:
-            engine = _forced(engine, isa, kernel)
+    if device != CPU and kernel is not None:
+        raise CommandError(f"--kernel names kernels of the CPU, and --device is {device}")
+    engine = load_engine(chosen.path, threads, device, isa)
+    if device == CPU and (isa is not None or kernel is not None):
+        engine = _forced(engine, isa, kernel)
     graph = engine.graph
     preprocessing = preprocessing_of(graph)
     folder = open_photos(images, limit)

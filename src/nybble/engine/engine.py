@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nybble.backends.cpu.choices import Choices
     from nybble.backends.cpu.plan import Plan
     from nybble.images import PhotoSource
+    from nybble.lower import Step
 
 
 class SupportsDLPack(Protocol):
@@ -140,10 +141,29 @@ class Engine:
     @property
     def plan(self) -> Plan:
         """The plan of the native engine. Raises :class:`EngineError` where another backend runs the network."""
-        plan: Plan | None = getattr(self._executable, "plan", None)
+        plan = self.cpu_plan
         if plan is None:
             raise EngineError(f"the network runs on {self.isa}, which has no plan")
         return plan
+
+    @property
+    def cpu_plan(self) -> Plan | None:
+        """The plan of the native engine, or ``None``."""
+        return getattr(self._executable, "plan", None)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether kernels are those that ``nybble tune`` stored."""
+        return self._executable.tuned
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The fused steps that it runs; none where nodes run one by one."""
+        return self._executable.steps
+
+    def kernel_name(self, step: str) -> str | None:
+        """The kernel of a step on a GPU, by the value that it writes."""
+        return self._executable.kernel_name(step)
 
     @property
     def value_bytes(self) -> int:

@@ -7,16 +7,18 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel
-from nybble.backends.cpu.order import Order
-from nybble.backends.cpu.plan import lists_of
 from nybble.engine.engine import Engine
 from nybble.graph.types import Array
 from nybble.lower import Step
+
+if TYPE_CHECKING:
+    from nybble.backends.cpu.kernel import Kernel
+    from nybble.backends.cpu.order import Order
+    from nybble.backends.cpu.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class LayerProfile:
         The layer that it starts with; for lists the value that they are of.
     kind : str
         ``conv``, ``pool``, ``scale``, ``point`` or ``lists``.
-    kernel : Kernel or None
-        Of a convolution or linear layer.
+    kernel : Kernel, str or None
+        Of a convolution or linear layer; on a GPU its name, of every step.
     seconds : float
         Of one image, median over the runs.
     macs : int
@@ -52,7 +54,7 @@ class LayerProfile:
     name: str
     head: str
     kind: str
-    kernel: Kernel | None
+    kernel: Kernel | str | None
     seconds: float
     macs: int
     bytes: int
@@ -150,7 +152,7 @@ def profile(engine: Engine, inputs: Array, runs: int = 5) -> Profile:
         runs=runs,
         threads=engine.threads,
         isa=engine.isa,
-        tuned=engine.plan.tuned,
+        tuned=engine.tuned,
     )
 
 
@@ -191,8 +193,12 @@ def trace_events(profile: Profile) -> dict[str, Any]:
     return {"traceEvents": events, "displayTimeUnit": "ms"}
 
 
-def describe(kernel: Kernel) -> str:
+def describe(kernel: Kernel | str) -> str:
     """A kernel in a few words: method, outputs by pixels, and for the sparse methods visit and list block."""
+    if isinstance(kernel, str):
+        return kernel
+    from nybble.backends.cpu.kernel import LIST_GROUPS
+
     text = f"{kernel.method} {kernel.block_outputs}x{kernel.tile_pixels}"
     if kernel.method in LIST_GROUPS:
         text += f" {kernel.visit_bytes / 1024:g}K/{kernel.list_block}"
@@ -215,13 +221,16 @@ def zero_pair_share(values: Array, order: Order | None) -> float:
 def _layer(
     engine: Engine, name: str, seconds: dict[str, float], total: float, zeros: dict[str, tuple[float, float | None]]
 ) -> LayerProfile:
-    plan = engine.plan
-    step = next((step for step in plan.steps if step.output == name), None)
-    if step is None:
-        source = next(value for value in plan.lists if name in {lists_of(value, group) for group in plan.lists[value]})
-        head, kind = source, "lists"
-    else:
+    step = next((step for step in engine.steps if step.output == name), None)
+    if step is not None:
         source, head, kind = step.source, step.head.name, step.kind
+    elif engine.steps:
+        source = head = _listed(engine.plan, name)
+        kind = "lists"
+    else:
+        # Nodes run one by one.
+        node = engine.graph[name]
+        source, head, kind = node.inputs[0], name, node.op.lower()
     macs = step.macs if step is not None else 0
     moved = _bytes_moved(step) if step is not None else 0
     zero, pairs = zeros.get(source, (None, None))
@@ -229,7 +238,7 @@ def _layer(
         name=name,
         head=head,
         kind=kind,
-        kernel=plan.kernels.get(name),
+        kernel=_kernel(engine, name),
         seconds=seconds[name],
         macs=macs,
         bytes=moved,
@@ -238,6 +247,18 @@ def _layer(
         zero_pair_share=pairs,
         share=seconds[name] / total if total else 0.0,
     )
+
+
+def _listed(plan: Plan, name: str) -> str:
+    """The value that lists are of."""
+    from nybble.backends.cpu.plan import lists_of
+
+    return next(value for value in plan.lists if name in {lists_of(value, group) for group in plan.lists[value]})
+
+
+def _kernel(engine: Engine, name: str) -> Kernel | str | None:
+    plan = engine.cpu_plan
+    return engine.kernel_name(name) if plan is None else plan.kernels.get(name)
 
 
 def _bytes_moved(step: Step) -> int:
@@ -249,21 +270,22 @@ def _bytes_moved(step: Step) -> int:
 def _zeros(engine: Engine, inputs: Array) -> dict[str, tuple[float, float | None]]:
     """Shares of zeros and of zero pairs of every 8-bit value that a step reads, over all inputs."""
     entry = engine.graph.inputs[0].name
-    read = {step.source for step in engine.plan.steps}
-    found: dict[str, list[tuple[float, float]]] = {}
+    read = {step.source for step in engine.steps} or {name for node in engine.graph for name in node.inputs}
+    # Pairs of channels mean something where kernels skip them.
+    orders = None if engine.cpu_plan is None else engine.cpu_plan.orders
+    found: dict[str, list[tuple[float, float | None]]] = {}
     for image in range(len(inputs)):
         # One at a time: all values of an image take megabytes.
         for name, value in engine.tap(inputs[image : image + 1]).items():
             if name in read and value.dtype.itemsize == 1:
-                pairs = zero_pair_share(value, engine.plan.orders.get(name))
+                pairs = None if orders is None else zero_pair_share(value, orders.get(name))
                 found.setdefault(name, []).append((float((value == 0).mean()), pairs))
     shares: dict[str, tuple[float, float | None]] = {entry: (float((inputs == 0).mean()), None)}
     for name, values in found.items():
-        zero, pairs = _means(values)
-        shares[name] = (zero, pairs)
+        shares[name] = _means(values)
     return shares
 
 
-def _means(rows: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    first, second = np.mean(rows, axis=0)
-    return float(first), float(second)
+def _means(rows: Sequence[tuple[float, float | None]]) -> tuple[float, float | None]:
+    pairs = [pair for _, pair in rows if pair is not None]
+    return float(np.mean([zero for zero, _ in rows])), float(np.mean(pairs)) if pairs else None

@@ -62,8 +62,11 @@ def system_name() -> str:
     return f"{slug or 'machine'}-{os.cpu_count()}cpu"
 
 
-def system_description(name: str, submitter: str) -> dict[str, Any]:
-    """The machine, in the fields that MLPerf's rules ask for; what cannot be asked of it is left to be filled in."""
+def system_description(name: str, submitter: str, gpu: str | None = None) -> dict[str, Any]:
+    """The machine, in the fields that MLPerf's rules ask for; what cannot be asked of it is left to be filled in.
+
+    ``gpu`` is what the network ran on, where that was one.
+    """
     about = machine.describe()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
@@ -78,14 +81,15 @@ def system_description(name: str, submitter: str) -> dict[str, Any]:
         "host_processors_per_node": 1,
         "host_processor_core_count": os.cpu_count(),
         "host_memory_capacity": f"{memory:.0f} GiB",
-        "accelerators_per_node": 0,
+        "accelerators_per_node": int(gpu is not None),
         "framework": f"nybble {nybble.__version__}",
         "operating_system": about["system"],
         "other_software_stack": f"Python {about['python']}",
         "hw_notes": f"usable CPUs: {about['usable_cpus']}; instruction sets: {' '.join(about['flags'])}"
         + ("; a virtual machine" if about["hypervisor"] else ""),
         "sw_notes": "",
-        **dict.fromkeys(_ABSENT, "N/A"),
+        **dict.fromkeys(_ABSENT, "N/A" if gpu is None else "not recorded"),
+        "accelerator_model_name": "N/A" if gpu is None else gpu,
         **dict.fromkeys(_UNKNOWN, "not recorded"),
     }
 

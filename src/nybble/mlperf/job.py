@@ -26,7 +26,7 @@ class Job:
     rows : tuple of int or None
         Where photos were left out: the rows of those that LoadGen may ask for, by its numbers.
     scenario : str
-    threads : int or None
+    threads, device
         As for ``nybble.Engine``.
     batch : int
         Photos that go through the engine together at most.
@@ -52,6 +52,7 @@ class Job:
     logs: str = ""
     most_late: int | None = None
     rows: tuple[int, ...] | None = None
+    device: str = "cpu"
 
     def line(self) -> str:
         """The job as one line of JSON."""

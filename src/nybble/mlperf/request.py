@@ -40,6 +40,8 @@ class Request:
         Of ``SCENARIOS`` and ``MODES``.
     conf, user_conf : Path or None
     threads, batch : int or None
+    device : str
+        As for ``nybble.Engine``.
     find_peak : bool
         Search the highest rate of Server, whatever the files say.
     submitter, system : str
@@ -61,6 +63,7 @@ class Request:
     submitter: str = "nybble"
     system: str = ""
     exif: bool = False
+    device: str = "cpu"
 
 
 def stated_settings(request: Request) -> Settings:
@@ -130,6 +133,7 @@ def prepare_job(
         scenario=request.scenario,
         batch=_batch(request, settings),
         threads=request.threads,
+        device=request.device,
         performance_count=int(settings["performance_sample_count_override"]),
         settings=settings,
     )

@@ -255,6 +255,13 @@ def _earlier(layout: Layout, scenario: str, about: dict[str, Any]) -> dict[str, 
     return dict(earlier.get("runs", {}))
 
 
+def _gpu(request: Request, outcome: Outcome) -> str | None:
+    """What an engine on a GPU calls it."""
+    if request.device.partition("-")[0] != "cuda":
+        return None
+    return next((str(run["isa"]) for run in outcome.run["runs"].values() if "isa" in run), None)
+
+
 def _place(request: Request, graph: Graph, layout: Layout, outcome: Outcome, base: Settings, stage: Path) -> None:
     scenario = request.scenario
     measurements = stage / "measurements"
@@ -269,7 +276,7 @@ def _place(request: Request, graph: Graph, layout: Layout, outcome: Outcome, bas
     if request.conf is not None:
         shutil.copyfile(request.conf, measurements / "mlperf.conf")
     system, note = stage / "system.json", stage / "calibration.md"
-    write_json(system, describe.system_description(layout.system, request.submitter))
+    write_json(system, describe.system_description(layout.system, request.submitter, _gpu(request, outcome)))
     card = request.model / README
     note.write_text(describe.calibration_note(request.name, card if card.is_file() else None), encoding="utf-8")
     # What people may have filled in stays theirs.

@@ -69,13 +69,13 @@ def batch_seconds(
 def _open(job: Job) -> tuple[Any, Array | Rows]:
     import nybble
 
-    engine = nybble.load(job.model, threads=job.threads)
+    engine = nybble.load(job.model, threads=job.threads, device=job.device)
     samples = map_samples(Path(job.samples), job.shape)
     return engine, samples if job.rows is None else Rows(samples, job.rows)
 
 
 def _about(engine: Any) -> dict[str, Any]:
-    return {"isa": engine.isa, "threads": engine.threads, "tuned": engine.plan.tuned}
+    return {"isa": engine.isa, "threads": engine.threads, "tuned": engine.tuned}
 
 
 def _estimate(job: Job) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from nybble.backends.cpu.tuned import is_enabled, load_choices, warn_ignored
 from nybble.backends.errors import EngineError
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
-from nybble.lower import expand
+from nybble.lower import Step, expand
 
 #: Images that go through each step together at most, in a batch that has so many for every thread. Weights are read
 #: less often, and late layers have fewer ragged tiles; values take memory only for as many as have run together.
@@ -75,10 +75,16 @@ class CpuExecutable(Executable):
 
     def _build(self, choices: Choices | None) -> None:
         self.plan = make_plan(self._lowered, self.isa, choices)
+        self.tuned = self.plan.tuned
         try:
             self._built = Built(self.plan, self.threads, BATCH_IMAGES)
         except RuntimeError as error:
             raise EngineError(f"threads={self.threads}: {error}") from None
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """Those of the plan."""
+        return self.plan.steps
 
     @property
     def step_names(self) -> Sequence[str]:

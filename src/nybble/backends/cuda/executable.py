@@ -18,7 +18,7 @@ from nybble.backends.cuda.plan import make_plan
 from nybble.backends.errors import EngineError
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
-from nybble.lower import expand
+from nybble.lower import Step, expand
 
 #: Makes the device that an instruction set names; ``None``: the default.
 Opener = Callable[[str | None], Device]
@@ -93,6 +93,16 @@ class CudaExecutable(Executable):
     def step_names(self) -> Sequence[str]:
         """The outputs of the fused steps that the graph has."""
         return [step.output for step in self.plan_of_values.steps if step.output in self.graph.values]
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """Those of the plan."""
+        return self.plan_of_values.steps
+
+    def kernel_name(self, step: str) -> str | None:
+        """The last of a step's kernels for one image: most have one."""
+        with self._using():
+            return next((launches[-1].kernel for name, launches in self._batch(1).steps if name == step), None)
 
     @property
     def value_bytes(self) -> int:

@@ -11,8 +11,11 @@ def open_nybble(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
     """The engine, fed with uint8 photos; it spreads a batch over its threads by itself."""
     import nybble
 
-    engine = nybble.load(setup["model"], threads=setup["threads"], isa=setup["isa"])
-    return one_at_a_time(engine), {"version": nybble.__version__, "isa": str(engine.isa), "tuned": engine.plan.tuned}
+    device = setup["device"]
+    # A GPU is driven by one thread.
+    threads = setup["threads"] if device == "cpu" else None
+    engine = nybble.load(setup["model"], threads=threads, isa=setup["isa"], device=device)
+    return one_at_a_time(engine), {"version": nybble.__version__, "isa": str(engine.isa), "tuned": engine.tuned}
 
 
 ENGINE = Engine(open_nybble, modes=("latency",), layout="raw")

@@ -15,6 +15,7 @@ from nybble.backends.cuda.kinds import kind_of
 from nybble.backends.cuda.layout import Form, Stored
 from nybble.backends.cuda.plan import CudaPlan, make_plan
 from nybble.backends.cuda.recording import Pointer, Recorded, RecordingDevice
+from nybble.backends.cuda.roofline import moved_bytes, product_bits
 from nybble.graph import DType, Graph
 from nybble.graph.expansion import expand
 from nybble.graph.types import Array
@@ -222,9 +223,7 @@ def _check(
 ) -> Check:
     stored = builder.stored(step.result)
     block, offset = device.place(builder.address(step.result))
-    conv = step.conv
-    reads = sum(builder.stored(value).nbytes for value in step.inputs)
-    form = builder.stored(step.input).form
+    weights, values = moved_bytes(builder.plan, step)
     return Check(
         name=step.output,
         launches=launches,
@@ -237,7 +236,7 @@ def _check(
         digest="" if expected is None else digest(expected),
         first=arrays.add(expected[:1]) if keep_first and expected is not None else "",
         macs=step.macs,
-        bytes=reads + stored.nbytes,
-        weight_bytes=0 if conv is None else conv.weights().size * (4 if form is Form.NIBBLES else 8) // 8,
-        bits=0 if conv is None or conv.groups > 1 else 4 if form is Form.NIBBLES else 8,
+        bytes=values,
+        weight_bytes=weights,
+        bits=product_bits(builder.plan, step),
     )
