@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nybble.cli.model import Json, Model, Threads
+from nybble.cli.errors import CommandError
+from nybble.cli.model import CPU, Device, Json, Model, Threads
 from nybble.cli.output import console, print_json, show_disturbance, table
 from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, report_left_out
 from nybble.cli.progress import one_bar
@@ -25,6 +26,7 @@ def tune(
     images: OptionalImages = None,
     limit: SomeLimit = _PHOTOS,
     threads: Threads = None,
+    device: Device = CPU,
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Approximate time to measure for.")] = 60,
     exif: Exif = False,
     as_json: Json = False,
@@ -36,7 +38,12 @@ def tune(
     number of threads and version of nybble, and are stored in the cache folder; NYBBLE_TUNED=0 ignores them. Photos
     should resemble those to come, but not be those that accuracy is measured on. Without --images the inputs are seeded
     noise, and channel orders stay as they are.
+
+    --device cuda measures the kernels of each convolution on the GPU, and stores the choice for this model and GPU.
     """
+    if device != CPU:
+        _tune_gpu(model, images, limit, device, seconds, exif, as_json)
+        return
     from nybble.backends.cpu.key import make_key
     from nybble.backends.cpu.tune import tune as search
     from nybble.backends.cpu.tuned import check_writable, load_choices, path_of, save_choices
@@ -101,6 +108,56 @@ def tune(
     _print(
         found, f"{len(inputs)} {'photos of ' + str(images) if images else 'inputs of seeded noise'}", isa, count, file
     )
+    end(left_out)
+
+
+def _tune_gpu(
+    model: str | None, images: Path | None, limit: int, name: str, seconds: float, exif: bool, as_json: bool
+) -> None:
+    from nybble.backends.cuda import backend, variants
+    from nybble.backends.cuda.tune import tune as search
+    from nybble.backends.cuda.tuned import save_kernels
+    from nybble.graph import read_graph
+    from nybble.models import find
+
+    by_name = {one.name: one for one in (backend, *variants.values())}
+    if name not in by_name:
+        raise CommandError(f"--device {name}: there is nothing to tune; choose from {', '.join((CPU, *by_name))}")
+    chosen = find(model)
+    graph = read_graph(chosen.path)
+    device, most = by_name[name].open_device()
+    inputs, left_out = inputs_of(graph, images, min(limit, most), exif)
+    report_left_out(left_out)
+    with one_bar() as progress:
+        found = search(graph, inputs, device, seconds, progress)
+    file = save_kernels(graph, device, found.kernels)
+    device.close()
+    if as_json:
+        print_json(
+            {
+                "model": chosen.name,
+                "device": name,
+                "isa": device.name,
+                "inputs": str(images) if images else "noise",
+                "images": found.images,
+                "left_out": left_out.to_json(),
+                "speedup": found.speedup,
+                "steps": [asdict(one) for one in found.steps],
+                "file": str(file),
+            }
+        )
+        end(left_out)
+        return
+    changed = [one for one in found.steps if one.chosen != one.default]
+    if changed:
+        grid = table("step", "default", "us", "tuned", "us ", numbers=("us", "us "))
+        for one in changed:
+            before, after = one.seconds[one.default], one.seconds[one.chosen]
+            grid.add_row(one.step, one.default, f"{1e6 * before:.1f}", one.chosen, f"{1e6 * after:.1f}")
+        console().print(grid)
+    typer.echo(f"{device.name}, {found.images} images together: {len(changed)} of {len(found.steps)} layers changed")
+    typer.echo(f"measured layers together: {found.speedup:.3f} x as fast as the defaults")
+    typer.echo(f"stored in {file}")
     end(left_out)
 
 

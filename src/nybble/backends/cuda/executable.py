@@ -15,6 +15,7 @@ from nybble.backends.cuda.device import Borrowed, Captured, Device, Launch
 from nybble.backends.cuda.kinds import kind_of
 from nybble.backends.cuda.layout import Form
 from nybble.backends.cuda.plan import make_plan
+from nybble.backends.cuda.tuned import is_enabled, load_kernels, warn_ignored
 from nybble.backends.errors import EngineError
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
@@ -50,7 +51,19 @@ class CudaBackend(Backend):
         choices = {} if options.choices is None else options.choices
         if not isinstance(choices, Mapping):
             raise EngineError(f"choices must map results to names of kernels, got {type(choices).__name__}")
-        return CudaExecutable(graph, self._opener(options.isa), choices, self._batch_images)
+        device = self._opener(options.isa)
+        if options.choices is None and options.tuned and is_enabled():
+            stored = load_kernels(graph, device)
+            if stored is not None:
+                try:
+                    return CudaExecutable(graph, device, stored, self._batch_images, tuned=True)
+                except EngineError as error:
+                    warn_ignored(error)
+        return CudaExecutable(graph, device, choices, self._batch_images)
+
+    def open_device(self) -> tuple[Device, int]:
+        """A device to measure on, and the images that run together at most."""
+        return self._opener(None), self._batch_images
 
 
 class _Batch:
@@ -73,8 +86,11 @@ _SOURCES = 2
 class CudaExecutable(Executable):
     """Packed weights and one arena on a device. Threads take turns."""
 
-    def __init__(self, graph: Graph, device: Device, kernels: Mapping[str, str], batch_images: int) -> None:
+    def __init__(
+        self, graph: Graph, device: Device, kernels: Mapping[str, str], batch_images: int, *, tuned: bool = False
+    ) -> None:
         self.graph = graph
+        self.tuned = tuned
         self.threads = 1
         self.isa = device.name
         self.plan_of_values = make_plan(expand(graph), kernels)

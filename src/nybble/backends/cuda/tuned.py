@@ -1,0 +1,79 @@
+"""Which kernel each layer of a network runs fastest on a GPU: stored for the GPU, as published tuning files are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import nybble
+from nybble.backends.cuda.device import Device
+from nybble.backends.cuda.source import source_hash
+from nybble.cache import cache_folder
+from nybble.files import OWN, caching, write_text
+from nybble.graph import Graph
+from nybble.graph.digest import model_digest
+from nybble.graph.expansion import expand
+
+
+class TunedKernelsWarning(UserWarning):
+    """A file of tuned choices for a GPU that is not used, and why."""
+
+
+def is_enabled() -> bool:
+    """Whether tuned choices may be used: unless ``NYBBLE_TUNED`` is 0."""
+    return os.environ.get("NYBBLE_TUNED", "1") != "0"
+
+
+def tuned_path(graph: Graph, device: Device) -> Path:
+    """Where the choices for a network on a GPU lie, stored or not."""
+    return _folder() / f"{hashlib.sha256(json.dumps(_key(graph, device)).encode()).hexdigest()[:32]}.json"
+
+
+def save_kernels(graph: Graph, device: Device, kernels: Mapping[str, str]) -> Path:
+    """Store choices, by what each convolution writes, in place of what was stored."""
+    path = tuned_path(graph, device)
+    with caching(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        document = {"key": _key(graph, device), "kernels": dict(kernels)}
+        write_text(path, json.dumps(document, indent=1) + "\n", OWN)
+    return path
+
+
+def load_kernels(graph: Graph, device: Device) -> dict[str, str] | None:
+    """The choices that were stored; ``None``: there are none. What cannot be read is a warning, never an error."""
+    try:
+        if not any(_folder().iterdir()):
+            return None
+        path = tuned_path(graph, device)
+        if not path.is_file():
+            return None
+        kernels = json.loads(path.read_text(encoding="utf-8"))["kernels"]
+        if not all(isinstance(name, str) and isinstance(kernel, str) for name, kernel in kernels.items()):
+            raise ValueError("kernels must map names to names")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        warn_ignored(error)
+        return None
+    return dict(kernels)
+
+
+def warn_ignored(error: Exception) -> None:
+    """Say that stored choices are not used, and what helps."""
+    warnings.warn(
+        f"the kernels stored in {_folder()} are not used: {error}; nybble tune --device cuda stores them anew",
+        TunedKernelsWarning,
+        stacklevel=2,
+    )
+
+
+def _folder() -> Path:
+    return cache_folder() / "gpu-tuned"
+
+
+def _key(graph: Graph, device: Device) -> list[str]:
+    return [model_digest(expand(graph)), device.name, source_hash(), nybble.__version__]
