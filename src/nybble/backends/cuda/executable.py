@@ -71,6 +71,7 @@ class _Batch:
 
     def __init__(self, steps: list[tuple[str, list[Launch]]]) -> None:
         self.steps = steps
+        self.has_run = False
         self.captured: Captured | None = None
 
     @property
@@ -264,7 +265,15 @@ class CudaExecutable(Executable):
         return result
 
     def _replay(self, batch: _Batch) -> None:
+        """All steps: launch by launch the first time, since a driver loads kernels as they are first launched, which it
+        may not do while it captures; from then on as one piece of work.
+        """
         device = self._open()
+        if not batch.has_run:
+            for launch in batch.launches:
+                device.launch(launch)
+            batch.has_run = True
+            return
         if batch.captured is None:
             batch.captured = device.capture(batch.launches)
         device.replay(batch.captured)

@@ -167,6 +167,9 @@ class Proof:
     def _speed(self, program: Program) -> dict[str, Any]:
         """Images a second by a graph of all launches, the input already on the device, and the time of each step."""
         with self._loaded(program) as loaded:
+            # Kernels are loaded when they are first launched, and not while a graph is captured.
+            for launch in loaded.launches:
+                self.device.launch(launch)
             captured = self.device.capture(loaded.launches)
             nanoseconds: list[int] = []
             begun = time.monotonic()
