@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,14 @@ from nybble.backends.errors import EngineError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # As on a machine without a GPU.
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [sys.executable, "-m", "nybble", "gpu", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "nybble", "gpu", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
 
 
@@ -25,9 +32,11 @@ def test_info_says_what_is_there() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert not any(row["ran"] for row in found["architectures"])
+    assert found["gpus"] == []
     text = run("info")
     assert text.returncode == 0
     assert "NVRTC" in text.stdout
+    assert text.stdout.startswith("device='cuda': ")
 
 
 def test_without_nvrtc_compiling_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

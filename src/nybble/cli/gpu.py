@@ -30,8 +30,12 @@ _CHECKED = {75: "emulated on the host", 80: "emulated on the host", 90: "emulate
 
 @gpu.command(epilog="Example: nybble gpu info")
 def info(as_json: Json = False) -> None:
-    """List architectures: which are compiled, how their kernels were checked. None of them ran on a GPU yet."""
+    """List the GPUs of this machine, and architectures: which are compiled, how their kernels were checked.
+
+    None of them ran on a GPU yet.
+    """
     from nybble.backends.cuda.cubins import cubin_path
+    from nybble.backends.cuda.gpu import list_gpus
     from nybble.backends.cuda.nvrtc import find_nvrtc
     from nybble.backends.errors import EngineError
 
@@ -41,6 +45,10 @@ def info(as_json: Json = False) -> None:
         version, why, archs = None, str(error), []
     else:
         version, why, archs = ".".join(map(str, nvrtc.version)), "", nvrtc.architectures()
+    try:
+        gpus, why_none = list_gpus(), ""
+    except EngineError as error:
+        gpus, why_none = [], str(error)
     rows = [
         {
             "arch": f"sm_{arch}",
@@ -53,8 +61,13 @@ def info(as_json: Json = False) -> None:
         for nvrtc_path in [cubin_path(arch, nvrtc.version)]
     ]
     if as_json:
-        print_json({"nvrtc": version, "architectures": rows})
+        named = [{"name": name, "arch": f"sm_{arch}"} for name, arch in gpus]
+        print_json({"gpus": named, "nvrtc": version, "architectures": rows})
         return
+    for name, arch in gpus:
+        typer.echo(f"GPU {name}, sm_{arch}")
+    if not gpus:
+        typer.echo(why_none)
     typer.echo(f"NVRTC {version}" if version else why)
     for row in rows:
         state = "compiled" if row["compiled"] else "not compiled"

@@ -17,7 +17,7 @@ from nybble import _gpu_emulator
 from nybble.backends.cuda import backend
 from nybble.backends.cuda import open as opening
 from nybble.backends.cuda.device import Launch
-from nybble.backends.cuda.gpu import GpuDevice
+from nybble.backends.cuda.gpu import GpuDevice, list_gpus
 from nybble.backends.cuda.structures import InputParams, Tensor
 from nybble.backends.errors import EngineError
 from nybble.engine import Engine
@@ -166,6 +166,7 @@ def refusals(driver: Driver) -> None:
     opening.cubin_for = lambda arch: b"cubin"
     refused("isa='sm_90': the GPU is sm_89 (stand-in); CUDA_VISIBLE_DEVICES", lambda: opening.open_gpu("sm_90"))
     assert not driver.device_memory
+    assert list_gpus() == [("stand-in", 89)]
     refused("no NVIDIA GPU can be used here (device_id must be", lambda: GpuDevice(lambda arch: b"", 3))
 
 

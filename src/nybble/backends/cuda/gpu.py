@@ -226,6 +226,20 @@ class GpuDevice(Device):
             raise EngineError(f"{launch.kernel}: the driver does not launch it: {error.name}")
 
 
+def list_gpus() -> list[tuple[str, int]]:
+    """Name and compute capability, times 10, of each GPU that the driver shows; :class:`EngineError` without any."""
+    core, _ = _import_cuda()
+    found = []
+    device = _find(core, 0)
+    while True:
+        major, minor = device.compute_capability
+        found.append((str(device.name), 10 * major + minor))
+        try:
+            device = core.Device(len(found))
+        except ValueError:
+            return found
+
+
 def _import_cuda() -> tuple[Any, Any]:
     try:
         from cuda import core
