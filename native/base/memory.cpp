@@ -7,7 +7,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <new>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/process_mutex.h"
 
 namespace nybble {
 namespace {
@@ -89,16 +94,84 @@ void AlignedBytes::Free::operator()(std::uint8_t* p) const {
   std::free(p);
 }
 
+// Where the weights of all stores lie, by hash. Under process_mutex().
+struct WeightIndex {
+  struct Entry {
+    const std::uint8_t* place;
+    std::size_t size;
+    std::weak_ptr<const WeightStore::Chunk> chunk;
+  };
+
+  std::unordered_multimap<std::size_t, Entry> entries;
+
+  static WeightIndex& get() {
+    // Never destroyed: stores may be, when static objects go.
+    static WeightIndex* const index = new WeightIndex;
+    return *index;
+  }
+};
+
+// Memory that one store fills and several may hold.
+struct WeightStore::Chunk {
+  explicit Chunk(std::size_t size) : bytes(size) {}
+  Chunk(const Chunk&) = delete;
+  Chunk& operator=(const Chunk&) = delete;
+
+  ~Chunk() {
+    const std::lock_guard lock(process_mutex());
+    auto& entries = WeightIndex::get().entries;
+    for (const std::size_t hash : hashes) {
+      const auto [first, last] = entries.equal_range(hash);
+      const auto own = std::find_if(first, last, [&](const auto& entry) {
+        return entry.second.place >= bytes.data() && entry.second.place < bytes.data() + bytes.size();
+      });
+      if (own != last) entries.erase(own);
+    }
+  }
+
+  AlignedBytes bytes;
+  std::size_t used = 0;
+  std::vector<std::size_t> hashes;  // of its entries in the index
+};
+
+std::size_t WeightStore::kept_bytes() {
+  const std::lock_guard lock(process_mutex());
+  std::size_t total = 0;
+  for (const auto& [hash, entry] : WeightIndex::get().entries) total += entry.size;
+  return total;
+}
+
 const std::uint8_t* WeightStore::keep(const AlignedBytes& bytes) {
+  const auto* const text = reinterpret_cast<const char*>(bytes.data());
+  const std::size_t hash = std::hash<std::string_view>{}({text, bytes.size()});
+  WeightIndex& index = WeightIndex::get();
+
+  std::vector<std::pair<const std::uint8_t*, std::shared_ptr<const Chunk>>> candidates;
+  {
+    const std::lock_guard lock(process_mutex());
+    const auto [first, last] = index.entries.equal_range(hash);
+    for (auto entry = first; entry != last; ++entry)
+      if (entry->second.size == bytes.size()) candidates.emplace_back(entry->second.place, entry->second.chunk.lock());
+  }
+  // Not under the lock: what is in the index does not change as long as its chunk lives.
+  for (const auto& [place, chunk] : candidates) {
+    if (chunk == nullptr || std::memcmp(place, bytes.data(), bytes.size()) != 0) continue;
+    if (std::find(shared_.begin(), shared_.end(), chunk) == shared_.end()) shared_.push_back(chunk);
+    return place;
+  }
+
   // Kernels may read a vector past the end of any layer's weights.
   const std::size_t size = round_up(bytes.size() + kVectorBytes, kVectorBytes);
-  if (chunks_.empty() || chunks_.back().size() - used_ < size) {
-    chunks_.emplace_back(std::max(size, kChunk));
-    used_ = 0;
+  if (last_ == nullptr || last_->bytes.size() - last_->used < size) {
+    last_ = std::make_shared<Chunk>(std::max(size, kChunk));
+    shared_.push_back(last_);
   }
-  std::uint8_t* place = chunks_.back().data() + used_;
+  std::uint8_t* place = last_->bytes.data() + last_->used;
   std::memcpy(place, bytes.data(), bytes.size());
-  used_ += size;
+  last_->used += size;
+  last_->hashes.push_back(hash);
+  const std::lock_guard lock(process_mutex());
+  index.entries.emplace(hash, WeightIndex::Entry{place, bytes.size(), last_});
   return place;
 }
 

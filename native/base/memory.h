@@ -26,15 +26,22 @@ class AlignedBytes {
   std::size_t size_;
 };
 
-// Keeps packed weights of all layers side by side, so that they share huge pages.
+// Keeps packed weights of all layers side by side, so that they share huge pages. Equal weights of all stores of a
+// process are kept once.
 class WeightStore {
  public:
   // A copy of `bytes`, aligned to 64, that lives as long as the store.
   const std::uint8_t* keep(const AlignedBytes& bytes);
 
+  // Bytes that all stores of the process keep, for tests.
+  static std::size_t kept_bytes();
+
  private:
-  std::vector<AlignedBytes> chunks_;
-  std::size_t used_ = 0;  // of the last chunk
+  struct Chunk;
+  friend struct WeightIndex;
+
+  std::vector<std::shared_ptr<const Chunk>> shared_;  // of this store and others
+  std::shared_ptr<Chunk> last_;                       // that weights are added to
 };
 
 }  // namespace nybble

@@ -13,6 +13,7 @@
 #include "bindings/operations.h"
 #include "ceilings/ceilings.h"
 #include "core/program.h"
+#include "core/thread_pool.h"
 
 namespace nb = nanobind;
 using nybble::Element;
@@ -87,6 +88,11 @@ NB_MODULE(_native, m) {
   });
   m.def("measure_ceiling", &nybble::measure_ceiling, nb::arg("name"), nb::arg("isa"), nb::arg("threads"),
         nb::arg("seconds"), nb::call_guard<nb::gil_scoped_release>());
+
+  // What engines of this process share, for tests.
+  m.def("kept_weight_bytes", &nybble::WeightStore::kept_bytes);
+  m.def("worker_threads", [] { return nybble::ThreadPool::shared().workers(); });
+  m.def("set_turn_nanoseconds", [](std::int64_t turn) { nybble::ThreadPool::shared().set_turn(turn); });
 
   bind_requantize(m);
   nb::class_<Program> program(m, "Program");

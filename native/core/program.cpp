@@ -7,6 +7,7 @@
 
 #include "core/clock.h"
 #include "core/step.h"
+#include "core/thread_pool.h"
 
 namespace nybble {
 namespace {
@@ -21,9 +22,13 @@ void check_limits(int threads, int most_images, std::int64_t arena_bytes) {
   require(arena_bytes >= 0 && arena_bytes <= kMostArenaBytes / most_images / threads, "the arena is too large");
 }
 
-std::size_t arena_size(int threads, int most_images, std::int64_t arena_bytes) {
+WorkspaceSize first_size(int threads, int most_images, std::int64_t arena_bytes) {
   check_limits(threads, most_images, arena_bytes);
-  return static_cast<std::size_t>(arena_bytes * most_images * threads);
+  WorkspaceSize size;
+  size.threads = threads;
+  size.arena = static_cast<std::size_t>(arena_bytes * most_images * threads);
+  size.scratch = 64 * static_cast<std::size_t>(threads);
+  return size;
 }
 
 }  // namespace
@@ -76,15 +81,14 @@ Program::Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes
     : isa_(isa),
       most_images_(most_images),
       arena_bytes_(arena_bytes),
-      arena_(arena_size(threads, most_images, arena_bytes)),
-      pool_(threads),
-      shares_(threads) {}
+      size_(first_size(threads, most_images, arena_bytes)) {
+  ThreadPool::shared().reserve(threads);
+  WorkspacePool::shared().add(&size_);
+}
 
-Program::~Program() = default;
-
-Memory Program::memory(int slice, std::int64_t images, std::int64_t* list_times) const {
-  return {arena_.data() + arena_bytes_ * most_images_ * slice, images, &values_, finished_.get() + counters_ * slice,
-          list_times};
+Program::~Program() {
+  WorkspacePool::shared().remove(&size_);
+  ThreadPool::shared().release(size_.threads);
 }
 
 const Value& Program::value(int id) const {
@@ -181,7 +185,8 @@ void Program::add_step(std::unique_ptr<Step> step, const Access& access) {
   check(access);
   step->output = access.writes;
   step->output_lists = OutputLists(isa_, values_, step->output, access.writes_lists);
-  scratch_bytes_ = std::max(scratch_bytes_, (step->scratch_bytes() + 127) / 64 * 64);
+  const auto threads = static_cast<std::size_t>(size_.threads);
+  size_.scratch = std::max(size_.scratch, static_cast<std::size_t>((step->scratch_bytes() + 127) / 64 * 64) * threads);
   weight_bytes_ += step->weight_bytes();
   counters_ = std::max(counters_, step->counters(most_images_));
   std::vector<int> writes = access.writes_lists;
@@ -192,11 +197,9 @@ void Program::add_step(std::unique_ptr<Step> step, const Access& access) {
   for (int id : writes) holds_[static_cast<std::size_t>(id)] = true;
   steps_.push_back(std::move(step));
   step_times_.resize(step_times_.size() + writes.size(), 0);
-  const auto threads = static_cast<std::size_t>(pool_.threads());
-  stamps_.assign((steps_.size() + 1) * threads, 0);
-  list_times_.assign(values_.size() * threads, 0);
-  scratch_ = AlignedBytes(static_cast<std::size_t>(scratch_bytes_ * pool_.threads()));
-  finished_ = std::make_unique<std::atomic<std::int32_t>[]>(static_cast<std::size_t>(counters_) * threads);
+  size_.stamps = (steps_.size() + 1) * threads;
+  size_.list_times = values_.size() * threads;
+  size_.counters = static_cast<std::size_t>(counters_) * threads;
 }
 
 void Program::run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out) {
@@ -229,64 +232,123 @@ void Program::run_tapped(const std::uint8_t* nchw, std::int64_t images, std::uin
 }
 
 std::vector<std::int64_t> Program::take_step_times() {
-  std::lock_guard lock(running_);
+  std::lock_guard lock(timed_);
   std::vector<std::int64_t> times(step_times_.size(), 0);
   times.swap(step_times_);
   return times;
 }
 
-// Many images: each thread takes some and runs the whole network on them, with nothing to wait for.
-// What is left, and a single image, is run by all threads together, step by step. Either way several images go through
-// each step together, most_images at most.
+// A run in progress.
+class Program::Run {
+ public:
+  Run(Program& program, const Source& source, std::uint8_t* out, const std::vector<int>* taps, const Tap* tap)
+      : program_(program),
+        source_(source),
+        out_(out),
+        taps_(taps),
+        tap_(tap),
+        is_timed_(program.timing_.load(std::memory_order_relaxed)),
+        crew_(&program, program.threads()),
+        work_(WorkspacePool::shared().take(program.size_)) {}
+
+  void all(std::int64_t images);
+
+  // What an exception has interrupted is not used again.
+  void finish() { WorkspacePool::shared().give_back(std::move(work_)); }
+
+ private:
+  void run_apart(int thread);
+  bool go_on(int thread, Place& place);
+  bool is_passing();
+  void run_together(int thread);
+  void add_step_times();
+  void emit(const Memory& where, int value, std::int64_t images, std::uint8_t* nchw) const;
+  Memory memory(int slice, std::int64_t images, std::int64_t* list_times) const;
+  std::uint8_t* scratch(int thread) {
+    return work_->scratch.data() + program_.scratch_bytes() * static_cast<std::size_t>(thread);
+  }
+  std::int64_t* list_times(int thread) {
+    return work_->list_times.data() + program_.values_.size() * static_cast<std::size_t>(thread);
+  }
+
+  Program& program_;
+  const Source& source_;
+  std::uint8_t* out_;
+  const std::vector<int>* taps_;
+  const Tap* tap_;
+  bool is_timed_;
+  Crew crew_;  // before memory is taken: runs that wait for threads hold none
+  std::unique_ptr<Workspace> work_;
+  std::int64_t first_ = 0, images_ = 0;
+  std::int64_t groups_ = 0;  // that images are cut into where threads run apart
+  std::atomic<bool> passing_{false};
+};
+
 void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps,
                   const Tap* tap) {
   require(input_ >= 0 && output_ >= 0 && !steps_.empty(), "the program has no input, output or steps");
   require(holds_[static_cast<std::size_t>(output_)], "no step writes the output");
-  std::lock_guard lock(running_);
-  source_ = &source;
-  taps_ = taps;
-  tap_ = tap;
-  out_ = out;
-  timed_ = timing_;
-  const std::int64_t threads = pool_.threads();
-  first_ = 0;
-  if (threads > 1 && images >= threads && taps == nullptr) {
+  Run run(*this, source, out, taps, tap);
+  run.all(images);
+  run.finish();
+}
+
+// Several images: each thread takes some and runs the whole network on them, with nothing to wait for.
+// What is left, and a single image, is run by all threads together, step by step. Either way several images go through
+// each step together, most_images at most.
+void Program::Run::all(std::int64_t images) {
+  const std::int64_t threads = crew_.threads(), most = program_.most_images_;
+  if (images >= std::max<std::int64_t>(threads, 2) && taps_ == nullptr) {
     images_ = images / threads * threads;
-    groups_ = divide_up(images_ / threads, most_images_) * threads;
-    shares_.reset();
-    pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_apart(thread); }, this);
+    groups_ = divide_up(images_ / threads, most) * threads;
+    work_->shares.reset();
+    for (Place& place : work_->places) place = Place();
+    for (;;) {
+      crew_.run([](void* self, int thread) { static_cast<Run*>(self)->run_apart(thread); }, this);
+      if (!passing_.exchange(false, std::memory_order_relaxed)) break;
+      crew_.pass();
+    }
     first_ = images_;
   }
   for (; first_ < images; first_ += images_) {
-    images_ = divide_up(images - first_, divide_up(images - first_, most_images_));
-    shares_.reset();
-    pool_.run([](void* self, int thread) { static_cast<Program*>(self)->run_together(thread); }, this);
-    if (timed_) add_step_times();
-    emit(memory(0, images_, nullptr), output_, images_, out_ + first_ * output_bytes());
+    if (first_ > 0 && crew_.is_due()) crew_.pass();
+    images_ = divide_up(images - first_, divide_up(images - first_, most));
+    work_->shares.reset();
+    crew_.run([](void* self, int thread) { static_cast<Run*>(self)->run_together(thread); }, this);
+    if (is_timed_) add_step_times();
+    emit(memory(0, images_, nullptr), program_.output_, images_, out_ + first_ * program_.output_bytes());
   }
 }
 
 // A step is done when its last thread is. Stamps are taken before the barriers: a thread that has to wait for
 // its processor may leave a barrier when the others have already done the next step.
-void Program::add_step_times() {
-  const std::size_t count = steps_.size() + 1;
+void Program::Run::add_step_times() {
+  const auto& steps = program_.steps_;
+  const std::size_t count = steps.size() + 1, threads = static_cast<std::size_t>(crew_.threads());
+  const std::lock_guard lock(program_.timed_);
   const auto done = [&](std::size_t stamp) {
     std::int64_t last = 0;
-    for (std::size_t i = stamp; i < stamps_.size(); i += count) last = std::max(last, stamps_[i]);
+    for (std::size_t i = stamp; i < count * threads; i += count) last = std::max(last, work_->stamps[i]);
     return last;
   };
+  std::vector<std::int64_t>& times = program_.step_times_;
   std::size_t row = 0;
-  for (std::size_t s = 0; s < steps_.size(); ++s) {
+  for (std::size_t s = 0; s < steps.size(); ++s) {
     const std::size_t of_step = row++;
-    step_times_[of_step] += done(s + 1) - done(s);
-    for (int id : steps_[s]->output_lists.ids()) {
+    times[of_step] += done(s + 1) - done(s);
+    for (int id : steps[s]->output_lists.ids()) {
       std::int64_t spent = 0;
-      for (int thread = 0; thread < pool_.threads(); ++thread) spent += std::exchange(list_times(thread)[id], 0);
-      spent /= pool_.threads();
-      step_times_[of_step] -= spent;
-      step_times_[row++] += spent;
+      for (int thread = 0; thread < crew_.threads(); ++thread) spent += std::exchange(list_times(thread)[id], 0);
+      spent /= crew_.threads();
+      times[of_step] -= spent;
+      times[row++] += spent;
     }
   }
+}
+
+Memory Program::Run::memory(int slice, std::int64_t images, std::int64_t* list_times) const {
+  return {work_->arena.data() + program_.arena_bytes_ * program_.most_images_ * slice, images, &program_.values_,
+          work_->finished.get() + program_.counters_ * slice, list_times};
 }
 
 std::int64_t Program::output_bytes() const {
@@ -294,56 +356,81 @@ std::int64_t Program::output_bytes() const {
   return layout.pixels() * layout.channels * static_cast<std::int64_t>(element_bytes(layout.element));
 }
 
-void Program::run_apart(int thread) {
-  const Layout& input = values_[static_cast<std::size_t>(input_)].layout;
-  shares_.take(thread, 0, groups_, [&](std::int64_t group) {
-    const std::int64_t first = images_ * group / groups_, count = images_ * (group + 1) / groups_ - first;
+void Program::Run::run_apart(int thread) {
+  Place& place = work_->places[static_cast<std::size_t>(thread)];
+  if (place.group >= 0 && !go_on(thread, place)) return;
+  const Layout& input = program_.value(program_.input_).layout;
+  while ((place.group = work_->shares.next(thread, groups_)) >= 0) {
+    place.step = 0;
+    const std::int64_t first = images_ * place.group / groups_, count = images_ * (place.group + 1) / groups_ - first;
     const Memory where = memory(thread, count, nullptr);
     for (std::int64_t i = 0; i < count * input.height; ++i) {
       const std::int64_t image = i / input.height;
-      source_->load(input, first + image, i % input.height, where.at(input_) + image * input.image_bytes());
+      source_.load(input, first + image, i % input.height, where.at(program_.input_) + image * input.image_bytes());
     }
-    for (const auto& step : steps_)
-      for (std::int64_t i = 0, chunks = step->chunks(count); i < chunks; ++i)
-        step->run(where, i, count, scratch(thread));
-    emit(where, output_, count, out_ + first * output_bytes());
-  });
+    if (!go_on(thread, place)) return;
+  }
 }
 
-void Program::run_together(int thread) {
-  const Memory where = memory(0, images_, timed_ ? list_times(thread) : nullptr);
-  const Layout& input = values_[static_cast<std::size_t>(input_)].layout;
-  const std::int64_t rows = images_ * input.height;
-  shares_.take(thread, 0, rows, [&](std::int64_t i) {
-    const std::int64_t image = i / input.height;
-    source_->load(input, first_ + image, i % input.height, where.at(input_) + image * input.image_bytes());
-  });
-  std::int64_t* stamp = stamps_.data() + static_cast<std::size_t>(thread) * (steps_.size() + 1);
-  if (timed_) *stamp++ = now_ns();
-  pool_.barrier();
+// The steps that are left for a group of images; false where the run is passed to another. At least one step is done,
+// so that runs which pass the threads to each other come to an end.
+bool Program::Run::go_on(int thread, Place& place) {
+  const std::int64_t first = images_ * place.group / groups_, count = images_ * (place.group + 1) / groups_ - first;
+  const Memory where = memory(thread, count, nullptr);
+  for (;;) {
+    const Step& step = *program_.steps_[place.step];
+    for (std::int64_t i = 0, chunks = step.chunks(count); i < chunks; ++i) step.run(where, i, count, scratch(thread));
+    if (++place.step == program_.steps_.size()) break;
+    if (is_passing()) return false;
+  }
+  emit(where, program_.output_, count, out_ + first * program_.output_bytes());
+  place.group = -1;
+  return !is_passing();
+}
 
-  for (std::size_t s = 0; s < steps_.size(); ++s) {
-    const Step& step = *steps_[s];
-    shares_.take(thread, s + 1, step.chunks(images_),
-                 [&](std::int64_t chunk) { step.run(where, chunk, images_, scratch(thread)); });
-    if (timed_) *stamp++ = now_ns();
-    pool_.barrier();
+// All threads leave the job if one has found that another run is due.
+bool Program::Run::is_passing() {
+  if (passing_.load(std::memory_order_relaxed)) return true;
+  if (!crew_.is_due()) return false;
+  passing_.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+void Program::Run::run_together(int thread) {
+  const Memory where = memory(0, images_, is_timed_ ? list_times(thread) : nullptr);
+  const Layout& input = program_.value(program_.input_).layout;
+  const std::int64_t rows = images_ * input.height;
+  Shares& shares = work_->shares;
+  shares.take(thread, 0, rows, [&](std::int64_t i) {
+    const std::int64_t image = i / input.height;
+    source_.load(input, first_ + image, i % input.height, where.at(program_.input_) + image * input.image_bytes());
+  });
+  std::int64_t* stamp = work_->stamps.data() + static_cast<std::size_t>(thread) * (program_.steps_.size() + 1);
+  if (is_timed_) *stamp++ = now_ns();
+  crew_.barrier();
+
+  for (std::size_t s = 0; s < program_.steps_.size(); ++s) {
+    const Step& step = *program_.steps_[s];
+    shares.take(thread, s + 1, step.chunks(images_),
+                [&](std::int64_t chunk) { step.run(where, chunk, images_, scratch(thread)); });
+    if (is_timed_) *stamp++ = now_ns();
+    crew_.barrier();
     if (taps_ == nullptr) continue;
     if (thread == 0)
       for (std::size_t t = 0; t < taps_->size(); ++t) {
         if ((*taps_)[t] != step.output) continue;
-        const Layout& layout = values_[static_cast<std::size_t>(step.output)].layout;
+        const Layout& layout = program_.value(step.output).layout;
         std::vector<std::uint8_t> nchw(static_cast<std::size_t>(images_ * layout.pixels() * layout.channels) *
                                        element_bytes(layout.element));
         emit(where, step.output, images_, nchw.data());
         (*tap_)(t, nchw.data(), images_);
       }
-    pool_.barrier();
+    crew_.barrier();
   }
 }
 
-void Program::emit(const Memory& where, int id, std::int64_t images, std::uint8_t* nchw) const {
-  const Layout& layout = values_[static_cast<std::size_t>(id)].layout;
+void Program::Run::emit(const Memory& where, int id, std::int64_t images, std::uint8_t* nchw) const {
+  const Layout& layout = program_.values_[static_cast<std::size_t>(id)].layout;
   const auto size = static_cast<std::int64_t>(element_bytes(layout.element));
   const std::uint8_t* values = where.at(id);
   if (layout.pixels() == 1) {

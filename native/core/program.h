@@ -1,4 +1,4 @@
-// A compiled network: steps over values in one arena, and the threads that run them.
+// A compiled network: steps over values in one arena. Threads and memory of a run are the process's.
 #pragma once
 
 #include <atomic>
@@ -13,8 +13,7 @@
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "base/tensor.h"
-#include "core/shares.h"
-#include "core/thread_pool.h"
+#include "core/workspace.h"
 
 namespace nybble {
 
@@ -66,9 +65,11 @@ class Program {
  public:
   // Up to `most_images` go through each step together; the arena has room for them once for each thread, which takes
   // memory as soon as so many run.
-  // Throws std::invalid_argument where a number is out of range or values do not fit together.
+  // Throws std::invalid_argument where a number is out of range, std::runtime_error where there are no such threads.
   Program(Isa isa, int threads, int most_images, std::int64_t arena_bytes);
   ~Program();
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
 
   int add_value(Element element, int channels, int height, int width, bool tight, std::int64_t offset);
   // Of single channels, or groups of two or four, in blocks of 16, 32 or 64 groups.
@@ -80,6 +81,8 @@ class Program {
   void check(const Access& access) const;
   // Steps run in the order in which they are added. Checks `access` once more.
   void add_step(std::unique_ptr<Step> step, const Access& access);
+
+  // Runs may be called by several threads at once; they wait for their turn where the process's threads are in use.
 
   // Integer input (images, channels, height, width).
   void run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out);
@@ -103,57 +106,34 @@ class Program {
   WeightStore& weights() { return weights_; }
   int input() const { return input_; }
   int output() const { return output_; }
-  int threads() const { return pool_.threads(); }
+  int threads() const { return size_.threads; }
   int most_images() const { return most_images_; }
   std::int64_t weight_bytes() const { return weight_bytes_; }
-  std::int64_t arena_bytes() const { return static_cast<std::int64_t>(arena_.size()); }
+  std::int64_t arena_bytes() const { return static_cast<std::int64_t>(size_.arena); }
 
  private:
   // Where a run's input comes from: fills the input value for images [first, first + count).
   struct Source;
+  class Run;
   void run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps, const Tap* tap);
   std::int64_t output_bytes() const;
-  void run_together(int thread);
-  void add_step_times();
-  void run_apart(int thread);
-  void emit(const Memory& where, int value, std::int64_t images, std::uint8_t* nchw) const;
   void check_value(int id, const char* what) const;
-  Memory memory(int slice, std::int64_t images, std::int64_t* list_times) const;
-  std::uint8_t* scratch(int thread) { return scratch_.data() + scratch_bytes_ * thread; }
-  std::int64_t* list_times(int thread) {
-    return list_times_.data() + values_.size() * static_cast<std::size_t>(thread);
-  }
+  std::size_t scratch_bytes() const { return size_.scratch / static_cast<std::size_t>(size_.threads); }
 
   Isa isa_;
   int most_images_;
   std::int64_t arena_bytes_;  // of one image
   std::int64_t weight_bytes_ = 0;
-  std::int64_t scratch_bytes_ = 64;  // of one thread
-  mutable AlignedBytes arena_;       // a slice for each thread
-  AlignedBytes scratch_;
   WeightStore weights_;
   std::vector<Value> values_;
   std::vector<bool> holds_;  // whether a value holds what its step wrote, after the steps added so far
   std::vector<std::unique_ptr<Step>> steps_;
   int input_ = -1, output_ = -1;
-  bool timing_ = false;
-  bool timed_ = false;                                     // the run under way
-  std::vector<std::int64_t> step_times_;                   // as take_step_times has them
-  std::vector<std::int64_t> stamps_;                       // of each thread: input loaded, and each step done
-  std::vector<std::int64_t> list_times_;                   // of each thread: nanoseconds of each value that is lists
-  std::int64_t counters_ = 0;                              // that any step uses
-  std::unique_ptr<std::atomic<std::int32_t>[]> finished_;  // so many for each slice
-  std::mutex running_;
-  ThreadPool pool_;
-
-  // The run in progress.
-  Shares shares_;
-  const Source* source_ = nullptr;
-  std::int64_t first_ = 0, images_ = 0;
-  std::int64_t groups_ = 0;  // that images are cut into where threads run apart
-  std::uint8_t* out_ = nullptr;
-  const std::vector<int>* taps_ = nullptr;
-  const Tap* tap_ = nullptr;
+  std::int64_t counters_ = 0;  // that any step uses
+  WorkspaceSize size_;
+  std::atomic<bool> timing_{false};
+  std::mutex timed_;
+  std::vector<std::int64_t> step_times_;  // as take_step_times has them; under timed_
 };
 
 inline void require(bool condition, const char* message) {

@@ -18,6 +18,18 @@ class Shares {
     for (std::size_t i = 0; i < 2 * size(); ++i) taken_[i].count.store(0, std::memory_order_relaxed);
   }
 
+  // The next chunk of [0, chunks), for a job of one round; -1 where all are taken.
+  std::int64_t next(int thread, std::int64_t chunks) {
+    for (int i = 0; i < threads_; ++i) {
+      const int owner = (thread + i) % threads_;
+      const std::int64_t first = chunks * owner / threads_;
+      const std::int64_t share = chunks * (owner + 1) / threads_ - first;
+      const std::int64_t n = taken_[owner].count.fetch_add(1, std::memory_order_relaxed);
+      if (n < share) return first + n;
+    }
+    return -1;
+  }
+
   // Calls work(chunk) for chunks of [0, chunks) until all are taken. Called by each thread for rounds 0, 1, 2 and so
   // on, with a barrier after each round.
   template <class Work>

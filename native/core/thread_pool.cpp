@@ -3,10 +3,13 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 
+#include "base/process_mutex.h"
 #include "core/clock.h"
 
 namespace nybble {
@@ -19,6 +22,9 @@ namespace {
 constexpr int kSpins = 1000;
 constexpr int kYields = 300;
 constexpr std::int64_t kYieldNanoseconds = 500'000;
+
+// A run that others wait for passes the threads on after so long: less costs caches, more costs the others' latency.
+constexpr std::int64_t kTurnNanoseconds = 8'000'000;
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -35,6 +41,14 @@ std::uint64_t cpu_bit() {
   if (cpu >= 0 && cpu < 64) return std::uint64_t{1} << cpu;
 #endif
   return 0;
+}
+
+int usable_processors() {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) return CPU_COUNT(&allowed);
+#endif
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
 // Waits until `value` differs from `old`.
@@ -54,59 +68,207 @@ void wait_for_change(std::atomic<std::uint32_t>& value, std::uint32_t old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) : threads_(threads) { start(); }
+ThreadPool::ThreadPool() : turn_(kTurnNanoseconds) {}
 
-void ThreadPool::start() {
-  owner_ = getpid();
-  const std::uint32_t seen = started_.load();
-  try {
-    for (int i = 1; i < threads_; ++i) workers_.emplace_back([this, i, seen] { work(i, seen); });
-  } catch (const std::system_error& error) {
-    const std::size_t got = workers_.size() + 1;
-    stop();
-    throw std::runtime_error("could start only " + std::to_string(got) + " of " + std::to_string(threads_) +
-                             " threads: " + error.what());
-  }
-}
-
-void ThreadPool::stop() {
-  stop_.store(true);
-  started_.fetch_add(1);
-  started_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
-  workers_.clear();
+ThreadPool& ThreadPool::shared() {
+  // Never destroyed: threads may still run when static objects go.
+  static ThreadPool* const pool = new ThreadPool;
+  return *pool;
 }
 
 // A forked child has the handles but not the threads. They can be neither joined nor detached.
-void ThreadPool::abandon() { static_cast<void>(new std::vector<std::thread>(std::move(workers_))); }
-
-ThreadPool::~ThreadPool() {
-  if (owner_ == getpid())
-    stop();
-  else
-    abandon();
+void ThreadPool::forget_before_fork() {
+  if (owner_ == getpid()) return;
+  owner_ = getpid();
+  idle_ = nullptr;
+  idle_count_ = worker_count_ = active_threads_ = 0;
+  queue_.clear();
+  waiting_.store(0);
 }
 
-void ThreadPool::run(Job job, void* context) {
+bool ThreadPool::start_worker() {
+  auto* worker = new Worker;
+  try {
+    worker->thread = std::thread([worker] { Crew::work(*worker); });
+  } catch (const std::system_error&) {
+    delete worker;
+    return false;
+  }
+  worker->next = idle_;
+  idle_ = worker;
+  ++idle_count_;
+  ++worker_count_;
+  return true;
+}
+
+void ThreadPool::reserve(int threads) {
+  std::unique_lock lock(process_mutex());
+  forget_before_fork();
+  processors_ = usable_processors();
+  reserved_.insert(threads);
+  while (worker_count_ < threads - 1)
+    if (!start_worker()) {
+      const int got = worker_count_ + 1;
+      lock.unlock();
+      release(threads);
+      throw std::runtime_error("could start only " + std::to_string(got) + " of " + std::to_string(threads) +
+                               " threads");
+    }
+}
+
+void ThreadPool::release(int threads) {
+  Worker* surplus = nullptr;
+  {
+    const std::lock_guard lock(process_mutex());
+    forget_before_fork();
+    reserved_.erase(reserved_.find(threads));
+    const int needed = reserved_.empty() ? 0 : *reserved_.rbegin() - 1;
+    for (; worker_count_ > needed && idle_ != nullptr; --worker_count_, --idle_count_) {
+      Worker* const worker = idle_;
+      idle_ = worker->next;
+      worker->next = surplus;
+      surplus = worker;
+    }
+  }
+  while (surplus != nullptr) {
+    Worker* const worker = surplus;
+    surplus = worker->next;
+    worker->crew = nullptr;
+    worker->started.fetch_add(1, std::memory_order_release);
+    worker->started.notify_one();
+    worker->thread.join();
+    delete worker;
+  }
+}
+
+int ThreadPool::workers() {
+  const std::lock_guard lock(process_mutex());
+  forget_before_fork();
+  return worker_count_;
+}
+
+// Whether a crew may begin; its threads are then there.
+bool ThreadPool::has_room(const Crew& crew) {
+  if (active_threads_ > 0 && active_threads_ + crew.threads_ > processors_) return false;
+  while (idle_count_ < crew.threads_ - 1)
+    if (!start_worker()) return false;
+  return true;
+}
+
+void ThreadPool::begin(Crew& crew) {
+  active_threads_ += crew.threads_;
+  for (int place = crew.threads_ - 1; place > 0; --place) {
+    Worker* const worker = idle_;
+    idle_ = worker->next;
+    --idle_count_;
+    worker->place = place;
+    worker->next = crew.workers_;
+    crew.workers_ = worker;
+  }
+  crew.has_turn_ = true;
+}
+
+void ThreadPool::end(Crew& crew) {
+  active_threads_ -= crew.threads_;
+  crew.has_turn_ = false;
+  while (crew.workers_ != nullptr) {
+    Worker* const worker = crew.workers_;
+    crew.workers_ = worker->next;
+    worker->next = idle_;
+    idle_ = worker;
+    ++idle_count_;
+  }
+}
+
+// In the order of the queue: a large crew is not overtaken by small ones for ever.
+void ThreadPool::admit() {
+  while (!queue_.empty()) {
+    Crew& crew = *queue_.front();
+    const bool room = has_room(crew);
+    if (!room && active_threads_ > 0) return;
+    queue_.erase(queue_.begin());
+    if (room)
+      begin(crew);
+    else  // Nobody will give way, and the system has no more threads.
+      crew.is_refused_ = true;
+    crew.turn_.notify_one();
+  }
+}
+
+// The crew is in the queue.
+void ThreadPool::wait_for_turn(Crew& crew, std::unique_lock<std::mutex>& lock) {
+  waiting_.fetch_add(1, std::memory_order_relaxed);
+  admit();
+  crew.turn_.wait(lock, [&crew] { return crew.has_turn_ || crew.is_refused_; });
+  waiting_.fetch_sub(1, std::memory_order_relaxed);
+  if (crew.is_refused_)
+    throw std::runtime_error("the system has no " + std::to_string(crew.threads_) + " threads for this process");
+}
+
+Crew::Crew(const void* owner, int threads) : owner_(owner), threads_(threads) {
+  ThreadPool& pool = ThreadPool::shared();
+  std::unique_lock lock(process_mutex());
+  pool.forget_before_fork();
+  if (pool.queue_.empty() && pool.has_room(*this)) {
+    pool.begin(*this);
+  } else {
+    pool.queue_.push_back(this);
+    pool.wait_for_turn(*this, lock);
+  }
+  lock.unlock();
+  begun_ = now_ns();
+}
+
+Crew::~Crew() {
+  ThreadPool& pool = ThreadPool::shared();
+  const std::lock_guard lock(process_mutex());
+  if (has_turn_) pool.end(*this);
+  pool.admit();
+}
+
+bool Crew::is_due() const {
+  const ThreadPool& pool = ThreadPool::shared();
+  if (pool.waiting_.load(std::memory_order_relaxed) == 0) return false;
+  if (now_ns() - begun_ < pool.turn_.load(std::memory_order_relaxed)) return false;
+  const std::lock_guard lock(process_mutex());
+  return std::any_of(pool.queue_.begin(), pool.queue_.end(), [&](const Crew* crew) { return crew->owner_ != owner_; });
+}
+
+// Behind one run of another owner and before all others, so that few runs have begun and hold memory.
+void Crew::pass() {
+  ThreadPool& pool = ThreadPool::shared();
+  std::unique_lock lock(process_mutex());
+  std::vector<Crew*>& queue = pool.queue_;
+  const auto other = std::find_if(queue.begin(), queue.end(), [&](const Crew* crew) { return crew->owner_ != owner_; });
+  if (other == queue.end()) return;
+  pool.end(*this);
+  std::rotate(queue.begin(), other, other + 1);
+  queue.insert(queue.begin() + 1, this);
+  pool.wait_for_turn(*this, lock);
+  lock.unlock();
+  begun_ = now_ns();
+}
+
+void Crew::run(Job job, void* context) {
   if (threads_ == 1) {
     job(context, 0);
     return;
   }
-  if (owner_ != getpid()) {
-    abandon();
-    arrived_.store(0);
-    start();
-  }
   job_ = job;
   context_ = context;
   taken_.store(cpu_bit(), std::memory_order_relaxed);
-  started_.fetch_add(1, std::memory_order_release);
-  started_.notify_all();
+  for (Worker* worker = workers_; worker != nullptr; worker = worker->next) {
+    worker->crew = this;
+    worker->started.fetch_add(1, std::memory_order_release);
+    worker->started.notify_one();
+  }
   job(context, 0);
-  barrier();
+  // What a worker touches last is its own: the crew may be gone as soon as all have finished.
+  for (Worker* worker = workers_; worker != nullptr; worker = worker->next)
+    wait_for_change(worker->finished, worker->started.load(std::memory_order_relaxed) - 1);
 }
 
-void ThreadPool::barrier() {
+void Crew::barrier() {
   if (threads_ == 1) return;
   const std::uint32_t round = passed_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(threads_)) {
@@ -121,7 +283,7 @@ void ThreadPool::barrier() {
 // Linux likes to wake a thread where the one that woke it runs, with other CPUs idle, and moves neither away in the few
 // milliseconds that a photo takes: after a pause two threads took twice as long for it as they need. A thread that
 // finds itself there goes to a CPU that no thread of the job has begun on, if it may, and is free to be moved again.
-void ThreadPool::leave_taken_cpu() {
+void Crew::leave_taken_cpu() {
 #if defined(__linux__)
   const std::uint64_t here = cpu_bit();
   const std::uint64_t taken = taken_.fetch_or(here, std::memory_order_relaxed);
@@ -137,14 +299,15 @@ void ThreadPool::leave_taken_cpu() {
 #endif
 }
 
-void ThreadPool::work(int thread, std::uint32_t seen) {
-  for (;;) {
-    wait_for_change(started_, seen);
-    ++seen;
-    if (stop_.load()) return;
-    leave_taken_cpu();
-    job_(context_, thread);
-    barrier();
+void Crew::work(Worker& worker) {
+  for (std::uint32_t seen = 0;; ++seen) {
+    wait_for_change(worker.started, seen);
+    Crew* const crew = worker.crew;
+    if (crew == nullptr) return;
+    crew->leave_taken_cpu();
+    crew->job_(crew->context_, worker.place);
+    worker.finished.fetch_add(1, std::memory_order_release);
+    worker.finished.notify_one();
   }
 }
 

@@ -1,49 +1,108 @@
-// Threads that live as long as an engine and run one job at a time, all of them together.
+// The threads of a process. Engines share them: a run takes a crew of them, and runs that find none wait in a queue.
 #pragma once
 
 #include <sys/types.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <set>
 #include <thread>
 #include <vector>
 
 namespace nybble {
 
+class Crew;
+
+// A thread that waits for a crew to give it a job.
+struct Worker {
+  alignas(64) std::atomic<std::uint32_t> started{0};   // counts jobs
+  alignas(64) std::atomic<std::uint32_t> finished{0};  // counts jobs
+  Crew* crew = nullptr;                                // whose job it is; null: end
+  int place = 0;                                       // among the threads of the crew
+  Worker* next = nullptr;
+  std::thread thread;
+};
+
+// Crews run at the same time as long as they have no more threads together than the process has processors; a crew
+// of more runs alone.
 class ThreadPool {
  public:
-  // `threads` includes the one that calls run(). Throws std::runtime_error where the system has no more.
-  explicit ThreadPool(int threads);
-  ~ThreadPool();
-  ThreadPool(const ThreadPool&) = delete;
-  ThreadPool& operator=(const ThreadPool&) = delete;
+  static ThreadPool& shared();
+
+  // Starts the threads that a crew of this size needs beside its caller, where the pool has too few. They stay until
+  // release(). Throws std::runtime_error where the system has no more.
+  void reserve(int threads);
+  void release(int threads);
+
+  // For tests: threads that the pool has started and not ended; and after how long a run passes its threads on.
+  int workers();
+  void set_turn(std::int64_t nanoseconds) { turn_.store(nanoseconds); }
+
+ private:
+  friend class Crew;
+
+  ThreadPool();
+  void forget_before_fork();
+  bool start_worker();
+  bool has_room(const Crew& crew);
+  void begin(Crew& crew);
+  void end(Crew& crew);
+  void admit();
+  void wait_for_turn(Crew& crew, std::unique_lock<std::mutex>& lock);
+
+  // Under process_mutex().
+  pid_t owner_ = 0;
+  std::multiset<int> reserved_;
+  Worker* idle_ = nullptr;
+  int idle_count_ = 0, worker_count_ = 0;
+  int processors_ = 1;
+  int active_threads_ = 0;
+  std::vector<Crew*> queue_;
+  std::atomic<int> waiting_{0};  // crews
+  std::atomic<std::int64_t> turn_;
+};
+
+// The threads of one run: its caller's and some of the pool's.
+class Crew {
+ public:
+  // Waits for its turn. `owner` says which runs belong together. Throws std::runtime_error where threads cannot be
+  // started.
+  Crew(const void* owner, int threads);
+  ~Crew();
+  Crew(const Crew&) = delete;
+  Crew& operator=(const Crew&) = delete;
 
   int threads() const { return threads_; }
 
   using Job = void (*)(void* context, int thread);
-  // Calls job(context, i) once on each thread and returns when all have. One caller at a time.
+  // Calls job(context, i) once on each thread and returns when all have.
   void run(Job job, void* context);
 
   // Waits until every thread of the running job has come here.
   void barrier();
 
+  // Whether a run of another owner waits, and this one has had the threads for a while.
+  bool is_due() const;
+  // Between two jobs: lets the first run of another owner go before, and waits for the next turn.
+  void pass();
+
  private:
-  void start();
-  void stop();
-  void abandon();
-  void work(int thread, std::uint32_t seen);
+  friend class ThreadPool;
+  static void work(Worker& worker);
   void leave_taken_cpu();
 
+  const void* owner_;
   int threads_;
-  pid_t owner_ = 0;
-  std::vector<std::thread> workers_;
+  Worker* workers_ = nullptr;
   Job job_ = nullptr;
   void* context_ = nullptr;
-  alignas(64) std::atomic<std::uint32_t> started_{0};  // counts jobs
+  std::int64_t begun_ = 0;  // nanoseconds: when its turn began
+  bool has_turn_ = false, is_refused_ = false;
+  std::condition_variable turn_;
   alignas(64) std::atomic<std::uint32_t> arrived_{0};
   alignas(64) std::atomic<std::uint32_t> passed_{0};  // counts barriers
   std::atomic<std::uint64_t> taken_{0};  // bit c: a thread of this job has begun it on CPU c, of the first 64
-  std::atomic<bool> stop_{false};
 };
 
 }  // namespace nybble

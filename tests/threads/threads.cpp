@@ -1,12 +1,16 @@
 // Three convolutions, lists between them, on several threads, one image at a time and whole batches: for
-// ThreadSanitizer, which needs a program of its own. The results of all thread counts must agree.
+// ThreadSanitizer, which needs a program of its own. The results of all thread counts must agree, and those of several
+// programs that run at once, come and go.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <memory>
+#include <thread>
 #include <vector>
 
 #include "base/cpu.h"
 #include "core/program.h"
+#include "core/thread_pool.h"
 #include "steps/conv.h"
 
 namespace {
@@ -14,11 +18,12 @@ namespace {
 constexpr int kChannels = 64, kSize = 9, kImages = 5, kRuns = 8;
 constexpr std::size_t kValues = std::size_t{kImages} * kChannels * kSize * kSize;
 
-std::vector<std::uint8_t> results(nybble::Isa isa, int threads, int most_images) {
+std::unique_ptr<nybble::Program> make(nybble::Isa isa, int threads, int most_images) {
   std::vector<std::int8_t> weights(std::size_t{kChannels} * kChannels * 9);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<std::int8_t>(i * 7 / 3 % 16) - 8;
   constexpr std::int64_t kOffset = 1 << 16;
-  nybble::Program program(isa, threads, most_images, 8 * kOffset);
+  auto made = std::make_unique<nybble::Program>(isa, threads, most_images, 8 * kOffset);
+  nybble::Program& program = *made;
   int before = program.add_value(nybble::Element::u8, kChannels, kSize, kSize, true, 0);
   program.set_input(before);
   int lists = -1;
@@ -50,27 +55,59 @@ std::vector<std::uint8_t> results(nybble::Isa isa, int threads, int most_images)
     before = conv.output;
   }
   program.set_output(before);
+  return made;
+}
 
-  std::vector<std::uint8_t> input(kValues), output(kValues);
+std::vector<std::uint8_t> images() {
+  std::vector<std::uint8_t> input(kValues);
   for (std::size_t i = 0; i < kValues; ++i) input[i] = static_cast<std::uint8_t>(i * i % 23 < 8 ? i % 16 : 0);
-  program.set_timing(true);
+  return input;
+}
+
+std::vector<std::uint8_t> results(nybble::Program& program) {
+  const std::vector<std::uint8_t> input = images();
+  std::vector<std::uint8_t> output(kValues);
   for (int run = 0; run < kRuns; ++run) program.run_integer(input.data(), run % 2 == 0 ? kImages : 1, output.data());
   program.run_integer(input.data(), kImages, output.data());
   return output;
+}
+
+// Callers of three programs with different numbers of threads and equal weights, two callers each, and one that makes
+// programs and drops them; runs pass their threads on at every step.
+int wrong_at_once(nybble::Isa isa, const std::vector<std::uint8_t>& expected) {
+  nybble::ThreadPool::shared().set_turn(0);
+  std::vector<std::unique_ptr<nybble::Program>> programs;
+  for (int threads : {1, 2, 3}) programs.push_back(make(isa, threads, 2));
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 6; ++caller)
+    callers.emplace_back(
+        [&, caller] { wrong += results(*programs[static_cast<std::size_t>(caller % 3)]) != expected; });
+  callers.emplace_back([&] {
+    for (int turn = 0; turn < 3; ++turn) wrong += results(*make(isa, 1 + turn, 1)) != expected;
+  });
+  for (std::thread& caller : callers) caller.join();
+  return wrong;
 }
 
 }  // namespace
 
 int main() {
   int wrong = 0;
-  const std::vector<std::uint8_t> expected = results(nybble::Isa::scalar, 1, 1);
-  for (nybble::Isa isa : nybble::available_isas())
+  const std::vector<std::uint8_t> expected = results(*make(nybble::Isa::scalar, 1, 1));
+  for (nybble::Isa isa : nybble::available_isas()) {
     for (int threads : {1, 2, 3})
       for (int together : {1, 2}) {
-        const bool same = results(isa, threads, together) == expected;
+        const auto program = make(isa, threads, together);
+        program->set_timing(true);
+        const bool same = results(*program) == expected;
         std::printf("%s, %d thread(s), %d image(s) together: %s\n", nybble::isa_name(isa), threads, together,
                     same ? "right" : "WRONG");
         wrong += same ? 0 : 1;
       }
+    const int of_several = wrong_at_once(isa, expected);
+    std::printf("%s, several programs at once: %s\n", nybble::isa_name(isa), of_several == 0 ? "right" : "WRONG");
+    wrong += of_several;
+  }
   return wrong != 0;
 }
