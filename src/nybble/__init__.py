@@ -9,13 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nybble.engine import Engine, Prediction, available_isas, load
+    from nybble.engine import Cascade, Engine, Ensemble, Prediction, available_isas, load
     from nybble.graph import Graph, GraphError, ModelFormatError, NybbleError, read_graph, write_graph
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Cascade",
     "Engine",
+    "Ensemble",
     "Graph",
     "GraphError",
     "ModelFormatError",
@@ -28,7 +30,7 @@ __all__ = [
 ]
 
 # Imported when they are used: `nybble --help` needs none of them, nor does Ctrl-C before a command has begun.
-_ENGINE = ("Engine", "Prediction", "available_isas", "load")
+_ENGINE = ("Cascade", "Engine", "Ensemble", "Prediction", "available_isas", "load")
 _SUBMODULES = ("engine", "graph", "images", "models")
 
 

@@ -32,6 +32,7 @@ def _starts_with(*heads: bytes) -> Callable[[bytes], bool]:
 
 HTML = Kind("an HTML page", _starts_with(b"<!doctype html", b"<html"))
 JSON = Kind("a JSON file", _starts_with(b"{", b"["))
+TOML = Kind("the TOML file of an ensemble", lambda content: b"nybble-ensemble/" in content)
 PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
 SVG = Kind("an SVG picture", _starts_with(b"<?xml", b"<svg", b"<!doctype svg"))
 ONNX = Kind("an ONNX file", lambda content: _is_onnx(content))

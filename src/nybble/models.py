@@ -19,7 +19,7 @@ class ModelNotFoundError(NybbleError, ValueError):
 
 
 class Found(NamedTuple):
-    """A model folder, what the user calls it, and why it is this one."""
+    """A model folder or the file of an ensemble, what the user calls it, and why it is this one."""
 
     path: Path
     name: str
@@ -42,8 +42,13 @@ def shipped() -> Path | None:
     return None
 
 
-def locate(model: str) -> Path:
-    """The folder that a path or a name means.
+def is_ensemble(path: Path) -> bool:
+    """Whether a path is a file that may describe an ensemble, by its suffix."""
+    return path.suffix.lower() == ".toml" and path.is_file()
+
+
+def locate(model: str, *, ensembles: bool = False) -> Path:
+    """The folder that a path or a name means; with ``ensembles`` also the TOML file of an ensemble.
 
     Raises
     ------
@@ -53,11 +58,13 @@ def locate(model: str) -> Path:
     path = Path(model)
     try:
         path = path.expanduser()
-        is_folder, is_there = path.is_dir(), path.exists()
+        is_folder, is_there, is_described = path.is_dir(), path.exists(), is_ensemble(path)
     except (OSError, RuntimeError) as error:  # A name too long, a folder that may not be read, no home.
         raise ModelNotFoundError(f"{model}: {getattr(error, 'strerror', None) or error}") from error
-    if is_folder:
+    if is_folder or (is_described and ensembles):
         return path
+    if is_described:
+        raise ModelNotFoundError(f"{model}: describes an ensemble, and this needs a single network; name a member")
     if model == SHIPPED:
         folder = shipped()
         if folder is None:
@@ -83,8 +90,10 @@ def locate(model: str) -> Path:
     )
 
 
-def find(model: str | None = None) -> Found:
+def find(model: str | None = None, *, ensembles: bool = False) -> Found:
     """The model asked for, else that of ``NYBBLE_MODEL``, else the one that comes with nybble.
+
+    ``ensembles`` is as for :func:`locate`.
 
     Raises
     ------
@@ -92,11 +101,11 @@ def find(model: str | None = None) -> Found:
         As :func:`locate`: a wrong wish is not silently replaced.
     """
     if model is not None:
-        return Found(locate(model), model, "the one asked for")
+        return Found(locate(model, ensembles=ensembles), model, "the one asked for")
     named = os.environ.get(MODEL_VARIABLE)
     if named:
         try:
-            return Found(locate(named), named, f"named by {MODEL_VARIABLE}")
+            return Found(locate(named, ensembles=ensembles), named, f"named by {MODEL_VARIABLE}")
         except ModelNotFoundError as error:
             raise ModelNotFoundError(f"{MODEL_VARIABLE}: {error}") from None
     return Found(locate(SHIPPED), SHIPPED, "comes with nybble")

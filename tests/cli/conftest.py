@@ -69,7 +69,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands in for ``nybble.load`` and ``nybble.Engine``; ``made`` lists the engines, ``faults`` spoils them."""
     state = SimpleNamespace(made=[], faults={})
 
-    def make(graph: Graph, threads: int | None = None, isa: str | None = None) -> FakeEngine:
+    def make(graph: Graph, threads: int | None = None, isa: str | None = None, device: str = "reference") -> FakeEngine:
+        assert device == "reference"
         result = FakeEngine(graph, threads, isa)
         result.faults = state.faults
         state.made.append(result)

@@ -37,6 +37,10 @@ class FakeEngine:
         result = interpret(self.graph, x)[self.graph.outputs[0]]
         return self._faulted(self.graph.outputs[0], result)
 
+    def prepare(self, photo: Path, *, exif: bool = True) -> Array:
+        assert self.graph.preprocessing is not None
+        return load_photo(photo, self.graph.preprocessing, exif=exif)
+
     def __call__(self, x: Array) -> Array:
         assert x.dtype == np.uint8
         self.calls.append(len(x))

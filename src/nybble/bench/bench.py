@@ -168,13 +168,13 @@ def bench(
         def start(contestant: Contestant, threads: int) -> Worker:
             return Worker(contestant, samples, photos.samples.shape[1:], preprocessing, threads)
 
-        runs, top1, loaded, rounds = _race(contestants, photos, start, settings, progress)
+        runs, top1, loaded, rounds = race(contestants, photos, start, settings, progress)
         result["scaling"] = _scaling(contestants, len(photos), start, settings, progress)
     reference = float_top1(contestants, top1)
     wrong = {name for name, share in top1.items() if is_wrong(share, reference)}
     result |= {
         "rounds": rounds,
-        "photos_per_turn": _turn(settings, len(photos)),
+        "photos_per_turn": photos_per_turn(settings, len(photos)),
         "contestants": loaded,
         "int8_choices": {peer: asdict(choice) for peer, choice in choices.items()},
         "runs": run_records(contestants, runs, settings.threads, top1),
@@ -273,13 +273,14 @@ def _theirs(
     return contestants, choices, unable
 
 
-def _race(
+def race(
     contestants: list[Contestant],
     photos: Photos,
     start: Start,
     settings: Settings,
     progress: Progress,
 ) -> tuple[dict[Entry, Runs], dict[str, float | None], dict[str, Any], int]:
+    """Load all contestants and let them take turns: what each did, its top-1, what it says of itself, the rounds."""
     batches = sorted(set(settings.batches))
     runs: dict[Entry, Runs] = {}
     named: dict[tuple[str, Path], float | None] = {}
@@ -350,11 +351,11 @@ def _rounds(
     progress: Progress,
 ) -> int:
     """Rounds until the seconds are spent, each on other photos; returns how many."""
-    rounds = _photos_of_rounds(count, _turn(settings, count), settings.seconds * len(workers) * len(batches))
+    rounds = _photos_of_rounds(count, photos_per_turn(settings, count), settings.seconds * len(workers) * len(batches))
     return run_rounds(workers, counted(rounds, "rounds", None, progress), batches, runs)
 
 
-def _turn(settings: Settings, count: int) -> int:
+def photos_per_turn(settings: Settings, count: int) -> int:
     """Photos of a turn: enough to keep every thread busy twice with the largest batch, whole batches."""
     wanted = max(settings.turn, 2 * settings.threads * max(settings.batches))
     largest = max(settings.batches)

@@ -57,7 +57,7 @@ def ratio_records(
     for name, ((bits, activations), against, other_bits, other_activations) in RATIOS.items():
         ours = _pick(contestants, wrong, "nybble", bits, activations, None)
         others = _pick(contestants, wrong, against, other_bits, other_activations, peer_isa)
-        found[name] = _ratio(runs, ours, others)
+        found[name] = ratio_of(runs, ours, others)
     return found
 
 
@@ -80,7 +80,8 @@ def _pick(
     ]
 
 
-def _ratio(runs: dict[Entry, Runs], ours: list[Contestant], others: list[Contestant]) -> dict[str, Any]:
+def ratio_of(runs: dict[Entry, Runs], ours: list[Contestant], others: list[Contestant]) -> dict[str, Any]:
+    """How many times as fast the fastest of ours is as the fastest of the others: at any batch, and at batch 1."""
     result: dict[str, Any] = {"best_batch": None, "batch_1": None}
     for kind in ("best_batch", "batch_1"):
         # One photo at a time and its answer awaited: calls that overlap are no latency.

@@ -8,6 +8,7 @@ import typer
 
 from nybble.cli.batch import batch
 from nybble.cli.bench import bench
+from nybble.cli.calibrate_ensemble import calibrate_ensemble
 from nybble.cli.classify import classify
 from nybble.cli.convert import convert
 from nybble.cli.demo import demo
@@ -55,6 +56,9 @@ app.command(epilog="Example: nybble quantize torchvision:resnet18@resnet18.pth -
 )
 app.command(epilog="Example: nybble serve efficientnet-lite0 resnet=nvidia-resnet50-int4 --port 8000")(serve)
 app.command(epilog="Example: nybble batch nvidia-resnet50-int4 photos --out results --resume")(batch)
+app.command(
+    epilog="Example: nybble calibrate-ensemble efficientnet-lite0 nvidia-resnet50-int4 --images photos --out both.toml"
+)(calibrate_ensemble)
 app.add_typer(mlperf, name="mlperf")
 app.add_typer(gpu, name="gpu")
 app.command(epilog="Example: nybble report results --out report.html")(report)

@@ -27,7 +27,9 @@ TABLES = "run activation functions as tables, which is slow for them; for a fair
 def bench(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="The 4-bit network; needed unless --ceilings stands alone."),
+        typer.Argument(
+            metavar="[MODEL]", help="The 4-bit network, or an ensemble; needed unless --ceilings stands alone."
+        ),
     ] = None,
     images: Annotated[
         Path | None,
@@ -121,9 +123,11 @@ def bench(
     from nybble.bench import Settings, machine
     from nybble.bench import bench as run
     from nybble.bench.bench import ceiling_records
+    from nybble.bench.ensemble import bench_ensemble, open_ensemble
     from nybble.bench.peers import ALL, PEERS
     from nybble.disturbance import Watch
     from nybble.images import LeftOut
+    from nybble.models import is_ensemble, locate
     from nybble.schemas import BENCH
 
     if ceilings and device != CPU:
@@ -154,6 +158,12 @@ def bench(
             watch = Watch()
             result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, progress)}
             result["machine"]["disturbance"] = watch.taken()
+    elif is_ensemble(path := locate(model, ensembles=True)):
+        if against or bits or ceilings or float_model:
+            raise WrongUsageError(f"{model}: is an ensemble, which is measured beside its members only")
+        with open_ensemble(path) as ensemble, one_bar() as progress:
+            photos = known = _photos(ensemble.graph, images, limit, exif)
+            result = bench_ensemble(path, ensemble, photos, settings, progress)
     else:
         graph, source, photos, known = _work(model, images, calibration, limit, settings.against, exif)
         with one_bar() as progress:
@@ -202,9 +212,8 @@ def _work(
     model: str, images: Path | None, calibration: Path | None, limit: int | None, against: Sequence[str], exif: bool
 ) -> tuple[Graph, str, Photos, Photos]:
     """The network, the photos, and those that calibrate."""
-    from nybble.bench import noise, read_photos
+    from nybble.bench import read_photos
     from nybble.bench.peers import check_installed
-    from nybble.bench.photos import SYNTHETIC
     from nybble.graph import read_graph
     from nybble.images import network_classes
     from nybble.models import locate
@@ -214,22 +223,32 @@ def _work(
     path = locate(model)
     graph = read_graph(path)
     preprocessing, classes = preprocessing_of(graph), network_classes(graph)
-    if images is None:
-        photos = noise(min(limit or SYNTHETIC, SYNTHETIC), preprocessing)
-    else:
-        photos = read_photos(images, preprocessing, limit, classes, exif=exif)
-        report_left_out(photos.left_out)
-    known = photos
+    photos = known = _photos(graph, images, limit, exif)
     if calibration and against:
         known = read_photos(calibration, preprocessing, classes=classes, exif=exif)
         report_left_out(known.left_out)
     return graph, path.name, photos, known
 
 
+def _photos(graph: Graph, images: Path | None, limit: int | None, exif: bool) -> Photos:
+    """The photos that all contestants run."""
+    from nybble.bench import noise, read_photos
+    from nybble.bench.photos import SYNTHETIC
+    from nybble.images import network_classes
+
+    preprocessing = preprocessing_of(graph)
+    if images is None:
+        return noise(min(limit or SYNTHETIC, SYNTHETIC), preprocessing)
+    photos = read_photos(images, preprocessing, limit, network_classes(graph), exif=exif)
+    report_left_out(photos.left_out)
+    return photos
+
+
 def _show(result: dict[str, Any]) -> None:
     about = result["machine"]
     typer.echo(f"network   {result['network']}")
-    typer.echo(f"photos    {result['photos']}; INT8 peers calibrated on some of {result['calibration']}")
+    peers = result["calibration"]
+    typer.echo(f"photos    {result['photos']}" + (f"; INT8 peers calibrated on some of {peers}" if peers else ""))
     if result["looks_up_tables"]:
         typer.echo(f"peers     {TABLES}")
     _show_machine(about)

@@ -47,7 +47,7 @@ def classify(
     from nybble.images.errors import encodable
     from nybble.models import find
 
-    chosen = find(model)
+    chosen = find(model, ensembles=True)
     images = [image for path in named for image in photos_in(path)]
     engine = load_engine(chosen.path, threads, device)
     results, left_out = _classified(engine, images, top, exif)
@@ -158,4 +158,6 @@ def photos_in(path: Path) -> list[Path]:
 
 
 def _is_model(path: Path) -> bool:
-    return path.is_dir() and any((path / place).is_file() for place in ("model", "model/model"))
+    from nybble.models import is_ensemble
+
+    return is_ensemble(path) or (path.is_dir() and any((path / place).is_file() for place in ("model", "model/model")))

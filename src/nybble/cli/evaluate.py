@@ -7,7 +7,7 @@ import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,7 +17,7 @@ from nybble.cli.photos import Batch, Exif, Images, Limit, end, open_labelled, pr
 from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
-    from nybble.graph import Graph, Preprocessing
+    from nybble.engine import Ensemble
     from nybble.graph.types import Array
     from nybble.images import LeftOut, PhotoFile
 
@@ -56,16 +56,17 @@ def evaluate(
     from nybble.engine.scores import ranked, softmax
     from nybble.files import PREDICTIONS, check_free
     from nybble.images import LeftOut
-    from nybble.models import find
+    from nybble.models import find, is_ensemble
     from nybble.schemas import EVALUATE
     from nybble.statistics import Share
 
-    chosen = find(model)
+    chosen = find(model, ensembles=True)
     if predictions is not None:
         check_free(predictions, PREDICTIONS)
-    engine = load_engine(chosen.path, threads, CPU if reference else device)
-    preprocessing = preprocessing_of(engine.graph)
-    run = _reference(engine.graph, preprocessing) if reference else engine
+    engine = load_engine(chosen.path, threads, "reference" if reference else device)
+    preprocessing_of(engine.graph)
+    asked = Asked(cast("Ensemble", engine)) if is_ensemble(chosen.path) else None
+    run: Callable[[Array], Array] = asked or engine
     folder = open_labelled(engine.graph, images, limit)
     left_out = LeftOut(folder.left_out)
 
@@ -76,7 +77,7 @@ def evaluate(
     begun = time.perf_counter()
     with one_bar() as progress:
         progress("evaluating", 0, len(folder))
-        for photos, entries in _batches(folder, preprocessing, batch, exif, left_out):
+        for photos, entries in _batches(folder, engine.prepare, batch, exif, left_out):
             ready = time.perf_counter()
             logits = run(photos)
             engine_seconds += time.perf_counter() - ready
@@ -118,6 +119,7 @@ def evaluate(
                 "threads": engine.threads,
                 "device": "reference" if reference else device,
                 "isa": "reference" if reference else engine.isa,
+                "asked": asked.record() if asked else None,
                 "disturbance": disturbance,
                 "warning": warning(disturbance),
             }
@@ -132,28 +134,46 @@ def evaluate(
     what = "reference interpreter" if reference else f"engine only ({threads_text}, batch {batch}, {engine.isa})"
     typer.echo(f"images_per_second  {speed:.1f} {what}")
     typer.echo(f"                   {whole:.1f} with reading, decoding and resizing the photos")
+    for member in asked.record() if asked else ():
+        typer.echo(f"asked              {member['share']:.1%} of the photos: {member['model']}")
     if predictions is not None:
         typer.echo(f"predictions        {predictions}")
     end(left_out)
 
 
-def _reference(graph: Graph, preprocessing: Preprocessing) -> Callable[[Array], Array]:
-    """Logits of photos as the integer interpreter computes them."""
-    from nybble.images import integer_input
-    from nybble.reference import interpret
+class Asked:
+    """An ensemble, with a count of the photos that each member was asked about."""
 
-    return lambda photos: interpret(graph, integer_input(photos, preprocessing))[graph.outputs[0]]
+    def __init__(self, ensemble: Ensemble) -> None:
+        self._ensemble = ensemble
+        self._counts: list[int] = []
+
+    def __call__(self, photos: Array) -> Array:
+        """Logits, as those of the ensemble."""
+        from nybble.engine.ensemble.probabilities import logarithms
+
+        answers = self._ensemble.answers(photos)
+        self._counts += answers.asked.tolist()
+        return logarithms(answers.probabilities)
+
+    def record(self) -> list[dict[str, Any]]:
+        """The share of the photos that each member was asked about."""
+        total = max(1, len(self._counts))
+        return [
+            {"model": member.name, "share": sum(count > place for count in self._counts) / total}
+            for place, member in enumerate(self._ensemble.members)
+        ]
 
 
 def _batches(
-    folder: Sequence[PhotoFile], preprocessing: Preprocessing, batch: int, exif: bool, left_out: LeftOut
+    folder: Sequence[PhotoFile], prepare: Callable[..., Array], batch: int, exif: bool, left_out: LeftOut
 ) -> Iterator[tuple[Array, Sequence[PhotoFile]]]:
     """Batches of photos, decoded many at a time and while the engine rests, so that its time is its own."""
     from nybble.images import batches
 
     step = batch * -(-_DECODED_TOGETHER // batch)
     for start in range(0, len(folder), step):
-        yield from list(batches(folder[start : start + step], preprocessing, batch=batch, exif=exif, left_out=left_out))
+        yield from list(batches(folder[start : start + step], prepare, batch=batch, exif=exif, left_out=left_out))
 
 
 def _write(path: Path, rows: Iterable[tuple[str, int, int, float]]) -> None:

@@ -17,7 +17,8 @@ Model = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="A model folder, the folder that holds it, or the name of a model.",
+        help="A model folder, the folder that holds it, or the name of a model; where photos run also an ensemble's "
+        "TOML file.",
         show_default="NYBBLE_MODEL, else the bundled network",
     ),
 ]

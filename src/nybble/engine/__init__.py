@@ -1,6 +1,31 @@
 """The engine: photos in, answers out, over what a backend has compiled."""
 
-from nybble.backends.errors import EngineError
-from nybble.engine.engine import Engine, Prediction, available_isas, load
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Engine", "EngineError", "Prediction", "available_isas", "load"]
+from nybble.backends.errors import EngineError
+from nybble.engine.engine import Engine, Prediction, available_isas
+from nybble.engine.opening import load
+
+if TYPE_CHECKING:
+    from nybble.engine.ensemble import Cascade, Ensemble, EnsembleError
+
+__all__ = [
+    "Cascade",
+    "Engine",
+    "EngineError",
+    "Ensemble",
+    "EnsembleError",
+    "Prediction",
+    "available_isas",
+    "load",
+]
+
+_ENSEMBLE = ("Cascade", "Ensemble", "EnsembleError")
+
+
+def __getattr__(name: str) -> Any:
+    # A single network needs none of it, nor the time to import it.
+    if name in _ENSEMBLE:
+        return getattr(import_module("nybble.engine.ensemble"), name)
+    raise AttributeError(f"module 'nybble.engine' has no attribute {name!r}")

@@ -13,9 +13,8 @@ from nybble.backends import Executable, Options, backend_named, backends, checke
 from nybble.backends.base import NotANumberError
 from nybble.backends.errors import EngineError
 from nybble.engine.scores import ranked, softmax
-from nybble.graph import Graph, read_graph
+from nybble.graph import Graph
 from nybble.graph.types import Array
-from nybble.models import find
 
 if TYPE_CHECKING:
     from nybble.backends.cpu.choices import Choices
@@ -44,40 +43,8 @@ class Prediction(NamedTuple):
     score: float
 
 
-def load(
-    path: str | os.PathLike[str] | None = None,
-    threads: int | None = None,
-    isa: str | None = None,
-    *,
-    tuned: bool = True,
-    device: str = "cpu",
-) -> Engine:
-    """Load a model directory into an engine.
-
-    Parameters
-    ----------
-    path : path, optional
-        The folder ``model/`` or the one that holds it, or the name of a model: ``efficientnet-lite0``, or one that
-        ``nybble fetch`` has downloaded. Without it, the model that the environment variable ``NYBBLE_MODEL`` names,
-        else the trained network that comes with nybble.
-    threads, isa, tuned, device
-        As for :class:`Engine`.
-
-    Raises
-    ------
-    ModelFormatError
-        Naming file and line, if the directory cannot be read.
-    ModelNotFoundError
-        If there is neither such a folder nor a model of that name here; the text says how to get one.
-    EngineError
-        If ``threads``, ``isa`` or ``device`` is not available here.
-    """
-    chosen = find(None if path is None else os.fsdecode(path))
-    return Engine(read_graph(chosen.path), threads=threads, isa=isa, tuned=tuned, device=device)
-
-
 class Engine:
-    """A network with packed weights, memory and threads of its own.
+    """A network with packed weights. Threads, memory of runs and equal weights are shared with other engines.
 
     Parameters
     ----------
@@ -107,9 +74,10 @@ class Engine:
 
     Notes
     -----
-    Several engines may live in one process, and several Python threads may call one engine: their runs
-    take turns. The interpreter lock is released while a network runs, and no memory is allocated but
-    the result. A forked child may go on using an engine, unless another thread was inside a run at the fork.
+    Several engines may live in one process, and several Python threads may call them. Runs that have no more threads
+    together than the process has processors run at the same time; others wait in a queue, and a long run lets those
+    of other engines go before every few milliseconds. The interpreter lock is released while a network runs, and no
+    memory is allocated but the result. A forked child may go on using an engine.
     """
 
     def __init__(
@@ -284,6 +252,28 @@ class Engine:
             raise ValueError(f"expected one image, got {len(x)}")
         return executable.step_times(x)
 
+    @property
+    def photo_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of a prepared photo."""
+        return self._photo_shape
+
+    def prepare(self, photo: PhotoSource, *, exif: bool = True) -> Array:
+        """Decode, resize and crop a photo: uint8 of :attr:`photo_shape`; see :func:`nybble.images.load_photo`.
+
+        Raises
+        ------
+        ImageError
+            Naming the file that is no image.
+        EngineError
+            If the model has no preprocessing.
+        """
+        # Loading a network needs no decoder of photos, which takes 20 ms to import.
+        from nybble.images import load_photo
+
+        if self.graph.preprocessing is None:
+            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
+        return load_photo(photo, self.graph.preprocessing, exif=exif)
+
     def classify(self, photos: Sequence[PhotoSource], top: int = 5, *, exif: bool = True) -> list[list[Prediction]]:
         """The likeliest classes of each photo, best first.
 
@@ -303,21 +293,19 @@ class Engine:
         ValueError
             If the model has no preprocessing, or ``top`` is not positive.
         """
-        # Loading a network needs no decoder of photos, which takes 20 ms to import.
-        from nybble.images import class_names, load_photo
+        from nybble.images import class_names
 
         if top < 1:
             raise ValueError(f"top must be positive, got {top}")
         if isinstance(photos, str | os.PathLike | np.ndarray):
             raise ValueError("expected a list of photos, got one path or array; put it in a list")
-        preprocessing = self.graph.preprocessing
-        if preprocessing is None:
+        if self.graph.preprocessing is None:
             raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
         names = class_names(self.graph)
         answers: list[list[Prediction]] = []
         for first in range(0, len(photos), DECODED_PHOTOS):
             some = photos[first : first + DECODED_PHOTOS]
-            batch = np.stack([load_photo(photo, preprocessing, exif=exif) for photo in some])
+            batch = np.stack([self.prepare(photo, exif=exif) for photo in some])
             logits = self(batch).reshape(len(batch), -1)
             probabilities = softmax(logits)
             for scores, best in zip(probabilities, ranked(probabilities, top), strict=True):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -20,7 +21,7 @@ from nybble.images.photo import load_photo
 
 def batches(
     photos: Sequence[PhotoFile],
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | Callable[..., Array],
     *,
     batch: int = 8,
     workers: int | None = None,
@@ -33,7 +34,8 @@ def batches(
     ----------
     photos : sequence of PhotoFile
         What :func:`open_photos` gives, or a slice of it.
-    preprocessing : Preprocessing
+    preprocessing : Preprocessing or callable
+        How each is prepared; a callable takes the path and ``exif`` and gives an array, as ``Engine.prepare`` does.
     batch : int
         Photos in each batch; the last may have fewer, and so may others where photos are left out.
     workers : int, optional
@@ -47,7 +49,7 @@ def batches(
     Yields
     ------
     samples : ndarray
-        uint8 (N, crop rows, crop columns, channels).
+        uint8 (N, crop rows, crop columns, channels), or of what the callable gives.
     entries : sequence of PhotoFile
         The N photos of it.
 
@@ -64,15 +66,17 @@ def batches(
         workers = min(4, _usable_cpus())
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    return _batches(photos, preprocessing, batch, workers, exif, left_out)
+    prepare: Callable[..., Array] = (
+        partial(load_photo, preprocessing=preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing
+    )
+    return _batches(photos, partial(prepare, exif=exif), batch, workers, left_out)
 
 
 def _batches(
     photos: Sequence[PhotoFile],
-    preprocessing: Preprocessing,
+    prepare: Callable[..., Array],
     batch: int,
     workers: int,
-    exif: bool,
     left_out: LeftOut | None,
 ) -> Iterator[tuple[Array, Sequence[PhotoFile]]]:
     waiting: deque[Future[Array]] = deque()
@@ -82,7 +86,7 @@ def _batches(
             for first in range(0, len(photos), batch):
                 # This batch and the next one are under way at most, which bounds memory.
                 for photo in islice(upcoming, max(0, 2 * batch - len(waiting))):
-                    waiting.append(pool.submit(load_photo, photo.path, preprocessing, exif=exif))
+                    waiting.append(pool.submit(prepare, photo.path))
                 samples: list[Array] = []
                 entries: list[PhotoFile] = []
                 for entry in photos[first : first + batch]:

@@ -318,6 +318,58 @@ class Quantization(Record):
     speed: Speed
 
 
+class EnsembleMember(Record):
+    """A network of an ensemble."""
+
+    model: str
+    temperature: float
+    top1_right: int
+    seconds: float = Field(gt=0)
+
+
+class EnsembleAnswers(Record):
+    """What several networks do together, and what a photo costs."""
+
+    top1_right: int
+    seconds: float = Field(gt=0)
+
+
+class CascadePoint(EnsembleAnswers):
+    """A cascade at one share of photos deferred."""
+
+    share: float
+    deferred: int
+
+
+class AgainstBest(Record):
+    """How an ensemble differs from its best member on the same photos."""
+
+    model: str
+    difference: float
+    interval: tuple[float, float]
+    best_only: int
+    ensemble_only: int
+    p_value: float
+
+
+class EnsembleCalibration(Record):
+    """``calibrate-ensemble --report``."""
+
+    kind: str
+    images: int = Field(gt=0)
+    folds: int
+    photos: str
+    measure: str
+    members: list[EnsembleMember] = Field(min_length=2)
+    mean: EnsembleAnswers
+    points: list[CascadePoint]
+    chosen: CascadePoint | None
+    top1_right: int
+    against_best: AgainstBest
+    threads: int
+    disturbance: Disturbance | None = None
+
+
 #: Documents by their ``schema``.
 KINDS: dict[str, type[Record]] = {
     schemas.BENCH: Bench,
@@ -325,6 +377,7 @@ KINDS: dict[str, type[Record]] = {
     schemas.PROFILE: Profile,
     schemas.CALIBRATION: Calibration,
     schemas.QUANTIZE: Quantization,
+    schemas.ENSEMBLE: EnsembleCalibration,
 }
 #: Fields that tell documents that were written before they named a schema.
 _TELLING: dict[str, tuple[set[str], ...]] = {

@@ -23,6 +23,7 @@ _FILLS = {
     "accuracy": "accuracy",
     "time of each layer": "layers",
     "calibration": "calibration",
+    "ensembles": "ensembles",
     "MLPerf scenarios": "scenarios",
 }
 

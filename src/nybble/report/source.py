@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from nybble.report.errors import ReportError
-from nybble.report.records import Bench, Calibration, Evaluation, Profile, Quantization, Record, read_record
+from nybble.report.records import (
+    Bench,
+    Calibration,
+    EnsembleCalibration,
+    Evaluation,
+    Profile,
+    Quantization,
+    Record,
+    read_record,
+)
 from nybble.report.submission import Scenario, find_layouts, read_scenarios
 
 #: What a folder may hold, and the command that makes it.
@@ -20,6 +29,7 @@ MAKERS = {
     "accuracy": "nybble evaluate MODEL --images DIR --json > FILE",
     "time of each layer": "nybble profile MODEL --json > FILE",
     "calibration": "nybble quantize SOURCE --images DIR --out OUT --report DIR",
+    "ensembles": "nybble calibrate-ensemble MEMBER MEMBER --images DIR --out FILE --report DIR",
     "MLPerf scenarios": "nybble mlperf run MODEL --images DIR --out DIR",
 }
 R = TypeVar("R")
@@ -57,6 +67,7 @@ class Material:
     calibrations: Sequence[Named[Calibration]]
     quantizations: Sequence[Named[Quantization]]
     scenarios: Sequence[Named[Scenario]]
+    ensembles: Sequence[Named[EnsembleCalibration]] = ()
 
 
 def read_material(folders: Sequence[Path]) -> Material:
@@ -78,6 +89,7 @@ def read_material(folders: Sequence[Path]) -> Material:
         _named(sources, Calibration, several),
         _named(sources, Quantization, several),
         _scenarios(sources, several),
+        _named(sources, EnsembleCalibration, several),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nybble.report.sections.accuracy import accuracy
 from nybble.report.sections.calibration import calibration
+from nybble.report.sections.ensembles import ensembles
 from nybble.report.sections.layers import layers
 from nybble.report.sections.machine import machine
 from nybble.report.sections.memory import memory
@@ -13,7 +14,7 @@ from nybble.report.sections.section import Section
 from nybble.report.sections.speed import latency, ratios, throughput
 from nybble.report.source import Material
 
-_ALL = (throughput, ratios, latency, accuracy, memory, scenarios, layers, roofline, calibration, machine)
+_ALL = (throughput, ratios, latency, accuracy, ensembles, memory, scenarios, layers, roofline, calibration, machine)
 
 
 def sections(material: Material) -> list[Section]:

@@ -1,0 +1,94 @@
+"""An ensemble beside its members: what answering together costs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from nybble import schemas
+from nybble.bench import machine
+from nybble.bench.bench import Settings, photos_per_turn, race
+from nybble.bench.errors import BenchError
+from nybble.bench.photos import Photos
+from nybble.bench.race import Contestant, Worker
+from nybble.bench.result import ratio_of, run_records
+from nybble.disturbance import disturbance, usage, warning
+from nybble.engine.ensemble import Ensemble, load_ensemble
+from nybble.progress import Progress, silent
+
+
+def open_ensemble(path: Path) -> Ensemble:
+    """The ensemble of a file. Raises :class:`BenchError` where its members prepare photos in different ways."""
+    ensemble = load_ensemble(path, 1, tuned=True, device="cpu")
+    if len(ensemble.photo_shape) != 3:
+        ensemble.close()
+        raise BenchError(f"{path}: its members resize or crop photos differently; measure each of them")
+    return ensemble
+
+
+def bench_ensemble(
+    path: Path, ensemble: Ensemble, photos: Photos, settings: Settings, progress: Progress = silent
+) -> dict[str, Any]:
+    """Run an ensemble and each of its members in turns, as :func:`nybble.bench.bench` does with peers.
+
+    Parameters
+    ----------
+    path : Path
+        The file of the ensemble.
+    ensemble : Ensemble
+        What :func:`open_ensemble` gives.
+    photos : Photos
+    settings : Settings
+        Its threads, batches, seconds and isa.
+
+    Returns
+    -------
+    dict
+        As that of :func:`nybble.bench.bench`; its ``ratios`` are those of the ensemble to each member.
+    """
+    used, begun = usage(), time.perf_counter()
+    about = machine.describe()
+    contestants = [Contestant(f"nybble {path.stem}", "nybble", 4, path.absolute(), isa=settings.isa)]
+    for place, (member, folder) in enumerate(zip(ensemble.members, ensemble.folders, strict=True)):
+        name = f"nybble {place + 1}: {member.name}"
+        contestants.append(Contestant(name, "nybble", 4, folder.absolute(), isa=settings.isa))
+    with TemporaryDirectory(prefix="nybble-bench-") as folder_name:
+        samples = Path(folder_name) / "photos.u8"
+        photos.samples.tofile(samples)
+
+        def start(contestant: Contestant, threads: int) -> Worker:
+            return Worker(contestant, samples, photos.samples.shape[1:], ensemble.preprocessings[0], threads)
+
+        runs, top1, loaded, rounds = race(contestants, photos, start, settings, progress)
+    about["load_average_after"] = machine.describe()["load_average"]
+    about["disturbance"] = disturbance(used, usage())
+    return {
+        "schema": schemas.BENCH,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": about,
+        "network": path.name,
+        "photos": photos.source,
+        "photo_count": len(photos),
+        "calibration": None,
+        "left_out": photos.left_out.to_json(),
+        "exif": photos.exif,
+        "settings": {**asdict(settings), "against": [], "isa_of_peers": {}},
+        "looks_up_tables": False,
+        "peers_left_out": {},
+        "rounds": rounds,
+        "photos_per_turn": photos_per_turn(settings, len(photos)),
+        "contestants": loaded,
+        "int8_choices": {},
+        "scaling": None,
+        "runs": run_records(contestants, runs, settings.threads, top1),
+        "ratios": {
+            f"ensemble_vs_{member.name.removeprefix('nybble ')}": ratio_of(runs, contestants[:1], [member])
+            for member in contestants[1:]
+        },
+        "warning": warning(about["disturbance"]),
+        "seconds": round(time.perf_counter() - begun, 1),
+    }

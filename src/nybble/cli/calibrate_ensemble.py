@@ -1,0 +1,180 @@
+"""``nybble calibrate-ensemble``: temperatures and a threshold for networks that answer together."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from nybble.cli.errors import CommandError, WrongUsageError
+from nybble.cli.model import Threads
+from nybble.cli.output import console, show_disturbance, table
+from nybble.cli.photos import Exif, Images, Limit, end, open_labelled, report_left_out
+from nybble.cli.progress import one_bar
+
+if TYPE_CHECKING:
+    from nybble.engine.ensemble.calibrate import Calibrated, Wishes
+
+#: The name of the result in the folder of ``--report``, and of its pictures.
+_RESULT, _PICTURE = "ensemble.json", "ensemble"
+
+
+def calibrate_ensemble(
+    members: Annotated[
+        list[str],
+        typer.Argument(metavar="MEMBER MEMBER...", help="Model folders or names, the cheapest first."),
+    ],
+    images: Images,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The TOML file to write.", show_default=False)],
+    kind: Annotated[
+        Literal["cascade", "mean"], typer.Option("--kind", help="Ask the second member only where needed, or all.")
+    ] = "cascade",
+    defer: Annotated[
+        float, typer.Option("--defer", metavar="SHARE", min=0, max=1, help="Share of photos for the second member.")
+    ] = 0.16,
+    measure: Annotated[
+        Literal["margin", "entropy"], typer.Option("--measure", help="What says that an answer is not sure.")
+    ] = "margin",
+    folds: Annotated[int, typer.Option("--folds", min=2, help="Parts of the photos for the estimate.")] = 5,
+    limit: Limit = None,
+    threads: Threads = None,
+    exif: Exif = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="DIR", help="Also write the figures and their picture here.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Find how networks answer best together, on labelled photos that none of them was trained on.
+
+    Temperatures are those that make the labels likeliest; the threshold is the one that leaves the wanted share of
+    photos to the second member. The accuracy shown is cross-fitted: each photo is answered with what was found on
+    others. docs/ensembles.md describes the file that is written; it stands wherever a command takes a MODEL to run.
+    """
+    from nybble.files import TOML, check_free
+
+    if len(members) < 2:
+        raise WrongUsageError("an ensemble has at least two members; name them, the cheapest first")
+    if kind == "cascade" and len(members) > 2:
+        raise WrongUsageError("a cascade is found for two members; --kind mean takes more")
+    check_free(out, TOML)
+    if report is not None and report.exists() and not report.is_dir():
+        raise CommandError(f"{report}: exists already and is not a folder")
+    from nybble.disturbance import Watch
+    from nybble.engine import load
+    from nybble.engine.ensemble.calibrate import Wishes, calibrate
+    from nybble.models import find
+
+    wishes = Wishes(kind, measure, defer, folds, exif)
+    folders = [find(member).path for member in members]
+    names = [_name(member, folder, out) for member, folder in zip(members, folders, strict=True)]
+    watch = Watch()
+    with ExitStack() as opened, one_bar() as progress:
+        engines = [opened.enter_context(load(folder, threads=threads)) for folder in folders]
+        photos = open_labelled(engines[0].graph, images, limit)
+        found = calibrate(engines, names, photos, wishes, progress)
+        result = _result(found, wishes, images, engines[0].threads, watch.taken())
+    report_left_out(found.left_out)
+    _write_description(out, found, wishes, images)
+    written = [] if report is None else _write_report(report, result)
+    show_disturbance(result["disturbance"])
+    _show(found)
+    typer.echo(f"ensemble  {out}")
+    for path in written:
+        typer.echo(f"report    {path}")
+    end(found.left_out)
+
+
+def _name(member: str, folder: Path, out: Path) -> str:
+    """What the file calls a member: its name, or the path of its folder from the file's."""
+    from nybble.models import names
+
+    if member in names() and not Path(member).expanduser().is_dir():
+        return member
+    return os.path.relpath(folder.absolute(), out.absolute().parent)
+
+
+def _result(found: Calibrated, wishes: Wishes, images: Path, threads: int, disturbance: Any) -> dict[str, Any]:
+    from nybble.disturbance import warning
+    from nybble.schemas import ENSEMBLE
+
+    return {
+        "schema": ENSEMBLE,
+        "photos": images.name,
+        "folds": wishes.folds,
+        "measure": wishes.measure,
+        "exif": wishes.exif,
+        "threads": threads,
+        **found.record(),
+        "left_out": found.left_out.to_json(),
+        "disturbance": disturbance,
+        "warning": warning(disturbance),
+    }
+
+
+def _write_description(out: Path, found: Calibrated, wishes: Wishes, images: Path) -> None:
+    from nybble.engine.ensemble.settings import write_settings
+    from nybble.statistics import Share
+
+    share = Share(int(found.right.sum()), len(found.labels))
+    comments = [
+        f"Found by nybble calibrate-ensemble on {len(found.labels)} photos of {images.name}.",
+        f"Cross-fitted top-1: {share}.",
+    ]
+    if wishes.kind == "cascade":
+        comments.append(f"The threshold leaves {wishes.share:.1%} of the photos to the second member.")
+    write_settings(out, found.settings, comments)
+
+
+def _write_report(folder: Path, result: dict[str, Any]) -> list[Path]:
+    """The figures, and the picture where Matplotlib is installed."""
+    from importlib.util import find_spec
+
+    from nybble.files import JSON, FileError, write_text
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made: {error.strerror or error}") from error
+    path = folder / _RESULT
+    write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n", JSON)
+    if find_spec("matplotlib") is None:
+        typer.echo("warning: no picture: Matplotlib is not installed; pip install 'nybble[demo]'", err=True)
+        return [path]
+    from nybble.report.drawing import write_chart
+    from nybble.report.records import EnsembleCalibration
+    from nybble.report.sections.ensembles import chart
+    from nybble.report.source import Named
+
+    named = Named("", path.name, "", EnsembleCalibration.model_validate(result))
+    return [path, *write_chart(chart(named), folder / _PICTURE)]
+
+
+def _show(found: Calibrated) -> None:
+    from nybble.statistics import Share
+
+    total = len(found.labels)
+    grid = table("what", "top-1", "95 % interval", "ms a photo", numbers=("top-1", "ms a photo"))
+
+    def row(what: str, right: int, seconds: float) -> None:
+        share = Share(right, total)
+        low, high = share.interval
+        grid.add_row(what, f"{share.value:.1%}", f"{low:.1%} to {high:.1%}", f"{1e3 * seconds:.2f}")
+
+    for member, right, seconds in zip(found.settings.member, found.outcome.members, found.seconds, strict=True):
+        row(f"{member.model}, temperature {member.temperature:.3f}", int(right.sum()), seconds)
+    row("mean of all", int(found.outcome.mean.sum()), sum(found.seconds))
+    if found.outcome.points:
+        chosen = found.outcome.points[-1]
+        deferred = float(chosen.deferred.mean())
+        row(f"cascade, {deferred:.1%} deferred", int(chosen.right.sum()), found.cost(deferred))
+    grid.title = f"{total} photos, each answered with what was found on others"
+    console().print(grid)
+    against = found.against_best
+    name = found.settings.member[found.best].model
+    typer.echo(f"against   {name}, its best member: {against}")

@@ -1,0 +1,17 @@
+"""Several networks that answer together: a weighted mean, or one after the other until the answer is sure."""
+
+from nybble.engine.ensemble.ensemble import Answers, Cascade, Ensemble, Member, load_ensemble
+from nybble.engine.ensemble.settings import EnsembleError, Measure, MemberSettings, Settings, read_settings
+
+__all__ = [
+    "Answers",
+    "Cascade",
+    "Ensemble",
+    "EnsembleError",
+    "Measure",
+    "Member",
+    "MemberSettings",
+    "Settings",
+    "load_ensemble",
+    "read_settings",
+]

@@ -1,0 +1,219 @@
+"""From a user's photos to the description of an ensemble, with what it can be expected to do."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nybble.engine.engine import Engine
+from nybble.engine.ensemble.ensemble import Ensemble, Member
+from nybble.engine.ensemble.fit import Outcome, cross_fit, fit_temperature, fit_threshold
+from nybble.engine.ensemble.probabilities import calibrated, is_deferred
+from nybble.engine.ensemble.settings import FORMAT, EnsembleError, Kind, Measure, MemberSettings, Settings
+from nybble.graph.types import Array
+from nybble.images import LeftOut, PhotoFile, batches
+from nybble.progress import Progress, silent
+from nybble.statistics import Discordance, Share
+
+#: Shares deferred that the curve of a cascade is drawn at.
+SHARES = (0.0, 0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.18, 0.22, 0.26, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+#: Photos of a call, and how often each member is timed.
+_BATCH = 8
+_ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is to be found.
+
+    Attributes
+    ----------
+    kind : str
+        ``mean`` or ``cascade``.
+    measure : str
+        ``margin`` or ``entropy``.
+    share : float
+        Of photos that the first member of a cascade leaves to the second.
+    folds : int
+        That the photos are cut into for the estimate.
+    exif : bool
+    """
+
+    kind: Kind = "cascade"
+    measure: Measure = "margin"
+    share: float = 0.16
+    folds: int = 5
+    exif: bool = False
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The description found, and the estimate.
+
+    Attributes
+    ----------
+    settings : Settings
+        Found on all photos.
+    outcome : Outcome
+        Cross-fitted; the last point is the one of the share wished.
+    seconds : list of float
+        Of a photo in each member.
+    labels : array
+    left_out : LeftOut
+    """
+
+    settings: Settings
+    outcome: Outcome
+    seconds: list[float]
+    labels: Array
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    @property
+    def best(self) -> int:
+        """The member that is right most often; of equals the first."""
+        return int(np.argmax([right.sum() for right in self.outcome.members]))
+
+    @property
+    def right(self) -> Array:
+        """(N,) bool of the ensemble."""
+        return self.outcome.points[-1].right if self.settings.kind == "cascade" else self.outcome.mean
+
+    @property
+    def against_best(self) -> Discordance:
+        """The ensemble after its best member."""
+        best, right = self.outcome.members[self.best], self.right
+        return Discordance(int((best & ~right).sum()), int((right & ~best).sum()), len(right))
+
+    def cost(self, deferred: float) -> float:
+        """Seconds of a photo in the cascade, by the share deferred."""
+        return self.seconds[0] + deferred * self.seconds[1]
+
+    def record(self) -> dict[str, Any]:
+        """The figures, ready for JSON."""
+        total = len(self.labels)
+        members = [
+            {"model": member.model, "temperature": member.temperature, "top1_right": int(right.sum()), "seconds": cost}
+            for member, right, cost in zip(self.settings.member, self.outcome.members, self.seconds, strict=True)
+        ]
+        points = [
+            {
+                "share": point.share,
+                "deferred": int(point.deferred.sum()),
+                "top1_right": int(point.right.sum()),
+                "seconds": self.cost(float(point.deferred.mean())),
+            }
+            for point in self.outcome.points
+        ]
+        against = self.against_best
+        return {
+            "kind": self.settings.kind,
+            "images": total,
+            "members": members,
+            "mean": {"top1_right": int(self.outcome.mean.sum()), "seconds": sum(self.seconds)},
+            "points": sorted(points[:-1], key=lambda point: point["share"]),
+            "chosen": points[-1] if points else None,
+            "top1_right": int(self.right.sum()),
+            "top1_interval": Share(int(self.right.sum()), total).interval,
+            "against_best": {
+                "model": self.settings.member[self.best].model,
+                "difference": against.difference,
+                "interval": against.interval,
+                "best_only": against.first_only,
+                "ensemble_only": against.second_only,
+                "p_value": against.p_value,
+            },
+        }
+
+
+def calibrate(
+    engines: Sequence[Engine],
+    names: Sequence[str],
+    photos: Sequence[PhotoFile],
+    wishes: Wishes,
+    progress: Progress = silent,
+) -> Calibrated:
+    """Find temperatures, and the threshold of a cascade, on labelled photos.
+
+    Parameters
+    ----------
+    engines : sequence of Engine
+        The cheapest first; two for a cascade.
+    names : sequence of str
+        What the description calls them.
+    photos : sequence of PhotoFile
+        With labels. Photos that cannot be decoded are left out.
+    wishes : Wishes
+
+    Raises
+    ------
+    EnsembleError
+        Where there are too few photos, or members do not fit together.
+    """
+    if wishes.kind == "cascade" and len(engines) != 2:
+        raise EnsembleError(
+            f"a cascade is found for two members, got {len(engines)}; write one of more by hand, see docs/ensembles.md"
+        )
+    # Checks that classes agree, and prepares photos for all members at once.
+    together = Ensemble([Member(engine, name=name) for engine, name in zip(engines, names, strict=True)])
+    left_out = LeftOut()
+    logits, labels, samples = _logits(together, photos, wishes.exif, left_out, progress)
+    if len(labels) < 2 * wishes.folds:
+        raise EnsembleError(f"{len(labels)} photos are too few for {wishes.folds} folds; give at least twice as many")
+    temperatures = [fit_temperature(some, labels) for some in logits]
+    shares = (*SHARES, wishes.share) if wishes.kind == "cascade" else ()
+    outcome = cross_fit(logits, labels, wishes.measure, shares, wishes.folds)
+    thresholds: list[dict[str, float]] = [{} for _ in engines]
+    if wishes.kind == "cascade":
+        found = fit_threshold(calibrated(logits[0], temperatures[0]), wishes.measure, wishes.share)
+        thresholds[0] = {"margin_below" if wishes.measure == "margin" else "entropy_above": round(found, 6)}
+    members = [
+        MemberSettings(model=name, temperature=temperature, **threshold)
+        for name, temperature, threshold in zip(names, temperatures, thresholds, strict=True)
+    ]
+    settings = Settings.model_validate({"format": FORMAT, "kind": wishes.kind, "member": members})
+    return Calibrated(settings, outcome, _seconds(together, samples, progress), labels, left_out)
+
+
+def share_deferred(logits: Array, settings: Settings) -> float:
+    """The share of photos that the first member of a cascade leaves to the second."""
+    member = settings.member[0]
+    if member.threshold is None:
+        return 1.0
+    return float(is_deferred(calibrated(logits, member.temperature), *member.threshold).mean())
+
+
+def _logits(
+    together: Ensemble, photos: Sequence[PhotoFile], exif: bool, left_out: LeftOut, progress: Progress
+) -> tuple[list[Array], Array, Array]:
+    """The logits of each member, the labels, and some prepared photos."""
+    logits: list[list[Array]] = [[] for _ in together.members]
+    labels: list[int] = []
+    samples: Array | None = None
+    progress("running the members", 0, len(photos))
+    for some, entries in batches(photos, together.prepare, batch=4 * _BATCH, exif=exif, left_out=left_out):
+        samples = some[:_BATCH] if samples is None else samples
+        for place, found in enumerate(together.logits(some)):
+            logits[place].append(found)
+        labels += [entry.label if entry.label is not None else -1 for entry in entries]
+        progress("running the members", len(labels), len(photos))
+    left_out.check(len(labels))
+    assert samples is not None  # noqa: S101 - LeftOut.check has refused a folder without photos
+    return [np.concatenate(found) for found in logits], np.array(labels), samples
+
+
+def _seconds(together: Ensemble, samples: Array, progress: Progress) -> list[float]:
+    """Seconds of a photo in each member: medians of rounds in which all take turns."""
+    times: list[list[float]] = [[] for _ in together.members]
+    for done in range(_ROUNDS + 1):
+        progress("timing the members", done, _ROUNDS + 1)
+        for place, taken in enumerate(times):
+            begun = time.perf_counter()
+            together.member_logits(place, samples)
+            taken.append((time.perf_counter() - begun) / len(samples))
+    # The first round warms up.
+    return [statistics.median(taken[1:]) for taken in times]

@@ -1,0 +1,350 @@
+"""Networks that answer together, with the API of an engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, overload
+
+import numpy as np
+
+from nybble.backends import Executable, described
+from nybble.engine.engine import Engine, SupportsDLPack
+from nybble.engine.ensemble.probabilities import calibrated, is_deferred, logarithms
+from nybble.engine.ensemble.settings import EnsembleError, Kind, Measure, MemberSettings, read_settings
+from nybble.graph import Preprocessing, read_graph
+from nybble.graph.types import Array
+from nybble.models import ModelNotFoundError, locate
+
+if TYPE_CHECKING:
+    from nybble.backends.cpu.plan import Plan
+    from nybble.images import PhotoSource
+    from nybble.lower import Step
+
+
+class Member(NamedTuple):
+    """An engine of an ensemble.
+
+    Attributes
+    ----------
+    engine : Engine
+    temperature : float
+        What its logits are divided by before the softmax.
+    weight : float
+        Of its probabilities in the mean.
+    threshold : (str, float), optional
+        In a cascade, of all members but the last: ``margin`` or ``entropy``, and the number below or above which the
+        next member is asked.
+    name : str
+        For people.
+    """
+
+    engine: Engine
+    temperature: float = 1.0
+    weight: float = 1.0
+    threshold: tuple[Measure, float] | None = None
+    name: str = ""
+
+
+class Answers(NamedTuple):
+    """What an ensemble says of N photos: float64 (N, classes) probabilities, and (N,) members asked for each."""
+
+    probabilities: Array
+    asked: Array
+
+
+class Ensemble(Engine):
+    """The weighted mean of calibrated probabilities of several networks.
+
+    It has an engine's API for photos. Its logits are logarithms of the mean probabilities, so that their softmax are
+    these. Photos are decoded once; members that resize and crop alike share the result.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        At least two, of the same classes, all of which take photos. The ensemble closes their engines with itself.
+
+    Raises
+    ------
+    EnsembleError
+        Where members do not fit together.
+
+    Notes
+    -----
+    Several Python threads may call one ensemble. ``graph`` is that of the first member: it says the classes, and how
+    photos are prepared where ``photo_shape`` has three extents. ``folders`` are those of the members, where a file
+    described them.
+    """
+
+    kind: Kind = "mean"
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        from nybble.images import class_names
+
+        self.members = tuple(members)
+        if len(self.members) < 2:
+            raise EnsembleError(f"an ensemble has at least two members, got {len(self.members)}")
+        first = self.members[0].engine
+        names = class_names(first.graph)
+        self.folders: tuple[Path, ...] = ()
+        self.preprocessings: tuple[Preprocessing, ...] = tuple(map(_preprocessing, self.members))
+        for place, member in enumerate(self.members):
+            if member.temperature <= 0 or member.weight <= 0:
+                raise EnsembleError(f"member {place}: temperature and weight must be positive")
+            if class_names(member.engine.graph) != names:
+                raise EnsembleError(f"{_called(member, place)}: its classes are not those of {_called(first, 0)}")
+            self._check_threshold(place, member)
+        self.graph = first.graph
+        self.isa, self.threads = first.isa, first.threads
+        self._is_closed = False
+        self._forms = list(dict.fromkeys(map(_form, self.preprocessings)))
+        sizes = [int(np.prod(_shape(self._preprocessing_of(form)))) for form in self._forms]
+        self._ends = np.cumsum([0, *sizes]).tolist()
+
+    def _check_threshold(self, place: int, member: Member) -> None:
+        if member.threshold is not None:
+            raise EnsembleError(f"{_called(member, place)}: has a threshold, but a mean asks all members")
+
+    @property
+    def photo_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of a prepared photo; (bytes,) where members resize or crop differently: one after the other."""
+        return _shape(self.preprocessings[0]) if len(self._forms) == 1 else (self._ends[-1],)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether all members run on stored choices of kernels."""
+        return all(member.engine.tuned for member in self.members)
+
+    @property
+    def value_bytes(self) -> int:
+        """Memory of the values of one image while the member that needs most runs."""
+        return max(member.engine.value_bytes for member in self.members)
+
+    @property
+    def plan(self) -> Plan:
+        """Refused: there is a plan of each member."""
+        self._refuse("has no plan of its own")
+
+    @property
+    def cpu_plan(self) -> None:
+        """None: there is a plan of each member."""
+        return
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """None: each member has its own."""
+        return ()
+
+    def kernel_name(self, step: str) -> None:
+        """None: each member has its own."""
+        return
+
+    def prepare(self, photo: PhotoSource, *, exif: bool = True) -> Array:
+        """Decode a photo once, and resize and crop it as each member wants it; uint8 of :attr:`photo_shape`.
+
+        Raises
+        ------
+        ImageError
+            Naming the file that is no image.
+        """
+        from nybble.images import decode_photo, load_photo
+        from nybble.images.errors import ImageError
+
+        if len(self._forms) == 1:
+            return load_photo(photo, self.preprocessings[0], exif=exif)
+        decoded = decode_photo(photo, exif=exif)
+        try:
+            parts = [load_photo(decoded, self._preprocessing_of(form), exif=False) for form in self._forms]
+        except ImageError as error:
+            path = Path(photo) if isinstance(photo, str | Path) else None
+            raise ImageError(path, error.message) from None
+        return np.concatenate([part.reshape(-1) for part in parts])
+
+    def answers(self, x: Array) -> Answers:
+        """Probabilities of prepared photos, and how many members were asked for each.
+
+        Parameters
+        ----------
+        x : array
+            uint8 (N, *photo_shape), as :meth:`prepare` makes them.
+
+        Raises
+        ------
+        ValueError
+            On another dtype or shape.
+        """
+        self._check(x)
+        said = [member.weight * self._member_probabilities(place, x) for place, member in enumerate(self.members)]
+        weight = sum(member.weight for member in self.members)
+        return Answers(np.sum(said, axis=0) / weight, np.full(len(x), len(self.members)))
+
+    @overload
+    def __call__(self, x: Array) -> Array: ...
+
+    @overload
+    def __call__(self, x: SupportsDLPack) -> object: ...
+
+    def __call__(self, x: Array | SupportsDLPack) -> Array | object:
+        """Logarithms of the probabilities, float32 (N, classes); ``x`` as for :meth:`answers`."""
+        if not isinstance(x, np.ndarray):
+            self._refuse("takes arrays of NumPy, not those of a GPU")
+        return logarithms(self.answers(x).probabilities)
+
+    def run_integer(self, x: Array) -> Array:
+        """Refused: members have integer inputs of their own."""
+        self._refuse("takes photos, not integers")
+
+    def tap(self, x: Array) -> dict[str, Array]:
+        """Refused: only a single network has steps."""
+        self._refuse("has no steps of its own")
+
+    def step_times(self, x: Array) -> dict[str, int]:
+        """Refused: only a single network has steps."""
+        self._refuse("has no steps of its own")
+
+    def close(self) -> None:
+        """Close the engines of all members."""
+        self._is_closed = True
+        for member in self.members:
+            member.engine.close()
+
+    def __repr__(self) -> str:
+        names = ", ".join(_called(member, place) for place, member in enumerate(self.members))
+        return f"<nybble.{type(self).__name__}: {names}>"
+
+    def member_logits(self, place: int, x: Array) -> Array:
+        """float32 (N, classes) logits of one member for prepared photos, before its temperature."""
+        return self.members[place].engine(self._part(place, x)).reshape(len(x), -1)
+
+    def logits(self, x: Array) -> list[Array]:
+        """:meth:`member_logits` of each member; ``x`` as for :meth:`answers`."""
+        self._check(x)
+        return [self.member_logits(place, x) for place in range(len(self.members))]
+
+    def _member_probabilities(self, place: int, x: Array) -> Array:
+        return calibrated(self.member_logits(place, x), self.members[place].temperature)
+
+    def _part(self, place: int, x: Array) -> Array:
+        if len(self._forms) == 1:
+            return x
+        preprocessing = self.preprocessings[place]
+        form = self._forms.index(_form(preprocessing))
+        return x[:, self._ends[form] : self._ends[form + 1]].reshape(len(x), *_shape(preprocessing))
+
+    def _preprocessing_of(self, form: tuple[object, ...]) -> Preprocessing:
+        return next(found for found in self.preprocessings if _form(found) == form)
+
+    def _check(self, x: Array) -> None:
+        if self._is_closed:
+            raise ValueError("the engine is closed")
+        if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.shape[1:] != self.photo_shape:
+            shape = ", ".join(map(str, self.photo_shape))
+            raise ValueError(f"expected uint8 (N, {shape}) photos, got {described(x)}")
+
+    def _open(self) -> Executable:
+        self._refuse("is several networks")
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise EnsembleError(f"an ensemble {why}; name one of its members")
+
+
+class Cascade(Ensemble):
+    """Networks that are asked one after the other: the next one only where the answer so far is not sure.
+
+    What is said of a photo is the weighted mean of the members that were asked. Whether the next one is asked depends
+    on that mean, and on the threshold of the member that was asked last.
+
+    Parameters
+    ----------
+    members : sequence of Member
+        The cheapest first; all but the last have a threshold.
+    """
+
+    kind = "cascade"
+
+    def _check_threshold(self, place: int, member: Member) -> None:
+        if (member.threshold is None) != (place == len(self.members) - 1):
+            raise EnsembleError(f"{_called(member, place)}: all members of a cascade but the last have a threshold")
+
+    def answers(self, x: Array) -> Answers:
+        """As for an ensemble; photos that are left to a member go through it together."""
+        self._check(x)
+        asked = np.zeros(len(x), np.int64)
+        probabilities = np.zeros((len(x), 0))
+        rows = np.arange(len(x))
+        weight = 0.0
+        for place, member in enumerate(self.members):
+            said = self._member_probabilities(place, x if place == 0 else x[rows])
+            if place == 0:
+                probabilities = said
+            else:
+                mean = probabilities[rows] * weight + said * member.weight
+                probabilities[rows] = mean / (weight + member.weight)
+            weight += member.weight
+            asked[rows] += 1
+            if member.threshold is None:
+                break
+            rows = rows[is_deferred(probabilities[rows], *member.threshold)]
+            if not len(rows):
+                break
+        return Answers(probabilities, asked)
+
+
+def load_ensemble(
+    path: str | os.PathLike[str], threads: int | None = None, isa: str | None = None, *, tuned: bool, device: str
+) -> Ensemble:
+    """The ensemble that a TOML file describes; the other parameters are those of each member.
+
+    Raises
+    ------
+    EnsembleError
+        Naming file, field and remedy.
+    """
+    file = Path(path)
+    settings = read_settings(file)
+    with ExitStack() as opened:
+        members = []
+        folders = [_folder(file, place, member) for place, member in enumerate(settings.member)]
+        for folder, member in zip(folders, settings.member, strict=True):
+            engine = Engine(read_graph(folder), threads, isa, tuned=tuned, device=device)
+            opened.callback(engine.close)
+            members.append(Member(engine, member.temperature, member.weight, member.threshold, member.model))
+        try:
+            ensemble = Cascade(members) if settings.kind == "cascade" else Ensemble(members)
+        except EnsembleError as error:
+            raise EnsembleError(f"{file}: {error}") from None
+        opened.pop_all()
+    ensemble.folders = tuple(folders)
+    return ensemble
+
+
+def _folder(file: Path, place: int, member: MemberSettings) -> Path:
+    """The folder of a member: one beside the file before a model of that name."""
+    beside = file.parent / Path(member.model).expanduser()
+    try:
+        return beside if beside.is_dir() else locate(member.model)
+    except ModelNotFoundError as error:
+        raise EnsembleError(f"{file}: field member.{place}.model: {error}") from None
+
+
+def _preprocessing(member: Member) -> Preprocessing:
+    found = member.engine.graph.preprocessing
+    if found is None:
+        raise EnsembleError(f"{member.name or member.engine!r}: has no file `preprocessing`, so it takes no photos")
+    return found
+
+
+def _form(preprocessing: Preprocessing) -> tuple[object, ...]:
+    """What two members must have in common to look at the same crop."""
+    return preprocessing.resize, preprocessing.crop, preprocessing.interpolation, len(preprocessing.mean)
+
+
+def _shape(preprocessing: Preprocessing) -> tuple[int, ...]:
+    return (*preprocessing.crop, len(preprocessing.mean))
+
+
+def _called(member: Member | Engine, place: int) -> str:
+    name = member.name if isinstance(member, Member) else ""
+    return name or f"member {place}"

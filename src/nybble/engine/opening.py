@@ -1,0 +1,46 @@
+"""A model or an ensemble by its path or name."""
+
+from __future__ import annotations
+
+import os
+
+from nybble.engine.engine import Engine
+from nybble.graph import read_graph
+from nybble.models import find, is_ensemble
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    isa: str | None = None,
+    *,
+    tuned: bool = True,
+    device: str = "cpu",
+) -> Engine:
+    """Load a model directory into an engine, or the file of an ensemble into a :class:`nybble.Ensemble`.
+
+    Parameters
+    ----------
+    path : path, optional
+        The folder ``model/`` or the one that holds it, a TOML file that describes an ensemble, or the name of a model:
+        ``efficientnet-lite0``, or one that
+        ``nybble fetch`` has downloaded. Without it, the model that the environment variable ``NYBBLE_MODEL`` names,
+        else the trained network that comes with nybble.
+    threads, isa, tuned, device
+        As for :class:`Engine`.
+
+    Raises
+    ------
+    ModelFormatError
+        Naming file and line, if the directory cannot be read.
+    ModelNotFoundError
+        If there is neither such a folder nor a model of that name here; the text says how to get one.
+    EngineError
+        If ``threads``, ``isa`` or ``device`` is not available here, or the file of an ensemble is wrong.
+    """
+    chosen = find(None if path is None else os.fsdecode(path), ensembles=True)
+    if is_ensemble(chosen.path):
+        from nybble.engine.ensemble import load_ensemble
+
+        return load_ensemble(chosen.path, threads, isa, tuned=tuned, device=device)
+    return Engine(read_graph(chosen.path), threads=threads, isa=isa, tuned=tuned, device=device)
