@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,21 @@ def test_members_prepare_photos_in_their_own_way(engines: list[Engine], pictures
     assert [answer[0].label for answer in best] == wanted.argmax(axis=1).tolist()
     with pytest.raises(ValueError, match=r"expected uint8 \(N, 7872\) photos, got uint8 \(3, 32, 32, 3\)"):
         ensemble(own[0])
+
+
+def test_crops_of_one_size_are_shown_to_all_members(engines: list[Engine], photos: Array) -> None:
+    """Although the members would resize photos in different ways."""
+    graph = engines[1].graph
+    assert graph.preprocessing is not None
+    nearest = dataclasses.replace(graph.preprocessing, interpolation="nearest")
+    graph = Graph(
+        graph.inputs, graph.nodes, graph.outputs, preprocessing=nearest, class_names=engines[0].graph.class_names
+    )
+    with Engine(graph, threads=1) as other:
+        ensemble = Ensemble([Member(engines[0], HEAT), Member(other, HEAT)])
+        assert (ensemble.photo_shape, ensemble.crop_shape) == ((2 * 32 * 32 * 3,), (32, 32, 3))
+        twice = np.concatenate([photos.reshape(16, -1)] * 2, axis=1)
+        assert (ensemble(photos) == ensemble(twice)).all()
 
 
 def test_what_an_ensemble_has_not_it_refuses_in_one_line(engines: list[Engine], photos: Array) -> None:

@@ -22,11 +22,11 @@ from nybble.progress import Progress, silent
 
 
 def open_ensemble(path: Path) -> Ensemble:
-    """The ensemble of a file. Raises :class:`BenchError` where its members prepare photos in different ways."""
+    """The ensemble of a file. Raises :class:`BenchError` where its members look at crops of different sizes."""
     ensemble = load_ensemble(path, 1, tuned=True, device="cpu")
-    if len(ensemble.photo_shape) != 3:
+    if ensemble.crop_shape is None:
         ensemble.close()
-        raise BenchError(f"{path}: its members resize or crop photos differently; measure each of them")
+        raise BenchError(f"{path}: its members look at crops of different sizes; measure each of them")
     return ensemble
 
 

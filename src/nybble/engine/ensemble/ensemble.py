@@ -123,6 +123,12 @@ class Ensemble(Engine):
         return max(member.engine.value_bytes for member in self.members)
 
     @property
+    def crop_shape(self) -> tuple[int, ...] | None:
+        """(H, W, C) of the crop where it is the same for all members; ``None`` where it is not."""
+        shapes = set(map(_shape, self.preprocessings))
+        return shapes.pop() if len(shapes) == 1 else None
+
+    @property
     def plan(self) -> Plan:
         """Refused: there is a plan of each member."""
         self._refuse("has no plan of its own")
@@ -168,7 +174,8 @@ class Ensemble(Engine):
         Parameters
         ----------
         x : array
-            uint8 (N, *photo_shape), as :meth:`prepare` makes them.
+            uint8 (N, *photo_shape), as :meth:`prepare` makes them; or (N, *crop_shape), which all members then look at
+            although they would resize in different ways.
 
         Raises
         ------
@@ -227,7 +234,7 @@ class Ensemble(Engine):
         return calibrated(self.member_logits(place, x), self.members[place].temperature)
 
     def _part(self, place: int, x: Array) -> Array:
-        if len(self._forms) == 1:
+        if x.ndim == 4:
             return x
         preprocessing = self.preprocessings[place]
         form = self._forms.index(_form(preprocessing))
@@ -239,7 +246,8 @@ class Ensemble(Engine):
     def _check(self, x: Array) -> None:
         if self._is_closed:
             raise ValueError("the engine is closed")
-        if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.shape[1:] != self.photo_shape:
+        shapes = (self.photo_shape, self.crop_shape)
+        if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.shape[1:] not in shapes:
             shape = ", ".join(map(str, self.photo_shape))
             raise ValueError(f"expected uint8 (N, {shape}) photos, got {described(x)}")
 
