@@ -6,9 +6,9 @@ from pathlib import Path
 
 import documents
 import pytest
-from chromium import Page, browser
 from PIL import Image
 
+from chromium import Page, browser
 from nybble.report import read_material, write_report
 
 pytest.importorskip("jinja2")
