@@ -51,7 +51,7 @@ def load_kernels(graph: Graph, device: Device) -> dict[str, str] | None:
         path = tuned_path(graph, device)
         if not path.is_file():
             return None
-        kernels = json.loads(path.read_text(encoding="utf-8"))["kernels"]
+        kernels = json.loads(path.read_bytes())["kernels"]
         if not all(isinstance(name, str) and isinstance(kernel, str) for name, kernel in kernels.items()):
             raise ValueError("kernels must map names to names")
     except FileNotFoundError:
