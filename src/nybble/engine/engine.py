@@ -76,7 +76,7 @@ class Engine:
     -----
     Several engines may live in one process, and several Python threads may call them. Runs that have no more threads
     together than the process has processors run at the same time; others wait in a queue, and a long run lets those
-    of other engines go before every few milliseconds. The interpreter lock is released while a network runs, and no
+    of other engines go before every 50 ms. The interpreter lock is released while a network runs, and no
     memory is allocated but the result. A forked child may go on using an engine.
     """
 
