@@ -40,6 +40,8 @@ COMMANDS = {
     "bench": "{in:model} --images {in:photos} --limit 1 --seconds 0 --batch 1 --threads 1 --no-dense --json {out:json}",
     "quantize": "{in:model} --images {in:photos} --out {out:new} --config {in:yaml}",
     "verify": "{in:model} --images {in:photos} --limit 1 --threads 1",
+    "serve": "{in:model} --port 0 --grpc-port 0 --threads 1",
+    "batch": "{in:model} {in:photos} --out {out:new} --format csv --threads 1",
     "report": "{in:results} --out {out:html}",
     "mlperf run": "{in:model} --images {in:photos} --user-conf {in:conf} --conf {in:conf} --labels {in:labels} "
     "--out {out:folder}",
@@ -51,8 +53,15 @@ COMMANDS = {
 # What a command ends with where all is right: others find nothing to work on in these small folders.
 RIGHT = {"fetch": ExitCode.ERROR, "mlperf check": ExitCode.ERROR, "mlperf audit": ExitCode.ERROR}
 # Too slow to run to the end once more.
-SLOW = {"quantize", "bench", "mlperf run", "demo", "fetch", "gpu compile", "gpu bundle"}
-NEEDS = {"export": "onnx", "import": "onnx", "quantize": "torch", "demo": "skimage", "mlperf run": "mlperf_loadgen"}
+SLOW = {"quantize", "bench", "mlperf run", "demo", "fetch", "gpu compile", "gpu bundle", "serve"}
+NEEDS = {
+    "export": "onnx",
+    "import": "onnx",
+    "quantize": "torch",
+    "demo": "skimage",
+    "mlperf run": "mlperf_loadgen",
+    "serve": "fastapi",
+}
 
 FOLDERS = {"model", "photos", "results"}
 WRONG_INPUTS = ("missing", "other", "empty", "unreadable", "long", "no text", "loop")

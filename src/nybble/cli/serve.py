@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nybble.cli.errors import WrongUsageError
+from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Threads
 
 if TYPE_CHECKING:
     from nybble.serve import Address
+
+#: As ``nybble.serve.NAME``, which is slow to import.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 def serve(
@@ -72,7 +76,11 @@ def serve(
     Each model is served twice: as NAME, which takes decoded photos, and as NAME.photos, which takes encoded ones.
     SIGTERM and Ctrl-C end the server once the requests under way are answered.
     """
-    from nybble.models import find
+    from nybble.models import find, locate
+
+    named = _named(models or [])
+    for path in named.values():
+        locate(path)  # Before the server's packages are imported, which takes a second.
     from nybble.serve import read_settings, run
 
     options = {
@@ -90,7 +98,7 @@ def serve(
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if no_grpc:
         given["grpc_port"] = None
-    settings = read_settings(config, given, _named(models or []))
+    settings = read_settings(config, given, named)
     if not settings.models:
         chosen = find()
         settings = read_settings(config, given, {_name_of(chosen.name): str(chosen.path)})
@@ -113,11 +121,15 @@ def _tell(is_secure: bool) -> Any:
 
 def _named(models: list[str]) -> dict[str, str]:
     """Paths or names of models by the name they are served under."""
+    from nybble.images.errors import printable
+
     named: dict[str, str] = {}
     for text in models:
         name, separator, path = text.partition("=")
         if not separator:
             name, path = _name_of(text), text
+        if not _NAME.fullmatch(name):
+            raise CommandError(f"{printable(text)}: a model cannot be called {printable(name)}; write NAME=MODEL")
         if name in named:
             raise WrongUsageError(f"two models are called {name}; write NAME=MODEL for one of them")
         named[name] = path
@@ -126,5 +138,5 @@ def _named(models: list[str]) -> dict[str, str]:
 
 def _name_of(model: str) -> str:
     """The name of a model folder; of the folder ``model/`` within one, that of the folder that holds it."""
-    path = Path(model).resolve()
+    path = Path(model).expanduser().absolute()
     return path.parent.name if path.name == "model" else path.name

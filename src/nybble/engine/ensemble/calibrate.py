@@ -179,14 +179,6 @@ def calibrate(
     return Calibrated(settings, outcome, _seconds(together, samples, progress), labels, left_out)
 
 
-def share_deferred(logits: Array, settings: Settings) -> float:
-    """The share of photos that the first member of a cascade leaves to the second."""
-    member = settings.member[0]
-    if member.threshold is None:
-        return 1.0
-    return float(is_deferred(calibrated(logits, member.temperature), *member.threshold).mean())
-
-
 def _logits(
     together: Ensemble, photos: Sequence[PhotoFile], exif: bool, left_out: LeftOut, progress: Progress
 ) -> tuple[list[Array], Array, Array]:
