@@ -13,7 +13,7 @@ import numpy as np
 from nybble.engine.engine import Engine
 from nybble.engine.ensemble.ensemble import Ensemble, Member
 from nybble.engine.ensemble.fit import Outcome, cross_fit, fit_temperature, fit_threshold
-from nybble.engine.ensemble.probabilities import calibrated, is_deferred
+from nybble.engine.ensemble.probabilities import calibrated
 from nybble.engine.ensemble.settings import FORMAT, EnsembleError, Kind, Measure, MemberSettings, Settings
 from nybble.graph.types import Array
 from nybble.images import LeftOut, PhotoFile, batches
