@@ -46,12 +46,6 @@ MUTANTS = (
     Mutant("rows beyond the end", "conv.h", "row < p.rows ? static_cast", "row <= p.rows ? static_cast"),
     Mutant("next tap", "conv.h", "if (++tap_x == p.kernel_w)", "if (++tap_x == p.kernel_h)"),
     Mutant("next weights", "conv.h", "column += Depth;", "column += Depth / 2;"),
-    Mutant(
-        "column of a copy",
-        "conv.h",
-        "column_source(s32 i) const {\n    return column +",
-        "column_source(s32 i) const {\n    return column + 16 * 0 * i +".replace("16 * 0 * i", "16 * i"),
-    ),
     # Swizzles.
     Mutant(
         "swizzle of one side",
