@@ -121,6 +121,10 @@ emulated: $(STAMPS)/dev ## every kernel of x86 by SIMDe, as on a processor that 
 cross: $(STAMPS)/build ## the tests of the kernels on aarch64, emulated by qemu-user; skipped where the tools are absent
 	@INSTALL='$(INSTALL)' bash tests/cross/run.sh $(CROSS_TESTS)
 
+.PHONY: gpu-proof
+gpu-proof: $(addprefix $(STAMPS)/,dev test-gpu) ## kernels for GPUs, without one: every change of them is noticed, a photo as PTX, a model of the time
+	$(BIN)/python -m pytest -q tests/gpu/proof_mutants.py tests/gpu/proof_photo.py tests/gpu/proof_model.py
+
 .PHONY: wheel
 wheel: $(STAMPS)/build ## a wheel in dist/
 ifdef UV

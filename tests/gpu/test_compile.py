@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-from collections.abc import Iterator
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from compiled import compiled, instructions, needs_nvrtc
 
 from nybble.backends.cuda.kernels import all_kernels
-from nybble.backends.cuda.nvrtc import Compiled, find_nvrtc
+from nybble.backends.cuda.nvrtc import find_nvrtc
 from nybble.backends.errors import EngineError
 
-try:
-    find_nvrtc()
-except EngineError as error:
-    pytest.skip(str(error), allow_module_level=True)
-
+needs_nvrtc()
 pytestmark = pytest.mark.slow
 
 #: Architectures of which cubins are read, and the matrix instruction of each pair of types.
@@ -45,42 +36,6 @@ PRODUCTS = {
 ARCH = pytest.mark.parametrize("arch", PRODUCTS)
 
 
-@cache
-def compiled(arch: int) -> Compiled:
-    return find_nvrtc().compile(arch)
-
-
-def nvdisasm(folder: Path) -> str:
-    """A copy, since packages may lose the mark of a program."""
-    spec = find_spec("nvidia")
-    for place in spec.submodule_search_locations or () if spec is not None else ():
-        found = Path(place) / "cu13" / "bin" / "nvdisasm"
-        if found.is_file():
-            copied = folder / "nvdisasm"
-            shutil.copy(found, copied)
-            copied.chmod(0o755)
-            return str(copied)
-    found_in_path = shutil.which("nvdisasm")
-    if found_in_path is None:
-        pytest.skip("nvdisasm is not installed (pip install nvidia-cuda-nvdisasm)")
-    return found_in_path
-
-
-@cache
-def instructions(arch: int, folder: Path) -> dict[str, str]:
-    """The SASS of each kernel, by name."""
-    file = folder / f"sm_{arch}.cubin"
-    file.write_bytes(compiled(arch).code)
-    text = subprocess.run([nvdisasm(folder), file], capture_output=True, text=True, check=True).stdout
-    parts = re.split(r"^\s*\.section\s+\.text\.(\w+),.*$", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield tmp_path_factory.mktemp("cubins")
-
-
 @ARCH
 def test_nothing_spills_and_every_kernel_is_there(arch: int) -> None:
     kernels = compiled(arch).kernels
@@ -94,17 +49,17 @@ def test_nothing_spills_and_every_kernel_is_there(arch: int) -> None:
 
 
 @ARCH
-def test_matrix_instructions_are_those_of_the_types(arch: int, folder: Path) -> None:
-    code = instructions(arch, folder)
+def test_matrix_instructions_are_those_of_the_types(arch: int) -> None:
+    code = instructions(arch)
     for kernel in all_kernels():
         kinds = set(re.findall(r"\bIMMA\.[A-Z0-9.]+[SU]\d\.[SU]\d\b", code[kernel.name]))
         assert kinds == {PRODUCTS[arch][kernel.types]}, kernel.name
 
 
 @ARCH
-def test_copies_are_asynchronous_from_8_0_on(arch: int, folder: Path) -> None:
+def test_copies_are_asynchronous_from_8_0_on(arch: int) -> None:
     for kernel in all_kernels():
-        code = instructions(arch, folder)[kernel.name]
+        code = instructions(arch)[kernel.name]
         assert ("LDGSTS" in code) == (arch >= 80), kernel.name
         assert "LDSM" in code, kernel.name
 

@@ -8,103 +8,21 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from cases import NETWORKS, assert_agrees, every_kind_of_block, layers
 from hypothesis import given, settings
 
 from emulated_gpu import NEEDS_EMULATOR
 from nybble.backends.cuda.emulated import GENERATIONS
 from nybble.backends.cuda.kernels import ConvKernel, all_kernels
 from nybble.engine import Engine, EngineError
-from nybble.graph import Conv2d, DType, Graph, Input, Padding, Pair, Quantize, ReLU, Tensor
-from nybble.graph.types import Array
-from nybble.reference import interpret
-from nybble.synthetic import bottleneck_resnet
-from strategies import STYLES, values_of
+from nybble.graph import Conv2d, DType, Graph, Input, Tensor
 
 sys.path.append(str(Path(__file__).parent.parent / "engine"))
-from networks import (
-    conv_networks,
-    gated_networks,
-    images,
-    joined_networks,
-    linear_networks,
-    mixed_networks,
-    pool_networks,
-    stacked_networks,
-)
+from networks import images, stacked_networks
 
 pytestmark = NEEDS_EMULATOR
 
 GENERATION = pytest.mark.parametrize("generation", GENERATIONS)
-
-
-def assert_agrees(graph: Graph, x: Array, generation: int, choices: dict[str, str] | None = None) -> None:
-    expected = interpret(graph, x, keep=None)
-    with Engine(graph, device="cuda-emulated", isa=f"sm_{generation}", choices=choices) as engine:  # type: ignore[arg-type]
-        tapped = engine.tap(x)
-        found = engine.run_integer(x)
-    for name, value in tapped.items():
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)
-        assert value.dtype == expected[name].dtype
-    np.testing.assert_array_equal(found, expected[graph.outputs[0]])
-
-
-@st.composite
-def layers(draw: st.DrawFn, kernel: ConvKernel) -> tuple[Graph, Array]:
-    """A convolution that a kernel can run, with the epilogue that it has, and inputs for it."""
-    bits, is_signed = int(kernel.types[1]), kernel.types[0] == "s"
-    dtype = {(4, False): DType.U4, (4, True): DType.S4, (8, False): DType.U8, (8, True): DType.S8}[bits, is_signed]
-    # Depth 64 needs pixels of whole stages: 128 channels of 4 bits.
-    inputs = draw(st.integers(65, 128)) if kernel.tile.depth == 64 else draw(st.integers(1, 150))
-    outputs = draw(st.integers(1, 150))
-    rows, columns = draw(st.integers(1, 9)), draw(st.integers(1, 9))
-    size, padding, dilation = Pair(1, 1), Padding(), Pair(1, 1)
-    stride = Pair(draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-    if not kernel.one_tap:
-        dilation = Pair(draw(st.integers(1, 2)), draw(st.integers(1, 2)))
-        padding = Padding(*(draw(st.integers(0, 2)) for _ in range(4)))
-        reach = rows + padding.top + padding.bottom, columns + padding.left + padding.right
-        size = Pair(*(draw(st.integers(1, min(4, (r - 1) // d + 1))) for r, d in zip(reach, dilation, strict=True)))
-        if size == (1, 1) and not any(padding):
-            padding = Padding(1, 0, 0, 0)
-    seed = draw(st.integers(0, 2**32 - 1))
-    random = np.random.default_rng(seed)
-    weight_type = DType.S4 if bits == 4 else DType.S8
-    weight = values_of(weight_type, (outputs, inputs, *size), draw(st.sampled_from(STYLES)), seed)
-    conv = Conv2d(
-        name="conv",
-        inputs=("x",),
-        input_type=dtype,
-        weight=Tensor.from_array(weight_type, weight),
-        bias=Tensor.from_array(DType.S32, random.integers(-5000, 5000, outputs)),
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-    )
-    nodes = [conv]
-    if kernel.narrow or draw(st.booleans()):
-        if draw(st.booleans()):
-            nodes.append(ReLU(name="relu", inputs=("conv",), maximum=draw(st.sampled_from((None, 700)))))
-        shift = draw(st.integers(0, 20))
-        # Products and the half that is added stay below 2^31 where the kernel rounds in 32 bits.
-        bound = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)).max() * dtype.magnitude + 5000
-        most = max(1, ((1 << 31) - 1 - (1 << shift)) // int(bound)) if kernel.narrow else 2**32 - 1
-        factor = random.integers(0, most, outputs, endpoint=True)
-        last = nodes[-1].name
-        target = draw(st.sampled_from((DType.U4, DType.U4, DType.S4, DType.U7, DType.U8, DType.S8)))
-        declared = DType.U31 if last == "relu" else DType.S32
-        nodes.append(
-            Quantize(
-                name="codes",
-                inputs=(last,),
-                input_type=declared,
-                output_type=target,
-                factor=Tensor.from_array(DType.U32, factor),
-                shift=shift,
-            )
-        )
-    entry = Input(name="x", dtype=dtype, shape=(inputs, rows, columns))
-    x = values_of(dtype, (draw(st.integers(1, 3)), *entry.shape), draw(st.sampled_from(STYLES)), seed + 1)
-    return Graph([entry], nodes, [nodes[-1].name]), x
 
 
 @GENERATION
@@ -114,17 +32,6 @@ def layers(draw: st.DrawFn, kernel: ConvKernel) -> tuple[Graph, Array]:
 def test_every_convolution_kernel(kernel: ConvKernel, generation: int, data: st.DataObject) -> None:
     graph, x = data.draw(layers(kernel))
     assert_agrees(graph, x, generation, {graph.outputs[0]: kernel.name})
-
-
-NETWORKS = {
-    "conv": conv_networks(),
-    "grouped": conv_networks(grouped=True),
-    "linear": linear_networks(),
-    "pool": pool_networks(),
-    "joined": joined_networks(),
-    "mixed": mixed_networks(),
-    "gated": gated_networks(),
-}
 
 
 @GENERATION
@@ -146,11 +53,7 @@ def test_stacked_blocks(generation: int, data: st.DataObject) -> None:
 
 @GENERATION
 def test_a_small_network_with_every_kind_of_block(generation: int) -> None:
-    """Stem, pool, both bottlenecks, 8-bit shortcuts, global average, linear layer, logits."""
-    graph = bottleneck_resnet((1, 2), width=16, classes=10, image=32, seed=1)
-    entry = graph.inputs[0]
-    x = np.random.default_rng(0).integers(entry.dtype.minimum, entry.dtype.maximum + 1, (2, *entry.shape))
-    assert_agrees(graph, x.astype(entry.dtype.storage), generation)
+    assert_agrees(*every_kind_of_block(), generation)
 
 
 @pytest.mark.parametrize(

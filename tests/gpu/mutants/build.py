@@ -1,4 +1,4 @@
-"""Compiles a changed copy of the kernels with the emulator around it, and drives that as a device."""
+"""Compiles a changed copy of the kernels, for the emulator or by NVRTC, as the module that the emulated GPU drives."""
 
 from __future__ import annotations
 
@@ -6,22 +6,20 @@ import ctypes
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
-from mutants import Mutant
+from ptx.module import PtxModule
+
+from mutants.changes import Mutant
+from nybble.backends.cuda.nvrtc import find_nvrtc
+from nybble.graph.types import Array
 
 NATIVE = Path(__file__).resolve().parents[3] / "native"
 HARNESS = Path(__file__).with_name("harness.cpp")
 FLAGS = ("-std=c++20", "-O1", "-fPIC", "-w")
-#: Kernels that are compiled: enough for every mutant, few enough to compile in a second or two.
-KEPT = (
-    "NYBBLE_GPU_CONV(u4s4, 64, 64, 32, any, any)",
-    "NYBBLE_GPU_CONV(u4s4, 64, 64, 32, any, narrow)",
-    "NYBBLE_GPU_CONV(u4s4, 128, 64, 32, one, any)",
-    "NYBBLE_GPU_LAYER(input, InputParams, read_input)",
-)
+_EMULATOR = ("block", "fibre", "fragments", "kernels", "memory", "shared")
 
 
 class MutantError(RuntimeError):
@@ -32,27 +30,45 @@ def compiler() -> str | None:
     return os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
 
 
-def build(mutant: Mutant | None, generation: int, folder: Path) -> Path:
-    """A library of the changed kernels (unchanged: ``None``). Raises AssertionError if the place is not there once."""
+def _run(*command: object) -> None:
+    subprocess.run([str(compiler()), *map(str, command)], check=True, capture_output=True, text=True)
+
+
+def emulator_objects(folder: Path) -> list[Path]:
+    """The emulator and the harness around it: what no mutant changes."""
+    sources = [NATIVE / "gpu" / "emulator" / f"{name}.cpp" for name in _EMULATOR]
+    found = []
+    for source in (*sources, HARNESS):
+        found.append(folder / f"{source.stem}.o")
+        _run(*FLAGS, f"-I{NATIVE}", "-c", source, "-o", found[-1])
+    return found
+
+
+def changed_source(mutant: Mutant | None, kernels: Sequence[str], folder: Path) -> None:
+    """Copy the source with one change (``None``: none) and few kernels. The changed place must be there once."""
     shutil.copytree(NATIVE / "gpu", folder / "gpu")
-    kernels = folder / "gpu" / "kernels"
-    (kernels / "kernels.h").write_text("\n".join(KEPT) + "\n")
+    place = folder / "gpu" / "kernels"
+    (place / "kernels.h").write_text("\n".join(kernels) + "\n")
     if mutant is not None:
-        text = (kernels / mutant.file).read_text()
+        text = (place / mutant.file).read_text()
         assert text.count(mutant.old) == 1, (mutant.name, text.count(mutant.old))
-        (kernels / mutant.file).write_text(text.replace(mutant.old, mutant.new))
-    sources = [
-        folder / "gpu" / "emulator" / f"{name}.cpp"
-        for name in ("block", "fibre", "fragments", "kernels", "memory", "shared")
-    ]
-    sources += [folder / "gpu" / "emulator" / f"kernels{generation}.cpp", HARNESS]
-    library = folder / "mutant.so"
-    command = [compiler(), *FLAGS, f"-DNYBBLE_MUTATED={generation}", f"-I{folder}", "-shared", *sources, "-o", library]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
-    return library
+        (place / mutant.file).write_text(text.replace(mutant.old, mutant.new))
 
 
-def module(library: Path) -> SimpleNamespace:
+def emulated_source(generation: int, folder: Path, objects: Sequence[Path]) -> SimpleNamespace:
+    """The changed source in the emulator."""
+    kernels, library = folder / "kernels.o", folder / "mutant.so"
+    _run(*FLAGS, f"-I{folder}", "-c", folder / "gpu" / "emulator" / f"kernels{generation}.cpp", "-o", kernels)
+    _run("-shared", *objects, kernels, "-o", library)
+    return _module(library)
+
+
+def interpreted_source(generation: int, folder: Path) -> SimpleNamespace:
+    """The changed source as PTX."""
+    return PtxModule(find_nvrtc().compile(generation, folder).ptx, generation).emulator()
+
+
+def _module(library: Path) -> SimpleNamespace:
     """What ``nybble._gpu_emulator`` has, of a library."""
     native = ctypes.CDLL(str(library))
     native.nybble_error.restype = ctypes.c_char_p
@@ -63,10 +79,10 @@ def module(library: Path) -> SimpleNamespace:
         if result:
             raise MutantError(native.nybble_error().decode())
 
-    def write(address: int, data: np.ndarray) -> None:
+    def write(address: int, data: Array) -> None:
         checked(native.nybble_write(size(address), data.ctypes.data_as(ctypes.c_void_p), size(data.nbytes)))
 
-    def read(address: int, out: np.ndarray) -> None:
+    def read(address: int, out: Array) -> None:
         checked(native.nybble_read(out.ctypes.data_as(ctypes.c_void_p), size(address), size(out.nbytes)))
 
     def launch(generation: int, name: str, x: int, y: int, params: bytes, drawn: int) -> None:

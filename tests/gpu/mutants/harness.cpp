@@ -9,20 +9,11 @@
 
 namespace emulator = nybble::gpu::emulator;
 
-// One generation is linked; the others and the faults are empty.
-#ifndef NYBBLE_MUTATED
-#error "NYBBLE_MUTATED names the generation that is linked"
-#endif
-#if NYBBLE_MUTATED != 75
-const std::span<const emulator::Kernel> emulator::kKernels75 = {};
-#endif
-#if NYBBLE_MUTATED != 80
-const std::span<const emulator::Kernel> emulator::kKernels80 = {};
-#endif
-#if NYBBLE_MUTATED != 90
-const std::span<const emulator::Kernel> emulator::kKernels90 = {};
-#endif
-const std::span<const emulator::Kernel> emulator::kFaults = {};
+// One generation is linked, and takes the place of its empty list; there are no faults.
+namespace nybble::gpu::emulator {
+[[gnu::weak]] extern const std::span<const Kernel> kKernels75, kKernels80, kKernels90, kFaults;
+const std::span<const Kernel> kKernels75 = {}, kKernels80 = {}, kKernels90 = {}, kFaults = {};
+}  // namespace nybble::gpu::emulator
 
 namespace {
 

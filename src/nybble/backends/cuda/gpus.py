@@ -1,51 +1,106 @@
-"""What GPUs can do at most, as NVIDIA states it: for the share of the roofline that a measurement reaches."""
+"""What GPUs can do at most, by their makers' documents. A GPU that is not listed has no roofline."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Gpu(NamedTuple):
-    """A model of GPU.
+@dataclass(frozen=True)
+class Gpu:
+    """Peak rates of one GPU, dense, at its boost clock.
 
     Attributes
     ----------
-    name : str
-        What the driver's name of it holds.
+    names : tuple of str
+        As drivers say them, the usual one first.
+    arch : int
+        Compute capability, times 10.
+    multiprocessors : int
+    megahertz : int
+        Boost clock.
     int8, int4 : float
-        10**12 operations a second of dense products, two a multiply-accumulate.
-    bandwidth : float
-        10**9 bytes a second of its memory.
+        Tensor operations per second, in 1e12; a multiplication and an addition count as two.
+    gigabytes : float
+        From and to memory per second, in 1e9 bytes.
     source : str
+        Where the figures are from.
     """
 
-    name: str
+    names: tuple[str, ...]
+    arch: int
+    multiprocessors: int
+    megahertz: int
     int8: float
     int4: float
-    bandwidth: float
+    gigabytes: float
     source: str
 
 
-#: Those whose figures NVIDIA has published for 4-bit products, or for 8-bit ones at half the rate.
+#: Those with 4-bit products. The H100 and H200 have none, and so no entry.
 GPUS = (
-    Gpu("Tesla T4", 130, 260, 320, "data sheet of the T4"),
-    Gpu("TITAN RTX", 261, 522, 672, "white paper on the Turing architecture"),
-    Gpu("A100-SXM4-40GB", 624, 1248, 1555, "data sheet of the A100"),
-    Gpu("A100-PCIE-40GB", 624, 1248, 1555, "data sheet of the A100"),
-    Gpu("A10", 250, 500, 600, "data sheet of the A10"),
-    Gpu("L4", 242, 485, 300, "data sheet of the L4; 4 bits at twice the rate of 8, as the Ada white paper has it"),
-    Gpu("RTX 3090", 284, 568, 936, "white paper on the GA102 architecture"),
-    Gpu("RTX 4090", 661, 1321, 1008, "white paper on the Ada architecture"),
+    Gpu(
+        ("Tesla T4", "NVIDIA T4"), 75, 40, 1590, 130, 260, 320, "NVIDIA T4 data sheet; clock: T4 product brief PB-09256"
+    ),
+    Gpu(
+        ("NVIDIA TITAN RTX", "TITAN RTX"),
+        75,
+        72,
+        1770,
+        261,
+        522,
+        672,
+        "NVIDIA Turing white paper WP-09183: the Quadro RTX 6000, which has the same chip and clock",
+    ),
+    Gpu(
+        ("NVIDIA A100-SXM4-40GB", "NVIDIA A100-PCIE-40GB"),
+        80,
+        108,
+        1410,
+        624,
+        1248,
+        1555,
+        "NVIDIA A100 white paper (40 GB)",
+    ),
+    Gpu(("NVIDIA A10",), 86, 72, 1695, 250, 500, 600, "NVIDIA A10 data sheet"),
+    Gpu(
+        ("NVIDIA GeForce RTX 3090", "GeForce RTX 3090"),
+        86,
+        82,
+        1695,
+        284,
+        568,
+        936,
+        "NVIDIA GA102 white paper, appendix A",
+    ),
+    Gpu(
+        ("NVIDIA L4",),
+        89,
+        58,
+        2040,
+        242.5,
+        485,
+        300,
+        "NVIDIA L4 data sheet: 8 bits with sparsity, of which this is half; 4 bits are taken to be twice as many",
+    ),
+    Gpu(
+        ("NVIDIA GeForce RTX 4090",),
+        89,
+        128,
+        2520,
+        660.6,
+        1321.2,
+        1008,
+        "NVIDIA Ada GPU architecture white paper, appendix A",
+    ),
 )
 
 
-def gpu_named(model: str) -> Gpu | None:
-    """The GPU of a driver's name, such as ``NVIDIA A10``; ``None`` for one that is not in the table."""
-    words = model.removeprefix("NVIDIA ").removeprefix("GeForce ")
-    return next((gpu for gpu in GPUS if words == gpu.name.removeprefix("NVIDIA ") or model == gpu.name), None)
+def gpu_named(name: str) -> Gpu | None:
+    """The entry of a GPU by the name that its driver gives; ``None``: not listed."""
+    return next((gpu for gpu in GPUS if name in gpu.names), None)
 
 
 def least_seconds(gpu: Gpu, macs: int, bits: int, moved: int) -> float:
     """A step's time at the least: that of its products, or of its bytes through memory. Caches are ignored."""
     products = 2 * macs / (1e12 * (gpu.int4 if bits == 4 else gpu.int8)) if bits else 0.0
-    return max(products, moved / (1e9 * gpu.bandwidth))
+    return max(products, moved / (1e9 * gpu.gigabytes))

@@ -29,11 +29,12 @@ class KernelFacts:
 
 @dataclass(frozen=True)
 class Compiled:
-    """Machine code of all kernels for one architecture, or PTX."""
+    """Machine code of all kernels for one architecture, and the PTX that it was assembled from."""
 
     arch: int
     code: bytes
     kernels: tuple[KernelFacts, ...]
+    ptx: str
 
 
 class Nvrtc:
@@ -61,14 +62,17 @@ class Nvrtc:
         self._check(self._library.nvrtcGetSupportedArchs(found))
         return [arch for arch in found if arch >= LEAST_ARCH]
 
-    def compile(self, arch: int, ptx: bool = False) -> Compiled:
-        """All kernels. Raises :class:`EngineError` with the compiler's first line if it refuses."""
-        folder = source_folder()
+    def compile(self, arch: int, folder: Path | None = None) -> Compiled:
+        """All kernels, of the source in another folder if one is given.
+
+        Raises :class:`EngineError` with the compiler's first line if it refuses.
+        """
+        folder = source_folder() if folder is None else folder
         program = ctypes.c_void_p()
         text = (folder / ENTRY).read_bytes()
         self._check(self._library.nvrtcCreateProgram(ctypes.byref(program), text, ENTRY.encode(), 0, None, None))
         options = [
-            f"--gpu-architecture={'compute' if ptx else 'sm'}_{arch}",
+            f"--gpu-architecture=sm_{arch}",
             f"--define-macro=NYBBLE_GPU_ARCH={arch}",
             f"--include-path={folder}",
             "--std=c++20",
@@ -80,7 +84,8 @@ class Nvrtc:
             log = self._text(program, "ProgramLog").decode(errors="replace").rstrip("\0")
             if failed:
                 raise EngineError(f"NVRTC does not compile the kernels for sm_{arch}: {_first_error(log)}")
-            return Compiled(arch, self._text(program, "PTX" if ptx else "CUBIN"), _facts(log))
+            ptx = self._text(program, "PTX").decode().rstrip("\0")
+            return Compiled(arch, self._text(program, "CUBIN"), _facts(log), ptx)
         finally:
             self._library.nvrtcDestroyProgram(ctypes.byref(program))
 

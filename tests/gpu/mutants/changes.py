@@ -17,6 +17,8 @@ class Mutant(NamedTuple):
         ``old`` is there exactly once.
     generations : tuple of int
         Where it changes what is computed or when.
+    layer : str
+        Of :data:`mutants.layers.LAYERS`, one that shows it.
     """
 
     name: str
@@ -24,6 +26,7 @@ class Mutant(NamedTuple):
     old: str
     new: str
     generations: tuple[int, ...] = (75, 80, 90)
+    layer: str = "taps"
 
 
 _ASYNC = (80, 90)
@@ -97,4 +100,29 @@ MUTANTS = (
     Mutant("half", "epilogue.h", "const s32 half = static_cast<s32>((1U << shift) >> 1);", "const s32 half = 0;"),
     Mutant("ties of negative sums", "epilogue.h", "(shift > 0 ? v >> 63 : 0)", "0"),
     Mutant("ReLU", "epilogue.h", "clamped(v[i], e.relu_low, e.relu_high)", "clamped(v[i], kLowest, e.relu_high)"),
+)
+
+#: Changes of inline assembly, which the host does not compile: their PTX must show them.
+ASSEMBLY = (
+    Mutant("matrices in another order", "ptx.h", "b16 {%0, %1, %2, %3}, [%4]", "b16 {%0, %2, %1, %3}, [%4]"),
+    Mutant("bytes outside the image", "ptx.h", '"r"(valid ? 16 : 0)', '"r"(16)', _ASYNC),
+    Mutant("groups that may be left", "ptx.h", '"n"(Left)', '"n"(Left + 1)', _ASYNC),
+    Mutant("copies that are not committed", "ptx.h", '"cp.async.commit_group;\\n"', '"\\n"', _ASYNC),
+    Mutant(
+        "signs of a product", "ptx.h", '"m16n8k64.row.col.s32.u4.s4.s32"', '"m16n8k64.row.col.s32.s4.s4.s32"', (80,)
+    ),
+    Mutant("signs of bytes", "ptx.h", '"m16n8k32.row.col.s32.u8.s8.s32"', '"m16n8k32.row.col.s32.u8.u8.s32"', (90,)),
+    Mutant(
+        "signs of a product of 7.5",
+        "ptx.h",
+        '"m8n8k32.row.col.s32.u4.s4.s32"',
+        '"m8n8k32.row.col.s32.s4.s4.s32"',
+        (75,),
+    ),
+    Mutant("rows of a product", "ptx.h", '"r"(a[1]), "r"(a[2])', '"r"(a[2]), "r"(a[1])', _ASYNC),
+    Mutant("columns of a product", "ptx.h", '"r"(b[0]), "r"(b[1])', '"r"(b[1]), "r"(b[0])', _ASYNC),
+    Mutant("sides of a product of 7.5", "ptx.h", "{%2}, {%3}, {%0, %1}", "{%3}, {%2}, {%0, %1}", (75,)),
+    Mutant("nibbles of a pair", "ptx.h", "u4.s32.b32 %0, %1, %2, %0", "u4.s32.b32 %0, %2, %1, %0", layer="codes"),
+    Mutant("words of a vector", "ptx.h", "return {{v.x, v.y, v.z, v.w}};", "return {{v.y, v.x, v.z, v.w}};", (75,)),
+    Mutant("half of a vector", "ptx.h", "value.word[2], value.word[3]);", "value.word[2], value.word[2]);", (75,)),
 )

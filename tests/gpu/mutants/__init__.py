@@ -1,0 +1,1 @@
+"""Changed copies of the kernels: what must be noticed."""

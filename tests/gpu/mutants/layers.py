@@ -1,0 +1,81 @@
+"""Layers on which changed kernels must show: rows, columns, strides, paddings and dilations all differ."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nybble.graph import Conv2d, DType, Graph, Input, Padding, Pair, Quantize, ReLU, Tensor
+from nybble.graph.types import Array
+
+
+class Layer(NamedTuple):
+    """A network of one convolution, an input, and the kernel that runs it."""
+
+    graph: Graph
+    x: Array
+    kernel: str
+
+    @property
+    def entries(self) -> tuple[str, str]:
+        """What ``kernels.h`` needs for it."""
+        types, tile, taps, rule = self.kernel.removeprefix("conv_").split("_")
+        rows, rest = tile.removeprefix("m").split("n")
+        columns, depth = rest.split("k")
+        return (
+            f"NYBBLE_GPU_CONV({types}, {rows}, {columns}, {depth}, {taps}, {rule})",
+            "NYBBLE_GPU_LAYER(input, InputParams, read_input)",
+        )
+
+
+def _layer(
+    kernel: str,
+    target: DType | None,
+    shape: tuple[int, int, int],
+    outputs: int,
+    size: Pair,
+    shift: int = 0,
+    relu: bool = False,
+    **geometry: Any,
+) -> Layer:
+    random = np.random.default_rng(outputs)
+    conv = Conv2d(
+        name="conv",
+        inputs=("x",),
+        input_type=DType.U4,
+        weight=Tensor.from_array(DType.S4, random.integers(-8, 8, (outputs, shape[0], *size))),
+        bias=Tensor.from_array(DType.S32, random.integers(-999, 999, outputs)),
+        **geometry,
+    )
+    nodes = [conv, *([ReLU(name="relu", inputs=("conv",))] if relu else [])]
+    if target is not None:
+        factor = Tensor.from_array(DType.U32, random.integers(1, 9, outputs))
+        last = nodes[-1].name
+        declared = DType.U31 if relu else DType.S32
+        nodes.append(
+            Quantize(name="codes", inputs=(last,), input_type=declared, output_type=target, factor=factor, shift=shift)
+        )
+    entry = Input(name="x", dtype=DType.U4, shape=shape)
+    x = random.integers(0, 16, (1, *shape)).astype(np.uint8)
+    return Layer(Graph([entry], nodes, [nodes[-1].name]), x, kernel)
+
+
+LAYERS = {
+    "taps": _layer(
+        "conv_u4s4_m64n64k32_any_any",
+        None,
+        (70, 9, 7),
+        70,
+        Pair(3, 2),
+        relu=True,
+        stride=Pair(1, 2),
+        padding=Padding(2, 1, 0, 1),
+        dilation=Pair(2, 1),
+    ),
+    "codes": _layer(
+        "conv_u4s4_m64n64k32_any_narrow", DType.U4, (130, 5, 13), 140, Pair(2, 3), 9, padding=Padding(1, 0, 1, 1)
+    ),
+    "bytes": _layer("conv_u4s4_m128n64k32_one_any", DType.S8, (200, 5, 26), 20, Pair(1, 1), 6),
+    "end": _layer("conv_u4s4_m128n64k32_one_any", None, (200, 1, 129), 20, Pair(1, 1)),
+}

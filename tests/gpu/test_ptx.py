@@ -1,0 +1,77 @@
+"""Every kernel as NVRTC's own PTX, interpreted, against the reference: inline assembly too."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from cases import NETWORKS, assert_agrees, every_kind_of_block, layers
+from compiled import compiled, needs_nvrtc, on_ptx, ptx_module
+from hypothesis import given, settings
+from ptx.module import PtxModule
+
+from nybble.backends.cuda.kernels import ConvKernel, all_kernels
+
+sys.path.append(str(Path(__file__).parent.parent / "engine"))
+from networks import images
+
+needs_nvrtc()
+pytestmark = pytest.mark.slow
+
+#: Architectures whose PTX runs, and which kernels of the emulated GPU the backend asks for on each.
+ARCHS = {75: 75, 80: 80, 86: 80, 89: 80, 90: 90}
+ARCH = pytest.mark.parametrize("arch", ARCHS)
+
+
+def is_as_80(arch: int, start: str) -> bool:
+    """Whether the kernels whose names begin so are 8.0's, word for word: they ran there."""
+    if arch not in (86, 89):
+        return False
+    ours, other = ptx_module(arch).kernels, ptx_module(80).kernels
+    names = [name for name in other if name.startswith(start)]
+    return bool(names) and all(ours[name].text == other[name].text for name in names)
+
+
+@ARCH
+@pytest.mark.parametrize("kernel", all_kernels(), ids=lambda kernel: kernel.name)
+@settings(max_examples=3)
+@given(data=st.data())
+def test_every_convolution_kernel(kernel: ConvKernel, arch: int, data: st.DataObject) -> None:
+    if is_as_80(arch, kernel.name):
+        return
+    graph, x = data.draw(layers(kernel))
+    with on_ptx(ptx_module(arch)):
+        assert_agrees(graph, x, ARCHS[arch], {graph.outputs[0]: kernel.name})
+    assert kernel.name in ptx_module(arch).ran
+
+
+@ARCH
+@pytest.mark.parametrize("kind", NETWORKS)
+@settings(max_examples=3)
+@given(data=st.data())
+def test_drawn_layers_with_any_epilogue(kind: str, arch: int, data: st.DataObject) -> None:
+    if is_as_80(arch, "layer_"):
+        return
+    graph = data.draw(NETWORKS[kind])
+    with on_ptx(ptx_module(arch)):
+        assert_agrees(graph, data.draw(images(graph, 2)), ARCHS[arch])
+
+
+@ARCH
+def test_a_small_network_with_every_kind_of_block(arch: int) -> None:
+    if is_as_80(arch, ""):
+        return
+    with on_ptx(ptx_module(arch)):
+        assert_agrees(*every_kind_of_block(), ARCHS[arch])
+
+
+@ARCH
+def test_ptx_is_for_the_architecture_and_has_its_products(arch: int) -> None:
+    text = compiled(arch).ptx
+    assert re.findall(r"^\.target (\w+)$", text, flags=re.MULTILINE) == [f"sm_{arch}"]
+    shapes = set(re.findall(r"\bmma\.sync\.aligned\.(m\d+n\d+k\d+)\.", text))
+    assert shapes == {75: {"m8n8k32", "m8n8k16"}, 90: {"m16n8k32"}}.get(arch, {"m16n8k64", "m16n8k32"})
+    assert isinstance(ptx_module(arch), PtxModule)

@@ -1,0 +1,88 @@
+"""What a network's kernels do, counted: steps as PTX runs, instructions as the machine code has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ptx.machine import Counts
+
+from nybble.backends.cuda.kernel_time import Work
+
+_INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(?P<op>[A-Z][\w.]*)(?P<rest>[^;]*);")
+_LABEL = re.compile(r"^(\.L_x_\d+):")
+#: Wavefronts of a warp's access: 128 bytes each, where no two lanes meet in a bank, as the swizzle has it.
+_WAVEFRONTS = (("LDSM.16.M88.4", 4), ("STS.128", 4), ("LDGSTS.E.BYPASS.128", 4), ("LDGSTS.E.BYPASS.LTC128B.128", 4))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Machine code of one kernel.
+
+    Attributes
+    ----------
+    loop : int
+        Instructions of the loop over the depth; 0: there is none.
+    rest : int
+        All others, but for what fills the end.
+    products, wavefronts : int
+        Matrix instructions and wavefronts of shared memory of one round of the loop.
+    """
+
+    loop: int
+    rest: int
+    products: int
+    wavefronts: int
+
+
+def read_machine(text: str) -> Machine:
+    """Of SASS, as nvdisasm writes it. The loop over the depth is the one that has matrix instructions."""
+    found: list[tuple[str, str]] = []
+    labels: dict[str, int] = {}
+    for line in text.splitlines():
+        label, instruction = _LABEL.match(line), _INSTRUCTION.match(line)
+        if label:
+            labels[label[1]] = len(found)
+        if instruction:
+            found.append((instruction["op"], instruction["rest"]))
+    while found and found[-1][0] in ("NOP", "BRA"):
+        found.pop()
+    first, last = _loop(found, labels)
+    inside = [op for op, _ in found[first:last]]
+    return Machine(
+        len(inside),
+        len(found) - len(inside),
+        sum(op.startswith("IMMA") for op in inside),
+        sum(count for op in inside for start, count in _WAVEFRONTS if op.startswith(start)),
+    )
+
+
+def _loop(found: list[tuple[str, str]], labels: Mapping[str, int]) -> tuple[int, int]:
+    for i, (op, rest) in enumerate(found):
+        target = re.search(r"\((\.L_x_\d+)\)", rest)
+        if op == "BRA" and target and labels.get(target[1], i) < i:
+            first = labels[target[1]]
+            if any(other.startswith("IMMA") for other, _ in found[first:i]):
+                return first, i + 1
+    return 0, 0
+
+
+def launch_work(name: str, counts: Counts, machine: Machine, written: int, memory_bytes: float) -> Work:
+    """Of one launch. Instructions outside of the loop are those of PTX, as many more or less as the kernel's SASS has.
+
+    Parameters
+    ----------
+    written : int
+        Instructions of the kernel's PTX outside of the loop.
+    """
+    bits = int(name.split("_")[1][1]) if name.startswith("conv_") else 8
+    # m8n8 over 16 bytes of depth on 7.5.
+    products = counts.rounds * machine.products * 64 * (16 * 8 // bits)
+    return Work(
+        products4=products if bits == 4 else 0,
+        products8=products if bits == 8 else 0,
+        instructions=counts.rounds * machine.loop + counts.outside * machine.rest / written,
+        wavefronts=counts.rounds * machine.wavefronts,
+        memory_bytes=memory_bytes,
+    )
