@@ -6,6 +6,7 @@ import re
 
 import pytest
 from compiled import compiled, instructions, needs_nvrtc
+from ptx.module import shared_bytes
 
 from nybble.backends.cuda.kernels import all_kernels
 from nybble.backends.cuda.nvrtc import find_nvrtc
@@ -62,6 +63,26 @@ def test_copies_are_asynchronous_from_8_0_on(arch: int) -> None:
         code = instructions(arch)[kernel.name]
         assert ("LDGSTS" in code) == (arch >= 80), kernel.name
         assert "LDSM" in code, kernel.name
+
+
+@ARCH
+def test_shared_memory_and_registers_leave_room(arch: int) -> None:
+    """64 KB of shared memory a block on 7.5, 99 KB on others; 65,536 registers, given to warps 256 at a time."""
+    registers = {kernel.name: kernel.registers for kernel in compiled(arch).kernels}
+    assert len(registers) <= 60
+    for kernel in all_kernels():
+        assert shared_bytes(kernel.name, arch) <= (64 if arch == 75 else 99) * 1024, kernel.name
+        warps = kernel.tile.columns // 32 * 2
+        assert warps * -(-registers[kernel.name] * 32 // 256) * 256 <= 65536, kernel.name
+
+
+@pytest.mark.parametrize("arch", [100, 120])
+def test_later_architectures_compile(arch: int) -> None:
+    if arch not in find_nvrtc().architectures():
+        pytest.skip(f"this NVRTC does not compile for sm_{arch}")
+    kernels = compiled(arch).kernels
+    assert {kernel.name for kernel in all_kernels()} <= {kernel.name for kernel in kernels}
+    assert all(kernel.spilled == 0 for kernel in kernels)
 
 
 def test_what_is_no_architecture_is_refused() -> None:

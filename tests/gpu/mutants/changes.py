@@ -45,7 +45,7 @@ MUTANTS = (
     Mutant("padding", "conv.h", "* p.stride_h - p.pad_top", "* p.stride_h - p.pad_left"),
     Mutant("dilation", "conv.h", "tap_x * p.dilation_w", "tap_x * p.dilation_h"),
     Mutant("upper edge", "conv.h", "y >= 0 && y < p.height", "y > 0 && y < p.height"),
-    Mutant("right edge", "conv.h", "x < p.width;", "x <= p.width;"),
+    Mutant("right edge", "conv.h", "x < p.width;", "x <= p.width;", layer="codes"),
     Mutant("rows beyond the end", "conv.h", "row < p.rows ? static_cast", "row <= p.rows ? static_cast"),
     Mutant("next tap", "conv.h", "if (++tap_x == p.kernel_w)", "if (++tap_x == p.kernel_h)"),
     Mutant("next weights", "conv.h", "column += Depth;", "column += Depth / 2;"),
@@ -94,11 +94,17 @@ MUTANTS = (
     # Products.
     Mutant("quarters of a product", "products.h", "(c + 2, a[1], b[0])", "(c + 2, a[2], b[0])", (75,)),
     Mutant("depth of a product", "products.h", "(c, a[2], b[1])", "(c, a[2], b[0])", (75,)),
-    Mutant("scale of bytes", "products.h", "T::kSigned ? 8 : 4", "T::kSigned ? 8 : 3", (90,)),
+    Mutant("scale of bytes", "products.h", ": 4;", ": 3;", (90,)),
     Mutant("odd nibbles", "products.h", "(nibbles >> 4) & 0x0f0f0f0fU", "(nibbles >> 3) & 0x0f0f0f0fU", (90,)),
     # The end.
-    Mutant("half", "epilogue.h", "const s32 half = static_cast<s32>((1U << shift) >> 1);", "const s32 half = 0;"),
-    Mutant("ties of negative sums", "epilogue.h", "(shift > 0 ? v >> 63 : 0)", "0"),
+    Mutant(
+        "half",
+        "epilogue.h",
+        "const s32 half = static_cast<s32>((1U << shift) >> 1);",
+        "const s32 half = 0;",
+        layer="codes",
+    ),
+    Mutant("ties of negative sums", "epilogue.h", "(shift > 0 ? v >> 63 : 0)", "0", layer="bytes"),
     Mutant("ReLU", "epilogue.h", "clamped(v[i], e.relu_low, e.relu_high)", "clamped(v[i], kLowest, e.relu_high)"),
 )
 
@@ -123,6 +129,6 @@ ASSEMBLY = (
     Mutant("columns of a product", "ptx.h", '"r"(b[0]), "r"(b[1])', '"r"(b[1]), "r"(b[0])', _ASYNC),
     Mutant("sides of a product of 7.5", "ptx.h", "{%2}, {%3}, {%0, %1}", "{%3}, {%2}, {%0, %1}", (75,)),
     Mutant("nibbles of a pair", "ptx.h", "u4.s32.b32 %0, %1, %2, %0", "u4.s32.b32 %0, %2, %1, %0", layer="codes"),
-    Mutant("words of a vector", "ptx.h", "return {{v.x, v.y, v.z, v.w}};", "return {{v.y, v.x, v.z, v.w}};", (75,)),
+    Mutant("words of a vector", "ptx.h", "return {{v.x, v.y, v.z, v.w}};", "return {{v.x, v.y, v.z, v.z}};", (75,)),
     Mutant("half of a vector", "ptx.h", "value.word[2], value.word[3]);", "value.word[2], value.word[2]);", (75,)),
 )

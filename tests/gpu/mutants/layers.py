@@ -37,6 +37,7 @@ def _layer(
     size: Pair,
     shift: int = 0,
     relu: bool = False,
+    wide: bool = False,
     **geometry: Any,
 ) -> Layer:
     random = np.random.default_rng(outputs)
@@ -50,7 +51,11 @@ def _layer(
     )
     nodes = [conv, *([ReLU(name="relu", inputs=("conv",))] if relu else [])]
     if target is not None:
-        factor = Tensor.from_array(DType.U32, random.integers(1, 9, outputs))
+        factors = random.integers(1, 9, outputs)
+        if wide:
+            # Small factors have ties; one large one takes the layer beyond 32 bits.
+            factors[0] = 1 << 31
+        factor = Tensor.from_array(DType.U32, factors)
         last = nodes[-1].name
         declared = DType.U31 if relu else DType.S32
         nodes.append(
@@ -76,6 +81,6 @@ LAYERS = {
     "codes": _layer(
         "conv_u4s4_m64n64k32_any_narrow", DType.U4, (130, 5, 13), 140, Pair(2, 3), 9, padding=Padding(1, 0, 1, 1)
     ),
-    "bytes": _layer("conv_u4s4_m128n64k32_one_any", DType.S8, (200, 5, 26), 20, Pair(1, 1), 6),
+    "bytes": _layer("conv_u4s4_m128n64k32_one_any", DType.S8, (200, 5, 26), 20, Pair(1, 1), 6, wide=True),
     "end": _layer("conv_u4s4_m128n64k32_one_any", None, (200, 1, 129), 20, Pair(1, 1)),
 }
