@@ -71,7 +71,7 @@ class FakeNvrtc:
 
     def compile(self, arch: int) -> Compiled:
         self.compiled.append(arch)
-        return Compiled(arch, f"cubin {arch}".encode(), ())
+        return Compiled(arch, f"cubin {arch}".encode(), (), "")
 
 
 @pytest.fixture
