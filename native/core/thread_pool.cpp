@@ -74,8 +74,8 @@ ThreadPool::ThreadPool() : turn_(kTurnNanoseconds) {}
 
 ThreadPool& ThreadPool::shared() {
   // Never destroyed: threads may still run when static objects go.
-  static ThreadPool* const pool = new ThreadPool;
-  return *pool;
+  static ThreadPool* const shared_threads = new ThreadPool;
+  return *shared_threads;
 }
 
 // A forked child has the handles but not the threads. They can be neither joined nor detached.
@@ -208,45 +208,46 @@ void ThreadPool::wait_for_turn(Crew& crew, std::unique_lock<std::mutex>& lock) {
 }
 
 Crew::Crew(const void* owner, int threads) : owner_(owner), threads_(threads) {
-  ThreadPool& pool = ThreadPool::shared();
+  ThreadPool& shared_threads = ThreadPool::shared();
   std::unique_lock lock(process_mutex());
-  pool.forget_before_fork();
-  if (pool.queue_.empty() && pool.has_room(*this)) {
-    pool.begin(*this);
+  shared_threads.forget_before_fork();
+  if (shared_threads.queue_.empty() && shared_threads.has_room(*this)) {
+    shared_threads.begin(*this);
   } else {
-    pool.queue_.push_back(this);
-    pool.wait_for_turn(*this, lock);
+    shared_threads.queue_.push_back(this);
+    shared_threads.wait_for_turn(*this, lock);
   }
   lock.unlock();
   begun_ = now_ns();
 }
 
 Crew::~Crew() {
-  ThreadPool& pool = ThreadPool::shared();
+  ThreadPool& shared_threads = ThreadPool::shared();
   const std::lock_guard lock(process_mutex());
-  if (has_turn_) pool.end(*this);
-  pool.admit();
+  if (has_turn_) shared_threads.end(*this);
+  shared_threads.admit();
 }
 
 bool Crew::is_due() const {
-  const ThreadPool& pool = ThreadPool::shared();
-  if (pool.waiting_.load(std::memory_order_relaxed) == 0) return false;
-  if (now_ns() - begun_ < pool.turn_.load(std::memory_order_relaxed)) return false;
+  const ThreadPool& shared_threads = ThreadPool::shared();
+  if (shared_threads.waiting_.load(std::memory_order_relaxed) == 0) return false;
+  if (now_ns() - begun_ < shared_threads.turn_.load(std::memory_order_relaxed)) return false;
   const std::lock_guard lock(process_mutex());
-  return std::any_of(pool.queue_.begin(), pool.queue_.end(), [&](const Crew* crew) { return crew->owner_ != owner_; });
+  return std::any_of(shared_threads.queue_.begin(), shared_threads.queue_.end(),
+                     [&](const Crew* crew) { return crew->owner_ != owner_; });
 }
 
 // Behind one run of another owner and before all others, so that few runs have begun and hold memory.
 void Crew::pass() {
-  ThreadPool& pool = ThreadPool::shared();
+  ThreadPool& shared_threads = ThreadPool::shared();
   std::unique_lock lock(process_mutex());
-  std::vector<Crew*>& queue = pool.queue_;
+  std::vector<Crew*>& queue = shared_threads.queue_;
   const auto other = std::find_if(queue.begin(), queue.end(), [&](const Crew* crew) { return crew->owner_ != owner_; });
   if (other == queue.end()) return;
-  pool.end(*this);
+  shared_threads.end(*this);
   std::rotate(queue.begin(), other, other + 1);
   queue.insert(queue.begin() + 1, this);
-  pool.wait_for_turn(*this, lock);
+  shared_threads.wait_for_turn(*this, lock);
   lock.unlock();
   begun_ = now_ns();
 }

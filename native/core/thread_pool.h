@@ -30,12 +30,12 @@ class ThreadPool {
  public:
   static ThreadPool& shared();
 
-  // Starts the threads that a crew of this size needs beside its caller, where the pool has too few. They stay until
+  // Starts the threads that a crew of this size needs beside its caller, where too few were started. They stay until
   // release(). Throws std::runtime_error where the system has no more.
   void reserve(int threads);
   void release(int threads);
 
-  // For tests: threads that the pool has started and not ended; and after how long a run passes its threads on.
+  // For tests: threads that were started and have not ended; and after how long a run passes its threads on.
   int workers();
   void set_turn(std::int64_t nanoseconds) { turn_.store(nanoseconds); }
 
@@ -63,7 +63,7 @@ class ThreadPool {
   std::atomic<std::int64_t> turn_;
 };
 
-// The threads of one run: its caller's and some of the pool's.
+// The threads of one run: its caller's and some of the shared ones.
 class Crew {
  public:
   // Waits for its turn. `owner` says which runs belong together. Throws std::runtime_error where threads cannot be

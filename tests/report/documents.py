@@ -203,6 +203,38 @@ def calibration(**changes: Any) -> dict[str, Any]:
     }
 
 
+def ensemble(**changes: Any) -> dict[str, Any]:
+    return {
+        "schema": "nybble-ensemble-calibration/1",
+        "kind": "cascade",
+        "images": 200,
+        "folds": 5,
+        "photos": f"{EVIL} photos",
+        "measure": "margin",
+        "members": [
+            {"model": f"{EVIL} small", "temperature": 0.58, "top1_right": 170, "seconds": 0.002},
+            {"model": "large", "temperature": 0.76, "top1_right": 180, "seconds": 0.009},
+        ],
+        "mean": {"top1_right": 186, "seconds": 0.011},
+        "points": [
+            {"share": 0.1, "deferred": 20, "top1_right": 178, "seconds": 0.0029},
+            {"share": 0.2, "deferred": 41, "top1_right": 183, "seconds": 0.0038},
+        ],
+        "chosen": {"share": 0.16, "deferred": 33, "top1_right": 182, "seconds": 0.0035},
+        "top1_right": 182,
+        "against_best": {
+            "model": "large",
+            "difference": 0.01,
+            "interval": [-0.02, 0.04],
+            "best_only": 4,
+            "ensemble_only": 6,
+            "p_value": 0.75,
+        },
+        "threads": 2,
+        **changes,
+    }
+
+
 def tensor(
     dtype: str, low: float, high: float, zeros: float, counts: list[int], start: float = 0.0, width: float = 1.0
 ) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
         evaluate=documents.evaluation(),
         profile=documents.profile(),
         calibration=documents.calibration(),
+        ensemble=documents.ensemble(),
         result=documents.quantization(),
     )
     (folder / f"{documents.EVIL.replace('/', '')}.txt").write_text("nothing")
@@ -77,6 +78,7 @@ def test_names_are_text_and_never_markup(source: str, page: Page) -> None:
 
 def test_every_section_is_there_and_reachable(page: Page) -> None:
     keys = ["throughput", "ratios", "latency", "accuracy", "memory", "scenarios", "layers", "roofline", "calibration"]
+    keys.insert(keys.index("memory"), "ensembles")
     assert [attributes["id"] for attributes in page.all("section")] == [*keys, "machine", "files"]
     assert len(page.all("h1")) == len(page.all("main")) == 1
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
