@@ -12,6 +12,7 @@
 
 #include "kernels/conv/dot.h"
 #include "kernels/conv/epilogue.inc.h"
+#include "kernels/conv/few.inc.h"
 #include "kernels/conv/stage.inc.h"
 #include "kernels/conv/tile.inc.h"
 
@@ -169,6 +170,8 @@ void conv_dot(const ConvTask& task) {
   const std::int64_t step_bytes =
       std::int64_t{s.kernel_h} * packed.runs_per_row * packed.run_groups * Dot::kGroup * kStep;
 
+  if constexpr (Dot::kGroup == 4 && kFewGroups<V> > 0)
+    if (is_few<V>(task)) return run_few<Dot>(task, staged);
   for (std::int32_t p = 0; p < task.pixels; p += kPixels) {
     const std::int32_t count = task.pixels - p < kPixels ? task.pixels - p : kPixels;
     const Staged* windows[kPixels];
