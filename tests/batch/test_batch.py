@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from ensembles import HEAT, write_ensemble, write_member
 from nybble.cli import app
 from nybble.engine import load
 from nybble.graph import Graph, read_graph, write_graph
@@ -186,6 +187,30 @@ def test_what_has_changed_is_named(run: Run, model: Path, photos: Path, tmp_path
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     assert "is not empty" in run(photos, "--out", tmp_path / "full", code=3).output
+
+
+def test_an_ensemble_classifies(photos: Path, tmp_path: Path) -> None:
+    """Members that look at different crops; the job is that of the file and of the members."""
+    file, out = write_ensemble(tmp_path, image=40), tmp_path / "out"
+    text = file.read_text()
+
+    def run(*more: str) -> Any:
+        return CliRunner().invoke(app, ["batch", str(file), str(photos), "--out", str(out), "--threads", "1", *more])
+
+    assert run("--top", "3", "--batch", "5").exit_code == 4
+    assert [found(row) for row in read(out)] == expected(file, photos)
+    refused = run("--embeddings")
+    assert (refused.exit_code, refused.output.count("\n")) == (3, 1)
+    assert refused.output.startswith(f"error: {file}: an ensemble has no embeddings")
+
+    resume = ("--top", "3", "--resume")
+    file.write_text(f"# a remark\n{text}")
+    assert "0 done in this run" in run(*resume).output
+    file.write_text(text.replace(f"temperature = {HEAT}", "temperature = 1.0", 1))
+    assert "is of another model" in run(*resume).output
+    file.write_text(text)
+    write_member(tmp_path / "net1", 5, 40)
+    assert "is of another model" in run(*resume).output
 
 
 def test_failed_photos_are_tried_again(run: Run, photos: Path, tmp_path: Path) -> None:

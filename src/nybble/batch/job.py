@@ -22,7 +22,7 @@ from nybble.batch.network import Network
 from nybble.batch.rows import Format, Row, format_named
 from nybble.engine.scores import ranked, softmax
 from nybble.graph.types import Array
-from nybble.images import ImageError, load_photo
+from nybble.images import ImageError
 
 #: The file that says what a folder of results is of.
 JOB = "job.json"
@@ -189,7 +189,7 @@ class Job:
         if photo.source is None:
             return photo.reason
         try:
-            return load_photo(photo.source, self._network.preprocessing, exif=self._settings.exif)
+            return self._network.prepare(photo.source, exif=self._settings.exif)
         except ImageError as error:
             return error.message
 

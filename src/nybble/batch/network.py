@@ -1,4 +1,4 @@
-"""A network that gives logits and, where wanted, what its last layer reads."""
+"""A network or an ensemble that gives logits and, of a network, what its last layer reads."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from nybble.batch.errors import BatchError
-from nybble.engine import Engine
-from nybble.graph import Graph, Input, Preprocessing, read_graph
+from nybble.engine import Engine, Ensemble, load
+from nybble.graph import Graph, Input, read_graph
 from nybble.graph.digest import model_digest
 from nybble.graph.nodes import Node
 from nybble.graph.ops.registry import operation_of
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import Array
-from nybble.images import class_names
+from nybble.images import PhotoSource, class_names
+from nybble.models import is_ensemble
 
 
 class Found(NamedTuple):
@@ -33,7 +34,6 @@ class Network:
 
     Attributes
     ----------
-    preprocessing : Preprocessing
     class_names : tuple of str
     digest : str
         Of all that the answers depend on.
@@ -41,17 +41,25 @@ class Network:
     Raises
     ------
     BatchError
-        Where the model takes no photos, or has no last layer to part it at.
+        Where the model takes no photos, has no last layer to part it at, or is an ensemble, which has no embeddings.
     """
 
     def __init__(self, path: Path, threads: int | None, *, embeddings: bool) -> None:
+        self._head: Engine | None = None
+        if is_ensemble(path):
+            if embeddings:
+                raise BatchError(f"{path}: an ensemble has no embeddings; name one of its members")
+            ensemble = load(path, threads=threads)
+            assert isinstance(ensemble, Ensemble)  # noqa: S101
+            self.digest = _digest_of(ensemble)
+            self.class_names = class_names(ensemble.graph)
+            self._engine: Engine = ensemble
+            return
         graph = read_graph(path)
         if graph.preprocessing is None:
             raise BatchError(f"{path}: the model has no file `preprocessing`, so it takes no photos")
-        self.preprocessing: Preprocessing = graph.preprocessing
         self.class_names = class_names(graph)
-        self.digest = f"{model_digest(graph)} {graph.preprocessing} {self.class_names}"
-        self._head: Engine | None = None
+        self.digest = _digest(graph)
         if embeddings:
             body, head = parted(graph)
             self._engine = Engine(body, threads=threads)
@@ -59,8 +67,12 @@ class Network:
         else:
             self._engine = Engine(graph, threads=threads)
 
+    def prepare(self, photo: PhotoSource, *, exif: bool) -> Array:
+        """A decoded photo, as :meth:`nybble.Engine.prepare` makes it; several threads may call it."""
+        return self._engine.prepare(photo, exif=exif)
+
     def run(self, photos: Array) -> Found:
-        """Logits and embeddings of uint8 photos (N, H, W, C)."""
+        """Logits and embeddings of prepared photos (N, ...)."""
         values = self._engine(photos)
         if self._head is None:
             return Found(values.reshape(len(photos), -1), None)
@@ -72,6 +84,20 @@ class Network:
         self._engine.close()
         if self._head is not None:
             self._head.close()
+
+
+def _digest(graph: Graph) -> str:
+    """What the answers of a network depend on."""
+    return f"{model_digest(graph)} {graph.preprocessing} {class_names(graph)}"
+
+
+def _digest_of(ensemble: Ensemble) -> str:
+    """What the answers of an ensemble depend on: what its file says, and its members."""
+    members = [
+        f"{_digest(member.engine.graph)} {member.temperature!r} {member.weight!r} {member.threshold!r}"
+        for member in ensemble.members
+    ]
+    return "\n".join([ensemble.kind, *members])
 
 
 def parted(graph: Graph) -> tuple[Graph, Graph]:

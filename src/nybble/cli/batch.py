@@ -16,7 +16,9 @@ from nybble.cli.progress import one_bar
 
 
 def batch(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, or the name of a model.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model folder, an ensemble's TOML file, or the name of a model.")
+    ],
     photos: Annotated[
         Path,
         typer.Argument(metavar="INPUT", help="A folder or list of photos, .tar files (WebDataset), or .parquet files."),
@@ -54,7 +56,7 @@ def batch(
 
     if file_format not in FORMATS:
         raise WrongUsageError(f"--format {file_format}: is none of {', '.join(FORMATS)}")
-    chosen = find(model)
+    chosen = find(model, ensembles=True)
     network = Network(chosen.path, threads, embeddings=embeddings)
     job = Job(open_input(photos, column), network, Settings(file_format, shard, top, embeddings, exif), out)
     with one_bar(rate=True) as progress:

@@ -25,7 +25,7 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL | NAME=MODEL]...",
-            help="Models to serve, by the name of their folder or another NAME.",
+            help="Models to serve, by the name of their folder or of an ensemble's TOML file, or another NAME.",
             show_default="the models of --config, else NYBBLE_MODEL, else the bundled network",
         ),
     ] = None,
@@ -80,7 +80,7 @@ def serve(
 
     named = _named(models or [])
     for path in named.values():
-        locate(path)  # Before the server's packages are imported, which takes a second.
+        locate(path, ensembles=True)  # Before the server's packages are imported, which takes a second.
     from nybble.serve import read_settings, run
 
     options = {
@@ -100,7 +100,7 @@ def serve(
         given["grpc_port"] = None
     settings = read_settings(config, given, named)
     if not settings.models:
-        chosen = find()
+        chosen = find(ensembles=True)
         settings = read_settings(config, given, {_name_of(chosen.name): str(chosen.path)})
     for model in settings.models.values():
         model.batch = batch or model.batch
@@ -137,6 +137,10 @@ def _named(models: list[str]) -> dict[str, str]:
 
 
 def _name_of(model: str) -> str:
-    """The name of a model folder; of the folder ``model/`` within one, that of the folder that holds it."""
+    """The name of a model folder or an ensemble; of the folder ``model/`` within one, that of the folder around it."""
+    from nybble.models import is_ensemble
+
     path = Path(model).expanduser().absolute()
+    if is_ensemble(path):
+        return path.stem
     return path.parent.name if path.name == "model" else path.name

@@ -6,14 +6,13 @@ import asyncio
 import io
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from nybble.graph import Preprocessing
 from nybble.graph.types import Array
-from nybble.images import ImageError, load_photo
+from nybble.images import ImageError
 from nybble.serve.errors import BadPhotoError
 
 #: What is decoded: other formats of Pillow are seldom photos, and some of them start programs.
@@ -37,10 +36,17 @@ class Decoder:
         self._pixels = 0
         self._changed = threading.Condition()
 
-    async def decode(self, photos: Sequence[bytes], preprocessing: Preprocessing, *, exif: bool = True) -> Array:
-        """uint8 (N, H, W, C), as :func:`nybble.images.load_photo` gives them.
+    async def decode(self, photos: Sequence[bytes], prepare: Callable[..., Array], *, exif: bool = True) -> Array:
+        """Prepared photos, uint8 (N, ...).
 
         Photos that have not been begun are dropped where the caller is cancelled.
+
+        Parameters
+        ----------
+        photos : sequence of bytes
+        prepare : callable
+            :meth:`nybble.Engine.prepare` of the network; it is called in several threads at once.
+        exif : bool
 
         Raises
         ------
@@ -48,7 +54,7 @@ class Decoder:
             For the first photo that cannot be used.
         """
         loop = asyncio.get_running_loop()
-        tasks = [loop.run_in_executor(self._pool, self._load, photo, preprocessing, exif) for photo in photos]
+        tasks = [loop.run_in_executor(self._pool, self._load, photo, prepare, exif) for photo in photos]
         try:
             samples = await asyncio.gather(*tasks, return_exceptions=True)
         except asyncio.CancelledError:
@@ -68,7 +74,7 @@ class Decoder:
         """End the threads; what has not been begun is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _load(self, photo: bytes, preprocessing: Preprocessing, exif: bool) -> Array:
+    def _load(self, photo: bytes, prepare: Callable[..., Array], exif: bool) -> Array:
         from PIL import Image, UnidentifiedImageError
 
         try:
@@ -80,7 +86,7 @@ class Decoder:
                     )
                 self._take(pixels)
                 try:
-                    return load_photo(image, preprocessing, exif=exif)
+                    return prepare(image, exif=exif)
                 finally:
                     self._give_back(pixels)
         except ImageError:

@@ -39,7 +39,7 @@ def input_of(encoded: bool) -> str:
 
 def model_metadata(served: Served, encoded: bool, versions: list[str]) -> dict[str, Any]:
     """Inputs and outputs of a model."""
-    shape = [-1] if encoded else [-1, *served.photo_shape]
+    shape = [-1] if encoded else [-1, *served.tensor_shape]
     return {
         "name": public_name(served, encoded),
         "versions": versions,
@@ -52,7 +52,9 @@ def model_metadata(served: Served, encoded: bool, versions: list[str]) -> dict[s
 def model_config(served: Served, encoded: bool) -> dict[str, Any]:
     """The configuration of a model. Of encoded photos the first dimension counts them, so it has no batch size."""
     photos = {"name": ENCODED, "data_type": "TYPE_STRING", "dims": [-1]}
-    images = {"name": IMAGES, "data_type": "TYPE_UINT8", "format": "FORMAT_NHWC", "dims": list(served.photo_shape)}
+    dims = list(served.tensor_shape)
+    layout = "FORMAT_NHWC" if len(dims) == 3 else "FORMAT_NONE"
+    images = {"name": IMAGES, "data_type": "TYPE_UINT8", "format": layout, "dims": dims}
     classes = len(served.class_names)
     return {
         "name": public_name(served, encoded),

@@ -18,6 +18,12 @@ class Metrics:
             "nybble_requests", "Requests for a model, by outcome.", ("model", "protocol", "code"), registry=registry
         )
         self.photos = Counter("nybble_photos", "Photos that went through the network.", ("model",), registry=registry)
+        self.members = Counter(
+            "nybble_member_photos",
+            "Photos that a member of an ensemble was asked about.",
+            ("model", "member"),
+            registry=registry,
+        )
         self.seconds = Histogram(
             "nybble_request_seconds",
             "From a request's arrival to its answer.",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -30,31 +30,57 @@ class Lane:
     ----------
     name : str
     run : callable
-        uint8 (N, H, W, C) to the logits (N, classes).
+        Prepared photos, uint8 (N, ...), to the logits (N, classes).
     limit : int
         Photos of a batch.
+    join : callable
+        The photos of several works to those of a batch.
+    dearest : callable
+        Seconds that a photo may take where some take longer than others, as in a cascade; 0 where that is not known.
+    seconds : float
+        How long a photo took of late, in the mean; 0 before the first batch.
     """
 
-    def __init__(self, name: str, run: Callable[[Array], Array], limit: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Array], Array],
+        limit: int,
+        *,
+        join: Callable[[Sequence[Array]], Array] = np.concatenate,
+        dearest: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.name = name
         self.run = run
         self.limit = limit
+        self.join = join
         self.queue = WorkQueue()
         self.seconds = 0.0
         self.used = 0.0
+        self._dearest = dearest
+
+    @property
+    def longest(self) -> float:
+        """Seconds that a photo may take: what limits and deadlines reckon with."""
+        return max(self.seconds, self._dearest())
 
     @property
     def shared_limit(self) -> int:
         """Photos of a batch while other networks have work."""
-        return max(1, min(self.limit, int(SHARED_SECONDS / self.seconds))) if self.seconds else 1
+        longest = self.longest
+        return max(1, min(self.limit, int(SHARED_SECONDS / longest))) if longest else 1
 
     def ran(self, photos: int, seconds: float) -> None:
         """Note how long a batch took."""
-        newest = seconds / photos
-        self.seconds = newest if not self.seconds else (1 - _NEWEST) * self.seconds + _NEWEST * newest
+        self.seconds = mean_with(self.seconds, seconds / photos)
 
     def __call__(self, lane: Lane, batch: Batch, photos: int, seconds: float, /) -> None:
         """Note a batch."""
+
+
+def mean_with(before: float, newest: float) -> float:
+    """A mean of seconds that follows the newest ones; 0 before is none yet."""
+    return (1 - _NEWEST) * before + _NEWEST * newest if before else newest
 
 
 class Processor:
@@ -108,7 +134,7 @@ class Processor:
                     return
                 others = sum(1 for other in self._lanes if other.queue or self._is_active(other)) > 1
                 shared = lane.shared_limit if others else lane.limit
-                batch = lane.queue.take(lane.limit, shared, lane.seconds, time.monotonic())
+                batch = lane.queue.take(lane.limit, shared, lane.longest, time.monotonic())
                 self._show(lane.name)
             self._drop(lane, batch)
             if batch.work:
@@ -133,18 +159,19 @@ class Processor:
 
     def _run(self, lane: Lane, batch: Batch) -> None:
         started = time.monotonic()
-        photos = batch.work[0].photos if len(batch.work) == 1 else np.concatenate([work.photos for work in batch.work])
+        size = sum(len(work.photos) for work in batch.work)
         try:
-            logits = lane.run(photos)
+            parts = [work.photos for work in batch.work]
+            logits = lane.run(parts[0] if len(parts) == 1 else lane.join(parts))
         except Exception:
             # Requests are checked before they are queued: whatever is raised here is a bug, which must not end the
             # thread.
-            _log.exception("a batch failed", extra={"model": lane.name, "photos": len(photos)})
+            _log.exception("a batch failed", extra={"model": lane.name, "photos": size})
             self._settle([(work, FailedError("the network failed; the server's log says more")) for work in batch.work])
             return
         ended = lane.used = time.monotonic()
-        lane.ran(len(photos), ended - started)
-        self._observe(lane, batch, len(photos), ended - started)
+        lane.ran(size, ended - started)
+        self._observe(lane, batch, size, ended - started)
         answers: list[tuple[Work, Array | Exception]] = []
         first = 0
         for work in batch.work:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nybble.graph import NybbleError
-from nybble.models import locate
+from nybble.models import is_ensemble, locate
 from nybble.serve.errors import BadRequestError, NotFoundError
 from nybble.serve.metrics import Metrics
 from nybble.serve.processor import Processor
@@ -153,7 +153,7 @@ class Repository:
         loaded: dict[str, Served] = {}
         try:
             for version, path in _versions(settings):
-                loaded[version] = Served(name, version, path, settings, self._threads)
+                loaded[version] = Served(name, version, path, settings, self._threads, self._metrics)
         except BaseException:
             for served in loaded.values():
                 served.engine.close()
@@ -178,8 +178,10 @@ _UNLOADED = "it was unloaded"
 
 
 def _versions(settings: ModelSettings) -> list[tuple[str, Path]]:
-    """Versions and their folders, newest first; a folder without versions is version 1."""
-    place = locate(settings.path)
+    """Versions and their folders, newest first; a folder without versions, or an ensemble, is version 1."""
+    place = locate(settings.path, ensembles=True)
+    if is_ensemble(place):
+        return [("1", place)]
     numbered = sorted(
         (int(entry.name), entry) for entry in place.iterdir() if entry.name.isdecimal() and _is_model(entry)
     )

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nybble.engine import Engine, load
-from nybble.graph import Preprocessing
+from nybble.engine import Engine, Ensemble, load
 from nybble.graph.types import Array
 from nybble.images import class_names
 from nybble.serve.admission import Places
 from nybble.serve.errors import ServeError
+from nybble.serve.members import Members
+from nybble.serve.metrics import Metrics
 from nybble.serve.processor import Lane
 from nybble.serve.settings import ModelSettings
 from nybble.serve.statistics import Statistics
@@ -24,7 +25,9 @@ class Served:
     ----------
     name, version : str
     engine : Engine
-    preprocessing : Preprocessing
+        A network or an ensemble.
+    tensor_shape : tuple of int
+        Of a photo in a tensor request: (H, W, C); (bytes,) of an ensemble whose members' crops have several sizes.
     class_names : tuple of str
     lane : Lane
     places : Places
@@ -40,7 +43,9 @@ class Served:
         Where it cannot be loaded.
     """
 
-    def __init__(self, name: str, version: str, path: Path, settings: ModelSettings, threads: int | None) -> None:
+    def __init__(
+        self, name: str, version: str, path: Path, settings: ModelSettings, threads: int | None, metrics: Metrics
+    ) -> None:
         self.name, self.version = name, version
         self.engine: Engine = load(path, threads=threads)
         graph = self.engine.graph
@@ -48,20 +53,20 @@ class Served:
             if graph.preprocessing is None:
                 raise ServeError(f"{path}: the model has no file `preprocessing`, so it takes no photos")
             self.class_names = class_names(graph)
-            self.preprocessing: Preprocessing = graph.preprocessing
         except BaseException:
             self.engine.close()
             raise
-        self.lane = Lane(name, self._run, settings.batch)
+        if isinstance(self.engine, Ensemble):
+            members = Members(name, self.engine, metrics)
+            self.tensor_shape = self.engine.crop_shape or self.engine.photo_shape
+            self.lane = Lane(name, members.run, settings.batch, join=members.join, dearest=members.dearest)
+        else:
+            self.tensor_shape = self.engine.photo_shape
+            self.lane = Lane(name, self._run, settings.batch)
         self.places = Places(settings.queue)
         self.statistics = {False: Statistics(), True: Statistics()}
         self._requests = 0
         self._is_retired = False
-
-    @property
-    def photo_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of a decoded photo."""
-        return (*self.preprocessing.crop, len(self.preprocessing.mean))
 
     @property
     def is_idle(self) -> bool:

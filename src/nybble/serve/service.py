@@ -151,7 +151,7 @@ class Service:
             ticket.take(len(encoded))
             logits = await self._encoded(ticket, encoded, deadline, exif=True)
         else:
-            photos = photos_of(call.inputs[0], served.photo_shape)
+            photos = photos_of(call.inputs[0], served.tensor_shape)
             ticket.take(len(photos))
             async with _until(deadline):
                 logits = await self._run(ticket, photos, deadline)
@@ -190,7 +190,7 @@ class Service:
         """Logits of encoded photos."""
         began = time.monotonic()
         async with _until(deadline):
-            photos = await self._decoder.decode(encoded, ticket.served.preprocessing, exif=exif)
+            photos = await self._decoder.decode(encoded, ticket.served.engine.prepare, exif=exif)
             ticket.decoding = time.monotonic() - began
             self.metrics.stages.labels(ticket.served.name, "decode").observe(ticket.decoding)
             return await self._run(ticket, photos, deadline)

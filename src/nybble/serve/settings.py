@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nybble.models import is_ensemble
 from nybble.serve.errors import ServeError
 
 #: What a model may be called: it is a part of addresses.
@@ -26,7 +27,7 @@ class ModelSettings(BaseModel):
     Attributes
     ----------
     path : str
-        A model folder, a folder of versions (``1``, ``2``, ...), or the name of a model.
+        A model folder, a folder of versions (``1``, ``2``, ...), the TOML file of an ensemble, or the name of a model.
     versions : "latest" or "all"
         Which versions of a folder of versions are served.
     batch : int
@@ -169,8 +170,8 @@ def _from_file(config: Path) -> dict[str, Any]:
     models = values.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         path = model.get("path") if isinstance(model, dict) else None
-        # What is no folder beside the file is the name of a model.
-        if isinstance(path, str) and (config.parent / path).is_dir():
+        # What is no folder or ensemble beside the file is the name of a model.
+        if isinstance(path, str) and ((config.parent / path).is_dir() or is_ensemble(config.parent / path)):
             model["path"] = str(config.parent / path)
     return values
 

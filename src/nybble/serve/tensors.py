@@ -57,8 +57,8 @@ class InferCall:
     timeout: float | None = None
 
 
-def photos_of(tensor: Tensor, shape: tuple[int, int, int]) -> Array:
-    """uint8 (N, H, W, C) of an input.
+def photos_of(tensor: Tensor, shape: tuple[int, ...]) -> Array:
+    """uint8 (N, *shape) of an input.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def photos_of(tensor: Tensor, shape: tuple[int, int, int]) -> Array:
         Where datatype, shape or the number of elements is another.
     """
     _check(tensor, UINT8)
-    if len(tensor.shape) != 4 or tensor.shape[1:] != shape or tensor.shape[0] < 1:
+    if tensor.shape[1:] != shape or tensor.shape[0] < 1:
         expected = ", ".join(map(str, shape))
         raise BadRequestError(f"{tensor.name}: shape {list(tensor.shape)} is not [N, {expected}]")
     count = prod(tensor.shape)

@@ -18,7 +18,7 @@ class Work:
     Attributes
     ----------
     photos : ndarray
-        uint8 (N, H, W, C).
+        Prepared photos, uint8 (N, ...).
     deadline : float
         By ``time.monotonic``; afterwards nobody wants the answer.
     answer : Future
@@ -70,7 +70,7 @@ class WorkQueue:
         shared_limit : int
             Photos while other engines wait too, at most ``limit``.
         seconds : float
-            How long a photo is expected to run; 0 where that is not known.
+            How long a photo may run; 0 where that is not known.
         now : float
         """
         taken: list[Work] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,10 +50,21 @@ class Member(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What an ensemble says of N photos: float64 (N, classes) probabilities, and (N,) members asked for each."""
+    """What an ensemble says of N photos.
+
+    Attributes
+    ----------
+    probabilities : ndarray
+        float64 (N, classes).
+    asked : ndarray
+        int64 (N,): how many members were asked, in their order.
+    seconds : ndarray
+        float64 (members,): how long each ran; 0 where it was not asked.
+    """
 
     probabilities: Array
     asked: Array
+    seconds: Array
 
 
 class Ensemble(Engine):
@@ -168,6 +180,21 @@ class Ensemble(Engine):
             raise ImageError(path, error.message) from None
         return np.concatenate([part.reshape(-1) for part in parts])
 
+    def from_crops(self, x: Array) -> Array:
+        """Crops that all members look at, in the form of prepared photos.
+
+        Parameters
+        ----------
+        x : array
+            uint8 (N, *crop_shape).
+
+        Returns
+        -------
+        array
+            uint8 (N, *photo_shape).
+        """
+        return x if len(self._forms) == 1 else np.tile(x.reshape(len(x), -1), len(self._forms))
+
     def answers(self, x: Array) -> Answers:
         """Probabilities of prepared photos, and how many members were asked for each.
 
@@ -183,9 +210,12 @@ class Ensemble(Engine):
             On another dtype or shape.
         """
         self._check(x)
-        said = [member.weight * self._member_probabilities(place, x) for place, member in enumerate(self.members)]
+        seconds = np.zeros(len(self.members))
+        said = [
+            member.weight * self._member_probabilities(place, x, seconds) for place, member in enumerate(self.members)
+        ]
         weight = sum(member.weight for member in self.members)
-        return Answers(np.sum(said, axis=0) / weight, np.full(len(x), len(self.members)))
+        return Answers(np.sum(said, axis=0) / weight, np.full(len(x), len(self.members)), seconds)
 
     @overload
     def __call__(self, x: Array) -> Array: ...
@@ -230,8 +260,12 @@ class Ensemble(Engine):
         self._check(x)
         return [self.member_logits(place, x) for place in range(len(self.members))]
 
-    def _member_probabilities(self, place: int, x: Array) -> Array:
-        return calibrated(self.member_logits(place, x), self.members[place].temperature)
+    def _member_probabilities(self, place: int, x: Array, seconds: Array) -> Array:
+        """Calibrated probabilities of a member; how long it ran goes to its place in ``seconds``."""
+        began = time.perf_counter()
+        probabilities = calibrated(self.member_logits(place, x), self.members[place].temperature)
+        seconds[place] = time.perf_counter() - began
+        return probabilities
 
     def _part(self, place: int, x: Array) -> Array:
         if x.ndim == 4:
@@ -280,11 +314,12 @@ class Cascade(Ensemble):
         """As for an ensemble; photos that are left to a member go through it together."""
         self._check(x)
         asked = np.zeros(len(x), np.int64)
+        seconds = np.zeros(len(self.members))
         probabilities = np.zeros((len(x), 0))
         rows = np.arange(len(x))
         weight = 0.0
         for place, member in enumerate(self.members):
-            said = self._member_probabilities(place, x if place == 0 else x[rows])
+            said = self._member_probabilities(place, x if place == 0 else x[rows], seconds)
             if place == 0:
                 probabilities = said
             else:
@@ -297,7 +332,7 @@ class Cascade(Ensemble):
             rows = rows[is_deferred(probabilities[rows], *member.threshold)]
             if not len(rows):
                 break
-        return Answers(probabilities, asked)
+        return Answers(probabilities, asked, seconds)
 
 
 def load_ensemble(
