@@ -100,6 +100,32 @@ def test_lanes_take_turns_in_short_batches() -> None:
     assert all(count <= 3 for _, count in order[1 : until + 1])
 
 
+def test_deadlines_reckon_with_the_dearest_photos() -> None:
+    """Photos ran fast so far, but one may take ten seconds: two together could outlast a member with 15 left."""
+    sizes: list[int] = []
+    go_on = threading.Event()
+
+    def run(photos: Any) -> Any:
+        assert go_on.wait(10)
+        sizes.append(len(photos))
+        return photos.reshape(len(photos), -1)
+
+    async def all_three() -> None:
+        loop = asyncio.get_running_loop()
+        processor = Processor(Metrics(), loop)
+        lane = Lane("lane", run, 8, dearest=lambda: 10.0)
+        processor.add(lane)
+        futures = [loop.create_future() for _ in range(3)]
+        for future in futures:
+            processor.submit(lane, Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 15, future))
+        go_on.set()
+        await asyncio.gather(*futures)
+        await asyncio.to_thread(processor.stop)
+
+    asyncio.run(all_three())
+    assert sizes == [1, 1, 1]
+
+
 def test_a_failing_network_fails_its_requests_only() -> None:
     async def fails() -> None:
         processor = Processor(Metrics(), asyncio.get_running_loop())

@@ -47,14 +47,20 @@ class Network:
     def __init__(self, path: Path, threads: int | None, *, embeddings: bool) -> None:
         self._head: Engine | None = None
         if is_ensemble(path):
-            if embeddings:
-                raise BatchError(f"{path}: an ensemble has no embeddings; name one of its members")
-            ensemble = load(path, threads=threads)
-            assert isinstance(ensemble, Ensemble)  # noqa: S101
-            self.digest = _digest_of(ensemble)
-            self.class_names = class_names(ensemble.graph)
-            self._engine: Engine = ensemble
-            return
+            self._open_ensemble(path, threads, embeddings)
+        else:
+            self._open_network(path, threads, embeddings)
+
+    def _open_ensemble(self, path: Path, threads: int | None, embeddings: bool) -> None:
+        if embeddings:
+            raise BatchError(f"{path}: an ensemble has no embeddings; name one of its members")
+        ensemble = load(path, threads=threads)
+        assert isinstance(ensemble, Ensemble)  # noqa: S101
+        self.class_names = class_names(ensemble.graph)
+        self.digest = _digest_of(ensemble)
+        self._engine: Engine = ensemble
+
+    def _open_network(self, path: Path, threads: int | None, embeddings: bool) -> None:
         graph = read_graph(path)
         if graph.preprocessing is None:
             raise BatchError(f"{path}: the model has no file `preprocessing`, so it takes no photos")
