@@ -38,9 +38,9 @@ EMULATE_ARGS ?=
 CROSS_TESTS ?=
 # Where tests record which kernels they compared with the reference.
 ROWS := $(CURDIR)/build/rows
-# JOBS=2: two parts of `make test` at a time. What each prints then comes when it has ended.
+# JOBS=2 runs two parts of `make test` at a time. The output of each part is then printed when it has ended.
 JOBS ?= 1
-# In their order; the longest first, so that none is left at the end.
+# Started in this order.
 TEST_PARTS ?= lint types pytest sanitize emulated
 PARALLEL = $(if $(filter-out 1,$(JOBS)),PARTS=1 --jobs=$(JOBS) --output-sync=target)
 # Two installations at a time break an environment, so only the parts of `make test` run at a time, once everything
@@ -114,7 +114,7 @@ sanitize: $(STAMPS)/dev $(STAMPS)/demo ## the engine's tests under AddressSaniti
 	@INSTALL='$(INSTALL) $(REBUILD)' DIR='$(SANITIZE_DIR)' PYTHON='$(BIN)/python' bash tests/sanitize/run.sh $(SANITIZE_TESTS) $(SANITIZE_ARGS)
 
 .PHONY: emulated
-emulated: $(STAMPS)/dev ## every kernel of x86 by SIMDe, as on a processor that lacks its instructions; NYBBLE_EMULATE=avx512vnni: these alone
+emulated: $(STAMPS)/dev ## every kernel of x86, emulated by SIMDe; NYBBLE_EMULATE=avx512vnni: only this instruction set
 	@INSTALL='$(INSTALL) $(REBUILD)' DIR='$(EMULATE_DIR)' PYTHON='$(BIN)/python' bash tests/emulated/run.sh $(EMULATE_TESTS) $(EMULATE_ARGS)
 
 .PHONY: cross
@@ -122,7 +122,7 @@ cross: $(STAMPS)/build ## the tests of the kernels on aarch64, emulated by qemu-
 	@INSTALL='$(INSTALL)' bash tests/cross/run.sh $(CROSS_TESTS)
 
 .PHONY: gpu-proof
-gpu-proof: $(addprefix $(STAMPS)/,dev test-gpu) ## kernels for GPUs, without one: every change of them is noticed, a photo as PTX, a model of the time
+gpu-proof: $(addprefix $(STAMPS)/,dev test-gpu) ## more checks of the GPU kernels, without a GPU: all mutants, a photo as PTX, a model of the time
 	$(BIN)/python -m pytest -q tests/gpu/proof_mutants.py tests/gpu/proof_photo.py tests/gpu/proof_model.py
 
 .PHONY: wheel
@@ -135,7 +135,7 @@ endif
 	@ls dist/*.whl
 
 .PHONY: proto
-proto: $(STAMPS)/test-serve ## the messages of the gRPC server, from their .proto
+proto: $(STAMPS)/test-serve ## generate the gRPC messages from inference.proto
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src src/nybble/serve/rpc/inference.proto
 
 .PHONY: clean

@@ -1,4 +1,4 @@
-"""Images per second of fine-tuning beside a plain torch loop with the same fake quantizers, in turns.
+"""Images per second of fine-tuning beside a plain torch loop with the same fake quantizers, interleaved.
 
 `training_throughput.py --images DIR_OR_ZIP [--network resnet18] [--rounds 3]`: both train one prepared network, with
 the same optimizer, batch and photos; the plain loop has those decoded in memory and does nothing else. Beside images a

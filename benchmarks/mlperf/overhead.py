@@ -1,4 +1,4 @@
-"""What LoadGen costs: ``nybble bench`` and ``nybble mlperf run --scenario Offline`` in turns, in the same setting.
+"""What LoadGen costs: ``nybble bench`` and ``nybble mlperf run --scenario Offline``, interleaved, in the same setting.
 
 ``python benchmarks/mlperf/overhead.py MODEL --images DIR --pairs 5`` prints the speeds of each pair and the median of
 their ratios. On a quiet machine.

@@ -1,11 +1,11 @@
-// One lock for what all engines of a process share.
+// The lock of everything that the engines of a process share.
 #pragma once
 
 #include <mutex>
 
 namespace nybble {
 
-// Held for moments only. A fork waits for it, so that a child never finds it held by a thread that it does not have.
+// Held only briefly. A fork waits for it, so that it is never held in the child by a thread that does not exist there.
 std::mutex& process_mutex();
 
 }  // namespace nybble

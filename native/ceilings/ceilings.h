@@ -1,5 +1,5 @@
 // How fast this machine can possibly be: loops that do nothing but one mix of instructions, or nothing but read.
-// A kernel's speed is held against them (nybble bench --ceilings); the engine does not use them.
+// A kernel's speed is compared with them (nybble bench --ceilings); the engine does not use them.
 #pragma once
 
 #include <cstddef>

@@ -293,9 +293,9 @@ void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, 
   run.finish();
 }
 
-// Several images: each thread takes some and runs the whole network on them, with nothing to wait for.
-// What is left, and a single image, is run by all threads together, step by step. Either way several images go through
-// each step together, most_images at most.
+// Several images: each thread runs the whole network on some of them, without waiting for other threads. All threads
+// together run the remaining images, or a single one, step by step. In both cases up to most_images go through each
+// step together.
 void Program::Run::all(std::int64_t images) {
   const std::int64_t threads = crew_.threads(), most = program_.most_images_;
   if (images >= std::max<std::int64_t>(threads, 2) && taps_ == nullptr) {
@@ -372,8 +372,8 @@ void Program::Run::run_apart(int thread) {
   }
 }
 
-// The steps that are left for a group of images; false where the run is passed to another. At least one step is done,
-// so that runs which pass the threads to each other come to an end.
+// Runs the remaining steps for a group of images. False if the threads are to be passed on. Runs at least one step, so
+// that runs which pass the threads to each other make progress.
 bool Program::Run::go_on(int thread, Place& place) {
   const std::int64_t first = images_ * place.group / groups_, count = images_ * (place.group + 1) / groups_ - first;
   const Memory where = memory(thread, count, nullptr);
@@ -388,7 +388,7 @@ bool Program::Run::go_on(int thread, Place& place) {
   return !is_passing();
 }
 
-// All threads leave the job if one has found that another run is due.
+// All threads leave the job once one of them has found that another run is due.
 bool Program::Run::is_passing() {
   if (passing_.load(std::memory_order_relaxed)) return true;
   if (!crew_.is_due()) return false;

@@ -1,4 +1,4 @@
-// A compiled network: steps over values in one arena. Threads and memory of a run are the process's.
+// A compiled network: steps over values in one arena. Threads and the memory of runs are shared by the process.
 #pragma once
 
 #include <atomic>
@@ -82,7 +82,7 @@ class Program {
   // Steps run in the order in which they are added. Checks `access` once more.
   void add_step(std::unique_ptr<Step> step, const Access& access);
 
-  // Runs may be called by several threads at once; they wait for their turn where the process's threads are in use.
+  // Several threads may call these functions at once. A run waits while the process's threads are in use.
 
   // Integer input (images, channels, height, width).
   void run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out);

@@ -8,7 +8,7 @@
 namespace nybble {
 
 // Every thread has a share of neighbouring chunks, the same part of each step, so that most of what it reads is what
-// it wrote itself and lies in its own cache. Who is done with his share takes from those of the others.
+// it wrote itself and lies in its own cache. A thread that has finished its share takes chunks of the others.
 class Shares {
  public:
   explicit Shares(int threads) : threads_(threads), taken_(std::make_unique<Counter[]>(2 * size())) {}
@@ -34,7 +34,7 @@ class Shares {
   // on, with a barrier after each round.
   template <class Work>
   void take(int thread, std::size_t round, std::int64_t chunks, const Work& work) {
-    // Counters of even and odd rounds: nobody looks at those of the next round before the barrier.
+    // Counters of even and odd rounds: no thread reads those of the next round before the barrier.
     Counter* counters = taken_.get() + round % 2 * size();
     taken_[(round + 1) % 2 * size() + static_cast<std::size_t>(thread)].count.store(0, std::memory_order_relaxed);
     for (int i = 0; i < threads_; ++i) {

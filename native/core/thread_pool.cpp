@@ -23,9 +23,9 @@ constexpr int kSpins = 1000;
 constexpr int kYields = 300;
 constexpr std::int64_t kYieldNanoseconds = 500'000;
 
-// A run that others wait for passes the threads on after so long. Each time costs what is in the caches, and the wait
-// for the last thread: two engines at full load lost 4 % of their processor time by turns of 8 ms, 2 % by 30, 0.5 %
-// without.
+// The time after which a run passes its threads to a waiting run. Passing them on loses the contents of the caches and
+// waits for the last thread: two engines at full load lost 4 % of their processor time with turns of 8 ms, 2 % with
+// 30 ms, and 0.5 % without turns.
 constexpr std::int64_t kTurnNanoseconds = 50'000'000;
 
 inline void pause() {
@@ -149,7 +149,7 @@ int ThreadPool::workers() {
   return worker_count_;
 }
 
-// Whether a crew may begin; its threads are then there.
+// Whether a crew may begin. If so, its threads have been started.
 bool ThreadPool::has_room(const Crew& crew) {
   if (active_threads_ > 0 && active_threads_ + crew.threads_ > processors_) return false;
   while (idle_count_ < crew.threads_ - 1)
@@ -182,7 +182,7 @@ void ThreadPool::end(Crew& crew) {
   }
 }
 
-// In the order of the queue: a large crew is not overtaken by small ones for ever.
+// Strictly in the order of the queue, so that small crews do not starve a large one.
 void ThreadPool::admit() {
   while (!queue_.empty()) {
     Crew& crew = *queue_.front();
@@ -237,7 +237,7 @@ bool Crew::is_due() const {
                      [&](const Crew* crew) { return crew->owner_ != owner_; });
 }
 
-// Behind one run of another owner and before all others, so that few runs have begun and hold memory.
+// This run is queued directly behind one run of another owner, so that few runs have begun and hold memory.
 void Crew::pass() {
   ThreadPool& shared_threads = ThreadPool::shared();
   std::unique_lock lock(process_mutex());
@@ -283,9 +283,10 @@ void Crew::barrier() {
   }
 }
 
-// Linux likes to wake a thread where the one that woke it runs, with other CPUs idle, and moves neither away in the few
-// milliseconds that a photo takes: after a pause two threads took twice as long for it as they need. A thread that
-// finds itself there goes to a CPU that no thread of the job has begun on, if it may, and is free to be moved again.
+// Linux often wakes a thread on the CPU of the thread that woke it, although other CPUs are idle, and moves neither of
+// them within the few milliseconds that a photo takes. Two threads then took twice as long after a pause. A thread that
+// is woken there moves to a CPU that no thread of the job has begun on, if its affinity permits, and may be moved
+// again.
 void Crew::leave_taken_cpu() {
 #if defined(__linux__)
   const std::uint64_t here = cpu_bit();

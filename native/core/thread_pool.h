@@ -1,4 +1,4 @@
-// The threads of a process. Engines share them: a run takes a crew of them, and runs that find none wait in a queue.
+// The threads of a process, which all engines share. Each run gets a crew of threads, or waits for them in a queue.
 #pragma once
 
 #include <sys/types.h>
@@ -18,24 +18,24 @@ class Crew;
 struct Worker {
   alignas(64) std::atomic<std::uint32_t> started{0};   // counts jobs
   alignas(64) std::atomic<std::uint32_t> finished{0};  // counts jobs
-  Crew* crew = nullptr;                                // whose job it is; null: end
+  Crew* crew = nullptr;                                // that gives the job; null ends the thread
   int place = 0;                                       // among the threads of the crew
   Worker* next = nullptr;
   std::thread thread;
 };
 
-// Crews run at the same time as long as they have no more threads together than the process has processors; a crew
-// of more runs alone.
+// Crews run concurrently as long as their threads together do not exceed the process's processors. A larger crew runs
+// alone.
 class ThreadPool {
  public:
   static ThreadPool& shared();
 
-  // Starts the threads that a crew of this size needs beside its caller, where too few were started. They stay until
-  // release(). Throws std::runtime_error where the system has no more.
+  // Starts threads until there are enough for a crew of this size, whose caller is one of them. They exist until
+  // release(). Throws std::runtime_error if a thread cannot be started.
   void reserve(int threads);
   void release(int threads);
 
-  // For tests: threads that were started and have not ended; and after how long a run passes its threads on.
+  // For tests: the number of running threads, and the time after which a run passes its threads on.
   int workers();
   void set_turn(std::int64_t nanoseconds) { turn_.store(nanoseconds); }
 
@@ -66,7 +66,7 @@ class ThreadPool {
 // The threads of one run: its caller's and some of the shared ones.
 class Crew {
  public:
-  // Waits for its turn. `owner` says which runs belong together. Throws std::runtime_error where threads cannot be
+  // Waits for its turn. `owner` is the same for all runs of an engine. Throws std::runtime_error if threads cannot be
   // started.
   Crew(const void* owner, int threads);
   ~Crew();
@@ -79,12 +79,12 @@ class Crew {
   // Calls job(context, i) once on each thread and returns when all have.
   void run(Job job, void* context);
 
-  // Waits until every thread of the running job has come here.
+  // Waits until every thread of the running job has reached the barrier.
   void barrier();
 
-  // Whether a run of another owner waits, and this one has had the threads for a while.
+  // Whether a run of another owner is waiting and this one's turn is over.
   bool is_due() const;
-  // Between two jobs: lets the first run of another owner go before, and waits for the next turn.
+  // Between two jobs: passes the threads to the first run of another owner, and waits for the next turn.
   void pass();
 
  private:

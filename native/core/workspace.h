@@ -1,4 +1,4 @@
-// What a run needs beside its program: memory for values and counters. Runs of all programs take turns at it.
+// The memory of a run: values, scratch memory and counters. The programs of a process share it.
 #pragma once
 
 #include <atomic>
@@ -12,14 +12,14 @@
 
 namespace nybble {
 
-// How much of everything the runs of a program take, all threads together.
+// Sizes that the runs of a program need, for all threads together.
 struct WorkspaceSize {
   int threads = 1;
   std::size_t arena = 0, scratch = 0;  // bytes
   std::size_t counters = 0, stamps = 0, list_times = 0;
 };
 
-// Where a thread is in its share of a run that has been interrupted.
+// The position of a thread in an interrupted run.
 struct Place {
   std::int64_t group = -1;
   std::size_t step = 0;
@@ -38,12 +38,12 @@ struct Workspace {
   Shares shares;                                          // of so many threads as `size` says
 };
 
-// The workspaces of a process: as many as runs have been under way at once, each large enough for whoever took it.
+// The workspaces of a process: as many as there have been concurrent runs.
 class WorkspacePool {
  public:
   static WorkspacePool& shared();
 
-  // A program's needs, as long as it lives. Workspaces larger than any living program's go back to the system.
+  // Registers the size that a program needs until remove(), which frees workspaces that no other program needs.
   void add(const WorkspaceSize* need);
   void remove(const WorkspaceSize* need);
 

@@ -1,4 +1,4 @@
-"""Contestants measured in turns, so that whatever else the machine does meets all of them alike."""
+"""Interleaved measurement, so that other work on the machine affects all contestants alike."""
 
 from __future__ import annotations
 

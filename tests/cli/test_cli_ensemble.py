@@ -91,7 +91,7 @@ def test_bench_measures_an_ensemble_beside_its_members(run: Any, folder: Path, t
     assert "ensemble_vs_1: net0" in result.stdout
     result = run("bench", folder / "both.toml", "--against", "torch")
     assert result.exit_code == 2
-    assert "is measured beside its members only" in result.stderr
+    assert "is compared with its members only" in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["cascade", "mean"])
@@ -132,7 +132,7 @@ def test_wrong_usage_of_calibrate_ensemble(run: Any, folder: Path, tmp_path: Pat
     options = ("--images", folder / "photos", "--out", tmp_path / "it.toml")
     for members, message in (
         ([folder / "net0"], "at least two members"),
-        ([folder / "net0"] * 3, "--kind mean takes more"),
+        ([folder / "net0"] * 3, "use --kind mean, or write its file by hand"),
         ([folder / "both.toml", folder / "net0"], "needs a single network"),
     ):
         result = run("calibrate-ensemble", *members, *options)

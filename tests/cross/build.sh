@@ -26,7 +26,7 @@ cmake --build "$folder/cmake" --parallel 2 --target _native >>"$folder/log" 2>&1
 rm -rf "$folder/nybble"
 mkdir "$folder/nybble"
 tar -C src/nybble --exclude='*.so' --exclude=__pycache__ -cf - . | tar -C "$folder/nybble" -xf -
-# The network in the box lies in models/ of the repository; of an installed package, in its data.
+# The bundled model lies in models/ of the repository; of an installed package, in its data.
 mkdir -p "$folder/nybble/data/models"
 ln -s "$PWD/models/efficientnet-lite0" "$folder/nybble/data/models/efficientnet-lite0"
 find "$folder/cmake" -name '_native*.so' -exec cp {} "$folder/nybble/" \;

@@ -72,6 +72,7 @@ def test_a_mean_is_that_of_calibrated_probabilities(engines: list[Engine], photo
     answers = ensemble.answers(photos)
     np.testing.assert_allclose(answers.probabilities, wanted, rtol=1e-12)
     assert answers.asked.tolist() == [2] * 16
+    assert ensemble(photos[:0]).shape == (0, 6)
     np.testing.assert_allclose(softmax(ensemble(photos)), wanted, rtol=1e-5)
 
 
@@ -137,11 +138,11 @@ def test_what_an_ensemble_has_not_it_refuses_in_one_line(engines: list[Engine], 
             ask()
     with pytest.raises(EnsembleError, match="at least two members"):
         Ensemble([Member(engines[0])])
-    with pytest.raises(EnsembleError, match="all members of a cascade but the last have a threshold"):
+    with pytest.raises(EnsembleError, match="every member of a cascade but the last needs a threshold"):
         Cascade([Member(engines[0]), Member(engines[1])])
     other = Engine(bottleneck_resnet(blocks=(1,), width=4, classes=5, image=32, seed=3), threads=1)
-    with other, pytest.raises(EnsembleError, match="other: its classes are not those of member 0"):
-        Ensemble([Member(engines[0]), Member(other, name="other")])
+    with other, pytest.raises(EnsembleError, match="other: its classes are not those of first"):
+        Ensemble([Member(engines[0], name="first"), Member(other, name="other")])
     bare = Graph(engines[0].graph.inputs, engines[0].graph.nodes, engines[0].graph.outputs)
     with Engine(bare, threads=1) as engine, pytest.raises(EnsembleError, match="takes no photos"):
         Ensemble([Member(engines[0]), Member(engine)])
@@ -177,14 +178,14 @@ def test_a_file_describes_an_ensemble(folder: Path, engines: list[Engine], photo
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("format = ", "# format = "), "field format: say format = .nybble-ensemble/1."),
+        (("format = ", "# format = "), "field format: expected format = .nybble-ensemble/1."),
         (("cascade", "sum"), "field kind: input should be 'mean' or 'cascade'"),
         (("temperature = 12500.0", "temperature = 0"), "field member.0.temperature: input should be greater than 0"),
         (("temperature = 12500.0", "temperature = nan"), "field member.0.temperature: input should be a finite number"),
         (("temperature", "temprature"), "field member.0.temprature: extra inputs are not permitted"),
-        (("weight = 2", "margin_below = 0.1"), "field member.1.margin_below: nobody comes after the last member"),
-        (("margin_below = 0.5", ""), "field member.0: give margin_below or entropy_above"),
-        (('kind = "cascade"', 'kind = "mean"'), "field member.0.margin_below: a mean asks all members"),
+        (("weight = 2", "margin_below = 0.1"), "field member.1.margin_below: no member follows the last one"),
+        (("margin_below = 0.5", ""), "field member.0: give either margin_below or entropy_above"),
+        (('kind = "cascade"', 'kind = "mean"'), "field member.0.margin_below: a mean runs all members"),
         (("net1", "net9"), "field member.1.model: net9: there is no such folder"),
         (("[[member]]", "[[member"), "is not TOML: "),
     ],

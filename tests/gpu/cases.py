@@ -1,4 +1,4 @@
-"""What the kernels for GPUs are compared with the reference on: drawn layers, drawn networks."""
+"""Random layers and networks on which the kernels for GPUs are compared with the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What NVRTC makes of the kernels, once for all tests: machine code, PTX, SASS."""
+"""The kernels compiled by NVRTC, once for all tests: machine code, PTX, SASS."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nybble.backends.errors import EngineError
 
 
 def nvrtc_is_there() -> bool:
-    """Whether it is installed."""
+    """Whether NVRTC is installed."""
     try:
         find_nvrtc()
     except EngineError:
@@ -30,33 +30,33 @@ def nvrtc_is_there() -> bool:
 
 
 def needs_nvrtc() -> None:
-    """Skip the module that calls it where there is none."""
+    """Skip the calling module if NVRTC is not installed."""
     if not nvrtc_is_there():
         pytest.skip("NVRTC is not installed (pip install 'nybble[cuda12]')", allow_module_level=True)
 
 
 @cache
 def compiled(arch: int) -> Compiled:
-    """For one architecture. Takes half a minute."""
+    """The kernels for one architecture. Takes half a minute."""
     return find_nvrtc().compile(arch)
 
 
 @cache
 def ptx_module(arch: int) -> PtxModule:
-    """Its PTX, to be interpreted."""
+    """The interpreter of the PTX of an architecture."""
     return PtxModule(compiled(arch).ptx, arch)
 
 
 @contextmanager
 def on_ptx(module: PtxModule) -> Iterator[None]:
-    """The emulated GPU interprets PTX."""
+    """While this is active, the emulated GPU interprets PTX."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emulated, "emulator", module.emulator)
         yield
 
 
 def _nvdisasm(folder: Path) -> str:
-    """A copy, since packages may lose the mark of a program."""
+    """A copy of nvdisasm, since the package may lack the executable bit."""
     spec = find_spec("nvidia")
     for place in spec.submodule_search_locations or () if spec is not None else ():
         found = Path(place) / "cu13" / "bin" / "nvdisasm"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Is nybble right on the GPU of this machine, and how fast? At most eight minutes, on one bundle of `nybble gpu bundle`:
+# Tests the kernels on the GPU of this machine and measures their speed, in at most eight minutes. Usage:
 #   tests/gpu/on_device.sh resnet50.bundle --out on-device.json
-# It needs Python 3.11 or later with NumPy, cuda-core and cuda-bindings, and nothing compiled of nybble. PYTHON names
-# the interpreter. docs/gpu.md says more.
+# `nybble gpu bundle` writes the bundle. Needs Python 3.11 or later with NumPy, cuda-core and cuda-bindings, but no
+# compiled part of nybble. PYTHON names the interpreter. See docs/gpu.md.
 set -euo pipefail
 source=$(cd "$(dirname "$0")/../../src" && pwd)
 python=${PYTHON:-python3}
@@ -18,6 +18,6 @@ for module, package in (("numpy", "numpy"), ("cuda.bindings", "cuda-bindings"), 
         sys.exit(f"on_device.sh: {package} cannot be imported ({error}); pip install {package}")
 EOF
 
-# The program keeps to its own time; this is for a kernel that never ends.
+# The program limits its own time; this stops a kernel that never ends.
 PYTHONPATH=$source${PYTHONPATH:+:$PYTHONPATH} exec timeout --kill-after=5 480 \
   "$python" -m nybble.backends.cuda.proof --sanitize "$@"

@@ -1,4 +1,4 @@
-"""A model of the published network's time on a T4, which nobody measured: ``make gpu-proof`` prints it."""
+"""A model of the published network's time on a T4; not measured. ``make gpu-proof`` prints it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOFLINE, MEASURED_INT4, MEASURED_INT8 = 57.0, 111.9, 177.9
 
 
 def memory_bytes(graph: Graph) -> list[tuple[str, float]]:
-    """What each launch reads and writes at least, the input's first."""
+    """Minimum bytes that each launch reads and writes, the input's first."""
     plan = make_plan(expand(graph), {})
     entry = plan.input
     found = [("input", IMAGES * (entry.channels * entry.pixels + float(entry.nbytes)))]

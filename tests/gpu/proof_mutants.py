@@ -1,4 +1,4 @@
-"""Every change of the kernels' source on every generation that it concerns: ``make gpu-proof``."""
+"""Every faulty change of the kernels' source, on every generation that it concerns: ``make gpu-proof``."""
 
 from __future__ import annotations
 

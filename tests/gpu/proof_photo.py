@@ -1,4 +1,4 @@
-"""The published network on a photo, every value of every step: as PTX of each generation, and its source emulated."""
+"""Every value of the published network on a photo: with the PTX of each generation, and with the source emulated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from compiled import needs_nvrtc, on_ptx, ptx_module
 
 import nybble
-from nybble.backends.cuda.emulated import GENERATIONS
+from nybble.backends.cuda.device import GENERATIONS
 from nybble.engine import Engine
 from nybble.graph import Graph
 from nybble.graph.types import Array

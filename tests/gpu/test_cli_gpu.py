@@ -63,7 +63,7 @@ def test_facts_are_read_from_the_assemblers_log() -> None:
 
 
 def test_a_bundle_of_the_network_in_the_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of machine code that is no code: the compiler has tests of its own."""
+    """Uses a stand-in for machine code; the compiler has its own tests."""
     from typer.testing import CliRunner
 
     from nybble.backends.cuda import cubins

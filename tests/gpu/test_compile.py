@@ -67,7 +67,7 @@ def test_copies_are_asynchronous_from_8_0_on(arch: int) -> None:
 
 @ARCH
 def test_shared_memory_and_registers_leave_room(arch: int) -> None:
-    """64 KB of shared memory a block on 7.5, 99 KB on others; 65,536 registers, given to warps 256 at a time."""
+    """Limits: 64 KB of shared memory on 7.5, 99 KB on others; 65,536 registers, allocated to warps in units of 256."""
     registers = {kernel.name: kernel.registers for kernel in compiled(arch).kernels}
     assert len(registers) <= 60
     for kernel in all_kernels():

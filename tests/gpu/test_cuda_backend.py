@@ -65,7 +65,7 @@ def test_too_many_parts_of_a_concatenation_are_refused() -> None:
 
 @NEEDS_EMULATOR
 def test_batches_of_any_size_and_the_memory_of_each() -> None:
-    """More images than run together, fewer afterwards: the arena grows and is given back."""
+    """More images than one batch, then fewer: the arena grows and is freed."""
     graph = small()
     x = np.random.default_rng(0).integers(0, 16, (11, 3, 4, 5), np.uint8)
     with Engine(graph, device="cuda-emulated") as engine:

@@ -1,4 +1,4 @@
-"""``device="cuda"``: real cuda-core on a stand-in for the driver, with the emulator behind it. No GPU runs anything."""
+"""``device="cuda"``: cuda-core on a stand-in for the driver, which runs kernels in the emulator. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_cubins_are_compiled_once_and_for_the_nearest_architecture(
     monkeypatch.setattr(cubins, "find_nvrtc", lambda: compiler)
     assert [cubins.cubin_for(arch) for arch in (86, 89, 86)] == [b"cubin 86"] * 3
     assert compiler.compiled == [86]
-    with pytest.raises(EngineError, match=r"^NVRTC 13\.5 does not compile for sm_120; a newer one may"):
+    with pytest.raises(EngineError, match=r"^NVRTC 13\.5 does not support sm_120; a newer version may"):
         cubins.cubin_for(120)
 
 
@@ -111,5 +111,8 @@ def test_arrays_of_other_devices_are_refused() -> None:
             return (2, 0)
 
     graph = nybble.graph.read_graph(nybble.models.find(None).path)
-    with nybble.Engine(graph, device="reference") as engine, pytest.raises(ValueError, match="takes none of a GPU"):
+    with (
+        nybble.Engine(graph, device="reference") as engine,
+        pytest.raises(ValueError, match="does not take arrays on a GPU"),
+    ):
         engine(Elsewhere())

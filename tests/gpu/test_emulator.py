@@ -1,4 +1,4 @@
-"""The emulated GPU: what it refuses, and that what is right passes; products against plain sums."""
+"""The emulated GPU: faults are detected, correct kernels pass, and products equal plain sums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from nybble.backends.cuda.emulated import GENERATIONS
+from nybble.backends.cuda.device import GENERATIONS
 from nybble.backends.cuda.kernels import all_kernels
 from nybble.backends.cuda.structures import PARAMS
 
@@ -41,7 +41,7 @@ FAULTS = {
 
 @pytest.fixture
 def block() -> Iterator[int]:
-    """64 elements of 16 bytes in device memory, never written."""
+    """64 uninitialised elements of 16 bytes in device memory."""
     address = _gpu_emulator.allocate(64 * 16)
     yield address
     _gpu_emulator.release(address)

@@ -1,4 +1,4 @@
-"""``nybble tune --device cuda``, on the emulator with a clock that is given."""
+"""``nybble tune --device cuda``, on the emulator with a simulated clock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Moment(Event):
 
 
 class Clocked(EmulatedDevice):
-    """Kernels take the time that the test says: those of one tile least, narrow ones of one tap hardly more."""
+    """Kernels take simulated times. One tile is the fastest; narrow kernels of one tap are 1 % slower."""
 
     def __init__(self, fast: str = "m128n64") -> None:
         super().__init__(80)
@@ -123,4 +123,4 @@ def test_what_cannot_be_used_is_a_warning(content: str | None, why: str) -> None
 def test_what_cannot_be_tuned_is_refused() -> None:
     done = CliRunner().invoke(app, ["tune", "--device", "reference"])
     assert done.exit_code == 3
-    assert "--device reference: there is nothing to tune; choose from cpu, cuda, cuda-emulated" in done.output
+    assert "--device reference: it has no kernels to tune; choose from cpu, cuda, cuda-emulated" in done.output

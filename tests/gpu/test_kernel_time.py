@@ -20,7 +20,7 @@ def test_gpus_are_found_by_what_a_driver_says() -> None:
 
 @pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: gpu.names[0])
 def test_figures_agree_with_the_multiprocessors(gpu: Gpu) -> None:
-    """Products of 4 bits an SM and cycle are a power of two, and twice those of 8 bits, within what is rounded."""
+    """4-bit products per SM and cycle are a power of two, and twice the 8-bit products, up to rounding."""
     assert gpu.source
     assert gpu.int4 == pytest.approx(2 * gpu.int8)
     per_cycle = gpu.int4 * 1e6 / 2 / gpu.multiprocessors / gpu.megahertz

@@ -1,4 +1,4 @@
-"""Every kernel of every generation, emulated on the host, against the reference: drawn layers, each value compared."""
+"""Every kernel of every generation, emulated on the host, compared with the reference on random layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cases import NETWORKS, assert_agrees, every_kind_of_block, layers
 from hypothesis import given, settings
 
 from emulated_gpu import NEEDS_EMULATOR
-from nybble.backends.cuda.emulated import GENERATIONS
+from nybble.backends.cuda.device import GENERATIONS
 from nybble.backends.cuda.kernels import ConvKernel, all_kernels
 from nybble.engine import Engine, EngineError
 from nybble.graph import Conv2d, DType, Graph, Input, Tensor

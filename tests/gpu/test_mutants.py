@@ -1,4 +1,4 @@
-"""Changed copies of the kernels: the emulation, or the interpreter of PTX, must tell each from the right ones."""
+"""Faulty copies of the kernels: the emulator or the interpreter of PTX must detect each of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mutants.changes import ASSEMBLY, MUTANTS, Mutant
 from mutants.differs import differs
 from mutants.layers import LAYERS
 
-from nybble.backends.cuda.emulated import GENERATIONS
+from nybble.backends.cuda.device import GENERATIONS
 
 pytestmark = pytest.mark.slow
-#: Each on one generation that it concerns, in turns. ``make gpu-proof`` has all.
+#: Each change on one of the generations that it concerns, alternating. ``make gpu-proof`` runs all of them.
 CASES = [(mutant, mutant.generations[i % len(mutant.generations)]) for i, mutant in enumerate(MUTANTS)]
 ASSEMBLY_CASES = [(mutant, mutant.generations[i % len(mutant.generations)]) for i, mutant in enumerate(ASSEMBLY)]
 NEEDS_COMPILER = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")

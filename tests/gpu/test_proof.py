@@ -1,4 +1,4 @@
-"""The proof on a GPU, run on the emulator: all of it but the driver's calls. And on the stand-in for the driver."""
+"""The test of a GPU with a bundle, run on the emulator and on the stand-in for the driver."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_everything_is_right_on_the_emulator(bundle: Bundle, generation: int, mo
 
 
 class Wrong(EmulatedDevice):
-    """Changes one byte of what some kernel wrote, or of what the probe did."""
+    """A device that changes one byte of the result of some kernel, or of the probe."""
 
     def __init__(self, kernel: str) -> None:
         super().__init__(80)
@@ -114,15 +114,15 @@ def test_what_there_is_no_time_for_is_said(bundle: Bundle) -> None:
 def test_what_is_no_bundle_is_refused(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "no.bundle"
     path.write_text("{}")
-    with pytest.raises(EngineError, match=r"no\.bundle: is no bundle of `nybble gpu bundle`"):
+    with pytest.raises(EngineError, match=r"no\.bundle: is not a bundle of `nybble gpu bundle`"):
         Bundle.load(path)
     monkeypatch.setattr(bundles, "FORMAT", 0)
     bundle.save(tmp_path / "old.bundle")
     monkeypatch.undo()
-    with pytest.raises(EngineError, match="is a bundle of format 0, and this version reads format 1"):
+    with pytest.raises(EngineError, match="is a bundle of format 0, but this version reads format 1"):
         Bundle.load(tmp_path / "old.bundle")
     monkeypatch.setattr(bundles, "MOST_BYTES", 1000)
-    with pytest.raises(EngineError, match="MiB, and 0 are the limit; give fewer photos"):
+    with pytest.raises(EngineError, match="MiB; the limit is 0 MiB; use fewer photos"):
         bundle.save(tmp_path / "large.bundle")
     with pytest.raises(EngineError, match="has code for sm_80, not for sm_90"):
         bundle.cubin_for(90)
@@ -131,7 +131,7 @@ def test_what_is_no_bundle_is_refused(bundle: Bundle, tmp_path: Path, monkeypatc
 
 @NEEDS_EMULATOR
 def test_the_script(file: Path, tmp_path: Path) -> None:
-    """No compiled part but the emulator, no package but NumPy and CUDA's."""
+    """Needs no compiled part except the emulator, and no packages except NumPy and those of CUDA."""
     out = tmp_path / "found.json"
     done = subprocess.run(
         [SCRIPT, file, "--out", out, "--device", "sm_75", "--only", "probe,network"],
@@ -144,7 +144,7 @@ def test_the_script(file: Path, tmp_path: Path) -> None:
     found = json.loads(out.read_text())
     assert found["schema"] == command.SCHEMA and found["right"]
     assert set(found["sanitizer"]) == set(command.TOOLS)
-    assert "all that ran is right" in done.stdout
+    assert "all results are correct" in done.stdout
 
 
 def test_the_proof_needs_numpy_alone() -> None:
@@ -162,7 +162,7 @@ def test_sanitizers_that_are_absent_or_find_something(
 ) -> None:
     asked = command._parser().parse_args([str(file), "--out", str(tmp_path / "out.json"), "--sanitize"])
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert all("is not in the path" in state for state in command.sanitize(asked, 1e3).values())
+    assert all("is not in PATH" in state for state in command.sanitize(asked, 1e3).values())
     tool = tmp_path / "compute-sanitizer"
     tool.write_text('#!/bin/sh\n[ "$2" = memcheck ] && exit 0\necho "========= Race"\nexit 86\n')
     tool.chmod(0o755)

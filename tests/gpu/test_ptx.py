@@ -1,4 +1,4 @@
-"""Every kernel as NVRTC's own PTX, interpreted, against the reference: inline assembly too."""
+"""Every kernel's PTX, inline assembly included, interpreted and compared with the reference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ARCH = pytest.mark.parametrize("arch", ARCHS)
 
 
 def is_as_80(arch: int, start: str) -> bool:
-    """Whether the kernels whose names begin so are 8.0's, word for word: they ran there."""
+    """Whether the PTX of the kernels with this prefix equals that of 8.0, where they were run."""
     if arch not in (86, 89):
         return False
     ours, other = ptx_module(arch).kernels, ptx_module(80).kernels

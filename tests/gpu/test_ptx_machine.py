@@ -1,4 +1,4 @@
-"""The interpreter of PTX: threads that part and meet, memory, what it refuses; fragments by the ISA's formulas."""
+"""The interpreter of PTX: divergence, memory, unsupported code; fragments by the formulas of the ISA."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARED = "mov.u64 %rd4, _ZN6nybble3gpu12shared_bytesE; cvt.u32.u64 %r2, %rd4;"
 
 
 def run(body: str, threads: int = 64, shared: int = 1024) -> list[int]:
-    """What each thread stored, of signed 32-bit words that start as 0."""
+    """The signed 32-bit word that each thread stored; 0 if it stored none."""
     text = f"""
 .visible .entry test(
     .param .align 8 .b8 test_param_0[8]

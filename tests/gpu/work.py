@@ -1,4 +1,4 @@
-"""What a network's kernels do, counted: steps as PTX runs, instructions as the machine code has them."""
+"""Counts the work of a network's kernels: loop rounds in PTX, instructions in machine code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Machine:
 
 
 def read_machine(text: str) -> Machine:
-    """Of SASS, as nvdisasm writes it. The loop over the depth is the one that has matrix instructions."""
+    """Read the SASS that nvdisasm writes. The loop over the depth is the one that contains matrix instructions."""
     found: list[tuple[str, str]] = []
     labels: dict[str, int] = {}
     for line in text.splitlines():
@@ -69,7 +69,7 @@ def _loop(found: list[tuple[str, str]], labels: Mapping[str, int]) -> tuple[int,
 
 
 def launch_work(name: str, counts: Counts, machine: Machine, written: int, memory_bytes: float) -> Work:
-    """Of one launch. Instructions outside of the loop are those of PTX, as many more or less as the kernel's SASS has.
+    """The work of one launch. Instructions outside the loop are those of PTX, scaled to the number in SASS.
 
     Parameters
     ----------

@@ -86,11 +86,11 @@ class Executable(ABC):
 
     @property
     def steps(self) -> Sequence[Step]:
-        """The fused steps, where it has any: not every backend runs more than nodes."""
+        """The fused steps; empty if the backend runs nodes one by one."""
         return ()
 
     def kernel_name(self, step: str) -> str | None:
-        """The kernel of a step, by the value that it writes, where the backend names kernels."""
+        """The name of a step's kernel, by the value that it writes; ``None`` if the backend does not name kernels."""
         return None
 
     @property
@@ -133,11 +133,12 @@ class Executable(ABC):
         return self.run(quantized)
 
     def run_on_device(self, photos: object, preprocessing: Preprocessing) -> object:
-        """The output for photos in another device's memory, as an array there. Raises :class:`ValueError` if it cannot.
+        """The output for photos in the memory of a GPU, as an array on the GPU. Both support DLPack.
 
-        Both speak DLPack; uint8 (N, H, W, C) of the input's size, and the output's dtype.
+        Photos are uint8 (N, H, W, C) of the input's size. Raises :class:`ValueError` on a backend that does not use
+        the GPU.
         """
-        raise ValueError(f"expected an array in the host's memory: {self.isa} takes none of a GPU")
+        raise ValueError(f"expected an array in host memory; {self.isa} does not take arrays on a GPU")
 
 
 class Backend(ABC):

@@ -1,4 +1,4 @@
-"""The same work on this engine and on its peers, in turns, with a result that says how it came about."""
+"""The same work on this engine and on its peers, interleaved, with a result that describes the measurement."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Settings:
     ceilings : bool
         Also measure what the machine can do, and hold each layer against it.
     fp32 : bool
-        Let peers run in float as well. Without it one does, since top-1 is held against float.
+        Let peers run in float as well. Without it one does, since top-1 is compared with that of float.
     scaling : bool
         Also measure what more threads bring.
     device : str
@@ -161,7 +161,7 @@ def bench(
         contestants += others
         result["peers_left_out"] = {**absent, **unable}
         if not contestants:
-            raise BenchError("nobody takes part: give --bits 4 or --against")
+            raise BenchError("there is nothing to measure: give --bits 4 or --against")
         samples = folder / "photos.u8"
         photos.samples.tofile(samples)
 
@@ -180,7 +180,7 @@ def bench(
         "runs": run_records(contestants, runs, settings.threads, top1),
         "ratios": ratio_records(contestants, runs, wrong, settings.peer_isa),
     }
-    if settings.device != "cpu":
+    if settings.device in ("cuda", "cuda-emulated"):
         result["roofline"] = _rooflines(graph, loaded, result["runs"])
     if settings.ceilings:
         result |= ceiling_records(settings.threads, progress)
@@ -194,7 +194,7 @@ def bench(
 
 
 def _rooflines(graph: Graph, loaded: dict[str, Any], runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of the 4-bit network at each batch size, the share of what its GPU could do; none where that is not known."""
+    """The share of the roofline that the 4-bit network reached at each batch size; ``None`` for unknown GPUs."""
     from nybble.backends.cuda.roofline import share_of_roofline
 
     found = []
@@ -280,7 +280,7 @@ def race(
     settings: Settings,
     progress: Progress,
 ) -> tuple[dict[Entry, Runs], dict[str, float | None], dict[str, Any], int]:
-    """Load all contestants and let them take turns: what each did, its top-1, what it says of itself, the rounds."""
+    """Load and run all contestants, interleaved: their runs, their top-1, their descriptions, the number of rounds."""
     batches = sorted(set(settings.batches))
     runs: dict[Entry, Runs] = {}
     named: dict[tuple[str, Path], float | None] = {}

@@ -1,4 +1,4 @@
-"""An ensemble beside its members: what answering together costs."""
+"""Measures an ensemble and its members."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from nybble.progress import Progress, silent
 
 
 def open_ensemble(path: Path) -> Ensemble:
-    """The ensemble of a file. Raises :class:`BenchError` where its members look at crops of different sizes."""
+    """The ensemble of a file. Raises :class:`BenchError` if its members use crops of different sizes."""
     ensemble = load_ensemble(path, 1, tuned=True, device="cpu")
     if ensemble.crop_shape is None:
         ensemble.close()
-        raise BenchError(f"{path}: its members look at crops of different sizes; measure each of them")
+        raise BenchError(f"{path}: its members use crops of different sizes; measure each member separately")
     return ensemble
 
 
 def bench_ensemble(
     path: Path, ensemble: Ensemble, photos: Photos, settings: Settings, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Run an ensemble and each of its members in turns, as :func:`nybble.bench.bench` does with peers.
+    """Run an ensemble and each of its members, interleaved, as :func:`nybble.bench.bench` runs peers.
 
     Parameters
     ----------
@@ -43,19 +43,21 @@ def bench_ensemble(
         What :func:`open_ensemble` gives.
     photos : Photos
     settings : Settings
-        Its threads, batches, seconds and isa.
+        Its threads, batches, seconds, isa and device.
 
     Returns
     -------
     dict
-        As that of :func:`nybble.bench.bench`; its ``ratios`` are those of the ensemble to each member.
+        As that of :func:`nybble.bench.bench`; its ``ratios`` compare the ensemble with each member.
     """
     used, begun = usage(), time.perf_counter()
     about = machine.describe()
-    contestants = [Contestant(f"nybble {path.stem}", "nybble", 4, path.absolute(), isa=settings.isa)]
+    contestants = [
+        Contestant(f"nybble {path.stem}", "nybble", 4, path.absolute(), isa=settings.isa, device=settings.device)
+    ]
     for place, (member, folder) in enumerate(zip(ensemble.members, ensemble.folders, strict=True)):
         name = f"nybble {place + 1}: {member.name}"
-        contestants.append(Contestant(name, "nybble", 4, folder.absolute(), isa=settings.isa))
+        contestants.append(Contestant(name, "nybble", 4, folder.absolute(), isa=settings.isa, device=settings.device))
     with TemporaryDirectory(prefix="nybble-bench-") as folder_name:
         samples = Path(folder_name) / "photos.u8"
         photos.samples.tofile(samples)

@@ -21,7 +21,7 @@ from nybble.bench.machine import describe
 from nybble.bench.photos import Photos
 from nybble.bench.race import Contestant, Worker
 from nybble.bench.restrict import Restriction, restrict
-from nybble.files import caching
+from nybble.files import OWN, caching, write_text
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 from nybble.turns import take_turns
@@ -65,9 +65,7 @@ class Choice:
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self), indent=2))
-        part.replace(path)
+        write_text(path, json.dumps(asdict(self), indent=2), OWN)
 
     @classmethod
     def load(cls, path: Path) -> Choice:

@@ -1,4 +1,4 @@
-"""Contestants take turns on the same photos: persistent processes, of which one works at a time."""
+"""Runs contestants interleaved on the same photos: persistent processes, of which one works at a time."""
 
 from __future__ import annotations
 

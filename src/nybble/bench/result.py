@@ -10,7 +10,7 @@ import numpy as np
 from nybble.bench.peers import MARGIN
 from nybble.bench.race import Contestant, Entry, Runs, Spread, paired
 
-#: Ratio by name: (bits, activations) of ours, and of what it is held against; ``None`` for ours means the peers.
+#: Ratio by name: (bits, activations) of ours, and of what it is compared with; ``None`` for ours means the peers.
 RATIOS: dict[str, tuple[tuple[int, str], str, int, str]] = {
     "int4_vs_int8": ((4, "real"), "nybble", 8, "real"),
     "int4_vs_best_int8_peer": ((4, "real"), "peers", 8, "real"),
@@ -52,7 +52,7 @@ def run_records(
 def ratio_records(
     contestants: Sequence[Contestant], runs: dict[Entry, Runs], wrong: set[str], peer_isa: str | None
 ) -> dict[str, Any]:
-    """The ``ratios`` of the result; a side that nobody took, or only wrong ones, makes a ratio ``None``."""
+    """The ``ratios`` of the result; a ratio is ``None`` if a side is missing or has only wrong contestants."""
     found: dict[str, Any] = {}
     for name, ((bits, activations), against, other_bits, other_activations) in RATIOS.items():
         ours = _pick(contestants, wrong, "nybble", bits, activations, None)

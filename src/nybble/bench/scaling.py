@@ -1,7 +1,7 @@
 """How much faster all threads are than one: of our engine, and of a loop that needs nothing but its core.
 
 The machine itself decides how two threads get on: its clock, its shared cores and its other guests. So the engine's
-scaling is held against that of a loop of the same instructions whose data lies in L1, in the same rounds.
+scaling is compared with that of a loop of the same instructions whose data lies in L1, in the same rounds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Speeds:
 
 
 def loop_isa(isa: str) -> str | None:
-    """Whose loop an instruction set of the engine is held against; ``None`` where this machine has none.
+    """The instruction set whose loop is compared with one of the engine; ``None`` where this machine has none.
 
     The loops of VNNI alone have no instruction that four bits use: then it is that of what VNNI adds to.
     """

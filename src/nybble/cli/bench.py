@@ -159,8 +159,11 @@ def bench(
             result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, progress)}
             result["machine"]["disturbance"] = watch.taken()
     elif is_ensemble(path := locate(model, ensembles=True)):
-        if against or bits or ceilings or float_model:
-            raise WrongUsageError(f"{model}: is an ensemble, which is measured beside its members only")
+        if against or bits or ceilings or float_model or calibration or peer_isa:
+            raise WrongUsageError(
+                f"{model}: is an ensemble, which is compared with its members only; omit --against, --bits, "
+                "--ceilings, --float-model, --calibration and --peer-isa"
+            )
         with open_ensemble(path) as ensemble, one_bar() as progress:
             photos = known = _photos(ensemble.graph, images, limit, exif)
             result = bench_ensemble(path, ensemble, photos, settings, progress)
@@ -314,7 +317,7 @@ def _show_runs(result: dict[str, Any]) -> None:
 
 def _show_ratios(result: dict[str, Any]) -> None:
     numbers = ("best batch", "between", "batch 1", "between ")
-    grid = table("ratio", *numbers, "held against", numbers=numbers)
+    grid = table("ratio", *numbers, "compared with", numbers=numbers)
     for name, ratio in result["ratios"].items():
         if ratio["best_batch"] is None and ratio["batch_1"] is None:
             continue

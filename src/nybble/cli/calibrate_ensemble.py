@@ -1,4 +1,4 @@
-"""``nybble calibrate-ensemble``: temperatures and a threshold for networks that answer together."""
+"""``nybble calibrate-ensemble``: finds the temperatures and the threshold of an ensemble."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nybble.cli.progress import one_bar
 if TYPE_CHECKING:
     from nybble.engine.ensemble.calibrate import Calibrated, Wishes
 
-#: The name of the result in the folder of ``--report``, and of its pictures.
+#: Names of the result and of the chart in the folder of ``--report``.
 _RESULT, _PICTURE = "ensemble.json", "ensemble"
 
 
@@ -31,37 +31,41 @@ def calibrate_ensemble(
     images: Images,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The TOML file to write.", show_default=False)],
     kind: Annotated[
-        Literal["cascade", "mean"], typer.Option("--kind", help="Ask the second member only where needed, or all.")
+        Literal["cascade", "mean"],
+        typer.Option("--kind", help="cascade runs the second member only if needed, mean runs all."),
     ] = "cascade",
     defer: Annotated[
-        float, typer.Option("--defer", metavar="SHARE", min=0, max=1, help="Share of photos for the second member.")
+        float,
+        typer.Option(
+            "--defer", metavar="SHARE", min=0, max=1, help="Share of the photos that go to the second member."
+        ),
     ] = 0.16,
     measure: Annotated[
-        Literal["margin", "entropy"], typer.Option("--measure", help="What says that an answer is not sure.")
+        Literal["margin", "entropy"], typer.Option("--measure", help="How the uncertainty of an answer is measured.")
     ] = "margin",
-    folds: Annotated[int, typer.Option("--folds", min=2, help="Parts of the photos for the estimate.")] = 5,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="Folds of the cross-validation.")] = 5,
     limit: Limit = None,
     threads: Threads = None,
     exif: Exif = False,
     report: Annotated[
         Path | None,
-        typer.Option(
-            "--report", metavar="DIR", help="Also write the figures and their picture here.", show_default=False
-        ),
+        typer.Option("--report", metavar="DIR", help="Also write the results and a chart here.", show_default=False),
     ] = None,
 ) -> None:
-    """Find how networks answer best together, on labelled photos that none of them was trained on.
+    """Calibrate an ensemble on labelled photos that none of its members was trained on.
 
-    Temperatures are those that make the labels likeliest; the threshold is the one that leaves the wanted share of
-    photos to the second member. The accuracy shown is cross-fitted: each photo is answered with what was found on
-    others. docs/ensembles.md describes the file that is written; it stands wherever a command takes a MODEL to run.
+    Temperatures maximise the likelihood of the labels. The threshold of a cascade sends the requested share of the
+    photos to the second member. Accuracies are cross-validated. Commands that run photos accept the file in place of
+    MODEL; docs/ensembles.md describes it.
     """
     from nybble.files import TOML, check_free
 
     if len(members) < 2:
-        raise WrongUsageError("an ensemble has at least two members; name them, the cheapest first")
+        raise WrongUsageError("an ensemble needs at least two members; name them, the cheapest first")
     if kind == "cascade" and len(members) > 2:
-        raise WrongUsageError("a cascade is found for two members; --kind mean takes more")
+        raise WrongUsageError(
+            "a cascade of more than two members cannot be calibrated; use --kind mean, or write its file by hand"
+        )
     check_free(out, TOML)
     if report is not None and report.exists() and not report.is_dir():
         raise CommandError(f"{report}: exists already and is not a folder")
@@ -91,7 +95,7 @@ def calibrate_ensemble(
 
 
 def _name(member: str, folder: Path, out: Path) -> str:
-    """What the file calls a member: its name, or the path of its folder from the file's."""
+    """The model of a member in the file: its name, or the path of its folder relative to the file."""
     from nybble.models import names
 
     if member in names() and not Path(member).expanduser().is_dir():
@@ -124,15 +128,15 @@ def _write_description(out: Path, found: Calibrated, wishes: Wishes, images: Pat
     share = Share(int(found.right.sum()), len(found.labels))
     comments = [
         f"Found by nybble calibrate-ensemble on {len(found.labels)} photos of {images.name}.",
-        f"Cross-fitted top-1: {share}.",
+        f"Cross-validated top-1: {share}.",
     ]
     if wishes.kind == "cascade":
-        comments.append(f"The threshold leaves {wishes.share:.1%} of the photos to the second member.")
+        comments.append(f"The threshold sends {wishes.share:.1%} of the photos to the second member.")
     write_settings(out, found.settings, comments)
 
 
 def _write_report(folder: Path, result: dict[str, Any]) -> list[Path]:
-    """The figures, and the picture where Matplotlib is installed."""
+    """Write the results, and the chart if Matplotlib is installed."""
     from importlib.util import find_spec
 
     from nybble.files import JSON, FileError, write_text
@@ -144,7 +148,7 @@ def _write_report(folder: Path, result: dict[str, Any]) -> list[Path]:
     path = folder / _RESULT
     write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n", JSON)
     if find_spec("matplotlib") is None:
-        typer.echo("warning: no picture: Matplotlib is not installed; pip install 'nybble[demo]'", err=True)
+        typer.echo("warning: no chart was drawn: Matplotlib is not installed; pip install 'nybble[demo]'", err=True)
         return [path]
     from nybble.report.drawing import write_chart
     from nybble.report.records import EnsembleCalibration
@@ -159,7 +163,7 @@ def _show(found: Calibrated) -> None:
     from nybble.statistics import Share
 
     total = len(found.labels)
-    grid = table("what", "top-1", "95 % interval", "ms a photo", numbers=("top-1", "ms a photo"))
+    grid = table("what", "top-1", "95 % interval", "ms per photo", numbers=("top-1", "ms per photo"))
 
     def row(what: str, right: int, seconds: float) -> None:
         share = Share(right, total)
@@ -173,8 +177,8 @@ def _show(found: Calibrated) -> None:
         chosen = found.outcome.points[-1]
         deferred = float(chosen.deferred.mean())
         row(f"cascade, {deferred:.1%} deferred", int(chosen.right.sum()), found.cost(deferred))
-    grid.title = f"{total} photos, each answered with what was found on others"
+    grid.title = f"{total} photos, cross-validated"
     console().print(grid)
     against = found.against_best
     name = found.settings.member[found.best].model
-    typer.echo(f"against   {name}, its best member: {against}")
+    typer.echo(f"compared with {name}, its best member: {against}")

@@ -26,7 +26,8 @@ def classify(
         list[str],
         typer.Argument(
             metavar="[MODEL] IMAGE...",
-            help="Photos or folders of photos; before them a model folder or name, unless the default is meant.",
+            help="Photos or folders of photos. A model folder, the name of a model or an ensemble's file may precede "
+            "them.",
             show_default=False,
         ),
     ],

@@ -1,4 +1,4 @@
-"""``nybble evaluate``: how often a network is right on labelled photos, and how fast it was."""
+"""``nybble evaluate``: accuracy on labelled photos, and images per second."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nybble.images import LeftOut, PhotoFile
 
 
-#: Photos that are decoded, on several threads, before the engine runs on them; a 224x224 photo takes 150 KB.
+#: Photos that several threads decode before the engine runs on them; a 224x224 photo takes 150 KB.
 _DECODED_TOGETHER = 64
 
 
@@ -142,7 +142,7 @@ def evaluate(
 
 
 class Asked:
-    """An ensemble, with a count of the photos that each member was asked about."""
+    """An ensemble that counts the photos that each member runs on."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         self._ensemble = ensemble
@@ -157,7 +157,7 @@ class Asked:
         return logarithms(answers.probabilities)
 
     def record(self) -> list[dict[str, Any]]:
-        """The share of the photos that each member was asked about."""
+        """The share of the photos that each member ran on."""
         total = max(1, len(self._counts))
         return [
             {"model": member.name, "share": sum(count > place for count in self._counts) / total}
@@ -168,7 +168,7 @@ class Asked:
 def _batches(
     folder: Sequence[PhotoFile], prepare: Callable[..., Array], batch: int, exif: bool, left_out: LeftOut
 ) -> Iterator[tuple[Array, Sequence[PhotoFile]]]:
-    """Batches of photos, decoded many at a time and while the engine rests, so that its time is its own."""
+    """Batches of photos. Many are decoded at a time, while the engine is idle, so that its time can be measured."""
     from nybble.images import batches
 
     step = batch * -(-_DECODED_TOGETHER // batch)

@@ -1,4 +1,4 @@
-"""``nybble gpu``: kernels for GPUs, compiled ahead of time, and what a proof on a GPU needs."""
+"""``nybble gpu``: lists GPUs, compiles kernels for them, and writes bundles that test a GPU."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ if TYPE_CHECKING:
 gpu = typer.Typer(
     cls=Group,
     rich_markup_mode="markdown",
-    help="Kernels for NVIDIA GPUs: what is compiled, and compiling. No GPU has run them yet.",
+    help="Kernels for NVIDIA GPUs: list, compile, and write a bundle that tests a GPU. No GPU has run them yet.",
     no_args_is_help=True,
 )
 
-#: What was checked, by generation of kernels: the least architecture, and how.
-_CHECKED = {75: "emulated on the host", 80: "emulated on the host", 90: "emulated on the host"}
+#: How the kernels of every generation were checked.
+_CHECKED = "emulated on the host"
 
 
 @gpu.command(epilog="Example: nybble gpu info")
 def info(as_json: Json = False) -> None:
-    """List the GPUs of this machine, and architectures: which are compiled, how their kernels were checked.
+    """List the GPUs of this machine, the architectures that are compiled, and how their kernels were checked.
 
-    None of them ran on a GPU yet.
+    No kernel has run on a GPU yet.
     """
     from nybble.backends.cuda.cubins import cubin_path
+    from nybble.backends.cuda.device import generation_of
     from nybble.backends.cuda.gpu import list_gpus
     from nybble.backends.cuda.nvrtc import find_nvrtc
     from nybble.backends.errors import EngineError
@@ -53,8 +54,8 @@ def info(as_json: Json = False) -> None:
         {
             "arch": f"sm_{arch}",
             "compiled": nvrtc_path.is_file(),
-            "kernels": f"sm_{max(g for g in _CHECKED if g <= arch)}",
-            "checked": _CHECKED[max(g for g in _CHECKED if g <= arch)],
+            "kernels": f"sm_{generation_of(arch)}",
+            "checked": _CHECKED,
             "ran": False,
         }
         for arch in archs
@@ -79,7 +80,7 @@ def compile_(
     arch: Annotated[str, typer.Option("--arch", metavar="sm_NN", help="sm_75 for a T4, sm_89 for an L4.")],
     as_json: Json = False,
 ) -> None:
-    """Compile every kernel for an architecture, and keep the cubin in the cache folder. Needs no GPU."""
+    """Compile every kernel for an architecture, and store the cubin in the cache folder. Needs no GPU."""
     from nybble.backends.cuda.cubins import compile_cubin
     from nybble.backends.cuda.nvrtc import find_nvrtc
 
@@ -105,9 +106,9 @@ def compile_(
     )
 
 
-#: Architectures of a bundle, as far as the compiler has them.
+#: Default architectures of a bundle, if the compiler supports them.
 _BUNDLED = (75, 80, 86, 89, 90, 100, 120)
-#: The default of --limit: every step of each is checked, and the reference takes a second for each.
+#: The default of --limit. Every step of each photo is checked; the reference takes about a second per photo.
 _PHOTOS = 4
 
 
@@ -119,14 +120,14 @@ def bundle(
     limit: SomeLimit = _PHOTOS,
     arch: Annotated[
         list[str] | None,
-        typer.Option("--arch", metavar="sm_NN", help="May be repeated.", show_default="all that NVRTC has"),
+        typer.Option("--arch", metavar="sm_NN", help="May be repeated.", show_default="all that NVRTC supports"),
     ] = None,
     exif: Exif = False,
     as_json: Json = False,
 ) -> None:
-    """Write what a proof on a GPU needs: kernels, the network, and what each step has to give on photos.
+    """Write a bundle that tests a GPU: kernels, the network, and the expected values of each step on photos.
 
-    tests/gpu/on_device.sh runs it there, and needs NumPy, cuda-core and cuda-bindings alone. Needs no GPU.
+    Needs no GPU. tests/gpu/on_device.sh runs the bundle on a GPU; it needs NumPy, cuda-core and cuda-bindings.
     """
     from nybble.backends.cuda.cubins import cubin_for
     from nybble.backends.cuda.nvrtc import find_nvrtc
@@ -163,7 +164,7 @@ def bundle(
 
 
 def _number(nvrtc: Nvrtc, arch: str) -> int:
-    """The architecture of a name. Raises :class:`CommandError` where the compiler does not have it."""
+    """The number of an architecture. Raises :class:`CommandError` if the compiler does not support it."""
     known = {f"sm_{number}": number for number in nvrtc.architectures()}
     if arch not in known:
         raise CommandError(f"--arch {arch}: this NVRTC compiles for {', '.join(known)}")

@@ -17,8 +17,8 @@ Model = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="A model folder, the folder that holds it, or the name of a model; where photos run also an ensemble's "
-        "TOML file.",
+        help="A model folder, the folder that contains it, or the name of a model; commands that run photos also "
+        "take the TOML file of an ensemble.",
         show_default="NYBBLE_MODEL, else the bundled network",
     ),
 ]
@@ -40,7 +40,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else
 
 
 def load_engine(path: Path, threads: int | None, device: str, isa: str | None = None) -> Engine:
-    """The engine of a model, on what ``--device`` names. Raises :class:`EngineError` in one line if it cannot be."""
+    """The engine of a model on a device. ``isa`` is ignored on the CPU. Raises :class:`EngineError` in one line."""
     import nybble
 
     if device == CPU:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def one_bar(*, size: bool = False, rate: bool = False) -> Iterator[Progress]:
-    """Show the work under way as one bar; ``size`` counts bytes instead of photos, ``rate`` shows photos a second.
+    """Show the work under way as one bar; ``size`` counts bytes instead of photos, ``rate`` shows photos per second.
 
     Where the work is another one, the estimate of the time that remains begins anew, unless its total is the same and
     no less is done: then these are parts of one work.
@@ -59,7 +59,7 @@ def _bars(*, size: bool, rate: bool = False) -> Bars:
     from rich.text import Text
 
     class Rate(progress.ProgressColumn):
-        """Photos a second."""
+        """Photos per second."""
 
         def render(self, task: progress.Task) -> Text:
             return Text("" if task.speed is None else f"{task.speed:.1f}/s", style="progress.data.speed")

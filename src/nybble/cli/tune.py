@@ -39,7 +39,7 @@ def tune(
     should resemble those to come, but not be those that accuracy is measured on. Without --images the inputs are seeded
     noise, and channel orders stay as they are.
 
-    --device cuda measures the kernels of each convolution on the GPU, and stores the choice for this model and GPU.
+    With --device cuda, the kernels of each convolution are measured on the GPU and stored for this model and GPU.
     """
     if device != CPU:
         _tune_gpu(model, images, limit, device, seconds, exif, as_json)
@@ -122,7 +122,7 @@ def _tune_gpu(
 
     by_name = {one.name: one for one in (backend, *variants.values())}
     if name not in by_name:
-        raise CommandError(f"--device {name}: there is nothing to tune; choose from {', '.join((CPU, *by_name))}")
+        raise CommandError(f"--device {name}: it has no kernels to tune; choose from {', '.join((CPU, *by_name))}")
     chosen = find(model)
     graph = read_graph(chosen.path)
     device, most = by_name[name].open_device()

@@ -1,4 +1,4 @@
-"""Speeds of several networks, measured in turns so that whatever else the machine does hits all of them."""
+"""Speeds of several networks, interleaved, so that other work on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OWN, RANDOM = "own", "random"
 
 @dataclass(frozen=True)
 class Contestant:
-    """A network that takes turns: ``run`` takes uint8 ``photos`` (N, H, W, C).
+    """A network that is measured: ``run`` takes uint8 ``photos`` (N, H, W, C).
 
     ``weights`` is ``OWN`` or ``RANDOM``.
     """
@@ -48,9 +48,9 @@ def measure_in_turns(
 ) -> list[Speed]:
     """The speed of each contestant, from decoded photos to logits.
 
-    Each runs once without being counted, then all run one batch in turns, as often as fits into ``seconds`` and five
-    times at least. Round ``r`` of a batch of ``b`` takes photos ``r``, ``r + 1`` to ``r + b - 1``, counted round the
-    photos there are: on sparse activations one photo is faster than another.
+    Each runs once without being counted, then all run one batch, interleaved, as often as fits into ``seconds``, but
+    at least five times. Round ``r`` of a batch of ``b`` takes photos ``r``, ``r + 1`` to ``r + b - 1``, modulo
+    the number of photos: with sparse activations the speed differs from photo to photo.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ _ENSEMBLE = ("Cascade", "Ensemble", "EnsembleError")
 
 
 def __getattr__(name: str) -> Any:
-    # A single network needs none of it, nor the time to import it.
+    # Imported on first use: a single network does not need it.
     if name in _ENSEMBLE:
         return getattr(import_module("nybble.engine.ensemble"), name)
     raise AttributeError(f"module 'nybble.engine' has no attribute {name!r}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class SupportsDLPack(Protocol):
-    """An array of any library, by the protocol that they share."""
+    """An array of any library that supports DLPack."""
 
     def __dlpack__(self, *, stream: int | None = None) -> object: ...
 
@@ -74,10 +74,10 @@ class Engine:
 
     Notes
     -----
-    Several engines may live in one process, and several Python threads may call them. Runs that have no more threads
-    together than the process has processors run at the same time; others wait in a queue, and a long run lets those
-    of other engines go before every 50 ms. The interpreter lock is released while a network runs, and no
-    memory is allocated but the result. A forked child may go on using an engine.
+    Several engines may exist in one process, and several Python threads may call them. Runs execute concurrently as
+    long as their threads together do not exceed the process's processors. Others wait in a queue. A run of several
+    photos yields to runs of other engines every 50 ms. The interpreter lock is released while a network runs. Only the
+    result is allocated. A forked child process may use the engine.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Engine:
 
     @property
     def steps(self) -> Sequence[Step]:
-        """The fused steps that it runs; none where nodes run one by one."""
+        """The fused steps that run; empty where nodes run one by one."""
         return self._executable.steps
 
     def kernel_name(self, step: str) -> str | None:
@@ -152,12 +152,12 @@ class Engine:
         x : array
             uint8 (N, H, W, C), photos resized and cropped to the network's input; or float32
             (N, C, H, W), normalised as the network's preprocessing says. With ``device="cuda"`` also uint8 photos on
-            that GPU, as any array that speaks DLPack.
+            that GPU, in any array that supports DLPack.
 
         Returns
         -------
         array
-            float32 (N, classes). For photos on a GPU an array there, which speaks DLPack:
+            float32 (N, classes). For photos on a GPU an array on that GPU, which supports DLPack:
             ``torch.from_dlpack(engine(photos))``.
 
         Raises
@@ -347,7 +347,7 @@ def available_isas() -> list[str]:
 
 
 def _is_on_gpu(x: object) -> bool:
-    """Whether an array of another library lies in memory of a CUDA GPU, managed memory included."""
+    """Whether an array of another library is in memory of a CUDA GPU, including managed memory."""
     return not isinstance(x, np.ndarray) and hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] in (2, 13)
 
 

@@ -22,10 +22,9 @@ def load(
     Parameters
     ----------
     path : path, optional
-        The folder ``model/`` or the one that holds it, a TOML file that describes an ensemble, or the name of a model:
-        ``efficientnet-lite0``, or one that
-        ``nybble fetch`` has downloaded. Without it, the model that the environment variable ``NYBBLE_MODEL`` names,
-        else the trained network that comes with nybble.
+        The folder ``model/`` or the one that contains it, the TOML file of an ensemble, or the name of a model:
+        ``efficientnet-lite0``, or one that ``nybble fetch`` has downloaded. The default is the model that the
+        environment variable ``NYBBLE_MODEL`` names, otherwise the bundled model.
     threads, isa, tuned, device
         As for :class:`Engine`.
 
@@ -34,7 +33,7 @@ def load(
     ModelFormatError
         Naming file and line, if the directory cannot be read.
     ModelNotFoundError
-        If there is neither such a folder nor a model of that name here; the text says how to get one.
+        If there is neither such a folder nor a model of that name; the text says how to get one.
     EngineError
         If ``threads``, ``isa`` or ``device`` is not available here, or the file of an ensemble is wrong.
     """

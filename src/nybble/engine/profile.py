@@ -110,7 +110,7 @@ def profile(engine: Engine, inputs: Array, runs: int = 5) -> Profile:
     inputs : array
         (N, C, H, W) integers as for :meth:`Engine.run_integer`; N at least 1.
     runs : int
-        Times that each image runs, in turns with the others; the first round is a warm-up on top.
+        How often each image runs, interleaved with the others, after one more round as a warm-up.
 
     Returns
     -------
@@ -250,7 +250,7 @@ def _layer(
 
 
 def _listed(plan: Plan, name: str) -> str:
-    """The value that lists are of."""
+    """The value that the lists are built from."""
     from nybble.backends.cpu.plan import lists_of
 
     return next(value for value in plan.lists if name in {lists_of(value, group) for group in plan.lists[value]})

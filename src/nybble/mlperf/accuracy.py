@@ -1,4 +1,4 @@
-"""Answers that LoadGen logged, held against labels and against other answers.
+"""Compares answers that LoadGen logged with labels and with other answers.
 
 ``mlperf_log_accuracy.json`` is a list of ``{"seq_id", "qsl_idx", "data"}``: ``data`` is what the system answered for
 photo ``qsl_idx``, in hexadecimal digits. Here it is a class as int32; other systems write other types, which the log

@@ -208,7 +208,7 @@ def draw_intervals(
     ticks: Sequence[tuple[float, str]],
     line: float | None = None,
 ) -> Figure:
-    """Values with intervals over a scale from ``ends[0]`` to ``ends[1]``; ``line`` is a value to be held against."""
+    """Values with intervals over a scale from ``ends[0]`` to ``ends[1]``; ``line`` is a value to compare with."""
     row, heading, foot, side = 35.0, 24.0, 22.0, 8.0
     labels = [[_wrapped(entry.label, entry.text, width) for entry in group] for _, group in groups]
     extra = _LINE * sum(len(label) - 1 for group in labels for label in group)

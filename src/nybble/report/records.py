@@ -62,7 +62,7 @@ class Side(Record):
 
 
 class RatioSpread(Spread):
-    """A ratio's spread, and who was held against whom."""
+    """A ratio's spread, and the two contestants that were compared."""
 
     of: Side
     to: Side
@@ -328,14 +328,14 @@ class EnsembleMember(Record):
 
 
 class EnsembleAnswers(Record):
-    """What several networks do together, and what a photo costs."""
+    """Correct answers of an ensemble, and its seconds per photo."""
 
     top1_right: int
     seconds: float = Field(gt=0)
 
 
 class CascadePoint(EnsembleAnswers):
-    """A cascade at one share of photos deferred."""
+    """A cascade at one share of deferred photos."""
 
     share: float
     deferred: int

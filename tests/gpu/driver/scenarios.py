@@ -69,7 +69,7 @@ def events(driver: Driver) -> None:
 
 
 def threads(driver: Driver) -> None:
-    """Several Python threads call one engine in turns."""
+    """Several Python threads call one engine."""
     with engine(driver.arch) as made, ThreadPoolExecutor(3) as pool:
         x = inputs(6)
         expected = interpret(NETWORK, x)[NETWORK.outputs[0]]

@@ -1,1 +1,1 @@
-"""NVRTC's own PTX on the CPU: what the kernels' inline assembly means, which the host's compiler never sees."""
+"""An interpreter of PTX. It covers the inline assembly of the kernels, which the host's compiler cannot compile."""

@@ -1,4 +1,4 @@
-"""What a warp does together: products and loads of matrices, by the fragments of the PTX ISA. Warps come first."""
+"""Collective instructions: products and loads of matrices, by the fragments of the PTX ISA. The first axis is warps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each instruction does to the running lanes. A mnemonic that is not here is an error, never a guess."""
+"""The effect of each instruction on the active lanes. An unknown mnemonic is an error."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _shifted_right_unsigned(a: Array, b: Array) -> Array:
 
 
 def _quotient(a: Array, b: Array) -> Array:
-    """Towards zero; 0 where the divisor is, which only lanes that do not run may have."""
+    """Division towards zero. Inactive lanes may have a divisor of 0; their result is 0."""
     found = np.abs(a) // np.where(b == 0, 1, np.abs(b))
     return np.where((a < 0) != (b < 0), -found, found).astype(a.dtype)
 
@@ -139,7 +139,7 @@ def _move(statement: Statement, kind: str) -> Act:
 
 
 def _convert(statement: Statement, to_kind: str, from_kind: str) -> Act:
-    """Of integers the low bits, or extended by the source's sign; of a sum the nearest float."""
+    """Integers are truncated, or extended by the sign of the source; a sum becomes the nearest float."""
     to, origin = statement.operands
     from_type = TYPES[from_kind]
 
@@ -180,7 +180,7 @@ def _address(text: str) -> Operand:
 
 
 def _place(space: str, s: State, addresses: Array, size: int) -> tuple[Bytes, Array]:
-    """The memory that addresses are in, and where. A generic address is global, or of the parameter."""
+    """The memory that addresses belong to, and the places in it. A generic address is global, or in the parameters."""
     if space == "shared":
         return s.shared.bytes, s.shared.offsets(addresses, s.lanes, size)
     if space == "param" or (space == "generic" and len(addresses) and addresses[0] < GLOBAL):
@@ -277,7 +277,7 @@ def _load_matrices(statement: Statement) -> Act:
 
 
 def _copy_async(statement: Statement) -> Act:
-    """Lands when it is waited for and not before. Zeros, and nothing is read, where the size is 0."""
+    """Completes when it is waited for and not before. With size 0 it reads nothing and writes zeros."""
     to, origin = _address(statement.operands[0]), _address(statement.operands[1])
     if statement.operands[2] != "16":
         raise PtxError(f"{statement.op} of {statement.operands[2]} bytes")

@@ -1,4 +1,4 @@
-"""Runs kernels: some blocks at a time, all of their threads at once, those that are furthest behind first."""
+"""Runs kernels: several blocks at a time, all of their threads together, those that are furthest behind first."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ptx.memory import GlobalMemory, SharedMemory
 from ptx.state import State
 from ptx.text import Kernel, Statement
 
-#: Threads that run together, at most; and bytes of registers.
+#: Maximum number of threads that run together, and of bytes of their registers.
 _MOST_LANES, _MOST_BYTES = 4096, 1 << 26
-#: Where threads that have ended are.
+#: Position of threads that have ended.
 _END = 1 << 30
 
 
 @dataclass
 class _Piece:
-    """Instructions that run one after the other, and where threads go from there.
+    """A basic block: instructions that run in sequence, and where threads continue.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class _Piece:
     products : int
         Matrix products among them.
     barrier : bool
-        Whether threads wait for their block at the end.
+        Whether threads wait at a barrier at the end.
     guard : str
         The predicate of the branch: ``%p1``, ``!%p1``, or nothing.
     taken : int or None
@@ -54,7 +54,7 @@ class _Piece:
 
 @dataclass
 class Counts:
-    """What warps did.
+    """Counts of the executed work.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Program:
         return sum(self._pieces[i].instructions for i in self._loop)
 
     def run(self, grid: tuple[int, int], params: bytes, memory: GlobalMemory, all_blocks: bool = True) -> Counts:
-        """Every block, or as many as run together. Raises :class:`PtxError` on what a kernel does wrong."""
+        """Run every block, or as many as run together. Raises :class:`PtxError` for faults of the kernel."""
         if len(params) != self.kernel.params:
             raise PtxError(f"{self.kernel.name}: {len(params)} bytes of parameters, not {self.kernel.params}")
         counts = Counts()
@@ -107,7 +107,7 @@ class Program:
         return counts
 
     def _run(self, state: State, counts: Counts) -> None:
-        """By pieces: the first in the text that any thread has come to goes first, so that threads meet again."""
+        """Run the first piece in the text that any thread has reached. This makes threads reconverge."""
         ready: dict[int, Array] = {0: np.ones(state.count, np.bool_)}
         waiting: dict[int, Array] = {}
         while ready or waiting:
@@ -131,7 +131,7 @@ class Program:
                     _add(waiting if piece.barrier else ready, to, some)
 
     def _pass_barrier(self, ready: dict[int, Array], waiting: dict[int, Array]) -> None:
-        """Nobody can go on but by a barrier: all threads of a block that have not ended must be at the same one."""
+        """Release barriers. All threads of a block that have not ended must be at the same barrier."""
         blocks = [mask.reshape(-1, self.kernel.threads).any(axis=1) for mask in waiting.values()]
         if len(blocks) > 1 and np.any(np.sum(blocks, axis=0) > 1):
             raise PtxError(f"{self.kernel.name}: threads of a block wait at different barriers")
@@ -185,7 +185,7 @@ def _pieces(statements: list[Statement]) -> list[_Piece]:
 
 
 def _loop(pieces: list[_Piece]) -> range:
-    """The pieces of the loop that has matrix products; none where there is no such loop."""
+    """The pieces of the loop that contains matrix products; empty without such a loop."""
     for i, piece in enumerate(pieces):
         first = i + 1 if piece.taken is None else piece.taken
         if first <= i and any(one.products for one in pieces[first : i + 1]):

@@ -30,7 +30,7 @@ class Bytes:
         return self.rows(dtype, count).take(offsets // (np.dtype(dtype).itemsize * count), axis=0)
 
     def write(self, offsets: Array, values: Array) -> None:
-        """The same way back."""
+        """Write (lanes, count) elements."""
         count = values.shape[1]
         self.rows(values.dtype.type, count)[offsets // (values.dtype.itemsize * count)] = values
 
@@ -42,7 +42,7 @@ def aligned(offsets: Array, size: int, where: str) -> None:
 
 
 class GlobalMemory:
-    """Allocations with gaps between them, filled with garbage."""
+    """Allocations with gaps between them, initialised with random bytes."""
 
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.bytes = Bytes(np.zeros(capacity, np.uint8))
@@ -62,7 +62,7 @@ class GlobalMemory:
         return GLOBAL + start
 
     def release(self, address: int) -> None:
-        """Any access is an error from now on."""
+        """Every later access is an error."""
         del self._blocks[address - GLOBAL]
         self._sort()
 
@@ -71,7 +71,7 @@ class GlobalMemory:
         self._ends = np.array([self._blocks[start] for start in self._starts], np.int64)
 
     def offsets(self, addresses: Array, size: int) -> Array:
-        """Where accesses of so many bytes lie. Raises outside of every allocation."""
+        """Places of accesses of a size. Raises an error outside of every allocation."""
         offsets = addresses.view(np.int64) - GLOBAL
         aligned(offsets, size, "global memory")
         if len(offsets) == 0:
@@ -89,7 +89,7 @@ class GlobalMemory:
 
 
 class SharedMemory:
-    """That of several blocks, one after the other. Starts as garbage."""
+    """The shared memory of several blocks, one after the other. Initialised with random bytes."""
 
     def __init__(self, blocks: int, threads: int, size: int) -> None:
         self._size = size
@@ -99,7 +99,7 @@ class SharedMemory:
         self._first = np.repeat(np.arange(blocks) * self._pitch, threads)
 
     def offsets(self, addresses: Array, lanes: Array | slice, size: int) -> Array:
-        """Where accesses of the lanes lie. Raises outside of the block's memory."""
+        """Places of the lanes' accesses. Raises an error outside of the block's memory."""
         offsets = addresses.astype(np.int64) - SHARED
         aligned(offsets, size, "shared memory")
         if len(offsets) and (offsets.min() < 0 or offsets.max() + size > self._size):

@@ -1,4 +1,4 @@
-"""PTX in the place of the emulator: what ``nybble._gpu_emulator`` offers, so that the backend runs on it as it is."""
+"""The interface of ``nybble._gpu_emulator``, implemented by interpreting PTX. The backend runs on it unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shared_bytes(name: str, arch: int) -> int:
 
 
 class PtxModule:
-    """Kernels of one architecture, and memory of their own.
+    """Kernels of one architecture, and their memory.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class PtxModule:
         self.ran: set[str] = set()
 
     def emulator(self) -> SimpleNamespace:
-        """What stands for the emulator's module; its memory starts empty."""
+        """A replacement for the emulator's module, with empty memory."""
         self._memory = GlobalMemory()
         return SimpleNamespace(
             allocate=self._memory.allocate,
@@ -85,7 +85,7 @@ class PtxModule:
 
 
 class CountingModule(PtxModule):
-    """Runs as many blocks of each launch as run together, and counts for all: what the network computes is wrong.
+    """Runs only some blocks of each launch and extrapolates the counts. The network's results are wrong.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ TYPES: dict[str, type[np.generic]] = {
 
 
 class State:
-    """What instructions read and change.
+    """The state that instructions read and change.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class State:
         return found
 
     def _row(self, register: str) -> Array:
-        """Garbage at first, as on a GPU."""
+        """Registers have random initial values, as on a GPU."""
         kind = self.registers[register]
         found = self._views.get((register, kind))
         if found is None:
@@ -89,10 +89,10 @@ class State:
         return self.view(register, ("s" if kind[0] == "s" else "u") + width if kind[0] in "us" else kind)
 
     def select(self, mask: Array | None) -> None:
-        """Run these lanes; ``None``: all."""
+        """Set the active lanes; ``None`` for all."""
         self.running = True if mask is None else mask
         self.lanes = slice(None) if mask is None else np.flatnonzero(mask)
 
     def store(self, target: Array, values: Array) -> None:
-        """Into the running lanes of a register, from as many values as run."""
+        """Write values to the active lanes of a register, one value per active lane."""
         target[self.lanes] = values

@@ -35,7 +35,7 @@ class CpuBackend(Backend):
 
 
 class CpuExecutable(Executable):
-    """A native program, which holds packed weights; threads and memory of its runs are the process's.
+    """A native program with its packed weights. Threads and the memory of runs are shared by the process.
 
     Attributes
     ----------
@@ -44,8 +44,8 @@ class CpuExecutable(Executable):
 
     Notes
     -----
-    Several Python threads may call one executable. The interpreter lock is released while a network runs, and no
-    memory is allocated but the result.
+    Several Python threads may call one executable. The interpreter lock is released while a network runs. Only the
+    result is allocated.
     """
 
     def __init__(self, graph: Graph, options: Options) -> None:

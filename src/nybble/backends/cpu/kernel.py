@@ -37,7 +37,7 @@ WINOGRAD = Kernel("winograd", block_outputs=128, tile_pixels=32)
 #: What suits Winograd by quads: squares in L2, and as many tasks as there are threads.
 WINOGRAD_QUAD = Kernel("winograd_quad", block_outputs=32, tile_pixels=32)
 
-#: The same with the fast inner product.
+#: As ``winograd_quad``, with the fast inner product.
 WINOGRAD_INNER = Kernel("winograd_inner", block_outputs=32, tile_pixels=32)
 
 #: What suits the fast inner product.
@@ -116,7 +116,7 @@ def _has_ports_for_sums(isa: str) -> bool:
 
 
 def _is_worth_inner(step: Step) -> bool:
-    """Whether it beats lists of pairs: where few pairs are zero and sums are long, in early layers of many channels."""
+    """Whether ``inner`` beats lists of pairs: in early 1x1 layers with many channels, where few pairs are zero."""
     channels = stored_shape(step.input)[0]
     _, height, width = stored_shape(step.result)
     return step.body_as(Conv).window.kernel_size == (1, 1) and channels >= 256 and height * width >= 28 * 28

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from abc import abstractmethod
 
 from nybble.backends.cpu.builder import Builder
 from nybble.backends.cpu.kernel import Kernel
-from nybble.backends.errors import EngineError
+from nybble.backends.kinds import BaseKind, find_kind
 from nybble.graph.plugins import Registry
 from nybble.lower import Step
 
 
-class StepKind(ABC):
-    """Planning and native form of the steps of one kind.
-
-    Attributes
-    ----------
-    kind : str
-        As :class:`~nybble.lower.step.Step` has it.
-    """
-
-    kind: ClassVar[str]
-
-    def why_not(self, step: Step) -> str | None:
-        """Why the engine cannot run a step, or ``None``."""
-        return None
+class StepKind(BaseKind):
+    """Planning and native form of the steps of one kind."""
 
     def kernel(self, step: Step, isa: str) -> Kernel | None:
         """The untuned default of a step that kernels are chosen for."""
@@ -47,9 +34,5 @@ KINDS: Registry[str, StepKind] = Registry(
 
 
 def kind_of(step: Step) -> StepKind:
-    """How a step is run. Raises :class:`EngineError` if the engine cannot run it."""
-    kind = KINDS.get(step.kind)
-    why = kind.why_not(step) if kind is not None else f"the engine cannot run {step.head.op}"
-    if kind is None or why is not None:
-        raise EngineError(f"{step.head.name}: {why}; run it on the reference, device='reference'")
-    return kind
+    """How a step is run. Raises :class:`EngineError` if it cannot be run on the CPU."""
+    return find_kind(KINDS, step, "the engine")

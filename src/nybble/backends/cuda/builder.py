@@ -1,4 +1,4 @@
-"""What steps are built from: where values lie for a batch, constants, epilogues."""
+"""Builds the parameters of steps: addresses of values, constants, epilogues."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nybble.backends.cuda.structures import S32_HIGH, S32_LOW
 from nybble.graph import Preprocessing, Quantize
 from nybble.lower import Step, Value, Window
 
-#: How sums become codes, as ``native/gpu/kernels/epilogue.h`` has it.
+#: How sums become codes; values of ``native/gpu/kernels/epilogue.h``.
 AS_THEY_ARE, NARROW, WIDE = 0, 1, 2
 
 
@@ -43,7 +43,7 @@ class Builder:
         return self.plan.values[value.name]
 
     def address(self, value: Value) -> int:
-        """Where a value of the whole batch begins."""
+        """Address of a value of the whole batch."""
         return self._arena + self.plan.offsets[value.name] * self.images
 
     def tensor(self, value: Value) -> structures.Tensor:
@@ -52,11 +52,11 @@ class Builder:
         return structures.Tensor(self.address(value), stored.form, value.dtype.is_signed, stored.pitch, stored.channels)
 
     def pixels(self, value: Value) -> int:
-        """Of the whole batch."""
+        """Number of pixels of the whole batch."""
         return self.stored(value).pixels * self.images
 
     def layer_grid(self, result: Value) -> tuple[int, int]:
-        """Blocks in which each thread has eight channels of a pixel of a value."""
+        """Grid in which each thread computes eight channels of a pixel of a value."""
         stored = self.stored(result)
         return -(-self.pixels(result) * (stored.pitch // 8) // THREADS), 1
 
@@ -73,7 +73,7 @@ class Builder:
         )
 
     def entrance(self, source: int, preprocessing: Preprocessing | None) -> Launch:
-        """What brings the network's input into its stored form: integers (N, C, H, W), or photos (N, H, W, C)."""
+        """The launch that converts the input, integers (N, C, H, W) or photos (N, H, W, C), to its stored form."""
         entry = self.plan.input
         is_photo = preprocessing is not None
         params = structures.InputParams(
@@ -109,7 +109,7 @@ class Builder:
         return found
 
     def set_table(self, epilogue: structures.Epilogue, entries: np.ndarray, low: int) -> None:
-        """Look codes up, from ``low`` on; the table is stored as bytes."""
+        """Add a table lookup of codes from ``low`` on. The table is stored as bytes."""
         epilogue.table = self.constants.add(entries.astype(np.int16).astype(np.uint8))
         epilogue.table_low = low
 
@@ -118,7 +118,7 @@ class Builder:
 
 
 def padded_channels(stored: Stored) -> int:
-    """Entries of an array of one number a channel: as many as any tile of columns may touch."""
+    """Length of an array with one number per channel: as many as any tile of columns may read."""
     return -(-stored.pitch // 128) * 128
 
 

@@ -1,4 +1,4 @@
-"""What kernels read and nobody writes: weights, factors and tables in device memory."""
+"""Read-only device memory: weights, factors and tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nybble.graph.types import Array
 
 
 class Constants:
-    """Arrays that were copied to a device, by their bytes: the same ones lie there once."""
+    """Arrays copied to a device. Equal arrays are stored once."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -25,7 +25,7 @@ class Constants:
         return self._addresses[key]
 
     def release(self) -> None:
-        """Give all back."""
+        """Free all memory."""
         for address in self._addresses.values():
             self._device.release(address)
         self._addresses.clear()

@@ -1,4 +1,4 @@
-"""Cubins, kept by what they were compiled from: source, architecture, version of NVRTC."""
+"""The cache of cubins, by hash of the source, architecture and version of NVRTC."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from nybble.files import OWN, caching, write
 
 
 def cubin_path(arch: int, version: tuple[int, int]) -> Path:
-    """Where the cubin of an architecture lies, compiled or not."""
+    """Path of the cubin of an architecture, whether it exists or not."""
     major, minor = version
     return _folder() / f"{_stem(arch)}{major}.{minor}.cubin"
 
 
 def cubin_for(arch: int) -> bytes:
-    """The cubin for a GPU: kept from before, or compiled now.
+    """The cubin for a GPU, from the cache or compiled now.
 
-    Where the compiler does not know the architecture, that of the nearest earlier one of its major version, which it
-    runs too.
+    If the compiler does not know the architecture, the result is for the nearest earlier one of the same major version,
+    which the GPU can run.
 
     Raises
     ------
     EngineError
-        Without NVRTC, if none was kept either, and where it compiles for no architecture that the GPU runs.
+        If NVRTC is missing and the cache has no cubin, or if NVRTC supports no architecture that the GPU can run.
     """
     try:
         nvrtc = find_nvrtc()
     except EngineError:
-        # Compiled ahead of time, and the compiler is gone.
+        # It may have been compiled when NVRTC was installed.
         kept = sorted(_folder().glob(f"{_stem(arch)}*.cubin"), key=lambda path: path.stat().st_mtime)
         if not kept:
             raise
@@ -39,13 +39,15 @@ def cubin_for(arch: int) -> bytes:
     able = [known for known in nvrtc.architectures() if known // 10 == arch // 10 and known <= arch]
     if not able:
         version = ".".join(map(str, nvrtc.version))
-        raise EngineError(f"NVRTC {version} does not compile for sm_{arch}; a newer one may: nybble[cuda13] brings it")
+        raise EngineError(
+            f"NVRTC {version} does not support sm_{arch}; a newer version may: pip install 'nybble[cuda13]'"
+        )
     path = cubin_path(max(able), nvrtc.version)
     return path.read_bytes() if path.is_file() else compile_cubin(nvrtc, max(able))[1].code
 
 
 def compile_cubin(nvrtc: Nvrtc, arch: int) -> tuple[Path, Compiled]:
-    """Compile all kernels, and keep them. Replaces what lay there in one step."""
+    """Compile all kernels and store the cubin. An existing file is replaced atomically."""
     compiled = nvrtc.compile(arch)
     path = cubin_path(arch, nvrtc.version)
     with caching(path.parent):

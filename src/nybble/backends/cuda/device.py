@@ -1,4 +1,4 @@
-"""What the backend asks of a GPU: memory, copies, modules, launches, events, graphs. All above it is the same code."""
+"""The interface to a GPU: memory, copies, launches, events, graphs. Real, emulated and recording devices have it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from typing import Any
 import numpy as np
 
 from nybble.graph.types import Array
+
+#: Generations of kernels, each by the least compute capability that it is for: 7.5, 8.0 to 8.9, and 9.0 and later.
+GENERATIONS = (75, 80, 90)
+
+
+def generation_of(arch: int) -> int:
+    """The generation of kernels for an architecture of at least 75."""
+    return max(least for least in GENERATIONS if least <= arch)
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Launch:
     grid : tuple of int
         Blocks in x and y.
     params : ctypes.Structure
-        What the kernel takes, by value.
+        Its parameters, passed by value.
     """
 
     kernel: str
@@ -33,7 +41,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Borrowed:
-    """An array on a device that belongs to somebody else.
+    """An array on a device that another library owns.
 
     Attributes
     ----------
@@ -51,24 +59,24 @@ class Borrowed:
 
 
 class Captured:
-    """Launches that were captured; :meth:`Device.replay` runs them again."""
+    """Recorded launches, which :meth:`Device.replay` runs."""
 
 
 class Event:
-    """A moment in the order of a device's work."""
+    """A point in the order of a device's work."""
 
 
 class Device(ABC):
-    """One GPU. Work is done in the order in which it is asked for.
+    """One GPU. Operations take effect in the order of the calls.
 
     Attributes
     ----------
     name : str
-        What an engine's ``isa`` says.
+        The ``isa`` of an engine on this device.
     model : str
-        Of the GPU, for choices that are stored.
+        Name of the GPU.
     generation : int
-        Which kernels it runs: 75, 80 (up to 8.9) or 90 (and later).
+        Which kernels it runs: one of :data:`GENERATIONS`.
     """
 
     name: str
@@ -77,38 +85,39 @@ class Device(ABC):
 
     @abstractmethod
     def activate(self) -> None:
-        """Called in a thread before it uses the device, which several may do in turns."""
+        """Must be called by each thread before it uses the device. One thread at a time may use it."""
 
     @abstractmethod
     def allocate(self, nbytes: int) -> int:
-        """The address of so many bytes, aligned to 256."""
+        """Allocate memory. Returns its address, a multiple of 256."""
 
     @abstractmethod
     def release(self, address: int) -> None:
-        """Give back what :meth:`allocate` gave."""
+        """Free memory from :meth:`allocate`."""
 
     @abstractmethod
     def write(self, address: int, data: Array) -> None:
-        """Copy a contiguous array to the device, before what is launched later.
+        """Copy a contiguous array to the device, before any kernel that is launched later.
 
-        The array may change once this returns. Work under way may not touch these bytes: the copy may run beside it.
+        The array may change once this returns. Kernels that are still running must not use these bytes, since the copy
+        may run concurrently.
         """
 
     @abstractmethod
     def read(self, address: int, out: Array) -> None:
-        """Copy bytes from the device into a contiguous array, once all work before it is done."""
+        """Copy bytes from the device into a contiguous array, after all earlier work."""
 
     @abstractmethod
     def copy(self, to: int, source: int, nbytes: int) -> None:
-        """Copy within the device, in the order of launches."""
+        """Copy within the device, in order with the launches."""
 
     @abstractmethod
     def launch(self, launch: Launch) -> None:
-        """Run a kernel, behind all work so far; this may return before it has run."""
+        """Run a kernel after all earlier work. This may return before the kernel has run."""
 
     @abstractmethod
     def capture(self, launches: list[Launch]) -> Captured:
-        """Make launches one piece of work, without running it."""
+        """Record launches for :meth:`replay`, without running them."""
 
     @abstractmethod
     def replay(self, captured: Captured) -> None:
@@ -116,20 +125,20 @@ class Device(ABC):
 
     @abstractmethod
     def event(self) -> Event:
-        """Note when all work so far is done."""
+        """Record an event after all earlier work."""
 
     @abstractmethod
     def nanoseconds(self, first: Event, last: Event) -> int:
-        """Time between two events, once both have passed."""
+        """Time between two events. Waits for both."""
 
     def borrow(self, x: object) -> Borrowed:
-        """An array of another library that lies on this device. Raises :class:`ValueError` if it does not."""
-        raise ValueError(f"expected an array in the host's memory: {self.name} takes none on a GPU")
+        """An array of another library on this device. Raises :class:`ValueError` if it lies elsewhere."""
+        raise ValueError(f"expected an array in host memory; {self.name} does not take arrays on a GPU")
 
     def lend(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]) -> object:
-        """A copy of elements on the device as an array that other libraries can take; strides in elements."""
-        raise ValueError(f"{self.name} gives no arrays on a GPU")
+        """A copy of elements on the device, as an array that other libraries can use; strides in elements."""
+        raise ValueError(f"{self.name} does not return arrays on a GPU")
 
     @abstractmethod
     def close(self) -> None:
-        """Give all memory and modules back."""
+        """Free all memory and modules."""

@@ -1,4 +1,4 @@
-"""The emulated GPU: the kernels' own source, compiled for the host. It checks every access and is slow."""
+"""The emulated GPU: the source of the kernels, compiled for the host. It checks every access and is slow."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import numpy as np
 from nybble.backends.cuda.device import Captured, Device, Event, Launch
 from nybble.backends.errors import EngineError
 from nybble.graph.types import Array
-
-#: Generations of kernels: compute capability 7.5, 8.0 to 8.9, and 9.0 and later.
-GENERATIONS = (75, 80, 90)
 
 
 @dataclass
@@ -32,9 +29,9 @@ class EmulatedDevice(Device):
     Parameters
     ----------
     generation : int
-        One of :data:`GENERATIONS`.
+        One of :data:`nybble.backends.cuda.device.GENERATIONS`.
     seed : int
-        Of the order in which blocks, warps and lanes run.
+        Seed of the order in which blocks, warps and lanes run.
     """
 
     def __init__(self, generation: int, seed: int = 0) -> None:
@@ -49,41 +46,41 @@ class EmulatedDevice(Device):
         """Nothing to do."""
 
     def allocate(self, nbytes: int) -> int:
-        """Memory that counts as never written."""
+        """Memory that counts as uninitialised."""
         address = int(self._native.allocate(nbytes))
         self._blocks.add(address)
         return address
 
     def release(self, address: int) -> None:
-        """Any access to it is an error from now on."""
+        """Every later access to it is an error."""
         self._native.release(address)
         self._blocks.remove(address)
 
     def write(self, address: int, data: Array) -> None:
-        """At once."""
+        """Copies at once."""
         self._native.write(address, data.reshape(-1).view(np.uint8))
 
     def read(self, address: int, out: Array) -> None:
-        """At once."""
+        """Copies at once."""
         self._native.read(address, out.reshape(-1).view(np.uint8))
 
     def copy(self, to: int, source: int, nbytes: int) -> None:
-        """At once."""
+        """Copies at once."""
         data = np.empty(nbytes, np.uint8)
         self.read(source, data)
         self.write(to, data)
 
     def launch(self, launch: Launch) -> None:
-        """At once. Raises ``EmulatorError`` on what a kernel does wrong."""
+        """Runs at once. Raises ``EmulatorError`` for faults of the kernel."""
         seed = int(self._random.integers(1 << 63))
         self._native.launch(self.generation, launch.kernel, *launch.grid, bytes(launch.params), seed)
 
     def capture(self, launches: list[Launch]) -> Captured:
-        """A list of them."""
+        """Keeps a list of the launches."""
         return _Recorded(launches)
 
     def replay(self, captured: Captured) -> None:
-        """One after the other."""
+        """Runs the launches one after the other."""
         assert isinstance(captured, _Recorded)  # noqa: S101
         for launch in captured.launches:
             self.launch(launch)
@@ -93,12 +90,12 @@ class EmulatedDevice(Device):
         return _Moment(time.perf_counter_ns())
 
     def nanoseconds(self, first: Event, last: Event) -> int:
-        """Of the host: it says nothing of a GPU."""
+        """Time of the host, which says nothing about a GPU."""
         assert isinstance(first, _Moment) and isinstance(last, _Moment)  # noqa: S101
         return last.nanoseconds - first.nanoseconds
 
     def close(self) -> None:
-        """Release what is left."""
+        """Free all remaining memory."""
         for address in list(self._blocks):
             self.release(address)
 
@@ -109,7 +106,7 @@ def emulator() -> ModuleType:
         from nybble import _gpu_emulator
     except ImportError:
         raise EngineError(
-            "device='cuda-emulated': this build has no emulated GPU, as published wheels have none; build nybble from "
-            "source (pip install .)"
+            "device='cuda-emulated': this build has no emulated GPU, and neither have published wheels; build nybble "
+            "from source (pip install .)"
         ) from None
     return _gpu_emulator

@@ -31,10 +31,10 @@ class CudaBackend(Backend):
     Parameters
     ----------
     name : str
-        What ``device`` of :func:`nybble.load` says.
+        The argument ``device`` of :func:`nybble.load`.
     opener : callable
     batch_images : int
-        Images that run together at most.
+        The largest number of images in a batch.
     """
 
     name = "cuda"
@@ -62,12 +62,12 @@ class CudaBackend(Backend):
         return CudaExecutable(graph, device, choices, self._batch_images)
 
     def open_device(self) -> tuple[Device, int]:
-        """A device to measure on, and the images that run together at most."""
+        """A device to measure on, and the largest batch."""
         return self._opener(None), self._batch_images
 
 
 class _Batch:
-    """Everything that depends on the number of images: parameters and, once it ran, what was captured."""
+    """Everything that depends on the number of images: parameters and, after the second run, a captured graph."""
 
     def __init__(self, steps: list[tuple[str, list[Launch]]]) -> None:
         self.steps = steps
@@ -80,12 +80,12 @@ class _Batch:
         return [launch for _, launches in self.steps for launch in launches]
 
 
-#: Copies of the network's input on the device: one is written while a kernel reads the other.
+#: Input buffers on the device: one is written while a kernel reads the other.
 _SOURCES = 2
 
 
 class CudaExecutable(Executable):
-    """Packed weights and one arena on a device. Threads take turns."""
+    """Packed weights and one arena on a device. One thread at a time uses it."""
 
     def __init__(
         self, graph: Graph, device: Device, kernels: Mapping[str, str], batch_images: int, *, tuned: bool = False
@@ -117,7 +117,7 @@ class CudaExecutable(Executable):
         return self.plan_of_values.steps
 
     def kernel_name(self, step: str) -> str | None:
-        """The last of a step's kernels for one image: most have one."""
+        """The last kernel of a step for one image. Most steps have one kernel."""
         with self._using():
             return next((launches[-1].kernel for name, launches in self._batch(1).steps if name == step), None)
 
@@ -127,15 +127,15 @@ class CudaExecutable(Executable):
         return self.plan_of_values.arena_bytes
 
     def run(self, x: Array) -> Array:
-        """Some images at a time, each batch one captured piece of work; the next is copied while one runs."""
+        """Run images in batches, each as one captured graph. The next batch is copied while one runs."""
         return self._run(x, None)
 
     def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
-        """Samples become codes on the device."""
+        """As :meth:`run`; photos are converted to codes on the device."""
         return self._run(photos, preprocessing)
 
     def run_on_device(self, photos: object, preprocessing: Preprocessing) -> object:
-        """Photos are read where they lie; the output is a copy that the caller owns."""
+        """Photos are read in place. The output is a copy that the caller owns."""
         with self._using() as device:
             borrowed = device.borrow(photos)
             images = self._images_on_device(borrowed)
@@ -156,7 +156,7 @@ class CudaExecutable(Executable):
     def _images_on_device(self, borrowed: Borrowed) -> int:
         entry, output = self.plan_of_values.input, self.plan_of_values.output
         if output.form is not Form.WORDS or len(output.value.shape) != 1:
-            raise ValueError("arrays on a GPU are for networks that end in logits; give one in the host's memory")
+            raise ValueError("arrays on a GPU require a network that ends in logits; pass an array in host memory")
         expected = (*entry.extents, entry.channels)
         if borrowed.dtype != np.uint8 or borrowed.shape[1:] != expected:
             extents = ", ".join(map(str, ("N", *expected)))
@@ -165,11 +165,11 @@ class CudaExecutable(Executable):
 
     @property
     def _source_bytes(self) -> int:
-        """Of one image, as integers or as a photo."""
+        """Bytes of one image, as integers or as a photo."""
         return max(1, self.plan_of_values.input.channels * self.plan_of_values.input.pixels)
 
     def tap(self, x: Array) -> dict[str, Array]:
-        """Step by step, since values share memory."""
+        """Runs step by step, since values share memory."""
         with self._using() as device:
             plan = self.plan_of_values
             found: dict[str, list[Array]] = {name: [] for name in self.step_names}
@@ -189,7 +189,7 @@ class CudaExecutable(Executable):
         }
 
     def step_times(self, x: Array) -> dict[str, int]:
-        """Between the events around each step."""
+        """The times between the events around each step."""
         with self._using() as device:
             batch = self._batch(len(x))
             self._start(x, None)
@@ -205,7 +205,7 @@ class CudaExecutable(Executable):
             }
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Free the device's memory."""
         with self._turn:
             if self._device is not None:
                 self._device.activate()
@@ -226,7 +226,7 @@ class CudaExecutable(Executable):
         return self._device
 
     def _batch(self, images: int) -> _Batch:
-        """What runs so many images; the arena grows where it is too small."""
+        """The batch for a number of images. Enlarges the arena if it is too small."""
         device, plan = self._open(), self.plan_of_values
         if images > self._capacity:
             self._batches.clear()
@@ -248,7 +248,7 @@ class CudaExecutable(Executable):
         parts = [x[first : first + self._most] for first in range(0, len(x), self._most)]
         with self._using() as device:
             if parts:
-                # The largest batch comes first, so that no arena moves while one is under way.
+                # The largest batch comes first, so that the arena is not reallocated while a batch runs.
                 self._batch(len(parts[0]))
                 device.write(self._sources[0], np.ascontiguousarray(parts[0]))
             done = 0
@@ -257,7 +257,7 @@ class CudaExecutable(Executable):
                 self._enter(self._sources[number % _SOURCES], len(part), preprocessing)
                 self._replay(batch)
                 if number + 1 < len(parts):
-                    # Nothing reads that copy any more: the batch before this one has been read.
+                    # This buffer is free: the result of the previous batch has been read.
                     following = np.ascontiguousarray(parts[number + 1])
                     device.write(self._sources[(number + 1) % _SOURCES], following)
                 result[done : done + len(part)] = self._value(output.value.name, len(part))
@@ -265,8 +265,10 @@ class CudaExecutable(Executable):
         return result
 
     def _replay(self, batch: _Batch) -> None:
-        """All steps: launch by launch the first time, since a driver loads kernels as they are first launched, which it
-        may not do while it captures; from then on as one piece of work.
+        """Run all steps.
+
+        The first run launches kernels one by one: the driver loads a kernel at its first launch, which it may not be
+        able to do during a capture. The second run captures a graph, and later runs replay it.
         """
         device = self._open()
         if not batch.has_run:
@@ -279,12 +281,12 @@ class CudaExecutable(Executable):
         device.replay(batch.captured)
 
     def _start(self, x: Array, preprocessing: Preprocessing | None) -> None:
-        """Copy integers (N, C, H, W), or photos (N, H, W, C), and bring them into the stored form."""
+        """Copy integers (N, C, H, W), or photos (N, H, W, C), to the device and convert them to the stored form."""
         self._open().write(self._sources[0], np.ascontiguousarray(x))
         self._enter(self._sources[0], len(x), preprocessing)
 
     def _enter(self, source: int, images: int, preprocessing: Preprocessing | None) -> None:
-        """Bring what lies on the device into the stored form."""
+        """Convert an input on the device to the stored form."""
         builder = Builder(self.plan_of_values, self._constants, self._arena, images)
         self._open().launch(builder.entrance(source, preprocessing))
 

@@ -1,4 +1,4 @@
-"""A GPU, through cuda-core. Compiled against its interface and run on a stand-in for the driver; no GPU has run it."""
+"""A GPU, through cuda-core. Tested with a stand-in for the driver; no GPU has run it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from nybble.backends.cuda.device import Borrowed, Captured, Device, Event, Launch
+from nybble.backends.cuda.device import Borrowed, Captured, Device, Event, Launch, generation_of
 from nybble.backends.cuda.kernels import block_of
 from nybble.backends.cuda.nvrtc import LEAST_ARCH
 from nybble.backends.errors import EngineError
 from nybble.graph.types import Array
 
-#: What brings cuda-core, for drivers of CUDA 12 and of CUDA 13.
+#: How to install cuda-core, for drivers of CUDA 12 and of CUDA 13.
 EXTRAS = "pip install 'nybble[cuda13]', or 'nybble[cuda12]' for a driver of CUDA 12"
 
 #: The cubin of all kernels for an architecture, such as 89.
@@ -33,14 +33,14 @@ class _Recorded(Event):
 
 
 class _Pinned:
-    """Page-locked memory of the host, which grows: what copies are made from and to."""
+    """A page-locked buffer in host memory that grows on demand, for copies to and from the device."""
 
     def __init__(self, core: Any) -> None:
         self._memory = core.LegacyPinnedMemoryResource()
         self._buffer: Any = None
 
     def bytes(self, count: int) -> Array:
-        """So many bytes. Nothing may be under way in the memory: it may move."""
+        """The first ``count`` bytes. May reallocate, so no copy may be in progress."""
         if self._buffer is None or self._buffer.size < count:
             self.close()
             self._buffer = self._memory.allocate(count)
@@ -48,25 +48,25 @@ class _Pinned:
         return found
 
     def close(self) -> None:
-        """Give it back."""
+        """Free it."""
         if self._buffer is not None:
             self._buffer.close()
             self._buffer = None
 
 
 class GpuDevice(Device):
-    """One GPU. Kernels run on one stream, copies to the device on another.
+    """One GPU. Kernels run on one stream, copies to the device on a second one.
 
     Parameters
     ----------
     cubins : callable
     ordinal : int
-        Among the GPUs that the driver shows; ``CUDA_VISIBLE_DEVICES`` decides which these are.
+        Index among the visible GPUs, which ``CUDA_VISIBLE_DEVICES`` selects.
 
     Raises
     ------
     EngineError
-        In one line: without cuda-core, driver or GPU, or on one before compute capability 7.5.
+        If cuda-core, the driver or a GPU is missing, or the GPU is older than compute capability 7.5.
     """
 
     def __init__(self, cubins: Cubins, ordinal: int = 0) -> None:
@@ -80,9 +80,9 @@ class GpuDevice(Device):
             raise EngineError(
                 f"device='cuda': {self.model} has compute capability {major}.{minor}; kernels need 7.5 or later"
             )
-        self.generation = max(least for least in (75, 80, 90) if least <= self.arch)
+        self.generation = generation_of(self.arch)
         self._device.set_current()
-        # Objects of the driver are made anew for every engine: what one gives back no other uses.
+        # Every engine creates its own streams and module, so that closing one does not affect others.
         self._compute, self._copies = self._device.create_stream(), self._device.create_stream()
         self._module = self._core.ObjectCode.from_cubin(cubins(self.arch))
         self._kernels: dict[str, Any] = {}
@@ -90,11 +90,11 @@ class GpuDevice(Device):
         self._to, self._from = _Pinned(self._core), _Pinned(self._core)
 
     def activate(self) -> None:
-        """The driver has a current GPU for each thread."""
+        """Make the GPU current in this thread."""
         self._device.set_current()
 
     def allocate(self, nbytes: int) -> int:
-        """From the driver's pool, where there is one."""
+        """Allocate from the driver's memory pool, if there is one."""
         buffer = self._device.allocate(max(nbytes, 1), stream=self._compute)
         # The other stream may write to it at once.
         self._compute.sync()
@@ -103,17 +103,17 @@ class GpuDevice(Device):
         return address
 
     def release(self, address: int) -> None:
-        """Once all work is done: whoever gets the memory next may write to it at once."""
+        """Waits for all work, since the next owner of the memory may write to it at once."""
         self._compute.sync()
         self._copies.sync()
         self._buffers.pop(address).close(self._compute)
 
     def write(self, address: int, data: Array) -> None:
-        """Beside the kernels that are under way, before those that are launched later."""
+        """Runs concurrently with earlier kernels and before later ones."""
         count = data.nbytes
         if not count:
             return
-        # The copy before this one reads the same memory of the host.
+        # The previous copy reads the same host memory.
         self._copies.sync()
         staged = self._to.bytes(count)
         staged[:] = data.reshape(-1).view(np.uint8)
@@ -135,7 +135,7 @@ class GpuDevice(Device):
         self._copy(to, source, nbytes, self._compute)
 
     def launch(self, launch: Launch) -> None:
-        """Behind what was launched before. Errors of a kernel come up where its work is waited for."""
+        """Runs after earlier launches. Errors of a kernel are reported by the next call that waits for it."""
         self._launch(launch, self._compute)
 
     def capture(self, launches: list[Launch]) -> Captured:
@@ -148,7 +148,7 @@ class GpuDevice(Device):
         return _Graph(graph)
 
     def replay(self, captured: Captured) -> None:
-        """One launch for all."""
+        """One launch for the whole graph."""
         assert isinstance(captured, _Graph)  # noqa: S101
         captured.graph.launch(self._compute)
 
@@ -157,14 +157,14 @@ class GpuDevice(Device):
         return _Recorded(self._compute.record(options=self._core.EventOptions(timing_enabled=True)))
 
     def nanoseconds(self, first: Event, last: Event) -> int:
-        """As the GPU measured it, to about half a microsecond."""
+        """Measured by the GPU, with a resolution of about 0.5 microseconds."""
         assert isinstance(first, _Recorded) and isinstance(last, _Recorded)  # noqa: S101
         last.event.sync()
         milliseconds: float = last.event - first.event
         return round(milliseconds * 1e6)
 
     def borrow(self, x: object) -> Borrowed:
-        """An array on this GPU, after what its producer has under way; it is read where it lies."""
+        """An array on this GPU, read in place, after the pending work of its producer."""
         from cuda.core.utils import StridedMemoryView
 
         view = StridedMemoryView.from_any_interface(x, stream_ptr=int(self._compute.handle))
@@ -179,7 +179,7 @@ class GpuDevice(Device):
         return Borrowed(view.ptr, shape, np.dtype(view.dtype), view)
 
     def lend(self, address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any]) -> object:
-        """A copy that the caller owns, which speaks DLPack; all work for it is done when this returns."""
+        """A copy that the caller owns and that supports DLPack. It is complete when this returns."""
         from cuda.core.utils import StridedMemoryView
 
         count = dtype.itemsize * max(1, shape[0] * strides[0])
@@ -205,13 +205,13 @@ class GpuDevice(Device):
         buffer.from_handle(to, count).copy_from(buffer.from_handle(source, count), stream=stream)
 
     def _launch(self, launch: Launch, stream: Any) -> None:
-        """By the driver's own call: cuda-core's takes no structures as parameters."""
+        """Calls the driver directly, since cuda-core does not take structures as parameters."""
         function = self._kernels.get(launch.kernel)
         if function is None:
             kernel = self._module.get_kernel(launch.kernel)
             function = self._kernels[launch.kernel] = self._driver.CUfunction(int(kernel.handle))
         block = block_of(launch.kernel, self.generation)
-        # The driver copies parameters before the call returns.
+        # The driver copies the parameters before the call returns.
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(launch.params))
         (error,) = self._driver.cuLaunchKernel(
             function,
@@ -223,11 +223,11 @@ class GpuDevice(Device):
             0,
         )
         if error:
-            raise EngineError(f"{launch.kernel}: the driver does not launch it: {error.name}")
+            raise EngineError(f"{launch.kernel}: the driver refused the launch: {error.name}")
 
 
 def list_gpus() -> list[tuple[str, int]]:
-    """Name and compute capability, times 10, of each GPU that the driver shows; :class:`EngineError` without any."""
+    """Name and compute capability, times 10, of each visible GPU. Raises :class:`EngineError` if there is none."""
     core, _ = _import_cuda()
     found = []
     device = _find(core, 0)
@@ -250,7 +250,7 @@ def _import_cuda() -> tuple[Any, Any]:
 
 
 def _find(core: Any, ordinal: int) -> Any:
-    """A GPU that is there. The kinds of error are many: no driver, one without GPUs, one that is too old."""
+    """Open a GPU. There are many kinds of error: no driver, no GPU, a driver that is too old."""
     try:
         return core.Device(ordinal)
     except Exception as error:

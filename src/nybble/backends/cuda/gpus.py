@@ -1,4 +1,4 @@
-"""What GPUs can do at most, by their makers' documents. A GPU that is not listed has no roofline."""
+"""Peak rates of GPUs, from the documents of their makers. A GPU that is not listed has no roofline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Gpu:
     Attributes
     ----------
     names : tuple of str
-        As drivers say them, the usual one first.
+        As drivers report them, the most common one first.
     arch : int
         Compute capability, times 10.
     multiprocessors : int
@@ -21,9 +21,9 @@ class Gpu:
     int8, int4 : float
         Tensor operations per second, in 1e12; a multiplication and an addition count as two.
     gigabytes : float
-        From and to memory per second, in 1e9 bytes.
+        Memory bandwidth, in 1e9 bytes per second.
     source : str
-        Where the figures are from.
+        Document that the figures are from.
     """
 
     names: tuple[str, ...]
@@ -36,7 +36,7 @@ class Gpu:
     source: str
 
 
-#: Those with 4-bit products. The H100 and H200 have none, and so no entry.
+#: GPUs with 4-bit products. The H100 and H200 have none, so they are not listed.
 GPUS = (
     Gpu(
         ("Tesla T4", "NVIDIA T4"), 75, 40, 1590, 130, 260, 320, "NVIDIA T4 data sheet; clock: T4 product brief PB-09256"
@@ -96,11 +96,11 @@ GPUS = (
 
 
 def gpu_named(name: str) -> Gpu | None:
-    """The entry of a GPU by the name that its driver gives; ``None``: not listed."""
+    """The entry of a GPU by the name that its driver reports; ``None`` if it is not listed."""
     return next((gpu for gpu in GPUS if name in gpu.names), None)
 
 
 def least_seconds(gpu: Gpu, macs: int, bits: int, moved: int) -> float:
-    """A step's time at the least: that of its products, or of its bytes through memory. Caches are ignored."""
+    """The roofline's time of a step: of its products, or of its bytes through memory if larger. Ignores caches."""
     products = 2 * macs / (1e12 * (gpu.int4 if bits == 4 else gpu.int8)) if bits else 0.0
     return max(products, moved / (1e9 * gpu.gigabytes))

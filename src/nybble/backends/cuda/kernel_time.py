@@ -1,4 +1,4 @@
-"""A model of a kernel's time: the slowest of products, instructions, shared memory and memory. Not measured."""
+"""A model of a kernel's time: the largest of products, instructions, shared memory and memory. Not measured."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 from nybble.backends.cuda.gpus import Gpu
 
-#: Warps that an SM starts an instruction of in a cycle, and bytes of shared memory that it moves in one.
+#: Instructions of warps that an SM issues per cycle, and bytes of shared memory that it moves per cycle.
 _SCHEDULERS, WAVEFRONT_BYTES = 4, 128
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a kernel does, over all of its blocks.
+    """Operations of a kernel, over all of its blocks.
 
     Attributes
     ----------
     products4, products8 : float
         Multiplications on tensor cores, of 4 and of 8 bits.
     instructions : float
-        Of warps, these included.
+        Instructions of warps, including the products.
     wavefronts : float
         Each moves :data:`WAVEFRONT_BYTES` of shared memory.
     memory_bytes : float
@@ -34,7 +34,7 @@ class Work:
 
 
 def times(work: Work, gpu: Gpu) -> dict[str, float]:
-    """Microseconds that each resource takes for itself, at the boost clock."""
+    """Microseconds that each resource alone would take, at the boost clock."""
     per_microsecond = gpu.megahertz * gpu.multiprocessors
     return {
         "tensor": work.products4 * 2 / (gpu.int4 * 1e6) + work.products8 * 2 / (gpu.int8 * 1e6),

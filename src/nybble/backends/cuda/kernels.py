@@ -24,9 +24,9 @@ TILES = {
     "u8s8": (Tile(64, 64, 32),),
     "s8s8": (Tile(64, 64, 32),),
 }
-#: Threads of a block of the kernels that are no convolutions.
+#: Threads per block of the kernels other than convolutions.
 THREADS = 128
-#: Shared memory of the kernel that tries single instructions.
+#: Shared memory of the kernel that tests single instructions.
 _PROBE_BYTES = THREADS * 16
 #: Types whose kernels have the quick epilogue too.
 _NARROW = ("u4s4",)
@@ -74,7 +74,7 @@ class ConvKernel:
 
 
 class Block(NamedTuple):
-    """What a launch says of a block."""
+    """Threads and shared memory of a block."""
 
     threads: int
     shared_bytes: int

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from abc import abstractmethod
 
 from nybble.backends.cuda.builder import Builder
 from nybble.backends.cuda.device import Launch
-from nybble.backends.errors import EngineError
+from nybble.backends.kinds import BaseKind, find_kind
 from nybble.graph.plugins import Registry
 from nybble.lower import Step
 
 
-class StepKind(ABC):
-    """The launches of the steps of one kind.
-
-    Attributes
-    ----------
-    kind : str
-        As :class:`~nybble.lower.step.Step` has it.
-    """
-
-    kind: ClassVar[str]
-
-    def why_not(self, step: Step) -> str | None:
-        """Why the GPU cannot run a step, or ``None``."""
-        return None
+class StepKind(BaseKind):
+    """The launches of the steps of one kind."""
 
     @abstractmethod
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
@@ -43,9 +30,5 @@ KINDS: Registry[str, StepKind] = Registry(
 
 
 def kind_of(step: Step) -> StepKind:
-    """How a step is run. Raises :class:`EngineError` if it cannot be."""
-    kind = KINDS.get(step.kind)
-    why = kind.why_not(step) if kind is not None else f"the GPU cannot run {step.head.op}"
-    if kind is None or why is not None:
-        raise EngineError(f"{step.head.name}: {why}; run it on the reference, device='reference'")
-    return kind
+    """How a step is run. Raises :class:`EngineError` if it cannot be run on a GPU."""
+    return find_kind(KINDS, step, "the GPU")

@@ -1,10 +1,10 @@
-"""Which device an engine runs on."""
+"""Opens the device that an engine runs on."""
 
 from __future__ import annotations
 
 from nybble.backends.cuda.cubins import cubin_for
-from nybble.backends.cuda.device import Device
-from nybble.backends.cuda.emulated import GENERATIONS, EmulatedDevice
+from nybble.backends.cuda.device import GENERATIONS, Device
+from nybble.backends.cuda.emulated import EmulatedDevice
 from nybble.backends.cuda.gpu import GpuDevice
 from nybble.backends.errors import EngineError
 
@@ -26,8 +26,8 @@ def open_gpu(isa: str | None) -> Device:
     Raises
     ------
     EngineError
-        In one line: without cuda-core, driver, GPU or a cubin for it; on a GPU before 7.5; on an ``isa`` that is not
-        the GPU's.
+        If cuda-core, the driver, a GPU or a cubin for it is missing, the GPU is older than 7.5, or ``isa`` is not that
+        of the GPU.
     """
     device = GpuDevice(cubin_for)
     if isa not in (None, f"sm_{device.arch}"):

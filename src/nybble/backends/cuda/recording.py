@@ -1,4 +1,4 @@
-"""A device that does nothing and notes everything: what a network would ask of a GPU, with addresses taken out."""
+"""A device that runs nothing and records launches and memory, with addresses replaced by numbers of blocks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 from nybble.backends.cuda.device import Captured, Device, Event, Launch
 from nybble.graph.types import Array
 
-#: Where made-up addresses begin, and the gap between two allocations.
+#: The first address that is given out, and the gap between two allocations.
 _FIRST, _GAP = 1 << 40, 1 << 12
 
 
 class Pointer(NamedTuple):
-    """Where a parameter holds an address, and which: an offset in the parameters, a block, an offset in that."""
+    """An address in parameters: its offset in the parameters, the block it points to, and the offset in the block."""
 
     at: int
     block: int
@@ -27,7 +27,7 @@ class Pointer(NamedTuple):
 
 @dataclass(frozen=True)
 class Recorded:
-    """A launch whose addresses are zero."""
+    """A launch with all addresses set to zero."""
 
     kernel: str
     grid: tuple[int, int]
@@ -44,7 +44,7 @@ class RecordingDevice(Device):
     blocks : list of int
         Bytes of each.
     contents : dict
-        What was written to a block, by its number: only whole blocks are.
+        What was written to each block, by its number. Only whole blocks are written.
     """
 
     name: str = "recorded"
@@ -58,7 +58,7 @@ class RecordingDevice(Device):
         """Nothing to do."""
 
     def allocate(self, nbytes: int) -> int:
-        """An address that is no memory."""
+        """A number that stands for an address."""
         last = self._addresses[-1] + self.blocks[-1] if self.blocks else _FIRST
         self._addresses.append(-(-(last + _GAP) // 256) * 256)
         self.blocks.append(nbytes)
@@ -68,42 +68,42 @@ class RecordingDevice(Device):
         """Blocks keep their numbers."""
 
     def write(self, address: int, data: Array) -> None:
-        """Kept."""
+        """Kept in ``contents``."""
         self.contents[self._addresses.index(address)] = np.array(data.reshape(-1).view(np.uint8))
 
     def read(self, address: int, out: Array) -> None:
-        """There is nothing to read."""
+        """Not supported."""
         raise NotImplementedError
 
     def copy(self, to: int, source: int, nbytes: int) -> None:
-        """There is nothing to copy."""
+        """Not supported."""
         raise NotImplementedError
 
     def launch(self, launch: Launch) -> None:
-        """Not by itself: :meth:`recorded` says what a launch is."""
+        """Not supported: use :meth:`recorded`."""
         raise NotImplementedError
 
     def capture(self, launches: list[Launch]) -> Captured:
-        """Not by itself."""
+        """Not supported."""
         raise NotImplementedError
 
     def replay(self, captured: Captured) -> None:
-        """Not by itself."""
+        """Not supported."""
         raise NotImplementedError
 
     def event(self) -> Event:
-        """Nothing happens."""
+        """Not supported."""
         raise NotImplementedError
 
     def nanoseconds(self, first: Event, last: Event) -> int:
-        """Nothing happens."""
+        """Not supported."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to free."""
 
     def recorded(self, launch: Launch) -> Recorded:
-        """A launch with addresses as blocks."""
+        """A launch with its addresses as blocks and offsets."""
         params = bytearray(bytes(launch.params))
         pointers = []
         for at in _address_fields(type(launch.params)):
@@ -118,7 +118,7 @@ class RecordingDevice(Device):
         block = bisect_right(self._addresses, address) - 1
         offset = address - self._addresses[block]
         if block < 0 or offset > self.blocks[block]:
-            raise ValueError(f"{address:#x} is no address that was allocated")
+            raise ValueError(f"{address:#x} was not allocated")
         return block, offset
 
 

@@ -1,4 +1,4 @@
-"""How near a network on a GPU comes to what the GPU can do at most."""
+"""The roofline of a network on a GPU."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nybble.lower import Step
 
 
 def share_of_roofline(graph: Graph, isa: str, images: int, images_per_second: float) -> float | None:
-    """The part of its time that a network would need at the least, for so many images together.
+    """The roofline's time of a network divided by the measured time, for a batch of images.
 
     Parameters
     ----------
     graph : Graph
     isa : str
-        An engine's, such as ``sm_89 (NVIDIA L4)``.
+        ``isa`` of the engine, such as ``sm_89 (NVIDIA L4)``.
     images : int
     images_per_second : float
 
@@ -38,14 +38,14 @@ def share_of_roofline(graph: Graph, isa: str, images: int, images_per_second: fl
 
 
 def product_bits(plan: CudaPlan, step: Step) -> int:
-    """Bits of a step's products on tensor cores; 0: it has none there."""
+    """Bits of a step's products on tensor cores; 0 without any."""
     if step.conv is None or step.conv.groups > 1:
         return 0
     return 4 if plan.values[step.source].form is Form.NIBBLES else 8
 
 
 def moved_bytes(plan: CudaPlan, step: Step) -> tuple[int, int]:
-    """What a step reads and writes at least: weights, once for a batch, and values, of each image."""
+    """Minimum bytes that a step reads and writes: weights, once per batch, and values, for each image."""
     nibbles = plan.values[step.source].form is Form.NIBBLES
     weights = 0 if step.conv is None else step.conv.weights().size * (4 if nibbles else 8) // 8
     values = sum(plan.values[value.name].nbytes for value in step.inputs)

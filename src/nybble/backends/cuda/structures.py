@@ -1,4 +1,4 @@
-"""Parameters of kernels, as the structures of ``native/gpu/kernels`` have them. Pointers are device addresses."""
+"""Parameters of kernels, with the layout of the structures in ``native/gpu/kernels``. Pointers are device addresses."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class ScaleParams(ctypes.Structure):
 
 
 class ProbeParams(ctypes.Structure):
-    """Registers of single instructions, and what comes out."""
+    """Registers of single instructions, and their results."""
 
     _fields_ = tuple((name, c_uint64) for name in ("a", "b", "sums", "rows", "values", "out"))
 

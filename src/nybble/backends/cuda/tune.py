@@ -1,4 +1,4 @@
-"""Measures the kernels that each convolution of a network can run on, by events of the GPU."""
+"""Measures the kernels that each convolution of a network can use, with events of the GPU."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from nybble.graph.types import Array
 from nybble.lower import Step
 from nybble.progress import Progress, silent
 
-#: Rounds of each step at least: the first is a warm-up.
+#: Minimum rounds of each step. The first is a warm-up.
 FEWEST_ROUNDS = 4
-#: Another kernel than the default must be faster by this part: less is noise.
+#: Fraction by which a kernel must be faster than the default. Smaller differences are noise.
 ADVANTAGE = 0.02
 
 
@@ -31,11 +31,11 @@ class Measured:
     Attributes
     ----------
     step : str
-        What it writes.
+        The value that it writes.
     default, chosen : str
         Names of kernels.
     seconds : dict
-        Median of each candidate, for all images together.
+        Median of each candidate, for the whole batch.
     """
 
     step: str
@@ -46,14 +46,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was found.
+    """The result.
 
     Attributes
     ----------
     steps : tuple of Measured
-        Convolutions with more candidates than one.
+        Convolutions with several candidates.
     images : int
-        That ran together.
+        Size of the batch.
     """
 
     steps: tuple[Measured, ...]
@@ -61,27 +61,27 @@ class Tuning:
 
     @property
     def kernels(self) -> dict[str, str]:
-        """Choices other than the defaults, by what the step writes."""
+        """Choices other than the defaults, by the value that the step writes."""
         return {one.step: one.chosen for one in self.steps if one.chosen != one.default}
 
     @property
     def speedup(self) -> float:
-        """How much faster the measured convolutions are together than with the defaults."""
+        """Time of the measured convolutions with the defaults, divided by that with the choices."""
         chosen = sum(one.seconds[one.chosen] for one in self.steps)
         return sum(one.seconds[one.default] for one in self.steps) / chosen if chosen else 1.0
 
 
 def tune(graph: Graph, x: Array, device: Device, seconds: float, progress: Progress = silent) -> Tuning:
-    """Run a network step by step; each convolution on every kernel that it can run on, in turns.
+    """Run a network step by step, and each convolution with all of its candidates, interleaved.
 
     Parameters
     ----------
     graph : Graph
     x : array
-        Integers (N, C, H, W): all images run together.
+        Integers (N, C, H, W), which run as one batch.
     device : Device
     seconds : float
-        To measure for, about: steps get equal parts, and a few rounds at least.
+        Approximate time to measure. Steps get equal parts, but a minimum number of rounds.
     progress : Progress
     """
     plan = make_plan(expand(graph), {})
@@ -95,7 +95,7 @@ def tune(graph: Graph, x: Array, device: Device, seconds: float, progress: Progr
         candidates = _candidates(plan, step, constants, arena, len(x))
         if len(candidates) > 1:
             found.append(_measured(step.output, candidates, device, seconds / len(plan.steps)))
-        # Whatever was measured, the step's own kernel writes what the next ones read.
+        # The default kernel writes what the next steps read.
         for launch in next(iter(candidates.values())):
             device.launch(launch)
     for address in (arena, source):
@@ -105,7 +105,7 @@ def tune(graph: Graph, x: Array, device: Device, seconds: float, progress: Progr
 
 
 def _candidates(plan: CudaPlan, step: Step, constants: Constants, arena: int, images: int) -> dict[str, list[Launch]]:
-    """The launches of a step on each kernel that it can run on, the default first."""
+    """The launches of a step with each kernel that it can use, the default first."""
     builder = Builder(plan, constants, arena, images)
     launches = kind_of(step).launches(step, builder)
     found = {launches[-1].kernel: launches}

@@ -1,4 +1,4 @@
-"""Which kernel each layer of a network runs fastest on a GPU: stored for the GPU, as published tuning files are."""
+"""Stores the fastest kernel of each layer, for a network and a GPU."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from nybble.graph.expansion import expand
 
 
 class TunedKernelsWarning(UserWarning):
-    """A file of tuned choices for a GPU that is not used, and why."""
+    """A file of tuned choices for a GPU is ignored."""
 
 
 def is_enabled() -> bool:
-    """Whether tuned choices may be used: unless ``NYBBLE_TUNED`` is 0."""
+    """Whether tuned choices may be used: always, unless ``NYBBLE_TUNED`` is 0."""
     return os.environ.get("NYBBLE_TUNED", "1") != "0"
 
 
 def tuned_path(graph: Graph, device: Device) -> Path:
-    """Where the choices for a network on a GPU lie, stored or not."""
+    """Path of the choices for a network on a GPU, whether the file exists or not."""
     return _folder() / f"{hashlib.sha256(json.dumps(_key(graph, device)).encode()).hexdigest()[:32]}.json"
 
 
 def save_kernels(graph: Graph, device: Device, kernels: Mapping[str, str]) -> Path:
-    """Store choices, by what each convolution writes, in place of what was stored."""
+    """Store choices, by the value that each convolution writes. Replaces earlier ones."""
     path = tuned_path(graph, device)
     with caching(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def save_kernels(graph: Graph, device: Device, kernels: Mapping[str, str]) -> Pa
 
 
 def load_kernels(graph: Graph, device: Device) -> dict[str, str] | None:
-    """The choices that were stored; ``None``: there are none. What cannot be read is a warning, never an error."""
+    """The stored choices, or ``None``. A file that cannot be read causes a warning, never an error."""
     try:
         if not any(_folder().iterdir()):
             return None
@@ -63,9 +63,9 @@ def load_kernels(graph: Graph, device: Device) -> dict[str, str] | None:
 
 
 def warn_ignored(error: Exception) -> None:
-    """Say that stored choices are not used, and what helps."""
+    """Warn that stored choices are ignored, and name the remedy."""
     warnings.warn(
-        f"the kernels stored in {_folder()} are not used: {error}; nybble tune --device cuda stores them anew",
+        f"the kernels stored in {_folder()} are not used: {error}; nybble tune --device cuda stores new ones",
         TunedKernelsWarning,
         stacklevel=2,
     )

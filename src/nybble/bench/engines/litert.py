@@ -43,14 +43,14 @@ def open_litert(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
 
 def make_int8(float_path: Path, folder: Path, photos: Array) -> dict[str, Path]:
     """One file, written here: LiteRT's own converters need TensorFlow, or a PyTorch module to start from."""
+    from nybble.files import OWN, write
+
     from .layers import read_network
-    from .litert_file import write_litert
+    from .litert_file import litert_file
 
     path = folder / "int8-litert.tflite"
     if not path.is_file():
-        part = path.with_suffix(".part")
-        write_litert(read_network(float_path, photos), part)
-        part.replace(path)
+        write(path, litert_file(read_network(float_path, photos)), OWN)
     return {"s8s8": path}
 
 

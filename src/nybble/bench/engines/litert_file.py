@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -41,9 +40,9 @@ _IMAGE = 3
 _NUMPY = {_TYPES.INT8: np.int8, _TYPES.INT32: np.int32}
 
 
-def write_litert(network: Network, path: Path) -> None:
-    """Write the file; raises :class:`ValueError` for a layer that LiteRT has no like of."""
-    path.write_bytes(_Writer(network).content())
+def litert_file(network: Network) -> bytes:
+    """The content of the file. Raises :class:`ValueError` for a layer that LiteRT cannot express."""
+    return _Writer(network).content()
 
 
 class _Writer:

@@ -1,4 +1,4 @@
-"""Several networks that answer together: a weighted mean, or one after the other until the answer is sure."""
+"""Ensembles: a weighted mean of several networks, or a cascade that stops when the answer is certain."""
 
 from nybble.engine.ensemble.ensemble import Answers, Cascade, Ensemble, Member, load_ensemble
 from nybble.engine.ensemble.settings import EnsembleError, Measure, MemberSettings, Settings, read_settings

@@ -1,4 +1,4 @@
-"""From a user's photos to the description of an ensemble, with what it can be expected to do."""
+"""Calibrates an ensemble on labelled photos, and estimates its accuracy and cost."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from nybble.images import LeftOut, PhotoFile, batches
 from nybble.progress import Progress, silent
 from nybble.statistics import Discordance, Share
 
-#: Shares deferred that the curve of a cascade is drawn at.
+#: Shares of deferred photos at which the curve of a cascade is drawn.
 SHARES = (0.0, 0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.18, 0.22, 0.26, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
-#: Photos of a call, and how often each member is timed.
+#: Photos per call, and timed calls of each member.
 _BATCH = 8
 _ROUNDS = 7
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What is to be found.
+    """Options of a calibration.
 
     Attributes
     ----------
@@ -38,10 +38,11 @@ class Wishes:
     measure : str
         ``margin`` or ``entropy``.
     share : float
-        Of photos that the first member of a cascade leaves to the second.
+        Share of the photos that go to the second member of a cascade.
     folds : int
-        That the photos are cut into for the estimate.
+        Number of folds of the cross-validation.
     exif : bool
+        Whether photos are turned upright.
     """
 
     kind: Kind = "cascade"
@@ -53,17 +54,18 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The description found, and the estimate.
+    """The result of a calibration.
 
     Attributes
     ----------
     settings : Settings
-        Found on all photos.
+        Parameters found on all photos.
     outcome : Outcome
-        Cross-fitted; the last point is the one of the share wished.
+        Cross-validated answers. The last point is that of the requested share.
     seconds : list of float
-        Of a photo in each member.
+        Time of a photo in each member.
     labels : array
+        (N,) labels of the photos.
     left_out : LeftOut
     """
 
@@ -75,22 +77,22 @@ class Calibrated:
 
     @property
     def best(self) -> int:
-        """The member that is right most often; of equals the first."""
+        """Index of the most accurate member; the first of equal ones."""
         return int(np.argmax([right.sum() for right in self.outcome.members]))
 
     @property
     def right(self) -> Array:
-        """(N,) bool of the ensemble."""
+        """(N,) bool: whether the ensemble was right."""
         return self.outcome.points[-1].right if self.settings.kind == "cascade" else self.outcome.mean
 
     @property
     def against_best(self) -> Discordance:
-        """The ensemble after its best member."""
+        """The comparison of the best member with the ensemble."""
         best, right = self.outcome.members[self.best], self.right
         return Discordance(int((best & ~right).sum()), int((right & ~best).sum()), len(right))
 
     def cost(self, deferred: float) -> float:
-        """Seconds of a photo in the cascade, by the share deferred."""
+        """Seconds of a photo in the cascade, for a share of deferred photos."""
         return self.seconds[0] + deferred * self.seconds[1]
 
     def record(self) -> dict[str, Any]:
@@ -137,14 +139,14 @@ def calibrate(
     wishes: Wishes,
     progress: Progress = silent,
 ) -> Calibrated:
-    """Find temperatures, and the threshold of a cascade, on labelled photos.
+    """Find temperatures and the threshold of a cascade on labelled photos.
 
     Parameters
     ----------
     engines : sequence of Engine
         The cheapest first; two for a cascade.
     names : sequence of str
-        What the description calls them.
+        Names of the members in the description.
     photos : sequence of PhotoFile
         With labels. Photos that cannot be decoded are left out.
     wishes : Wishes
@@ -152,11 +154,12 @@ def calibrate(
     Raises
     ------
     EnsembleError
-        Where there are too few photos, or members do not fit together.
+        If there are too few photos, or the members do not fit together.
     """
     if wishes.kind == "cascade" and len(engines) != 2:
         raise EnsembleError(
-            f"a cascade is found for two members, got {len(engines)}; write one of more by hand, see docs/ensembles.md"
+            f"a cascade of {len(engines)} members cannot be calibrated, only one of two; write its file by hand, see "
+            "docs/ensembles.md"
         )
     # Checks that classes agree, and prepares photos for all members at once.
     together = Ensemble([Member(engine, name=name) for engine, name in zip(engines, names, strict=True)])
@@ -199,7 +202,7 @@ def _logits(
 
 
 def _seconds(together: Ensemble, samples: Array, progress: Progress) -> list[float]:
-    """Seconds of a photo in each member: medians of rounds in which all take turns."""
+    """Seconds of a photo in each member: medians of interleaved rounds."""
     times: list[list[float]] = [[] for _ in together.members]
     for done in range(_ROUNDS + 1):
         progress("timing the members", done, _ROUNDS + 1)

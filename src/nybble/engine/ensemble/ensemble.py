@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ class Ensemble(Engine):
 
         self.members = tuple(members)
         if len(self.members) < 2:
-            raise EnsembleError(f"an ensemble has at least two members, got {len(self.members)}")
+            raise EnsembleError(f"an ensemble needs at least two members, got {len(self.members)}")
         first = self.members[0].engine
         names = class_names(first.graph)
         self.folders: tuple[Path, ...] = ()
@@ -106,7 +107,9 @@ class Ensemble(Engine):
             if member.temperature <= 0 or member.weight <= 0:
                 raise EnsembleError(f"member {place}: temperature and weight must be positive")
             if class_names(member.engine.graph) != names:
-                raise EnsembleError(f"{_called(member, place)}: its classes are not those of {_called(first, 0)}")
+                raise EnsembleError(
+                    f"{_called(member, place)}: its classes are not those of {_called(self.members[0], 0)}"
+                )
             self._check_threshold(place, member)
         self.graph = first.graph
         self.isa, self.threads = first.isa, first.threads
@@ -117,7 +120,7 @@ class Ensemble(Engine):
 
     def _check_threshold(self, place: int, member: Member) -> None:
         if member.threshold is not None:
-            raise EnsembleError(f"{_called(member, place)}: has a threshold, but a mean asks all members")
+            raise EnsembleError(f"{_called(member, place)}: has a threshold, but a mean runs all members")
 
     @property
     def photo_shape(self) -> tuple[int, ...]:
@@ -253,7 +256,8 @@ class Ensemble(Engine):
 
     def member_logits(self, place: int, x: Array) -> Array:
         """float32 (N, classes) logits of one member for prepared photos, before its temperature."""
-        return self.members[place].engine(self._part(place, x)).reshape(len(x), -1)
+        logits = self.members[place].engine(self._part(place, x))
+        return logits.reshape(len(x), math.prod(logits.shape[1:]))
 
     def logits(self, x: Array) -> list[Array]:
         """:meth:`member_logits` of each member; ``x`` as for :meth:`answers`."""
@@ -308,7 +312,7 @@ class Cascade(Ensemble):
 
     def _check_threshold(self, place: int, member: Member) -> None:
         if (member.threshold is None) != (place == len(self.members) - 1):
-            raise EnsembleError(f"{_called(member, place)}: all members of a cascade but the last have a threshold")
+            raise EnsembleError(f"{_called(member, place)}: every member of a cascade but the last needs a threshold")
 
     def answers(self, x: Array) -> Answers:
         """As for an ensemble; photos that are left to a member go through it together."""
@@ -388,6 +392,5 @@ def _shape(preprocessing: Preprocessing) -> tuple[int, ...]:
     return (*preprocessing.crop, len(preprocessing.mean))
 
 
-def _called(member: Member | Engine, place: int) -> str:
-    name = member.name if isinstance(member, Member) else ""
-    return name or f"member {place}"
+def _called(member: Member, place: int) -> str:
+    return member.name or f"member {place}"

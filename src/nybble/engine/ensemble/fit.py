@@ -1,4 +1,4 @@
-"""What is found on labelled photos: temperatures by likelihood, a threshold by the share of photos deferred."""
+"""Fits temperatures by likelihood, and a threshold by the share of deferred photos."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from nybble.engine.ensemble.probabilities import calibrated, doubts, is_deferred
 from nybble.engine.ensemble.settings import Measure
 from nybble.graph.types import Array
 
-#: Temperatures lie between these: where all photos are right, no temperature is the likeliest.
+#: Limits of temperatures. If every answer is right, the likelihood has no maximum.
 LOWEST, HIGHEST = 0.05, 20.0
-#: Halvings of the interval of the logarithm: to 9 digits.
+#: Bisections of the interval of the logarithm, for 9 digits.
 _HALVINGS = 32
 
 
 @dataclass(frozen=True)
 class Point:
-    """A cascade at one share of photos deferred.
+    """A cascade at one share of deferred photos.
 
     Attributes
     ----------
     share : float
-        Aimed at.
+        The requested share.
     deferred : array
-        (N,) bool.
+        (N,) bool: whether the second member ran.
     right : array
-        (N,) bool.
+        (N,) bool: whether the answer was right.
     """
 
     share: float
@@ -38,16 +38,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Right answers on photos that no temperature and no threshold was found on.
+    """Cross-validated answers: each photo is evaluated with parameters found on other photos.
 
     Attributes
     ----------
     members : list of array
-        (N,) bool of each member.
+        For each member (N,) bool: whether its answer was right.
     mean : array
-        (N,) bool of the mean of all members.
+        (N,) bool: whether the mean of all members was right.
     points : list of Point
-        Of the cascade of the first two members; empty without shares.
+        The cascade of the first two members at each share; empty without shares.
     """
 
     members: list[Array]
@@ -56,7 +56,7 @@ class Outcome:
 
 
 def fit_temperature(logits: Array, labels: Array) -> float:
-    """The temperature that makes the labels likeliest, within :data:`LOWEST` and :data:`HIGHEST`.
+    """The temperature that maximises the likelihood of the labels, within :data:`LOWEST` and :data:`HIGHEST`.
 
     Parameters
     ----------
@@ -79,13 +79,13 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     low, high = np.log(LOWEST), np.log(HIGHEST)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        # A positive slope asks for a greater inverse.
+        # A positive slope means that the maximum is at a larger inverse.
         low, high = (low, middle) if slope(float(np.exp(middle))) > 0 else (middle, high)
     return round(float(np.exp((low + high) / 2)), 6)
 
 
 def fit_threshold(probabilities: Array, measure: Measure, share: float) -> float:
-    """The threshold that defers this share of photos, as nearly as equal doubts allow.
+    """The threshold that defers this share of the photos, or as close to it as ties permit.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def fit_threshold(probabilities: Array, measure: Measure, share: float) -> float
     before = sorted_doubts[count - 1] if count > 0 else highest
     after = sorted_doubts[count] if count < len(sorted_doubts) else lowest
     middle = float((before + after) / 2)
-    if count == 0:  # Nothing is as doubtful as the limit.
+    if count == 0:  # No photo is more uncertain than the limit.
         middle = highest
     return abs(middle)
 
@@ -109,7 +109,7 @@ def fit_threshold(probabilities: Array, measure: Measure, share: float) -> float
 def cross_fit(
     logits: Sequence[Array], labels: Array, measure: Measure, shares: Sequence[float], folds: int, seed: int = 0
 ) -> Outcome:
-    """Each fold of the photos is answered with what was found on the others.
+    """Evaluate each fold of the photos with parameters found on the other folds.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def cross_fit(
         (N,) integers.
     measure : str
     shares : sequence of float
-        Of photos that the first member leaves to the second.
+        Shares of deferred photos, one for each point.
     folds : int
         2 to N.
     """
@@ -147,6 +147,6 @@ def cross_fit(
 
 
 def is_right(probabilities: Array, labels: Array) -> Array:
-    """(N,) bool: whether the likeliest class, the first of equal ones, is the label."""
+    """(N,) bool: whether the most probable class, the first of equal ones, is the label."""
     right: Array = probabilities.argmax(axis=1) == labels
     return right

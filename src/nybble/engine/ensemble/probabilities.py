@@ -1,4 +1,4 @@
-"""Probabilities of one network: calibrated by a temperature, and how sure they are."""
+"""Calibrated probabilities of one network, and measures of their uncertainty."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def calibrated(logits: Array, temperature: float) -> Array:
 
 
 def logarithms(probabilities: Array) -> Array:
-    """float32 logits whose softmax the probabilities are."""
+    """float32 (N, classes) logits whose softmax equals the probabilities."""
     logits: Array = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)).astype(np.float32)
     return logits
 
 
 def margins(probabilities: Array) -> Array:
-    """(N,) leads of the likeliest class over the second; 1 where there is one class."""
+    """(N,) differences of the two highest probabilities; 1 if there is only one class."""
     if probabilities.shape[1] < 2:
         return np.ones(len(probabilities))
     best = np.partition(probabilities, -2, axis=1)
@@ -37,12 +37,12 @@ def entropies(probabilities: Array) -> Array:
 
 
 def doubts(probabilities: Array, measure: Measure) -> Array:
-    """(N,) numbers that grow with doubt: the negative margin, or the entropy."""
+    """(N,) measures of uncertainty, larger for less certain answers: the negative margin, or the entropy."""
     return -margins(probabilities) if measure == "margin" else entropies(probabilities)
 
 
 def is_deferred(probabilities: Array, measure: Measure, threshold: float) -> Array:
-    """(N,) bool: margin below, or entropy above the threshold."""
+    """(N,) bool: whether the margin is below the threshold, or the entropy above it."""
     deferred: Array = (
         margins(probabilities) < threshold if measure == "margin" else entropies(probabilities) > threshold
     )

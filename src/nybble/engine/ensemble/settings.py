@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from nybble.backends.errors import EngineError
 from nybble.files import TOML, write_text
 
-#: What ``format`` says.
+#: Value of the field ``format``.
 FORMAT = "nybble-ensemble/1"
 Kind = Literal["mean", "cascade"]
 Measure = Literal["margin", "entropy"]
@@ -31,12 +31,12 @@ class MemberSettings(BaseModel):
     model : str
         Name of a model, or the path of its folder, relative to the file.
     temperature : float
-        What logits are divided by before the softmax.
+        Divides the logits before the softmax.
     weight : float
-        Of the member's probabilities in the mean.
+        Weight of the member's probabilities in the mean.
     margin_below, entropy_above : float or None
-        In a cascade, of all members but the last one of the two: the next member is asked where the likeliest class
-        leads the second by less, or the entropy in nats is greater.
+        In a cascade every member but the last has one of the two. The next member runs if the margin of the two most
+        probable classes is smaller than ``margin_below``, or the entropy in nats is larger than ``entropy_above``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -49,20 +49,20 @@ class MemberSettings(BaseModel):
 
     @property
     def threshold(self) -> tuple[Measure, float] | None:
-        """What the next member depends on; ``None`` where nothing is said."""
+        """The measure and the number that decide whether the next member runs; ``None`` without either."""
         if self.margin_below is not None:
             return "margin", self.margin_below
         return None if self.entropy_above is None else ("entropy", self.entropy_above)
 
 
 class Settings(BaseModel):
-    """What the file of an ensemble says.
+    """The contents of the file of an ensemble.
 
     Attributes
     ----------
     format : str
     kind : str
-        ``mean``: all members are asked. ``cascade``: in their order, the next one only where the answer is not sure.
+        ``mean``: all members run. ``cascade``: they run in order, the next one only if the answer is uncertain.
     member : list of MemberSettings
     """
 
@@ -78,11 +78,13 @@ class Settings(BaseModel):
         for place, member in enumerate(self.member):
             given = [name for name in ("margin_below", "entropy_above") if getattr(member, name) is not None]
             if self.kind == "mean" and given:
-                raise ValueError(f"member.{place}.{given[0]}: a mean asks all members; remove it, or say kind=cascade")
+                raise ValueError(
+                    f'member.{place}.{given[0]}: a mean runs all members; remove it, or set kind = "cascade"'
+                )
             if self.kind == "cascade" and place == last and given:
-                raise ValueError(f"member.{place}.{given[0]}: nobody comes after the last member; remove it")
+                raise ValueError(f"member.{place}.{given[0]}: no member follows the last one; remove it")
             if self.kind == "cascade" and place < last and len(given) != 1:
-                raise ValueError(f"member.{place}: give margin_below or entropy_above, one of the two")
+                raise ValueError(f"member.{place}: give either margin_below or entropy_above")
         return self
 
 
@@ -92,7 +94,7 @@ def read_settings(path: Path) -> Settings:
     Raises
     ------
     EnsembleError
-        Naming the file and what is wrong: no TOML, an unknown field, a value out of range.
+        Naming the file and the error: invalid TOML, an unknown field, a value out of range.
     """
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -101,7 +103,7 @@ def read_settings(path: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EnsembleError(f"{path}: is not TOML: {error}") from error
     if content.get("format") != FORMAT:
-        raise EnsembleError(f"{path}: field format: say format = {FORMAT!r} if this describes an ensemble; {_REMEDY}")
+        raise EnsembleError(f"{path}: field format: expected format = {FORMAT!r}; {_REMEDY}")
     try:
         return Settings.model_validate(content)
     except ValidationError as error:

@@ -36,7 +36,7 @@ class EngineModule(nn.Module):
 
 
 def in_turns(runs: Mapping[str, Callable[[], object]], images: int) -> dict[str, float]:
-    """Images per second of each, a call having so many images: the median of rounds in which all take turns."""
+    """Images per second of each, a call having so many images: the median of interleaved rounds."""
 
     def speed(run: Callable[[], object], _: int) -> float:
         count, begun = 0, time.perf_counter()

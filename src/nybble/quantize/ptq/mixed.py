@@ -254,7 +254,7 @@ def _prices(sensitivities: Sensitivities, criterion: str) -> list[float]:
 def engine_times(
     eight: QuantizedNetwork, four: QuantizedNetwork, batches: Iterable[Any], config: MixedConfig | None = None
 ) -> tuple[dict[str, tuple[float, float]], float]:
-    """Convert both networks, and time their layers on the engine, in turns.
+    """Convert both networks, and time their layers on the engine, interleaved.
 
     Returns
     -------

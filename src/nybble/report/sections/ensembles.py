@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Colours and markers of members; further ones share the last.
+#: Colours and markers of members. More members share the last one.
 _MEMBERS = (("eight", "s"), ("violet", "^"), ("teal", "D"), ("float", "X"))
 _MEAN, _CASCADE, _CHOSEN = ("ink", "P"), "four", "o"
 
 
 def ensembles(material: Material) -> Section | None:
-    """A chart a calibration, and the figures of all."""
+    """One chart per calibration, and a table of all results."""
     found = material.ensembles
     if not found:
         return None
-    columns = ("what", "deferred", "top-1", "95 % interval", "time a photo", "temperature")
+    columns = ("what", "deferred", "top-1", "95 % interval", "time per photo", "temperature")
     rows = ((entry.label, row) for entry in found for row in _rows(entry.record))
     return Section(
         "ensembles",
         "Ensembles",
-        "Right first answers against the time of a photo. Each photo was answered with temperatures and thresholds "
-        "that were found on other photos. Upright lines are 95 % intervals.",
+        "Top-1 accuracy against time per photo, cross-validated: each photo was evaluated with temperatures and "
+        "thresholds found on other photos. Vertical lines are 95 % intervals.",
         [chart(entry, place + 1) for place, entry in enumerate(found)],
         [table("ensembles", "Accuracy and cost", columns, rows)],
         notes=[f"{titled('Ensemble', entry.label)}: {_note(entry.record)}." for entry in found],
@@ -47,7 +47,7 @@ def chart(entry: Named[EnsembleCalibration], number: int = 1) -> Chart:
     return Chart(
         f"ensemble-{number}",
         titled("Accuracy against cost", entry.label),
-        f"Right first answers against milliseconds of a photo: {described}.",
+        f"Top-1 accuracy against milliseconds per photo: {described}.",
         lambda width: _draw(record, width),
         resizes=True,
     )
@@ -65,7 +65,7 @@ def _note(record: EnsembleCalibration) -> str:
 
 
 def _points(record: EnsembleCalibration) -> Iterator[tuple[str, int, float]]:
-    """What is shown, how often it was right, seconds of a photo."""
+    """Name, number of correct answers, and seconds per photo of each entry."""
     for member in record.members:
         yield member.model, member.top1_right, member.seconds
     yield "mean of all", record.mean.top1_right, record.mean.seconds
@@ -101,7 +101,7 @@ def _draw(record: EnsembleCalibration, width: float) -> Figure:
     figure, ground = canvas(width, total)
     legend.draw(ground)
     write(ground, 0, top - 8, "top-1, %", "soft", SMALL)
-    write(ground, width, total - 6, "milliseconds a photo", "soft", SMALL, "right")
+    write(ground, width, total - 6, "milliseconds per photo", "soft", SMALL, "right")
     left = 40.0
     axes = figure.add_axes((left / width, 46 / total, (width - left - 8) / width, tall / total))
     style_axes(axes)

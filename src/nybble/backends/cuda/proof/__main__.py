@@ -24,12 +24,12 @@ SCHEMA = "nybble-gpu-proof-1"
 PARTS = ("probe", "cases", "network", "speed")
 #: Tools of compute-sanitizer, each run on the cases, and seconds that one may take.
 TOOLS, TOOL_SECONDS = ("memcheck", "racecheck", "initcheck"), 60
-#: What compute-sanitizer ends with where it found something.
+#: Exit code of compute-sanitizer if it found an error.
 FOUND = 86
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0: all right; 1: something differs; 2: nothing could be run."""
+    """Returns 0 if everything is correct, 1 if something differs, 2 if nothing could be run."""
     asked = _parser().parse_args(arguments)
     try:
         check_free(asked.out, JSON)
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     except NybbleError as error:
         _say(f"error: {error}")
         return 2
-    _say(f"{'all that ran is right' if found['right'] else 'SOMETHING DIFFERS'}; {asked.out} has everything")
+    _say(f"{'all results are correct' if found['right'] else 'SOME RESULTS ARE WRONG'}; see {asked.out}")
     return 0 if found["right"] else 1
 
 
@@ -67,12 +67,12 @@ def open_device(name: str, bundle: Bundle) -> Device:
 
 
 def sanitize(asked: argparse.Namespace, seconds: float) -> dict[str, str]:
-    """Every kernel again under each tool of compute-sanitizer: ``clean``, what was found, or why it did not run."""
+    """Run every kernel under each tool of compute-sanitizer: ``clean``, what was found, or why it did not run."""
     program = shutil.which("compute-sanitizer")
     found = {}
     for tool in TOOLS:
         if program is None:
-            found[tool] = "skipped: compute-sanitizer is not in the path; it comes with the CUDA toolkit"
+            found[tool] = "skipped: compute-sanitizer is not in PATH; it is part of the CUDA toolkit"
         elif seconds < TOOL_SECONDS:
             found[tool] = "skipped: no time is left"
         else:
@@ -113,12 +113,14 @@ def _about(device: Device) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="on_device.sh", description="Is nybble right on this GPU, and how fast?")
-    parser.add_argument("bundle", type=Path, help="what `nybble gpu bundle` wrote")
+    parser = argparse.ArgumentParser(
+        prog="on_device.sh", description="Tests the kernels of nybble on this GPU and measures their speed."
+    )
+    parser.add_argument("bundle", type=Path, help="the file that `nybble gpu bundle` wrote")
     parser.add_argument("--out", type=Path, default=Path("on-device.json"), help="the JSON file to write")
-    parser.add_argument("--only", help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--seconds", type=float, default=400.0, help="nothing new is begun after so many")
-    parser.add_argument("--device", default="gpu", help="gpu; sm_80 and others are emulated, for tests")
+    parser.add_argument("--only", help=f"a comma-separated subset of {','.join(PARTS)}")
+    parser.add_argument("--seconds", type=float, default=400.0, help="time limit: no new part is begun after it")
+    parser.add_argument("--device", default="gpu", help="gpu, or sm_75, sm_80 or sm_90 for the emulator")
     parser.add_argument("--sanitize", action="store_true", help="run every kernel under compute-sanitizer as well")
     return parser
 

@@ -1,4 +1,4 @@
-"""The file that a bundle is: a zip of NumPy arrays, one of which is a JSON document."""
+"""The file format of a bundle: a zip of NumPy arrays, one of which is a JSON document."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from nybble.backends.errors import EngineError
 from nybble.files import Kind, write
 from nybble.graph.types import Array
 
-#: Changes with what a bundle holds: another version of nybble may not run it.
+#: Version of the format. Other versions of nybble may have another one.
 FORMAT = 1
-#: Bytes of a bundle at most.
+#: Maximum size of a bundle, in bytes.
 MOST_BYTES = 40 << 20
 BUNDLE = Kind("a bundle for a GPU", lambda head: head.startswith(b"PK"))
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """Everything that a proof needs.
+    """Everything that is needed to test a GPU.
 
     Attributes
     ----------
     about : mapping
-        Of JSON: network, photos, version of nybble, hash of the kernels' source.
+        Values for JSON: network, photos, version of nybble, hash of the kernels' source.
     cubins : mapping
         Machine code by architecture, such as 75.
     programs : mapping
         ``cases``, ``network`` and ``speed``: lists of programs.
     arrays : mapping
-        By the names that programs use: bytes.
+        Bytes by the names that programs use.
     """
 
     about: Mapping[str, Any]
@@ -60,28 +60,28 @@ class Bundle:
         return file.getvalue()
 
     def save(self, path: Path) -> int:
-        """Write it and return its size. Raises :class:`EngineError` if it is too large to be handed around."""
+        """Write the file and return its size. Raises :class:`EngineError` if it exceeds the limit."""
         content = self.encode()
         if len(content) > MOST_BYTES:
             raise EngineError(
-                f"{path}: the bundle would have {len(content) / 2**20:.1f} MiB, and {MOST_BYTES >> 20} are the limit; "
-                "give fewer photos (--limit) or architectures (--arch)"
+                f"{path}: the bundle would have {len(content) / 2**20:.1f} MiB; the limit is {MOST_BYTES >> 20} MiB; "
+                "use fewer photos (--limit) or architectures (--arch)"
             )
         write(path, content, BUNDLE)
         return len(content)
 
     @classmethod
     def load(cls, path: Path) -> Bundle:
-        """Read one. Raises :class:`EngineError` naming the file if it is none, or of another version."""
+        """Read a file. Raises :class:`EngineError` naming it if it is not a bundle, or has another format."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 members = {name: np.array(file[name]) for name in file.files}
             document = json.loads(members.pop("document").tobytes())
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise EngineError(f"{path}: is no bundle of `nybble gpu bundle`: {error}") from error
+            raise EngineError(f"{path}: is not a bundle of `nybble gpu bundle`: {error}") from error
         if document.get("format") != FORMAT:
             raise EngineError(
-                f"{path}: is a bundle of format {document.get('format')}, and this version reads format {FORMAT}; make "
+                f"{path}: is a bundle of format {document.get('format')}, but this version reads format {FORMAT}; make "
                 "it with the same version of nybble"
             )
         cubins = {int(name[5:]): members.pop(name).tobytes() for name in list(members) if name.startswith("cubin")}
@@ -89,7 +89,7 @@ class Bundle:
         return cls(document["about"], cubins, programs, members)
 
     def cubin_for(self, arch: int) -> bytes:
-        """Machine code that a GPU runs. Raises :class:`EngineError` where there is none for it."""
+        """Machine code for a GPU. Raises :class:`EngineError` if the bundle has none."""
         able = [known for known in self.cubins if known // 10 == arch // 10 and known <= arch]
         if not able:
             known = ", ".join(f"sm_{one}" for one in sorted(self.cubins))

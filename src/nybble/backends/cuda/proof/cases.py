@@ -1,4 +1,4 @@
-"""Small networks for every kernel, drawn from fixed seeds: odd channels, borders, every epilogue."""
+"""Small random networks for every kernel, with fixed seeds: odd channels, borders, every epilogue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from nybble.synthetic import bottleneck_resnet
 
 
 class Case(NamedTuple):
-    """A network, its integer inputs, and the kernels that it is to run on instead of the defaults."""
+    """A network, its integer inputs, and kernels that replace the defaults."""
 
     name: str
     graph: Graph
@@ -41,7 +41,7 @@ class Case(NamedTuple):
 
 
 def cases() -> Iterator[Case]:
-    """Every convolution kernel by itself, then networks that use every other kernel."""
+    """One layer for each convolution kernel, then networks that use every other kernel."""
     for seed, kernel in enumerate(all_kernels()):
         yield _convolution(kernel, seed)
     for name, graph in (
@@ -69,7 +69,7 @@ def _factors(random: np.random.Generator, count: int, most: int) -> Tensor:
 
 
 def _convolution(kernel: ConvKernel, seed: int) -> Case:
-    """A layer whose last tile is not full and whose channels are odd; with borders where the kernel has windows."""
+    """A layer with an incomplete last tile and odd channels; with borders if the kernel has windows."""
     random = np.random.default_rng(seed)
     bits = int(kernel.types[1])
     dtype = {"u4": DType.U4, "s4": DType.S4, "u8": DType.U8, "s8": DType.S8}[kernel.types[:2]]
@@ -122,7 +122,7 @@ def _codes(random: np.random.Generator, name: str, source: str, channels: int, m
 
 
 def _mixed() -> Graph:
-    """A block of each kind that a ResNet has not, logits at the end."""
+    """Every kind of block that a ResNet lacks, with logits at the end."""
     random = np.random.default_rng(3)
     u4 = DType.U4
     table = Tensor.from_array(DType.S16, random.integers(0, 16, 16))

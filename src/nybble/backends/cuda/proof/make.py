@@ -1,4 +1,4 @@
-"""A bundle of a network: small cases, the network on photos with every value expected, batches for speeds."""
+"""Makes the bundle of a network: small cases, the network with all expected values, batches that measure speed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nybble.graph.expansion import expand
 from nybble.graph.types import Array
 from nybble.progress import Progress, silent
 
-#: Images that run together where speed is measured.
+#: Batch sizes at which speed is measured.
 BATCHES = (1, 8, 32, 128)
 
 
@@ -30,7 +30,7 @@ def make_bundle(
     batches: Sequence[int] = BATCHES,
     progress: Progress = silent,
 ) -> Bundle:
-    """Record everything and let the reference say what is right: about a second an image.
+    """Record the programs, and compute the expected values by the reference: about a second per image.
 
     Parameters
     ----------
@@ -38,11 +38,11 @@ def make_bundle(
     x : array
         Integers (N, C, H, W) as for :meth:`nybble.Engine.run_integer`; N at least 1.
     cubins : mapping
-        By architecture.
+        Machine code by architecture.
     about : mapping
-        Of JSON: what the network and the images are.
+        Values for JSON that describe the network and the images.
     batches : sequence of int
-        Sizes for speeds, each with the same images again and again, as near as that comes; only the output is checked.
+        Batch sizes for speed. Images are repeated to about this size; only the output is checked.
     progress : Progress
     """
     arrays = Arrays()

@@ -1,4 +1,4 @@
-"""Single instructions with drawn registers, and what the tables of the PTX ISA say comes out."""
+"""Single instructions on random registers, compared with the tables of the PTX ISA."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nybble.graph.types import Array
 
 #: Words that each thread writes: see ``native/gpu/kernels/probe.h``.
 _THREADS, _WORDS = 128, 22
-#: What the words are, in order.
+#: The words of each part.
 PARTS = {
     "mma u4 s4": slice(0, 4),
     "mma s4 s4": slice(4, 8),
@@ -23,7 +23,7 @@ PARTS = {
 
 
 def probe(device: Device, seed: int = 0) -> dict[str, str]:
-    """Run every instruction in every lane; what each part is: ``right``, or the first lane that is not."""
+    """Run every instruction in every lane. For each part: ``right``, or the first difference."""
     random = np.random.default_rng(seed)
     words = {
         "a": random.integers(0, 1 << 32, (_THREADS, 4), np.uint32),
@@ -72,7 +72,7 @@ def _expected(words: dict[str, Array]) -> Array:
 
 
 def _product(a: Array, b: Array, sums: Array, bits: int, is_signed: bool) -> Array:
-    """m16n8 over 32 bytes of depth. The four m8n8 of 7.5 take the same registers for the same elements."""
+    """m16n8 over 32 bytes of depth. The four m8n8 products of 7.5 use the same registers for the same elements."""
     count = 32 // bits
     lane = np.arange(32)
     group, place = lane // 4, lane % 4

@@ -1,4 +1,4 @@
-"""A network for some images as launches and memory, with what every step has to give."""
+"""A network and a batch as launches and memory, with the expected values of every step."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from nybble.reference import interpret
 
 @dataclass(frozen=True)
 class Check:
-    """A step, and what it has to write.
+    """A step and its expected values.
 
     Attributes
     ----------
     name : str
-        Of the value.
+        Name of the value.
     launches : int
-        How many of the program's launches, from where the step before ended.
+        Number of launches of the program, after those of the previous step.
     kernel : str
-        Of the last of them.
+        Kernel of the last launch.
     block, offset : int
-        Where the value lies.
+        Address of the value.
     dtype : str
     form : int
         As :class:`~nybble.backends.cuda.layout.Form`.
     shape : tuple of int
-        Of one image.
+        Shape of one image.
     digest : str
         SHA-256 of all images' elements in the type's storage, in the graph's order.
     first : str
-        Name of the bundle's array that has the first image's elements; empty: none has.
+        Name of the bundle's array with the first image's elements; empty if there is none.
     macs : int
         Multiply-accumulates of one image.
     bytes : int
-        What the step reads and writes of one image at least, as it is stored.
+        Minimum bytes of values that the step reads and writes for one image, as they are stored.
     weight_bytes : int
-        What it reads of weights, once for a batch.
+        Bytes of weights that it reads, once per batch.
     bits : int
-        Of its products; 0: it has none.
+        Bits of its products; 0 without any.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Program:
-    """Attributes are those of the device that recorded it; ``contents`` and ``input`` name arrays of the bundle.
+    """Recorded launches and memory. ``contents`` and ``input`` name arrays of the bundle.
 
     Attributes
     ----------
@@ -89,11 +89,11 @@ class Program:
     blocks : tuple of int
         Bytes of each block of memory.
     contents : dict
-        Array of each block that is written once, by the block's number as text.
+        Array of each block that is initialised, by the block's number as text.
     source : int
         The block that the input is copied to.
     input : str
-        Its array: integers (N, C, H, W) in the type's storage, as bytes; again and again if they are fewer images.
+        Its array: integers (N, C, H, W) in the type's storage, as bytes. It is repeated if it has fewer images.
     launches : tuple of Recorded
     checks : tuple of Check
     """
@@ -108,7 +108,7 @@ class Program:
     checks: tuple[Check, ...]
 
     def document(self) -> dict[str, Any]:
-        """For JSON."""
+        """The program as values for JSON."""
         launches = [{**asdict(one), "params": one.params.hex()} for one in self.launches]
         return {**asdict(self), "launches": launches}
 
@@ -130,12 +130,12 @@ class Program:
 
 @dataclass
 class Arrays:
-    """Arrays of a bundle by name; equal ones are there once."""
+    """Arrays of a bundle by name. Equal arrays are stored once."""
 
     found: dict[str, Array] = field(default_factory=dict)
 
     def add(self, array: Array) -> str:
-        """The name of an array's bytes."""
+        """Add an array and return its name."""
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         name = hashlib.sha256(data.tobytes()).hexdigest()[:20]
         self.found[name] = data
@@ -143,7 +143,7 @@ class Arrays:
 
 
 def digest(array: Array) -> str:
-    """Of elements in their order."""
+    """SHA-256 of the elements, in their order."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
@@ -165,15 +165,15 @@ def record(
     graph : Graph
     x : array
     arrays : Arrays
-        Gets what the program needs.
+        Receives the arrays of the program.
     kernels : mapping, optional
         As for :func:`~nybble.backends.cuda.plan.make_plan`.
     expected : mapping, optional
-        Values by name, of those steps that are to be checked; by default the reference's, of all.
+        Expected values by name, of the steps to check. The default is all values, from the reference.
     keep_first : bool
-        Whether the first image's values are kept, which say where a difference is.
+        Whether the first image's values are stored, so that a difference can be located.
     again : int
-        Images that go in are ``x`` so often.
+        How often ``x`` is repeated in the input.
     """
     images = len(x) * again
     plan = make_plan(expand(graph), kernels or {})
@@ -205,7 +205,7 @@ def record(
 
 
 def reference_values(plan: CudaPlan, x: Array) -> dict[str, Array]:
-    """What every step has to give, image by image: all values of several take much memory."""
+    """The expected values of every step. Images run one by one, since all values of a batch take much memory."""
     names = [step.output for step in plan.steps]
     parts = [interpret(plan.graph, x[i : i + 1], keep=names) for i in range(len(x))]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}

@@ -1,4 +1,4 @@
-"""Runs a bundle on a device: single instructions, every kernel, the network, speeds. Needs no compiled part."""
+"""Runs a bundle on a device: single instructions, every kernel, the network, speed. Needs no compiled part."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from nybble.backends.cuda.recording import Recorded
 from nybble.backends.cuda.structures import PARAMS
 from nybble.graph.types import Array
 
-#: Runs before the clock, and runs at least and seconds that are timed at each batch size.
+#: Untimed runs, and the minimum number and seconds of timed runs, at each batch size.
 WARM_UP, RUNS, SECONDS = 3, 10, 2.0
 
 
 class Loaded:
-    """A program in the device's memory.
+    """A program that is loaded into the device's memory.
 
     Attributes
     ----------
     steps : list of tuple
-        Each check and the launches up to it.
+        Each check and its launches.
     """
 
     def __init__(self, program: Program, bundle: Bundle, device: Device) -> None:
@@ -49,18 +49,18 @@ class Loaded:
 
     @property
     def launches(self) -> list[Launch]:
-        """Of all steps."""
+        """The launches of all steps."""
         return [launch for _, launches in self.steps for launch in launches]
 
     def value(self, check: Check) -> Array:
-        """What a step wrote, (N, ...) in the graph's order."""
+        """The value that a step wrote, (N, ...) in the graph's order."""
         stored = check.stored
         data = np.empty(stored.nbytes * self.program.images, np.uint8)
         self._device.read(self._addresses[check.block] + check.offset, data)
         return stored.decode(data, self.program.images)
 
     def release(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         for address in self._addresses:
             self._device.release(address)
 
@@ -74,16 +74,16 @@ class Loaded:
 
 @dataclass
 class Proof:
-    """What a run finds.
+    """A test of a device with a bundle.
 
     Attributes
     ----------
     device : Device
     bundle : Bundle
     seconds : float
-        Nothing new is begun after so many.
+        Time limit: no new program is begun after it.
     say : callable
-        Told a line at a time.
+        Receives the messages, line by line.
     """
 
     device: Device
@@ -95,9 +95,9 @@ class Proof:
         self._begun = time.monotonic()
 
     def run(self, parts: tuple[str, ...]) -> dict[str, Any]:
-        """The parts that are asked for: ``probe``, ``cases``, ``network``, ``speed``. For JSON.
+        """Run some of the parts ``probe``, ``cases``, ``network`` and ``speed``. The result is for JSON.
 
-        ``right`` says whether everything that ran was; what there was no time for is in ``skipped``.
+        ``right`` says whether everything that ran was correct. ``skipped`` lists what there was no time for.
         """
         found: dict[str, Any] = {"device": self.device.name, "bundle": dict(self.bundle.about), "skipped": []}
         if "probe" in parts:
@@ -134,7 +134,7 @@ class Proof:
             loaded.release()
 
     def _checked(self, program: Program) -> list[dict[str, Any]]:
-        """Step by step: values share memory."""
+        """Runs step by step, since values share memory."""
         records = []
         with self._loaded(program) as loaded:
             for check, launches in loaded.steps:
@@ -153,11 +153,11 @@ class Proof:
 
     def _difference(self, check: Check, value: Array) -> str:
         if not check.first:
-            return "not what the reference gives"
+            return "differs from the reference"
         expected = self.bundle.arrays[check.first].view(value.dtype).reshape(value[:1].shape)
         wrong = np.argwhere(expected[0] != value[0])
         if not len(wrong):
-            return "the first image is right, another is not"
+            return "the first image is correct, another one differs"
         place = tuple(map(int, wrong[0]))
         return (
             f"{len(wrong)} of {value[0].size} elements of the first image differ; at {place}: expected "
@@ -165,9 +165,9 @@ class Proof:
         )
 
     def _speed(self, program: Program) -> dict[str, Any]:
-        """Images a second by a graph of all launches, the input already on the device, and the time of each step."""
+        """Images per second with a graph of all launches and the input on the device, and the time of each step."""
         with self._loaded(program) as loaded:
-            # Kernels are loaded when they are first launched, and not while a graph is captured.
+            # The driver loads a kernel at its first launch, which it may not do during a capture.
             for launch in loaded.launches:
                 self.device.launch(launch)
             captured = self.device.capture(loaded.launches)
@@ -195,7 +195,7 @@ class Proof:
             share = least / seconds
         self.say(
             f"{program.name}: {speed:.0f} images/s, {1e3 * seconds:.3f} ms"
-            + (f", {share:.0%} of the roofline" if share is not None else ", no roofline is known for this GPU")
+            + (f", {share:.0%} of the roofline" if share is not None else ", roofline unknown for this GPU")
         )
         quartiles = [value / 1e9 for value in np.percentile(nanoseconds, (25, 75))]
         return {
@@ -211,7 +211,7 @@ class Proof:
         }
 
     def _steps(self, loaded: Loaded) -> list[dict[str, Any]]:
-        """Each step's kernel and median time, of launches one by one."""
+        """Kernel and median time of each step, launched one by one."""
         times: list[list[int]] = []
         for _ in range(5):
             events = [self.device.event()]

@@ -1,4 +1,4 @@
-"""What the inputs of an operator may be, held against a node before a handler sees them."""
+"""What the inputs of an operator may be; nodes are checked before a handler sees them."""
 
 from __future__ import annotations
 
