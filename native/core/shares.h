@@ -24,7 +24,7 @@ class Shares {
       const int owner = (thread + i) % threads_;
       const std::int64_t first = chunks * owner / threads_;
       const std::int64_t share = chunks * (owner + 1) / threads_ - first;
-      const std::int64_t n = taken_[owner].count.fetch_add(1, std::memory_order_relaxed);
+      const std::int64_t n = taken_[static_cast<std::size_t>(owner)].count.fetch_add(1, std::memory_order_relaxed);
       if (n < share) return first + n;
     }
     return -1;
