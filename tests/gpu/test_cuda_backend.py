@@ -36,7 +36,7 @@ def test_without_a_gpu_it_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch
 def test_without_the_emulator_it_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nybble._gpu_emulator", None)
     monkeypatch.delattr(nybble, "_gpu_emulator", raising=False)
-    with pytest.raises(EngineError, match="this build has no emulated GPU, as published wheels have none"):
+    with pytest.raises(EngineError, match="this build has no emulated GPU, and neither have published wheels"):
         Engine(small(), device="cuda-emulated")
 
 
