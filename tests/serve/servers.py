@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import signal
 import subprocess
@@ -69,12 +70,16 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: object, log: Path) -> Iterator[Running]:
-    """``nybble serve`` on free ports; what it logs goes to a file."""
-    given = [*map(str, arguments), "--port", "0", "--grpc-port", "0", "--threads", "1", "--timeout", "600"]
+def running(*arguments: object, log: Path, port: int = 0, temporary: Path | None = None) -> Iterator[Running]:
+    """``nybble serve``, by default on free ports; what it logs goes to a file, its temporary files to a folder."""
+    given = [*map(str, arguments), "--port", str(port), "--grpc-port", "0", "--threads", "1", "--timeout", "600"]
     with log.open("w") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nybble", "serve", *given], stdout=subprocess.PIPE, stderr=sink, text=True
+            [sys.executable, "-m", "nybble", "serve", *given],
+            stdout=subprocess.PIPE,
+            stderr=sink,
+            text=True,
+            env=os.environ | ({"TMPDIR": str(temporary)} if temporary else {}),
         )
     # A server that hangs would hang the reader of its output too.
     timer = threading.Timer(PATIENCE, process.kill)
