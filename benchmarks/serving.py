@@ -6,7 +6,9 @@ STAGE is one of
   without its start-up (JPEG), interleaved;
 - ``latency``: answers per second and their times, with 1, 8, 32 and 128 clients that each wait for an answer;
 - ``overload``: requests at 2 and 5 times the rate that the server can answer;
-- ``neighbours``: the time of a request to MODEL while OTHER is overloaded, and the other way round.
+- ``neighbours``: the time of a request to MODEL while OTHER is overloaded, and the other way round;
+- ``soak``: some requests per second, tensors and photos, for ``--seconds``; memory and times by the minute, drawn to
+  ``--plot``.
 
 ``hey`` (a package of Debian and Ubuntu) makes the requests, on the same processors. Every request holds the same image.
 Measure on a quiet machine.
@@ -27,8 +29,10 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +54,9 @@ OVERLOADS = (2, 5)
 OVERLOADING_CLIENTS = 600
 #: What asks the neighbour for more than it can do.
 NEIGHBOUR_CLIENTS = 256
+#: Requests per second of each kind, and seconds of a point of the plot.
+SOAK_RATE, SOAK_POINT = 10.0, 60.0
+SOAK_CLIENTS = 4
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -171,7 +178,7 @@ def asked(server: Server, body: Body, clients: int, seconds: float, rate: float 
 
 
 def _hey(server: Server, body: Body, clients: int, seconds: float, options: Sequence[str] = ()) -> list[str]:
-    command = ["hey", "-o", "csv", "-z", f"{seconds}s", "-c", str(clients), "-m", "POST", "-t", "60"]
+    command = ["hey", "-o", "csv", "-z", f"{seconds}s", "-c", str(clients), "-m", "POST", "-t", "600"]
     for key, value in body.headers.items():
         command += ["-T", value] if key == "Content-Type" else ["-H", f"{key}: {value}"]
     return [*command, "-D", str(body.file), *options, server.url + body.path]
@@ -255,6 +262,39 @@ def neighbours(models: Sequence[str], photo: Path, seconds: float, folder: Path)
     return found
 
 
+def soak(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> dict[str, Any]:
+    """Memory and times of answers over a long time, at a small rate."""
+    points = []
+    with serving(models[:1]) as server, load(models[0], threads=THREADS) as engine:
+        bodies = {"tensors": tensor_body("m0", _image(engine, photo), folder), "JPEG": photo_body("m0", photo)}
+        begun = time.monotonic()
+        while (now := time.monotonic() - begun) < seconds:
+            length = min(SOAK_POINT, seconds - now)
+            with ThreadPoolExecutor() as pool:
+                asking = {
+                    name: pool.submit(asked, server, body, SOAK_CLIENTS, length, SOAK_RATE)
+                    for name, body in bodies.items()
+                }
+            summaries = {name: each.result().summary() for name, each in asking.items()}
+            points.append({"minutes": now / 60, "resident_mb": server.resident_mb(), **summaries})
+    return {"points": points}
+
+
+def draw_soak(points: Sequence[dict[str, Any]], path: Path) -> None:
+    """Memory and times of answers by the minute."""
+    pyplot = import_module("matplotlib.pyplot")
+    figure, (upper, lower) = pyplot.subplots(2, 1, sharex=True, figsize=(8, 5), layout="constrained")
+    minutes = [point["minutes"] for point in points]
+    upper.plot(minutes, [point["resident_mb"] for point in points])
+    upper.set(ylabel="resident memory, MB", ylim=(0, None))
+    for name in ("tensors", "JPEG"):
+        for quantile in ("p50_ms", "p99_ms"):
+            lower.plot(minutes, [point[name][quantile] for point in points], label=f"{name}, {quantile[:3]}")
+    lower.set(xlabel="minutes", ylabel="ms", yscale="log")
+    lower.legend()
+    figure.savefig(path)
+
+
 def _busy(server: Server, body: Body, seconds: float) -> subprocess.Popen[bytes]:
     command = _hey(server, body, NEIGHBOUR_CLIENTS, seconds)
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
@@ -309,7 +349,7 @@ def _quantile(values: Sequence[float], share_below: float) -> float:
     return values[min(len(values) - 1, int(share_below * len(values)))] if values else float("nan")
 
 
-STAGES = {"share": share, "latency": latency, "overload": overload, "neighbours": neighbours}
+STAGES = {"share": share, "latency": latency, "overload": overload, "neighbours": neighbours, "soak": soak}
 
 
 def main(words: Sequence[str]) -> None:
@@ -319,6 +359,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--image", type=Path, required=True, help="a JPEG file")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="of soak: where the picture goes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     given = parser.parse_args(words)
     if shutil.which("hey") is None:
@@ -327,6 +368,8 @@ def main(words: Sequence[str]) -> None:
         watch = Watch()
         found = STAGES[given.stage](given.models, given.image, given.seconds, Path(folder))
         disturbed = warning(watch.taken())
+    if given.plot and given.stage == "soak":
+        draw_soak(found["points"], given.plot)
     text = json.dumps({"stage": given.stage, "models": given.models, "warning": disturbed, **found}, indent=1)
     sys.stdout.write(text + "\n")
     if given.json:
