@@ -1,4 +1,4 @@
-"""The server under load: `serving.py STAGE MODEL [OTHER] --image FILE [--seconds S] [--json FILE]`.
+"""The server under load: `run.py STAGE MODEL [OTHER] --image FILE [--seconds S] [--json FILE]`.
 
 STAGE is one of
 
@@ -7,6 +7,8 @@ STAGE is one of
 - ``latency``: answers per second and their times, with 1, 8, 32 and 128 clients that each wait for an answer;
 - ``overload``: requests at 2 and 5 times the rate that the server can answer;
 - ``neighbours``: the time of a request to MODEL while OTHER is overloaded, and the other way round;
+- ``peers``: photos per second of nybble's server, LitServe and Ray Serve, with the same engine, interleaved; those that
+  are not installed are left out;
 - ``soak``: some requests per second, tensors and photos, for ``--seconds``; memory and times by the minute, drawn to
   ``--plot``.
 
@@ -17,35 +19,31 @@ Measure on a quiet machine.
 from __future__ import annotations
 
 import argparse
-import csv
+import base64
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from load import BATCH, THREADS, Body, Server, asked, hey, photo_body, serving, serving_elsewhere, tensor_body
 
 from nybble import Engine, load
 from nybble.disturbance import Watch, warning
 from nybble.files import JSON, write_text
 from nybble.images import load_photo
 
-THREADS = 2
-#: Photos of a batch, in the server and in the engine beside it.
-BATCH = 8
 ROUNDS = 5
 CLIENTS = (1, 8, 32, 128)
 #: Offered rates, as multiples of the peak, and the clients that offer them: at the largest factor every client is
@@ -54,134 +52,11 @@ OVERLOADS = (2, 5)
 OVERLOADING_CLIENTS = 600
 #: What asks the neighbour for more than it can do.
 NEIGHBOUR_CLIENTS = 256
+#: Clients of the comparison with other servers.
+PEER_CLIENTS = 32
 #: Requests per second of each kind, and seconds of a point of the plot.
 SOAK_RATE, SOAK_POINT = 10.0, 60.0
 SOAK_CLIENTS = 4
-_TICK = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server in a process of its own."""
-
-    process: subprocess.Popen[str]
-    url: str
-
-    def processor_seconds(self) -> float:
-        """Processor time of all its threads so far, in user and system mode."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
-
-    def resident_mb(self) -> float:
-        """Resident memory in MB."""
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
-        return int(found[1]) / 1024 if found else 0.0
-
-    def metric(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        text = urllib.request.urlopen(f"{self.url}/metrics").read().decode()  # noqa: S310 - our own server
-        return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
-
-
-@contextmanager
-def serving(models: Sequence[str]) -> Iterator[Server]:
-    """``nybble serve`` on a free port, until the end of the block."""
-    named = [f"m{index}={model}" for index, model in enumerate(models)]
-    options = ["--port", "0", "--grpc-port", "0", "--threads", str(THREADS), "--batch", str(BATCH), "--log", "json"]
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "nybble", "serve", *named, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        found = re.search(r"on (http://\S+),", line)
-        if found is None:
-            raise SystemExit("nybble serve did not start; try: nybble serve " + " ".join(named))
-        yield Server(process, found[1])
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@dataclass(frozen=True)
-class Body:
-    """A request that ``hey`` repeats: its address, file and headers, and how many photos it holds."""
-
-    path: str
-    file: Path
-    headers: dict[str, str]
-    photos: int = 1
-
-
-def tensor_body(name: str, array: np.ndarray[Any, Any], folder: Path) -> Body:
-    """A request with binary tensors; of the answer the first class alone, so that the client has little to read."""
-    raw = array.tobytes()
-    header = {
-        "inputs": [
-            {
-                "name": "images",
-                "datatype": "UINT8",
-                "shape": list(array.shape),
-                "parameters": {"binary_data_size": len(raw)},
-            }
-        ],
-        "outputs": [{"name": "logits", "parameters": {"binary_data": True}}],
-    }
-    text = json.dumps(header).encode()
-    file = folder / f"{name}-{len(array)}.bin"
-    file.write_bytes(text + raw)
-    headers = {"Inference-Header-Content-Length": str(len(text)), "Content-Type": "application/octet-stream"}
-    return Body(f"/v2/models/{name}/infer", file, headers, len(array))
-
-
-def photo_body(name: str, photo: Path) -> Body:
-    """A request with an encoded photo."""
-    return Body(f"/v1/classify?model={name}", photo, {"Content-Type": "image/jpeg"})
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What ``hey`` saw: seconds and status of each request, and how long it ran."""
-
-    seconds: list[float]
-    statuses: list[int]
-    wall: float
-
-    def good(self) -> list[float]:
-        """Seconds of the requests that were answered."""
-        return [second for second, status in zip(self.seconds, self.statuses, strict=True) if status == 200]
-
-    def summary(self, photos: int = 1) -> dict[str, Any]:
-        """Rates, times in ms and statuses."""
-        good = sorted(self.good())
-        return {
-            "images_per_second": len(good) * photos / self.wall,
-            "p50_ms": 1e3 * _quantile(good, 0.5),
-            "p99_ms": 1e3 * _quantile(good, 0.99),
-            "requests": len(self.seconds),
-            "statuses": {str(status): self.statuses.count(status) for status in sorted(set(self.statuses))},
-        }
-
-
-def asked(server: Server, body: Body, clients: int, seconds: float, rate: float | None = None) -> Answers:
-    """Let clients ask for a while, each as soon as it has its answer, or together at a rate."""
-    command = _hey(server, body, clients, seconds, ["-q", f"{rate / clients:.6f}"] if rate else [])
-    begun = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-    wall = time.monotonic() - begun
-    rows = list(csv.DictReader(done.stdout.splitlines()))
-    if not rows:
-        raise SystemExit(f"hey had no answer: {done.stderr.strip()}")
-    return Answers([float(row["response-time"]) for row in rows], [int(row["status-code"]) for row in rows], wall)
-
-
-def _hey(server: Server, body: Body, clients: int, seconds: float, options: Sequence[str] = ()) -> list[str]:
-    command = ["hey", "-o", "csv", "-z", f"{seconds}s", "-c", str(clients), "-m", "POST", "-t", "600"]
-    for key, value in body.headers.items():
-        command += ["-T", value] if key == "Content-Type" else ["-H", f"{key}: {value}"]
-    return [*command, "-D", str(body.file), *options, server.url + body.path]
 
 
 def share(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> dict[str, Any]:
@@ -262,6 +137,35 @@ def neighbours(models: Sequence[str], photo: Path, seconds: float, folder: Path)
     return found
 
 
+def peers(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> dict[str, Any]:
+    """Photos per second and times of answers with :data:`PEER_CLIENTS` clients, by server."""
+    encoded = folder / "photo.json"
+    encoded.write_text(json.dumps({"photo": base64.b64encode(photo.read_bytes()).decode()}))
+    bodies = {
+        "litserve": Body("/predict", encoded, {"Content-Type": "application/json"}),
+        "ray": Body("/predict", photo, {"Content-Type": "image/jpeg"}),
+    }
+    left_out = {name for name in bodies if find_spec(name) is None}
+    with ExitStack() as stack:
+        contestants = {"nybble": (stack.enter_context(serving(models[:1])), photo_body("m0", photo))}
+        for name in sorted(bodies.keys() - left_out):
+            contestants[name] = (
+                stack.enter_context(serving_elsewhere(name, models[0], bodies[name], folder)),
+                bodies[name],
+            )
+        rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants}
+        for _ in range(ROUNDS):
+            for name, (server, body) in contestants.items():
+                asked(server, body, PEER_CLIENTS, seconds / 5)
+                rounds[name].append(asked(server, body, PEER_CLIENTS, seconds).summary())
+    speeds = {name: [one["images_per_second"] for one in found] for name, found in rounds.items()}
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(speeds["nybble"], found, strict=True))
+        for name, found in speeds.items()
+    }
+    return {"rounds": rounds, "nybble_against": ratios, "left_out": sorted(left_out)}
+
+
 def soak(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> dict[str, Any]:
     """Memory and times of answers over a long time, at a small rate."""
     points = []
@@ -296,7 +200,7 @@ def draw_soak(points: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _busy(server: Server, body: Body, seconds: float) -> subprocess.Popen[bytes]:
-    command = _hey(server, body, NEIGHBOUR_CLIENTS, seconds)
+    command = hey(server, body, NEIGHBOUR_CLIENTS, seconds)
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
 
 
@@ -345,11 +249,14 @@ def _classify_rate(
     return many / (times[1] - times[0])
 
 
-def _quantile(values: Sequence[float], share_below: float) -> float:
-    return values[min(len(values) - 1, int(share_below * len(values)))] if values else float("nan")
-
-
-STAGES = {"share": share, "latency": latency, "overload": overload, "neighbours": neighbours, "soak": soak}
+STAGES = {
+    "share": share,
+    "latency": latency,
+    "overload": overload,
+    "neighbours": neighbours,
+    "peers": peers,
+    "soak": soak,
+}
 
 
 def main(words: Sequence[str]) -> None:
