@@ -159,11 +159,11 @@ def _quantile(values: Sequence[float], share_below: float) -> float:
 
 @contextmanager
 def serving_elsewhere(name: str, model: str, body: Body, folder: Path) -> Iterator[Server]:
-    """The engine behind another server (``peers.py``), once it has answered a request."""
+    """The engine behind another server (``behind_NAME.py``), once it has answered a request."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    script = Path(__file__).with_name("peers.py")
-    words = [sys.executable, str(script), name, model, str(port), str(THREADS), str(BATCH)]
+    script = Path(__file__).with_name(f"behind_{name}.py")
+    words = [sys.executable, str(script), model, str(port), str(THREADS), str(BATCH)]
     with (folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log, text=True, start_new_session=True)  # noqa: S603
     server = Server(process, f"http://127.0.0.1:{port}")
