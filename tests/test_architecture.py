@@ -31,7 +31,7 @@ LEVELS = (
     ("backends", "fetch", "models"),
     ("engine",),
     ("batch", "bench", "quantize", "serve"),
-    ("demo", "mlperf"),
+    ("demo", "doctor", "mlperf"),
     ("report",),
     ("cli",),
     ("__main__",),

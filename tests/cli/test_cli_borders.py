@@ -28,6 +28,7 @@ COMMANDS = {
     "convert": "{in:model} {out:model} --bits 8",
     "demo": "--model {in:model} --seconds 0 --threads 1 --out {out:html}",
     "evaluate": "{in:model} --images {in:photos} --predictions {out:csv} --threads 1",
+    "doctor": "",
     "export": "{in:model} {out:onnx}",
     "gpu bundle": "{in:model} --images {in:photos} --limit 1 --arch sm_75 --out {out:bundle}",
     "gpu compile": "--arch sm_75",

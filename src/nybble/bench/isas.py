@@ -32,6 +32,16 @@ def has_byte_tiles() -> bool:
     return _native.has_byte_tiles()
 
 
+def built() -> list[str]:
+    """Those in this build, the best last, without those that only tests run."""
+    return [isa for isa in _native.built_isas() if not _native.is_for_tests(isa)]
+
+
+def available() -> list[str]:
+    """Those of :func:`built` that this processor executes."""
+    return [isa for isa in built() if isa in _native.available_isas()]
+
+
 def of_peers() -> list[str]:
     """Those that peers can be kept to: of x86, from AVX2 on."""
     return [isa for isa in _native.all_isas() if "avx2" in features(isa) and not _native.is_for_tests(isa)]

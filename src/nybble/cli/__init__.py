@@ -12,6 +12,7 @@ from nybble.cli.calibrate_ensemble import calibrate_ensemble
 from nybble.cli.classify import classify
 from nybble.cli.convert import convert
 from nybble.cli.demo import demo
+from nybble.cli.doctor import doctor
 from nybble.cli.evaluate import evaluate
 from nybble.cli.export import export
 from nybble.cli.fetch import fetch
@@ -61,6 +62,7 @@ app.command(
 )(calibrate_ensemble)
 app.add_typer(mlperf, name="mlperf")
 app.add_typer(gpu, name="gpu")
+app.command(epilog="Example: nybble doctor --json")(doctor)
 app.command(epilog="Example: nybble report results --out report.html")(report)
 
 
