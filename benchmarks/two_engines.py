@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import operator
 import statistics
 import sys
 import threading
@@ -40,34 +41,33 @@ def alone(call: Callable[[], object], seconds: float) -> float:
     return (time.perf_counter() - begun) / count
 
 
-def alternately(calls: Sequence[Callable[[], object]], costs: Sequence[float], seconds: float) -> float:
-    """Work per second of one thread that calls both in turn."""
-    work, begun = 0.0, time.perf_counter()
+def alternately(calls: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+    """Calls per second of each, of one thread that calls both in turn."""
+    count, begun = 0, time.perf_counter()
     while time.perf_counter() < begun + seconds:
-        for call, cost in zip(calls, costs, strict=True):
+        for call in calls:
             call()
-            work += cost
-    return work / (time.perf_counter() - begun)
+        count += 1
+    return [count / (time.perf_counter() - begun)] * len(calls)
 
 
-def together(calls: Sequence[Callable[[], object]], costs: Sequence[float], seconds: float) -> float:
-    """Work per second of a thread for each; calls that are under way at the end count by what has passed of them."""
-    work = [0.0] * len(calls)
+def together(calls: Sequence[Callable[[], object]], seconds: float) -> list[float]:
+    """Calls per second of each, from threads of their own; the last ones count by what has passed of them."""
+    counts = [0.0] * len(calls)
     begun = time.perf_counter()
     until = begun + seconds
 
     def run(index: int) -> None:
         while (started := time.perf_counter()) < until:
             calls[index]()
-            ended = time.perf_counter()
-            work[index] += costs[index] * min(1.0, (until - started) / (ended - started))
+            counts[index] += min(1.0, (until - started) / (time.perf_counter() - started))
 
     workers = [threading.Thread(target=run, args=(index,)) for index in range(len(calls))]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    return sum(work) / seconds
+    return [count / seconds for count in counts]
 
 
 def main(words: Sequence[str]) -> None:
@@ -75,18 +75,23 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description="Two engines of one process at full load.")
     parser.add_argument("models", nargs=2, metavar="MODEL")
     parser.add_argument("--image", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each way, in each round")
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each way, in each round")
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--batch", type=int, default=8)
     given = parser.parse_args(words)
     watch = Watch()
     engines = [load(model, threads=THREADS) for model in given.models]
     calls = [calls_of(engine, given.image, given.batch) for engine in engines]
-    ratios = []
+    costs, apart, joined = [], [], []
     for _ in range(given.rounds):
-        costs = [alone(call, given.seconds / 3) for call in calls]
-        beside = alternately(calls, costs, given.seconds)
-        ratios.append(together(calls, costs, given.seconds) / beside)
+        costs.append([alone(call, given.seconds / 3) for call in calls])
+        apart.append(alternately(calls, given.seconds))
+        joined.append(together(calls, given.seconds))
+    cost = [statistics.median(column) for column in zip(*costs, strict=True)]
+    ratios = [
+        sum(map(operator.mul, after, cost)) / sum(map(operator.mul, before, cost))
+        for before, after in zip(apart, joined, strict=True)
+    ]
     found = {"ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios), "rounds": ratios}
     sys.stdout.write(json.dumps({"warning": warning(watch.taken()), **found}, indent=1) + "\n")
 
