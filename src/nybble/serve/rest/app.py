@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 import nybble
 from nybble.serve.errors import RefusedError
 from nybble.serve.rest import classify, models, openapi, repository
+from nybble.serve.rest.direct import Direct
 from nybble.serve.rest.guard import Guard
 from nybble.serve.service import Service
 
@@ -57,7 +58,7 @@ def make_app(service: Service, tokens: frozenset[str]) -> ASGIApp:
         return Response(service.metrics.text(), media_type=service.metrics.media_type)
 
     app.openapi = lambda: openapi.schema(app)
-    return Guard(app, tokens, service.settings.access_log)
+    return Guard(Direct(app), tokens, service.settings.access_log)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -8,7 +8,6 @@ import logging
 import time
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nybble.serve.errors import FailedError, ForbiddenError, RefusedError, UnauthorizedError
@@ -58,16 +57,23 @@ class Guard:
                 _access.info("request", extra={**what, "seconds": seconds, "client": client[0]})
 
     def _check(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
-        origin = headers.get("origin")
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         # A page of another site may send a request from the browser of a user who can reach this server.
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if b"origin" in headers and _host_of(headers[b"origin"]) != headers.get(b"host"):
             raise ForbiddenError("requests of pages of other sites are refused")
         if self._tokens and scope["path"] not in OPEN:
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            matches = [hmac.compare_digest(given.strip().encode(), token) for token in self._tokens]
-            if scheme.lower() != "bearer" or not any(matches):
+            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+            matches = [hmac.compare_digest(given.strip(), token) for token in self._tokens]
+            if scheme.lower() != b"bearer" or not any(matches):
                 raise UnauthorizedError("this server wants a token: header `Authorization: Bearer TOKEN`")
+
+
+def _host_of(origin: bytes) -> bytes | None:
+    """The host and port of an origin; ``None`` where it has none."""
+    try:
+        return urlsplit(origin.decode("latin-1")).netloc.encode("latin-1")
+    except ValueError:
+        return None
 
 
 async def _refuse(send: Send, error: RefusedError) -> None:
