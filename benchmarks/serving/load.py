@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ class Server:
 
     process: subprocess.Popen[str]
     url: str
+    log: Path
 
     def processor_seconds(self) -> float:
         """Processor time of all its threads so far, in user and system mode."""
@@ -56,21 +59,19 @@ def serving(models: Sequence[str]) -> Iterator[Server]:
     """``nybble serve`` on a free port, until the end of the block."""
     named = [f"m{index}={model}" for index, model in enumerate(models)]
     options = ["--port", "0", "--grpc-port", "0", "--threads", str(THREADS), "--batch", str(BATCH), "--log", "json"]
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "nybble", "serve", *named, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        found = re.search(r"on (http://\S+),", line)
-        if found is None:
-            raise SystemExit("nybble serve did not start; try: nybble serve " + " ".join(named))
-        yield Server(process, found[1])
-    finally:
-        process.terminate()
-        process.wait()
+    with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "nybble", "serve", *named, *options], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            found = re.search(r"on (http://\S+),", line)
+            if found is None:
+                raise SystemExit("nybble serve did not start; try: nybble serve " + " ".join(named))
+            yield Server(process, found[1], Path(log.name))
+        finally:
+            process.terminate()
+            process.wait()
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Answers:
 
 
 def asked(server: Server, body: Body, clients: int, seconds: float, rate: float | None = None) -> Answers:
-    """Let clients ask for a while, each as soon as it has its answer, or together at a rate."""
+    """Let clients ask for a while, each as soon as it has its answer, at a rate of their own at most."""
     command = hey(server, body, clients, seconds, ["-q", f"{rate / clients:.6f}"] if rate else [])
     begun = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
@@ -153,6 +154,43 @@ def hey(server: Server, body: Body, clients: int, seconds: float, options: Seque
     return [*command, "-D", str(body.file), *options, server.url + body.path]
 
 
+#: Asks after a pause of random length, so that requests arrive at a rate, whatever the answers take.
+_SCRIPT = """
+local file = io.open({file!r}, "rb")
+wrk.method, wrk.body = "POST", file:read("*a")
+{headers}
+function delay() return math.random(0, {most}) end
+"""
+
+
+def offered(
+    server: Server, body: Body, clients: int, seconds: float, rate: float, folder: Path
+) -> tuple[Answers, dict[str, float]]:
+    """Let ``wrk`` offer requests at a rate, in random order.
+
+    Answers and times are those of the server's log, of the last three quarters of the time. The second result is the
+    rate that was offered, and the time from the first byte of an answered request to its answer is that of the server.
+    """
+    headers = "\n".join(f"wrk.headers[{key!r}] = {value!r}" for key, value in body.headers.items())
+    script = folder / "offer.lua"
+    script.write_text(_SCRIPT.format(file=str(body.file), headers=headers, most=int(2e3 * clients / rate)))
+    before = server.log.stat().st_size
+    begun = time.time()
+    command = ["wrk", "-t", "1", "-c", str(clients), "-d", f"{seconds:.0f}s", "--timeout", "60", "-s", str(script)]
+    subprocess.run([*command, server.url + body.path], stdout=subprocess.DEVNULL, check=True)  # noqa: S603
+    with server.log.open() as log:
+        log.seek(before)
+        entries = [json.loads(line) for line in log]
+    first, last = begun + seconds / 4, begun + seconds
+    rows = [
+        entry
+        for entry in entries
+        if entry["message"] == "request" and first <= datetime.fromisoformat(entry["time"]).timestamp() < last
+    ]
+    answers = Answers([row["seconds"] for row in rows], [row["status"] for row in rows], last - first)
+    return answers, {"offered_per_second": len(rows) / (last - first)}
+
+
 def _quantile(values: Sequence[float], share_below: float) -> float:
     return values[min(len(values) - 1, int(share_below * len(values)))] if values else float("nan")
 
@@ -164,9 +202,10 @@ def serving_elsewhere(name: str, model: str, body: Body, folder: Path) -> Iterat
         port = free.getsockname()[1]
     script = Path(__file__).with_name(f"behind_{name}.py")
     words = [sys.executable, str(script), model, str(port), str(THREADS), str(BATCH)]
-    with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log, text=True, start_new_session=True)  # noqa: S603
-    server = Server(process, f"http://127.0.0.1:{port}")
+    log = folder / f"{name}.log"
+    with log.open("w") as sink:
+        process = subprocess.Popen(words, stdout=sink, stderr=sink, text=True, start_new_session=True)  # noqa: S603
+    server = Server(process, f"http://127.0.0.1:{port}", log)
     try:
         until = time.monotonic() + PATIENCE
         request = urllib.request.Request(  # noqa: S310 - our own server
@@ -178,7 +217,7 @@ def serving_elsewhere(name: str, model: str, body: Body, folder: Path) -> Iterat
                 break
             except OSError:
                 if process.poll() is not None or time.monotonic() > until:
-                    raise SystemExit(f"{name} did not start:\n{(folder / f'{name}.log').read_text()}") from None
+                    raise SystemExit(f"{name} did not start:\n{log.read_text()}") from None
                 time.sleep(0.5)
         yield server
     finally:

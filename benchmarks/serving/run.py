@@ -12,8 +12,8 @@ STAGE is one of
 - ``soak``: some requests per second, tensors and photos, for ``--seconds``; memory and times by the minute, drawn to
   ``--plot``.
 
-``hey`` (a package of Debian and Ubuntu) makes the requests, on the same processors. Every request holds the same image.
-Measure on a quiet machine.
+``hey`` and ``wrk`` (packages of Debian and Ubuntu) make the requests, on the same processors. Every request holds the
+same image. Measure on a quiet machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from load import BATCH, THREADS, Body, Server, asked, hey, photo_body, serving, serving_elsewhere, tensor_body
+from load import BATCH, THREADS, Body, Server, asked, hey, offered, photo_body, serving, serving_elsewhere, tensor_body
 
 from nybble import Engine, load
 from nybble.disturbance import Watch, warning
@@ -46,10 +46,10 @@ from nybble.images import load_photo
 
 ROUNDS = 5
 CLIENTS = (1, 8, 32, 128)
-#: Offered rates, as multiples of the peak, and the clients that offer them: at the largest factor every client is
-#: still waiting less than the queue's bound.
+#: Offered rates, as multiples of the peak, and the clients that offer them: more than the queue holds, so that those
+#: who wait for an answer leave enough others.
 OVERLOADS = (2, 5)
-OVERLOADING_CLIENTS = 600
+OVERLOADING_CLIENTS = 900
 #: What asks the neighbour for more than it can do.
 NEIGHBOUR_CLIENTS = 256
 #: Clients of the comparison with other servers.
@@ -104,11 +104,10 @@ def overload(models: Sequence[str], photo: Path, seconds: float, folder: Path) -
         found: dict[str, Any] = {"peak": peak, "resident_mb": [server.resident_mb()]}
         for factor in OVERLOADS:
             rate = factor * peak["images_per_second"]
-            summary = asked(server, body, OVERLOADING_CLIENTS, seconds, rate).summary()
-            found[f"{factor} times"] = summary | {
-                "offered_per_second": summary["requests"] / seconds,
-                "goodput_of_peak": summary["images_per_second"] / peak["images_per_second"],
-            }
+            answers, reached = offered(server, body, OVERLOADING_CLIENTS, seconds, rate, folder)
+            summary = answers.summary()
+            goodput = summary["images_per_second"] / peak["images_per_second"]
+            found[f"{factor} times"] = summary | reached | {"goodput_of_peak": goodput}
             found["resident_mb"].append(server.resident_mb())
     return found
 
@@ -269,8 +268,8 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="of soak: where the picture goes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     given = parser.parse_args(words)
-    if shutil.which("hey") is None:
-        raise SystemExit("hey is needed: apt-get install hey")
+    if not all(map(shutil.which, ("hey", "wrk"))):
+        raise SystemExit("hey and wrk are needed: apt-get install hey wrk")
     with tempfile.TemporaryDirectory() as folder:
         watch = Watch()
         found = STAGES[given.stage](given.models, given.image, given.seconds, Path(folder))
