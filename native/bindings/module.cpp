@@ -93,6 +93,7 @@ NB_MODULE(_native, m) {
   m.def("kept_weight_bytes", &nybble::WeightStore::kept_bytes);
   m.def("worker_threads", [] { return nybble::ThreadPool::shared().workers(); });
   m.def("set_turn_nanoseconds", [](std::int64_t turn) { nybble::ThreadPool::shared().set_turn(turn); });
+  m.def("set_turn_of_thread", [](std::int64_t turn) { nybble::ThreadPool::set_turn_of_thread(turn); });
 
   bind_requantize(m);
   nb::class_<Program> program(m, "Program");

@@ -28,6 +28,9 @@ constexpr std::int64_t kYieldNanoseconds = 500'000;
 // 30 ms, and 0.5 % without turns.
 constexpr std::int64_t kTurnNanoseconds = 50'000'000;
 
+// Of the runs that this thread begins; negative: that of all runs.
+thread_local std::int64_t turn_of_thread = -1;
+
 inline void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -71,6 +74,8 @@ void wait_for_change(std::atomic<std::uint32_t>& value, std::uint32_t old) {
 }  // namespace
 
 ThreadPool::ThreadPool() : turn_(kTurnNanoseconds) {}
+
+void ThreadPool::set_turn_of_thread(std::int64_t nanoseconds) { turn_of_thread = nanoseconds; }
 
 ThreadPool& ThreadPool::shared() {
   // Never destroyed: threads may still run when static objects go.
@@ -209,6 +214,7 @@ void ThreadPool::wait_for_turn(Crew& crew, std::unique_lock<std::mutex>& lock) {
 
 Crew::Crew(const void* owner, int threads) : owner_(owner), threads_(threads) {
   ThreadPool& shared_threads = ThreadPool::shared();
+  turn_limit_ = turn_of_thread >= 0 ? turn_of_thread : shared_threads.turn_.load(std::memory_order_relaxed);
   std::unique_lock lock(process_mutex());
   shared_threads.forget_before_fork();
   if (shared_threads.queue_.empty() && shared_threads.has_room(*this)) {
@@ -231,7 +237,7 @@ Crew::~Crew() {
 bool Crew::is_due() const {
   const ThreadPool& shared_threads = ThreadPool::shared();
   if (shared_threads.waiting_.load(std::memory_order_relaxed) == 0) return false;
-  if (now_ns() - begun_ < shared_threads.turn_.load(std::memory_order_relaxed)) return false;
+  if (now_ns() - begun_ < turn_limit_) return false;
   const std::lock_guard lock(process_mutex());
   return std::any_of(shared_threads.queue_.begin(), shared_threads.queue_.end(),
                      [&](const Crew* crew) { return crew->owner_ != owner_; });

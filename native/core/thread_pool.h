@@ -35,9 +35,13 @@ class ThreadPool {
   void reserve(int threads);
   void release(int threads);
 
-  // For tests: the number of running threads, and the time after which a run passes its threads on.
-  int workers();
+  // The time after which a run passes its threads to a waiting one: of all runs, and of those that the calling thread
+  // begins. A negative time is that of all runs.
   void set_turn(std::int64_t nanoseconds) { turn_.store(nanoseconds); }
+  static void set_turn_of_thread(std::int64_t nanoseconds);
+
+  // For tests: the number of running threads.
+  int workers();
 
  private:
   friend class Crew;
@@ -98,6 +102,7 @@ class Crew {
   Job job_ = nullptr;
   void* context_ = nullptr;
   std::int64_t begun_ = 0;  // nanoseconds: when its turn began
+  std::int64_t turn_limit_;
   bool has_turn_ = false, is_refused_ = false;
   std::condition_variable turn_;
   alignas(64) std::atomic<std::uint32_t> arrived_{0};

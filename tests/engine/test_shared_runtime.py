@@ -18,6 +18,7 @@ from agreement import ISAS, assert_same
 from hypothesis import given, settings
 
 from nybble import _native
+from nybble.backends.cpu.turns import limit_turn
 from nybble.engine import Engine
 from nybble.graph import Graph
 from nybble.graph.types import Array
@@ -63,6 +64,7 @@ def passing() -> Iterator[None]:
     st.lists(
         st.lists(st.tuples(st.integers(0, 3), st.integers(1, 11)), min_size=1, max_size=6), min_size=2, max_size=4
     ),
+    st.booleans(),
 )
 def test_callers_of_several_engines_get_the_same_answers(
     graphs: list[Graph],
@@ -70,11 +72,15 @@ def test_callers_of_several_engines_get_the_same_answers(
     expected: list[Array],
     drawn: list[tuple[int, int, str]],
     callers: list[list[tuple[int, int]]],
+    is_by_thread: bool,
 ) -> None:
-    """Whatever runs beside them, with runs that are interrupted at every step."""
+    """Whatever runs beside them, with runs that are interrupted at every step, all or those of some threads."""
+    _native.set_turn_nanoseconds(TURN if is_by_thread else 0)
     engines = [(which, Engine(graphs[which], threads=threads, isa=isa)) for which, threads, isa in drawn]
 
     def call(calls: list[tuple[int, int]]) -> None:
+        if is_by_thread and calls[0][1] % 2:
+            limit_turn(0.0)
         for number, count in calls:
             which, engine = engines[number % len(engines)]
             assert_same(engine.run_integer(images[which][:count]), expected[which][:count])

@@ -140,16 +140,14 @@ def test_batches_reckon_with_photos_that_all_members_are_asked_about() -> None:
     ensemble = Mock(members=[Mock(), Mock()], answers=Mock(return_value=answers))
     members = Members("both", ensemble, Metrics())
     lane = Lane("both", members.run, 8, dearest=members.dearest)
-    assert (lane.longest, lane.shared_limit) == (0, 1)
+    assert lane.longest == 0
     lane.run(np.zeros((4, 1), np.uint8))
     lane.ran(4, 0.014)
     assert lane.seconds == pytest.approx(0.0035)
     assert lane.longest == pytest.approx(0.011)
-    assert lane.shared_limit == 1
-    assert Lane("one", members.run, 8).shared_limit == 1
     plain = Lane("one", members.run, 8)
     plain.ran(4, 0.014)
-    assert plain.shared_limit == 4
+    assert plain.longest == pytest.approx(0.0035)
 
 
 def test_the_command_takes_ensembles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

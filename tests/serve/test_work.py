@@ -11,8 +11,9 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from nybble.serve import processor as processor_module
 from nybble.serve.metrics import Metrics
-from nybble.serve.processor import Lane, Processor
+from nybble.serve.processor import OVERLOADED_SECONDS, Lane, Processor
 from nybble.serve.work import Work, WorkQueue
 
 
@@ -28,76 +29,74 @@ def queue(*entries: Work) -> WorkQueue:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "limit", "shared", "taken", "reason"),
+    ("sizes", "limit", "taken", "reason"),
     [
-        ([1], 8, 8, 1, "engine_free"),
-        ([1, 2, 3], 8, 8, 3, "engine_free"),
-        ([4, 4, 1], 8, 8, 2, "full"),
-        ([4, 3, 2], 8, 8, 2, "full"),
-        ([1, 1, 1], 8, 2, 2, "shared"),
-        ([4, 1], 8, 1, 1, "shared"),
-        ([8], 8, 8, 1, "full"),
+        ([1], 8, 1, "engine_free"),
+        ([1, 2, 3], 8, 3, "engine_free"),
+        ([4, 4, 1], 8, 2, "full"),
+        ([4, 3, 2], 8, 2, "full"),
+        ([8], 8, 1, "full"),
     ],
 )
-def test_a_batch_takes_what_waits(sizes: list[int], limit: int, shared: int, taken: int, reason: str) -> None:
+def test_a_batch_takes_what_waits(sizes: list[int], limit: int, taken: int, reason: str) -> None:
     waiting = queue(*map(work, sizes))
-    batch = waiting.take(limit, shared, 0.0, 0.0)
+    batch = waiting.take(limit, 0.0, 0.0)
     assert (len(batch.work), batch.reason) == (taken, reason)
     assert waiting.photos == sum(sizes[taken:])
 
 
 def test_a_batch_does_not_outlast_a_member() -> None:
     # Three photos would run for 0.3 seconds; the first has 0.25 left.
-    batch = queue(work(1, 10.25), work(1), work(1)).take(8, 8, 0.1, 10.0)
+    batch = queue(work(1, 10.25), work(1), work(1)).take(8, 0.1, 10.0)
     assert (len(batch.work), batch.reason) == (2, "deadline")
 
 
 def test_what_nobody_waits_for_does_not_run() -> None:
     late, gone, good = work(1, 9.0), work(1), work(1)
     gone.is_dropped = True
-    batch = queue(late, gone, good).take(8, 8, 0.0, 10.0)
+    batch = queue(late, gone, good).take(8, 0.0, 10.0)
     assert (batch.work, batch.expired, batch.gone) == ([good], [late], [gone])
 
 
-def test_lanes_take_turns_in_short_batches() -> None:
-    """A network whose queue is long does not keep another one waiting for more than a short batch."""
-    order: list[tuple[str, int]] = []
-    started, go_on = threading.Event(), threading.Event()
+def test_a_network_does_not_wait_for_anothers_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each runs on its own thread; while its queue does not empty, its runs pass the engine's threads on early."""
+    turns: dict[str, list[float | None]] = {}
 
-    def run(name: str) -> Any:
-        def runs(photos: Any) -> Any:
-            started.set()
-            assert go_on.wait(10)
-            order.append((name, len(photos)))
-            time.sleep(0.005 * len(photos))
-            return photos.reshape(len(photos), -1)
+    def note(seconds: float | None) -> None:
+        turns.setdefault(threading.current_thread().name.removeprefix("nybble-run-"), []).append(seconds)
 
-        return runs
+    monkeypatch.setattr(processor_module, "limit_turn", note)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def held(photos: Any) -> Any:
+        entered.set()
+        assert go_on.wait(30)
+        return photos.reshape(len(photos), -1)
 
     async def both() -> None:
-        processor = Processor(Metrics(), asyncio.get_running_loop())
-        busy, quiet = Lane("busy", run("busy"), 8), Lane("quiet", run("quiet"), 8)
+        loop = asyncio.get_running_loop()
+        processor = Processor(Metrics(), loop)
+        busy, quiet = Lane("busy", held, 8), Lane("quiet", lambda photos: photos.reshape(len(photos), -1), 8)
         processor.add(busy)
         processor.add(quiet)
-        loop = asyncio.get_running_loop()
-        futures = []
-        for lane, count in ((busy, 24), (quiet, 2)):
-            for _ in range(count):
-                futures.append(loop.create_future())
-                entry = Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 60, futures[-1])
-                processor.submit(lane, entry)
-            started.wait(10)
+
+        def submit(lane: Lane) -> asyncio.Future[Any]:
+            future = loop.create_future()
+            processor.submit(lane, Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 60, future))
+            return future
+
+        held_ones = [submit(busy)]
+        assert await asyncio.to_thread(entered.wait, 30)
+        held_ones += [submit(busy) for _ in range(20)]
+        # The other network's batch is under way and its queue is long.
+        await asyncio.wait_for(submit(quiet), 30)
         go_on.set()
-        await asyncio.wait_for(asyncio.gather(*futures), 30)
+        await asyncio.wait_for(asyncio.gather(*held_ones), 30)
         await asyncio.to_thread(processor.stop)
 
     asyncio.run(both())
-    assert sum(count for name, count in order if name == "busy") == 24
-    # After the batch that ran when nobody else was there, the other network is next.
-    assert [name for name, _ in order].index("quiet") <= 1
-    # While both have work, no batch of five milliseconds a photo is longer than three photos.
-    until = max(place for place, (name, _) in enumerate(order) if name == "quiet")
-    assert all(count <= 3 for _, count in order[1 : until + 1])
+    # Batches of 1, 8, 8 and 4 photos.
+    assert turns == {"busy": [None, OVERLOADED_SECONDS, OVERLOADED_SECONDS, None], "quiet": [None]}
 
 
 def test_deadlines_reckon_with_the_dearest_photos() -> None:

@@ -40,7 +40,7 @@ class Metrics:
         )
         self.batches = Counter(
             "nybble_batches",
-            "Batches, by why they left: full, engine_free, deadline, shared (cut short, another model waits).",
+            "Batches, by why they left: full, engine_free, deadline.",
             ("model", "reason"),
             registry=registry,
         )

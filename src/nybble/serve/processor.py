@@ -1,4 +1,4 @@
-"""The one thread that runs networks: a batch of each that has work, in turn."""
+"""The threads that run networks, one per network."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nybble.backends.cpu.turns import limit_turn
 from nybble.graph.types import Array
 from nybble.serve.errors import ExpiredError, FailedError
 from nybble.serve.metrics import Metrics
 from nybble.serve.work import Batch, Work, WorkQueue
 
-#: How long a batch may run while other networks have work, if a single photo does not take longer.
-SHARED_SECONDS = 0.015
+#: How long a network whose queue does not empty keeps the engine's threads while another one waits for them. Between
+#: two steps they are then passed on; a batch of a network without a queue runs to its end.
+OVERLOADED_SECONDS = 0.006
 #: The weight of the newest batch in the mean of a photo's seconds.
 _NEWEST = 0.2
 
@@ -54,9 +56,11 @@ class Lane:
         self.run = run
         self.limit = limit
         self.join = join
+        #: Guards the queue and tells of changes.
+        self.changed = threading.Condition()
         self.queue = WorkQueue()
         self.seconds = 0.0
-        self.used = 0.0
+        self.is_ended = False
         self._dearest = dearest
 
     @property
@@ -64,18 +68,9 @@ class Lane:
         """Seconds that a photo may take: what limits and deadlines reckon with."""
         return max(self.seconds, self._dearest())
 
-    @property
-    def shared_limit(self) -> int:
-        """Photos of a batch while other networks have work."""
-        longest = self.longest
-        return max(1, min(self.limit, int(SHARED_SECONDS / longest))) if longest else 1
-
     def ran(self, photos: int, seconds: float) -> None:
         """Note how long a batch took."""
         self.seconds = mean_with(self.seconds, seconds / photos)
-
-    def __call__(self, lane: Lane, batch: Batch, photos: int, seconds: float, /) -> None:
-        """Note a batch."""
 
 
 def mean_with(before: float, newest: float) -> float:
@@ -84,78 +79,68 @@ def mean_with(before: float, newest: float) -> float:
 
 
 class Processor:
-    """Runs the work of all lanes on one thread, since an engine keeps all processors busy by itself.
+    """Runs the work of each lane on a thread of its own.
 
-    A batch leaves as soon as the thread is free. Lanes take turns; while more than one of them has work, batches are
-    cut to what runs in :data:`SHARED_SECONDS`, so that a network waits for little more than its own work.
+    A batch leaves as soon as the one before it has run. A run takes all processors, so the engine lets runs of several
+    networks take turns, which are short for a network whose queue does not empty: another one then waits for little
+    more than its own work.
     """
 
     def __init__(self, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
         self._metrics = metrics
         self._loop = loop
-        self._changed = threading.Condition()
-        self._lanes: list[Lane] = []
-        self._turn = 0
-        self._is_stopping = False
-        self._thread = threading.Thread(target=self._work, name="nybble-run", daemon=True)
-        self._thread.start()
+        self._lock = threading.Lock()
+        self._lanes: dict[Lane, threading.Thread] = {}
 
     def add(self, lane: Lane) -> None:
         """Serve a lane from now on."""
-        with self._changed:
-            self._lanes.append(lane)
+        thread = threading.Thread(target=self._work, args=(lane,), name=f"nybble-run-{lane.name}", daemon=True)
+        with self._lock:
+            self._lanes[lane] = thread
+        thread.start()
 
     def remove(self, lane: Lane) -> None:
         """Forget a lane, which has no work but what was dropped."""
-        with self._changed:
-            self._lanes.remove(lane)
-            self._show(lane.name)
+        with self._lock:
+            del self._lanes[lane]
+        _end(lane)
+        self._show(lane.name)
 
     def submit(self, lane: Lane, work: Work) -> None:
         """Queue work; its answer is set when it has run, or to the error."""
-        with self._changed:
+        with lane.changed:
             lane.queue.add(work)
-            self._show(lane.name)
-            self._changed.notify()
+            lane.changed.notify()
+        self._show(lane.name)
 
     def stop(self) -> None:
-        """Run what is queued, then end the thread."""
-        with self._changed:
-            self._is_stopping = True
-            self._changed.notify()
-        self._thread.join()
+        """Run what is queued, then end the threads."""
+        with self._lock:
+            lanes = dict(self._lanes)
+        for lane in lanes:
+            _end(lane)
+        for thread in lanes.values():
+            thread.join()
 
-    def _work(self) -> None:
+    def _work(self, lane: Lane) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_stopping or any(lane.queue for lane in self._lanes))
-                lane = self._next()
-                if lane is None:
+            with lane.changed:
+                lane.changed.wait_for(lambda: lane.is_ended or lane.queue)
+                if not lane.queue:
                     return
-                others = sum(1 for other in self._lanes if other.queue or self._is_active(other)) > 1
-                shared = lane.shared_limit if others else lane.limit
-                batch = lane.queue.take(lane.limit, shared, lane.longest, time.monotonic())
-                self._show(lane.name)
+                batch = lane.queue.take(lane.limit, lane.longest, time.monotonic())
+                is_overloaded = bool(lane.queue)
+            limit_turn(OVERLOADED_SECONDS if is_overloaded else None)
+            self._show(lane.name)
             self._drop(lane, batch)
             if batch.work:
                 self._run(lane, batch)
 
     def _show(self, name: str) -> None:
         """Set the gauge of what waits for a model, in all its versions."""
-        self._metrics.queued.labels(name).set(sum(lane.queue.photos for lane in self._lanes if lane.name == name))
-
-    def _is_active(self, lane: Lane) -> bool:
-        """Whether a lane has run within the last second: its next work may arrive while another one runs."""
-        return time.monotonic() - lane.used < 1
-
-    def _next(self) -> Lane | None:
-        """The lane whose turn it is, of those with work."""
-        for step in range(len(self._lanes)):
-            lane = self._lanes[(self._turn + step) % len(self._lanes)]
-            if lane.queue:
-                self._turn = (self._turn + step + 1) % len(self._lanes)
-                return lane
-        return None
+        with self._lock:
+            waiting = sum(lane.queue.photos for lane in self._lanes if lane.name == name)
+        self._metrics.queued.labels(name).set(waiting)
 
     def _run(self, lane: Lane, batch: Batch) -> None:
         started = time.monotonic()
@@ -169,7 +154,7 @@ class Processor:
             _log.exception("a batch failed", extra={"model": lane.name, "photos": size})
             self._settle([(work, FailedError("the network failed; the server's log says more")) for work in batch.work])
             return
-        ended = lane.used = time.monotonic()
+        ended = time.monotonic()
         lane.ran(size, ended - started)
         self._observe(lane, batch, size, ended - started)
         answers: list[tuple[Work, Array | Exception]] = []
@@ -201,6 +186,12 @@ class Processor:
         """Set answers in the loop that waits for them, in one call."""
         if answers and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(_set, answers)
+
+
+def _end(lane: Lane) -> None:
+    with lane.changed:
+        lane.is_ended = True
+        lane.changed.notify()
 
 
 def _set(answers: list[tuple[Work, Array | Exception]]) -> None:

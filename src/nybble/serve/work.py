@@ -48,7 +48,7 @@ class Batch(NamedTuple):
 
 
 class WorkQueue:
-    """Work that waits for one engine, first come, first served. Its users hold the processor's lock."""
+    """Work that waits for one engine, first come, first served. Its users hold the lane's lock."""
 
     def __init__(self) -> None:
         self._waiting: deque[Work] = deque()
@@ -60,15 +60,13 @@ class WorkQueue:
         self._waiting.append(work)
         self.photos += len(work.photos)
 
-    def take(self, limit: int, shared_limit: int, seconds: float, now: float) -> Batch:
+    def take(self, limit: int, seconds: float, now: float) -> Batch:
         """The next batch: as much as waits, up to a limit, so that no member's deadline passes while it runs.
 
         Parameters
         ----------
         limit : int
             Photos of a batch; the first work of a batch may have more.
-        shared_limit : int
-            Photos while other engines wait too, at most ``limit``.
         seconds : float
             How long a photo may run; 0 where that is not known.
         now : float
@@ -82,8 +80,8 @@ class WorkQueue:
             size = len(work.photos)
             if work.is_dropped or work.deadline <= now:
                 (gone if work.is_dropped else expired).append(work)
-            elif taken and count + size > min(limit, shared_limit):
-                reason = "full" if count + size > limit else "shared"
+            elif taken and count + size > limit:
+                reason = "full"
                 break
             elif taken and now + (count + size) * seconds > earliest:
                 reason = "deadline"
