@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Builds the package for aarch64 with gcc and with clang, and runs tests of the engine by qemu-user on processors that it
-# emulates: those of every kernel, on one that has everything, on one without dot products and on one with.
+# Builds the package for aarch64 with gcc, compiles it with clang, and runs tests of the engine by qemu-user on processors
+# that it emulates: those of every kernel, of each instruction set on a processor that has no better one.
 #
 #   run.sh [PYTEST ARGUMENT...]
 #
-# Arguments replace the tests. CROSS_CPU='cortex-a72 max' names the processors, CROSS_COMPILER the compiler whose build
-# is tested, CROSS_PYTHON the folder of the aarch64 Python, CROSS_JOBS the processes at a time.
+# Arguments replace the tests, and then every instruction set runs on each processor. CROSS_CPU='cortex-a72 max' names
+# the processors, CROSS_COMPILER the compiler whose build is tested, CROSS_PYTHON the folder of the aarch64 Python,
+# CROSS_JOBS the processes at a time.
 # What is absent is skipped with a message, and fails with NYBBLE_REQUIRE_TOOLS=1; on Debian everything comes from
 #   apt-get install g++-aarch64-linux-gnu clang qemu-user mmdebstrap
 set -euo pipefail
@@ -29,24 +30,36 @@ INSTALL="${INSTALL:-.venv/bin/python -m pip install --quiet --disable-pip-versio
   bash tests/cross/prepare.sh "$python"
 
 tested=${CROSS_COMPILER:-aarch64-linux-gnu-g++}
-compilers=$tested
-if [ $# -eq 0 ]; then compilers='aarch64-linux-gnu-g++ clang++'; fi
-for compiler in $compilers; do
-  # clang too uses the headers, the libraries and the linker of the gcc package.
-  if ! command -v "$compiler" >/dev/null; then missing "$compiler SKIPPED, not installed"; continue; fi
-  bash tests/cross/build.sh "$compiler" "build/cross/$compiler" "$python"
-done
+bash tests/cross/build.sh "$tested" "build/cross/$tested" "$python"
+if [ $# -eq 0 ] && [ "$tested" != clang++ ]; then
+  # It uses the headers and the libraries of the gcc package.
+  if command -v clang++ >/dev/null; then
+    bash tests/cross/build.sh clang++ build/cross/compiled-by-clang "$python" only-compile
+  else
+    missing 'clang++ SKIPPED, not installed'
+  fi
+fi
 
 # Bytecode is written, or every process would compile the library anew, emulated.
 unset PYTHONDONTWRITEBYTECODE
 # Every kernel, on small layers.
 kernels=(tests/cross tests/engine/test_{rows,pool_kernels,engine_mul}.py
   tests/engine/test_engine_table.py::test_every_code_of_every_table)
+# The instruction sets whose kernels are tested on a processor: what runs on a lesser one is tested there.
+isas_of() {
+  case $1 in
+    max) echo scalar,neoni8mm ;;
+    cortex-a76) echo neondot ;;
+    *) echo neon ;;
+  esac
+}
 rm -rf build/cross/rows
 export NYBBLE_ROWS=$PWD/build/cross/rows
 for cpu in ${CROSS_CPU:-max cortex-a76 cortex-a72}; do
   tests=("${kernels[@]}")
-  if [ $# -gt 0 ]; then tests=("$@"); fi
+  export NYBBLE_TEST_ISAS
+  NYBBLE_TEST_ISAS=$(isas_of "$cpu")
+  if [ $# -gt 0 ]; then tests=("$@"); unset NYBBLE_TEST_ISAS; fi
   echo "cross: tests on $cpu, emulated"
   # OpenBLAS's kernels for SVE leave flags behind, emulated, which NumPy reports as a division by zero.
   QEMU_CPU=$cpu NYBBLE_BUILD=$PWD/build/cross/$tested \

@@ -159,7 +159,7 @@ void conv_depthwise(const ConvTask& task) {
     const bool is_word = e.words != nullptr && e.words[first / kChannelAlign] != 0;
     depthwise_unit<V>(task, staged, first, is_word ? e.bias + first : kNoBias, sums);
     auto finish = finish_tile<V>;
-    if constexpr (kSumsAreGroups<V>)
+    if constexpr (kFinishesWords<V>)
       if (is_word) finish = finish_saturated<V>;
     finish(e, s.output, task.first_pixel, task.pixels, first, task.shortcut, task.output, sums);
   }
@@ -178,6 +178,7 @@ constexpr ConvRow kDepthwiseRow = {
     .is_for_groups = true,
     .tasks = Tasks::row,
     .lanes32 = V::kLanes32,
+    .finishes_words = kFinishesWords<V>,
     .pack = pack_depthwise,
     .scratch = depthwise_scratch,
     .run = conv_depthwise<V>,

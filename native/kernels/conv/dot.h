@@ -12,6 +12,7 @@ namespace nybble {
 struct DotPacked {
   std::int32_t run_groups = 0;               // groups of two or four inputs in one contiguous run of the window
   std::int32_t runs_per_row = 0;             // runs in one kernel row
+  std::int32_t groups_together = 0;          // of a run, that kernels may multiply several at a time
   std::int32_t offset = 0;                   // added to every input
   const std::int32_t* correction = nullptr;  // to add to the sum of each output for that
 };

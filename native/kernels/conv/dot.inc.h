@@ -13,6 +13,8 @@
 #include "kernels/conv/dot.h"
 #include "kernels/conv/epilogue.inc.h"
 #include "kernels/conv/few.inc.h"
+#include "kernels/conv/lane_dot.inc.h"
+#include "kernels/conv/matrix.inc.h"
 #include "kernels/conv/stage.inc.h"
 #include "kernels/conv/tile.inc.h"
 
@@ -22,6 +24,9 @@ namespace {
 template <class Vec>
 struct WideDot {
   using V = Vec;
+  static constexpr bool kAddsRuns = false;
+  static constexpr int kVectors = 2;
+  static constexpr int kTogether = 1;
   using Staged = std::int16_t;
   static constexpr int kGroup = 2;
   static NYBBLE_INLINE auto weights(const std::uint8_t* p) { return V::widen_bytes(p); }
@@ -38,6 +43,9 @@ struct WideDot {
 template <class Vec>
 struct QuadDot {
   using V = Vec;
+  static constexpr bool kAddsRuns = false;
+  static constexpr int kVectors = 2;
+  static constexpr int kTogether = 1;
   using Staged = std::uint8_t;
   static constexpr int kGroup = 4;
   static NYBBLE_INLINE auto weights(const std::uint8_t* p) { return V::load(p); }
@@ -51,17 +59,42 @@ struct QuadDot {
   static NYBBLE_INLINE typename V::I32 result(Sums sums, typename V::I32) { return sums; }
 };
 
+// Sums that whole runs are added to. A quad of inputs is a part of a vector (lane_dot.inc.h).
+template <class Vec>
+struct LaneQuadDot {
+  using V = Vec;
+  static constexpr bool kAddsRuns = true;
+  static constexpr int kVectors = V::kDotVectors;
+  using Staged = std::uint8_t;
+  static constexpr int kGroup = 4, kPixelStep = 1;
+  template <int P>
+  using Sums = LaneSums<V, P>;
+};
+
+// Matrices of eight inputs of two pixels and two outputs (matrix.inc.h): weights are packed in groups of eight.
+template <class Vec>
+struct MatrixDot {
+  using V = Vec;
+  static constexpr bool kAddsRuns = true;
+  static constexpr int kVectors = V::kDotVectors;
+  using Staged = std::uint8_t;
+  static constexpr int kGroup = 8, kPixelStep = 2;
+  template <int P>
+  using Sums = MatrixSums<V, P>;
+};
+
 // Sums of neighbours in two vectors, which are added at the end: exact for any bytes of one sign or the other.
 template <class Vec>
 struct SplitQuadDot {
   using V = Vec;
+  static constexpr bool kAddsRuns = false;
+  static constexpr int kVectors = 2;
+  static constexpr int kTogether = 2;
   using Staged = std::uint8_t;
   static constexpr int kGroup = 4;
   static NYBBLE_INLINE auto weights(const std::uint8_t* p) { return V::load(p); }
   static NYBBLE_INLINE auto inputs(const Staged* p) { return V::broadcast4(p); }
-  struct Sums {
-    typename V::I32 low, high;
-  };
+  using Sums = typename V::SplitSums;
   static NYBBLE_INLINE Sums start(typename V::I32) { return {V::set32(0), V::set32(0)}; }
   static NYBBLE_INLINE Sums accumulate(Sums sums, typename V::Bytes inputs, typename V::Bytes w) {
     V::add_split_quads(sums.low, sums.high, inputs, w);
@@ -70,6 +103,13 @@ struct SplitQuadDot {
   static NYBBLE_INLINE void hold(Sums& sums) {
     V::hold(sums.low);
     V::hold(sums.high);
+  }
+  template <int P>
+  static NYBBLE_INLINE void add_together(Sums (&acc)[P][2], const std::uint8_t* const (&inputs)[P], std::int64_t at,
+                                         const std::uint8_t*& w) {
+    typename V::Bytes weights[4];
+    V::load_next_four(w, weights);
+    for_each_index<P>([&](auto p) NYBBLE_LAMBDA { V::add_two_split_quads(acc[p], inputs[p] + at, weights); });
   }
   static NYBBLE_INLINE typename V::I32 result(Sums sums, typename V::I32 start) {
     return V::add32(start, V::join_quads(sums.low, sums.high));
@@ -80,6 +120,10 @@ template <class V>
 NYBBLE_INLINE constexpr auto quad_dot() {
   if constexpr (V::kHasSplitQuads)
     return SplitQuadDot<V>{};
+  else if constexpr (V::kHasMatrixProducts)
+    return MatrixDot<V>{};
+  else if constexpr (V::kHasLaneQuads)
+    return LaneQuadDot<V>{};
   else
     return QuadDot<V>{};
 }
@@ -107,7 +151,16 @@ __attribute__((noinline)) void dot_pixels(const ConvTask& task, const typename D
       const std::int64_t start = r * staged_row + std::int64_t{c} * s.dilation_w * s.input.stride;
       for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = windows[p] + start; });
       const std::int64_t end = std::int64_t{packed.run_groups} * Dot::kGroup;
-      for (std::int64_t at = 0; at != end; at += Dot::kGroup, weights += 2 * kVectorBytes) {
+      std::int64_t at = 0;
+      if constexpr (Dot::kTogether > 1) {
+        constexpr int kStep = Dot::kTogether * Dot::kGroup;
+        const std::int64_t together_end = std::int64_t{packed.groups_together} * Dot::kGroup;
+        for (; at + kStep <= together_end; at += kStep) {
+          __asm__("" : "+r"(at));
+          Dot::template add_together<P>(acc, inputs, at, weights);
+        }
+      }
+      for (; at != end; at += Dot::kGroup, weights += 2 * kVectorBytes) {
         // Opaque: the compiler would keep a pointer for each pixel and move all of them, more than there are registers.
         __asm__("" : "+r"(at));
         const auto w0 = Dot::weights(weights);
@@ -125,11 +178,43 @@ __attribute__((noinline)) void dot_pixels(const ConvTask& task, const typename D
   });
 }
 
+// The same by sums that whole runs are added to.
+template <class Dot, int P>
+__attribute__((noinline)) void run_pixels(const ConvTask& task, const std::uint8_t* const* windows,
+                                          std::int64_t staged_row, const std::uint8_t* weights, std::int32_t first,
+                                          const std::int32_t* bias, std::int32_t* sums, std::int64_t sums_of_pixel) {
+  using V = typename Dot::V;
+  const ConvShape& s = *task.shape;
+  const DotPacked& packed = task.packed->as<DotPacked>();
+  const std::int32_t* correction = packed.correction + first;
+  typename Dot::template Sums<P> acc(
+      [&](std::int32_t i) NYBBLE_LAMBDA { return V::add32(V::load32(correction + i), V::load32(bias + i)); });
+  for (std::int32_t r = 0; r < s.kernel_h; ++r)
+    for (std::int32_t c = 0; c < packed.runs_per_row; ++c) {
+      const std::uint8_t* inputs[P];
+      const std::int64_t start = r * staged_row + std::int64_t{c} * s.dilation_w * s.input.stride;
+      for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = windows[p] + start; });
+      acc.add_run(inputs, weights, packed.run_groups);
+    }
+  acc.store(sums, sums_of_pixel);
+}
+
+// Calls function(std::integral_constant<int, P>{}) with the least P that is not less than `count` and a multiple of
+// kStep.
+template <int kStep, int kMost, class F>
+NYBBLE_INLINE void with_pixels(std::int32_t count, const F& function) {
+  if constexpr (kMost > kStep)
+    if (count <= kMost - kStep) return with_pixels<kStep, kMost - kStep>(count, function);
+  function(std::integral_constant<int, kMost>{});
+}
+
 // The same of up to kDotPixels pixels.
 template <class Dot, class... Args>
 NYBBLE_INLINE void dot_any_pixels(std::int32_t count, const ConvTask& task, Args... args) {
   constexpr std::int32_t kPixels = Dot::V::kDotPixels;
-  if (count > kPixels / 2)
+  if constexpr (Dot::kAddsRuns)
+    with_pixels<Dot::kPixelStep, kPixels>(count, [&](auto p) NYBBLE_LAMBDA { run_pixels<Dot, p>(task, args...); });
+  else if (count > kPixels / 2)
     dot_pixels<Dot, kPixels>(task, args...);
   else if (count > 1)
     dot_pixels<Dot, kPixels / 2>(task, args...);
@@ -141,7 +226,7 @@ NYBBLE_INLINE void dot_any_pixels(std::int32_t count, const ConvTask& task, Args
 template <class Dot>
 bool is_in_place(const ConvTask& task) {
   const ConvShape& s = *task.shape;
-  return Dot::kGroup == 4 && s.pointwise() && task.packed->as<DotPacked>().offset == 0 &&
+  return Dot::kGroup >= 4 && s.pointwise() && task.packed->as<DotPacked>().offset == 0 &&
          s.input.stride % Dot::kGroup == 0;
 }
 
@@ -150,7 +235,7 @@ template <class Dot>
 void conv_dot(const ConvTask& task) {
   using V = typename Dot::V;
   using Staged = typename Dot::Staged;
-  constexpr std::int32_t kStep = 2 * V::kLanes32, kPixels = V::kDotPixels;
+  constexpr std::int32_t kStep = Dot::kVectors * V::kLanes32, kPixels = V::kDotPixels;
   static_assert(kPixels <= kMostDotPixels);
   const ConvShape& s = *task.shape;
   const DotPacked& packed = task.packed->as<DotPacked>();
@@ -182,11 +267,12 @@ void conv_dot(const ConvTask& task) {
       prefetch_finish(e, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut, task.output);
     const std::uint8_t* weights = task.packed->weights + block.offset;
     const std::int64_t pixel = task.first_pixel + p;
-    if constexpr (kSumsAreGroups<V>) {
-      for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
-        const std::int32_t first = block.first + k;
+    if constexpr (kFinishesWords<V>) {
+      for (std::int32_t first = block.first; first < block.first + block.outputs; first += kChannelAlign) {
         const TileFinish<V> finish(e, first);
-        dot_any_pixels<Dot>(count, task, windows, staged_row, weights, first, finish.bias, sums, std::int64_t{kStep});
+        for (std::int32_t k = 0; k < kChannelAlign; k += kStep, weights += step_bytes)
+          dot_any_pixels<Dot>(count, task, windows, staged_row, weights, first + k, finish.bias + k, sums + k,
+                              std::int64_t{kChannelAlign});
         finish(e, s.output, pixel, count, first, task.shortcut, task.output, sums);
       }
     } else {
@@ -209,6 +295,7 @@ constexpr ConvRow kWideRow = {
     .tasks = Tasks::row_unless_pointwise,
     .usual_outputs = 64,
     .lanes32 = Vector::kLanes32,
+    .finishes_words = kFinishesWords<Vector>,
     .pack = pack_wide,
     .scratch = dot_scratch,
     .run = conv_wide,
@@ -228,7 +315,11 @@ constexpr ConvRow kQuadRow = {
     .has_signed_quads = Vector::kHasSignedQuads,
     .tasks = Tasks::row_unless_pointwise,
     .usual_outputs = 128,
+    .usual_pixels = Vector::kHasLaneQuads ? 60 : 64,  // a multiple of those computed together
     .lanes32 = Vector::kLanes32,
+    .dot_vectors = decltype(quad_dot<Vector>())::kVectors,
+    .dot_group = decltype(quad_dot<Vector>())::kGroup,
+    .finishes_words = kFinishesWords<Vector>,
     .pack = pack_quad,
     .scratch = dot_scratch,
     .run = conv_quad,

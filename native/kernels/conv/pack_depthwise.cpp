@@ -71,7 +71,7 @@ ConvWeights pack_depthwise(const ConvRow& row, const ConvLayer& layer, const Con
   // Sums are taken modulo 2^32, and so is this; the result is in range.
   for (std::int64_t total : totals)
     arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * arrays.offset)));
-  if (2 * row.lanes32 == kChannelAlign) packed.words = WordSums::saturated;
+  if (row.finishes_words) packed.words = WordSums::saturated;
   packed.own = keep_own(std::move(arrays));
   return packed;
 }

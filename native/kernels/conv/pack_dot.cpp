@@ -1,4 +1,7 @@
 // Packing for the kernels with 32-bit sums of two or four neighbouring inputs.
+#include <algorithm>
+#include <cstdlib>
+
 #include "kernels/conv/dot.h"
 #include "kernels/conv/pack.h"
 #include "kernels/conv/weights.h"
@@ -8,16 +11,23 @@ namespace nybble {
 namespace {
 
 struct DotArrays {
-  std::int32_t run_groups = 0, runs_per_row = 0, offset = 0;
+  std::int32_t run_groups = 0, runs_per_row = 0, groups_together = 0, offset = 0;
   std::vector<std::int32_t> correction;
 
-  DotPacked view() const { return {run_groups, runs_per_row, offset, correction.data()}; }
+  DotPacked view() const { return {run_groups, runs_per_row, groups_together, offset, correction.data()}; }
 };
 
-// Outputs are computed `together` within a block.
-ConvWeights pack_dot(const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights, std::int32_t together,
-                     std::int32_t group, std::int32_t offset) {
+// Whether two products fit 16 bits: neighbours are multiplied so where there are no dot products.
+bool two_products_fit(const ConvLayer& layer, std::int32_t offset) {
+  const std::int32_t most = std::max(std::abs(layer.low + offset), std::abs(layer.high + offset));
+  return 2 * most * layer.most_weight <= INT16_MAX;
+}
+
+// Inputs are multiplied in groups of so many.
+ConvWeights pack_dot(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights,
+                     std::int32_t group, std::int32_t offset, bool is_together) {
   const ConvShape& s = layer.shape;
+  const std::int32_t together = row.dot_vectors * row.lanes32;
   DotArrays arrays;
   ConvWeights packed;
   // A staged pixel has the input's stride; columns are contiguous unless dilation leaves gaps.
@@ -25,6 +35,7 @@ ConvWeights pack_dot(const ConvLayer& layer, const ConvCut& cut, const std::int8
   const std::int32_t columns = s.dilation_w == 1 ? s.kernel_w : 1;
   const std::int32_t run = columns * s.input.stride;
   arrays.run_groups = (run + group - 1) / group;
+  arrays.groups_together = is_together ? arrays.run_groups : 0;
   const std::size_t per_output = static_cast<std::size_t>(s.kernel_h) *
                                  static_cast<std::size_t>(arrays.runs_per_row * arrays.run_groups) *
                                  static_cast<std::size_t>(group);
@@ -50,8 +61,7 @@ ConvWeights pack_dot(const ConvLayer& layer, const ConvCut& cut, const std::int8
   // Sums are taken modulo 2^32, and so is this; the result is in range.
   for (std::int64_t total : totals)
     arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * offset)));
-  // Two vectors of sums become one of kChannelAlign words.
-  if (together == kChannelAlign) {
+  if (row.finishes_words) {
     bound_sums(layer, weights, &packed);
     packed.words = WordSums::saturated;
   }
@@ -68,11 +78,12 @@ std::int32_t quad_offset(const ConvRow& row, const ConvLayer& layer) {
 }  // namespace
 
 ConvWeights pack_wide(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
-  return pack_dot(layer, cut, weights, 2 * row.lanes32, 2, 0);
+  return pack_dot(row, layer, cut, weights, 2, 0, false);
 }
 
 ConvWeights pack_quad(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut, const std::int8_t* weights) {
-  return pack_dot(layer, cut, weights, 2 * row.lanes32, 4, quad_offset(row, layer));
+  const std::int32_t offset = quad_offset(row, layer);
+  return pack_dot(row, layer, cut, weights, row.dot_group, offset, two_products_fit(layer, offset));
 }
 
 std::int64_t dot_scratch(const ConvShape& shape, std::int64_t outputs, std::int32_t pixels) {

@@ -8,8 +8,6 @@
 namespace nybble {
 namespace {
 
-constexpr std::int32_t kStep = 4;  // channels that segments are made of: the kernel takes two pairs at once
-
 // Four times an output of a segment fits 16 bits.
 constexpr std::int64_t kMost = INT16_MAX / 4, kLeast = INT16_MIN / 4;
 
@@ -36,11 +34,11 @@ class Packer {
     std::vector<std::int64_t> above(outputs, 0), below(outputs, 0);
     std::vector<std::int64_t> high(outputs), low(outputs);
     std::vector<std::int32_t> firsts = {0};
-    for (std::int32_t first = 0; first < shape_.input.stride; first += kStep) {
+    for (std::int32_t first = 0; first < shape_.input.stride; first += kWinogradStep) {
       bool fits = true;
       for (std::size_t k = 0; k < outputs; ++k) {
         high[k] = low[k] = 0;
-        for (std::int32_t i = first; i < first + kStep; ++i) {
+        for (std::int32_t i = first; i < first + kWinogradStep; ++i) {
           WinogradTaps g;
           taps(block.first + static_cast<std::int32_t>(k), i, g);
           for (const auto& row : g)

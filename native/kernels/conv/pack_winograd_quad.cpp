@@ -35,7 +35,11 @@ void transform_sums(const std::int64_t (&m)[4][4], std::int64_t (&y)[2][2]) {
 class QuadPacker {
  public:
   QuadPacker(const ConvRow& row, const ConvLayer& layer, const std::int8_t* weights, bool is_inner)
-      : shape_(layer.shape), reader_(shape_, weights), step_(2 * row.lanes32), is_inner_(is_inner) {
+      : shape_(layer.shape),
+        reader_(shape_, weights),
+        step_(row.dot_vectors * row.lanes32),
+        group_(row.dot_group),
+        is_inner_(is_inner) {
     const std::int32_t most_input = 2 * (layer.high - layer.low), middle = 2 * (layer.low + layer.high);
     if (is_inner) arrays_.pair_offset = most_input + 9 * layer.most_weight;
     if (!is_inner && !row.has_signed_quads) arrays_.offset = most_input;
@@ -86,7 +90,8 @@ class QuadPacker {
       read(output, i, u);
       for (int p = 0; p < 16; ++p) {
         const std::int32_t w = u[p / 4][p % 4];
-        out[p * channels * step_ + i / 4 * 4 * step_ + 4 * k + i % 4] = static_cast<std::uint8_t>(w);
+        out[p * channels * step_ + i / group_ * group_ * step_ + group_ * k + i % group_] =
+            static_cast<std::uint8_t>(w);
         totals[p / 4][p % 4] += std::int64_t{offset_at(p)} * w;
       }
     }
@@ -113,7 +118,7 @@ class QuadPacker {
 
   const ConvShape& shape_;
   WeightReader reader_;
-  std::int32_t step_;
+  std::int32_t step_, group_;
   bool is_inner_;
   WinogradQuadArrays arrays_;
 };
@@ -125,7 +130,7 @@ ConvWeights pack(const ConvRow& row, const ConvLayer& layer, const ConvCut& cut,
   ConvWeights packed;
   packed.blocks = split_outputs(s.output.stride, cut.block_outputs, per_output);
   packed.bytes = AlignedBytes(per_output * static_cast<std::size_t>(s.output.stride));
-  if (2 * row.lanes32 == kChannelAlign) {
+  if (row.finishes_words) {
     bound_sums(layer, weights, &packed);
     packed.words = WordSums::saturated;
   }

@@ -109,6 +109,9 @@ struct ConvRow {
   // ---- Vectors that packing has to know: 32-bit lanes, and bytes that are staged at a time.
   std::int32_t lanes32 = 0, staging_bytes = 0;
   std::int32_t channel_group = 2;  // channels that one operation multiplies, where a kernel has two forms
+  std::int32_t dot_vectors = 2;    // vectors of 32-bit sums that dot products are added to together
+  std::int32_t dot_group = 4;      // neighbouring inputs of an output that lie together
+  bool finishes_words = false;     // whether 32-bit sums, saturated, are finished in 16-bit lanes
 
   PackConv pack;
   ConvScratch scratch;

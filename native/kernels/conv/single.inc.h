@@ -6,6 +6,7 @@
 // window into segments whose sums fit 16 bits whatever the inputs are, as those of pairs (pair.inc.h).
 #pragma once
 
+#include "kernels/conv/next_vectors.inc.h"
 #include "kernels/conv/pair.inc.h"
 
 namespace nybble {
@@ -23,8 +24,7 @@ struct SingleProducts {
                                 const std::uint8_t* row) {
     typename V::Bytes inputs[P];
     for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = V::broadcast_byte(windows[p] + place); });
-    for_each_index<N / 2>([&](auto j) NYBBLE_LAMBDA {
-      const auto weights = V::load(row + j * V::kBytes);
+    with_next_vectors<V, N / 2>(row, [&](auto j, typename V::Bytes weights) NYBBLE_LAMBDA {
       for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
         acc[p][2 * j] = V::add_low_products(acc[p][2 * j], inputs[p], weights);
         acc[p][2 * j + 1] = V::add_high_products(acc[p][2 * j + 1], inputs[p], weights);

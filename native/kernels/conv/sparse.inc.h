@@ -153,17 +153,24 @@ void sparse_block(const ConvTask& task) {
           const std::int32_t y = where->rows[p] + item->dy, x = where->columns[p] + item->dx;
           if (y < 0 || x < 0 || y >= height || x >= width) continue;
         }
-        const std::uint8_t* const rows = weights + std::int64_t{item->first_group} * kRow;
+        const std::uint8_t* rows = weights + std::int64_t{item->first_group} * kRow;
         const typename S::Entry* entry = entries + item->entries;
         const typename S::Entry* const end = entry + counts[item->counts];
-        const std::uint16_t* index = S::indices(lists, entry);
-        for (; entry != end; ++entry) {
-          const auto inputs = S::inputs(entry);
-          const std::uint8_t* row = rows + S::index(entry, index) * kRow;
-          // In one register: operands with an index register take two slots of the front end, not one.
-          __asm__("" : "+r"(row));
-          if constexpr (S::kGroup == 4) ++index;  // others have no array of indices to step through
-          S::template add<N>(acc, inputs, row);
+        if constexpr (S::kGroup == 1) {
+          // Opaque: the compiler would add the parts of the address to each entry.
+          __asm__("" : "+r"(rows));
+          S::template add_list<N, kRow>(acc, entry, end, rows);
+          continue;
+        } else {
+          const std::uint16_t* index = S::indices(lists, entry);
+          for (; entry != end; ++entry) {
+            const auto inputs = S::inputs(entry);
+            const std::uint8_t* row = rows + S::index(entry, index) * kRow;
+            // In one register: operands with an index register take two slots of the front end, not one.
+            __asm__("" : "+r"(row));
+            if constexpr (S::kGroup == 4) ++index;  // others have no array of indices to step through
+            S::template add<N>(acc, inputs, row);
+          }
         }
       }
 

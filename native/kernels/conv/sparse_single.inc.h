@@ -4,6 +4,7 @@
 // of the actual weights says where 16-bit sums are widened, after 273 products of 15 * 8 at the earliest.
 #pragma once
 
+#include "kernels/conv/next_vectors.inc.h"
 #include "kernels/conv/sparse.inc.h"
 
 namespace nybble {
@@ -22,16 +23,29 @@ struct SingleSums {
   static NYBBLE_INLINE Sums zero() { return V::set16(0); }
   static NYBBLE_INLINE Sums load(const Stored* p) { return V::load16(p); }
   static NYBBLE_INLINE void store(Stored* p, Sums v) { V::store16(p, v); }
-  static NYBBLE_INLINE auto inputs(const Entry* entry) { return V::broadcast_byte(entry); }
-  static NYBBLE_INLINE const std::uint16_t* indices(const NonZeroLists&, const Entry*) { return nullptr; }
-  static NYBBLE_INLINE std::size_t index(const Entry* entry, const std::uint16_t*) {
-    return reinterpret_cast<const std::uint8_t*>(entry)[1];
+  // The inputs of a list, the number of a channel after each. Loads step on: two instructions an entry less.
+  template <int N, int kRow>
+  static NYBBLE_INLINE void add_list(Sums (&sums)[N], const Entry* first, const Entry* last, const std::uint8_t* rows) {
+    const auto* next = reinterpret_cast<const std::uint8_t*>(first);
+    const auto* const end = reinterpret_cast<const std::uint8_t*>(last);
+    const auto add_next = [&]() NYBBLE_LAMBDA {
+      const auto inputs = V::broadcast_next_byte(next);
+      const std::uint8_t* row = rows + std::size_t{*next++} * kRow;
+      // In one register, as in sparse_block.
+      __asm__("" : "+r"(row));
+      add<N>(sums, inputs, row);
+    };
+    // Two at a time: an instruction an entry less.
+    if ((end - next) / 2 % 2 != 0) add_next();
+    while (next != end) {
+      add_next();
+      add_next();
+    }
   }
   // The weights of a vector are those of two vectors of sums.
   template <int N>
   static NYBBLE_INLINE void add(Sums (&sums)[N], typename V::Bytes inputs, const std::uint8_t* row) {
-    for_each_index<N / 2>([&](auto j) NYBBLE_LAMBDA {
-      const auto weights = V::load(row + j * V::kBytes);
+    with_next_vectors<V, N / 2>(row, [&](auto j, typename V::Bytes weights) NYBBLE_LAMBDA {
       sums[2 * j] = V::add_low_products(sums[2 * j], inputs, weights);
       sums[2 * j + 1] = V::add_high_products(sums[2 * j + 1], inputs, weights);
     });

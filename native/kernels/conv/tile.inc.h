@@ -7,9 +7,13 @@
 namespace nybble {
 namespace {
 
-// Whether two vectors of sums are kChannelAlign outputs, which become words where these suit the epilogue.
+// Whether two vectors of sums are kChannelAlign outputs.
 template <class V>
 inline constexpr bool kSumsAreGroups = 2 * V::kLanes32 == kChannelAlign;
+
+// Whether sums of dot products are finished kChannelAlign outputs at a time, as words where these suit the epilogue.
+template <class V>
+inline constexpr bool kFinishesWords = kSumsAreGroups<V> || V::kHasLaneQuads;
 
 // In place of biases, for sums that get theirs later.
 alignas(64) constexpr std::int32_t kNoBias[kChannelAlign] = {};
@@ -44,14 +48,23 @@ __attribute__((noinline)) void finish_tile(const Epilogue& e, const Layout& outp
   }
 }
 
+// kChannelAlign sums that have their bias.
+template <class V, Words kWords>
+NYBBLE_INLINE void finish_word_sums(const Finish& f, const std::int32_t* sums) {
+  typename V::I16 words[kChannelAlign / V::kLanes16];
+  for_each_index<kChannelAlign / V::kLanes16>([&](auto j) NYBBLE_LAMBDA {
+    const std::int32_t* const from = sums + j * V::kLanes16;
+    words[j] = V::join32_saturated(V::load32(from), V::load32(from + V::kLanes32));
+  });
+  finish_words<V, kWords, true>(f, words, 0);
+}
+
 template <class V, Words kWords>
 __attribute__((noinline)) void finish_word_tile(const Epilogue& e, const Layout& output, std::int64_t pixel,
                                                 std::int32_t count, std::int32_t first, const void* shortcut, void* out,
                                                 const std::int32_t* sums) {
   for (std::int32_t i = 0; i < count; ++i, ++pixel, sums += kChannelAlign) {
-    const Finish f{e, output, pixel, pixel * output.stride + first, first, shortcut, out};
-    const auto words = V::join32_saturated(V::load32(sums), V::load32(sums + V::kLanes32));
-    finish_words<V, kWords, true>(f, &words, 0);
+    finish_word_sums<V, kWords>({e, output, pixel, pixel * output.stride + first, first, shortcut, out}, sums);
   }
 }
 

@@ -11,6 +11,9 @@ namespace nybble {
 // Tasks are cut between so many squares: kernels take several at a time.
 inline constexpr std::int32_t kWinogradGrain = 4;
 
+// Input channels that segments are made of, so many at a time.
+inline constexpr std::int32_t kWinogradStep = 4;
+
 // Squares of outputs in an image; the last row and column may reach past it. Those of a batch are numbered row by row,
 // image by image.
 struct Squares {

@@ -15,6 +15,7 @@
 #include <type_traits>
 
 #include "kernels/conv/epilogue.inc.h"
+#include "kernels/conv/next_vectors.inc.h"
 #include "kernels/conv/winograd.h"
 #include "kernels/conv/words.inc.h"
 
@@ -43,18 +44,25 @@ NYBBLE_INLINE void winograd_products(const WinogradInput* inputs, std::int64_t s
   typename V::I16 sums[T][N];
   NYBBLE_UNROLL
   for (int i = 0; i < T * N; ++i) sums[i / N][i % N] = V::set16(0);
-  for (const std::uint8_t* end = weights + std::int64_t{groups} * kRow; weights != end; ++inputs) {
-    typename V::Bytes group[T];
-    if constexpr (kWinogradGroup == 1) {
-      for_each_index<T>([&](auto t) NYBBLE_LAMBDA { group[t] = V::broadcast_byte(inputs + t * stride); });
-      for_each_index<N / 2>([&](auto n) NYBBLE_LAMBDA {
-        const auto row = V::load(weights + n * V::kBytes);
-        for_each_index<T>([&](auto t) NYBBLE_LAMBDA {
-          sums[t][2 * n] = V::add_low_products(sums[t][2 * n], group[t], row);
-          sums[t][2 * n + 1] = V::add_high_products(sums[t][2 * n + 1], group[t], row);
+  const std::uint8_t* const end = weights + std::int64_t{groups} * kRow;
+  if constexpr (kWinogradGroup == 1) {
+    const std::uint8_t* next[T];
+    for_each_index<T>([&](auto t) NYBBLE_LAMBDA { next[t] = inputs + t * stride; });
+    while (weights != end) {
+      for_each_index<kWinogradStep>([&](auto) NYBBLE_LAMBDA {
+        typename V::Bytes group[T];
+        for_each_index<T>([&](auto t) NYBBLE_LAMBDA { group[t] = V::broadcast_next_byte(next[t]); });
+        with_next_vectors<V, N / 2>(weights, [&](auto n, typename V::Bytes row) NYBBLE_LAMBDA {
+          for_each_index<T>([&](auto t) NYBBLE_LAMBDA {
+            sums[t][2 * n] = V::add_low_products(sums[t][2 * n], group[t], row);
+            sums[t][2 * n + 1] = V::add_high_products(sums[t][2 * n + 1], group[t], row);
+          });
         });
       });
-    } else {
+    }
+  } else {
+    for (; weights != end; ++inputs, weights += kRow) {
+      typename V::Bytes group[T];
       NYBBLE_UNROLL
       for (int t = 0; t < T; ++t) group[t] = V::broadcast4(inputs + t * stride);
       NYBBLE_UNROLL
@@ -65,7 +73,6 @@ NYBBLE_INLINE void winograd_products(const WinogradInput* inputs, std::int64_t s
         for (int t = 0; t < T; ++t) sums[t][n] = V::add16(sums[t][n], V::multiply_byte_pairs(group[t], row));
       }
     }
-    weights += kRow;
   }
   NYBBLE_UNROLL
   for (int i = 0; i < T * N; ++i) V::store16(products + i * V::kLanes16, sums[i / N][i % N]);

@@ -5,6 +5,7 @@
 // time: a few squares' products at all 16 positions, which stay in L1, become sums and are finished.
 #pragma once
 
+#include "kernels/conv/dot.inc.h"
 #include "kernels/conv/inner.inc.h"
 #include "kernels/conv/tile.inc.h"
 #include "kernels/conv/winograd.inc.h"
@@ -57,6 +58,26 @@ void winograd_quad_inputs(const ConvTask& task, const Squares& squares, const st
       winograd_quad_input(task.packed->as<WinogradQuadPacked>(), pixels, channel, apart, out + channel);
   }
 }
+
+// What winograd_quad_products computes, by sums that whole runs are added to.
+template <class Sums, int T>
+__attribute__((noinline)) void winograd_run_products(const std::uint8_t* const* squares, std::int64_t channels,
+                                                     std::int64_t apart, const std::uint8_t* weights,
+                                                     std::int32_t* products) {
+  const std::uint8_t* inputs[T];
+  for_each_index<T>([&](auto t) NYBBLE_LAMBDA { inputs[t] = squares[t]; });
+  for (int position = 0; position < kPositions; ++position) {
+    Sums sums([&](std::int32_t) NYBBLE_LAMBDA { return Sums::V::set32(0); });
+    sums.add_run(inputs, weights, static_cast<std::int32_t>(channels) / Sums::kGroup);
+    sums.store(products, kChannelAlign);
+    for_each_index<T>([&](auto t) NYBBLE_LAMBDA { inputs[t] += apart - channels; });
+    products += kMostQuadSquares * kChannelAlign;
+  }
+}
+
+// Vectors of outputs that are computed together.
+template <class V, bool kIsInner>
+constexpr int kWinogradQuadVectors = kIsInner ? 2 : decltype(quad_dot<V>())::kVectors;
 
 // Products of T squares and two vectors of outputs at all positions, [position][square][output].
 template <class V, int T, bool kIsInner>
@@ -188,10 +209,8 @@ template <class V, Words kWords>
 __attribute__((noinline)) void winograd_quad_words(const ConvTask& task, const QuadSquares& squares,
                                                    const std::uint32_t* terms, const std::int32_t* products) {
   winograd_quad_each<V>(task, squares, terms, products, task.epilogue->bias + squares.first,
-                        [&](const Finish& f, const std::int32_t* sums) NYBBLE_LAMBDA {
-                          const auto words = V::join32_saturated(V::load32(sums), V::load32(sums + V::kLanes32));
-                          finish_words<V, kWords, true>(f, &words, 0);
-                        });
+                        [&](const Finish& f, const std::int32_t* sums)
+                            NYBBLE_LAMBDA { finish_word_sums<V, kWords>(f, sums); });
 }
 
 // Products become results.
@@ -199,7 +218,7 @@ template <class V>
 void winograd_quad_finish(const ConvTask& task, const QuadSquares& squares, const std::uint32_t* terms,
                           const std::int32_t* products) {
   const Epilogue& e = *task.epilogue;
-  if constexpr (kSumsAreGroups<V>) {
+  if constexpr (kFinishesWords<V>) {
     if (e.words != nullptr && e.words[squares.first / kChannelAlign] != 0) {
       with_words(e, [&](auto words) NYBBLE_LAMBDA {
         winograd_quad_words<V, decltype(words)::value>(task, squares, terms, products);
@@ -222,9 +241,26 @@ constexpr std::int32_t winograd_quad_together() {
     return V::kDotPixels;
 }
 
+// The products of `count` squares, of so many at most.
+template <class V, bool kIsInner, class... Args>
+NYBBLE_INLINE void winograd_some_products(std::int32_t count, Args... args) {
+  using Dot = decltype(quad_dot<V>());
+  constexpr std::int32_t kTogether = winograd_quad_together<V, kIsInner>();
+  if constexpr (Dot::kAddsRuns && !kIsInner)
+    with_pixels<Dot::kPixelStep, kTogether>(
+        count, [&](auto t) NYBBLE_LAMBDA { winograd_run_products<typename Dot::template Sums<t>, t>(args...); });
+  else if (count > kTogether / 2)
+    winograd_quad_products<V, kTogether, kIsInner>(args...);
+  else if (count > 1)
+    winograd_quad_products<V, kTogether / 2, kIsInner>(args...);
+  else
+    winograd_quad_products<V, 1, kIsInner>(args...);
+}
+
 template <class V, bool kIsInner>
 void conv_winograd_quad(const ConvTask& task) {
-  constexpr std::int32_t kTogether = winograd_quad_together<V, kIsInner>(), kStep = 2 * V::kLanes32;
+  constexpr std::int32_t kTogether = winograd_quad_together<V, kIsInner>();
+  constexpr std::int32_t kStep = kWinogradQuadVectors<V, kIsInner> * V::kLanes32;
   static_assert(kTogether <= kMostQuadSquares && kChannelAlign % kStep == 0);
   const ConvShape& s = *task.shape;
   const WinogradQuadScratch scratch(s, task.pixels);
@@ -246,12 +282,7 @@ void conv_winograd_quad(const ConvTask& task) {
         places[i] = inputs + std::int64_t{t + (i < count ? i : 0)} * channels;
       for (std::int32_t k = 0; k < kChannelAlign; k += kStep) {
         const std::uint8_t* step = weights + k / kStep * step_bytes;
-        if (count > kTogether / 2)
-          winograd_quad_products<V, kTogether, kIsInner>(places, channels, scratch.apart, step, products + k);
-        else if (count > 1)
-          winograd_quad_products<V, kTogether / 2, kIsInner>(places, channels, scratch.apart, step, products + k);
-        else
-          winograd_quad_products<V, 1, kIsInner>(places, channels, scratch.apart, step, products + k);
+        winograd_some_products<V, kIsInner>(count, places, channels, scratch.apart, step, products + k);
       }
       winograd_quad_finish<V>(task, {squares, task.first_pixel + t, count, first},
                               kIsInner ? terms + std::int64_t{t} * 4 : nullptr, products);
@@ -277,8 +308,11 @@ constexpr ConvRow kWinogradQuadRow = {
     .grain = kMostQuadSquares,
     .most_outputs = kChannelAlign,
     .usual_outputs = kChannelAlign,
-    .usual_pixels = 64,
+    .usual_pixels = Vector::kHasLaneQuads ? 8 * Vector::kDotPixels : 64,
     .lanes32 = Vector::kLanes32,
+    .dot_vectors = kWinogradQuadVectors<Vector, false>,
+    .dot_group = decltype(quad_dot<Vector>())::kGroup,
+    .finishes_words = kFinishesWords<Vector>,
     .pack = pack_winograd_quad,
     .scratch = winograd_quad_scratch,
     .run = conv_winograd_quad<Vector, false>,
@@ -305,6 +339,7 @@ constexpr ConvRow kWinogradInnerRow = {
     .usual_outputs = kChannelAlign,
     .usual_pixels = 64,
     .lanes32 = V::kLanes32,
+    .finishes_words = kFinishesWords<V>,
     .pack = pack_winograd_inner,
     .scratch = winograd_quad_scratch,
     .run = conv_winograd_quad<V, true>,

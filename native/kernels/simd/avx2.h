@@ -25,6 +25,8 @@ struct Avx2 {
   static constexpr std::int32_t kMostQuadInput = 127;
   // Whether quads of any signed bytes are added in two vectors (add_split_quads).
   static constexpr bool kHasSplitQuads = false;
+  static constexpr bool kHasLaneQuads = false;
+  static constexpr bool kHasMatrixProducts = false;
   // Whether multiply_byte_pairs takes signed inputs, not unsigned ones.
   static constexpr bool kHasSignedPairs = false;
   // Whether a product of bytes, one input by several outputs, is added to 16-bit sums in one operation.

@@ -21,6 +21,8 @@ struct Neon {
   static constexpr bool kHasDotProducts = false;
   static constexpr bool kHasSignedQuads = true;
   static constexpr bool kHasSplitQuads = true;
+  static constexpr bool kHasLaneQuads = false;
+  static constexpr bool kHasMatrixProducts = false;
   static constexpr std::int32_t kMostQuadInput = 127;
   static constexpr bool kHasSingleProducts = true;
   static constexpr bool kHasSignedPairs = true;
@@ -31,6 +33,25 @@ struct Neon {
   static constexpr int kWinogradTogether[4] = {4, 2, 2, 1};
 
   static NYBBLE_INLINE Bytes load(const void* p) { return vld1q_u8(static_cast<const std::uint8_t*>(p)); }
+  // Four vectors, and a step past them: one instruction, which needs registers in a row. The compilers' own structure
+  // of four vectors costs moves and spills.
+  static NYBBLE_INLINE void load_next_four(const std::uint8_t*& p, Bytes (&v)[4]) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wregister"
+    register Bytes v0 __asm__("v28");
+    register Bytes v1 __asm__("v29");
+    register Bytes v2 __asm__("v30");
+    register Bytes v3 __asm__("v31");
+#pragma GCC diagnostic pop
+    // In order: only these registers are loaded so.
+    __asm__ volatile("ld1 {v28.16b-v31.16b}, [%4], #64"
+                     : "=w"(v0), "=w"(v1), "=w"(v2), "=w"(v3), "+r"(p)
+                     : "m"(*reinterpret_cast<const std::uint8_t (*)[4 * kBytes]>(p)));
+    v[0] = v0;
+    v[1] = v1;
+    v[2] = v2;
+    v[3] = v3;
+  }
   static NYBBLE_INLINE void store(void* p, Bytes v) { vst1q_u8(static_cast<std::uint8_t*>(p), v); }
   static NYBBLE_INLINE Bytes add8(Bytes a, Bytes b) { return vaddq_u8(a, b); }
   template <class T>
@@ -64,6 +85,12 @@ struct Neon {
     return vpaddq_s16(vmull_s8(vget_low_s8(in), vget_low_s8(w)), vmull_high_s8(in, w));
   }
   static NYBBLE_INLINE Bytes broadcast_byte(const void* p) { return vld1q_dup_u8(static_cast<const std::uint8_t*>(p)); }
+  // The same, and a step to the byte after it: one instruction.
+  static NYBBLE_INLINE Bytes broadcast_next_byte(const std::uint8_t*& p) {
+    Bytes v;
+    __asm__("ld1r {%0.16b}, [%1], #1" : "=w"(v), "+r"(p) : "m"(*p));
+    return v;
+  }
   static NYBBLE_INLINE I16 add_low_products(I16 sum, Bytes inputs, Bytes weights) {
     return vmlal_s8(sum, vget_low_s8(vreinterpretq_s8_u8(inputs)), vget_low_s8(vreinterpretq_s8_u8(weights)));
   }
@@ -104,6 +131,7 @@ struct Neon {
   static NYBBLE_INLINE I16 pair_low(I16 a, I16 b) { return vzip1q_s16(a, b); }
   static NYBBLE_INLINE I16 pair_high(I16 a, I16 b) { return vzip2q_s16(a, b); }
   static NYBBLE_INLINE I16 pack32_saturated(I32 low, I32 high) { return vqmovn_high_s32(vqmovn_s32(low), high); }
+  static NYBBLE_INLINE I16 join32_saturated(I32 first, I32 second) { return pack32_saturated(first, second); }
   static NYBBLE_INLINE void store_unsigned_bytes(std::uint8_t* p, const I16* words, std::int32_t high) {
     const Bytes most = vdupq_n_u8(static_cast<std::uint8_t>(high < 255 ? high : 255));
     for_each_index<2>([&](auto i) NYBBLE_LAMBDA {
@@ -132,11 +160,29 @@ struct Neon {
   static NYBBLE_INLINE I32 multiply_wide_pairs(I16 a, I16 b) {
     return vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b));
   }
+  struct SplitSums {
+    I32 low, high;
+  };
   // Any signed bytes: neighbouring products are added in 32 bits, those of the first two lanes in `low`.
   static NYBBLE_INLINE void add_split_quads(I32& low, I32& high, Bytes inputs, Bytes weights) {
     const int8x16_t in = vreinterpretq_s8_u8(inputs), w = vreinterpretq_s8_u8(weights);
     low = vpadalq_s16(low, vmull_s8(vget_low_s8(in), vget_low_s8(w)));
     high = vpadalq_s16(high, vmull_high_s8(in, w));
+  }
+  // The same of two quads of eight inputs by two vectors of weights each, where two products fit 16 bits.
+  static NYBBLE_INLINE void add_two_split_quads(SplitSums (&sums)[2], const void* inputs, const Bytes (&weights)[4]) {
+    int32x2_t both = vld1_s32(static_cast<const std::int32_t*>(inputs));
+    // In order: GCC would start the products of all pixels first, and spill sums.
+    __asm__ volatile("" : "+w"(both));
+    const int8x16_t a = vreinterpretq_s8_s32(vdupq_lane_s32(both, 0));
+    const int8x16_t b = vreinterpretq_s8_s32(vdupq_lane_s32(both, 1));
+    for_each_index<2>([&](auto i) NYBBLE_LAMBDA {
+      const int8x16_t x = vreinterpretq_s8_u8(weights[i]), y = vreinterpretq_s8_u8(weights[2 + i]);
+      const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(x)), vget_low_s8(b), vget_low_s8(y));
+      sums[i].low = vpadalq_s16(sums[i].low, low);
+      sums[i].high = vpadalq_s16(sums[i].high, vmlal_high_s8(vmull_high_s8(a, x), b, y));
+    });
+    __asm__ volatile("" : "+w"(sums[0].low), "+w"(sums[0].high), "+w"(sums[1].low), "+w"(sums[1].high));
   }
   static NYBBLE_INLINE I32 join_quads(I32 low, I32 high) { return vpaddq_s32(low, high); }
   // Inputs of at most 127: two products of them fit 16 bits.

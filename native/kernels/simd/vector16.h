@@ -25,6 +25,8 @@ struct Vector16 {
   static constexpr bool kHasSignedQuads = false;
   static constexpr std::int32_t kMostQuadInput = 255;
   static constexpr bool kHasSplitQuads = false;
+  static constexpr bool kHasLaneQuads = false;
+  static constexpr bool kHasMatrixProducts = false;
   static constexpr bool kHasSingleProducts = true;
   static constexpr bool kHasSignedPairs = false;
   static constexpr int kInnerPixels = 8;
@@ -84,6 +86,13 @@ struct Vector16 {
   }
   // One input of at most 127 in every lane, and the eight first weights, or the eight last.
   static NYBBLE_INLINE Bytes broadcast_byte(const void* p) { return Bytes{} + *static_cast<const std::uint8_t*>(p); }
+  static NYBBLE_INLINE void load_next_four(const std::uint8_t*& p, Bytes (&v)[4]) {
+    for (Bytes& each : v) {
+      each = load(p);
+      p += kBytes;
+    }
+  }
+  static NYBBLE_INLINE Bytes broadcast_next_byte(const std::uint8_t*& p) { return broadcast_byte(p++); }
   static NYBBLE_INLINE I16 add_low_products(I16 sum, Bytes inputs, Bytes weights) {
     return lanes<I16>([&](int i) NYBBLE_LAMBDA { return sum[i] + signed_byte(inputs[i]) * signed_byte(weights[i]); });
   }

@@ -136,25 +136,30 @@ def _neon_kernel(
 ) -> Kernel | None:
     """The default where products of bytes are signed by signed, as in NEON; ``None``: as elsewhere.
 
-    By the instructions of the loops, not measured on a board. Nothing is gained by pairs. With dot products a list of
-    quads takes as many instructions for a quad as a dense layer does, and skips those that are zero; Winograd takes
-    4/9 of the products. Without, single channels are zero more often than pairs, and a product costs an eighth of an
-    instruction either way. Sums of 32 outputs leave an entry of a list too little work.
+    By the instructions of the loops, not measured on a board. Nothing is gained by pairs. With dot products a dense
+    layer takes 1.2 instructions for 16 products and a list two, so that lists lose although they skip zeros; Winograd
+    takes 4/9 of the products. Without, single channels are zero more often than pairs, and a product costs an eighth
+    of an instruction either way. Sums of 32 outputs leave an entry of a list too little work.
     """
     has_dot_products = table["quad"].has_dot_products
     _, height, width = stored_shape(step.input)
-    if _is_worth_winograd(step):
-        for name in ("winograd_quad", "winograd") if has_dot_products else ("winograd",):
-            if name in may:
-                row = table[name]
-                return Kernel(name, block_outputs=row.usual_outputs, tile_pixels=row.usual_pixels)
-    name = "sparse_quad" if has_dot_products else "sparse_single"
-    if name in may and step.result.shape[0] > 32 and height * width > 1:
-        row = table[name]
-        return Kernel(name, block_outputs=row.usual_outputs, list_block=row.list_blocks(asked)[-1])
-    if has_dot_products and "quad" in may:
-        return Kernel("quad", block_outputs=128 if height * width > 1 else 32)
+    is_image = height * width > 1
+    if has_dot_products:
+        if "winograd_quad" in may and _fills_squares(step, least=36):
+            return _usual("winograd_quad", table)
+        if "quad" in may:
+            return _usual("quad", table) if is_image else Kernel("quad", block_outputs=32)
+    if "winograd" in may and _is_worth_winograd(step):
+        return _usual("winograd", table)
+    if "sparse_single" in may and step.result.shape[0] > 32 and is_image:
+        row = table["sparse_single"]
+        return Kernel("sparse_single", block_outputs=row.usual_outputs, list_block=row.list_blocks(asked)[-1])
     return SINGLE if "single" in may else None
+
+
+def _usual(name: str, table: dict[str, _native.KernelRow]) -> Kernel:
+    """A kernel that reads no lists, cut as suits it."""
+    return Kernel(name, block_outputs=table[name].usual_outputs, tile_pixels=table[name].usual_pixels)
 
 
 def _is_worth_pairs(step: Step, conv: Conv, has_lists: bool) -> bool:
@@ -199,7 +204,10 @@ def _is_worth_winograd_quad(step: Step, may: set[str]) -> bool:
     return _fills_squares(step) and ("winograd" not in may or _is_worth_winograd(step))
 
 
-def _fills_squares(step: Step) -> bool:
-    """Whether Winograd computes little in vain: few channels leave padding in vectors, small images in squares."""
+def _fills_squares(step: Step, least: int = 64) -> bool:
+    """Whether Winograd computes little in vain: few channels leave padding in vectors, small images in squares.
+
+    ``least`` pixels are worth it.
+    """
     channels, height, width = stored_shape(step.input)
-    return channels >= 32 and height * width >= 64
+    return channels >= 32 and height * width >= least
