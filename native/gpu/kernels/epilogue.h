@@ -16,7 +16,8 @@ struct Epilogue {
   const u32* factor;
   const u8* table;  // null: none; 256 codes, of values from table_low on
   s32 shortcut_shift;
-  s32 relu_low, relu_high;  // of the sums; the whole range where there is no ReLU
+  s32 shortcut_is_narrow;   // whether the shortcut is rescaled in 32 bits
+  s32 relu_low, relu_high;  // of the sums; the whole range where there is no ReLU, or where `low` has its place
   s32 requantize;           // a Requantize other than kAny
   s32 shift;
   s32 low, high;  // of the codes that requantizing gives
@@ -39,20 +40,36 @@ NYBBLE_DEVICE s64 requantized_wide(s32 sum, u32 factor, s32 shift) {
 
 template <typename T>
 NYBBLE_DEVICE T clamped(T v, T low, T high) {
-  return v < low ? low : v > high ? high : v;
+  const T raised = v > low ? v : low;
+  return raised < high ? raised : high;
+}
+
+// The factors of eight channels.
+NYBBLE_DEVICE void load_factors(const u32* from, u32 (&factor)[8]) {
+  const auto* at = reinterpret_cast<const Words4*>(from);
+  const Words4 low = global_load(at), high = global_load(at + 1);
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 4; ++i) factor[i] = low.word[i], factor[4 + i] = high.word[i];
 }
 
 NYBBLE_DEVICE void add_shortcut(const Epilogue& e, s64 pixel, s32 channel, s32 (&v)[8]) {
   s32 other[8];
   load8(e.shortcut, pixel, channel, other);
-  NYBBLE_UNROLL
-  for (s32 i = 0; i < 8; ++i) {
-    // A rescaled shortcut fits 32 bits: inference refuses others.
-    v[i] += e.shortcut_factor == nullptr
-                ? other[i]
-                : static_cast<s32>(
-                      requantized_wide(other[i], global_load(e.shortcut_factor + channel + i), e.shortcut_shift));
+  if (e.shortcut_factor != nullptr && e.shortcut_is_narrow != 0) {
+    u32 factor[8];
+    load_factors(e.shortcut_factor + channel, factor);
+    NYBBLE_UNROLL
+    for (s32 i = 0; i < 8; ++i) other[i] = requantized(other[i], factor[i], e.shortcut_shift);
+  } else if (e.shortcut_factor != nullptr) {
+    // It fits 32 bits: inference refuses others.
+    NYBBLE_UNROLL
+    for (s32 i = 0; i < 8; ++i) {
+      const u32 factor = global_load(e.shortcut_factor + channel + i);
+      other[i] = static_cast<s32>(requantized_wide(other[i], factor, e.shortcut_shift));
+    }
   }
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) v[i] += other[i];
 }
 
 NYBBLE_DEVICE void look_up(const Epilogue& e, s32 (&v)[8]) {
@@ -66,13 +83,15 @@ NYBBLE_DEVICE void finish8_inline(const Epilogue& e, s64 pixel, s32 channel, s32
   // The result may be padded to more channels than the shortcut.
   if (e.shortcut.data != nullptr && channel < e.shortcut.pitch) add_shortcut(e, pixel, channel, v);
   const s32 rule = Rule == kAny ? e.requantize : Rule;
-  NYBBLE_UNROLL
-  for (s32 i = 0; i < 8; ++i) v[i] = clamped(v[i], e.relu_low, e.relu_high);
-  if (rule == kNarrow) {
+  if (e.relu_low != kLowest || e.relu_high != kHighest) {
     NYBBLE_UNROLL
-    for (s32 i = 0; i < 8; ++i) {
-      v[i] = clamped(requantized(v[i], global_load(e.factor + channel + i), e.shift), e.low, e.high);
-    }
+    for (s32 i = 0; i < 8; ++i) v[i] = clamped(v[i], e.relu_low, e.relu_high);
+  }
+  if (rule == kNarrow) {
+    u32 factor[8];
+    load_factors(e.factor + channel, factor);
+    NYBBLE_UNROLL
+    for (s32 i = 0; i < 8; ++i) v[i] = clamped(requantized(v[i], factor[i], e.shift), e.low, e.high);
   } else if (rule == kWide) {
     NYBBLE_UNROLL
     for (s32 i = 0; i < 8; ++i) {

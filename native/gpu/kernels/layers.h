@@ -9,10 +9,11 @@ constexpr s32 kLayerThreads = 128;
 
 // The pixel and the first channel of this thread; false where there is none.
 NYBBLE_DEVICE bool find_place(const Tensor& out, s32 pixels, s32& pixel, s32& channel) {
+  // The index of the thread in the grid, divided by the groups of a pixel; the index itself may need 64 bits.
   const s32 groups = out.pitch / 8;
-  const s64 index = static_cast<s64>(block_x()) * block_threads() + thread_index();
-  pixel = static_cast<s32>(index / groups);
-  channel = static_cast<s32>(index % groups) * 8;
+  const s32 rest = block_x() % groups * block_threads() + thread_index();
+  pixel = block_x() / groups * block_threads() + rest / groups;
+  channel = rest % groups * 8;
   return pixel < pixels;
 }
 
@@ -20,6 +21,19 @@ struct Window {
   s32 height, width, out_height, out_width;
   s32 kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
 };
+
+// Where the window of a pixel of the result begins in the input.
+struct Origin {
+  s32 y, x;
+  s64 image;  // the first pixel of its image
+};
+
+NYBBLE_DEVICE Origin origin_of(const Window& w, s32 pixel) {
+  const s32 size = w.out_height * w.out_width;
+  const s32 row = pixel % size / w.out_width, column = pixel % w.out_width;
+  return {row * w.stride_h - w.pad_top, column * w.stride_w - w.pad_left,
+          static_cast<s64>(pixel / size) * w.height * w.width};
+}
 
 // Network input (n, channel, y, x) or photos (n, y, x, channel), bytes, to the stored form.
 struct InputParams {
@@ -64,10 +78,7 @@ NYBBLE_DEVICE void convolve_groups(const GroupedParams& p) {
   s32 pixel, channel;
   if (!find_place(p.epilogue.out, p.pixels, pixel, channel)) return;
   const Window& w = p.window;
-  const s32 size = w.out_height * w.out_width;
-  const s32 y0 = pixel % size / w.out_width * w.stride_h - w.pad_top;
-  const s32 x0 = pixel % w.out_width * w.stride_w - w.pad_left;
-  const s64 first_pixel = static_cast<s64>(pixel / size) * w.height * w.width;
+  const Origin origin = origin_of(w, pixel);
   s32 v[8], first[8];
   NYBBLE_UNROLL
   for (s32 i = 0; i < 8; ++i) {
@@ -77,18 +88,18 @@ NYBBLE_DEVICE void convolve_groups(const GroupedParams& p) {
     first[i] = real / p.group_outputs * p.group_inputs;
   }
   for (s32 ky = 0; ky < w.kernel_h; ++ky) {
-    const s32 y = y0 + ky * w.dilation_h;
+    const s32 y = origin.y + ky * w.dilation_h;
     for (s32 kx = 0; kx < w.kernel_w; ++kx) {
-      const s32 x = x0 + kx * w.dilation_w;
+      const s32 x = origin.x + kx * w.dilation_w;
       if (y < 0 || y >= w.height || x < 0 || x >= w.width) continue;
+      const u8* source = pixel_address(p.input, origin.image + y * w.width + x);
       for (s32 c = 0; c < p.group_inputs; ++c) {
         const s64 row = static_cast<s64>(ky * w.kernel_w + kx) * p.group_inputs + c;
         const s8* at = p.weights + row * p.epilogue.out.pitch + channel;
         const Words2 weights = global_load(reinterpret_cast<const Words2*>(at));
         NYBBLE_UNROLL
         for (s32 i = 0; i < 8; ++i) {
-          v[i] +=
-              byte_at(weights.word[i / 4], i % 4, true) * load1(p.input, first_pixel + y * w.width + x, first[i] + c);
+          v[i] += byte_at(weights.word[i / 4], i % 4, true) * load1(p.input, source, first[i] + c);
         }
       }
     }
@@ -102,20 +113,17 @@ NYBBLE_DEVICE void convolve_depthwise(const GroupedParams& p) {
   s32 pixel, channel;
   if (!find_place(p.epilogue.out, p.pixels, pixel, channel)) return;
   const Window& w = p.window;
-  const s32 size = w.out_height * w.out_width;
-  const s32 y0 = pixel % size / w.out_width * w.stride_h - w.pad_top;
-  const s32 x0 = pixel % w.out_width * w.stride_w - w.pad_left;
-  const s64 first_pixel = static_cast<s64>(pixel / size) * w.height * w.width;
+  const Origin origin = origin_of(w, pixel);
   s32 v[8];
   NYBBLE_UNROLL
   for (s32 i = 0; i < 8; ++i) v[i] = global_load(p.bias + channel + i);
   for (s32 ky = 0; ky < w.kernel_h; ++ky) {
-    const s32 y = y0 + ky * w.dilation_h;
+    const s32 y = origin.y + ky * w.dilation_h;
     for (s32 kx = 0; kx < w.kernel_w; ++kx) {
-      const s32 x = x0 + kx * w.dilation_w;
+      const s32 x = origin.x + kx * w.dilation_w;
       if (y < 0 || y >= w.height || x < 0 || x >= w.width || channel >= p.input.pitch) continue;
       s32 a[8];
-      load8(p.input, first_pixel + y * w.width + x, channel, a);
+      load8(p.input, origin.image + y * w.width + x, channel, a);
       const s64 at = static_cast<s64>(ky * w.kernel_w + kx) * p.epilogue.out.pitch + channel;
       const Words2 weights = global_load(reinterpret_cast<const Words2*>(p.weights + at));
       NYBBLE_UNROLL
@@ -158,25 +166,22 @@ NYBBLE_DEVICE void pool(const PoolParams& p) {
   s32 pixel, channel;
   if (!find_place(p.out, p.pixels, pixel, channel)) return;
   const Window& w = p.window;
-  const s32 size = w.out_height * w.out_width;
-  const s32 y0 = pixel % size / w.out_width * w.stride_h - w.pad_top;
-  const s32 x0 = pixel % w.out_width * w.stride_w - w.pad_left;
-  const s64 first_pixel = static_cast<s64>(pixel / size) * w.height * w.width;
+  const Origin origin = origin_of(w, pixel);
   s32 v[8];
   NYBBLE_UNROLL
   for (s32 i = 0; i < 8; ++i) v[i] = p.average != 0 || channel >= p.input.pitch ? 0 : kLowest;
   for (s32 ky = 0; ky < w.kernel_h; ++ky) {
-    const s32 y = y0 + ky * w.dilation_h;
+    const s32 y = origin.y + ky * w.dilation_h;
     for (s32 kx = 0; kx < w.kernel_w; ++kx) {
-      const s32 x = x0 + kx * w.dilation_w;
+      const s32 x = origin.x + kx * w.dilation_w;
       if (y < 0 || y >= w.height || x < 0 || x >= w.width || channel >= p.input.pitch) continue;
       s32 a[8];
-      load8(p.input, first_pixel + y * w.width + x, channel, a);
+      load8(p.input, origin.image + y * w.width + x, channel, a);
       NYBBLE_UNROLL
       for (s32 i = 0; i < 8; ++i) v[i] = p.average != 0 ? v[i] + a[i] : a[i] > v[i] ? a[i] : v[i];
     }
   }
-  if (p.average != 0) average(p, y0, x0, v);
+  if (p.average != 0) average(p, origin.y, origin.x, v);
   store8(p.out, pixel, channel, v);
 }
 
@@ -220,7 +225,7 @@ NYBBLE_DEVICE void concatenate(const ConcatParams& p) {
     v[i] = 0;
     s32 c = channel + i, part = 0;
     while (part < p.parts && c >= p.part[part].channels) c -= p.part[part++].channels;
-    if (part < p.parts) v[i] = load1(p.part[part], pixel, c);
+    if (part < p.parts) v[i] = load1(p.part[part], pixel_address(p.part[part], pixel), c);
   }
   store8(p.out, pixel, channel, v);
 }

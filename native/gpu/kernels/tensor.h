@@ -46,14 +46,19 @@ NYBBLE_DEVICE void load8(const Tensor& from, s64 pixel, s32 channel, s32 (&v)[8]
   }
 }
 
-// One channel.
-NYBBLE_DEVICE s32 load1(const Tensor& from, s64 pixel, s32 channel) {
-  const s64 at = pixel * from.pitch + channel;
+// Where a pixel begins.
+NYBBLE_DEVICE const u8* pixel_address(const Tensor& from, s64 pixel) {
+  const s64 first = pixel * from.pitch;
+  return from.data + (from.form == kNibbles ? first / 2 : from.form == kBytes ? first : 4 * first);
+}
+
+// One channel of a pixel that begins at an address.
+NYBBLE_DEVICE s32 load1(const Tensor& from, const u8* pixel, s32 channel) {
   if (from.form == kNibbles) {
-    return nibble_at(global_load(from.data + at / 2), static_cast<s32>(at & 1), from.is_signed != 0);
+    return nibble_at(global_load(pixel + channel / 2), channel & 1, from.is_signed != 0);
   }
-  if (from.form == kBytes) return byte_at(global_load(from.data + at), 0, from.is_signed != 0);
-  return global_load(reinterpret_cast<const s32*>(from.data) + at);
+  if (from.form == kBytes) return byte_at(global_load(pixel + channel), 0, from.is_signed != 0);
+  return global_load(reinterpret_cast<const s32*>(pixel) + channel);
 }
 
 // The values fit their type; nibbles are clamped, which then changes nothing.

@@ -93,9 +93,10 @@ class Builder:
         found = structures.Epilogue(out=self.tensor(step.result), relu_low=S32_LOW, relu_high=S32_HIGH)
         if step.shortcut is not None:
             found.shortcut = self.tensor(step.shortcut)
-        if step.shortcut_quantize is not None:
+        if step.shortcut is not None and step.shortcut_quantize is not None:
             found.shortcut_factor = self._factors(step.shortcut_quantize, count)
             found.shortcut_shift = step.shortcut_quantize.shift
+            found.shortcut_is_narrow = _fits(step.shortcut.dtype.magnitude, step.shortcut_quantize)
         if step.relu is not None:
             found.relu_low = 0
             found.relu_high = S32_HIGH if step.relu.maximum is None else step.relu.maximum
@@ -104,6 +105,9 @@ class Builder:
             found.factor = self._factors(step.quantize, count)
             found.shift = step.quantize.shift
             found.low, found.high = step.quantize.output_type.minimum, step.quantize.output_type.maximum
+            if step.relu is not None and step.relu.maximum is None:
+                # Requantizing keeps the order and 0: codes below 0 are those of sums below 0.
+                found.relu_low, found.low = S32_LOW, max(found.low, 0)
         if step.table is not None and step.quantize is not None:
             self.set_table(found, step.table.table.numpy(), step.quantize.output_type.minimum)
         return found
@@ -127,6 +131,10 @@ def is_narrow(step: Step) -> bool:
     quantize = step.quantize
     if quantize is None:
         return False
-    most = max(step.sum_bound, *(value.magnitude for value in step.inputs))
+    return _fits(max(step.sum_bound, *(value.magnitude for value in step.inputs)), quantize)
+
+
+def _fits(most: int, quantize: Quantize) -> bool:
+    """Whether values up to a magnitude, times their factors, are rounded within 32 bits."""
     half = (1 << quantize.shift) >> 1
     return most * int(quantize.factor.numpy().max()) + half < 1 << 31

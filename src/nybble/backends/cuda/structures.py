@@ -30,6 +30,7 @@ class Epilogue(ctypes.Structure):
         ("factor", c_uint64),
         ("table", c_uint64),
         ("shortcut_shift", c_int32),
+        ("shortcut_is_narrow", c_int32),
         ("relu_low", c_int32),
         ("relu_high", c_int32),
         ("requantize", c_int32),
