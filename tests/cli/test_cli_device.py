@@ -70,7 +70,7 @@ def test_bench_says_which_gpu_and_that_it_has_no_roofline(model: Path, photos: P
 
 @NEEDS_EMULATOR
 @NEEDS_LOADGEN
-def test_mlperf_runs_on_it_and_says_so(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_mlperf_runs_on_it_and_counts_no_accelerator(model: Path, photos: Path, tmp_path: Path) -> None:
     conf = tmp_path / "user.conf"
     conf.write_text("*.*.min_duration = 100\n*.*.min_query_count = 1\n")
     out = tmp_path / "mlperf"
@@ -78,7 +78,7 @@ def test_mlperf_runs_on_it_and_says_so(model: Path, photos: Path, tmp_path: Path
     right(run("mlperf run", line, "cuda-emulated", "--json"))
     (system,) = out.rglob("systems/*.json")
     about = json.loads(system.read_text())
-    assert about["accelerators_per_node"] == 1 and about["accelerator_model_name"] == "sm_80 (emulated)"
+    assert about["accelerators_per_node"] == 0 and about["accelerator_model_name"] == "N/A"
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "mlperf run"])

@@ -24,8 +24,8 @@ gpu = typer.Typer(
     no_args_is_help=True,
 )
 
-#: How the kernels of every generation were checked.
-_CHECKED = "emulated on the host"
+#: Architectures whose own PTX is interpreted by the tests, or equals that of one that is.
+_INTERPRETED = (75, 80, 86, 89, 90)
 
 
 @gpu.command(epilog="Example: nybble gpu info")
@@ -55,7 +55,7 @@ def info(as_json: Json = False) -> None:
             "arch": f"sm_{arch}",
             "compiled": nvrtc_path.is_file(),
             "kernels": f"sm_{generation_of(arch)}",
-            "checked": _CHECKED,
+            "checked": _checked(arch),
             "ran": False,
         }
         for arch in archs
@@ -73,6 +73,16 @@ def info(as_json: Json = False) -> None:
     for row in rows:
         state = "compiled" if row["compiled"] else "not compiled"
         typer.echo(f"{row['arch']}: {state}; kernels of {row['kernels']}, {row['checked']}; never ran on a GPU")
+
+
+def _checked(arch: int) -> str:
+    """How the kernels of an architecture were checked without a GPU."""
+    from nybble.backends.cuda.device import generation_of
+
+    generation = generation_of(arch)
+    if arch in _INTERPRETED:
+        return f"source emulated as sm_{generation}, PTX interpreted"
+    return f"source emulated as sm_{generation}, PTX not interpreted"
 
 
 @gpu.command(name="compile", epilog="Example: nybble gpu compile --arch sm_75")

@@ -256,8 +256,8 @@ def _earlier(layout: Layout, scenario: str, about: dict[str, Any]) -> dict[str, 
 
 
 def _gpu(request: Request, outcome: Outcome) -> str | None:
-    """What an engine on a GPU calls it."""
-    if request.device.partition("-")[0] != "cuda":
+    """What an engine on a GPU calls it. An emulated one is no accelerator."""
+    if request.device != "cuda":
         return None
     return next((str(run["isa"]) for run in outcome.run["runs"].values() if "isa" in run), None)
 
