@@ -10,7 +10,7 @@ import numpy as np
 
 from nybble.backends.cuda.kernels import ConvKernel
 from nybble.engine import Engine
-from nybble.graph import Conv2d, DType, Graph, Input, Padding, Pair, Quantize, ReLU, Tensor
+from nybble.graph import Conv2d, DType, Graph, Input, MaxPool2d, Node, Padding, Pair, Quantize, ReLU, Tensor
 from nybble.graph.types import Array
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet
@@ -86,6 +86,67 @@ def layers(draw: st.DrawFn, kernel: ConvKernel) -> tuple[Graph, Array]:
             )
         )
     entry = Input(name="x", dtype=dtype, shape=(inputs, rows, columns))
+    x = values_of(dtype, (draw(st.integers(1, 3)), *entry.shape), draw(st.sampled_from(STYLES)), seed + 1)
+    return Graph([entry], nodes, [nodes[-1].name]), x
+
+
+@st.composite
+def stems(draw: st.DrawFn, types: str, channels: int = 0) -> tuple[Graph, Array]:
+    """A first convolution that the stem's kernel can run, with any epilogue, a pool behind it or none, and inputs."""
+    dtype = DType.S8 if types == "s8s8" else draw(st.sampled_from((DType.U8, DType.U7)))
+    channels = channels or draw(st.integers(1, 4))
+    extents = Pair(draw(st.integers(1, 45)), draw(st.integers(1, 45)))
+    padding = Padding(*(draw(st.integers(0, 3)) for _ in range(4)))
+    dilation = Pair(draw(st.integers(1, 2)), 1)
+    reach = extents.rows + padding.top + padding.bottom, extents.columns + padding.left + padding.right
+    tallest = min(8, (reach[0] - 1) // dilation.rows + 1)
+    size = Pair(draw(st.integers(1, tallest)), draw(st.integers(1, min(8, reach[1]))))
+    outputs, seed = draw(st.integers(1, 140)), draw(st.integers(0, 2**32 - 1))
+    random = np.random.default_rng(seed)
+    weight = values_of(DType.S8, (outputs, channels, *size), draw(st.sampled_from(STYLES)), seed)
+    conv = Conv2d(
+        name="conv",
+        inputs=("x",),
+        input_type=dtype,
+        weight=Tensor.from_array(DType.S8, weight),
+        bias=Tensor.from_array(DType.S32, random.integers(-5000, 5000, outputs)),
+        stride=Pair(draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+        padding=padding,
+        dilation=dilation,
+    )
+    nodes: list[Node] = [conv]
+    if draw(st.booleans()):
+        nodes.append(ReLU(name="relu", inputs=("conv",), maximum=draw(st.sampled_from((None, 700)))))
+    last, target = nodes[-1].name, draw(st.sampled_from((DType.U4, DType.U4, DType.S4, DType.U7, DType.U8, DType.S8)))
+    most = draw(st.sampled_from((20, 2**32 - 1)))
+    nodes.append(
+        Quantize(
+            name="codes",
+            inputs=(last,),
+            input_type=DType.U31 if last == "relu" else DType.S32,
+            output_type=target,
+            factor=Tensor.from_array(DType.U32, random.integers(0, most, outputs, endpoint=True)),
+            shift=draw(st.integers(0, 20)),
+        )
+    )
+    rows, columns = (
+        (count - (kernel - 1) * step - 1) // stride + 1
+        for count, kernel, step, stride in zip(reach, size, dilation, conv.stride, strict=True)
+    )
+    if draw(st.booleans()):
+        kernel = Pair(draw(st.integers(1, min(4, rows))), draw(st.integers(1, min(4, columns))))
+        nodes.append(
+            MaxPool2d(
+                name="pool",
+                inputs=("codes",),
+                input_type=target,
+                kernel_size=kernel,
+                stride=Pair(draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+                padding=Padding(*(draw(st.integers(0, kernel[side % 2] // 2)) for side in range(4))),
+                ceil_mode=draw(st.booleans()),
+            )
+        )
+    entry = Input(name="x", dtype=dtype, shape=(channels, *extents))
     x = values_of(dtype, (draw(st.integers(1, 3)), *entry.shape), draw(st.sampled_from(STYLES)), seed + 1)
     return Graph([entry], nodes, [nodes[-1].name]), x
 

@@ -16,8 +16,9 @@ from nybble.backends.cuda import CudaBackend, open_emulated
 from nybble.backends.cuda.gpus import gpu_named
 from nybble.backends.cuda.kernel_time import Work, microseconds, times
 from nybble.backends.cuda.plan import make_plan
+from nybble.backends.cuda.roofline import demand, moved
 from nybble.graph import Graph
-from nybble.lower import Conv, expand
+from nybble.lower import expand
 
 needs_nvrtc()
 
@@ -27,17 +28,11 @@ ROOFLINE, MEASURED_INT4, MEASURED_INT8 = 57.0, 111.9, 177.9
 
 
 def memory_bytes(graph: Graph) -> list[tuple[str, float]]:
-    """Minimum bytes that each launch reads and writes, the input's first."""
+    """Minimum bytes that each launch reads and writes."""
     plan = make_plan(expand(graph), {})
     entry = plan.input
-    found = [("input", IMAGES * (entry.channels * entry.pixels + float(entry.nbytes)))]
-    for step in plan.steps:
-        names = {*step.reads, step.output}
-        values = sum(plan.values[name].nbytes for name in names)
-        weights = step.body_as(Conv).weights().size if step.conv is not None else 0
-        bits = 4 if step.conv is not None and step.conv.weight.dtype.bits == 4 else 8
-        found.append((step.output, IMAGES * values + weights * bits / 8))
-    return found
+    found = [] if plan.stem else [("input", IMAGES * (entry.channels * entry.pixels + float(entry.nbytes)))]
+    return found + [(run.output, float(moved(demand(plan, run), IMAGES))) for run in plan.runs]
 
 
 def works(graph: Graph) -> list[tuple[str, str, Work]]:

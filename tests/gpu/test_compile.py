@@ -8,7 +8,7 @@ import pytest
 from compiled import compiled, instructions, needs_nvrtc
 from ptx.module import shared_bytes
 
-from nybble.backends.cuda.kernels import all_kernels
+from nybble.backends.cuda.kernels import STEMS, all_kernels, block_of
 from nybble.backends.cuda.nvrtc import find_nvrtc
 from nybble.backends.errors import EngineError
 
@@ -42,7 +42,7 @@ def test_nothing_spills_and_every_kernel_is_there(arch: int) -> None:
     kernels = compiled(arch).kernels
     names = {kernel.name for kernel in kernels}
     assert {kernel.name for kernel in all_kernels()} <= names
-    assert len(names) == len(all_kernels()) + 8
+    assert len(names) == len(all_kernels()) + len(STEMS) + 8
     for kernel in kernels:
         assert kernel.spilled == 0, kernel
         # Of 65,536 registers of an SM, a block of 256 threads with 168 of them leaves room for none other.
@@ -52,9 +52,10 @@ def test_nothing_spills_and_every_kernel_is_there(arch: int) -> None:
 @ARCH
 def test_matrix_instructions_are_those_of_the_types(arch: int) -> None:
     code = instructions(arch)
-    for kernel in all_kernels():
-        kinds = set(re.findall(r"\bIMMA\.[A-Z0-9.]+[SU]\d\.[SU]\d\b", code[kernel.name]))
-        assert kinds == {PRODUCTS[arch][kernel.types]}, kernel.name
+    types = {kernel.name: kernel.types for kernel in all_kernels()} | {name: name.split("_")[1] for name in STEMS}
+    for name, pair in types.items():
+        kinds = set(re.findall(r"\bIMMA\.[A-Z0-9.]+[SU]\d\.[SU]\d\b", code[name]))
+        assert kinds == {PRODUCTS[arch][pair]}, name
 
 
 @ARCH
@@ -72,8 +73,10 @@ def test_shared_memory_and_registers_leave_room(arch: int) -> None:
     assert len(registers) <= 60
     for kernel in all_kernels():
         assert shared_bytes(kernel.name, arch) <= (64 if arch == 75 else 99) * 1024, kernel.name
-        warps = kernel.tile.columns // 32 * 2
-        assert warps * -(-registers[kernel.name] * 32 // 256) * 256 <= 65536, kernel.name
+    for name, used in registers.items():
+        block = block_of(name, arch)
+        assert block.shared_bytes <= (64 if arch == 75 else 99) * 1024, name
+        assert block.threads // 32 * -(-used * 32 // 256) * 256 <= 65536, name
 
 
 @pytest.mark.parametrize("arch", [100, 120])

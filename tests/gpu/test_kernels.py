@@ -8,12 +8,13 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from cases import NETWORKS, assert_agrees, every_kind_of_block, layers
+from cases import NETWORKS, assert_agrees, every_kind_of_block, layers, stems
 from hypothesis import given, settings
 
 from emulated_gpu import NEEDS_EMULATOR
 from nybble.backends.cuda.device import GENERATIONS
-from nybble.backends.cuda.kernels import ConvKernel, all_kernels
+from nybble.backends.cuda.kernels import STEMS, ConvKernel, all_kernels
+from nybble.backends.cuda.plan import make_plan
 from nybble.engine import Engine, EngineError
 from nybble.graph import Conv2d, DType, Graph, Input, Tensor
 
@@ -32,6 +33,17 @@ GENERATION = pytest.mark.parametrize("generation", GENERATIONS)
 def test_every_convolution_kernel(kernel: ConvKernel, generation: int, data: st.DataObject) -> None:
     graph, x = data.draw(layers(kernel))
     assert_agrees(graph, x, generation, {graph.outputs[0]: kernel.name})
+
+
+@GENERATION
+@pytest.mark.parametrize("kernel", STEMS)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_every_stem(kernel: str, generation: int, data: st.DataObject) -> None:
+    graph, x = data.draw(stems(kernel.removeprefix("stem_")))
+    stem = make_plan(graph, {}).stem
+    assert stem is not None and stem.kernel == kernel
+    assert_agrees(graph, x, generation)
 
 
 @GENERATION

@@ -16,7 +16,7 @@ from emulated_gpu import NEEDS_EMULATOR
 from nybble.backends.cuda.device import Launch
 from nybble.backends.cuda.emulated import EmulatedDevice
 from nybble.backends.cuda.gpus import GPUS, gpu_named, least_seconds
-from nybble.backends.cuda.kernels import all_kernels
+from nybble.backends.cuda.kernels import STEMS, all_kernels
 from nybble.backends.cuda.proof import __main__ as command
 from nybble.backends.cuda.proof import bundle as bundles
 from nybble.backends.cuda.proof import run as runs
@@ -55,9 +55,8 @@ def test_a_bundle_comes_back_as_it_was(bundle: Bundle, file: Path) -> None:
 def test_the_cases_use_every_kernel(bundle: Bundle) -> None:
     used = {launch.kernel for program in bundle.programs["cases"] for launch in program.launches}
     # Single instructions are the probe's.
-    assert used == {kernel.name for kernel in all_kernels()} | {
-        name for name in PARAMS if name not in ("conv_", "layer_probe")
-    }
+    others = {name for name in PARAMS if name not in ("conv_", "stem_", "layer_probe")}
+    assert used == {kernel.name for kernel in all_kernels()} | set(STEMS) | others
 
 
 @NEEDS_EMULATOR

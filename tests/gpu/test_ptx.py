@@ -8,12 +8,12 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from cases import NETWORKS, assert_agrees, every_kind_of_block, layers
+from cases import NETWORKS, assert_agrees, every_kind_of_block, layers, stems
 from compiled import compiled, needs_nvrtc, on_ptx, ptx_module
 from hypothesis import given, settings
 from ptx.module import PtxModule
 
-from nybble.backends.cuda.kernels import ConvKernel, all_kernels
+from nybble.backends.cuda.kernels import STEMS, ConvKernel, all_kernels
 
 sys.path.append(str(Path(__file__).parent.parent / "engine"))
 from networks import images
@@ -46,6 +46,19 @@ def test_every_convolution_kernel(kernel: ConvKernel, arch: int, data: st.DataOb
     with on_ptx(ptx_module(arch)):
         assert_agrees(graph, x, ARCHS[arch], {graph.outputs[0]: kernel.name})
     assert kernel.name in ptx_module(arch).ran
+
+
+@ARCH
+@pytest.mark.parametrize("kernel", STEMS)
+@settings(max_examples=3)
+@given(data=st.data())
+def test_every_stem(kernel: str, arch: int, data: st.DataObject) -> None:
+    if is_as_80(arch, kernel):
+        return
+    graph, x = data.draw(stems(kernel.removeprefix("stem_")))
+    with on_ptx(ptx_module(arch)):
+        assert_agrees(graph, x, ARCHS[arch])
+    assert kernel in ptx_module(arch).ran
 
 
 @ARCH

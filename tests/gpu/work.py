@@ -13,7 +13,10 @@ from nybble.backends.cuda.kernel_time import Work
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(?P<op>[A-Z][\w.]*)(?P<rest>[^;]*);")
 _LABEL = re.compile(r"^(\.L_x_\d+):")
 #: Wavefronts of a warp's access: 128 bytes each, where no two lanes meet in a bank, as the swizzle has it.
-_WAVEFRONTS = (("LDSM.16.M88.4", 4), ("STS.128", 4), ("LDGSTS.E.BYPASS.128", 4), ("LDGSTS.E.BYPASS.LTC128B.128", 4))
+_WAVEFRONTS = (
+    *(("LDSM.16.M88.4", 4), ("LDS.U.128", 4), ("LDS.128", 4), ("LDS", 1), ("STS.128", 4), ("STS", 1)),
+    *(("LDGSTS.E.BYPASS.128", 4), ("LDGSTS.E.BYPASS.LTC128B.128", 4)),
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def read_machine(text: str) -> Machine:
         len(inside),
         len(found) - len(inside),
         sum(op.startswith("IMMA") for op in inside),
-        sum(count for op in inside for start, count in _WAVEFRONTS if op.startswith(start)),
+        sum(next((count for start, count in _WAVEFRONTS if op.startswith(start)), 0) for op in inside),
     )
 
 
@@ -83,6 +86,6 @@ def launch_work(name: str, counts: Counts, machine: Machine, written: int, memor
         products4=products if bits == 4 else 0,
         products8=products if bits == 8 else 0,
         instructions=counts.rounds * machine.loop + counts.outside * machine.rest / written,
-        wavefronts=counts.rounds * machine.wavefronts,
+        wavefronts=counts.rounds * machine.wavefronts + counts.wavefronts,
         memory_bytes=memory_bytes,
     )

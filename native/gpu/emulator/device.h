@@ -10,6 +10,7 @@
 #define NYBBLE_DEVICE inline
 #define NYBBLE_CALLED inline
 #define NYBBLE_UNROLL
+#define NYBBLE_ROLLED
 
 namespace nybble::gpu {
 
@@ -51,14 +52,16 @@ void global_store(T* to, T value) {
   *to = value;
 }
 
-inline void shared_store(u32 to, const Words4& value) {
+template <typename T>
+void shared_store(u32 to, const T& value) {
   emulator::Block& block = *emulator::running;
   std::memcpy(block.shared().write(to, sizeof value, block.access()), &value, sizeof value);
 }
 
-inline Words4 shared_load(u32 from) {
+template <typename T>
+T shared_load(u32 from) {
   emulator::Block& block = *emulator::running;
-  Words4 value;
+  T value;
   std::memcpy(&value, block.shared().read(from, sizeof value, block.access()), sizeof value);
   return value;
 }

@@ -16,54 +16,54 @@ s32 other_warp() { return thread_index() ^ kWarp; }
 Words4* element(const FaultParams& p, s32 index) { return reinterpret_cast<Words4*>(p.data) + index; }
 
 void nothing_wrong(const FaultParams& p) {
-  shared_store(place(thread_index()), {{1, 2, 3, 4}});
+  shared_store(place(thread_index()), Words4{{1, 2, 3, 4}});
   warp_barrier();
-  shared_load(place(neighbour()));
+  shared_load<Words4>(place(neighbour()));
   block_barrier();
-  global_store(element(p, thread_index()), shared_load(place(other_warp())));
+  global_store(element(p, thread_index()), shared_load<Words4>(place(other_warp())));
 }
 
 void write_all() {
-  shared_store(place(thread_index()), {});
+  shared_store(place(thread_index()), Words4{});
   block_barrier();
 }
 
 void no_warp_barrier(const FaultParams&) {
   write_all();
-  shared_store(place(thread_index()), {});
-  shared_load(place(neighbour()));
+  shared_store(place(thread_index()), Words4{});
+  shared_load<Words4>(place(neighbour()));
 }
 
 void warp_barrier_for_the_block(const FaultParams&) {
   write_all();
-  shared_store(place(thread_index()), {});
+  shared_store(place(thread_index()), Words4{});
   warp_barrier();
-  shared_load(place(other_warp()));
+  shared_load<Words4>(place(other_warp()));
 }
 
 void no_barrier_before_the_next_write(const FaultParams&) {
-  shared_store(place(thread_index()), {});
+  shared_store(place(thread_index()), Words4{});
   block_barrier();
-  shared_load(place(other_warp()));
-  shared_store(place(thread_index()), {});
+  shared_load<Words4>(place(other_warp()));
+  shared_store(place(thread_index()), Words4{});
 }
 
-void two_writers(const FaultParams&) { shared_store(0, {}); }
+void two_writers(const FaultParams&) { shared_store(0, Words4{}); }
 
 void matrices_without_a_barrier(const FaultParams&) {
   u32 r[4];
-  shared_store(place(thread_index()), {});
+  shared_store(place(thread_index()), Words4{});
   load_matrices(r, place(thread_index()));
 }
 
-void never_written(const FaultParams&) { shared_load(place(thread_index())); }
-void beyond_shared(const FaultParams&) { shared_store(place(thread_index() + 1), {}); }
-void off_alignment(const FaultParams&) { shared_store(4, {}); }
+void never_written(const FaultParams&) { shared_load<Words4>(place(thread_index())); }
+void beyond_shared(const FaultParams&) { shared_store(place(thread_index() + 1), Words4{}); }
+void off_alignment(const FaultParams&) { shared_store(4, Words4{}); }
 
 void no_wait(const FaultParams& p) {
   copy_async(place(thread_index()), p.data, false);
   commit_async();
-  shared_load(place(thread_index()));
+  shared_load<Words4>(place(thread_index()));
 }
 
 void wait_for_too_few(const FaultParams& p) {
@@ -72,7 +72,7 @@ void wait_for_too_few(const FaultParams& p) {
     commit_async();
   }
   wait_async<1>();
-  shared_load(place(thread_index()));
+  shared_load<Words4>(place(thread_index()));
 }
 
 void ends_while_copying(const FaultParams& p) {
@@ -97,7 +97,7 @@ void half_a_warp(const FaultParams&) {
 
 void two_collectives(const FaultParams&) {
   u32 r[4];
-  shared_store(place(thread_index()), {});
+  shared_store(place(thread_index()), Words4{});
   block_barrier();
   if (thread_index() % 2 == 0) {
     warp_barrier();

@@ -1,5 +1,4 @@
-// Every kernel of one generation: NYBBLE_GPU_CONV(types, rows, columns, depth, taps, rule) and
-// NYBBLE_GPU_LAYER(name, params, function) are defined by whoever includes this, NYBBLE_GPU_PROBE by module.h alone.
+// Every kernel of one generation: module.h makes each entry a NYBBLE_KERNEL, which whoever includes this defines.
 //
 // A convolution's name is conv_TYPE_mROWSnCOLUMNSkDEPTH_TAPS_RULE: nybble.backends.cuda.kernels makes it too.
 
@@ -22,6 +21,8 @@ NYBBLE_GPU_CONV(u8s8, 64, 64, 32, one, any)
 NYBBLE_GPU_CONV(u8s8, 64, 64, 32, any, any)
 NYBBLE_GPU_CONV(s8s8, 64, 64, 32, one, any)
 NYBBLE_GPU_CONV(s8s8, 64, 64, 32, any, any)
+NYBBLE_GPU_STEM(u8s8)
+NYBBLE_GPU_STEM(s8s8)
 NYBBLE_GPU_LAYER(input, InputParams, read_input)
 NYBBLE_GPU_LAYER(grouped, GroupedParams, convolve_groups)
 NYBBLE_GPU_LAYER(depthwise, GroupedParams, convolve_depthwise)

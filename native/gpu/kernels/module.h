@@ -5,6 +5,7 @@
 #include "gpu/kernels/conv.h"
 #include "gpu/kernels/layers.h"
 #include "gpu/kernels/probe.h"
+#include "gpu/kernels/stem.h"
 
 namespace nybble::gpu {
 
@@ -34,6 +35,9 @@ using ConvOf = Conv<Arch, T, Rows, Columns, Depth, kStages, TapMode, Rule>;
                 (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>::kThreads), \
                 (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>::kShared),  \
                 convolve<ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>>)
+#define NYBBLE_GPU_STEM(TYPES)                                                                                       \
+  NYBBLE_KERNEL(stem_##TYPES, StemParams, (Stem<Arch, Types##TYPES>::kThreads), (Stem<Arch, Types##TYPES>::kShared), \
+                run_stem<Stem<Arch, Types##TYPES>>)
 #define NYBBLE_GPU_LAYER(NAME, PARAMS, FUNCTION) NYBBLE_KERNEL(layer_##NAME, PARAMS, kLayerThreads, 0, FUNCTION)
 #define NYBBLE_GPU_PROBE(NAME) \
   NYBBLE_KERNEL(layer_##NAME, ProbeParams, kLayerThreads, kProbeShared, probe_instructions<Arch>)

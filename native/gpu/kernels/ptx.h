@@ -6,6 +6,7 @@
 #define NYBBLE_DEVICE __device__ __forceinline__
 #define NYBBLE_CALLED static __device__ __noinline__
 #define NYBBLE_UNROLL _Pragma("unroll")
+#define NYBBLE_ROLLED _Pragma("unroll 1")
 // Attributes are read before the body's names are: everything lies in the kernels' namespace.
 #define NYBBLE_KERNEL(NAME, PARAMS, THREADS, SHARED, ...)                                                          \
   namespace nybble::gpu {                                                                                          \
@@ -45,6 +46,18 @@ NYBBLE_DEVICE void global_store(T* to, T value) {
 
 NYBBLE_DEVICE void shared_store(u32 to, const Words4& value) {
   *reinterpret_cast<uint4*>(shared_bytes + to) = make_uint4(value.word[0], value.word[1], value.word[2], value.word[3]);
+}
+
+NYBBLE_DEVICE void shared_store(u32 to, u32 value) { *reinterpret_cast<u32*>(shared_bytes + to) = value; }
+
+template <typename T>
+NYBBLE_DEVICE T shared_load(u32 from) {
+  return *reinterpret_cast<const T*>(shared_bytes + from);
+}
+template <>
+NYBBLE_DEVICE Words4 shared_load(u32 from) {
+  const uint4 words = *reinterpret_cast<const uint4*>(shared_bytes + from);
+  return {{words.x, words.y, words.z, words.w}};
 }
 
 NYBBLE_DEVICE u32 shared_address(u32 offset) {

@@ -30,7 +30,7 @@ class Mutant(NamedTuple):
 
 
 _ASYNC = (80, 90)
-MUTANTS = (
+_LAYERS = (
     # Indices and constants of the tile.
     Mutant("rows of a warp", "conv.h", "kWarpsAcross * kWarpRows; }", "kWarpsAcross * 16; }"),
     Mutant("columns of a warp", "conv.h", "% kWarpsAcross * kWarpColumns; }", "% 1 * kWarpColumns; }"),
@@ -108,6 +108,37 @@ MUTANTS = (
     Mutant("ReLU", "epilogue.h", "clamped(v[i], e.relu_low, e.relu_high)", "clamped(v[i], kLowest, e.relu_high)"),
 )
 
+#: Of the first convolution's kernel.
+_STEM = (
+    Mutant("rows of the region", "stem.h", "region_y() * p.stride_h - p.pad_top", "region_y() * p.stride_h"),
+    Mutant(
+        "columns of the region",
+        "stem.h",
+        "region_x() * p.stride_w - p.pad_left",
+        "region_x() * p.stride_h - p.pad_left",
+    ),
+    Mutant("next tile", "stem.h", "% p.tiles_across * p.tile_w", "% p.tiles_across * p.tile_h"),
+    Mutant("next image", "stem.h", "static_cast<s64>(image) * p.height", "static_cast<s64>(0) * p.height"),
+    Mutant("lower edge of the input", "stem.h", "y >= p.height ||", "y > p.height ||"),
+    Mutant("channel of a byte", "stem.h", "code << (8 * c)", "code << (8 * (c ^ 1))"),
+    Mutant("second half of a window's row", "stem.h", "i / 2 * 16)", "i / 2 * 12)"),
+    Mutant("rows of a fragment of words", "stem.h", "pixel[m][i % 2]", "pixel[m][i / 2]"),
+    Mutant("next row of the window", "stem.h", "p.dilation_h * p.patch_w * 4", "p.patch_w * 4"),
+    Mutant("weights of the next row", "stem.h", "weights += kColumns * 32;", "weights += kColumns * 16;"),
+    Mutant("patch and weights overlap", "stem.h", "* 4 + 127) / 128 * 128)", "* 4) / 128 * 128)"),
+    Mutant("no barrier after the fill", "stem.h", "start_sums();\n    block_barrier();", "start_sums();"),
+    Mutant(
+        "sums over weights in use", "stem.h", "block_barrier();\n      if (half() == columns)", "if (half() == columns)"
+    ),
+    Mutant("no barrier after the sums", "stem.h", "store_sums();\n      block_barrier();", "store_sums();"),
+    Mutant("sums of the other half", "stem.h", "if (half() == columns)", "if (half() != columns)"),
+    Mutant("place of sums", "stem.h", "chunk ^ ((row ^ row / 2) & 1)", "chunk | ((row ^ row / 2) & 1)"),
+    Mutant("padding of the pool", "stem.h", "conv_y < 0 ||", "conv_y < -1 ||"),
+    Mutant("step of the pool", "stem.h", "y * p.pool_stride_h", "y * p.pool_stride_w"),
+    Mutant("largest", "stem.h", "sum > v[part * 4 + i]", "sum < v[part * 4 + i]"),
+)
+MUTANTS = (*_LAYERS, *(mutant._replace(layer="stem") for mutant in _STEM))
+
 #: Changes of inline assembly, which the host does not compile: their PTX must show them.
 ASSEMBLY = (
     Mutant("matrices in another order", "ptx.h", "b16 {%0, %1, %2, %3}, [%4]", "b16 {%0, %2, %1, %3}, [%4]"),
@@ -130,5 +161,6 @@ ASSEMBLY = (
     Mutant("sides of a product of 7.5", "ptx.h", "{%2}, {%3}, {%0, %1}", "{%3}, {%2}, {%0, %1}", (75,)),
     Mutant("nibbles of a pair", "ptx.h", "u4.s32.b32 %0, %1, %2, %0", "u4.s32.b32 %0, %2, %1, %0", layer="codes"),
     Mutant("words of a vector", "ptx.h", "return {{v.x, v.y, v.z, v.w}};", "return {{v.x, v.y, v.z, v.z}};", (75,)),
+    Mutant("words from shared memory", "ptx.h", "{{words.x, words.y,", "{{words.y, words.x,", layer="stem"),
     Mutant("half of a vector", "ptx.h", "value.word[2], value.word[3]);", "value.word[2], value.word[2]);", (75,)),
 )

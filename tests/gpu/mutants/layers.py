@@ -6,20 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nybble.graph import Conv2d, DType, Graph, Input, Padding, Pair, Quantize, ReLU, Tensor
+from nybble.graph import Conv2d, DType, Graph, Input, MaxPool2d, Padding, Pair, Quantize, ReLU, Tensor
 from nybble.graph.types import Array
 
 
 class Layer(NamedTuple):
-    """A network of one convolution, an input, and the kernel that runs it."""
+    """A network of one convolution, perhaps with a pool, an input, and the kernel that runs it."""
 
     graph: Graph
     x: Array
     kernel: str
 
     @property
-    def entries(self) -> tuple[str, str]:
+    def entries(self) -> tuple[str, ...]:
         """What ``kernels.h`` needs for it."""
+        if self.kernel.startswith("stem_"):
+            return (f"NYBBLE_GPU_STEM({self.kernel.removeprefix('stem_')})",)
         types, tile, taps, rule = self.kernel.removeprefix("conv_").split("_")
         rows, rest = tile.removeprefix("m").split("n")
         columns, depth = rest.split("k")
@@ -66,7 +68,38 @@ def _layer(
     return Layer(Graph([entry], nodes, [nodes[-1].name]), x, kernel)
 
 
+def _stem() -> Layer:
+    """A first convolution and a pool; all extents, strides and paddings differ, and weights have eight columns."""
+    random = np.random.default_rng(4)
+    conv = Conv2d(
+        name="conv",
+        inputs=("x",),
+        input_type=DType.S8,
+        weight=Tensor.from_array(DType.S8, random.integers(-128, 128, (75, 3, 5, 8))),
+        bias=Tensor.from_array(DType.S32, random.integers(-999, 999, 75)),
+        stride=Pair(1, 2),
+        padding=Padding(2, 3, 1, 4),
+        dilation=Pair(2, 1),
+    )
+    factor = Tensor.from_array(DType.U32, random.integers(1, 9, 75))
+    codes = Quantize(
+        name="codes", inputs=("conv",), input_type=DType.S32, output_type=DType.S8, factor=factor, shift=10
+    )
+    pool = MaxPool2d(
+        name="pool",
+        inputs=("codes",),
+        input_type=DType.S8,
+        kernel_size=Pair(2, 3),
+        stride=Pair(1, 2),
+        padding=Padding(1, 0, 1, 1),
+    )
+    entry = Input(name="x", dtype=DType.S8, shape=(3, 33, 39))
+    x = random.integers(-128, 128, (2, *entry.shape)).astype(np.int8)
+    return Layer(Graph([entry], [conv, codes, pool], ["pool"]), x, "stem_s8s8")
+
+
 LAYERS = {
+    "stem": _stem(),
     "taps": _layer(
         "conv_u4s4_m64n64k32_any_any",
         None,

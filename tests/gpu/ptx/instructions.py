@@ -76,6 +76,16 @@ def _bytes_of_two(a: Array, b: Array, selectors: Array) -> Array:
     return found
 
 
+def _inserted(a: Array, b: Array, start: Array, length: Array) -> Array:
+    """``bfi.b32``: the lowest bits of `a` in place of those of `b` from ``start`` on."""
+    first, count = (np.asarray(v, np.uint64) & np.uint64(255) for v in (start, length))
+    mask = _shifted_left(_shifted_left(np.uint64(1) + np.zeros_like(first), count) - np.uint64(1), first)
+    low = mask.astype(np.uint32)
+    moved = _shifted_left(np.asarray(a, np.uint64) + np.zeros_like(first), first).astype(np.uint32)
+    found: Array = (b & ~low) | (moved & low)
+    return found
+
+
 def _packed(kind: str) -> Callable[[Array, Array, Array], Array]:
     low, high = {"u4": (0, 15), "s4": (-8, 7)}[kind]
 
@@ -359,6 +369,8 @@ def _of_values(statement: Statement, stem: str, kind: str) -> Act:
         return _divide_checked(act, source(statement.operands[2], kind))
     if stem == "selp":
         return _computed(_COMPUTED[stem], statement, [kind, kind, "pred"], kind)
+    if statement.op == "bfi.b32":
+        return _computed(_inserted, statement, ["u32"] * 4, "u32")
     if stem in _COMPUTED:
         return _computed(_COMPUTED[stem], statement, [kind] * sources, kind)
     if stem in ("shl", "shr"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ class _Piece:
     acts : list
     products : int
         Matrix products among them.
+    wavefronts : int
+        Of a warp's accesses to shared memory, 128 bytes each.
     barrier : bool
         Whether threads wait at a barrier at the end.
     guard : str
@@ -41,6 +44,7 @@ class _Piece:
 
     acts: list[Act] = field(default_factory=list)
     products: int = 0
+    wavefronts: int = 0
     barrier: bool = False
     guard: str = ""
     taken: int | None = None
@@ -62,12 +66,15 @@ class Counts:
         Of the loop over the depth, of all warps.
     outside : int
         Instructions of all warps outside of that loop.
+    wavefronts : int
+        Of shared memory, outside of that loop.
     blocks : int
         That ran.
     """
 
     rounds: int = 0
     outside: int = 0
+    wavefronts: int = 0
     blocks: int = 0
 
 
@@ -124,6 +131,7 @@ class Program:
             warps = int(mask.reshape(-1, 32).any(axis=1).sum())
             if at not in self._loop:
                 counts.outside += warps * piece.instructions
+                counts.wavefronts += warps * piece.wavefronts
             elif piece.products:
                 counts.rounds += warps
             for to, some in _leave(piece, state, mask):
@@ -168,6 +176,7 @@ def _pieces(statements: list[Statement]) -> list[_Piece]:
         if statement.op not in ("bra", "bra.uni", "ret", "bar.sync"):
             piece.acts.append(compile_statement(statement))
             piece.products += statement.op.startswith("mma")
+            piece.wavefronts += _wavefronts(statement.op)
             continue
         if statement.op == "bar.sync" and (statement.operands != ("0",) or statement.guard):
             raise PtxError("bar.sync: only barrier 0 of all threads is supported")
@@ -182,6 +191,16 @@ def _pieces(statements: list[Statement]) -> list[_Piece]:
     for piece, label in branches:
         piece.taken = labels[label]
     return found
+
+
+def _wavefronts(op: str) -> int:
+    """Wavefronts of a warp's access to shared memory, if no two lanes meet in a bank."""
+    if op.startswith(("ldmatrix", "cp.async.cg")):
+        return 4
+    if not op.startswith(("ld.shared", "st.shared")):
+        return 0
+    vector = re.search(r"\.v(\d)", op)
+    return int(vector[1]) if vector else 1
 
 
 def _loop(pieces: list[_Piece]) -> range:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from nybble.backends.cuda.kernels import all_kernels
+from nybble.backends.cuda.kernels import STEM_BYTES, STEMS, all_kernels
 from nybble.graph.types import Array
 from ptx.errors import PtxError
 from ptx.machine import Counts, Program
@@ -15,12 +15,12 @@ from ptx.text import read_kernels
 
 
 def shared_bytes(name: str, arch: int) -> int:
-    """Shared memory of a kernel, as ``native/gpu/kernels/conv.h`` has it."""
+    """Shared memory of a kernel, as ``native/gpu/kernels`` has it."""
     for kernel in all_kernels():
         if kernel.name == name:
             stages = 3 if arch >= 80 else 2
             return stages * (kernel.tile.rows + kernel.tile.columns) * kernel.tile.depth
-    return 0
+    return STEM_BYTES if name in STEMS else 0
 
 
 class PtxModule:
@@ -104,5 +104,6 @@ class CountingModule(PtxModule):
     def _run(self, program: Program, grid: tuple[int, int], params: bytes) -> None:
         found = program.run(grid, params, self._memory, all_blocks=False)
         scale = grid[0] * grid[1] / found.blocks
-        counts = Counts(round(found.rounds * scale), round(found.outside * scale), grid[0] * grid[1])
+        sums = (round(one * scale) for one in (found.rounds, found.outside, found.wavefronts))
+        counts = Counts(*sums, grid[0] * grid[1])
         self.launches.append((program.kernel.name, counts))

@@ -6,13 +6,12 @@ import numpy as np
 
 from nybble.backends.cuda import structures
 from nybble.backends.cuda.constants import Constants
-from nybble.backends.cuda.device import Launch
 from nybble.backends.cuda.kernels import THREADS
 from nybble.backends.cuda.layout import Stored
 from nybble.backends.cuda.packing import pack_channels
 from nybble.backends.cuda.plan import CudaPlan
 from nybble.backends.cuda.structures import S32_HIGH, S32_LOW
-from nybble.graph import Preprocessing, Quantize
+from nybble.graph import Quantize
 from nybble.lower import Step, Value, Window
 
 #: How sums become codes; values of ``native/gpu/kernels/epilogue.h``.
@@ -72,25 +71,11 @@ class Builder:
             *window.dilation,
         )
 
-    def entrance(self, source: int, preprocessing: Preprocessing | None) -> Launch:
-        """The launch that converts the input, integers (N, C, H, W) or photos (N, H, W, C), to its stored form."""
-        entry = self.plan.input
-        is_photo = preprocessing is not None
-        params = structures.InputParams(
-            out=self.tensor(entry.value),
-            source=source,
-            table=self.constants.add(preprocessing.table()) if preprocessing is not None else 0,
-            pixels=self.pixels(entry.value),
-            image_pixels=entry.pixels,
-            channel_step=1 if is_photo else entry.pixels,
-            pixel_step=entry.channels if is_photo else 1,
-        )
-        return Launch("layer_input", self.layer_grid(entry.value), params)
-
-    def epilogue(self, step: Step) -> structures.Epilogue:
-        """What a step does with its sums."""
-        count = padded_channels(self.stored(step.result))
-        found = structures.Epilogue(out=self.tensor(step.result), relu_low=S32_LOW, relu_high=S32_HIGH)
+    def epilogue(self, step: Step, result: Value | None = None) -> structures.Epilogue:
+        """What a step does with its sums. They are stored as its result, or as another one of as many channels."""
+        result = step.result if result is None else result
+        count = padded_channels(self.stored(result))
+        found = structures.Epilogue(out=self.tensor(result), relu_low=S32_LOW, relu_high=S32_HIGH)
         if step.shortcut is not None:
             found.shortcut = self.tensor(step.shortcut)
         if step.shortcut is not None and step.shortcut_quantize is not None:

@@ -12,7 +12,8 @@ from nybble.backends.base import Backend, Executable, Options
 from nybble.backends.cuda.builder import Builder
 from nybble.backends.cuda.constants import Constants
 from nybble.backends.cuda.device import Borrowed, Captured, Device, Launch
-from nybble.backends.cuda.kinds import kind_of
+from nybble.backends.cuda.entrance import entrance
+from nybble.backends.cuda.kinds import kind_of, launches_of
 from nybble.backends.cuda.layout import Form
 from nybble.backends.cuda.plan import make_plan
 from nybble.backends.cuda.tuned import is_enabled, load_kernels, warn_ignored
@@ -108,16 +109,19 @@ class CudaExecutable(Executable):
 
     @property
     def step_names(self) -> Sequence[str]:
-        """The outputs of the fused steps that the graph has."""
-        return [step.output for step in self.plan_of_values.steps if step.output in self.graph.values]
+        """What is stored of the values that the graph has."""
+        return [run.output for run in self.plan_of_values.runs if run.output in self.graph.values]
 
     @property
     def steps(self) -> Sequence[Step]:
-        """Those of the plan."""
-        return self.plan_of_values.steps
+        """Those of the plan; a pool that runs with the first convolution is part of its step."""
+        return [run.whole for run in self.plan_of_values.runs]
 
     def kernel_name(self, step: str) -> str | None:
         """The last kernel of a step for one image. Most steps have one kernel."""
+        plan = self.plan_of_values
+        if plan.stem is not None and step == plan.runs[0].output:
+            return plan.stem.kernel
         with self._using():
             return next((launches[-1].kernel for name, launches in self._batch(1).steps if name == step), None)
 
@@ -141,17 +145,18 @@ class CudaExecutable(Executable):
             images = self._images_on_device(borrowed)
             output = self.plan_of_values.output
             kept = device.allocate(max(1, images) * output.nbytes)
-            for first in range(0, images, self._most):
-                count = min(self._most, images - first)
-                batch = self._batch(count)
-                self._enter(borrowed.address + first * self._source_bytes, count, preprocessing)
-                self._replay(batch)
-                to = kept + first * output.nbytes
-                device.copy(to, self._address(output.value.name, count), count * output.nbytes)
-            shape = (images, output.channels)
-            lent = device.lend(kept, shape, (output.pitch, 1), output.value.dtype.storage)
-            device.release(kept)
-            return lent
+            try:
+                for first in range(0, images, self._most):
+                    count = min(self._most, images - first)
+                    batch = self._batch(count)
+                    self._enter(borrowed.address + first * self._source_bytes, count, preprocessing)
+                    self._replay(batch)
+                    to = kept + first * output.nbytes
+                    device.copy(to, self._address(output.value.name, count), count * output.nbytes)
+                shape = (images, output.channels)
+                return device.lend(kept, shape, (output.pitch, 1), output.value.dtype.storage)
+            finally:
+                device.release(kept)
 
     def _images_on_device(self, borrowed: Borrowed) -> int:
         entry, output = self.plan_of_values.input, self.plan_of_values.output
@@ -189,11 +194,12 @@ class CudaExecutable(Executable):
         }
 
     def step_times(self, x: Array) -> dict[str, int]:
-        """The times between the events around each step."""
+        """The times between the events around each step. The first one includes what reads the input."""
         with self._using() as device:
             batch = self._batch(len(x))
-            self._start(x, None)
+            device.write(self._sources[0], np.ascontiguousarray(x))
             events = [device.event()]
+            self._enter(self._sources[0], len(x), None)
             for _, launches in batch.steps:
                 for launch in launches:
                     device.launch(launch)
@@ -238,7 +244,7 @@ class CudaExecutable(Executable):
             self._sources = [device.allocate(self._source_bytes * images) for _ in range(_SOURCES)]
         if images not in self._batches:
             builder = Builder(plan, self._constants, self._arena, images)
-            steps = [(step.output, kind_of(step).launches(step, builder)) for step in plan.steps]
+            steps = [(run.output, launches_of(run, builder)) for run in plan.runs]
             self._batches[images] = _Batch(steps)
         return self._batches[images]
 
@@ -281,14 +287,14 @@ class CudaExecutable(Executable):
         device.replay(batch.captured)
 
     def _start(self, x: Array, preprocessing: Preprocessing | None) -> None:
-        """Copy integers (N, C, H, W), or photos (N, H, W, C), to the device and convert them to the stored form."""
+        """Copy integers (N, C, H, W), or photos (N, H, W, C), to the device and run what reads them."""
         self._open().write(self._sources[0], np.ascontiguousarray(x))
         self._enter(self._sources[0], len(x), preprocessing)
 
     def _enter(self, source: int, images: int, preprocessing: Preprocessing | None) -> None:
-        """Convert an input on the device to the stored form."""
+        """Launch what reads an input on the device."""
         builder = Builder(self.plan_of_values, self._constants, self._arena, images)
-        self._open().launch(builder.entrance(source, preprocessing))
+        self._open().launch(entrance(builder, source, preprocessing))
 
     def _address(self, name: str, images: int) -> int:
         return self._arena + self.plan_of_values.offsets[name] * images

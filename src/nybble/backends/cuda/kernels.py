@@ -28,6 +28,9 @@ TILES = {
 THREADS = 128
 #: Shared memory of the kernel that tests single instructions.
 _PROBE_BYTES = THREADS * 16
+#: Kernels of first convolutions, their threads and shared memory.
+STEMS = ("stem_u8s8", "stem_s8s8")
+_STEM_THREADS, STEM_BYTES = 256, 32 << 10
 #: Types whose kernels have the quick epilogue too.
 _NARROW = ("u4s4",)
 
@@ -86,6 +89,8 @@ def block_of(name: str, generation: int) -> Block:
     for kernel in all_kernels():
         if kernel.name == name:
             return Block(kernel.threads, kernel.shared_bytes(generation))
+    if name in STEMS:
+        return Block(_STEM_THREADS, STEM_BYTES)
     return Block(THREADS, _PROBE_BYTES if name == "layer_probe" else 0)
 
 

@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 from nybble.backends.cuda.builder import Builder
 from nybble.backends.cuda.device import Launch
+from nybble.backends.cuda.plan import Run
 from nybble.backends.kinds import BaseKind, find_kind
 from nybble.graph.plugins import Registry
 from nybble.lower import Step
@@ -27,6 +28,11 @@ KINDS: Registry[str, StepKind] = Registry(
     "nybble.cuda_steps",
     lambda kind: kind.kind,
 )
+
+
+def launches_of(run: Run, builder: Builder) -> list[Launch]:
+    """What computes a run after the entrance: nothing, if it is the stem."""
+    return [] if builder.plan.is_stem(run) else kind_of(run.steps[-1]).launches(run.steps[-1], builder)
 
 
 def kind_of(step: Step) -> StepKind:

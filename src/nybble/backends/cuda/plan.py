@@ -1,15 +1,52 @@
-"""Planning: how each value is stored and where it lies in the arena."""
+"""Planning: which steps run as one, how each value is stored and where it lies in the arena."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nybble.backends.cuda.layout import Stored, forms
+from nybble.backends.cuda.stem import Stem, find_stem
 from nybble.backends.errors import EngineError
 from nybble.graph import Graph
-from nybble.lower import Step, fuse
+from nybble.lower import Step, Value, fuse
 from nybble.lower.arena import Lifetime, place
+
+
+@dataclass(frozen=True)
+class Run:
+    """Steps that are computed together: usually one. Only the result of the last one is stored.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+    """
+
+    steps: tuple[Step, ...]
+
+    @property
+    def result(self) -> Value:
+        """What is stored."""
+        return self.steps[-1].result
+
+    @property
+    def output(self) -> str:
+        """Its name."""
+        return self.result.name
+
+    @property
+    def inputs(self) -> list[Value]:
+        """Values that are read from memory."""
+        inner = {step.output for step in self.steps}
+        return [value for step in self.steps for value in step.inputs if value.name not in inner]
+
+    @property
+    def whole(self) -> Step:
+        """All of them as one step: the first one, with the result of the last."""
+        if len(self.steps) == 1:
+            return self.steps[0]
+        nodes = [node for step in self.steps for node in step.nodes]
+        return replace(self.steps[0], nodes=nodes, result=self.result, macs=sum(step.macs for step in self.steps))
 
 
 @dataclass
@@ -19,9 +56,12 @@ class CudaPlan:
     Attributes
     ----------
     graph : Graph
-    steps : list of Step
+    runs : list of Run
+        All steps, in the order in which they are computed.
+    stem : Stem or None
+        The first run, if it reads the network's input as it comes. Else the input is converted first.
     values : dict of Stored
-        By name.
+        By name, those that are never stored included.
     offsets : dict of int
         Bytes from the arena's start, for one image.
     arena_bytes : int
@@ -31,11 +71,21 @@ class CudaPlan:
     """
 
     graph: Graph
-    steps: list[Step]
+    runs: list[Run]
+    stem: Stem | None
     values: dict[str, Stored]
     offsets: dict[str, int]
     arena_bytes: int
     kernels: Mapping[str, str] = field(default_factory=dict)
+
+    def is_stem(self, run: Run) -> bool:
+        """Whether the launch that reads the input computes a run."""
+        return self.stem is not None and run is self.runs[0]
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps of all runs."""
+        return [step for run in self.runs for step in run.steps]
 
     @property
     def input(self) -> Stored:
@@ -56,11 +106,16 @@ def make_plan(graph: Graph, kernels: Mapping[str, str]) -> CudaPlan:
         raise EngineError(f"choices: {unknown[0]!r} is not the result of a convolution")
     form = forms(steps)
     values = {v.name: Stored(v, form[v.name]) for step in steps for v in (*step.inputs, step.result)}
-    written = {graph.inputs[0].name: -1} | {step.output: i for i, step in enumerate(steps)}
+    stem = find_stem(steps, values, kernels, graph.outputs[0])
+    first = () if stem is None else stem.steps
+    runs = [Run(first)] if first else []
+    runs += [Run((step,)) for step in steps if not any(step is one for one in first)]
+    # The stem reads the input where the caller put it.
+    written = ({} if first else {graph.inputs[0].name: -1}) | {run.output: i for i, run in enumerate(runs)}
     last = dict(written)
-    for i, step in enumerate(steps):
-        last.update((name, i) for name in step.reads)
-    last[graph.outputs[0]] = len(steps)
+    for i, run in enumerate(runs):
+        last.update((value.name, i) for value in run.inputs if value.name in written)
+    last[graph.outputs[0]] = len(runs)
     lifetimes = [Lifetime(values[name].nbytes, written[name], last[name]) for name in written]
     offsets, total = place(lifetimes)
-    return CudaPlan(graph, steps, values, dict(zip(written, offsets, strict=True)), total, kernels)
+    return CudaPlan(graph, runs, stem, values, dict(zip(written, offsets, strict=True)), total, kernels)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from nybble.backends.cuda.gpus import gpu_named, least_seconds
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from nybble.backends.cuda.gpus import Gpu, gpu_named, least_seconds
 from nybble.backends.cuda.layout import Form
-from nybble.backends.cuda.plan import CudaPlan, make_plan
+from nybble.backends.cuda.plan import CudaPlan, Run, make_plan
 from nybble.graph import Graph
 from nybble.graph.expansion import expand
-from nybble.lower import Step
 
 
 def share_of_roofline(graph: Graph, isa: str, images: int, images_per_second: float) -> float | None:
@@ -30,23 +32,53 @@ def share_of_roofline(graph: Graph, isa: str, images: int, images_per_second: fl
     if gpu is None or not images_per_second:
         return None
     plan = make_plan(expand(graph), {})
-    least = 0.0
-    for step in plan.steps:
-        once, each = moved_bytes(plan, step)
-        least += least_seconds(gpu, step.macs * images, product_bits(plan, step), each * images + once)
-    return least * images_per_second / images
+    demands = [demand(plan, run) for run in plan.runs]
+    return share(gpu, demands, images, images / images_per_second)
 
 
-def product_bits(plan: CudaPlan, step: Step) -> int:
-    """Bits of a step's products on tensor cores; 0 without any."""
-    if step.conv is None or step.conv.groups > 1:
-        return 0
-    return 4 if plan.values[step.source].form is Form.NIBBLES else 8
+class Demand(NamedTuple):
+    """What a run needs at least.
+
+    Attributes
+    ----------
+    macs : int
+        Multiply-accumulates of one image.
+    bits : int
+        Of its products on tensor cores; 0 without any.
+    bytes : int
+        Of values that are read and written for one image, as they are stored.
+    weight_bytes : int
+        Of weights, which are read once per batch.
+    """
+
+    macs: int
+    bits: int
+    bytes: int
+    weight_bytes: int
 
 
-def moved_bytes(plan: CudaPlan, step: Step) -> tuple[int, int]:
-    """Minimum bytes that a step reads and writes: weights, once per batch, and values, for each image."""
-    nibbles = plan.values[step.source].form is Form.NIBBLES
-    weights = 0 if step.conv is None else step.conv.weights().size * (4 if nibbles else 8) // 8
-    values = sum(plan.values[value.name].nbytes for value in step.inputs)
-    return weights, values + plan.values[step.output].nbytes
+def share(gpu: Gpu, demands: Iterable[Demand], images: int, seconds: float) -> float:
+    """The least time of a batch of images, divided by the measured time."""
+    least = sum(least_seconds(gpu, one.macs * images, one.bits, moved(one, images)) for one in demands)
+    return least / seconds
+
+
+def moved(demand: Demand, images: int) -> int:
+    """Bytes that are read and written for a batch."""
+    return demand.bytes * images + demand.weight_bytes
+
+
+def demand(plan: CudaPlan, run: Run) -> Demand:
+    """What the steps of a run need together. A stem reads the input as it comes, a byte a channel."""
+    weights = bits = 0
+    for step in run.steps:
+        if step.conv is None:
+            continue
+        width = 4 if plan.values[step.source].form is Form.NIBBLES else 8
+        weights += step.conv.weights().size * width // 8
+        bits = max(bits, width if step.conv.groups == 1 else 0)
+    entry = plan.input
+    read = sum(plan.values[value.name].nbytes for value in run.inputs)
+    if plan.is_stem(run):
+        read = entry.channels * entry.pixels
+    return Demand(run.whole.macs, bits, read + plan.values[run.output].nbytes, weights)

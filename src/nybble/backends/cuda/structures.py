@@ -76,6 +76,26 @@ class InputParams(ctypes.Structure):
     )
 
 
+class StemParams(ctypes.Structure):
+    """A network's first convolution, with the pool that follows."""
+
+    _fields_ = (
+        ("epilogue", Epilogue),
+        ("source", c_uint64),
+        ("table", c_uint64),
+        ("weights", c_uint64),
+        ("bias", c_uint64),
+        *((name, c_int32) for name in ("height", "width", "channels", "channel_step", "pixel_step")),
+        *((name, c_int32) for name in ("kernel_h", "stride_h", "stride_w", "pad_top", "pad_left", "dilation_h")),
+        *((name, c_int32) for name in ("conv_height", "conv_width")),
+        *((name, c_int32) for name in ("pool_kernel_h", "pool_kernel_w", "pool_stride_h", "pool_stride_w")),
+        *((name, c_int32) for name in ("pool_pad_top", "pool_pad_left", "pool_dilation_h", "pool_dilation_w")),
+        *((name, c_int32) for name in ("out_height", "out_width")),
+        *((name, c_int32) for name in ("tile_h", "tile_w", "tiles_down", "tiles_across")),
+        *((name, c_int32) for name in ("region_h", "region_w", "patch_h", "patch_w")),
+    )
+
+
 class GroupedParams(ctypes.Structure):
     """Convolution of several groups."""
 
@@ -136,6 +156,7 @@ class ProbeParams(ctypes.Structure):
 #: Structure of each kernel's parameters, by what its name begins with.
 PARAMS: dict[str, type[ctypes.Structure]] = {
     "conv_": ConvParams,
+    "stem_": StemParams,
     "layer_input": InputParams,
     "layer_grouped": GroupedParams,
     "layer_depthwise": GroupedParams,

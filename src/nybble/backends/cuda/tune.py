@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from nybble.backends.cuda.builder import Builder
 from nybble.backends.cuda.constants import Constants
 from nybble.backends.cuda.device import Device, Launch
+from nybble.backends.cuda.entrance import entrance
 from nybble.backends.cuda.kinds import kind_of
 from nybble.backends.cuda.plan import CudaPlan, make_plan
 from nybble.backends.cuda.steps.conv import kernels_of
@@ -88,13 +89,15 @@ def tune(graph: Graph, x: Array, device: Device, seconds: float, progress: Progr
     constants = Constants(device)
     arena, source = device.allocate(plan.arena_bytes * len(x)), device.allocate(max(1, x.nbytes))
     device.write(source, x)
-    device.launch(Builder(plan, constants, arena, len(x)).entrance(source, None))
+    device.launch(entrance(Builder(plan, constants, arena, len(x)), source, None))
     found = []
-    for number, step in enumerate(plan.steps):
-        progress("measuring steps", number, len(plan.steps))
+    # The stem has been computed, and has no other kernel.
+    steps = [step for run in plan.runs if not plan.is_stem(run) for step in run.steps]
+    for number, step in enumerate(steps):
+        progress("measuring steps", number, len(steps))
         candidates = _candidates(plan, step, constants, arena, len(x))
         if len(candidates) > 1:
-            found.append(_measured(step.output, candidates, device, seconds / len(plan.steps)))
+            found.append(_measured(step.output, candidates, device, seconds / len(steps)))
         # The default kernel writes what the next steps read.
         for launch in next(iter(candidates.values())):
             device.launch(launch)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nybble.backends.cuda.kernels import ConvKernel, all_kernels
+from nybble.backends.cuda.kernels import STEMS, ConvKernel, all_kernels
 from nybble.graph import (
     AvgPool2d,
     Concat,
@@ -41,9 +41,11 @@ class Case(NamedTuple):
 
 
 def cases() -> Iterator[Case]:
-    """One layer for each convolution kernel, then networks that use every other kernel."""
+    """One layer for each convolution kernel, for each stem, then networks that use every other kernel."""
     for seed, kernel in enumerate(all_kernels()):
         yield _convolution(kernel, seed)
+    for name in STEMS:
+        yield _stem(name)
     for name, graph in (
         ("bottlenecks", bottleneck_resnet((1, 1), width=16, classes=10, image=32, seed=1)),
         ("depthwise, grouped, gates, tables, pools, concatenation", _mixed()),
@@ -108,6 +110,33 @@ def _convolution(kernel: ConvKernel, seed: int) -> Case:
         )
     graph = Graph([Input(name="x", dtype=dtype, shape=(inputs, 19, 9))], nodes, [nodes[-1].name])
     return Case(kernel.name, graph, _inputs(graph, 2, seed), {nodes[-1].name: kernel.name})
+
+
+def _stem(name: str) -> Case:
+    """Incomplete tiles, borders on every side, and more channels than a block computes."""
+    random = np.random.default_rng(11)
+    dtype = DType.S8 if name == "stem_s8s8" else DType.U8
+    conv = Conv2d(
+        name="conv",
+        inputs=("x",),
+        input_type=dtype,
+        weight=_drawn(random, DType.S8, 75, 3, 7, 5),
+        bias=Tensor.from_array(DType.S32, random.integers(-5000, 5000, 75)),
+        stride=Pair(2, 1),
+        padding=Padding(3, 2, 1, 2),
+    )
+    pool = MaxPool2d(
+        name="pool",
+        inputs=("codes",),
+        input_type=DType.U4,
+        kernel_size=Pair(3, 2),
+        stride=Pair(2, 1),
+        padding=Padding(1, 1, 1, 0),
+    )
+    graph = Graph(
+        [Input(name="x", dtype=dtype, shape=(3, 41, 37))], [conv, _codes(random, "codes", "conv", 75), pool], ["pool"]
+    )
+    return Case(name, graph, _inputs(graph, 2, 5), {})
 
 
 def _codes(random: np.random.Generator, name: str, source: str, channels: int, most: int = 90) -> Quantize:

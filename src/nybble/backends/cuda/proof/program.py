@@ -11,15 +11,16 @@ import numpy as np
 
 from nybble.backends.cuda.builder import Builder
 from nybble.backends.cuda.constants import Constants
-from nybble.backends.cuda.kinds import kind_of
+from nybble.backends.cuda.entrance import entrance
+from nybble.backends.cuda.kinds import launches_of
 from nybble.backends.cuda.layout import Form, Stored
-from nybble.backends.cuda.plan import CudaPlan, make_plan
+from nybble.backends.cuda.plan import CudaPlan, Run, make_plan
 from nybble.backends.cuda.recording import Pointer, Recorded, RecordingDevice
-from nybble.backends.cuda.roofline import moved_bytes, product_bits
+from nybble.backends.cuda.roofline import Demand, demand
 from nybble.graph import DType, Graph
 from nybble.graph.expansion import expand
 from nybble.graph.types import Array
-from nybble.lower import Step, Value
+from nybble.lower import Value
 from nybble.reference import interpret
 
 
@@ -70,6 +71,11 @@ class Check:
     bytes: int = 0
     weight_bytes: int = 0
     bits: int = 0
+
+    @property
+    def demand(self) -> Demand:
+        """What the step needs at least."""
+        return Demand(self.macs, self.bits, self.bytes, self.weight_bytes)
 
     @property
     def stored(self) -> Stored:
@@ -182,16 +188,15 @@ def record(
     source = device.allocate(max(1, x.nbytes * again))
     if expected is None:
         expected = reference_values(plan, x)
-    launches = [device.recorded(builder.entrance(source, None))]
+    launches = [device.recorded(entrance(builder, source, None))]
     checks: list[Check] = []
-    for step in plan.steps:
-        found = [device.recorded(launch) for launch in kind_of(step).launches(step, builder)]
+    for run in plan.runs:
+        found = [device.recorded(launch) for launch in launches_of(run, builder)]
+        launches += found
         # The entrance belongs to the first step.
         count = len(found) + (not checks)
-        launches += found
-        checks.append(
-            _check(step, builder, device, count, found[-1].kernel, expected.get(step.output), arrays, keep_first)
-        )
+        kernel = launches[-1].kernel
+        checks.append(_check(run, builder, device, count, kernel, expected.get(run.output), arrays, keep_first))
     return Program(
         name=name,
         images=images,
@@ -206,13 +211,13 @@ def record(
 
 def reference_values(plan: CudaPlan, x: Array) -> dict[str, Array]:
     """The expected values of every step. Images run one by one, since all values of a batch take much memory."""
-    names = [step.output for step in plan.steps]
+    names = [run.output for run in plan.runs]
     parts = [interpret(plan.graph, x[i : i + 1], keep=names) for i in range(len(x))]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def _check(
-    step: Step,
+    run: Run,
     builder: Builder,
     device: RecordingDevice,
     launches: int,
@@ -221,11 +226,11 @@ def _check(
     arrays: Arrays,
     keep_first: bool,
 ) -> Check:
-    stored = builder.stored(step.result)
-    block, offset = device.place(builder.address(step.result))
-    weights, values = moved_bytes(builder.plan, step)
+    stored = builder.stored(run.result)
+    block, offset = device.place(builder.address(run.result))
+    least = demand(builder.plan, run)
     return Check(
-        name=step.output,
+        name=run.output,
         launches=launches,
         kernel=kernel,
         block=block,
@@ -235,8 +240,5 @@ def _check(
         shape=stored.value.shape,
         digest="" if expected is None else digest(expected),
         first=arrays.add(expected[:1]) if keep_first and expected is not None else "",
-        macs=step.macs,
-        bytes=values,
-        weight_bytes=weights,
-        bits=product_bits(builder.plan, step),
+        **least._asdict(),
     )

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from nybble.backends.cuda.device import Device, Launch
-from nybble.backends.cuda.gpus import gpu_named, least_seconds
+from nybble.backends.cuda.gpus import gpu_named
 from nybble.backends.cuda.proof.bundle import Bundle
 from nybble.backends.cuda.proof.probe import probe
 from nybble.backends.cuda.proof.program import Check, Program, digest
 from nybble.backends.cuda.recording import Recorded
+from nybble.backends.cuda.roofline import share
 from nybble.backends.cuda.structures import PARAMS
 from nybble.graph.types import Array
 
@@ -186,16 +187,12 @@ class Proof:
         seconds = statistics.median(nanoseconds) / 1e9
         speed = program.images / seconds if seconds else 0.0
         gpu = gpu_named(self.device.model)
-        share = None
+        reached = None
         if gpu is not None and seconds:
-            least = sum(
-                least_seconds(gpu, one.macs * program.images, one.bits, one.bytes * program.images + one.weight_bytes)
-                for one in program.checks
-            )
-            share = least / seconds
+            reached = share(gpu, (one.demand for one in program.checks), program.images, seconds)
         self.say(
             f"{program.name}: {speed:.0f} images/s, {1e3 * seconds:.3f} ms"
-            + (f", {share:.0%} of the roofline" if share is not None else ", roofline unknown for this GPU")
+            + (f", {reached:.0%} of the roofline" if reached is not None else ", roofline unknown for this GPU")
         )
         quartiles = [value / 1e9 for value in np.percentile(nanoseconds, (25, 75))]
         return {
@@ -205,7 +202,7 @@ class Proof:
             "seconds": seconds,
             "quartiles": quartiles,
             "images_per_second": speed,
-            "share_of_roofline": share,
+            "share_of_roofline": reached,
             "right": right,
             "steps": steps,
         }
