@@ -122,14 +122,14 @@ struct Stem {
       NYBBLE_UNROLL
       for (s32 m = 0; m < kRowTiles; ++m) {
         NYBBLE_UNROLL
-        for (s32 i = 0; i < 4; ++i) a[m][i] = shared_load<u32>(pixel[m][i % 2] + i / 2 * 16);
+        for (s32 i = 0; i < 4; ++i) a[m][i] = shared_load<u32>(pixel[m][i % 2] + static_cast<u32>(i / 2 * 16));
         NYBBLE_UNROLL
         for (s32 e = 0; e < 2; ++e) pixel[m][e] += next_row;
       }
       NYBBLE_UNROLL
       for (s32 n = 0; n < kColumnTiles; n += 2) {
         u32 two[4];
-        load_matrices(two, weights + n * 8 * 32);
+        load_matrices(two, weights + static_cast<u32>(n * 8 * 32));
         const u32 b0[2] = {two[0], two[1]}, b1[2] = {two[2], two[3]};
         NYBBLE_UNROLL
         for (s32 m = 0; m < kRowTiles; ++m) {
