@@ -44,9 +44,7 @@ std::int64_t images_of(const Array& array, const Value& value) {
 }
 
 std::uint8_t* checked_output(const Program& program, const ArrayOut<std::uint8_t>& out, std::int64_t images) {
-  const Value& value = program.value(program.output());
-  const auto bytes = value_elements(value) * static_cast<std::int64_t>(nybble::element_bytes(value.layout.element));
-  expect(static_cast<std::int64_t>(out.size()) == images * bytes, "out: wrong size");
+  expect(static_cast<std::int64_t>(out.size()) == images * program.output_bytes(), "out: wrong size");
   return out.data();
 }
 
@@ -111,7 +109,7 @@ NB_MODULE(_native, m) {
            })
       .def("add_lists", &Program::add_lists)
       .def("set_input", &Program::set_input)
-      .def("set_output", &Program::set_output)
+      .def("set_outputs", &Program::set_outputs)
       .def("run_integer",
            [](Program& self, const ArrayIn<std::uint8_t>& x, const ArrayOut<std::uint8_t>& out) {
              const std::int64_t images = images_of(x, self.value(self.input()));

@@ -153,10 +153,13 @@ void Program::set_input(int id) {
   holds_[static_cast<std::size_t>(id)] = true;
 }
 
-void Program::set_output(int id) {
-  check_value(id, "output");
-  require(!values_[static_cast<std::size_t>(id)].is_lists, "output: lists are not a result");
-  output_ = id;
+void Program::set_outputs(const std::vector<int>& ids) {
+  require(!ids.empty(), "output: there is none");
+  for (const int id : ids) {
+    check_value(id, "output");
+    require(!values_[static_cast<std::size_t>(id)].is_lists, "output: lists are not a result");
+  }
+  outputs_ = ids;
 }
 
 void Program::check(const Access& access) const {
@@ -263,6 +266,7 @@ class Program::Run {
   void run_together(int thread);
   void add_step_times();
   void emit(const Memory& where, int value, std::int64_t images, std::uint8_t* nchw) const;
+  void emit_outputs(const Memory& where, std::int64_t first, std::int64_t images) const;
   Memory memory(int slice, std::int64_t images, std::int64_t* list_times) const;
   std::uint8_t* scratch(int thread) {
     return work_->scratch.data() + program_.scratch_bytes() * static_cast<std::size_t>(thread);
@@ -279,6 +283,7 @@ class Program::Run {
   bool is_timed_;
   Crew crew_;  // before memory is taken: runs that wait for threads hold none
   std::unique_ptr<Workspace> work_;
+  std::int64_t all_images_ = 0;
   std::int64_t first_ = 0, images_ = 0;
   std::int64_t groups_ = 0;  // that images are cut into where threads run apart
   std::atomic<bool> passing_{false};
@@ -286,8 +291,9 @@ class Program::Run {
 
 void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps,
                   const Tap* tap) {
-  require(input_ >= 0 && output_ >= 0 && !steps_.empty(), "the program has no input, output or steps");
-  require(holds_[static_cast<std::size_t>(output_)], "no step writes the output");
+  require(input_ >= 0 && !outputs_.empty() && !steps_.empty(), "the program has no input, output or steps");
+  for (const int id : outputs_)
+    require(holds_[static_cast<std::size_t>(id)], "no step writes the output, or another one overwrites it");
   Run run(*this, source, out, taps, tap);
   run.all(images);
   run.finish();
@@ -297,6 +303,7 @@ void Program::run(const Source& source, std::int64_t images, std::uint8_t* out, 
 // together run the remaining images, or a single one, step by step. In both cases up to most_images go through each
 // step together.
 void Program::Run::all(std::int64_t images) {
+  all_images_ = images;
   const std::int64_t threads = crew_.threads(), most = program_.most_images_;
   if (images >= std::max<std::int64_t>(threads, 2) && taps_ == nullptr) {
     images_ = images / threads * threads;
@@ -316,7 +323,7 @@ void Program::Run::all(std::int64_t images) {
     work_->shares.reset();
     crew_.run([](void* self, int thread) { static_cast<Run*>(self)->run_together(thread); }, this);
     if (is_timed_) add_step_times();
-    emit(memory(0, images_, nullptr), program_.output_, images_, out_ + first_ * program_.output_bytes());
+    emit_outputs(memory(0, images_, nullptr), first_, images_);
   }
 }
 
@@ -352,7 +359,13 @@ Memory Program::Run::memory(int slice, std::int64_t images, std::int64_t* list_t
 }
 
 std::int64_t Program::output_bytes() const {
-  const Layout& layout = values_[static_cast<std::size_t>(output_)].layout;
+  std::int64_t bytes = 0;
+  for (const int id : outputs_) bytes += output_bytes(id);
+  return bytes;
+}
+
+std::int64_t Program::output_bytes(int value) const {
+  const Layout& layout = values_[static_cast<std::size_t>(value)].layout;
   return layout.pixels() * layout.channels * static_cast<std::int64_t>(element_bytes(layout.element));
 }
 
@@ -383,7 +396,7 @@ bool Program::Run::go_on(int thread, Place& place) {
     if (++place.step == program_.steps_.size()) break;
     if (is_passing()) return false;
   }
-  emit(where, program_.output_, count, out_ + first * program_.output_bytes());
+  emit_outputs(where, first, count);
   place.group = -1;
   return !is_passing();
 }
@@ -426,6 +439,16 @@ void Program::Run::run_together(int thread) {
         (*tap_)(t, nchw.data(), images_);
       }
     crew_.barrier();
+  }
+}
+
+// The results of images [first, first + images) of the run.
+void Program::Run::emit_outputs(const Memory& where, std::int64_t first, std::int64_t images) const {
+  std::uint8_t* out = out_;
+  for (const int id : program_.outputs_) {
+    const std::int64_t bytes = program_.output_bytes(id);
+    emit(where, id, images, out + first * bytes);
+    out += all_images_ * bytes;
   }
 }
 

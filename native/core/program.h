@@ -75,7 +75,8 @@ class Program {
   // Of single channels, or groups of two or four, in blocks of 16, 32 or 64 groups.
   int add_lists(int input, int group, int block_groups, std::int64_t offset);
   void set_input(int value);
-  void set_output(int value);
+  // Of several results each lies behind those before it in what a run fills: (images, channels, rows, columns) each.
+  void set_outputs(const std::vector<int>& values);
   // A step reads values, and lists unless that is negative, which still hold what was written to them. What it writes,
   // a value and lists of it, lies apart from all that and from each other. Throws std::invalid_argument elsewhere.
   void check(const Access& access) const;
@@ -105,7 +106,9 @@ class Program {
   Isa isa() const { return isa_; }
   WeightStore& weights() { return weights_; }
   int input() const { return input_; }
-  int output() const { return output_; }
+  const std::vector<int>& outputs() const { return outputs_; }
+  // Bytes of all results of one image.
+  std::int64_t output_bytes() const;
   int threads() const { return size_.threads; }
   int most_images() const { return most_images_; }
   std::int64_t weight_bytes() const { return weight_bytes_; }
@@ -116,7 +119,7 @@ class Program {
   struct Source;
   class Run;
   void run(const Source& source, std::int64_t images, std::uint8_t* out, const std::vector<int>* taps, const Tap* tap);
-  std::int64_t output_bytes() const;
+  std::int64_t output_bytes(int value) const;
   void check_value(int id, const char* what) const;
   std::size_t scratch_bytes() const { return size_.scratch / static_cast<std::size_t>(size_.threads); }
 
@@ -128,7 +131,8 @@ class Program {
   std::vector<Value> values_;
   std::vector<bool> holds_;  // whether a value holds what its step wrote, after the steps added so far
   std::vector<std::unique_ptr<Step>> steps_;
-  int input_ = -1, output_ = -1;
+  int input_ = -1;
+  std::vector<int> outputs_;
   std::int64_t counters_ = 0;  // that any step uses
   WorkspaceSize size_;
   std::atomic<bool> timing_{false};

@@ -113,7 +113,7 @@ class Steps:
 
     def run(self, output: int, images: Array) -> Array:
         """The value that a step wrote, of (N, C, H, W) bytes."""
-        self.program.set_output(output)
+        self.program.set_outputs([output])
         result = np.empty((len(images), *self.shapes[output]), self.types[output].storage)
         self.program.run_integer(images, result.view(np.uint8))
         return result

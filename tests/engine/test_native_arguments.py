@@ -34,7 +34,7 @@ class Small:
         self.lists = self.program.add_lists(self.bytes, 2, 16, 10752)
         self.joined = self.program.add_value("u8", 66, 3, 4, False, 24576)
         self.program.set_input(self.image)
-        self.program.set_output(self.more)
+        self.program.set_outputs([self.more])
         for target in (self.bytes, self.more, self.signed, self.sums):
             point = _native.PointSpec()
             point.input, point.output, point.requantize = self.image, target, True
@@ -157,7 +157,7 @@ def test_ids_of_no_value_and_of_the_wrong_one() -> None:
     small = Small("scalar")
     program = small.program
     for wrong in (-1, 99, 2**31 - 1, -(2**31)):
-        for call in (program.set_input, program.set_output, lambda i: program.add_lists(i, 2, 16, 0)):
+        for call in (program.set_input, lambda i: program.set_outputs([i]), lambda i: program.add_lists(i, 2, 16, 0)):
             with pytest.raises(ValueError, match="no such value"):
                 call(wrong)
         point = small.point()
@@ -168,7 +168,7 @@ def test_ids_of_no_value_and_of_the_wrong_one() -> None:
         with pytest.raises(ValueError, match="input: "):
             program.set_input(wrong)
     for call in (
-        lambda: program.set_output(small.lists),
+        lambda: program.set_outputs([small.lists]),
         lambda: program.add_lists(small.lists, 2, 16, 0),
         lambda: program.add_lists(small.image, 2, 16, 0),
     ):
@@ -592,7 +592,7 @@ def test_an_unfinished_program_does_not_run() -> None:
     source = program.add_value("u8", 1, 1, 1, True, 0)
     result = program.add_value("u8", 1, 1, 1, False, 64)
     program.set_input(source)
-    program.set_output(result)
+    program.set_outputs([result])
     with pytest.raises(ValueError, match="steps"):
         program.run_integer(image, out)
     pool = _native.PoolSpec()

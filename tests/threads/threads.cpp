@@ -54,7 +54,7 @@ std::unique_ptr<nybble::Program> make(nybble::Isa isa, int threads, int most_ima
     nybble::add_conv(program, conv);
     before = conv.output;
   }
-  program.set_output(before);
+  program.set_outputs({before});
   return made;
 }
 

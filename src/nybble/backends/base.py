@@ -64,7 +64,7 @@ def described(x: object) -> str:
 
 
 class Executable(ABC):
-    """A network of one input and one output, ready to run.
+    """A network of one input, ready to run. It has one output, unless its backend takes several.
 
     Arrays are checked by the caller: of the dtypes and shapes said below, contiguous, integers in their type's range.
 
@@ -105,7 +105,7 @@ class Executable(ABC):
 
     @abstractmethod
     def run(self, x: Array) -> Array:
-        """The output for integers (N, C, H, W) of the input's storage dtype, in the output's."""
+        """The first output for integers (N, C, H, W) of the input's storage dtype, in the output's."""
 
     @abstractmethod
     def tap(self, x: Array) -> dict[str, Array]:
@@ -121,16 +121,35 @@ class Executable(ABC):
 
     def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
         """The output for uint8 photos (N, H, W, C) of the input's size."""
-        channels = [table[photos[..., channel]] for channel, table in enumerate(preprocessing.table())]
-        return self.run(np.stack(channels, axis=1))
+        return self.run(self.codes(photos, preprocessing))
 
     def run_normalised(self, x: Array, preprocessing: Preprocessing) -> Array:
         """The output for float32 (N, C, H, W), normalised. Raises :class:`NotANumberError` on NaN."""
+        return self.run(self.codes(x, preprocessing))
+
+    @staticmethod
+    def codes(x: Array, preprocessing: Preprocessing) -> Array:
+        """The network's integers for photos (N, H, W, C) or normalised numbers (N, C, H, W), by definition."""
+        if x.dtype == np.uint8:
+            return np.stack([table[x[..., channel]] for channel, table in enumerate(preprocessing.table())], axis=1)
         if np.isnan(x).any():
             raise NotANumberError("the input holds NaN")
         with np.errstate(over="ignore"):
-            quantized = preprocessing.quantize(x)
-        return self.run(quantized)
+            return preprocessing.quantize(x)
+
+    def run_several(self, x: Array, preprocessing: Preprocessing | None) -> dict[str, Array]:
+        """All outputs by name.
+
+        ``x`` is what :meth:`run` takes, or with ``preprocessing`` what :meth:`run_photos` or :meth:`run_normalised`
+        does, by its dtype. Raises :class:`NotANumberError` on NaN.
+        """
+        if preprocessing is None:
+            result = self.run(x)
+        elif x.dtype == np.uint8:
+            result = self.run_photos(x, preprocessing)
+        else:
+            result = self.run_normalised(x, preprocessing)
+        return {self.graph.outputs[0]: result}
 
     def run_on_device(self, photos: object, preprocessing: Preprocessing) -> object:
         """The output for photos in the memory of a GPU, as an array on the GPU. Both support DLPack.
@@ -148,13 +167,18 @@ class Backend(ABC):
     ----------
     name : str
         What ``device`` of :func:`nybble.load` says.
+    takes_several_outputs : bool
+        Whether its executables run networks of several outputs: then they have a ``run_several`` of their own.
     """
 
     name: ClassVar[str]
+    takes_several_outputs: ClassVar[bool] = False
 
     @abstractmethod
     def compile(self, graph: Graph, options: Options) -> Executable:
-        """A network of one input and one output, made ready.
+        """A network of one input, made ready; of one output, unless :attr:`takes_several_outputs`.
+
+        No node of it is one that runs on the host (:attr:`nybble.graph.ops.Operation.on_host`).
 
         Raises
         ------

@@ -84,11 +84,11 @@ def verify(
         for photos, entries in batches(folder, preprocessing, batch=batch, exif=exif, left_out=left_out):
             # Prepared here, by the definition; the engine's own way is checked through `engine(photos)`.
             integers = preprocessing.quantize(preprocessing.normalise(photos)).transpose(0, 3, 1, 2).copy()
-            taps, logits = _run(engine, photos, integers, layers)
+            taps, outputs = _run(engine, photos, integers, layers)
             steps.update(taps)
             for offset, entry in enumerate(entries):
                 expected = interpret(graph, integers[offset : offset + 1], keep=taps)
-                found, compared = _compare(graph, entry.file, expected, taps, logits, offset)
+                found, compared = _compare(graph, entry.file, expected, taps, outputs, offset)
                 values += compared
                 if found is not None:
                     difference = found
@@ -140,15 +140,20 @@ def _forced(engine: Engine, isa: str | None, kernel: str | None) -> Engine:
     return Engine(engine.graph, engine.threads, name, tuned=False, choices=choices)
 
 
-def _run(engine: Engine, photos: Array, integers: Array, layers: bool) -> tuple[dict[str, Array], dict[str, Array]]:
-    """What the engine computes: the output of each step, and the logits in every way it gives them."""
+def _run(
+    engine: Engine, photos: Array, integers: Array, layers: bool
+) -> tuple[dict[str, Array], dict[tuple[str, str], Array]]:
+    """What the engine computes: the output of each step, and the results by name in both ways it gives them."""
     taps = dict(engine.tap(integers)) if layers else {}
     unknown = sorted(taps.keys() - engine.graph.values.keys())
     if unknown:
         raise DifferenceError(f"the engine taps {unknown[0]!r}, which is not a value of the graph")
     if layers and not taps:
         raise DifferenceError("the engine taps nothing, so no layer can be compared")
-    return taps, {"logits from integers": engine.run_integer(integers), "logits from photos": engine(photos)}
+    found = {}
+    for way, results in (("integers", engine.run(integers, integers=True)), ("photos", engine.run(photos))):
+        found.update({(name, way): values for name, values in results.items()})
+    return taps, found
 
 
 def _compare(
@@ -156,14 +161,16 @@ def _compare(
     image: str,
     expected: Mapping[str, Array],
     taps: Mapping[str, Array],
-    logits: Mapping[str, Array],
+    outputs: Mapping[tuple[str, str], Array],
     offset: int,
 ) -> tuple[Difference | None, int]:
     """The first difference of one image, in the order of computation, and the number of values compared."""
     pairs = [(name, expected[name], value) for name, value in taps.items()]
     order = {name: place for place, name in enumerate(graph.values)}
     pairs.sort(key=lambda pair: order[pair[0]])
-    pairs += [(name, expected[graph.outputs[0]], value) for name, value in logits.items()]
+    for (name, way), value in outputs.items():
+        label = f"{'logits' if len(graph.outputs) == 1 else name} from {way}"
+        pairs.append((label, expected[name], value))
     compared = 0
     for name, want, batch in pairs:
         got = batch[offset]

@@ -13,8 +13,9 @@ from nybble.backends import Executable, Options, backend_named, backends, checke
 from nybble.backends.base import NotANumberError
 from nybble.backends.errors import EngineError
 from nybble.engine.scores import ranked, softmax
-from nybble.graph import Graph
+from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
+from nybble.lower import split_host
 
 if TYPE_CHECKING:
     from nybble.backends.cpu.choices import Choices
@@ -49,7 +50,8 @@ class Engine:
     Parameters
     ----------
     graph : Graph
-        A network of one input and one output.
+        A network of one input. One with several outputs, or with one that is not a number a class, is run by
+        :meth:`run`.
     threads : int, optional
         Threads to run on; by default one for each processor this process may use.
     isa : str, optional
@@ -68,7 +70,8 @@ class Engine:
     Raises
     ------
     EngineError
-        If ``threads``, ``isa`` or ``device`` is not available here, or the graph has several inputs or outputs.
+        If ``threads``, ``isa`` or ``device`` is not available here, or the graph has several inputs, or several outputs
+        where the device runs networks of one.
     ChoiceError
         If a given choice is not legal; stored ones that cannot be used are a ``TunedChoicesWarning``.
 
@@ -93,13 +96,13 @@ class Engine:
         backend = backend_named(device)
         if backend is None:
             raise EngineError(f"device={device!r}: there is no such backend (known: {', '.join(backends())})")
-        if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-            raise EngineError(
-                f"the engine runs networks of one input and one output; this one has {len(graph.inputs)} and "
-                f"{len(graph.outputs)}"
-            )
+        if len(graph.inputs) != 1:
+            raise EngineError(f"the engine runs networks of one input; this one has {len(graph.inputs)}")
         self.graph = graph
-        self._executable = backend.compile(graph, Options(threads, isa, tuned, choices))
+        core, self._tail = split_host(graph)
+        if len(core.outputs) != 1 and not backend.takes_several_outputs:
+            raise EngineError(f"device={device!r} runs networks of one output; this one has {len(core.outputs)}")
+        self._executable = backend.compile(core, Options(threads, isa, tuned, choices))
         self._is_closed = False
         self.isa = self._executable.isa
         self.threads = self._executable.threads
@@ -171,21 +174,50 @@ class Engine:
         if _is_on_gpu(x):
             if preprocessing is None:
                 raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
+            if self._tail.nodes:
+                raise EngineError("the network ends on the host; pass an array in host memory")
             return executable.run_on_device(x, preprocessing)
-        photos = isinstance(x, np.ndarray) and x.dtype == np.uint8
-        if not photos and not (isinstance(x, np.ndarray) and x.dtype == np.float32):
-            raise self._unexpected(x)
+        preprocessing = self._checked_photos(x)
         assert isinstance(x, np.ndarray)  # noqa: S101
-        if preprocessing is None:
-            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
-        if x.ndim != 4 or x.shape[1:] != (self._photo_shape if photos else self._input_shape):
-            raise self._unexpected(x)
-        if photos:
+        if not self._has_one_result:
+            return self._only(self.run(x))
+        if x.dtype == np.uint8:
             return executable.run_photos(np.ascontiguousarray(x), preprocessing)
         try:
             return executable.run_normalised(np.ascontiguousarray(x), preprocessing)
         except NotANumberError:
             raise self._unexpected(x, " without NaN, but the input holds NaN") from None
+
+    def run(self, x: Array, *, integers: bool = False) -> dict[str, Array]:
+        """All outputs of a batch of photos, by name.
+
+        Parameters
+        ----------
+        x : array
+            As for a call of the engine: uint8 photos (N, H, W, C), or float32 (N, C, H, W), normalised.
+        integers : bool
+            Whether ``x`` holds integers, as for :meth:`run_integer`.
+
+        Returns
+        -------
+        dict of str to array
+            In the order of ``graph.outputs``: (N, ...) in the shape and dtype of ``graph.values``.
+
+        Raises
+        ------
+        ValueError
+            As a call of the engine, or :meth:`run_integer`.
+        """
+        executable = self._open()
+        if integers:
+            found = executable.run_several(checked_integers(self.graph, x), None)
+            return self._tail.results(found)
+        preprocessing = self._checked_photos(x)
+        try:
+            found = executable.run_several(np.ascontiguousarray(x), preprocessing)
+        except NotANumberError:
+            raise self._unexpected(x, " without NaN, but the input holds NaN") from None
+        return self._tail.results(found)
 
     def run_integer(self, x: Array) -> Array:
         """Logits of a batch of integer inputs.
@@ -207,6 +239,8 @@ class Engine:
             On another dtype or shape, or a value that does not fit.
         """
         executable = self._open()
+        if not self._has_one_result:
+            return self._only(self.run(x, integers=True))
         return executable.run(checked_integers(self.graph, x))
 
     def tap(self, x: Array) -> dict[str, Array]:
@@ -224,7 +258,9 @@ class Engine:
             channel order, of ``DType.storage``.
         """
         executable = self._open()
-        return executable.tap(checked_integers(self.graph, x))
+        x = checked_integers(self.graph, x)
+        found = executable.tap(x)
+        return {**found, **self._tail.values(executable.run_several(x, None))} if self._tail.nodes else found
 
     def step_times(self, x: Array) -> dict[str, int]:
         """Run one image and time every native step.
@@ -327,6 +363,26 @@ class Engine:
 
     def __repr__(self) -> str:
         return f"<nybble.Engine: {len(self._executable.step_names)} steps, {self.isa}, {self.threads} threads>"
+
+    @property
+    def _has_one_result(self) -> bool:
+        """Whether the backend's one output is the network's."""
+        return not self._tail.nodes and len(self.graph.outputs) == 1
+
+    def _only(self, results: dict[str, Array]) -> Array:
+        if len(results) != 1:
+            raise EngineError(f"the network has the outputs {', '.join(results)}; Engine.run returns them by name")
+        return next(iter(results.values()))
+
+    def _checked_photos(self, x: object) -> Preprocessing:
+        """The network's preprocessing. Raises where ``x`` is no batch of photos, normalised or not."""
+        if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.float32):
+            raise self._unexpected(x)
+        if self.graph.preprocessing is None:
+            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
+        if x.ndim != 4 or x.shape[1:] != (self._photo_shape if x.dtype == np.uint8 else self._input_shape):
+            raise self._unexpected(x)
+        return self.graph.preprocessing
 
     def _open(self) -> Executable:
         if self._is_closed:

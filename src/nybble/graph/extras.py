@@ -15,7 +15,7 @@ PREPROCESSING = "preprocessing"
 CLASS_NAMES = "class_names"
 FORMAT_VERSION = "format_version"
 #: The newest version. A directory without the file is of version 1.
-VERSION = 2
+VERSION = 3
 
 
 def check_version(folder: ModelFolder) -> None:

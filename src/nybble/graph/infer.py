@@ -37,7 +37,7 @@ def infer(node: Node, inputs: Sequence[ValueType]) -> ValueType:
         wanted = f"{least}" if most == least else f"{least} or more" if most is None else f"{least} to {most}"
         raise GraphError(f"{node.op} reads {wanted} value(s), not {len(inputs)}", node=node.name, field="inputs")
     result = operation.infer(node, inputs)
-    _check_shape(result.shape, node.name)
+    _check_shape(result.shape, node.name, is_real=result.dtype.is_float)
     if not result.dtype.is_float and result.magnitude > SUM_LIMIT:
         raise GraphError(
             f"its worst case reaches {result.magnitude}, beyond the 32-bit limit {SUM_LIMIT}", node=node.name
@@ -45,8 +45,11 @@ def infer(node: Node, inputs: Sequence[ValueType]) -> ValueType:
     return result
 
 
-def _check_shape(shape: tuple[int, ...], name: str) -> None:
-    if len(shape) not in (1, 3) or min(shape) < 1 or max(shape) > MAX_EXTENT or math.prod(shape) > MAX_ELEMENTS:
+def _check_shape(shape: tuple[int, ...], name: str, *, is_real: bool = False) -> None:
+    # Real numbers behind the network may be in any shape.
+    ranks, said = ((1, 2, 3, 4, 5, 6), "one to six") if is_real else ((1, 3), "one or three")
+    most = MAX_ELEMENTS if is_real else MAX_EXTENT
+    if len(shape) not in ranks or min(shape) < 1 or max(shape) > most or math.prod(shape) > MAX_ELEMENTS:
         raise GraphError(
-            f"shape {shape} is not one or three extents of 1..{MAX_EXTENT}, {MAX_ELEMENTS} elements at most", node=name
+            f"shape {shape} is not {said} extents of 1..{most}, {MAX_ELEMENTS} elements at most", node=name
         )

@@ -3,6 +3,7 @@
 from nybble.graph.expansion import expand
 from nybble.lower.base import LOWERINGS, Fusion, Lowering
 from nybble.lower.fuse import fuse
+from nybble.lower.host import Tail, split_host
 from nybble.lower.step import Channels, Conv, Pool, Step, Value, Window
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "Lowering",
     "Pool",
     "Step",
+    "Tail",
     "Value",
     "Window",
     "expand",
     "fuse",
+    "split_host",
 ]

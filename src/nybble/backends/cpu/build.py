@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,9 @@ class Built:
         builder.program.set_input(builder.value(plan.values[self.graph.inputs[0].name]))
         for step in plan.steps:
             kind_of(step).add(step, builder)
-        builder.program.set_output(builder.ids[self.graph.outputs[0]])
+        #: The results in the order in which runs fill them: those of 32 bits first, so that all are aligned.
+        self.outputs = sorted(self.graph.outputs, key=lambda name: -self._itemsize(name))
+        builder.program.set_outputs([builder.ids[name] for name in self.outputs])
         self.program = builder.program
         self.ids = builder.ids
         self.step_names = builder.step_names
@@ -49,6 +52,21 @@ class Built:
             self._buffers[name] = (value.shape, value.dtype.storage)
         shape, dtype = self._buffers[name]
         return np.empty((images, *shape), dtype)
+
+    def results(self, images: int) -> tuple[Array, dict[str, Array]]:
+        """Bytes for the results of so many images, and the part of each by its name, in the graph's order."""
+        shapes = {name: (images, *self.plan.values[name].shape) for name in self.outputs}
+        sizes = {name: math.prod(shape) * self._itemsize(name) for name, shape in shapes.items()}
+        together = np.empty(sum(sizes.values()), np.uint8)
+        parts, first = {}, 0
+        for name, shape in shapes.items():
+            part = together[first : first + sizes[name]]
+            parts[name] = part.view(self.plan.values[name].dtype.storage).reshape(shape)
+            first += sizes[name]
+        return together, {name: parts[name] for name in self.graph.outputs}
+
+    def _itemsize(self, name: str) -> int:
+        return self.plan.values[name].dtype.storage.itemsize
 
     def table(self, preprocessing: Preprocessing) -> Array:
         """The bytes of the table from 8-bit samples to the network's input."""

@@ -28,6 +28,7 @@ class CpuBackend(Backend):
     """Makes native programs."""
 
     name = "cpu"
+    takes_several_outputs = True
 
     def compile(self, graph: Graph, options: Options) -> Executable:
         """A program on kernels that were chosen, tuned before, or are the defaults, in this order."""
@@ -103,6 +104,18 @@ class CpuExecutable(Executable):
         built.program.run_integer(x.view(np.uint8), _bytes(result))
         return result
 
+    def run_several(self, x: Array, preprocessing: Preprocessing | None) -> dict[str, Array]:
+        """All results lie in one piece of memory, which the native program fills."""
+        built = self._open()
+        together, results = built.results(len(x))
+        if preprocessing is None:
+            built.program.run_integer(x.view(np.uint8), together)
+        elif x.dtype == np.uint8:
+            built.program.run_samples(x, built.table(preprocessing), together)
+        elif not built.program.run_float(x, *_input_range(preprocessing), together):
+            raise NotANumberError("the input holds NaN")
+        return results
+
     def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
         """Samples become codes in the native program."""
         built = self._open()
@@ -114,10 +127,7 @@ class CpuExecutable(Executable):
         """Numbers become codes in the native program, which finds NaN on the way."""
         built = self._open()
         result = built.buffer(self.graph.outputs[0], len(x))
-        high = float(preprocessing.input_type.maximum)
-        low = -high if preprocessing.input_type.is_signed else 0.0
-        numbers = (preprocessing.scale_numerator, preprocessing.scale_denominator, low, high)
-        if not built.program.run_float(x, *numbers, _bytes(result)):
+        if not built.program.run_float(x, *_input_range(preprocessing), _bytes(result)):
             raise NotANumberError("the input holds NaN")
         return result
 
@@ -126,12 +136,12 @@ class CpuExecutable(Executable):
         built = self._open()
         names = self.step_names
         results = {name: built.buffer(name, len(x)) for name in names}
-        logits = built.buffer(self.graph.outputs[0], len(x))
         ids = [built.ids[name] for name in names]
         for first in range(0, len(x), BATCH_IMAGES):
             part = slice(first, first + BATCH_IMAGES)
             buffers = [_bytes(results[name][part]) for name in names]
-            built.program.run_tapped(x[part].view(np.uint8), _bytes(logits[part]), ids, buffers)
+            together, _ = built.results(len(x[part]))
+            built.program.run_tapped(x[part].view(np.uint8), together, ids, buffers)
         return {name: built.restore(name, values) for name, values in results.items()}
 
     def step_times(self, x: Array) -> dict[str, int]:
@@ -140,7 +150,7 @@ class CpuExecutable(Executable):
         built.program.take_step_times()
         built.program.set_timing(True)
         try:
-            self.run(x)
+            self.run_several(x, None)
         finally:
             built.program.set_timing(False)
         return dict(zip(built.step_names, built.program.take_step_times(), strict=True))
@@ -180,6 +190,13 @@ def chosen_threads(threads: int | None) -> int:
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
         raise EngineError(f"threads must be an integer in 1..1024, got {threads!r}")
     return threads
+
+
+def _input_range(preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """What makes codes of normalised photos: numerator and denominator of the scale, least and largest code."""
+    high = float(preprocessing.input_type.maximum)
+    low = -high if preprocessing.input_type.is_signed else 0.0
+    return preprocessing.scale_numerator, preprocessing.scale_denominator, low, high
 
 
 def _bytes(array: Array) -> Array:

@@ -19,14 +19,11 @@ from nybble.lower.arena import Lifetime, place
 def make_plan(graph: Graph, isa: str, choices: Choices | None = None) -> Plan:
     """Fuse, choose kernels and place values; ``choices`` go before the defaults where they name a step or value.
 
-    Raises :class:`EngineError` where the engine cannot run the graph: more than one input or output, or a step that
-    it has no kernel for.
+    Raises :class:`EngineError` where the engine cannot run the graph: more than one input, or a step that it
+    has no kernel for.
     """
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise EngineError(
-            f"the engine runs networks of one input and one output; this one has {len(graph.inputs)} and "
-            f"{len(graph.outputs)}"
-        )
+    if len(graph.inputs) != 1:
+        raise EngineError(f"the engine runs networks of one input; this one has {len(graph.inputs)}")
     steps = fuse(graph)
     kernels = default_kernels(steps, isa)
     if choices is not None:
@@ -93,7 +90,7 @@ def _place(plan: Plan) -> None:
             # Of a value with lists nothing else is read.
             if group is None or value.name != step.source or value == step.shortcut:
                 last[value.name] = i
-    last[graph.outputs[0]] = len(plan.steps)
+    last.update(dict.fromkeys(graph.outputs, len(plan.steps)))
     # The step that writes a value builds its lists.
     lists = {
         key: Lifetime(_list_bytes(values[name], group, block), written[name], last_list[key])

@@ -10,7 +10,7 @@ import numpy as np
 
 from nybble.backends.base import Backend, Executable, Options
 from nybble.backends.errors import EngineError
-from nybble.graph import Graph
+from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 from nybble.reference import compute, interpret
 
@@ -22,6 +22,7 @@ class ReferenceBackend(Backend):
     """Makes interpreters."""
 
     name = "reference"
+    takes_several_outputs = True
 
     def compile(self, graph: Graph, options: Options) -> Executable:
         """An interpreter of any valid graph. It has one thread and no instruction sets or kernels to choose."""
@@ -63,13 +64,20 @@ class Interpreter(Executable):
 
     def run(self, x: Array) -> Array:
         """Some images at a time."""
-        (output,) = self.graph.outputs
-        value = self.graph.values[output]
-        result = np.empty((len(x), *value.shape), value.dtype.storage)
+        return self.run_several(x, None)[self.graph.outputs[0]]
+
+    def run_several(self, x: Array, preprocessing: Preprocessing | None) -> dict[str, Array]:
+        """Some images at a time."""
+        if preprocessing is not None:
+            x = self.codes(x, preprocessing)
+        values = {name: self.graph.values[name] for name in self.graph.outputs}
+        results = {name: np.empty((len(x), *value.shape), value.dtype.storage) for name, value in values.items()}
         for first in range(0, len(x), BATCH_IMAGES):
             part = slice(first, first + BATCH_IMAGES)
-            result[part] = interpret(self.graph, x[part])[output]
-        return result
+            found = interpret(self.graph, x[part])
+            for name, result in results.items():
+                result[part] = found[name]
+        return results
 
     def tap(self, x: Array) -> dict[str, Array]:
         """Every node's value."""

@@ -15,6 +15,7 @@ from nybble.graph.onnx.splitting import between
 from nybble.graph.onnx.units import SILENT
 from nybble.graph.onnx.values import Real, are_same
 from nybble.graph.ops.registry import operation_of
+from nybble.graph.ops.scale import Scale
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
 
@@ -89,6 +90,14 @@ class Builder(NewNodes):
             high=None,
             clip=None,
         )
+
+    def scaled(self, real: Real, name: str) -> Real:
+        """A value as real numbers of the graph: a Scale of its sums, called ``name``."""
+        lifted = self.lift(self.settle(real, name))
+        with np.errstate(over="ignore", under="ignore"):
+            scales = Tensor.from_array(DType.F32, (1.0 / lifted.unit).astype(np.float32))
+        value = self.add(Scale(name=self.free(name), inputs=(lifted.value,), out_scale=scales))
+        return Real(value, np.ones(len(lifted.unit)), False)
 
     # Activations
 

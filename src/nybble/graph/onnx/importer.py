@@ -24,8 +24,6 @@ from nybble.graph.onnx.operators.importing import Importing
 from nybble.graph.onnx.operators.registry import is_known, read, takes_padding
 from nybble.graph.onnx.operators.remedies import unsupported
 from nybble.graph.onnx.values import Computed, Constant, Outside, Quantizer, Real, Stored, Value
-from nybble.graph.ops import Scale
-from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUMS, DType
 
 #: Element types an input may have.
@@ -222,10 +220,7 @@ class Importer(Importing):
         settled = self.build.settle(found, name)
         if said in SUMS and settled.is_sum:
             return settled.value
-        lifted = self.build.lift(settled)
-        with np.errstate(over="ignore", under="ignore"):
-            scales = Tensor.from_array(DType.F32, (1.0 / lifted.unit).astype(np.float32))
-        return self.build.add(Scale(name=self.build.free(name), inputs=(lifted.value,), out_scale=scales))
+        return self.build.scaled(settled, name).value
 
     def _ordered(self) -> list[Node]:
         """The nodes in the order of the ONNX nodes that they are called after, others where they were made."""

@@ -15,6 +15,11 @@ from nybble.graph.ops.linear import Linear as Linear
 from nybble.graph.ops.max_pool2d import MaxPool2d as MaxPool2d
 from nybble.graph.ops.mul import Mul as Mul
 from nybble.graph.ops.quantize import Quantize as Quantize
+from nybble.graph.ops.real_function import RealSigmoid as RealSigmoid
+from nybble.graph.ops.real_function import RealSoftmax as RealSoftmax
+from nybble.graph.ops.real_move import RealConcat as RealConcat
+from nybble.graph.ops.real_move import RealReshape as RealReshape
+from nybble.graph.ops.real_move import RealTranspose as RealTranspose
 from nybble.graph.ops.registry import operation_named as operation_named
 from nybble.graph.ops.registry import operation_of as operation_of
 from nybble.graph.ops.registry import operations as operations

@@ -59,6 +59,9 @@ class Operation(ABC, Generic[N]):
         What a step of the result stands for; ``None`` where that is not known, and no conversion is defined.
     adds : bool
         Whether the result is the sum of what a node reads.
+    on_host : bool
+        Whether it computes real numbers from real numbers. Such nodes come after the network's integers; the engine
+        runs them in NumPy, by :meth:`compute`, whatever the backend is.
     format_version : int
         The first version of the model directory that has the layer type. A directory with such a layer is written
         as of that version, so that an older nybble refuses it by its version.
@@ -69,6 +72,7 @@ class Operation(ABC, Generic[N]):
     most_inputs: ClassVar[int | None] = 1
     unit: ClassVar[Unit | None] = None
     adds: ClassVar[bool] = False
+    on_host: ClassVar[bool] = False
     format_version: ClassVar[int] = 1
 
     @property

@@ -75,6 +75,14 @@ class OnnxNode(Protocol):
         """An input as a sum; an activation is made one."""
         ...
 
+    def real(self, index: int) -> OnnxValue:
+        """An input as real numbers of the graph, f32; sums and activations are scaled."""
+        ...
+
+    def inputs(self, most: int | None) -> int:
+        """How many inputs it has, ``most`` at most: constants that follow are attributes."""
+        ...
+
     def type_of(self, value: OnnxValue) -> ValueType:
         """Type, shape and largest magnitude of a graph value."""
         ...

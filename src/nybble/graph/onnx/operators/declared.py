@@ -73,6 +73,16 @@ class _Given:
         build = self._importer.build
         return self._given(build.lift(build.settle(self._importer.real(self._node, index), self.name)))
 
+    def real(self, index: int) -> OnnxValue:
+        build = self._importer.build
+        found = self._importer.real(self._node, index)
+        if not build.types[found.value].dtype.is_float:
+            found = build.scaled(found, f"{self.name}_real_{index}")
+        return OnnxValue(found.value, found.unit)
+
+    def inputs(self, most: int | None) -> int:
+        return len(self._node.input) if most is None else min(most, len(self._node.input))
+
     def type_of(self, value: OnnxValue) -> ValueType:
         return self._importer.build.types[value.name]
 
@@ -90,6 +100,8 @@ class _Given:
         """What the operation gives as a value of the import, its dimensions in the order of what was read."""
         types = self._importer.build.types
         made = types[value.name]
+        if not self._read:
+            return Real(value.name, value.unit, False)
         orders = {(real.flat, real.layout) for real in self._read}
         keeps_shape = all(types[real.value].shape == made.shape for real in self._read)
         if orders != {(False, None)} and (len(orders) != 1 or not keeps_shape):

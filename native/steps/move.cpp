@@ -1,0 +1,145 @@
+// The step that copies channels from pixel to pixel.
+#include "steps/move.h"
+
+#include <cstring>
+#include <utility>
+
+#include "core/step.h"
+
+namespace nybble {
+namespace {
+
+// Channels that lie side by side on both sides, in bytes. Zeros where `from` is negative.
+struct Run {
+  std::int32_t from, to, bytes;
+};
+
+// Where the channels of a pixel come from: as runs, or one by one where runs would be short.
+struct ChannelMap {
+  std::vector<Run> runs;
+  std::vector<std::int32_t> singles;  // by channel of the result; empty where runs are used
+};
+
+// Shorter runs on average than this cost more than single copies.
+constexpr std::size_t kShortRun = 4;
+
+ChannelMap channel_map(const std::vector<int>& channels, std::int32_t stride, std::int32_t size) {
+  std::vector<int> padded = channels;
+  padded.resize(static_cast<std::size_t>(stride), -1);
+  ChannelMap map;
+  for (std::size_t c = 0; c < padded.size(); ++c) {
+    const std::int32_t to = static_cast<std::int32_t>(c) * size;
+    const std::int32_t from = padded[c] < 0 ? -1 : padded[c] * size;
+    if (!map.runs.empty()) {
+      Run& last = map.runs.back();
+      if (from < 0 ? last.from < 0 : last.from >= 0 && last.from + last.bytes == from) {
+        last.bytes += size;
+        continue;
+      }
+    }
+    map.runs.push_back({from, to, size});
+  }
+  if (map.runs.size() * kShortRun > padded.size()) map.singles.assign(padded.begin(), padded.end());
+  return map;
+}
+
+template <class T>
+void copy_singles(const std::vector<std::int32_t>& singles, const std::uint8_t* in, std::uint8_t* out) {
+  const auto* from = reinterpret_cast<const T*>(in);
+  auto* to = reinterpret_cast<T*>(out);
+  for (std::size_t c = 0; c < singles.size(); ++c) to[c] = singles[c] < 0 ? T{} : from[singles[c]];
+}
+
+class MoveStep final : public Step {
+ public:
+  MoveStep(const Layout& in, const Layout& out, const MoveSpec& spec)
+      : in_(in),
+        out_(out),
+        size_(static_cast<std::int32_t>(element_bytes(out.element))),
+        input_(spec.input),
+        rows_(spec.rows),
+        columns_(spec.columns),
+        row_maps_(spec.row_maps),
+        column_maps_(spec.column_maps) {
+    for (const std::vector<int>& channels : spec.channels) maps_.push_back(channel_map(channels, out.stride, size_));
+  }
+
+  std::int64_t chunks(std::int64_t images) const override { return images * out_.height; }
+
+  void run(const Memory& memory, std::int64_t chunk, std::int64_t, std::uint8_t*) const override {
+    const std::int64_t image = chunk / out_.height;
+    const auto y = static_cast<std::size_t>(chunk % out_.height);
+    const std::int64_t out_pixel = std::int64_t{out_.stride} * size_, in_pixel = std::int64_t{in_.stride} * size_;
+    std::uint8_t* out = memory.at(output) + chunk * out_.width * out_pixel;
+    const std::int64_t row = rows_[y];
+    const std::uint8_t* in = memory.at(input_) + image * in_.image_bytes() + row * in_.width * in_pixel;
+    for (std::size_t x = 0; x < columns_.size(); ++x, out += out_pixel) {
+      if (row < 0 || columns_[x] < 0)
+        std::memset(out, 0, static_cast<std::size_t>(out_pixel));
+      else
+        copy(maps_[static_cast<std::size_t>(row_maps_[y] + column_maps_[x])], in + columns_[x] * in_pixel, out);
+    }
+    output_lists.build(memory, chunk * out_.width, out_.width);
+  }
+
+ private:
+  void copy(const ChannelMap& map, const std::uint8_t* in, std::uint8_t* out) const {
+    if (!map.singles.empty()) {
+      if (size_ == 1)
+        copy_singles<std::uint8_t>(map.singles, in, out);
+      else
+        copy_singles<std::uint32_t>(map.singles, in, out);
+      return;
+    }
+    for (const Run& run : map.runs) {
+      if (run.from < 0)
+        std::memset(out + run.to, 0, static_cast<std::size_t>(run.bytes));
+      else
+        std::memcpy(out + run.to, in + run.from, static_cast<std::size_t>(run.bytes));
+    }
+  }
+
+  Layout in_, out_;
+  std::int32_t size_;
+  int input_;
+  std::vector<int> rows_, columns_, row_maps_, column_maps_;
+  std::vector<ChannelMap> maps_;
+};
+
+bool lie_below(const std::vector<int>& indices, std::int64_t least, std::int64_t end) {
+  for (const int index : indices)
+    if (index < least || index >= end) return false;
+  return true;
+}
+
+int largest(const std::vector<int>& values) {
+  int most = 0;
+  for (const int value : values) most = value > most ? value : most;
+  return most;
+}
+
+}  // namespace
+
+void add_move(Program& program, const MoveSpec& spec) {
+  const Access access{{spec.input}, -1, spec.output, spec.output_lists};
+  program.check(access);
+  const Layout& in = program.value(spec.input).layout;
+  const Layout& out = program.value(spec.output).layout;
+  require(in.element == out.element, "move: types differ");
+  const auto height = static_cast<std::size_t>(out.height), width = static_cast<std::size_t>(out.width);
+  require(spec.rows.size() == height && spec.row_maps.size() == height, "move: an index for each row");
+  require(spec.columns.size() == width && spec.column_maps.size() == width, "move: an index for each column");
+  require(lie_below(spec.rows, -1, in.height) && lie_below(spec.columns, -1, in.width),
+          "move: reads outside of the input");
+  const auto maps = static_cast<std::int64_t>(spec.channels.size());
+  require(lie_below(spec.row_maps, 0, maps) && lie_below(spec.column_maps, 0, maps) &&
+              largest(spec.row_maps) + largest(spec.column_maps) < maps,
+          "move: there is no such map of channels");
+  for (const std::vector<int>& channels : spec.channels) {
+    require(channels.size() == static_cast<std::size_t>(out.channels), "move: an index for each channel");
+    require(lie_below(channels, -1, in.channels), "move: reads a channel that the input lacks");
+  }
+  program.add_step(std::make_unique<MoveStep>(in, out, spec), access);
+}
+
+}  // namespace nybble

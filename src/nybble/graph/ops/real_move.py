@@ -1,0 +1,196 @@
+"""What moves real numbers or joins them: Transpose, Reshape and Concat of outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nybble.graph.errors import GraphError
+from nybble.graph.lines import LayerFile, joined
+from nybble.graph.nodes import Node
+from nybble.graph.ops.base import Example
+from nybble.graph.ops.forms import Form
+from nybble.graph.ops.reading import OnnxNode
+from nybble.graph.ops.real import MAX_RANK, RealOperation, real
+from nybble.graph.ops.registry import register
+from nybble.graph.types import Array
+from nybble.graph.value_type import MAX_ELEMENTS, ValueType
+
+
+def _integers(file: LayerFile, key: str, low: int, high: int) -> tuple[int, ...]:
+    words = file.words(key)
+    if not 1 <= len(words) <= MAX_RANK or not all(word.isdecimal() and len(word) < 10 for word in words):
+        raise file.error(f"{key} takes one to {MAX_RANK} numbers", key)
+    values = tuple(map(int, words))
+    if not all(low <= value <= high for value in values):
+        raise file.error(f"{key} must be in {low}..{high}", key)
+    return values
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RealTranspose(Node):
+    """Axes in another order, counted without the batch: axis ``i`` of the result is ``order[i]`` of the input."""
+
+    order: tuple[int, ...]
+
+
+class RealTransposeOperation(RealOperation[RealTranspose]):
+    """Transpose of real numbers."""
+
+    node = RealTranspose
+    operator = "Transpose"
+
+    def result_shape(self, node: RealTranspose, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """The extents in the order."""
+        if sorted(node.order) != list(range(len(shapes[0]))):
+            raise GraphError(f"order {node.order} is none of {len(shapes[0])} axes", node=node.name, field="order")
+        return tuple(shapes[0][axis] for axis in node.order)
+
+    def compute(self, node: RealTranspose, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
+        """A copy."""
+        return np.ascontiguousarray(values[0].transpose(0, *(axis + 1 for axis in node.order)))
+
+    def attributes(self, node: RealTranspose) -> Mapping[str, object]:
+        """The order."""
+        return {"order": joined(node.order)}
+
+    def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
+        """The order."""
+        return {"order": _integers(file, "order", 0, MAX_RANK - 1)}
+
+    def write_onnx(self, node: RealTranspose, form: Form, sources: list[str], output: str) -> None:
+        """Transpose; the batch stays first."""
+        form.node("Transpose", sources, output, name=node.name, perm=[0, *(axis + 1 for axis in node.order)])
+
+    def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
+        """The order."""
+        return {"order": tuple(axis - 1 for axis in node.attribute("perm", [0])[1:])}
+
+    def details(self, node: RealTranspose) -> Sequence[str]:
+        """The order."""
+        return (f"order {','.join(map(str, node.order))}",)
+
+    def examples(self, random: np.random.Generator) -> Iterator[Example[RealTranspose]]:
+        """Images and matrices."""
+        for order in ((1, 2, 0), (2, 0, 1), (0, 2, 1)):
+            yield Example(RealTranspose(name="transpose", inputs=("x",), order=order), (real(3, 2, 4),))
+        yield Example(RealTranspose(name="transpose", inputs=("x",), order=(1, 0)), (real(3, 2),))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RealReshape(Node):
+    """The same numbers in the same order in another shape, given without the batch."""
+
+    shape: tuple[int, ...]
+
+
+class RealReshapeOperation(RealOperation[RealReshape]):
+    """Reshape of real numbers."""
+
+    node = RealReshape
+    operator = "Reshape"
+
+    def result_shape(self, node: RealReshape, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """The one that is said, of as many elements as there are."""
+        if math.prod(node.shape) != math.prod(shapes[0]):
+            raise GraphError(f"{shapes[0]} cannot be reshaped to {node.shape}", node=node.name, field="shape")
+        return node.shape
+
+    def compute(self, node: RealReshape, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
+        """Nothing moves."""
+        return values[0].reshape(len(values[0]), *node.shape)
+
+    def attributes(self, node: RealReshape) -> Mapping[str, object]:
+        """The shape."""
+        return {"shape": joined(node.shape)}
+
+    def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
+        """The shape."""
+        return {"shape": _integers(file, "shape", 1, MAX_ELEMENTS)}
+
+    def write_onnx(self, node: RealReshape, form: Form, sources: list[str], output: str) -> None:
+        """Reshape; the batch is taken over."""
+        shape = form.constant(f"{node.name}/shape", [0, *node.shape], np.int64)
+        form.node("Reshape", [*sources, shape], output, name=node.name)
+
+    def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
+        """The shape."""
+        return {"shape": tuple(int(extent) for extent in node.constant(1, "shape").reshape(-1)[1:])}
+
+    def details(self, node: RealReshape) -> Sequence[str]:
+        """The result's type says it."""
+        return ()
+
+    def examples(self, random: np.random.Generator) -> Iterator[Example[RealReshape]]:
+        """Joined and parted axes."""
+        for shape in ((6, 4), (24,), (3, 2, 2, 2), (4, 3, 2)):
+            yield Example(RealReshape(name="reshape", inputs=("x",), shape=shape), (real(3, 2, 4),))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RealConcat(Node):
+    """Real values one after the other along an axis, which is counted without the batch."""
+
+    axis: int
+
+
+class RealConcatOperation(RealOperation[RealConcat]):
+    """Concatenation of real numbers."""
+
+    node = RealConcat
+    operator = "Concat"
+    least_inputs = 2
+    most_inputs = None
+
+    def result_shape(self, node: RealConcat, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+        """The sum along the axis."""
+        first, axis = shapes[0], node.axis
+        if not 0 <= axis < len(first):
+            raise GraphError(f"axis {axis} is none of the {len(first)} of its inputs", node=node.name, field="axis")
+        rest = (*first[:axis], *first[axis + 1 :])
+        if any(len(shape) != len(first) or (*shape[:axis], *shape[axis + 1 :]) != rest for shape in shapes):
+            raise GraphError(
+                f"joins {shapes[:8]}, which differ in more than axis {axis}", node=node.name, field="inputs"
+            )
+        return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
+
+    def compute(self, node: RealConcat, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
+        """A copy."""
+        result: Array = np.concatenate(values, axis=node.axis + 1)
+        return result
+
+    def attributes(self, node: RealConcat) -> Mapping[str, object]:
+        """The axis."""
+        return {"axis": node.axis}
+
+    def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
+        """The axis."""
+        return {"axis": file.integer("axis", 0, MAX_RANK - 1)}
+
+    def write_onnx(self, node: RealConcat, form: Form, sources: list[str], output: str) -> None:
+        """Concat; its axis is counted with the batch."""
+        form.node("Concat", sources, output, name=node.name, axis=node.axis + 1)
+
+    def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
+        """The axis."""
+        return {"axis": node.attribute("axis", 1) % (len(shapes[0]) + 1) - 1}
+
+    def details(self, node: RealConcat) -> Sequence[str]:
+        """The axis."""
+        return (f"axis {node.axis}",)
+
+    def examples(self, random: np.random.Generator) -> Iterator[Example[RealConcat]]:
+        """Two and three values along every axis."""
+        node = RealConcat(name="concat", inputs=("x", "y"), axis=0)
+        yield Example(node, (real(3, 2, 4), real(1, 2, 4)))
+        node = RealConcat(name="concat", inputs=("x", "y", "z"), axis=1)
+        yield Example(node, (real(3, 2), real(3, 4), real(3, 1)))
+
+
+register(RealTransposeOperation())
+register(RealReshapeOperation())
+register(RealConcatOperation())
