@@ -4,7 +4,29 @@ from nybble.graph.directory import read_graph, write_graph
 from nybble.graph.errors import GraphError, ModelFormatError, NybbleError
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import Input, Node, Padding, Pair
-from nybble.graph.ops import Add, AvgPool2d, Concat, Conv2d, Linear, MaxPool2d, Mul, Quantize, ReLU, Scale, Table
+from nybble.graph.ops import (
+    Add,
+    AvgPool2d,
+    Concat,
+    Conv2d,
+    DepthToSpace,
+    Linear,
+    MaxPool2d,
+    Mul,
+    PickChannels,
+    PReLU,
+    Quantize,
+    RealConcat,
+    RealReshape,
+    RealSigmoid,
+    RealSoftmax,
+    RealTranspose,
+    ReLU,
+    ResizeNearest,
+    Scale,
+    Slice,
+    Table,
+)
 from nybble.graph.preprocessing import Preprocessing
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType
@@ -16,6 +38,7 @@ __all__ = [
     "Concat",
     "Conv2d",
     "DType",
+    "DepthToSpace",
     "Graph",
     "GraphError",
     "Input",
@@ -25,12 +48,21 @@ __all__ = [
     "Mul",
     "Node",
     "NybbleError",
+    "PReLU",
     "Padding",
     "Pair",
+    "PickChannels",
     "Preprocessing",
     "Quantize",
     "ReLU",
+    "RealConcat",
+    "RealReshape",
+    "RealSigmoid",
+    "RealSoftmax",
+    "RealTranspose",
+    "ResizeNearest",
     "Scale",
+    "Slice",
     "Table",
     "Tensor",
     "ValueType",

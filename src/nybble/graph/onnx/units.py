@@ -79,7 +79,10 @@ class Units:
             elif wanted is not None:
                 self._want(node.inputs[0], wanted)
             elif unit_of(node) is Unit.INPUT and all(name in self.of for name in node.inputs):
-                self.of[node.name] = np.concatenate([self.of[name] for name in node.inputs])
+                types = [self._graph.values[name] for name in node.inputs]
+                unit = operation(node).real_unit(node, types, [self.of[name] for name in node.inputs])
+                if unit is not None:
+                    self.of[node.name] = unit
         for rule in self._rules.values():
             if self.is_detour(rule.name) and rule.name not in self.of:
                 self._detour(rule, np.ones(rule.factor.shape))

@@ -11,9 +11,12 @@ from nybble.graph.ops.base import Example as Example
 from nybble.graph.ops.base import Operation as Operation
 from nybble.graph.ops.concat import Concat as Concat
 from nybble.graph.ops.conv2d import Conv2d as Conv2d
+from nybble.graph.ops.depth_to_space import DepthToSpace as DepthToSpace
 from nybble.graph.ops.linear import Linear as Linear
 from nybble.graph.ops.max_pool2d import MaxPool2d as MaxPool2d
 from nybble.graph.ops.mul import Mul as Mul
+from nybble.graph.ops.pick_channels import PickChannels as PickChannels
+from nybble.graph.ops.prelu import PReLU as PReLU
 from nybble.graph.ops.quantize import Quantize as Quantize
 from nybble.graph.ops.real_function import RealSigmoid as RealSigmoid
 from nybble.graph.ops.real_function import RealSoftmax as RealSoftmax
@@ -26,5 +29,7 @@ from nybble.graph.ops.registry import operations as operations
 from nybble.graph.ops.registry import register as register
 from nybble.graph.ops.registry import unregister as unregister
 from nybble.graph.ops.relu import ReLU as ReLU
+from nybble.graph.ops.resize import ResizeNearest as ResizeNearest
 from nybble.graph.ops.scale import Scale as Scale
+from nybble.graph.ops.slice import Slice as Slice
 from nybble.graph.ops.table import Table as Table

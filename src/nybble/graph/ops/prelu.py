@@ -1,0 +1,187 @@
+"""Requantization with a factor of its own for negative values: PReLU, and LeakyReLU with a slope per channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nybble.graph.errors import GraphError
+from nybble.graph.folder import ModelFolder
+from nybble.graph.layer_output import LayerOutput
+from nybble.graph.lines import LayerFile
+from nybble.graph.nodes import Node
+from nybble.graph.ops.base import Example, Operation
+from nybble.graph.ops.checks import check_input_type
+from nybble.graph.ops.examples import activation, drawn, sums
+from nybble.graph.ops.forms import ExactForm, RealForm
+from nybble.graph.ops.quantize import FACTORS
+from nybble.graph.ops.registry import register
+from nybble.graph.tensor import Tensor
+from nybble.graph.types import ACTIVATIONS, SUMS, Array, DType
+from nybble.graph.value_type import MAX_SHIFT, ValueType
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PReLU(Node):
+    """``v = x * factor[channel]`` from 0 on, ``x * negative_factor[channel]`` below; then rounded and clamped.
+
+    ``sign(v) * ((|v| + 2**(shift-1)) >> shift)``, shift 0 leaves ``v`` as it is. ``factor`` is (channels), u16 or u32;
+    ``negative_factor`` is (channels), s32.
+    """
+
+    input_type: DType
+    output_type: DType
+    factor: Tensor
+    negative_factor: Tensor
+    shift: int
+
+
+class PReLUOperation(Operation[PReLU]):
+    """Requantization by sign."""
+
+    node = PReLU
+    format_version = 3
+
+    def infer(self, node: PReLU, inputs: Sequence[ValueType]) -> ValueType:
+        """The declared type, clamped to its range."""
+        (source,) = inputs
+        check_input_type(node, source, node.input_type, (*ACTIVATIONS, *SUMS))
+        if node.output_type not in ACTIVATIONS:
+            raise GraphError(f"cannot give {node.output_type}", node=node.name, field="compute_mode")
+        if not 0 <= node.shift <= MAX_SHIFT:
+            raise GraphError(f"shift {node.shift} is not in 0..{MAX_SHIFT}", node=node.name, field="shift_bits")
+        for field, tensor, allowed in (
+            ("requant_factor", node.factor, FACTORS),
+            ("negative_factor", node.negative_factor, (DType.S32,)),
+        ):
+            if tensor.dtype not in allowed:
+                raise GraphError(f"{field} cannot be {tensor.dtype}", node=node.name, field=field)
+            if tensor.shape != source.shape[:1]:
+                raise GraphError(
+                    f"{field} has {tensor.size} factors, but {node.inputs[0]} has {source.shape[0]} channels",
+                    node=node.name,
+                    field=field,
+                )
+        return ValueType(node.output_type, source.shape, node.output_type.magnitude)
+
+    def compute(self, node: PReLU, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
+        """As the node says, in 64 bits, where every product fits."""
+        (source,) = values
+        shape = (-1, *(1,) * (source.ndim - 2))
+        above, below = (part.numpy().astype(np.int64).reshape(shape) for part in (node.factor, node.negative_factor))
+        wide = source.astype(np.int64)
+        product = np.where(wide < 0, wide * below, wide * above)
+        magnitude = (np.abs(product) + ((1 << node.shift) >> 1)) >> node.shift
+        rounded = np.where(product < 0, -magnitude, magnitude)
+        return np.clip(rounded, node.output_type.minimum, node.output_type.maximum).astype(node.output_type.storage)
+
+    def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> PReLU:
+        """The types of input, factor and output."""
+        input_type, factor_type, output_type = file.mode(3)
+        factor = file.tensor("requant_factor", FACTORS, 1)
+        file.expect("compute_mode", factor_type, factor.dtype, "the factor's type")
+        negative = file.tensor("negative_factor", (DType.S32,), 1)
+        return PReLU(
+            name=name,
+            inputs=inputs,
+            input_type=input_type,
+            output_type=output_type,
+            factor=folder.tensor(file, "requant_factor", factor, factor.shape),
+            negative_factor=folder.tensor(file, "negative_factor", negative, negative.shape),
+            shift=file.integer("shift_bits", 0, MAX_SHIFT),
+        )
+
+    def write(self, node: PReLU, output: LayerOutput, sources: Sequence[DType]) -> None:
+        """The types of input, factor and output, the shift, and both factors."""
+        output.text.add("compute_mode", f"{node.input_type}{node.factor.dtype}{node.output_type}")
+        output.text.add("shift_bits", node.shift)
+        output.add_tensor("requant_factor", node.factor, node.factor.shape)
+        output.add_tensor("negative_factor", node.negative_factor, node.negative_factor.shape)
+
+    def narrowed(self, node: PReLU, dtype: DType) -> PReLU:
+        """It clips to whatever type it makes."""
+        return replace(node, output_type=dtype)
+
+    def write_exact(self, node: PReLU, form: ExactForm) -> None:
+        """In int64."""
+        source = form.converted(node.inputs[0], np.int64, node.name)
+        zero = form.constant(f"{node.name}/zero", 0, np.int64)
+        is_below = form.node("Less", [source, zero], f"{node.name}/below")
+        above = form.channels(f"{node.name}/factor", node.factor.numpy(), node.name, np.int64)
+        below = form.channels(f"{node.name}/negative", node.negative_factor.numpy(), node.name, np.int64)
+        factors = form.node("Where", [is_below, below, above], f"{node.name}/factors")
+        value = form.node("Mul", [source, factors], f"{node.name}/product")
+        if node.shift:
+            sign = form.node("Sign", [value], f"{node.name}/sign")
+            size = form.node("Abs", [value], f"{node.name}/size")
+            half = form.constant(f"{node.name}/half", 1 << (node.shift - 1), np.int64)
+            size = form.node("Add", [size, half], f"{node.name}/more")
+            divisor = form.constant(f"{node.name}/divisor", 1 << node.shift, np.int64)
+            size = form.node("Div", [size, divisor], f"{node.name}/quotient")
+            value = form.node("Mul", [size, sign], f"{node.name}/rounded")
+        target = node.output_type
+        clipped = form.clip(value, target.minimum, target.maximum, np.int64, f"{node.name}/clipped")
+        form.cast(clipped, np.float32, form.source(node.name))
+        form.is_float[node.name] = True
+
+    def write_float(self, node: PReLU, form: RealForm) -> None:
+        """PRelu and Clip of real numbers."""
+        above = node.factor.numpy().astype(np.float64) / 2.0**node.shift
+        below = node.negative_factor.numpy().astype(np.float64) / 2.0**node.shift
+        if np.any((above == 0) & (below != 0)):
+            raise GraphError("its factor is 0 where that of negative values is not", node=node.name)
+        silent = above == 0
+        source = form.in_units(node.inputs[0], form.units[node.name] * np.where(silent, 2.0**-60, above), node.name)
+        slope = form.channels(f"{node.name}/slope", np.where(silent, 0, below / np.where(silent, 1, above)), node.name)
+        value = form.node("PRelu", [source, slope], f"{node.name}/value", name=node.name)
+        unit = form.units[node.name]
+        form.clip(value, node.output_type.minimum * unit, node.output_type.maximum * unit, node.name)
+
+    def has_form(self, form: str) -> bool:
+        """No QDQ form: two factors round in one place there."""
+        return form != "qdq"
+
+    def write_qdq(self, node: PReLU, form: RealForm) -> None:
+        """None yet."""
+        raise GraphError(f"no QDQ form is defined for {node.op}; export it with --exact", node=node.name)
+
+    def details(self, node: PReLU) -> Sequence[str]:
+        """The shift."""
+        return (f"shift {node.shift}",)
+
+    def onnx_hint(self, node: PReLU) -> Mapping[str, object]:
+        """None."""
+        return {}
+
+    def examples(self, random: np.random.Generator) -> Iterator[Example[PReLU]]:
+        """From every type to every type, slopes of either sign, with ties, clips and shift 0."""
+        for input_type in (*ACTIVATIONS, *SUMS):
+            source = sums(input_type, 3, 2, 5) if input_type in SUMS else activation(input_type, 3, 2, 5)
+            for output_type in ACTIVATIONS:
+                for factor_type, shift in ((DType.U16, 0), (DType.U16, 9), (DType.U32, MAX_SHIFT)):
+                    negative = random.integers(-factor_type.maximum // 4, factor_type.maximum // 4, 3)
+                    node = PReLU(
+                        name="prelu",
+                        inputs=("x",),
+                        input_type=input_type,
+                        output_type=output_type,
+                        factor=drawn(random, factor_type, 3, low=1),
+                        negative_factor=Tensor.from_array(DType.S32, negative),
+                        shift=shift,
+                    )
+                    yield Example(node, (source,))
+        node = PReLU(
+            name="prelu",
+            inputs=("x",),
+            input_type=DType.S32,
+            output_type=DType.S4,
+            factor=Tensor.from_array(DType.U16, np.ones(6, np.int64)),
+            negative_factor=Tensor.from_array(DType.S32, np.array([1, -1, 0, 3, -3, 2])),
+            shift=1,
+        )
+        yield Example(node, (sums(DType.S32, 6, magnitude=20),))
+
+
+register(PReLUOperation())
