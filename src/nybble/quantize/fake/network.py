@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nybble.graph import Preprocessing
+from nybble.graph import Node, Preprocessing
 from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.errors import QuantizeError
-from nybble.quantize.fake.operation import FakeOperation
+from nybble.quantize.fake.operation import FakeOperation, Returned
 from nybble.quantize.fake.quantizers import ActivationQuantizer, Mode, WeightQuantizer
 from nybble.quantize.fake.weighted import QuantizedLayer
 
@@ -51,6 +51,10 @@ class QuantizedNetwork(nn.Module):
     preprocessing : Preprocessing, optional
         Then the input's quantizer is what it says, not calibrated.
     class_names : sequence of str, optional
+    tail : sequence of Node
+        Nodes of the integer graph that compute real numbers from the results.
+    outputs : sequence of str
+        What a network that is no classifier returns: labels of results, names of nodes of the tail.
     """
 
     #: Name of the network's input, before and after its quantizer.
@@ -64,8 +68,12 @@ class QuantizedNetwork(nn.Module):
         config: QuantizeConfig,
         preprocessing: Preprocessing | None = None,
         class_names: Sequence[str] | None = None,
+        tail: Sequence[Node] = (),
+        outputs: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.tail = tuple(tail)
+        self.outputs = tuple(outputs)
         self.config = config
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names) if class_names is not None else None
@@ -113,6 +121,17 @@ class QuantizedNetwork(nn.Module):
     def output(self) -> str:
         """Name of the value that the network returns."""
         return self._order[-1][0]
+
+    @property
+    def result_steps(self) -> dict[str, str]:
+        """By label, the step of each result of a network that is no classifier."""
+        return {step.module.label: step.name for step in self.steps if isinstance(step.module, Returned)}
+
+    def results(self, x: Tensor) -> dict[str, Tensor]:
+        """The results of normalised images by label, before the tail: (N, ...) each."""
+        steps = self.result_steps
+        values = self.run({self.INPUT: self.input_quantizer(x)}, keep=list(steps.values()))
+        return {label: values[step] for label, step in steps.items()}
 
     def layers(self) -> dict[str, QuantizedLayer]:
         """Convolutions and linear layers by name, in execution order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from nybble.quantize.fake.quantizers import ActivationQuantizer, Mode
 
@@ -38,3 +38,21 @@ class FakeOperation(nn.Module):
     def precede(self, quantizer: ActivationQuantizer) -> None:
         """Take note that an unsigned quantizer is all that reads the result."""
         return
+
+
+class Returned(FakeOperation):
+    """An output of a network that is no classifier: the value itself.
+
+    Attributes
+    ----------
+    label : str
+        What the output is called.
+    """
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return x

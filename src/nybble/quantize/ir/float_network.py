@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nybble.graph import Padding, Pair
+from nybble.graph import Node, Padding, Pair
+from nybble.graph.ops.resize import nearest
 from nybble.quantize.ir import pooling
 
 #: Name of a network's input.
@@ -261,9 +262,115 @@ class Pad(Op):
         return functional.pad(some, (left, right, top, bottom, *self.channels))
 
 
+@dataclass(kw_only=True)
+class Pick(Op):
+    """Some channels, in any order."""
+
+    channels: tuple[int, ...]
+
+    keeps_codes: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether its input cannot be negative."""
+        return self.inputs[0] in positive
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return values[0][:, list(self.channels)]
+
+
+@dataclass(kw_only=True)
+class Crop(Op):
+    """Every ``step``-th row and column from ``start`` up to ``stop``."""
+
+    start: Pair
+    stop: Pair
+    step: Pair = Pair(1, 1)
+
+    keeps_codes: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether its input cannot be negative."""
+        return self.inputs[0] in positive
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        rows, columns = (slice(*part) for part in zip(self.start, self.stop, self.step, strict=True))
+        return values[0][:, :, rows, columns]
+
+
+@dataclass(kw_only=True)
+class Enlarge(Op):
+    """Another size by nearest neighbours on a grid of :class:`nybble.graph.ResizeNearest`."""
+
+    grid: str
+
+    keeps_codes: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether its input cannot be negative."""
+        return self.inputs[0] in positive
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        (x,) = values
+        rows, columns = (nearest(self.grid, x.shape[axis], self.shape[axis - 1]) for axis in (2, 3))
+        return x[:, :, list(rows)][:, :, :, list(columns)]
+
+
+@dataclass(kw_only=True)
+class Shuffle(Op):
+    """Channels that become blocks of pixels, as PyTorch's PixelShuffle has them."""
+
+    block: Pair
+
+    keeps_codes: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether its input cannot be negative."""
+        return self.inputs[0] in positive
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        (x,) = values
+        count, channels, rows, columns = x.shape
+        channels //= self.block.rows * self.block.columns
+        blocks = x.reshape(count, channels, *self.block, rows, columns).permute(0, 1, 4, 2, 5, 3)
+        return blocks.reshape(count, channels, rows * self.block.rows, columns * self.block.columns)
+
+
+@dataclass(kw_only=True)
+class Slopes(Op):
+    """PReLU: ``x`` from 0 on, ``slope * x`` below. ``slope`` is (C)."""
+
+    slope: Tensor
+
+    gives_sums: ClassVar[bool] = True
+    is_elementwise: ClassVar[bool] = True
+    takes_shortcuts: ClassVar[bool] = False
+
+    def is_same_for_all_channels(self) -> bool:
+        """Whether all channels have one slope."""
+        return bool((self.slope == self.slope[0]).all())
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return functional.prelu(values[0], self.slope)
+
+
+@dataclass(kw_only=True)
+class Result(Op):
+    """An output of a network that is no classifier: the value itself, called ``label``."""
+
+    label: str
+
+    input_bits: ClassVar[int | None] = 8
+    takes_shortcuts: ClassVar[bool] = False
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return values[0]
+
+
 @dataclass
 class FloatNetwork:
     """Operations in execution order; the last one's result is the network's.
+
+    A network that is no classifier ends with a :class:`Result` for each of its outputs.
 
     Attributes
     ----------
@@ -272,11 +379,22 @@ class FloatNetwork:
     ops : list of Op
     ending : str
         ``softmax`` or ``log_softmax`` where the module ends with one: it is left out, the network's results are logits.
+    tail : tuple of Node
+        Nodes of the integer graph that compute real numbers from the results, by their labels.
+    outputs : tuple of str
+        Labels of results and names of the tail's nodes that the network returns; empty for a classifier.
     """
 
     input_shape: tuple[int, int, int]
     ops: list[Op] = field(default_factory=list)
     ending: str = ""
+    tail: tuple[Node, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> list[Result]:
+        """The outputs of a network that is no classifier."""
+        return [op for op in self.ops if isinstance(op, Result)]
 
     @property
     def output(self) -> str:
@@ -291,7 +409,7 @@ class FloatNetwork:
 
     def prune(self, output: str) -> None:
         """Leave out what an operation, from then on the output, does not need."""
-        needed = {output}
+        needed = {output, *(op.name for op in self.results)}
         for op in reversed(self.ops):
             if op.name in needed:
                 needed.update(op.inputs)

@@ -21,11 +21,17 @@ from nybble.quantize.ir.float_network import (
     AvgPool,
     Concat,
     Conv,
+    Crop,
+    Enlarge,
     FloatNetwork,
     MaxPool,
+    Norm,
     Op,
     Pad,
+    Pick,
     Rectifier,
+    Shuffle,
+    Slopes,
     Sum,
     Weighted,
 )
@@ -39,8 +45,20 @@ def fold(network: FloatNetwork) -> FloatNetwork:
     CaptureError
         Naming the source line of what cannot be brought into that form.
     """
-    folded = FloatNetwork(network.input_shape, [replace(op) for op in network], network.ending)
-    for change in (_join_means, join_limits, _move_rectifiers, _fold_padding, _double, _compose, _attach, _drop_idle):
+    folded = replace(network, ops=[replace(op) for op in network])
+    changes = (
+        _join_means,
+        join_limits,
+        _move_shuffles,
+        _move_rectifiers,
+        _fold_padding,
+        _double,
+        _compose,
+        _attach,
+        _keep_picked,
+        _drop_idle,
+    )
+    for change in changes:
         change(folded)
     return folded
 
@@ -267,6 +285,49 @@ def _compose(network: FloatNetwork) -> None:
     """Before constants go to layers behind: those of picked channels belong to these."""
     affine.attach_behind(network, _remove)
     picked_channels.compose(network, _remove)
+
+
+def _move_shuffles(network: FloatNetwork) -> None:
+    """Put what works on each channel alone in front of what only moves pixels: there are the exact sums."""
+    moved = True
+    while moved:
+        moved = False
+        readers = network.readers()
+        for op in [op for op in network if isinstance(op, Shuffle | Crop | Enlarge)]:
+            if len(readers[op.name]) != 1 or op.inputs[0] == INPUT:
+                continue
+            (reader,) = readers[op.name]
+            if not isinstance(reader, Norm | Affine | Slopes | Rectifier):
+                continue
+            times = op.block.rows * op.block.columns if isinstance(op, Shuffle) else 1
+            repeated = {
+                name: value.repeat_interleave(times)
+                for name, value in vars(reader).items()
+                if isinstance(value, Tensor)
+            }
+            before = network[op.inputs[0]]
+            ahead = replace(reader, inputs=op.inputs, shape=before.shape, **repeated)
+            behind = replace(op, inputs=(ahead.name,))
+            places = [next(i for i, entry in enumerate(network.ops) if entry is part) for part in (op, reader)]
+            network.ops[places[0]], network.ops[places[1]] = ahead, behind
+            for entry in network:
+                if entry is not behind:
+                    entry.inputs = tuple(op.name if name == reader.name else name for name in entry.inputs)
+            moved = True
+            break
+
+
+def _keep_picked(network: FloatNetwork) -> None:
+    """Picked channels that no layer took in are moved as codes, unless a ReLU needs their sums."""
+    for place, op in enumerate(network.ops):
+        if not isinstance(op, Conv) or op.bias is not None or not picked_channels.picks(op):
+            continue
+        matrix = op.weight[:, :, 0, 0]
+        readers = network.readers()[op.name]
+        if not bool((matrix.sum(1) == 1).all()) or any(isinstance(reader, Rectifier | Slopes) for reader in readers):
+            continue
+        channels = tuple(int(channel) for channel in matrix.argmax(1))
+        network.ops[place] = Pick(name=op.name, inputs=op.inputs, shape=op.shape, place=op.place, channels=channels)
 
 
 def _drop_idle(network: FloatNetwork) -> None:

@@ -18,14 +18,14 @@ def compose(network: FloatNetwork, remove: Remove) -> None:
     """Join picked channels of one value, and let the layers behind read the value itself."""
     for joined in [op for op in network if isinstance(op, Concat)]:
         _join(network, joined)
-    for picked in [op for op in network if isinstance(op, Conv) and _picks(op)]:
+    for picked in [op for op in network if isinstance(op, Conv) and picks(op)]:
         if _is_in_order(picked):
             _scale_only(network, picked)
         else:
             _read_through(network, picked, remove)
 
 
-def _picks(op: Op) -> bool:
+def picks(op: Op) -> bool:
     """Whether each output is one channel times a number, plus one."""
     if not isinstance(op, Conv) or op.norm is not None or op.groups != 1 or op.weight.shape[2:] != (1, 1):
         return False
@@ -39,7 +39,7 @@ def _join(network: FloatNetwork, op: Concat) -> None:
     parts = [network[name] for name in op.inputs if name in {entry.name for entry in network}]
     if len(parts) != len(op.inputs) or len({part.name for part in parts}) != len(parts):
         return
-    convolutions = [part for part in parts if isinstance(part, Conv) and _picks(part)]
+    convolutions = [part for part in parts if isinstance(part, Conv) and picks(part)]
     sources = {part.inputs for part in convolutions}
     if len(convolutions) != len(parts) or len(sources) > 1 or any(len(readers[part.name]) != 1 for part in parts):
         return

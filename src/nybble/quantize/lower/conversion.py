@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -121,10 +121,33 @@ class Conversion:
 
     def finish(self) -> Graph:
         """The graph of all nodes, once the operation of every step has added its own."""
-        output, network = self._logits(), self._network
+        network = self._network
+        outputs = self._results() if network.outputs else [self._logits()]
         return Graph(
-            [self._entry], self._nodes, [output], preprocessing=network.preprocessing, class_names=network.class_names
+            [self._entry], self._nodes, outputs, preprocessing=network.preprocessing, class_names=network.class_names
         )
+
+    def _results(self) -> list[str]:
+        """The nodes behind the results of a network that is no classifier, and the names of its outputs."""
+        made = {label: self.real(step, label) for label, step in self._network.result_steps.items()}
+        for node in self._network.tail:
+            name = self.free(node.name)
+            self.add(replace(node, name=name, inputs=tuple(made[label] for label in node.inputs)))
+            made[node.name] = name
+        return [made[label] for label in self._network.outputs]
+
+    def real(self, step: str, label: str) -> str:
+        """The node that makes real numbers of a step's sums or codes."""
+        source, unit = self.values[step], self.units[step]
+        if self.is_code(step):
+            channels = self.types[source].shape[0]
+            ones = Rescale(Tensor.from_array(DType.U16, np.ones(channels, np.int64)), 0, 0.0, 0, 0.0)
+            target = DType.S32 if self.types[source].dtype.is_signed else DType.U31
+            source, unit = self.quantize(f"{label}.sums", source, target, ones), np.full(channels, float(unit))
+        scales = Tensor.from_array(DType.F32, (1.0 / unit).astype(np.float32))
+        node = Scale(name=self.free(label), inputs=(source,), out_scale=scales)
+        self.add(node)
+        return node.name
 
     def append_layer(self, module: QuantizedLayer, step: Step, kind: type[Conv2d | Linear], **own: Any) -> None:
         """Add the node of a layer, with the codes of its weights and its bias in units of the sums.

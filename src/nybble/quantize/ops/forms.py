@@ -41,6 +41,8 @@ class OnnxForm:
     handler : callable
     integers, numbers : sequence of int
         Places of inputs that are lists of integers, or one number.
+    empty : sequence of int
+        Places of constants that may be empty, which says the same as leaving them out.
     ranks : mapping of int to int
         Dimensions of inputs that are weights, by place.
     weight : int or None
@@ -54,6 +56,7 @@ class OnnxForm:
     handler: Handler
     integers: Sequence[int] = ()
     numbers: Sequence[int] = ()
+    empty: Sequence[int] = ()
     ranks: Mapping[int, int] = field(default_factory=dict)
     weight: int | None = None
     check: Callable[..., None] | None = None
@@ -88,6 +91,7 @@ class Forms:
         *operators: str,
         integers: Sequence[int] = (),
         numbers: Sequence[int] = (),
+        empty: Sequence[int] = (),
         ranks: Mapping[int, int] | None = None,
         weight: int | None = None,
         check: Callable[..., None] | None = None,
@@ -96,7 +100,7 @@ class Forms:
         """The function below is the handler of these ONNX operators; see :class:`OnnxForm` for the rest."""
 
         def add(handler: _H) -> _H:
-            form = OnnxForm(handler, integers, numbers, ranks or {}, weight, check, per_image)
+            form = OnnxForm(handler, integers, numbers, empty, ranks or {}, weight, check, per_image)
             self.of_onnx.update(dict.fromkeys(operators, form))
             return handler
 

@@ -61,10 +61,12 @@ def _elu(x: Tensor, *, alpha: float = 1.0, scale: float = 1.0, input_scale: floa
     return scale * torch.where(x > 0, x, alpha * torch.expm1(torch.clamp(x, max=0.0) * input_scale))
 
 
-def _prelu(x: Any, weight: Any) -> Result:
+def _prelu(x: Any, weight: Any) -> Result | None:
     slope = torch.as_tensor(weight)
-    if slope.numel() == 0 or not bool((slope == slope.reshape(-1)[0]).all()):
-        raise Unsupported("its slopes differ by channel; one table serves all channels: use one slope")
+    if slope.numel() > 1 and not bool((slope == slope.reshape(-1)[0]).all()):
+        return None
+    if slope.numel() == 0:
+        raise Unsupported("it has no slope")
     negative = float(slope.reshape(-1)[0])
     return of_one(x, partial(functional.leaky_relu, negative_slope=negative), "PReLU")
 
@@ -151,7 +153,7 @@ def _softplus(shape: tuple[int, ...], x: Any, beta: float = 1.0, threshold: floa
 
 
 @forms.aten("prelu.default", "_prelu_kernel.default")
-def _aten_prelu(shape: tuple[int, ...], x: Any, weight: Any) -> Result:
+def _aten_prelu(shape: tuple[int, ...], x: Any, weight: Any) -> Result | None:
     return _prelu(x, weight)
 
 
@@ -222,7 +224,7 @@ def _onnx_thresholded(node: Any, x: Value) -> Result:
 
 
 @forms.onnx("PRelu")
-def _onnx_prelu(node: Any, x: Value, slope: Value) -> Result:
+def _onnx_prelu(node: Any, x: Value, slope: Value) -> Result | None:
     return _prelu(x, tensor_of(constant_of(slope, "its slope")))
 
 

@@ -99,11 +99,13 @@ def _slice(
         return x
     if axis == 1 and len(x.shape) == 3:
         return vocabulary.pick(x, 1, range(size)[start:end:step])
-    if axis not in (2, 3) or start not in (None, 0):
-        raise Unsupported("only slices of rows and columns that start at 0 can be taken")
-    if result != -(-size // step):
-        raise Unsupported("only slices that go to the end can be taken")
-    return vocabulary.skip(x, Pair(step, 1) if axis == 2 else Pair(1, step))
+    if axis not in (2, 3) or len(x.shape) != 3 or step < 1:
+        raise Unsupported("only slices of rows and columns, forwards, can be taken")
+    part = range(size)[start:end:step]
+    if part == range(0, size, step):
+        return vocabulary.skip(x, Pair(step, 1) if axis == 2 else Pair(1, step))
+    rows, columns = (range(extent) for extent in x.shape[1:])
+    return vocabulary.crop(x, part if axis == 2 else rows, part if axis == 3 else columns)
 
 
 #: Ends of slices beyond it mean the end, whatever the batch.
@@ -139,7 +141,7 @@ def _onnx_slice(
         )
     if not len(first) == len(last) == len(axes) == len(steps):
         raise Unsupported("its starts, ends, axes and steps must be of one length")
-    stride = {2: 1, 3: 1}
+    parts = {axis: range(extent) for axis, extent in enumerate(x.shape, 1)}
     rank = len(x.shape) + 1
     for start, end, axis, step in zip(first, last, axes, steps, strict=True):
         size = (node.batch, *x.shape)[axis % rank]
@@ -149,10 +151,14 @@ def _onnx_slice(
             if len(first) > 1:
                 raise Unsupported("channels and rows cannot be taken at once; slice twice")
             return vocabulary.pick(x, 1, range(size)[start:end:step])
-        if start != 0 or step < 1 or axis % rank not in stride or end < size:
-            raise Unsupported("only every n-th row and column, from 0 to the end, can be taken")
-        stride[axis % rank] = step
-    return x if set(stride.values()) == {1} else vocabulary.skip(image_of(x), Pair(stride[2], stride[3]))
+        if step < 1 or axis % rank not in (2, 3) or rank != 4:
+            raise Unsupported("only rows and columns of images can be taken, forwards")
+        parts[axis % rank] = parts[axis % rank][start:end:step]
+    if rank != 4 or all(part == range(extent) for part, extent in zip(parts.values(), x.shape, strict=True)):
+        return x
+    if all(parts[axis] == range(0, x.shape[axis - 1], parts[axis].step) for axis in (2, 3)):
+        return vocabulary.skip(image_of(x), Pair(parts[2].step, parts[3].step))
+    return vocabulary.crop(image_of(x), parts[2], parts[3])
 
 
 @forms.onnx("Split", integers=(1,))

@@ -124,7 +124,7 @@ class Choice:
     def _last_layers(self) -> set[str]:
         """Layers between which and the result there is no other."""
         found: set[str] = set()
-        waiting = [self._network.output]
+        waiting = [op.name for op in self._network.results] or [self._network.output]
         while waiting:
             name = waiting.pop()
             if name == INPUT:

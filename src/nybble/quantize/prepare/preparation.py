@@ -12,7 +12,7 @@ from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.fake.network import QuantizedNetwork, Step
 from nybble.quantize.fake.quantizers import ActivationQuantizer, Method, WeightQuantizer
 from nybble.quantize.fake.weighted import FoldedNorm, QuantizedLayer
-from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Rectifier, Weighted
+from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Rectifier, Slopes, Weighted
 from nybble.quantize.ir.fold import fold_norm, nonnegative
 from nybble.quantize.prepare.choose import Choice
 from nybble.quantize.prepare.joined import joined_values
@@ -64,11 +64,8 @@ class Preparation:
 
     def finish(self) -> QuantizedNetwork:
         """The network of all steps, once every operation has added its own."""
-        output = self.network.output
-        last = self.network[output]
-        # What a ReLU6 clips, only a quantizer can.
-        if output not in self.sums or (isinstance(last, Rectifier) and last.maximum is not None):
-            self.coded(output)
+        if not self.network.results:
+            self.finished(self.network.output)
         return QuantizedNetwork(
             self._steps,
             self._input,
@@ -76,7 +73,18 @@ class Preparation:
             self._choice.finished(),
             self._preprocessing,
             self._class_names,
+            self.network.tail,
+            self.network.outputs,
         )
+
+    def finished(self, value: str) -> str:
+        """The step that makes a value which the network returns: its exact sums where it has them, else its codes."""
+        last = self.network[value]
+        # What a ReLU6 clips, only a quantizer can; so does what has slopes.
+        clips = isinstance(last, Rectifier) and last.maximum is not None
+        if value not in self.sums or clips or isinstance(last, Slopes):
+            return self.coded(value)[0]
+        return self.sums[value]
 
     def _input_quantizer(self) -> ActivationQuantizer:
         given = self._preprocessing

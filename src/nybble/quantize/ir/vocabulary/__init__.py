@@ -19,11 +19,14 @@ from nybble.quantize.ir.vocabulary.arithmetic import (
 )
 from nybble.quantize.ir.vocabulary.moving import (
     concat,
+    crop,
     pad,
     permute,
     pick,
     reshape,
+    resize_nearest,
     select,
+    shuffle,
     skip,
     split,
     split_evenly,
@@ -42,7 +45,7 @@ from nybble.quantize.ir.vocabulary.value import (
     settled,
     value_of,
 )
-from nybble.quantize.ir.vocabulary.weighted import batch_norm, conv, dense, matmul
+from nybble.quantize.ir.vocabulary.weighted import batch_norm, conv, conv_transpose, dense, matmul
 from nybble.quantize.ir.vocabulary.windows import adaptive_pool, average_pool, largest, max_pool, mean, total
 
 __all__ = [
@@ -61,6 +64,8 @@ __all__ = [
     "clip",
     "concat",
     "conv",
+    "conv_transpose",
+    "crop",
     "dense",
     "divide",
     "image",
@@ -74,8 +79,10 @@ __all__ = [
     "permute",
     "pick",
     "reshape",
+    "resize_nearest",
     "select",
     "settled",
+    "shuffle",
     "skip",
     "softmax",
     "split",

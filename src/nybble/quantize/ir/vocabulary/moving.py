@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nybble.graph import Padding, Pair
-from nybble.quantize.ir.float_network import Concat, Conv, MaxPool, Pad
+from nybble.quantize.ir.float_network import Concat, Conv, Crop, Enlarge, MaxPool, Op, Pad, Shuffle
 from nybble.quantize.ir.vocabulary.value import (
     Axes,
     Made,
@@ -210,3 +210,46 @@ def _joined(values: Sequence[Translation], place: int) -> Result:
 
 def _viewed(x: Translation, axes: Axes) -> Translation:
     return Translation(x.name, x.extents, axes, x.ending)
+
+
+def crop(x: Translation, rows: range, columns: range) -> Result:
+    """Some rows and columns in even steps, forwards."""
+    x = image(x)
+    if rows == range(x.extents[1]) and columns == range(x.extents[2]):
+        return x
+    if not rows or not columns or min(rows.step, columns.step) < 1:
+        raise Unsupported("rows and columns can be taken forwards only, and one at least")
+    return Crop(
+        name="",
+        inputs=(x.name,),
+        shape=(x.extents[0], len(rows), len(columns)),
+        start=Pair(rows[0], columns[0]),
+        stop=Pair(rows[-1] + 1, columns[-1] + 1),
+        step=Pair(rows.step, columns.step),
+    )
+
+
+def shuffle(x: Translation, block: Pair, order: Sequence[int] | None = None) -> Result:
+    """Channels that become blocks of pixels, after they were put into an order."""
+    x = image(x)
+    size = block.rows * block.columns
+    if min(block) < 1 or x.extents[0] % size:
+        raise Unsupported(f"{x.extents[0]} channels are not divisible into blocks of {block.rows}x{block.columns}")
+    ops: list[Op] = []
+    source = x.name
+    if order is not None:
+        picked = pick(x, 1, order).ops[0]
+        picked.name = "picked"
+        ops.append(picked)
+        source = picked.name
+    shape = (x.extents[0] // size, x.extents[1] * block.rows, x.extents[2] * block.columns)
+    ops.append(Shuffle(name="", inputs=(source,), shape=shape, block=block))
+    return Made(tuple(ops))
+
+
+def resize_nearest(x: Translation, size: Pair, grid: str) -> Result:
+    """Another size, by nearest neighbours."""
+    x = image(x)
+    if size == x.extents[1:] and grid != "align_corners":
+        return x
+    return Enlarge(name="", inputs=(x.name,), shape=(x.extents[0], *size), grid=grid)

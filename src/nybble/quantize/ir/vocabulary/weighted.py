@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nybble.graph import Padding, Pair
-from nybble.quantize.ir.float_network import Conv, Dense, Norm
+from nybble.quantize.ir.float_network import Conv, Crop, Dense, Norm, Op, Shuffle
 from nybble.quantize.ir.vocabulary.value import Made, Result, Translation, Unsupported, image, seen
 from nybble.quantize.ir.vocabulary.windows import output_extents
 
@@ -48,6 +48,81 @@ def conv(
         dilation=dilation,
         groups=groups,
     )
+
+
+def conv_transpose(
+    x: Translation,
+    weight: Any,
+    bias: Any = None,
+    stride: Pair = Pair(1, 1),
+    padding: Padding = Padding(),
+    output_padding: Pair = Pair(0, 0),
+) -> Result:
+    """A transposed convolution by weights (C, K, rows, columns), of one group.
+
+    Row ``q * stride + p`` of the full result depends on rows of the image by every ``stride``-th row of the weights,
+    from ``p`` on. So a convolution makes all ``p`` of each ``q`` as channels of their own; these become pixels, and
+    the padding is cut off.
+    """
+    kernel = weights_of(weight, "weights of a transposed convolution")
+    x = image(x)
+    if kernel.dim() != 4 or kernel.shape[0] != x.extents[0]:
+        raise Unsupported(f"a weight {tuple(kernel.shape)} does not fit {x.extents[0]} channels")
+    if min(stride) < 1 or min(*padding, *output_padding) < 0:
+        raise Unsupported("its strides must be positive, and its padding not negative")
+    outputs = kernel.shape[1]
+    given = (padding.top, padding.bottom), (padding.left, padding.right)
+    rows, columns = (
+        _phases(*part) for part in zip(x.extents[1:], kernel.shape[2:], stride, given, output_padding, strict=True)
+    )
+    taps = kernel.new_zeros(*kernel.shape[:2], rows.taps * stride.rows, columns.taps * stride.columns)
+    taps[:, :, : kernel.shape[2], : kernel.shape[3]] = kernel
+    split = taps.reshape(*kernel.shape[:2], rows.taps, stride.rows, columns.taps, stride.columns)
+    phases = split.permute(1, 3, 5, 0, 2, 4).reshape(-1, kernel.shape[0], rows.taps, columns.taps).flip(2, 3)
+    offset = _bias(bias, outputs, "biases of a transposed convolution")
+    size = stride.rows * stride.columns
+    made = conv(
+        x,
+        phases.contiguous(),
+        None if offset is None else offset.repeat_interleave(size),
+        padding=Padding(rows.before, columns.before, rows.after, columns.after),
+    )
+    if not isinstance(made, Conv):
+        raise AssertionError("a convolution is one operation")
+    made.name = "phases"
+    ops: list[Op] = [made]
+    if size > 1:
+        full = (outputs, made.shape[1] * stride.rows, made.shape[2] * stride.columns)
+        ops.append(Shuffle(name="pixels", inputs=("phases",), shape=full, block=stride))
+    ends = Pair(rows.start + rows.extent, columns.start + columns.extent)
+    if (rows.start, columns.start, *ends) != (0, 0, *ops[-1].shape[1:]):
+        shape = (outputs, rows.extent, columns.extent)
+        start = Pair(rows.start, columns.start)
+        ops.append(Crop(name="cut", inputs=(ops[-1].name,), shape=shape, start=start, stop=ends))
+    return Made(tuple(ops))
+
+
+class _Phases(NamedTuple):
+    """One axis of a transposed convolution: taps of the convolution and its padding, and what is kept of its result."""
+
+    taps: int
+    before: int
+    after: int
+    start: int
+    extent: int
+
+
+def _phases(extent: int, kernel: int, stride: int, padding: tuple[int, int], more: int) -> _Phases:
+    size = (extent - 1) * stride + kernel - sum(padding) + more
+    if size < 1:
+        raise Unsupported("its padding leaves nothing")
+    taps = -(-kernel // stride)
+    # Whole strides that are cut off at the beginning need not be computed.
+    skipped = min(padding[0] // stride, taps - 1)
+    start = padding[0] - skipped * stride
+    before = taps - 1 - skipped
+    wanted = -(-(start + size) // stride)
+    return _Phases(taps, before, max(0, wanted - extent - before + taps - 1), start, size)
 
 
 def dense(x: Translation, weight: Any, bias: Any = None) -> Result:

@@ -72,6 +72,8 @@ class OnnxModel:
     opset : int
     batch : int
         Images that its shapes are computed for: as many as it fixes, else ``STAND_IN``.
+    outputs : tuple of str
+        Names of all results of a network that is no classifier; else empty.
     """
 
     path: Path
@@ -83,6 +85,7 @@ class OnnxModel:
     image_size: tuple[int, int] | None
     opset: int
     batch: int
+    outputs: tuple[str, ...] = ()
 
 
 def read_onnx(path: Path, output: str | None = None) -> OnnxModel:
@@ -128,8 +131,17 @@ def read_onnx(path: Path, output: str | None = None) -> OnnxModel:
     if is_last:
         nodes = _channels_first(path, nodes, entries[0].name)
     opset = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
-    chosen = _output(path, graph, output)
-    return OnnxModel(path, nodes, constants, entries[0].name, chosen, channels, size, opset, batch)
+    outputs = () if output is not None else _tensors(graph)
+    chosen = outputs[-1] if outputs else _output(path, graph, output)
+    return OnnxModel(path, nodes, constants, entries[0].name, chosen, channels, size, opset, batch, outputs)
+
+
+def _tensors(graph: Any) -> tuple[str, ...]:
+    """The outputs where one of them is no (N, classes): such a file holds no classifier."""
+    shapes = [[dim.dim_value for dim in entry.type.tensor_type.shape.dim] for entry in graph.output]
+    if any(len(shape) > 2 and any(extent != 1 for extent in shape[2:]) for shape in shapes):
+        return tuple(str(entry.name) for entry in graph.output)
+    return ()
 
 
 def _output(path: Path, graph: Any, output: str | None) -> str:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from nybble.graph import GraphError
 from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT
 from nybble.quantize.errors import CaptureError, SourceError
-from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op
+from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Result
 from nybble.quantize.ir.fold import join_limits
 from nybble.quantize.ir.vocabulary import Stack, Translation, Unsupported, settled
 from nybble.quantize.ops import onnx_forms, rewrite
 from nybble.quantize.ops.onnx_arguments import Value
 from nybble.quantize.sources.onnx.folding import FOLDED, Folder
 from nybble.quantize.sources.onnx.model import OnnxModel, OnnxNode
+from nybble.quantize.sources.onnx.moved import Moved, follow, settled_channels
 from nybble.quantize.sources.onnx.remedies import remedy
 from nybble.quantize.sources.onnx.signature import check
+from nybble.quantize.sources.onnx.tail import host_nodes, tail_of
 
 #: Of names at most, which become those of files.
 _LONGEST = 120
@@ -51,18 +54,16 @@ class _Builder:
     def __init__(self, model: OnnxModel, input_shape: tuple[int, int, int]) -> None:
         self._model = model
         self._network = FloatNetwork(input_shape)
-        self._held: dict[str, Value] = {**model.constants, model.entry: Translation(INPUT, input_shape)}
+        self._held: dict[str, Value | Moved] = {**model.constants, model.entry: Translation(INPUT, input_shape)}
         self._shapes: dict[str, tuple[int, ...]] = {INPUT: input_shape}
         self._keys = {INPUT}
         self._fold = Folder(model.constants, model.opset)
 
     def network(self) -> FloatNetwork:
         model = self._model
-        for node in _needed(model):
-            try:
-                self._visit(node)
-            except Unsupported as error:
-                raise SourceError(f"{model.path}: node {node.label}: cannot be quantized: {error}") from None
+        if model.outputs:
+            return self._tensors()
+        self._visit_all(_needed(model, (model.output,)))
         result = self._held.get(model.output)
         if not isinstance(result, Translation) or result.name == INPUT:
             raise SourceError(f"{model.path}: its output does not depend on its input")
@@ -73,6 +74,9 @@ class _Builder:
             raise SourceError(f"{model.path}: its output is transposed; it must be logits (N, classes)")
         self._network.prune(result.name)
         self._network.ending = result.ending
+        return self._rewritten()
+
+    def _rewritten(self) -> FloatNetwork:
         try:
             rewrite(self._network)
             join_limits(self._network)
@@ -80,16 +84,50 @@ class _Builder:
             raise SourceError(str(error)) from None
         return self._network
 
+    def _tensors(self) -> FloatNetwork:
+        """A network that is no classifier: its results, and what the host makes of them."""
+        model, network = self._model, self._network
+        tail = tail_of(model)
+        self._visit_all(_needed(model, tail.cuts))
+        shapes = {}
+        for cut in tail.cuts:
+            value = self._held.get(cut)
+            if not isinstance(value, Translation) or value.name == INPUT:
+                raise SourceError(f"{model.path}: the output {cut[:80]!r} does not depend on the input")
+            if value.shape != value.extents or not value.is_natural:
+                raise SourceError(f"{model.path}: the output {cut[:80]!r} is a value in another shape or order")
+            shapes[cut] = value.shape
+            place = f"{model.path}: output {cut[:80]!r}"
+            name = f"{cut}.result"
+            network.ops.append(Result(name=name, inputs=(value.name,), shape=value.extents, place=place, label=cut))
+        try:
+            network.tail = tuple(host_nodes(tail, model.constants, shapes))
+        except (ValueError, GraphError) as error:
+            raise SourceError(f"{model.path}: behind the network is {error}, which the host cannot do") from None
+        network.outputs = model.outputs
+        network.prune(network.output)
+        return self._rewritten()
+
+    def _visit_all(self, nodes: Sequence[OnnxNode]) -> None:
+        for node in nodes:
+            try:
+                self._visit(node)
+            except Unsupported as error:
+                raise SourceError(f"{self._model.path}: node {node.label}: cannot be quantized: {error}") from None
+
     def _visit(self, node: OnnxNode) -> None:
         if node.domain not in ("", "ai.onnx"):
             raise Unsupported(remedy(node.op, node.domain))
         inputs = [self._read(node, name) if name else None for name in node.inputs]
-        if not any(isinstance(value, Translation | Stack) for value in inputs):
+        if not any(isinstance(value, Translation | Stack | Moved) for value in inputs):
             if node.op not in FOLDED:
                 raise Unsupported("it reads constants alone; let onnxsim compute what depends on no image")
             self._held.update(self._fold(node, self._held))  # type: ignore[arg-type]
             return
-        result = _translated(node, inputs)
+        result = self._translated(node, inputs)
+        if isinstance(result, Moved):
+            self._held[node.outputs[0]] = result
+            return
         if isinstance(result, np.ndarray | Stack):
             self._held[node.outputs[0]] = result
             return
@@ -102,7 +140,20 @@ class _Builder:
         for name, entry in zip(node.outputs, results, strict=False):
             self._held[name] = settled(entry, functools.partial(self._add, node))
 
-    def _read(self, node: OnnxNode, name: str) -> Value:
+    def _translated(self, node: OnnxNode, inputs: list[Any]) -> Any:
+        """What the first operation makes of a node; else where its elements lie, if it moves them."""
+        try:
+            if any(isinstance(value, Moved) for value in inputs):
+                raise Unsupported(next(value.why for value in inputs if isinstance(value, Moved)))
+            return _translated(node, inputs)
+        except Unsupported as error:
+            moved = follow(node, inputs, str(error))
+            if moved is None:
+                raise
+            found = settled_channels(moved, node.batch)
+            return moved if found is None else found
+
+    def _read(self, node: OnnxNode, name: str) -> Value | Moved:
         if name not in self._held:
             raise SourceError(f"{self._model.path}: node {node.label}: reads {name[:80]!r}, which nothing makes")
         return self._held[name]
@@ -152,9 +203,9 @@ def _module(node: OnnxNode) -> str:
     return path.strip(".") or node.op
 
 
-def _needed(model: OnnxModel) -> list[OnnxNode]:
-    """The nodes that the output depends on, in order."""
-    wanted = {model.output}
+def _needed(model: OnnxModel, outputs: Sequence[str]) -> list[OnnxNode]:
+    """The nodes that some values depend on, in order."""
+    wanted = set(outputs)
     found = []
     for node in reversed(model.nodes):
         if wanted.intersection(node.outputs):

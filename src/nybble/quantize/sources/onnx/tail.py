@@ -1,0 +1,128 @@
+"""What a network does to its outputs last: real numbers that are moved, joined or made probabilities, on the host."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nybble.graph import Node, RealConcat, RealReshape, RealSigmoid, RealSoftmax, RealTranspose
+from nybble.graph.types import Array
+from nybble.quantize.sources.onnx.model import OnnxModel, OnnxNode
+
+#: Operators that the host can do.
+_OPERATORS = frozenset(("Concat", "Flatten", "Identity", "Reshape", "Sigmoid", "Softmax", "Transpose"))
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The nodes that the host computes, and where they start.
+
+    Attributes
+    ----------
+    nodes : tuple of OnnxNode
+        In order.
+    cuts : tuple of str
+        ONNX values that they read, and outputs that they do not make: what the network itself returns.
+    """
+
+    nodes: tuple[OnnxNode, ...]
+    cuts: tuple[str, ...]
+
+
+def tail_of(model: OnnxModel) -> Tail:
+    """Peel the nodes off that only the outputs need and that the host can do."""
+    readers: dict[str, list[OnnxNode]] = {}
+    for node in model.nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    taken: list[OnnxNode] = []
+    for node in reversed(model.nodes):
+        outside = [reader for name in node.outputs for reader in readers.get(name, []) if reader not in taken]
+        wanted = any(name in model.outputs or name in readers for name in node.outputs)
+        if node.op in _OPERATORS and node.domain in ("", "ai.onnx") and wanted and not outside:
+            taken.insert(0, node)
+    # A joint of values that no node of the tail has changed is the network's own.
+    made = {name for node in taken for name in node.outputs}
+    cuts = [name for node in taken for name in node.inputs if name and name not in made | model.constants.keys()]
+    return Tail(tuple(taken), tuple(dict.fromkeys((*cuts, *(name for name in model.outputs if name not in made)))))
+
+
+def host_nodes(tail: Tail, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> list[Node]:
+    """The tail as nodes of the integer graph, called after the ONNX values that they make.
+
+    Parameters
+    ----------
+    tail : Tail
+    constants : mapping of str to array
+    shapes : mapping of str to tuple of int
+        Of the cuts, without the batch.
+
+    Raises
+    ------
+    ValueError
+        Saying what the host cannot do.
+    """
+    known = dict(shapes)
+    nodes: list[Node] = []
+    for node in tail.nodes:
+        inputs = tuple(name for name in node.inputs if name in known)
+        (output,) = node.outputs
+        made = _host_node(node, output, inputs, [known[name] for name in inputs], constants)
+        nodes.append(made)
+        known[output] = _shape_of(made, [known[name] for name in inputs])
+    return nodes
+
+
+def _shape_of(node: Node, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    from nybble.graph.infer import infer
+    from nybble.graph.ops.real import real
+
+    return infer(node, [real(*shape) for shape in shapes]).shape
+
+
+def _host_node(
+    node: OnnxNode, name: str, inputs: tuple[str, ...], shapes: list[tuple[int, ...]], constants: Mapping[str, Array]
+) -> Node:
+    rank = len(shapes[0]) + 1
+    if node.op == "Sigmoid":
+        return RealSigmoid(name=name, inputs=inputs)
+    if node.op == "Softmax":
+        axis = int(node.get("axis", -1)) % rank
+        if axis == 0:
+            raise ValueError("a softmax over the batch")
+        return RealSoftmax(name=name, inputs=inputs, axis=axis - 1)
+    if node.op == "Concat":
+        if len(inputs) != len(node.inputs) or node.get("axis", 1) % rank == 0:
+            raise ValueError("a concatenation with constants, or of batches")
+        return RealConcat(name=name, inputs=inputs, axis=node.get("axis", 1) % rank - 1)
+    if node.op == "Transpose":
+        order = list(node.get("perm") or range(rank)[::-1])
+        if order[:1] != [0]:
+            raise ValueError(f"a transposition by {order} that does not leave the batch first")
+        return RealTranspose(name=name, inputs=inputs, order=tuple(axis - 1 for axis in order[1:]))
+    if node.op == "Reshape":
+        target = constants.get(node.inputs[1])
+        if target is None:
+            raise ValueError("a shape that is computed")
+        return RealReshape(name=name, inputs=inputs, shape=_resolved(target, node.batch, shapes[0]))
+    if node.op == "Flatten":
+        return RealReshape(name=name, inputs=inputs, shape=(math.prod(shapes[0]),))
+    return RealReshape(name=name, inputs=inputs, shape=shapes[0])
+
+
+def _resolved(target: Array, batch: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    whole = (batch, *shape)
+    given: list[Any] = [int(size) for size in np.asarray(target).reshape(-1)]
+    wanted = [whole[place] if size == 0 and place < len(whole) else size for place, size in enumerate(given)]
+    if wanted.count(-1) == 1:
+        known = -math.prod(wanted)
+        wanted[wanted.index(-1)] = math.prod(whole) // known if known > 0 else 0
+    if wanted[:1] == [1] and batch != 1:
+        wanted[0] = batch
+    if min(wanted) < 1 or math.prod(wanted) != math.prod(whole) or wanted[0] != batch:
+        raise ValueError(f"a reshaping of {whole} to {given} that does not keep the images apart")
+    return tuple(wanted[1:])
