@@ -88,7 +88,8 @@ class _Builder:
         """A network that is no classifier: its results, and what the host makes of them."""
         model, network = self._model, self._network
         tail = tail_of(model)
-        self._visit_all(_needed(model, tail.cuts))
+        self._visit_all(_needed(model, (*tail.cuts, *tail.constants)))
+        constants = {name: held for name, held in self._held.items() if isinstance(held, np.ndarray)}
         shapes = {}
         for cut in tail.cuts:
             value = self._held.get(cut)
@@ -101,9 +102,12 @@ class _Builder:
             name = f"{cut}.result"
             network.ops.append(Result(name=name, inputs=(value.name,), shape=value.extents, place=place, label=cut))
         try:
-            network.tail = tuple(host_nodes(tail, model.constants, shapes))
+            network.tail = tuple(host_nodes(tail, constants, shapes))
         except (ValueError, GraphError) as error:
             raise SourceError(f"{model.path}: behind the network is {error}, which the host cannot do") from None
+        made = {*tail.cuts, *(node.name for node in network.tail)}
+        if fixed := [name for name in model.outputs if name not in made]:
+            raise SourceError(f"{model.path}: the output {fixed[0][:80]!r} does not depend on the input")
         network.outputs = model.outputs
         network.prune(network.output)
         return self._rewritten()

@@ -27,10 +27,13 @@ class Tail:
         In order.
     cuts : tuple of str
         ONNX values that they read, and outputs that they do not make: what the network itself returns.
+    constants : tuple of str
+        ONNX values that they read and that depend on no image.
     """
 
     nodes: tuple[OnnxNode, ...]
     cuts: tuple[str, ...]
+    constants: tuple[str, ...]
 
 
 def tail_of(model: OnnxModel) -> Tail:
@@ -39,16 +42,21 @@ def tail_of(model: OnnxModel) -> Tail:
     for node in model.nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node)
+    depends = {model.entry}
+    for node in model.nodes:
+        if depends.intersection(node.inputs):
+            depends.update(node.outputs)
     taken: list[OnnxNode] = []
     for node in reversed(model.nodes):
         outside = [reader for name in node.outputs for reader in readers.get(name, []) if reader not in taken]
-        wanted = any(name in model.outputs or name in readers for name in node.outputs)
+        wanted = any(name in depends and (name in model.outputs or name in readers) for name in node.outputs)
         if node.op in _OPERATORS and node.domain in ("", "ai.onnx") and wanted and not outside:
             taken.insert(0, node)
-    # A joint of values that no node of the tail has changed is the network's own.
     made = {name for node in taken for name in node.outputs}
-    cuts = [name for node in taken for name in node.inputs if name and name not in made | model.constants.keys()]
-    return Tail(tuple(taken), tuple(dict.fromkeys((*cuts, *(name for name in model.outputs if name not in made)))))
+    read = [name for node in taken for name in node.inputs if name and name not in made]
+    cuts = [name for name in (*read, *model.outputs) if name in depends and name not in made]
+    constants = [name for name in read if name not in depends]
+    return Tail(tuple(taken), tuple(dict.fromkeys(cuts)), tuple(dict.fromkeys(constants)))
 
 
 def host_nodes(tail: Tail, constants: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> list[Node]:
@@ -107,7 +115,7 @@ def _host_node(
     if node.op == "Reshape":
         target = constants.get(node.inputs[1])
         if target is None:
-            raise ValueError("a shape that is computed")
+            raise ValueError("a reshaping to what depends on the image")
         return RealReshape(name=name, inputs=inputs, shape=_resolved(target, node.batch, shapes[0]))
     if node.op == "Flatten":
         return RealReshape(name=name, inputs=inputs, shape=(math.prod(shapes[0]),))
