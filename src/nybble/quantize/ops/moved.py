@@ -45,8 +45,13 @@ class MovedCodes(FloatOperation):
         """The type and the unit stay."""
         (source,) = step.inputs
         conversion.units[step.name] = conversion.units[source]
-        reads = conversion.type_of(source).dtype
-        conversion.append(step, self.kind, input_type=reads, **self.attributes(module.move))
+        node = self.kind(
+            name=conversion.free(step.name),
+            inputs=(conversion.values[source],),
+            **{"input_type": conversion.type_of(source).dtype, **self.attributes(module.move)},
+        )
+        conversion.add(node)
+        conversion.values[step.name] = node.name
 
     def restore(self, node: Any, restoration: Restoration) -> None:
         """The quantizer stays."""

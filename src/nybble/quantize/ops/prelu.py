@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -105,13 +105,13 @@ class Slope(FloatOperation):
         restoration.append_rounded(node, PReLU(torch.from_numpy(slope).float()), quantizer, node.inputs[0])
 
     def step_of(self, node: graph.PReLU, restoration: Restoration) -> float:
-        """Such that the median channel keeps the unit of its sums."""
-        unit = restoration.unit(restoration.root_of(node.inputs[0]))
-        return float(np.median(unit / _multiplier(node)))
+        """As that of a rounding of the same sums."""
+        return restoration.chosen_scale(cast(graph.Quantize, node))
 
     def unit_of_sums(self, node: graph.PReLU, restoration: Restoration) -> Array | None:
-        """The layer before says it."""
-        return None
+        """By the factor of what is not negative."""
+        unit: Array = restoration.scale(node.name) * _multiplier(node)
+        return unit
 
 
 class _Slopes(nn.Module):
