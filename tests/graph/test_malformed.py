@@ -243,7 +243,7 @@ EDITS = [
         )
     ),
     # Optional files
-    ("graph", "format_version", "version=1", "version=3", "format_version:2", "version 3 is newer than 2"),
+    ("graph", "format_version", "version=1", "version=4", "format_version:2", "version 4 is newer than 3"),
     ("graph", "format_version", "version=1", "version=one", "format_version:2", "must be an integer"),
     ("graph", "format_version", "FormatVersion", "Version", "format_version:1", "must be of type FormatVersion"),
     ("graph", "class_names", "b\n", "\n", "class_names:2", "class name is empty"),

@@ -106,4 +106,5 @@ def _with_nodes(graph: Graph, changed: dict[str, Node]) -> Graph:
         graph.outputs,
         preprocessing=graph.preprocessing,
         class_names=graph.class_names,
+        task=graph.task,
     )

@@ -28,6 +28,7 @@ from nybble.graph.ops import (
     Table,
 )
 from nybble.graph.preprocessing import Preprocessing
+from nybble.graph.task import Classify, Detect, Embed, Restore, Segment, Task, Text
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType
 from nybble.graph.value_type import ValueType
@@ -35,10 +36,13 @@ from nybble.graph.value_type import ValueType
 __all__ = [
     "Add",
     "AvgPool2d",
+    "Classify",
     "Concat",
     "Conv2d",
     "DType",
     "DepthToSpace",
+    "Detect",
+    "Embed",
     "Graph",
     "GraphError",
     "Input",
@@ -61,10 +65,14 @@ __all__ = [
     "RealSoftmax",
     "RealTranspose",
     "ResizeNearest",
+    "Restore",
     "Scale",
+    "Segment",
     "Slice",
     "Table",
+    "Task",
     "Tensor",
+    "Text",
     "ValueType",
     "read_graph",
     "write_graph",

@@ -142,7 +142,12 @@ class _Converter:
                 self._rescale(node)
         try:
             graph = Graph(
-                old.inputs, self._nodes, old.outputs, preprocessing=old.preprocessing, class_names=old.class_names
+                old.inputs,
+                self._nodes,
+                old.outputs,
+                preprocessing=old.preprocessing,
+                class_names=old.class_names,
+                task=old.task,
             )
         except GraphError as error:
             raise GraphError(f"at 8 bits, {error.message}", node=error.node, field=error.field) from error

@@ -16,6 +16,8 @@ from nybble.graph.lines import LayerFile, LayerText, joined, typed_shape
 from nybble.graph.nodes import Input, Node, Pair
 from nybble.graph.preprocessing import Preprocessing
 from nybble.graph.swap import replacing
+from nybble.graph.task import Task
+from nybble.graph.task_file import TASK, TASK_VERSION, key_of, read_task, write_task
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType
 
@@ -23,7 +25,7 @@ GRAPH = "Graph"
 #: Most children of a Sequential. Each must exist as a file, so this only keeps the message short.
 MAX_CHILDREN = 10_000
 #: Names the format itself takes in ``model/``.
-RESERVED = frozenset((ROOT, DATA, extras.PREPROCESSING, extras.CLASS_NAMES, extras.FORMAT_VERSION))
+RESERVED = frozenset((ROOT, DATA, extras.PREPROCESSING, extras.CLASS_NAMES, extras.FORMAT_VERSION, TASK))
 
 # Short enough that a data file's name, with its key, stays within 255 bytes.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
@@ -48,21 +50,25 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
         Whatever is wrong with the directory. Names the file and, where there is one, the line.
     """
     folder = ModelFolder(path)
-    extras.check_version(folder)
+    version = extras.read_version(folder)
     root = folder.layer(ROOT)
     if root.kind == RESNET:
-        return _Reader(folder, root).resnet()
+        return _Reader(folder, root, version).resnet()
     if root.kind == GRAPH:
-        return _Reader(folder, root).graph()
+        return _Reader(folder, root, version).graph()
     raise root.error(f"the root must be of type {RESNET} or {GRAPH}, found {root.kind[:40]!r}")
 
 
 class _Reader:
     """Reads one directory and keeps which file and line each node came from, for the graph's errors."""
 
-    def __init__(self, folder: ModelFolder, root: LayerFile) -> None:
+    def __init__(self, folder: ModelFolder, root: LayerFile, version: int) -> None:
         self._folder = folder
         self._root = root
+        # Up to version 2, a node may be called so.
+        is_node = version < TASK_VERSION and f"node.{TASK}" in root.entries
+        self._reserved = RESERVED - {TASK} if is_node else RESERVED
+        self._task: Task | None = None if is_node else read_task(folder)
         self._preprocessing = extras.read_preprocessing(folder)
         self._files: dict[str, LayerFile] = {}
 
@@ -94,7 +100,7 @@ class _Reader:
                 dtype, shape = root.shape(key)
                 inputs.append(Input(name=name, dtype=dtype, shape=shape))
             elif role == "node" and name:
-                if name in RESERVED or not _NAME.fullmatch(name):
+                if name in self._reserved or not _NAME.fullmatch(name):
                     raise root.error(f"{name[:40]!r} cannot name a node: it is no safe or no free file name", key)
                 sources = root.words(key)
                 self._files[name] = self._folder.layer(name)
@@ -107,7 +113,7 @@ class _Reader:
     ) -> Graph:
         class_names = extras.read_class_names(self._folder)
         try:
-            graph = Graph(inputs, nodes, outputs, preprocessing=preprocessing, class_names=class_names)
+            graph = Graph(inputs, nodes, outputs, preprocessing=preprocessing, class_names=class_names, task=self._task)
         except GraphError as error:
             raise self._located(error) from error
         for node in graph:
@@ -122,6 +128,8 @@ class _Reader:
                 return ModelFormatError(self._folder.path / extras.CLASS_NAMES, error.message)
             if field == extras.PREPROCESSING and self._folder.has(extras.PREPROCESSING):
                 return self._folder.layer(extras.PREPROCESSING).error(error.message, "input_type")
+            if field == TASK and self._folder.has(TASK):
+                return self._folder.layer(TASK).error(error.message, key_of(error))
             return self._root.error(error.message, "outputs" if field == "outputs" else "compute_mode")
         for key in (f"input.{name}", f"node.{name}"):
             if key in self._root.entries and (key.startswith("input") or field == "inputs"):
@@ -209,7 +217,11 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
     else:
         texts = {ROOT: _graph_root(graph).encode()}
         files = {node.name: node.name for node in graph}
-    version = format_version(graph)
+    version = max(
+        format_version(graph),
+        extras.preprocessing_version(graph.preprocessing),
+        1 if graph.task is None else TASK_VERSION,
+    )
     # A folder without the file is of version 1, as the published ones are.
     if collapsed is None or version > 1:
         texts[extras.FORMAT_VERSION] = extras.write_version(version)
@@ -220,6 +232,10 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
     if graph.class_names is not None:
         texts[extras.CLASS_NAMES] = extras.write_class_names(graph.class_names)
     tensors: dict[str, Tensor] = {}
+    if graph.task is not None:
+        described = write_task(graph.task)
+        texts[TASK] = described.text.encode()
+        tensors |= described.tensors
     for node in graph:
         if files[node.name] not in texts:
             output = write_layer(node, files[node.name], graph.values)

@@ -46,7 +46,12 @@ def expand(graph: Graph, keep: Callable[[Operation[Any]], bool] = _none) -> Grap
     if not changed:
         return graph
     expanded = Graph(
-        graph.inputs, nodes, graph.outputs, preprocessing=graph.preprocessing, class_names=graph.class_names
+        graph.inputs,
+        nodes,
+        graph.outputs,
+        preprocessing=graph.preprocessing,
+        class_names=graph.class_names,
+        task=graph.task,
     )
     for node in graph:
         said, found = graph.values[node.name], expanded.values.get(node.name)

@@ -18,10 +18,10 @@ FORMAT_VERSION = "format_version"
 VERSION = 3
 
 
-def check_version(folder: ModelFolder) -> None:
-    """Raise :class:`ModelFormatError` if the folder says that it is of a later version."""
+def read_version(folder: ModelFolder) -> int:
+    """The version of the folder. Raises :class:`ModelFormatError` if it is later than :data:`VERSION`."""
     if not folder.has(FORMAT_VERSION):
-        return
+        return 1
     file = folder.layer(FORMAT_VERSION)
     if file.kind != "FormatVersion":
         raise file.error(f"must be of type FormatVersion, found {file.kind!r}")
@@ -29,6 +29,7 @@ def check_version(folder: ModelFolder) -> None:
     if version > VERSION:
         raise file.error(f"version {version} is newer than {VERSION}, the newest this nybble reads", "version")
     file.finish()
+    return version
 
 
 def write_version(version: int) -> bytes:
@@ -49,9 +50,11 @@ def read_preprocessing(folder: ModelFolder) -> Preprocessing | None:
     if dtype not in DType.__members__.values():
         raise file.error(f"unknown input_type {dtype[:40]!r}", "input_type")
     crop = file.pair("crop")
+    fit = file.text("fit") if file.has("fit") else "crop"
+    size = min(crop) if fit != "crop" else file.integer("resize", 1, MAX_EXTENT)
     try:
         preprocessing = Preprocessing(
-            resize=file.integer("resize", 1, MAX_EXTENT),
+            resize=size,
             crop=(crop.rows, crop.columns),
             interpolation=file.text("interpolation"),
             mean=file.numbers("mean"),
@@ -59,6 +62,10 @@ def read_preprocessing(folder: ModelFolder) -> Preprocessing | None:
             input_type=DType(dtype),
             scale_numerator=file.number("scale_numerator"),
             scale_denominator=file.number("scale_denominator"),
+            channel_order=file.text("channel_order") if file.has("channel_order") else "RGB",
+            fit=fit,
+            fill=file.integer("fill", 0, 255) if file.has("fill") else None,
+            placement=file.text("placement") if file.has("placement") else None,
         )
     except GraphError as error:
         raise file.error(error.message, error.field) from error
@@ -69,7 +76,8 @@ def read_preprocessing(folder: ModelFolder) -> Preprocessing | None:
 def write_preprocessing(preprocessing: Preprocessing) -> bytes:
     """The bytes of ``preprocessing``; numbers are written so that they read back exactly."""
     text = LayerText("Preprocessing")
-    text.add("resize", preprocessing.resize)
+    if preprocessing.fit == "crop":
+        text.add("resize", preprocessing.resize)
     text.add("crop", joined(preprocessing.crop))
     text.add("interpolation", preprocessing.interpolation)
     text.add("mean", joined(map(float, preprocessing.mean)))
@@ -77,7 +85,22 @@ def write_preprocessing(preprocessing: Preprocessing) -> bytes:
     text.add("input_type", preprocessing.input_type)
     text.add("scale_numerator", float(preprocessing.scale_numerator))
     text.add("scale_denominator", float(preprocessing.scale_denominator))
+    # Without these keys the file is one that version 1 knows.
+    if preprocessing.channel_order != "RGB":
+        text.add("channel_order", preprocessing.channel_order)
+    if preprocessing.fit != "crop":
+        text.add("fit", preprocessing.fit)
+    if preprocessing.fit == "letterbox":
+        text.add("fill", preprocessing.fill)
+        text.add("placement", preprocessing.placement)
     return text.encode()
+
+
+def preprocessing_version(preprocessing: Preprocessing | None) -> int:
+    """The version of the model directory that a preprocessing needs."""
+    if preprocessing is None or (preprocessing.channel_order == "RGB" and preprocessing.fit == "crop"):
+        return 1
+    return 3
 
 
 def read_class_names(folder: ModelFolder) -> tuple[str, ...] | None:

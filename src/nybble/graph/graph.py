@@ -9,6 +9,7 @@ from nybble.graph.errors import GraphError
 from nybble.graph.infer import infer, infer_input
 from nybble.graph.nodes import Input, Node
 from nybble.graph.preprocessing import Preprocessing
+from nybble.graph.task import Task
 from nybble.graph.value_type import ValueType
 
 
@@ -25,13 +26,15 @@ class Graph:
     preprocessing : Preprocessing, optional
         How a photo becomes the single input, whose type and shape it must make. ``None`` where nothing is known.
     class_names : sequence of str, optional
-        One line of text a channel of the first output.
+        One line of text for each class: for each channel of the first output, or as many as the task has.
+    task : Task, optional
+        What the outputs mean. ``None`` where nothing is known.
 
     Raises
     ------
     GraphError
         On a name defined twice or not defined before use, a shape or type clash, a sum that could pass
-        2**31 - 1, or preprocessing or class names that do not fit.
+        2**31 - 1, or preprocessing, class names or a task that do not fit.
     """
 
     def __init__(
@@ -42,23 +45,35 @@ class Graph:
         *,
         preprocessing: Preprocessing | None = None,
         class_names: Sequence[str] | None = None,
+        task: Task | None = None,
     ) -> None:
         self.inputs = tuple(inputs)
         self.nodes = tuple(nodes)
         self.outputs = tuple(outputs)
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names) if class_names is not None else None
+        self.task = task
         self._values = MappingProxyType(_check(self.inputs, self.nodes, self.outputs))
         if self.preprocessing is not None:
             _check_preprocessing(self.preprocessing, self.inputs)
+        if self.task is not None:
+            _check_task(self.task, self.outputs)
         if self.class_names is not None:
-            _check_class_names(self.class_names, self._values[self.outputs[0]])
+            _check_class_names(self.class_names, *self._class_count())
         self._by_name = {node.name: node for node in self.nodes}
 
     @property
     def values(self) -> Mapping[str, ValueType]:
         """Type, shape and magnitude of every value, inputs included, by name."""
         return self._values
+
+    def _class_count(self) -> tuple[int | None, str]:
+        """How many classes there are, and what says so."""
+        if self.task is None:
+            count = self._values[self.outputs[0]].shape[0]
+            return count, f"the output has {count} channels"
+        known = self.task.class_count(self._values)
+        return known, f"the task {self.task.kind} has {'no' if known is None else known} classes"
 
     def __getitem__(self, name: str) -> Node:
         return self._by_name[name]
@@ -119,12 +134,19 @@ def _check_preprocessing(preprocessing: Preprocessing, inputs: tuple[Input, ...]
         raise GraphError(f"preprocessing makes {made[0]} {made[1]}, but the graph takes {takes}", field="preprocessing")
 
 
-def _check_class_names(names: tuple[str, ...], output: ValueType) -> None:
+def _check_task(task: Task, outputs: tuple[str, ...]) -> None:
+    for name in task.reads():
+        if name not in outputs:
+            raise GraphError(
+                f"the task {task.kind} reads {name[:40]!r}, which is no output (outputs: {', '.join(outputs)})",
+                field="task",
+            )
+
+
+def _check_class_names(names: tuple[str, ...], count: int | None, says: str) -> None:
     for name in names:
         # Lines of a file hold them; a lone surrogate has no UTF-8 form.
         if not name.strip() or "\n" in name or "\r" in name or any("\ud800" <= char <= "\udfff" for char in name):
             raise GraphError(f"class name {name!r} is empty or no single line of text", field="class_names")
-    if len(names) != output.shape[0]:
-        raise GraphError(
-            f"{len(names)} class names, but the output has {output.shape[0]} channels", field="class_names"
-        )
+    if len(names) != count:
+        raise GraphError(f"{len(names)} class names, but {says}", field="class_names")

@@ -141,6 +141,10 @@ class LayerFile:
         """A tuple of finite decimal numbers."""
         return tuple(self._number(key, word) for word in self.words(key))
 
+    def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
+        """A tuple of decimal integers of ``low..high``."""
+        return tuple(self._integer(key, word, low, high) for word in self.words(key))
+
     def pair(self, key: str, low: int = 1) -> Pair:
         """``2:rows columns``, or one integer for both."""
         values = self._extents(key, low)

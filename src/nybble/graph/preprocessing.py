@@ -14,16 +14,32 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 #: Pillow's filters, by the names of its ``Resampling`` members in lower case.
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+#: How a photo is brought to the size of the input.
+FITS = ("crop", "stretch", "letterbox", "none")
+CHANNEL_ORDERS = ("RGB", "BGR")
+#: Where a letterbox has the photo: at the top left, with all of the border below and right, or in the middle.
+PLACEMENTS = ("corner", "centre")
+#: The samples of a letterbox's border, unless it says otherwise.
+FILL = 114
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize, crop, normalise, quantize; channel order RGB.
+    """Resize, crop, normalise, quantize.
 
-    The short side is resized to ``resize`` pixels with Pillow's ``interpolation`` filter, the centre
-    ``crop`` (rows, columns) cut out, and ``(pixel / 255 - mean) / std`` multiplied by ``scale``
-    (= numerator / denominator), rounded half to even and clipped to ``-limit..limit``
-    (``0..limit`` for an unsigned ``input_type``), the limit being the type's maximum.
+    ``crop`` (rows, columns) is the size of the input, and ``fit`` says how a photo is brought to it:
+
+    - ``crop``: the short side is resized to ``resize`` pixels and the centre is cut out.
+    - ``stretch``: rows and columns are resized, each by its own factor.
+    - ``letterbox``: the photo is resized by the largest factor with which it fits, and a border of the sample ``fill``
+      (0 to 255) is added. ``placement`` is ``corner`` (the border is below or at the right) or ``centre``.
+    - ``none``: the photo must have the size already.
+
+    Photos are resized with Pillow's ``interpolation`` filter. ``resize`` is used by ``crop`` alone, and is the shorter
+    side of ``crop`` otherwise; ``fill`` and ``placement`` are ``None`` but for ``letterbox``. The channels of photos,
+    ``mean`` and ``std`` are in ``channel_order``, ``RGB`` or ``BGR``. ``(pixel / 255 - mean) / std`` is multiplied by
+    ``scale`` (= numerator / denominator), rounded half to even and clipped to ``-limit..limit`` (``0..limit`` for an
+    unsigned ``input_type``), the limit being the type's maximum.
 
     Raises
     ------
@@ -39,20 +55,21 @@ class Preprocessing:
     input_type: DType = DType.S8
     scale_numerator: float = 127.0
     scale_denominator: float = 2.64
+    channel_order: str = "RGB"
+    fit: str = "crop"
+    fill: int | None = None
+    placement: str | None = None
     _table: list[Array] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._check_fit()
         for name in ("resize", "scale_numerator", "scale_denominator"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise GraphError(f"{name}={value} is not a positive number", field=name)
-        if not 0 < min(self.crop) <= max(self.crop) <= self.resize:
+        if self.fit == "crop" and not 0 < min(self.crop) <= max(self.crop) <= self.resize:
             raise GraphError(f"crop {self.crop} is not within the resized short side {self.resize}", field="crop")
-        if self.interpolation not in INTERPOLATIONS:
-            raise GraphError(
-                f"unknown interpolation {self.interpolation[:40]!r} (known: {', '.join(INTERPOLATIONS)})",
-                field="interpolation",
-            )
+        self._check_known("interpolation", INTERPOLATIONS)
         if len(self.mean) not in (1, 3):
             raise GraphError(f"{len(self.mean)} channels, but photos have 1 or 3", field="mean")
         if len(self.std) != len(self.mean):
@@ -63,6 +80,32 @@ class Preprocessing:
             raise GraphError(f"std {self.std} is not positive", field="std")
         if self.input_type not in ACTIVATIONS:
             raise GraphError(f"an input cannot be {self.input_type}", field="input_type")
+        self._check_known("channel_order", CHANNEL_ORDERS)
+        if self.channel_order != "RGB" and len(self.mean) != 3:
+            raise GraphError("photos of one channel have no channel_order", field="channel_order")
+
+    def _check_fit(self) -> None:
+        self._check_known("fit", FITS)
+        if self.fit != "crop":
+            if min(self.crop) < 1:
+                raise GraphError(f"crop {self.crop} is no size of an image", field="crop")
+            # One form for equal preprocessings.
+            object.__setattr__(self, "resize", min(self.crop))
+        if self.fit == "letterbox":
+            object.__setattr__(self, "fill", FILL if self.fill is None else self.fill)
+            object.__setattr__(self, "placement", PLACEMENTS[0] if self.placement is None else self.placement)
+            self._check_known("placement", PLACEMENTS)
+            if self.fill is not None and not 0 <= self.fill <= 255:
+                raise GraphError(f"fill={self.fill} is not a sample of 0 to 255", field="fill")
+        else:
+            for name in ("fill", "placement"):
+                if getattr(self, name) is not None:
+                    raise GraphError(f"{name} is for fit=letterbox, not for fit={self.fit}", field=name)
+
+    def _check_known(self, name: str, known: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in known:
+            raise GraphError(f"unknown {name} {value[:40]!r} (known: {', '.join(known)})", field=name)
 
     def normalise(self, photos: Array) -> Array:
         """uint8 (..., channels) photos to float32 of the same shape: ``(x / 255 - mean) / std``."""

@@ -3,12 +3,14 @@
 from nybble.images.batches import batches
 from nybble.images.collection import PhotoFile, PhotoFiles, open_photos
 from nybble.images.errors import ImageError, ImageWarning
+from nybble.images.fit import Fit
 from nybble.images.folder import LabelledFolder
 from nybble.images.left_out import LeftOut, LeftOutPhoto
 from nybble.images.names import class_names, network_classes
-from nybble.images.photo import PhotoSource, decode_photo, integer_input, load_photo
+from nybble.images.photo import PhotoSource, decode_photo, fit_photo, integer_input, load_photo
 
 __all__ = [
+    "Fit",
     "ImageError",
     "ImageWarning",
     "LabelledFolder",
@@ -20,6 +22,7 @@ __all__ = [
     "batches",
     "class_names",
     "decode_photo",
+    "fit_photo",
     "integer_input",
     "load_photo",
     "network_classes",

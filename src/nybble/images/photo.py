@@ -11,6 +11,7 @@ import numpy as np
 from nybble.graph import Preprocessing
 from nybble.graph.types import Array
 from nybble.images.errors import ImageError
+from nybble.images.fit import MAX_PIXELS, Fit
 
 # Pillow is imported where a photo is decoded: an engine that is fed with arrays does without it, its time and 5 MB.
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 #: A photo: a file, its bytes, a Pillow image, or uint8 samples of shape (H, W, 3) or (H, W).
 PhotoSource: TypeAlias = "str | Path | bytes | Image.Image | Array"
-
-#: Most pixels a photo may have, before and after the resize. Pillow's own limit, under which it decodes silently.
-MAX_PIXELS = 89_478_485
 
 _ORIENTATION = 0x0112
 #: The transposition that undoes each orientation.
@@ -36,10 +34,10 @@ _TURNS = {
 
 
 def load_photo(source: PhotoSource, preprocessing: Preprocessing, *, exif: bool = True) -> Array:
-    """Decode a photo, turn it upright, resize its short side, cut out the centre.
+    """Decode a photo, turn it upright, bring it to the size of the input.
 
-    Sizes and offsets round as torchvision's ``Resize`` and ``CenterCrop`` do, and Pillow resizes, so the result is
-    theirs, sample by sample.
+    Where the short side is resized and the centre cut out, sizes and offsets round as torchvision's ``Resize`` and
+    ``CenterCrop`` do, and Pillow resizes, so the result is theirs, sample by sample.
 
     Grayscale and CMYK become RGB; transparent photos are laid on white; 16-bit grayscale keeps its upper 8 bits,
     rounded. Of an animation the first frame counts.
@@ -57,22 +55,47 @@ def load_photo(source: PhotoSource, preprocessing: Preprocessing, *, exif: bool 
     Returns
     -------
     ndarray
-        uint8 (crop rows, crop columns, channels): RGB, or gray for a network of one channel.
+        uint8 (crop rows, crop columns, channels): in the channel order of the preprocessing, or gray for a network of
+        one channel.
 
     Raises
     ------
     ImageError
-        If the file is missing, truncated, no image or too large.
+        If the file is missing, truncated, no image or too large, or is not of the size that the network takes where
+        photos are not resized.
     """
     path = Path(source) if isinstance(source, str | Path) else None
-    photo = decode_photo(source, exif=exif)
+    return fit_photo(decode_photo(source, exif=exif), preprocessing, path)[0]
+
+
+def fit_photo(photo: Image.Image, preprocessing: Preprocessing, path: Path | None = None) -> tuple[Array, Fit]:
+    """Bring a decoded photo to the size of the input.
+
+    Parameters
+    ----------
+    photo : PIL.Image.Image
+        In mode RGB, as :func:`decode_photo` gives it.
+    preprocessing : Preprocessing
+    path : Path, optional
+        What errors name.
+
+    Returns
+    -------
+    samples : ndarray
+        As of :func:`load_photo`.
+    fit : Fit
+        Where the photo lies in them.
+
+    Raises
+    ------
+    ImageError
+        As :func:`load_photo`.
+    """
     # A network of one channel reads grayscale, whose weights of the colours are Pillow's (ITU-R 601).
-    photo = _resized(photo if len(preprocessing.mean) == 3 else photo.convert("L"), preprocessing, path)
-    rows, columns = preprocessing.crop
-    # Python's round goes to even on ties, in torchvision too.
-    top = round((photo.height - rows) / 2)
-    left = round((photo.width - columns) / 2)
-    return np.array(photo.crop((left, top, left + columns, top + rows))).reshape(rows, columns, -1)
+    photo = photo if len(preprocessing.mean) == 3 else photo.convert("L")
+    fit = Fit.of(photo.width, photo.height, preprocessing, path)
+    samples = fit.apply(photo, preprocessing)
+    return (np.ascontiguousarray(samples[..., ::-1]) if preprocessing.channel_order == "BGR" else samples), fit
 
 
 def decode_photo(source: PhotoSource, *, exif: bool = True) -> Image.Image:
@@ -153,19 +176,3 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         photo = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
     return image.convert("RGB")
-
-
-def _resized(photo: Image.Image, preprocessing: Preprocessing, path: Path | None) -> Image.Image:
-    from PIL import Image
-
-    short, long = sorted(photo.size)
-    target = preprocessing.resize
-    if short == target:
-        return photo
-    target_long = int(target * long / short)
-    if target * target_long > MAX_PIXELS:
-        raise ImageError(
-            path, f"of {photo.width}x{photo.height} pixels would have {target}x{target_long} once it is resized"
-        )
-    size = (target, target_long) if photo.width <= photo.height else (target_long, target)
-    return photo.resize(size, Image.Resampling[preprocessing.interpolation.upper()])

@@ -385,7 +385,8 @@ def _preprocessing(member: Member) -> Preprocessing:
 
 def _form(preprocessing: Preprocessing) -> tuple[object, ...]:
     """What two members must have in common to look at the same crop."""
-    return preprocessing.resize, preprocessing.crop, preprocessing.interpolation, len(preprocessing.mean)
+    fitting = preprocessing.fit, preprocessing.fill, preprocessing.placement, preprocessing.channel_order
+    return preprocessing.resize, preprocessing.crop, preprocessing.interpolation, len(preprocessing.mean), fitting
 
 
 def _shape(preprocessing: Preprocessing) -> tuple[int, ...]:

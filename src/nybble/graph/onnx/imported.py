@@ -83,7 +83,9 @@ class Import:
             scale_denominator=1.0 if self.input_scale is None else self.input_scale,
         )
         old = self.graph
-        graph = Graph(old.inputs, old.nodes, old.outputs, preprocessing=made, class_names=old.class_names)
+        graph = Graph(
+            old.inputs, old.nodes, old.outputs, preprocessing=made, class_names=old.class_names, task=old.task
+        )
         return replace(self, graph=graph)
 
     @property

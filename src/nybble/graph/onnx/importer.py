@@ -249,6 +249,7 @@ class Importer(Importing):
             outputs,
             preprocessing=self.metadata.preprocessing,
             class_names=self.metadata.class_names,
+            task=self.metadata.task,
         )
         return Import(
             graph,

@@ -16,12 +16,16 @@ from nybble.graph.ops.questions import requantization, unit_of, weighted
 from nybble.graph.ops.roles import Requantization
 from nybble.graph.ops.units import Unit
 from nybble.graph.preprocessing import Preprocessing
+from nybble.graph.task import Task
+from nybble.graph.task_file import task_fields, task_of_fields
 from nybble.graph.types import SUMS, DType
 from nybble.graph.value_type import MAX_SHIFT
 
-FORM, PREPROCESSING, CLASS_NAMES, NODES, OUTPUTS = (
-    f"nybble.{name}" for name in ("form", "preprocessing", "class_names", "nodes", "outputs")
+FORM, PREPROCESSING, CLASS_NAMES, TASK, NODES, OUTPUTS = (
+    f"nybble.{name}" for name in ("form", "preprocessing", "class_names", "task", "nodes", "outputs")
 )
+#: What a preprocessing may say beyond a resize and a crop.
+FITTING = ("channel_order", "fit", "fill", "placement")
 #: Largest property that is read.
 MAX_PROPERTY = 16 << 20
 
@@ -55,6 +59,7 @@ class Metadata:
     form: str | None = None
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] | None = None
+    task: Task | None = None
     nodes: Mapping[str, Hint] = field(default_factory=dict)
     outputs: Mapping[str, DType] = field(default_factory=dict)
 
@@ -64,19 +69,11 @@ def properties(graph: Graph, form: str) -> dict[str, str]:
     made = {FORM: form}
     known = graph.preprocessing
     if known is not None:
-        fields = (
-            "resize",
-            "crop",
-            "interpolation",
-            "mean",
-            "std",
-            "input_type",
-            "scale_numerator",
-            "scale_denominator",
-        )
-        made[PREPROCESSING] = json.dumps({name: getattr(known, name) for name in fields})
+        made[PREPROCESSING] = json.dumps(_preprocessing_fields(known))
     if graph.class_names is not None:
         made[CLASS_NAMES] = json.dumps(graph.class_names)
+    if graph.task is not None:
+        made[TASK] = json.dumps(task_fields(graph.task))
     made[OUTPUTS] = json.dumps({name: graph.values[name].dtype for name in graph.outputs})
     nodes: dict[str, dict[str, Any]] = {}
     readers = graph.consumers()
@@ -91,6 +88,27 @@ def properties(graph: Graph, form: str) -> dict[str, str]:
             nodes[node.name] = hint
     made[NODES] = json.dumps(nodes)
     return made
+
+
+def _preprocessing_fields(known: Preprocessing) -> dict[str, Any]:
+    made = {
+        name: getattr(known, name)
+        for name in (
+            "resize",
+            "crop",
+            "interpolation",
+            "mean",
+            "std",
+            "input_type",
+            "scale_numerator",
+            "scale_denominator",
+        )
+    }
+    fitting = {name: getattr(known, name) for name in FITTING if getattr(known, name) != getattr(Preprocessing, name)}
+    if fitting:
+        # Readers of version 1 and 2 ignore unknown fields. Without `crop` they refuse the property.
+        made["size"] = made.pop("crop")
+    return made | fitting
 
 
 def _is_hidden(graph: Graph, rule: Requantization, readers: Sequence[Node]) -> bool:
@@ -115,6 +133,7 @@ def read_metadata(given: Mapping[str, str]) -> Metadata:
         form=given.get(FORM),
         preprocessing=_read(given, PREPROCESSING, _preprocessing),
         class_names=_read(given, CLASS_NAMES, _class_names),
+        task=_read(given, TASK, task_of_fields),
         nodes=_read(given, NODES, _nodes) or {},
         outputs=_read(given, OUTPUTS, lambda held: {_text(name): DType(kind) for name, kind in held.items()}) or {},
     )
@@ -134,7 +153,7 @@ def _read(given: Mapping[str, str], name: str, parse: Any) -> Any:
 
 
 def _preprocessing(held: Any) -> Preprocessing:
-    rows, columns = held.pop("crop")
+    rows, columns = held.pop("size" if "size" in held else "crop")
     return Preprocessing(
         resize=_integer(held.pop("resize")),
         crop=(_integer(rows), _integer(columns)),
@@ -144,6 +163,8 @@ def _preprocessing(held: Any) -> Preprocessing:
         input_type=DType(held.pop("input_type")),
         scale_numerator=float(held.pop("scale_numerator")),
         scale_denominator=float(held.pop("scale_denominator")),
+        fill=None if held.get("fill") is None else _integer(held["fill"]),
+        **{name: _text(held[name]) for name in FITTING if name != "fill" and held.get(name) is not None},
     )
 
 
