@@ -27,7 +27,7 @@ LEVELS = (
         "statistics",
         "turns",
     ),
-    ("lower", "published", "synthetic"),
+    ("lower", "published", "synthetic", "tasks"),
     ("backends", "fetch", "models"),
     ("engine",),
     ("batch", "bench", "quantize", "serve"),

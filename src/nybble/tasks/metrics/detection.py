@@ -1,0 +1,121 @@
+"""Average precision as COCO computes it (Lin et al. 2014; ``pycocotools.cocoeval``), over all areas."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from nybble.graph.types import Array
+from nybble.tasks.boxes import overlaps
+
+#: Overlaps from which a box counts as found.
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+#: Most boxes of a class that count in one photo.
+MOST_BOXES = 100
+_RECALLS = np.linspace(0, 1, 101)
+
+
+class _Class(NamedTuple):
+    """All boxes found of one class, best first."""
+
+    photo: Array
+    right: Array
+
+
+class DetectionMetric:
+    """Boxes of one network against those that were labelled.
+
+    Parameters
+    ----------
+    threshold : float, optional
+        One overlap, such as 0.5, in place of the ten from 0.5 to 0.95.
+    """
+
+    def __init__(self, threshold: float | None = None) -> None:
+        self.name = "AP" if threshold is None else f"AP{round(100 * threshold)}"
+        self._thresholds = THRESHOLDS if threshold is None else np.array([threshold])
+        self._labelled: list[Array] = []
+        self._found: defaultdict[int, list[tuple[int, Array, Array]]] = defaultdict(list)
+        self._classes: dict[int, _Class] = {}
+
+    def __len__(self) -> int:
+        return len(self._labelled)
+
+    def add(self, boxes: Array, scores: Array, labels: Array, true_boxes: Array, true_labels: Array) -> None:
+        """Add a photo.
+
+        Parameters
+        ----------
+        boxes, scores, labels : ndarray
+            (N, 4) x1, y1, x2, y2, (N) and (N): what was found, in any order.
+        true_boxes, true_labels : ndarray
+            (M, 4) and (M).
+        """
+        photo = len(self._labelled)
+        self._labelled.append(np.asarray(true_labels, dtype=np.int64))
+        self._classes.clear()
+        for label in np.unique(labels):
+            mine = np.flatnonzero(labels == label)
+            mine = mine[np.argsort(-scores[mine], kind="stable")][:MOST_BOXES]
+            true = np.asarray(true_boxes, dtype=np.float64)[np.asarray(true_labels) == label]
+            right = _matched(np.asarray(boxes, dtype=np.float64)[mine], true, self._thresholds)
+            self._found[int(label)].append((photo, scores[mine], right))
+
+    def value(self, weights: Array | None = None) -> float:
+        """AP from 0 to 1, the mean over thresholds and over the classes that are labelled; see :class:`Metric`."""
+        weights = np.ones(len(self), dtype=np.int64) if weights is None else weights
+        counts: defaultdict[int, int] = defaultdict(int)
+        for weight, labels in zip(weights.tolist(), self._labelled, strict=True):
+            for label in labels.tolist():
+                counts[label] += weight
+        known = [self._precision(label, count, weights) for label, count in counts.items() if count]
+        return float(np.mean(known)) if known else float("nan")
+
+    def _precision(self, label: int, count: int, weights: Array) -> float:
+        if label not in self._found:
+            return 0.0
+        if label not in self._classes:
+            self._classes[label] = _sorted(self._found[label])
+        found = self._classes[label]
+        weight = weights[found.photo][:, None]
+        right = np.cumsum(found.right * weight, axis=0)
+        every = np.cumsum(weight, axis=0)
+        precision = right / np.maximum(every, 1)
+        # At each recall, the best precision at this or any higher recall.
+        best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        recall = right / count
+        total = 0.0
+        for column in range(recall.shape[1]):
+            place = np.searchsorted(recall[:, column], _RECALLS, side="left")
+            total += best[place[place < len(best)], column].sum()
+        return float(total / (len(_RECALLS) * recall.shape[1]))
+
+
+def _sorted(found: list[tuple[int, Array, Array]]) -> _Class:
+    scores = np.concatenate([entry[1] for entry in found])
+    order = np.argsort(-scores, kind="stable")
+    photos = np.concatenate([np.full(len(entry[1]), entry[0]) for entry in found])
+    return _Class(photos[order], np.concatenate([entry[2] for entry in found])[order])
+
+
+def _matched(boxes: Array, true: Array, thresholds: Array) -> Array:
+    """(boxes, thresholds): whether each box, best first, is the first to find a labelled one.
+
+    Each takes the labelled box that it overlaps most, of those that none before it has taken at this threshold; of
+    several alike, the last.
+    """
+    right = np.zeros((len(boxes), len(thresholds)), dtype=bool)
+    if not len(boxes) or not len(true):
+        return right
+    shared = overlaps(boxes, true)
+    taken = np.zeros((len(thresholds), len(true)), dtype=bool)
+    levels = np.arange(len(thresholds))
+    for place in range(len(boxes)):
+        free = np.where(taken, -1.0, shared[place])
+        best = len(true) - 1 - free[:, ::-1].argmax(axis=1)
+        hit = free[levels, best] >= np.minimum(thresholds, 1 - 1e-10)
+        taken[levels[hit], best[hit]] = True
+        right[place] = hit
+    return right
