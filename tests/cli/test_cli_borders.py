@@ -44,6 +44,7 @@ COMMANDS = {
     "serve": "{in:model} --port 0 --grpc-port 0 --threads 1",
     "calibrate-ensemble": "{in:model} {in:model} --images {in:photos} --out {out:toml} --folds 2 --threads 1",
     "batch": "{in:model} {in:photos} --out {out:new} --format csv --threads 1",
+    "predict": "{in:model} {in:photo}",
     "report": "{in:results} --out {out:html}",
     "mlperf run": "{in:model} --images {in:photos} --user-conf {in:conf} --conf {in:conf} --labels {in:labels} "
     "--out {out:folder}",

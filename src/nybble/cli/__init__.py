@@ -21,6 +21,7 @@ from nybble.cli.group import Group
 from nybble.cli.import_ import import_
 from nybble.cli.inspect import inspect
 from nybble.cli.mlperf import mlperf
+from nybble.cli.predict import predict
 from nybble.cli.profile import profile
 from nybble.cli.quantize import quantize
 from nybble.cli.report import report
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command(epilog="Example: nybble demo --out demo.html")(demo)
 app.command(epilog="Example: nybble fetch nvidia-resnet50-int4")(fetch)
 app.command(epilog="Example: nybble classify cat.jpg coffee.png")(classify)
+app.command(epilog="Example: nybble predict fastestdet street.jpg --save drawn")(predict)
 app.command(epilog="Example: nybble evaluate nvidia-resnet50-int4 --images photos --predictions predictions.csv")(
     evaluate
 )

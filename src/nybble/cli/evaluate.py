@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from nybble.cli.errors import WrongUsageError
+from nybble.cli.evaluate_task import evaluate_task
 from nybble.cli.model import CPU, Device, Json, Model, Threads, load_engine
 from nybble.cli.output import print_json, show_disturbance
 from nybble.cli.photos import Batch, Exif, Images, Limit, end, open_labelled, preprocessing_of, report_left_out
@@ -18,6 +20,7 @@ from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
     from nybble.engine import Ensemble
+    from nybble.graph import Graph
     from nybble.graph.types import Array
     from nybble.images import LeftOut, PhotoFile
 
@@ -43,9 +46,22 @@ def evaluate(
         bool, typer.Option("--reference", help="Run the integer reference interpreter instead of the engine; slow.")
     ] = False,
     exif: Exif = False,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            "--noise",
+            metavar="SIGMA",
+            min=0,
+            help="For a restoring network: add noise of this standard deviation (of 255) to clean images.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Report top-1 and top-5 accuracy on labelled photos, and images per second.
+    """Report top-1 and top-5 accuracy on labelled photos, and images per second; or the metric of another task.
+
+    Detection, segmentation, restoration and text are measured on boxes, masks, clean images and corners
+    (docs/tasks.md), with 95 % intervals.
 
     Photos that cannot be decoded are reported and left out; the exit code is then 4.
 
@@ -65,6 +81,11 @@ def evaluate(
         check_free(predictions, PREDICTIONS)
     engine = load_engine(chosen.path, threads, "reference" if reference else device)
     preprocessing_of(engine.graph)
+    if not is_ensemble(chosen.path) and (noise is not None or not _classifies(engine.graph)):
+        if predictions is not None:
+            raise WrongUsageError("--predictions is for classification only")
+        evaluate_task(engine, chosen.name, images, limit=limit, noise=noise, exif=exif, as_json=as_json)
+        return
     asked = Asked(cast("Ensemble", engine)) if is_ensemble(chosen.path) else None
     run: Callable[[Array], Array] = asked or engine
     folder = open_labelled(engine.graph, images, limit)
@@ -139,6 +160,12 @@ def evaluate(
     if predictions is not None:
         typer.echo(f"predictions        {predictions}")
     end(left_out)
+
+
+def _classifies(graph: Graph) -> bool:
+    from nybble.graph import Classify
+
+    return graph.task is None or isinstance(graph.task, Classify)
 
 
 class Asked:

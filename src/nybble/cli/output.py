@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 240
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, indent: int | None = 2) -> None:
     """One JSON document on standard output; NaN and infinity, which JSON lacks, are errors."""
     is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(value, indent=2, ensure_ascii=not is_unicode, allow_nan=False)
+    text = json.dumps(value, indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
     # Bytes of a file name that are not UTF-8 become the escapes that JSON has for them.
     typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 

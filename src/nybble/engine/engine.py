@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nybble.backends.cpu.plan import Plan
     from nybble.images import PhotoSource
     from nybble.lower import Step
+    from nybble.tasks import Answer, Detections, Embedding, Restored, Segmentation, TextBoxes
 
 
 class SupportsDLPack(Protocol):
@@ -347,6 +348,54 @@ class Engine:
             for scores, best in zip(probabilities, ranked(probabilities, top), strict=True):
                 answers.append([Prediction(int(i), names[i], float(scores[i])) for i in best])
         return answers
+
+    def predict(
+        self, photo: PhotoSource, *, exif: bool = True, score_threshold: float | None = None, top: int = 5
+    ) -> Answer:
+        """What the network says of one photo, by its task; see :func:`nybble.engine.predicting.predict`."""
+        from nybble.engine.predicting import predict
+
+        return predict(self, photo, exif=exif, score_threshold=score_threshold, top=top)
+
+    def detect(self, photo: PhotoSource, *, exif: bool = True, score_threshold: float | None = None) -> Detections:
+        """Boxes in pixels of the photo, best first; as :meth:`predict`, for a network whose task is ``Detect``."""
+        from nybble.engine.predicting import predict_as
+        from nybble.graph import Detect
+        from nybble.tasks import Detections
+
+        return predict_as(self, Detect, Detections, photo, exif=exif, score_threshold=score_threshold)
+
+    def segment(self, photo: PhotoSource, *, exif: bool = True) -> Segmentation:
+        """A class for every pixel of the photo; as :meth:`predict`, for a network whose task is ``Segment``."""
+        from nybble.engine.predicting import predict_as
+        from nybble.graph import Segment
+        from nybble.tasks import Segmentation
+
+        return predict_as(self, Segment, Segmentation, photo, exif=exif)
+
+    def restore(self, photo: PhotoSource, *, exif: bool = True) -> Restored:
+        """An image made of the photo; as :meth:`predict`, for a network whose task is ``Restore``."""
+        from nybble.engine.predicting import predict_as
+        from nybble.graph import Restore
+        from nybble.tasks import Restored
+
+        return predict_as(self, Restore, Restored, photo, exif=exif)
+
+    def embed(self, photo: PhotoSource, *, exif: bool = True) -> Embedding:
+        """A vector that stands for the photo; as :meth:`predict`, for a network whose task is ``Embed``."""
+        from nybble.engine.predicting import predict_as
+        from nybble.graph import Embed
+        from nybble.tasks import Embedding
+
+        return predict_as(self, Embed, Embedding, photo, exif=exif)
+
+    def find_text(self, photo: PhotoSource, *, exif: bool = True) -> TextBoxes:
+        """Places of text in the photo; as :meth:`predict`, for a network whose task is ``Text``."""
+        from nybble.engine.predicting import predict_as
+        from nybble.graph import Text
+        from nybble.tasks import TextBoxes
+
+        return predict_as(self, Text, TextBoxes, photo, exif=exif)
 
     def close(self) -> None:
         """Give threads and memory back now; the engine cannot run afterwards."""

@@ -40,6 +40,7 @@ def decode_map(task: Segment, output: Array, fit: Fit) -> Array:
         output = output[None]
     if output.ndim != 3:
         raise task.error("output", f"{task.output} has the shape {output.shape}, not (classes, rows, columns)")
+    output = output.astype(np.float32, copy=False)
     if len(output) == 1:
         labels = output[0] > task.threshold if task.threshold is not None else np.rint(output[0])
         return fit.map_to_photo(labels.astype(np.int64), -1)
