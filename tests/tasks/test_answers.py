@@ -119,7 +119,17 @@ def test_restores_an_image_and_a_residual(order: str) -> None:
     assert isinstance(given, Restored)
     np.testing.assert_allclose(given.samples, np.clip(samples, 0, 1), rtol=1e-6)
     with pytest.raises(ValueError, match="expected float32 samples of shape"):
-        predict(Identity(identity(Restore("x"), preprocessing)), samples[1:])
+        predict(Identity(identity(Restore("x"))), samples[1:])
+    with pytest.raises(ValueError, match=r"expected float32 samples \(rows, columns, 3\)"):
+        predict(Identity(identity(Restore("x"), preprocessing)), samples[..., :1])
+    # Any other size goes in tiles.
+    for rows, columns in ((24, 40), (70, 81), (5, 90), (1, 1)):
+        photo = np.random.default_rng(2).integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+        tiled = predict(Identity(identity(Restore("x", output_scale=scale, overlap=4), preprocessing)), photo)
+        assert isinstance(tiled, Restored) and tiled.samples.shape == photo.shape
+        np.testing.assert_allclose(tiled.samples, photo / 255, atol=0.5 / 127 + 1e-6)
+    with pytest.raises(GraphError, match="overlap: tiles of 24 pixels cannot overlap by 12"):
+        predict(Identity(identity(Restore("x", overlap=12), preprocessing)), np.zeros((50, 50, 3), np.uint8))
 
 
 def test_embeds() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 
 from nybble.backends.errors import EngineError
-from nybble.graph import Graph, Preprocessing, Task
+from nybble.graph import Graph, Preprocessing, Restore, Task
 from nybble.graph.types import Array
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def predict(
     engine : Engine
     photo : photo or ndarray
         Or float32 samples (rows, columns, channels) of the size of the input, 1 for white, RGB or gray; values outside
-        0 to 1 are possible.
+        0 to 1 are possible. A restoring network that does not resize takes photos and samples of any size, in tiles.
     exif : bool
         Whether the photo is turned upright as its EXIF orientation says.
     score_threshold : float, optional
@@ -66,9 +66,15 @@ def predict(
     preprocessing = engine.graph.preprocessing
     if preprocessing is None:
         raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run")
-    task_of(engine.graph)  # Before the network runs for nothing.
-    batch, seen, fit = _prepared(photo, preprocessing, exif)
-    outputs = {name: values[0] for name, values in engine.run(batch).items()}
+    task = task_of(engine.graph)  # Before the network runs for nothing.
+    if isinstance(task, Restore) and preprocessing.fit == "none":
+        seen, fit = _whole(photo, preprocessing, exif)
+        if seen.shape[:2] != preprocessing.crop:
+            outputs = {task.output: _tiled(engine, task, seen, preprocessing)}
+            return answer(engine.graph, outputs, fit, seen)
+    else:
+        seen, fit = _fitted(photo, preprocessing, exif)
+    outputs = {name: values[0] for name, values in engine.run(_batch(seen, preprocessing)).items()}
     return answer(engine.graph, outputs, fit, seen, score_threshold=score_threshold, top=top)
 
 
@@ -98,20 +104,62 @@ def predict_as(
     return result
 
 
-def _prepared(photo: PhotoSource, preprocessing: Preprocessing, exif: bool) -> tuple[Array, Array, Fit]:
-    """The batch of one photo, its samples (rows, columns, channels) and where the photo lies in them."""
+def _whole(photo: PhotoSource, preprocessing: Preprocessing, exif: bool) -> tuple[Array, Fit]:
+    """The samples (rows, columns, channels) of a photo at its own size, in the network's channel order."""
+    from nybble.images import Fit, decode_photo
+
+    if isinstance(photo, np.ndarray) and photo.dtype == np.float32:
+        if photo.ndim != 3 or photo.shape[2] != len(preprocessing.mean) or not photo.size:
+            raise ValueError(
+                f"expected float32 samples (rows, columns, {len(preprocessing.mean)}), got shape {photo.shape}"
+            )
+        samples = photo
+    else:
+        image = decode_photo(photo, exif=exif)
+        image = image if len(preprocessing.mean) == 3 else image.convert("L")
+        samples = np.asarray(image).reshape(image.height, image.width, -1)
+    size = (samples.shape[0], samples.shape[1])
+    return _ordered(samples, preprocessing), Fit(size, size, 0, 0, size)
+
+
+def _tiled(engine: Runner, task: Restore, seen: Array, preprocessing: Preprocessing) -> Array:
+    """The output of a restoring network for samples of any size."""
+    from nybble.tasks.tiling import run_tiled
+
+    def run(tile: Array) -> Array:
+        output: Array = engine.run(_batch(tile, preprocessing))[task.output][0]
+        return output
+
+    try:
+        return run_tiled(run, seen, preprocessing.crop, task.overlap)
+    except ValueError as error:
+        raise task.error("overlap", str(error)) from error
+
+
+def _fitted(photo: PhotoSource, preprocessing: Preprocessing, exif: bool) -> tuple[Array, Fit]:
+    """The samples (rows, columns, channels) of the input, and where the photo lies in them."""
     from pathlib import Path
 
     from nybble.images import Fit, decode_photo, fit_photo
 
     if not (isinstance(photo, np.ndarray) and photo.dtype == np.float32):
         path = Path(photo) if isinstance(photo, str | Path) else None
-        samples, fit = fit_photo(decode_photo(photo, exif=exif), preprocessing, path)
-        return samples[None], samples, fit
-    expected = (*preprocessing.crop, len(preprocessing.mean))
+        return fit_photo(decode_photo(photo, exif=exif), preprocessing, path)
+    size = preprocessing.crop
+    expected = (*size, len(preprocessing.mean))
     if photo.shape != expected:
         raise ValueError(f"expected float32 samples of shape {expected}, got {photo.shape}")
-    seen = np.ascontiguousarray(photo[..., ::-1] if preprocessing.channel_order == "BGR" else photo)
-    normalised = (seen - np.asarray(preprocessing.mean, np.float32)) / np.asarray(preprocessing.std, np.float32)
-    size = preprocessing.crop
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None]), seen, Fit(size, size, 0, 0, size)
+    return _ordered(photo, preprocessing), Fit(size, size, 0, 0, size)
+
+
+def _ordered(samples: Array, preprocessing: Preprocessing) -> Array:
+    """RGB samples in the network's channel order."""
+    return np.ascontiguousarray(samples[..., ::-1] if preprocessing.channel_order == "BGR" else samples)
+
+
+def _batch(seen: Array, preprocessing: Preprocessing) -> Array:
+    """What the engine takes: uint8 (1, rows, columns, channels), or normalised float32 (1, channels, rows, columns)."""
+    if seen.dtype == np.uint8:
+        return seen[None]
+    mean, std = np.asarray(preprocessing.mean, np.float32), np.asarray(preprocessing.std, np.float32)
+    return np.ascontiguousarray(((seen - mean) / std).transpose(2, 0, 1)[None])

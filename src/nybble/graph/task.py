@@ -239,6 +239,9 @@ class Restore(Task):
         ``image``, or ``residual``: what is to be subtracted from the photo.
     output_scale : float
         What 1 of the output is in samples of 0 to 1.
+    overlap : int
+        How far, in pixels of the input, tiles of an image of another size reach into one another: as far as the network
+        sees. Only where the preprocessing does not resize (``fit`` ``none``).
     """
 
     kind: ClassVar[str] = "restore"
@@ -246,6 +249,7 @@ class Restore(Task):
     output: str
     form: str = _one_of("image", "residual", default="image")
     output_scale: float = _within(-1e6, 1e6, default=1.0)
+    overlap: int = _within(0, MAX_EXTENT, default=16)
 
 
 @dataclass(frozen=True)

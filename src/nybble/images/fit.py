@@ -131,8 +131,9 @@ class Fit:
         """
         places = []
         for axis, start in enumerate((self.top, self.left)):
-            centres = (np.arange(self.photo[axis]) + 0.5) * (self.resized[axis] / self.photo[axis]) + start
-            places.append(centres * (shape[axis] / self.size[axis]))
+            # Multiplied before it is divided: exact where a centre lies on the edge of a pixel.
+            centres = (np.arange(self.photo[axis]) + 0.5) * self.resized[axis] / self.photo[axis] + start
+            places.append(centres * shape[axis] / self.size[axis])
         return places[0], places[1]
 
     def map_to_photo(self, labels: Array, outside: int) -> Array:
