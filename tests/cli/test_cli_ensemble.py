@@ -66,16 +66,14 @@ def test_classify_and_evaluate_take_an_ensemble(run: Any, folder: Path) -> None:
     assert [by_reference[name] for name in ("top1_right", "asked")] == [found[name] for name in ("top1_right", "asked")]
 
 
-@pytest.mark.parametrize("command", ["inspect", "tune", "profile", "verify", "convert", "export", "mlperf"])
+@pytest.mark.parametrize("command", ["inspect", "tune", "profile", "verify", "convert", "export"])
 def test_commands_for_one_network_say_so(run: Any, folder: Path, tmp_path: Path, command: str) -> None:
     rest = {
         "convert": (tmp_path / "out", "--bits", "8"),
         "export": (tmp_path / "out.onnx",),
         "verify": ("--images", folder / "photos"),
-        "mlperf": ("--images", folder / "photos", "--out", tmp_path / "out"),
     }.get(command, ())
-    words = ("mlperf", "run") if command == "mlperf" else (command,)
-    result = run(*words, folder / "both.toml", *rest)
+    result = run(command, folder / "both.toml", *rest)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "describes an ensemble, and this needs a single network; name a member" in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -89,6 +87,19 @@ def test_bench_measures_an_ensemble_beside_its_members(run: Any, folder: Path, t
     assert {entry["contestant"] for entry in found["runs"]} == {"nybble both", "nybble 1: net0", "nybble 2: net1"}
     assert found["ratios"]["ensemble_vs_2: net1"]["best_batch"] > 0
     assert "ensemble_vs_1: net0" in result.stdout
+    assert {entry["bits"] for entry in found["runs"]} == {4}
+    assert (found["settings"]["bits"], found["settings"]["dense"], found["settings"]["fp32"]) == ([4], False, False)
+    run("convert", folder / "net1", tmp_path / "net1", "--bits", "8")
+    (tmp_path / "both.toml").write_text(
+        (folder / "both.toml").read_text().replace('"net0"', f'"{folder / "net0"}"'), encoding="utf-8"
+    )
+    result = run("bench", tmp_path / "both.toml", "--seconds", "0", "--batch", "2", "--json", file)
+    assert result.exit_code == 0, result.output
+    bits = {entry["contestant"]: entry["bits"] for entry in json.loads(file.read_text())["runs"]}
+    assert list(bits.values()) == [4, 4, 8]
+    for option in ("--no-dense", "--no-fp32"):
+        result = run("bench", folder / "both.toml", option)
+        assert (result.exit_code, "--no-dense and --no-fp32" in " ".join(result.stderr.split())) == (2, True)
     result = run("bench", folder / "both.toml", "--against", "torch")
     assert result.exit_code == 2
     assert "is compared with its members only" in result.stderr
@@ -132,7 +143,6 @@ def test_wrong_usage_of_calibrate_ensemble(run: Any, folder: Path, tmp_path: Pat
     options = ("--images", folder / "photos", "--out", tmp_path / "it.toml")
     for members, message in (
         ([folder / "net0"], "at least two members"),
-        ([folder / "net0"] * 3, "use --kind mean, or write its file by hand"),
         ([folder / "both.toml", folder / "net0"], "needs a single network"),
     ):
         result = run("calibrate-ensemble", *members, *options)
@@ -141,4 +151,30 @@ def test_wrong_usage_of_calibrate_ensemble(run: Any, folder: Path, tmp_path: Pat
     result = run("calibrate-ensemble", folder / "net0", folder / "net1", *options, "--folds", "20")
     assert result.exit_code == 3
     assert "24 photos are too few for 20 folds" in result.stderr
+    for shares, text in (((0.1, 0.2), "must not increase"), ((0.3, 0.2, 0.1), "3 shares of photos for 2 members")):
+        defer = [word for share in shares for word in ("--defer", share)]
+        result = run("calibrate-ensemble", *[folder / "net0"] * 3, *options, *defer)
+        assert result.exit_code == 3
+        assert text in result.stderr
     assert not (tmp_path / "it.toml").exists()
+
+
+@pytest.mark.parametrize("kind", ["cascade", "mean"])
+def test_three_members_are_calibrated(run: Any, folder: Path, tmp_path: Path, kind: str) -> None:
+    """A third member gets half of the photos of the second one, unless it is said."""
+    out, report = tmp_path / "three.toml", tmp_path / "report"
+    members = [folder / "net0", folder / "net1", folder / "net0"]
+    options = ("--images", folder / "photos", "--out", out, "--kind", kind, "--folds", "3", "--report", report)
+    said = run("calibrate-ensemble", *members, *options, "--defer", "0.5")
+    assert said.exit_code == 4, said.output
+    settings = read_settings(out)
+    assert [member.margin_below is not None for member in settings.member] == [kind == "cascade"] * 2 + [False]
+    result = json.loads((report / "ensemble.json").read_text())
+    assert len(result["members"]) == 3
+    with nybble.load(out) as found:
+        assert found.kind == kind
+        assert len(found.classify([folder / "photos" / "03.png"])) == 1
+    if kind == "cascade":
+        assert "Shares of the photos that go to further members: 50.0%, 25.0%." in out.read_text()
+        assert len(result["chosen"]["asked"]) == 3
+    assert run("report", report, "--out", tmp_path / "page.html").exit_code == 0

@@ -14,8 +14,8 @@ from PIL import Image
 
 import nybble
 from nybble.engine import Cascade, Engine, Ensemble, EnsembleError
-from nybble.engine.ensemble import Member, read_settings
-from nybble.engine.ensemble.fit import cross_fit, fit_temperature, fit_threshold
+from nybble.engine.ensemble import Measure, Member, read_settings
+from nybble.engine.ensemble.fit import cross_fit, fit_temperature, fit_threshold, fit_thresholds, run_cascade
 from nybble.engine.ensemble.probabilities import calibrated, entropies, is_deferred, margins
 from nybble.engine.ensemble.settings import MemberSettings, Settings, write_settings
 from nybble.engine.scores import softmax
@@ -243,6 +243,20 @@ def test_the_threshold_defers_the_share_wanted(seed: int, share: float, measure:
     assert is_deferred(probabilities, measure, threshold).sum() == round(share * 57)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("measure", ["margin", "entropy"])
+def test_thresholds_of_several_members_defer_the_shares_wanted(measure: Measure) -> None:
+    """Shares are those of all photos; the fit asks as the ensemble does."""
+    random = np.random.default_rng(5)
+    said = [calibrated(random.normal(0, 3, (200, 6)), 1.0) for _ in range(4)]
+    thresholds = fit_thresholds(said, measure, [0.4, 0.1, 0.0])
+    probabilities, asked = run_cascade(said, measure, thresholds)
+    assert [int((asked > place).sum()) for place in range(4)] == [200, 80, 20, 0]
+    for row in range(200):
+        np.testing.assert_array_equal(probabilities[row], np.mean([some[row] for some in said[: asked[row]]], axis=0))
+    assert run_cascade(said, measure, fit_thresholds(said, measure, [1.0, 1.0, 1.0]))[1].tolist() == [4] * 200
+    assert run_cascade(said, measure, fit_thresholds(said, measure, [0.0, 0.0, 0.0]))[1].tolist() == [1] * 200
+
+
 def test_entropy_and_margin() -> None:
     even = np.array([[0.25] * 4, [1.0, 0, 0, 0]])
     assert entropies(even) == pytest.approx([np.log(4), 0])
@@ -254,12 +268,12 @@ def test_a_photo_is_answered_with_what_was_found_on_others() -> None:
     random = np.random.default_rng(3)
     logits = [random.normal(0, 3, (40, 5)) for _ in range(2)]
     labels = random.integers(0, 5, 40)
-    before = cross_fit(logits, labels, "margin", [0.3], folds=4)
+    before = cross_fit(logits, labels, "margin", [[0.3]], folds=4)
     fold = np.random.default_rng(0).permutation(40) % 4 == 2
     other = np.where(fold, (labels + 1) % 5, labels)
-    after = cross_fit(logits, other, "margin", [0.3], folds=4)
-    assert (before.points[0].deferred[fold] == after.points[0].deferred[fold]).all()
-    assert 0 < before.points[0].deferred.sum() < 40
+    after = cross_fit(logits, other, "margin", [[0.3]], folds=4)
+    assert (before.points[0].asked[fold] == after.points[0].asked[fold]).all()
+    assert 0 < (before.points[0].asked > 1).sum() < 40
     # Right answers of members do not depend on temperatures at all.
     for right, some in zip(before.members, logits, strict=True):
         assert (right == (some.argmax(axis=1) == labels)).all()

@@ -20,7 +20,7 @@ from nybble.mlperf.accuracy import read_answers
 from nybble.mlperf.job import Job
 from nybble.mlperf.labels import LEFT_OUT, find_photos, read_labels
 from nybble.mlperf.layout import RUN, layouts
-from nybble.mlperf.store import Rows, open_store
+from nybble.mlperf.store import Rows, form_of, open_store
 from nybble.mlperf.sut import Photos
 
 Run = Callable[..., Any]
@@ -40,7 +40,7 @@ def test_the_store_goes_on_without_a_bad_photo(damaged: Path, tmp_path: Path) ->
     photos = open_photos(damaged)
     for _ in range(2):
         left_out = LeftOut()
-        _, samples = open_store(photos, PREPROCESSING, tmp_path / "cache", left_out=left_out)
+        _, samples = open_store(photos, form_of(PREPROCESSING), tmp_path / "cache", left_out=left_out)
         assert [photo.file for photo in left_out] == [photos[BAD].file]
     rows = [row for row in range(len(photos)) if row != BAD]
     some = Rows(samples, rows)
@@ -67,7 +67,7 @@ def test_turned_photos_have_a_store_of_their_own(tmp_path: Path) -> None:
     photos = open_photos(tmp_path)
     found = {}
     for upright in (False, True, False):
-        _, found[upright] = open_store(photos, PREPROCESSING, tmp_path / "cache", exif=upright)
+        _, found[upright] = open_store(photos, form_of(PREPROCESSING), tmp_path / "cache", exif=upright)
         np.testing.assert_array_equal(found[upright][0], load_photo(photos[0].path, PREPROCESSING, exif=upright))
     assert not np.array_equal(found[False], found[True])
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import nybble
+from ensembles import write_ensemble
 from nybble.images import LabelledFolder, load_photo
 from nybble.mlperf.accuracy import read_answers
 from nybble.mlperf.audit import _as_wanted
@@ -47,6 +48,24 @@ def test_answers_are_those_of_the_engine_and_of_evaluate(run: Run, offline: Path
     counted = json.loads(run("mlperf", "accuracy", log, "--labels", photos, "--json").stdout)
     assert (counted["right"], counted["photos"]) == (evaluated["top1_right"], evaluated["images"])
     assert (log / "accuracy.txt").read_text().startswith(f"accuracy={100 * evaluated['top1']:.3f}%, good=")
+
+
+def test_an_ensemble_runs_as_a_network_does(loadgen: Any, run: Run, photos: Path, short: Path, tmp_path: Path) -> None:
+    """Its members look at different crops. Another threshold makes it another model."""
+    file, out, known = write_ensemble(tmp_path, image=40), tmp_path / "out", tmp_path / "labels.csv"
+    rows = [(path.name, place % 6) for place, path in enumerate(sorted(photos.glob("*.png")))]
+    known.write_text("file,label\n" + "".join(f"{name},{label}\n" for name, label in rows))
+    arguments = (*options(photos, short, "Offline"), "--labels", known, "--out", out)
+    result = run("mlperf", "run", file, *arguments, "--mode", "submission", "--json")
+    assert result.exit_code == 0, result.output
+    answers = read_answers(layouts(out)[0].accuracy("Offline"))
+    with nybble.load(file, threads=1) as ensemble:
+        wanted = [ensemble.classify([photos / name], top=1, exif=False)[0][0].label for name, _ in rows]
+    assert [answers[place] for place in range(len(rows))] == wanted
+    assert run("mlperf", "check", out).exit_code == 0
+    file.write_text(file.read_text().replace("margin_below = 0.03", "margin_below = 0.04"))
+    result = run("mlperf", "run", file, *arguments)
+    assert result.exit_code == 3 and "results of another network" in result.stderr
 
 
 def test_a_whole_run_passes_the_check(run: Run, offline: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from nybble.graph import Preprocessing
 from nybble.images import ImageError, LabelledFolder, load_photo
 from nybble.mlperf import store
-from nybble.mlperf.store import open_store
+from nybble.mlperf.store import form_of, open_store
 
 PREPROCESSING = Preprocessing(resize=36, crop=(32, 32))
 
@@ -19,14 +19,14 @@ def test_photos_are_those_of_load_photo_and_made_once(
 ) -> None:
     folder = LabelledFolder(photos)
     seen: list[tuple[str, int, int | None]] = []
-    _, samples = open_store(folder, PREPROCESSING, tmp_path, lambda *at: seen.append(at))
+    _, samples = open_store(folder, form_of(PREPROCESSING), tmp_path, lambda *at: seen.append(at))
     assert samples.shape == (len(folder), 32, 32, 3)
     assert seen[-1] == ("preparing photos", len(folder), len(folder))
     for photo, sample in zip(folder, samples, strict=True):
         np.testing.assert_array_equal(sample, load_photo(photo.path, PREPROCESSING, exif=False))
 
     monkeypatch.setattr(store, "load_photo", lambda *_, **__: pytest.fail("decoded again"))
-    _, again = open_store(folder, PREPROCESSING, tmp_path)
+    _, again = open_store(folder, form_of(PREPROCESSING), tmp_path)
     np.testing.assert_array_equal(again, samples)
     with pytest.raises(ValueError, match="read-only"):
         again[0, 0, 0, 0] = 1
@@ -34,7 +34,7 @@ def test_photos_are_those_of_load_photo_and_made_once(
 
 def test_what_is_damaged_or_missing_is_made_again(photos: Path, tmp_path: Path) -> None:
     folder = LabelledFolder(photos)
-    path, samples = open_store(folder, PREPROCESSING, tmp_path)
+    path, samples = open_store(folder, form_of(PREPROCESSING), tmp_path)
     right = samples.copy()
     del samples
     size = path.stat().st_size
@@ -48,7 +48,7 @@ def test_what_is_damaged_or_missing_is_made_again(photos: Path, tmp_path: Path) 
         store.load_photo = lambda source, how, **options: (
             made.append(Path(source).name) or original(source, how, **options)
         )  # type: ignore[func-returns-value]
-        _, samples = open_store(folder, PREPROCESSING, tmp_path)
+        _, samples = open_store(folder, form_of(PREPROCESSING), tmp_path)
     finally:
         store.load_photo = original
     np.testing.assert_array_equal(samples, right)
@@ -58,13 +58,13 @@ def test_what_is_damaged_or_missing_is_made_again(photos: Path, tmp_path: Path) 
 def test_other_photos_or_preprocessing_have_a_store_of_their_own(photos: Path, tmp_path: Path) -> None:
     folder = LabelledFolder(photos)
     paths = {
-        open_store(folder, PREPROCESSING, tmp_path)[0],
-        open_store(folder[:5], PREPROCESSING, tmp_path)[0],
-        open_store(folder, Preprocessing(resize=40, crop=(32, 32)), tmp_path)[0],
+        open_store(folder, form_of(PREPROCESSING), tmp_path)[0],
+        open_store(folder[:5], form_of(PREPROCESSING), tmp_path)[0],
+        open_store(folder, form_of(Preprocessing(resize=40, crop=(32, 32))), tmp_path)[0],
     }
     assert len(paths) == 3
     os.utime(folder[0].path, (1, 1))
-    assert open_store(folder, PREPROCESSING, tmp_path)[0] not in paths
+    assert open_store(folder, form_of(PREPROCESSING), tmp_path)[0] not in paths
 
 
 def test_a_photo_that_cannot_be_decoded_is_named_and_the_others_stay(photos: Path, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_photo_that_cannot_be_decoded_is_named_and_the_others_stay(photos: Pat
     good = folder[4].path.read_bytes()
     folder[4].path.write_bytes(b"no photo")
     with pytest.raises(ImageError, match=folder[4].file):
-        open_store(folder, PREPROCESSING, tmp_path / "cache")
+        open_store(folder, form_of(PREPROCESSING), tmp_path / "cache")
     folder[4].path.write_bytes(good)
-    _, samples = open_store(folder, PREPROCESSING, tmp_path / "cache")
+    _, samples = open_store(folder, form_of(PREPROCESSING), tmp_path / "cache")
     np.testing.assert_array_equal(samples[4], load_photo(folder[4].path, PREPROCESSING, exif=False))

@@ -9,8 +9,8 @@ import numpy as np
 
 from nybble.batch.errors import BatchError
 from nybble.engine import Engine, Ensemble, load
+from nybble.engine.ensemble.digest import answers_digest, ensemble_digest
 from nybble.graph import Graph, Input, read_graph
-from nybble.graph.digest import model_digest
 from nybble.graph.nodes import Node
 from nybble.graph.ops.registry import operation_of
 from nybble.graph.ops.units import Unit
@@ -57,7 +57,7 @@ class Network:
         ensemble = load(path, threads=threads)
         assert isinstance(ensemble, Ensemble)  # noqa: S101
         self.class_names = class_names(ensemble.graph)
-        self.digest = _digest_of(ensemble)
+        self.digest = ensemble_digest(ensemble)
         self._engine: Engine = ensemble
 
     def _open_network(self, path: Path, threads: int | None, embeddings: bool) -> None:
@@ -65,7 +65,7 @@ class Network:
         if graph.preprocessing is None:
             raise BatchError(f"{path}: the model has no file `preprocessing`, so it takes no photos")
         self.class_names = class_names(graph)
-        self.digest = _digest(graph)
+        self.digest = answers_digest(graph)
         if embeddings:
             body, head = parted(graph)
             self._engine = Engine(body, threads=threads)
@@ -90,20 +90,6 @@ class Network:
         self._engine.close()
         if self._head is not None:
             self._head.close()
-
-
-def _digest(graph: Graph) -> str:
-    """What the answers of a network depend on."""
-    return f"{model_digest(graph)} {graph.preprocessing} {class_names(graph)}"
-
-
-def _digest_of(ensemble: Ensemble) -> str:
-    """What the answers of an ensemble depend on: what its file says, and its members."""
-    members = [
-        f"{_digest(member.engine.graph)} {member.temperature!r} {member.weight!r} {member.threshold!r}"
-        for member in ensemble.members
-    ]
-    return "\n".join([ensemble.kind, *members])
 
 
 def parted(graph: Graph) -> tuple[Graph, Graph]:

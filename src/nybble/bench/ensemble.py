@@ -18,6 +18,7 @@ from nybble.bench.race import Contestant, Worker
 from nybble.bench.result import ratio_of, run_records
 from nybble.disturbance import disturbance, usage, warning
 from nybble.engine.ensemble import Ensemble, load_ensemble
+from nybble.graph.macs import four_bit_share
 from nybble.progress import Progress, silent
 
 
@@ -48,16 +49,19 @@ def bench_ensemble(
     Returns
     -------
     dict
-        As that of :func:`nybble.bench.bench`; its ``ratios`` compare the ensemble with each member.
+        As that of :func:`nybble.bench.bench`; its ``ratios`` compare the ensemble with each member. The bits of a
+        member are 4 if any of its layers has 4-bit inputs and weights; those of the ensemble are its members' fewest.
     """
     used, begun = usage(), time.perf_counter()
     about = machine.describe()
-    contestants = [
-        Contestant(f"nybble {path.stem}", "nybble", 4, path.absolute(), isa=settings.isa, device=settings.device)
-    ]
+    bits = [4 if four_bit_share(member.engine.graph) else 8 for member in ensemble.members]
+
+    def contestant(name: str, width: int, model: Path) -> Contestant:
+        return Contestant(name, "nybble", width, model.absolute(), isa=settings.isa, device=settings.device)
+
+    contestants = [contestant(f"nybble {path.stem}", min(bits), path)]
     for place, (member, folder) in enumerate(zip(ensemble.members, ensemble.folders, strict=True)):
-        name = f"nybble {place + 1}: {member.name}"
-        contestants.append(Contestant(name, "nybble", 4, folder.absolute(), isa=settings.isa, device=settings.device))
+        contestants.append(contestant(f"nybble {place + 1}: {member.name}", bits[place], folder))
     with TemporaryDirectory(prefix="nybble-bench-") as folder_name:
         samples = Path(folder_name) / "photos.u8"
         photos.samples.tofile(samples)
@@ -78,7 +82,14 @@ def bench_ensemble(
         "calibration": None,
         "left_out": photos.left_out.to_json(),
         "exif": photos.exif,
-        "settings": {**asdict(settings), "against": [], "isa_of_peers": {}},
+        "settings": {
+            **asdict(settings),
+            "against": [],
+            "isa_of_peers": {},
+            "bits": sorted(set(bits)),
+            "dense": False,
+            "fp32": False,
+        },
         "looks_up_tables": False,
         "peers_left_out": {},
         "rounds": rounds,

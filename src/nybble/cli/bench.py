@@ -159,10 +159,10 @@ def bench(
             result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, progress)}
             result["machine"]["disturbance"] = watch.taken()
     elif is_ensemble(path := locate(model, ensembles=True)):
-        if against or bits or ceilings or float_model or calibration or peer_isa:
+        if against or bits or ceilings or float_model or calibration or peer_isa or not (dense and fp32):
             raise WrongUsageError(
                 f"{model}: is an ensemble, which is compared with its members only; omit --against, --bits, "
-                "--ceilings, --float-model, --calibration and --peer-isa"
+                "--ceilings, --float-model, --calibration, --peer-isa, --no-dense and --no-fp32"
             )
         with open_ensemble(path) as ensemble, one_bar() as progress:
             photos = known = _photos(ensemble.graph, images, limit, exif)

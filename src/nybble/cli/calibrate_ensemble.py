@@ -32,14 +32,19 @@ def calibrate_ensemble(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The TOML file to write.", show_default=False)],
     kind: Annotated[
         Literal["cascade", "mean"],
-        typer.Option("--kind", help="cascade runs the second member only if needed, mean runs all."),
+        typer.Option("--kind", help="cascade runs further members only if needed, mean runs all."),
     ] = "cascade",
     defer: Annotated[
-        float,
+        list[float] | None,
         typer.Option(
-            "--defer", metavar="SHARE", min=0, max=1, help="Share of the photos that go to the second member."
+            "--defer",
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Share of the photos that go to the second member; repeated, to the third and so on.",
+            show_default="0.16, then half of the one before",
         ),
-    ] = 0.16,
+    ] = None,
     measure: Annotated[
         Literal["margin", "entropy"], typer.Option("--measure", help="How the uncertainty of an answer is measured.")
     ] = "margin",
@@ -54,18 +59,14 @@ def calibrate_ensemble(
 ) -> None:
     """Calibrate an ensemble on labelled photos that none of its members was trained on.
 
-    Temperatures maximise the likelihood of the labels. The threshold of a cascade sends the requested share of the
-    photos to the second member. Accuracies are cross-validated. Commands that run photos accept the file in place of
-    MODEL; docs/ensembles.md describes it.
+    Temperatures maximise the likelihood of the labels. The thresholds of a cascade send the requested shares of the
+    photos to its further members. Accuracies are cross-validated. Commands that run photos accept the file in place
+    of MODEL; docs/ensembles.md describes it.
     """
     from nybble.files import TOML, check_free
 
     if len(members) < 2:
         raise WrongUsageError("an ensemble needs at least two members; name them, the cheapest first")
-    if kind == "cascade" and len(members) > 2:
-        raise WrongUsageError(
-            "a cascade of more than two members cannot be calibrated; use --kind mean, or write its file by hand"
-        )
     check_free(out, TOML)
     if report is not None and report.exists() and not report.is_dir():
         raise CommandError(f"{report}: exists already and is not a folder")
@@ -74,7 +75,9 @@ def calibrate_ensemble(
     from nybble.engine.ensemble.calibrate import Wishes, calibrate
     from nybble.models import find
 
-    wishes = Wishes(kind, measure, defer, folds, exif)
+    wishes = Wishes(kind, measure, tuple(defer or Wishes.shares), folds, exif)
+    if kind == "cascade":
+        wishes.shares_of(len(members))
     folders = [find(member).path for member in members]
     names = [_name(member, folder, out) for member, folder in zip(members, folders, strict=True)]
     watch = Watch()
@@ -131,7 +134,8 @@ def _write_description(out: Path, found: Calibrated, wishes: Wishes, images: Pat
         f"Cross-validated top-1: {share}.",
     ]
     if wishes.kind == "cascade":
-        comments.append(f"The threshold sends {wishes.share:.1%} of the photos to the second member.")
+        shares = ", ".join(f"{share:.1%}" for share in wishes.shares_of(len(found.settings.member)))
+        comments.append(f"Shares of the photos that go to further members: {shares}.")
     write_settings(out, found.settings, comments)
 
 
@@ -175,8 +179,8 @@ def _show(found: Calibrated) -> None:
     row("mean of all", int(found.outcome.mean.sum()), sum(found.seconds))
     if found.outcome.points:
         chosen = found.outcome.points[-1]
-        deferred = float(chosen.deferred.mean())
-        row(f"cascade, {deferred:.1%} deferred", int(chosen.right.sum()), found.cost(deferred))
+        shares = ", ".join(f"{share:.1%}" for share in chosen.shares(len(found.seconds))[1:])
+        row(f"cascade, {shares} deferred", int(chosen.right.sum()), found.cost(chosen))
     grid.title = f"{total} photos, cross-validated"
     console().print(grid)
     against = found.against_best

@@ -141,7 +141,7 @@ def run(
 
     if compare_with is not None and mode is Mode.PERFORMANCE:
         raise WrongUsageError("--compare needs answers: --mode accuracy or submission logs them")
-    chosen = find(model)
+    chosen = find(model, ensembles=True)
     request = Request(
         model=chosen.path,
         name=chosen.name,

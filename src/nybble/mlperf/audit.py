@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nybble.graph import read_graph
 from nybble.images import LeftOut
 from nybble.mlperf import conf
 from nybble.mlperf.accuracy import compare, read_answers
@@ -21,6 +20,7 @@ from nybble.mlperf.layout import RUN, Layout, layouts, place, read_json, scenari
 from nybble.mlperf.process import execute
 from nybble.mlperf.request import Request, about_run, photos_of, prepare_job
 from nybble.mlperf.result import ACCURACY, Result, read_result
+from nybble.mlperf.subject import open_subject
 from nybble.progress import Progress, silent
 
 TESTS = ("TEST01", "TEST04", "TEST05")
@@ -83,12 +83,12 @@ def _scenario(layout: Layout, scenario: str, tests: Sequence[str], progress: Pro
     except (KeyError, TypeError) as error:
         raise MlperfError(f"{layout.measurements(scenario) / RUN}: cannot be used: {error}") from error
     reference = read_result(layout.performance(scenario))
-    graph = read_graph(request.model)
-    photos = photos_of(request, graph)
-    now = about_run(request, graph, photos)
+    subject = open_subject(request.model, request.name)
+    photos = photos_of(request, subject)
+    now = about_run(request, subject, photos)
     if any(now[key] != about[key] for key in ("model_digest", "photos_digest")):
         raise MlperfError(f"{layout.out}: the network or the photos are others than those of its {scenario} run")
-    job = prepare_job(request, graph, photos, settings, progress, LeftOut(photos.left_out))
+    job = prepare_job(request, subject, photos, settings, progress, LeftOut(photos.left_out))
     base = conf.builtin(scenario)
     verdicts = []
     for test in tests:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +94,13 @@ def system_description(name: str, submitter: str, gpu: str | None = None) -> dic
     }
 
 
-def implementation(graph: Graph, name: str) -> dict[str, Any]:
-    """The network, in the fields of a submission's measurements."""
-    kinds = sorted({str(layer.weight.dtype) for node in graph if (layer := weighted(node)) is not None})
+def implementation(graphs: Sequence[Graph], name: str) -> dict[str, Any]:
+    """The network, or the members of an ensemble, in the fields of a submission's measurements."""
+    layers = [layer for graph in graphs for node in graph if (layer := weighted(node)) is not None]
+    kinds = sorted({str(layer.weight.dtype) for layer in layers})
+    inputs = dict.fromkeys(_types(graph.inputs[0].dtype) for graph in graphs)
     return {
-        "input_data_types": _types(graph.inputs[0].dtype),
+        "input_data_types": ", ".join(inputs),
         "retraining": "see documentation/calibration.md",
         "starting_weights_filename": name,
         "weight_data_types": ", ".join(_types(DType(kind)) for kind in kinds),

@@ -20,9 +20,9 @@ class Job:
     task : str
         ``performance``, ``accuracy`` or ``ESTIMATE``.
     model, samples : str
-        Paths of the model folder and of the prepared photos.
+        Paths of the model folder, or the file of an ensemble, and of the prepared photos.
     shape : tuple of int
-        Of the prepared photos: (N, H, W, C).
+        Of the prepared photos: (N, H, W, C); of an ensemble whose members crop differently, (N, bytes).
     rows : tuple of int or None
         Where photos were left out: the rows of those that LoadGen may ask for, by its numbers.
     scenario : str

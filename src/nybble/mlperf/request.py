@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from nybble.cache import cache_folder
-from nybble.graph import Graph
-from nybble.graph.digest import model_digest
 from nybble.images import LeftOut, PhotoFile, PhotoFiles, network_classes
 from nybble.mlperf import conf
 from nybble.mlperf.conf import Settings
-from nybble.mlperf.errors import MlperfError
 from nybble.mlperf.job import ESTIMATE, Job
 from nybble.mlperf.labels import find_photos
 from nybble.mlperf.store import open_store
+from nybble.mlperf.subject import Subject
 from nybble.progress import Progress
 
 
@@ -75,15 +73,13 @@ def stated_settings(request: Request) -> Settings:
     return stated
 
 
-def photos_of(request: Request, graph: Graph) -> PhotoFiles:
+def photos_of(request: Request, subject: Subject) -> PhotoFiles:
     """The photos of a request. Raises :class:`MlperfError` or :class:`ImageError`."""
-    if graph.preprocessing is None:
-        raise MlperfError(f"{request.name}: has no file `preprocessing`, so it takes no photos; see docs/format.md")
     need = request.mode != "performance"
-    return find_photos(request.images, request.labels, network_classes(graph), request.limit, need=need)
+    return find_photos(request.images, request.labels, network_classes(subject.graphs[0]), request.limit, need=need)
 
 
-def about_run(request: Request, graph: Graph, photos: Sequence[PhotoFile]) -> dict[str, Any]:
+def about_run(request: Request, subject: Subject, photos: Sequence[PhotoFile]) -> dict[str, Any]:
     """``run.json``, as far as it is known beforehand."""
     import nybble
 
@@ -91,7 +87,7 @@ def about_run(request: Request, graph: Graph, photos: Sequence[PhotoFile]) -> di
     rest = {name: value for name, value in asdict(request).items() if not isinstance(value, Path)}
     return {
         "nybble": nybble.__version__,
-        "model_digest": model_digest(graph),
+        "model_digest": subject.digest,
         "photos": len(photos),
         "left_out": [],
         "exif": request.exif,
@@ -102,7 +98,7 @@ def about_run(request: Request, graph: Graph, photos: Sequence[PhotoFile]) -> di
 
 def prepare_job(
     request: Request,
-    graph: Graph,
+    subject: Subject,
     photos: Sequence[PhotoFile],
     settings: Settings,
     progress: Progress,
@@ -112,10 +108,9 @@ def prepare_job(
 
     ``left_out`` gets the photos that cannot be decoded, which LoadGen is not told of.
     """
-    assert graph.preprocessing is not None  # noqa: S101
     path, samples = open_store(
         photos,
-        graph.preprocessing,
+        subject.form,
         cache_folder() / "mlperf",
         progress,
         exif=request.exif,

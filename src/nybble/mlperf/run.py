@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from nybble.disturbance import Watch
-from nybble.graph import Graph, read_graph
 from nybble.images import LeftOut, PhotoFile, PhotoFiles
 from nybble.mlperf import conf, describe, extra
 from nybble.mlperf.accuracy import accuracy, accuracy_text, read_answers
@@ -23,6 +22,7 @@ from nybble.mlperf.process import execute
 from nybble.mlperf.request import Request, about_run, photos_of, prepare_job, stated_settings
 from nybble.mlperf.result import ACCURACY, Result, read_result
 from nybble.mlperf.scenarios import MODES, SCENARIOS
+from nybble.mlperf.subject import Subject, open_subject
 from nybble.progress import Progress, silent
 from nybble.statistics import Share
 
@@ -83,19 +83,19 @@ def run(request: Request, out: Path, progress: Progress = silent) -> Outcome:
     extra.loadgen()
     base = conf.builtin(request.scenario)
     stated = stated_settings(request)
-    graph = read_graph(request.model)
-    photos = photos_of(request, graph)
+    subject = open_subject(request.model, request.name)
+    photos = photos_of(request, subject)
     layout = Layout(out, request.submitter, request.system or describe.system_name())
-    about = about_run(request, graph, photos)
+    about = about_run(request, subject, photos)
     earlier = _earlier(layout, request.scenario, about)
     with staging(out) as stage:
-        runner = _Runner(request, graph, photos, {**base, **stated}, stage, progress)
+        runner = _Runner(request, subject, photos, {**base, **stated}, stage, progress)
         runner.set_expectations(stated)
         watch = Watch()
         outcome = runner.run(base, about)
         outcome.run["disturbance"] = watch.taken()
         outcome.run["runs"] = {**earlier, **outcome.run["runs"]}
-        _place(request, graph, layout, outcome, base, stage)
+        _place(request, subject, layout, outcome, base, stage)
     return outcome
 
 
@@ -105,7 +105,7 @@ class _Runner:
     def __init__(
         self,
         request: Request,
-        graph: Graph,
+        subject: Subject,
         photos: PhotoFiles,
         settings: Settings,
         stage: Path,
@@ -116,7 +116,7 @@ class _Runner:
         self.stage = stage
         self.progress = progress
         self.left_out = LeftOut(photos.left_out)
-        self.job = prepare_job(request, graph, photos, settings, progress, self.left_out)
+        self.job = prepare_job(request, subject, photos, settings, progress, self.left_out)
         rows = range(len(photos)) if self.job.rows is None else self.job.rows
         self.photos = [photos[row] for row in rows]
         # LoadGen asks for no more photos at a time than there are.
@@ -262,7 +262,7 @@ def _gpu(request: Request, outcome: Outcome) -> str | None:
     return next((str(run["isa"]) for run in outcome.run["runs"].values() if "isa" in run), None)
 
 
-def _place(request: Request, graph: Graph, layout: Layout, outcome: Outcome, base: Settings, stage: Path) -> None:
+def _place(request: Request, subject: Subject, layout: Layout, outcome: Outcome, base: Settings, stage: Path) -> None:
     scenario = request.scenario
     measurements = stage / "measurements"
     measurements.mkdir()
@@ -271,7 +271,9 @@ def _place(request: Request, graph: Graph, layout: Layout, outcome: Outcome, bas
     (measurements / USER_CONF).write_text(conf.text(scenario, settings, base), encoding="utf-8")
     readme = describe.readme(request.name, scenario, outcome.run["photos"], outcome.shortfalls)
     (measurements / README).write_text(readme, encoding="utf-8")
-    write_json(measurements / layout.implementation(scenario).name, describe.implementation(graph, request.name))
+    write_json(
+        measurements / layout.implementation(scenario).name, describe.implementation(subject.graphs, request.name)
+    )
     write_json(measurements / RUN, outcome.run)
     if request.conf is not None:
         shutil.copyfile(request.conf, measurements / "mlperf.conf")

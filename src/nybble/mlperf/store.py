@@ -1,6 +1,6 @@
 """Photos decoded, resized and cropped once, in a file that is mapped into memory.
 
-A folder of the cache for each list of photos and preprocessing: ``samples`` holds uint8 (N, H, W, C), ``checks`` a
+A folder of the cache for each list of photos and preprocessing: ``samples`` holds uint8 (N, ...), ``checks`` a
 number a photo, 0 until it is there, then its CRC-32 and a bit that is always set. A photo is written before its check,
 so a killed run goes on where it stopped; whatever does not match its check is made again whenever a store is opened.
 """
@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,14 +28,41 @@ from nybble.images import ImageError, LeftOut, PhotoFile, load_photo
 from nybble.mlperf.errors import MlperfError
 from nybble.progress import Progress, silent
 
-_FORM = 1
+_VERSION = 1
 _THERE = 1 << 32
 _CHUNK = 64
 
 
+class Form(NamedTuple):
+    """How photos are prepared.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of a prepared photo, uint8.
+    preprocessings : sequence of Preprocessing
+        Those of the network, or of all members of an ensemble.
+    prepare : callable
+        Takes a path, and ``exif``; returns the prepared photo.
+    """
+
+    shape: tuple[int, ...]
+    preprocessings: Sequence[Preprocessing]
+    prepare: Callable[..., Array]
+
+
+def form_of(preprocessing: Preprocessing) -> Form:
+    """How photos are prepared for one network."""
+
+    def prepare(path: Path, *, exif: bool) -> Array:
+        return load_photo(path, preprocessing, exif=exif)
+
+    return Form((*preprocessing.crop, len(preprocessing.mean)), (preprocessing,), prepare)
+
+
 def open_store(
     photos: Sequence[PhotoFile],
-    preprocessing: Preprocessing,
+    form: Form,
     cache: Path,
     progress: Progress = silent,
     workers: int | None = None,
@@ -47,7 +75,7 @@ def open_store(
     Parameters
     ----------
     photos : sequence of PhotoFile
-    preprocessing : Preprocessing
+    form : Form
     cache : Path
         The folder that holds the stores.
     progress : Progress
@@ -64,7 +92,7 @@ def open_store(
     path : Path
         The file of samples.
     samples : ndarray
-        uint8 (N, H, W, C), mapped for reading.
+        uint8 (N, *form.shape), mapped for reading.
 
     Raises
     ------
@@ -73,8 +101,8 @@ def open_store(
     MlperfError
         Where the cache cannot be written.
     """
-    shape = (len(photos), *preprocessing.crop, len(preprocessing.mean))
-    folder = cache / _key(photos, preprocessing, exif)
+    shape = (len(photos), *form.shape)
+    folder = cache / _key(photos, form.preprocessings, exif)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / "lock"):
@@ -82,7 +110,7 @@ def open_store(
             checks = _mapped(folder / "checks", shape[:1], np.uint64)
 
             def load(row: int) -> Array:
-                return load_photo(photos[row].path, preprocessing, exif=exif)
+                return form.prepare(photos[row].path, exif=exif)
 
             for row, error in _fill(samples, checks, load, progress, workers or _usable_cpus(), left_out is not None):
                 if left_out is not None:
@@ -156,14 +184,17 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap[tuple[
     return np.memmap(path, dtype, "r+", shape=shape)
 
 
-def _key(photos: Sequence[PhotoFile], preprocessing: Preprocessing, exif: bool) -> str:
+def _key(photos: Sequence[PhotoFile], preprocessings: Sequence[Preprocessing], exif: bool) -> str:
     """Names the folder: the photos' names, sizes and times, how they are prepared, and by which decoder."""
     from PIL import __version__ as pillow
 
-    settings = {name: str(value) for name, value in asdict(preprocessing).items() if not name.startswith("_")}
+    settings = [
+        {name: str(value) for name, value in asdict(preprocessing).items() if not name.startswith("_")}
+        for preprocessing in preprocessings
+    ]
     if exif:
-        settings["exif"] = "upright"
-    digest = hashlib.sha256(json.dumps([_FORM, pillow, settings], sort_keys=True).encode())
+        settings[0]["exif"] = "upright"
+    digest = hashlib.sha256(json.dumps([_VERSION, pillow, *settings], sort_keys=True).encode())
     for photo in photos:
         about = photo.path.stat()
         digest.update(os.fsencode(os.path.realpath(photo.path)) + f"\0{about.st_size}\0{about.st_mtime_ns}\n".encode())

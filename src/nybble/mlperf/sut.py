@@ -34,7 +34,7 @@ class Photos:
     Parameters
     ----------
     samples : ndarray or Rows
-        uint8 (N, H, W, C), all photos, mapped from a file.
+        uint8 (N, ...), all photos as they are prepared, mapped from a file.
     """
 
     def __init__(self, samples: Array | Rows) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from nybble.engine.engine import Engine
 from nybble.engine.ensemble.ensemble import Ensemble, Member
-from nybble.engine.ensemble.fit import Outcome, cross_fit, fit_temperature, fit_threshold
+from nybble.engine.ensemble.fit import Outcome, Point, cross_fit, fit_temperature, fit_thresholds
 from nybble.engine.ensemble.probabilities import calibrated
 from nybble.engine.ensemble.settings import FORMAT, EnsembleError, Kind, Measure, MemberSettings, Settings
 from nybble.graph.types import Array
@@ -37,8 +37,9 @@ class Wishes:
         ``mean`` or ``cascade``.
     measure : str
         ``margin`` or ``entropy``.
-    share : float
-        Share of the photos that go to the second member of a cascade.
+    shares : tuple of float
+        In a cascade: the shares of the photos that the second member, the third and so on run on. None is larger than
+        the one before. Where there are fewer shares than members, each further share is half of the one before.
     folds : int
         Number of folds of the cross-validation.
     exif : bool
@@ -47,9 +48,26 @@ class Wishes:
 
     kind: Kind = "cascade"
     measure: Measure = "margin"
-    share: float = 0.16
+    shares: tuple[float, ...] = (0.16,)
     folds: int = 5
     exif: bool = False
+
+    def shares_of(self, members: int) -> list[float]:
+        """A share for every member of a cascade but the first.
+
+        Raises
+        ------
+        EnsembleError
+            If there are more shares than members, or a share is larger than the one before.
+        """
+        shares = list(self.shares)
+        if not 0 < len(shares) < members:
+            raise EnsembleError(f"{len(shares)} shares of photos for {members - 1} members behind the first; omit some")
+        if sorted(shares, reverse=True) != shares:
+            raise EnsembleError(f"the shares of photos, {', '.join(map(str, shares))}, must not increase")
+        while len(shares) < members - 1:
+            shares.append(shares[-1] / 2)
+        return shares
 
 
 @dataclass(frozen=True)
@@ -91,9 +109,10 @@ class Calibrated:
         best, right = self.outcome.members[self.best], self.right
         return Discordance(int((best & ~right).sum()), int((right & ~best).sum()), len(right))
 
-    def cost(self, deferred: float) -> float:
-        """Seconds of a photo in the cascade, for a share of deferred photos."""
-        return self.seconds[0] + deferred * self.seconds[1]
+    def cost(self, point: Point) -> float:
+        """Seconds of a photo in the cascade."""
+        shares = point.shares(len(self.seconds))
+        return sum(share * taken for share, taken in zip(shares, self.seconds, strict=True))
 
     def record(self) -> dict[str, Any]:
         """The figures, ready for JSON."""
@@ -105,9 +124,10 @@ class Calibrated:
         points = [
             {
                 "share": point.share,
-                "deferred": int(point.deferred.sum()),
+                "deferred": int((point.asked > 1).sum()),
+                "asked": [int((point.asked > place).sum()) for place in range(len(members))],
                 "top1_right": int(point.right.sum()),
-                "seconds": self.cost(float(point.deferred.mean())),
+                "seconds": self.cost(point),
             }
             for point in self.outcome.points
         ]
@@ -144,7 +164,7 @@ def calibrate(
     Parameters
     ----------
     engines : sequence of Engine
-        The cheapest first; two for a cascade.
+        The cheapest first.
     names : sequence of str
         Names of the members in the description.
     photos : sequence of PhotoFile
@@ -156,11 +176,7 @@ def calibrate(
     EnsembleError
         If there are too few photos, or the members do not fit together.
     """
-    if wishes.kind == "cascade" and len(engines) != 2:
-        raise EnsembleError(
-            f"a cascade of {len(engines)} members cannot be calibrated, only one of two; write its file by hand, see "
-            "docs/ensembles.md"
-        )
+    wanted = wishes.shares_of(len(engines)) if wishes.kind == "cascade" else []
     # Checks that classes agree, and prepares photos for all members at once.
     together = Ensemble([Member(engine, name=name) for engine, name in zip(engines, names, strict=True)])
     left_out = LeftOut()
@@ -168,12 +184,13 @@ def calibrate(
     if len(labels) < 2 * wishes.folds:
         raise EnsembleError(f"{len(labels)} photos are too few for {wishes.folds} folds; give at least twice as many")
     temperatures = [fit_temperature(some, labels) for some in logits]
-    shares = (*SHARES, wishes.share) if wishes.kind == "cascade" else ()
-    outcome = cross_fit(logits, labels, wishes.measure, shares, wishes.folds)
-    thresholds: list[dict[str, float]] = [{} for _ in engines]
-    if wishes.kind == "cascade":
-        found = fit_threshold(calibrated(logits[0], temperatures[0]), wishes.measure, wishes.share)
-        thresholds[0] = {"margin_below" if wishes.measure == "margin" else "entropy_above": round(found, 6)}
+    # The curve keeps the shares' proportions.
+    scaled = [[share * each / (wanted[0] or 1.0) for each in wanted] for share in SHARES] if wanted else []
+    outcome = cross_fit(logits, labels, wishes.measure, [*scaled, *([wanted] if wanted else [])], wishes.folds)
+    said = [calibrated(some, found) for some, found in zip(logits, temperatures, strict=True)]
+    field_name = "margin_below" if wishes.measure == "margin" else "entropy_above"
+    found = [{field_name: round(value, 6)} for value in fit_thresholds(said, wishes.measure, wanted)]
+    thresholds: list[dict[str, float]] = [*found, *({} for _ in engines[len(found) :])]
     members = [
         MemberSettings(model=name, temperature=temperature, **threshold)
         for name, temperature, threshold in zip(names, temperatures, thresholds, strict=True)

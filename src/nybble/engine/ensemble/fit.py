@@ -24,16 +24,20 @@ class Point:
     Attributes
     ----------
     share : float
-        The requested share.
-    deferred : array
-        (N,) bool: whether the second member ran.
+        The requested share of photos that the second member runs on.
+    asked : array
+        (N,) integers: how many members ran.
     right : array
         (N,) bool: whether the answer was right.
     """
 
     share: float
-    deferred: Array
+    asked: Array
     right: Array
+
+    def shares(self, members: int) -> list[float]:
+        """The share of photos that each of so many members ran on."""
+        return [float((self.asked > place).mean()) for place in range(members)]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Outcome:
     mean : array
         (N,) bool: whether the mean of all members was right.
     points : list of Point
-        The cascade of the first two members at each share; empty without shares.
+        The cascade at each share; empty without shares.
     """
 
     members: list[Array]
@@ -106,8 +110,46 @@ def fit_threshold(probabilities: Array, measure: Measure, share: float) -> float
     return abs(middle)
 
 
+def fit_thresholds(said: Sequence[Array], measure: Measure, shares: Sequence[float]) -> list[float]:
+    """The thresholds of all members but the last.
+
+    Parameters
+    ----------
+    said : sequence of array
+        (N, classes) calibrated probabilities of each member.
+    measure : str
+    shares : sequence of float
+        Of all photos, those that the second, the third member and so on run on; none is larger than the one before.
+    """
+    thresholds = []
+    rows = np.arange(len(said[0]))
+    for place, share in enumerate(shares):
+        mean = np.mean([some[rows] for some in said[: place + 1]], axis=0)
+        part = min(share * len(said[0]) / len(rows), 1.0) if len(rows) else 0.0
+        thresholds.append(fit_threshold(mean, measure, part))
+        rows = rows[is_deferred(mean, measure, thresholds[-1])]
+    return thresholds
+
+
+def run_cascade(said: Sequence[Array], measure: Measure, thresholds: Sequence[float]) -> tuple[Array, Array]:
+    """What a cascade of members of equal weights answers: (N, classes) probabilities, and (N,) members that ran."""
+    probabilities = said[0].copy()
+    asked = np.ones(len(probabilities), np.int64)
+    rows = np.arange(len(probabilities))
+    for place, threshold in enumerate(thresholds):
+        rows = rows[is_deferred(probabilities[rows], measure, threshold)]
+        asked[rows] += 1
+        probabilities[rows] = np.mean([some[rows] for some in said[: place + 2]], axis=0)
+    return probabilities, asked
+
+
 def cross_fit(
-    logits: Sequence[Array], labels: Array, measure: Measure, shares: Sequence[float], folds: int, seed: int = 0
+    logits: Sequence[Array],
+    labels: Array,
+    measure: Measure,
+    cascades: Sequence[Sequence[float]],
+    folds: int,
+    seed: int = 0,
 ) -> Outcome:
     """Evaluate each fold of the photos with parameters found on the other folds.
 
@@ -118,8 +160,8 @@ def cross_fit(
     labels : array
         (N,) integers.
     measure : str
-    shares : sequence of float
-        Shares of deferred photos, one for each point.
+    cascades : sequence
+        For each point the shares of photos, as for :func:`fit_thresholds`.
     folds : int
         2 to N.
     """
@@ -129,7 +171,7 @@ def cross_fit(
     fold = np.random.default_rng(seed).permutation(count) % folds
     members = [np.zeros(count, bool) for _ in logits]
     mean = np.zeros(count, bool)
-    points = [Point(share, np.zeros(count, bool), np.zeros(count, bool)) for share in shares]
+    points = [Point(shares[0], np.zeros(count, np.int64), np.zeros(count, bool)) for shares in cascades]
     for number in range(folds):
         held, known = fold == number, fold != number
         temperatures = [fit_temperature(some[known], labels[known]) for some in logits]
@@ -137,12 +179,10 @@ def cross_fit(
         for right, probabilities in zip(members, said, strict=True):
             right[held] = is_right(probabilities, labels[held])
         mean[held] = is_right(np.mean(said, axis=0), labels[held])
-        first = calibrated(logits[0][known], temperatures[0])
-        for point in points:
-            deferred = is_deferred(said[0], measure, fit_threshold(first, measure, point.share))
-            both = np.mean(said[:2], axis=0)
-            point.deferred[held] = deferred
-            point.right[held] = is_right(np.where(deferred[:, None], both, said[0]), labels[held])
+        before = [calibrated(some[known], found) for some, found in zip(logits, temperatures, strict=True)]
+        for point, shares in zip(points, cascades, strict=True):
+            probabilities, point.asked[held] = run_cascade(said, measure, fit_thresholds(before, measure, shares))
+            point.right[held] = is_right(probabilities, labels[held])
     return Outcome(members, mean, points)
 
 

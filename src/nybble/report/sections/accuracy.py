@@ -125,14 +125,14 @@ def _benched(material: Material) -> Iterator[_Answered]:
         seen = set()
         for run in record.runs:
             # Modes and batch sizes run the same model.
-            if run.top1 is None or (run.engine, run.bits) in seen:
+            network = run.contestant.removesuffix(", throughput")
+            if run.top1 is None or (network, run.bits) in seen:
                 continue
-            seen.add((run.engine, run.bits))
+            seen.add((network, run.bits))
             share = None
             if record.photo_count is not None:
                 right = round(run.top1 * record.photo_count)
                 share = Share(right, record.photo_count) if right / record.photo_count == run.top1 else None
-            network = run.contestant.removesuffix(", throughput")
             colour = BITS.get(run.bits, _OTHER)
             yield _Answered(record.photos or "photos", network, found.label, run.top1, share, None, colour)
 
