@@ -42,6 +42,26 @@ async def entered(server: Inside) -> None:
     assert await asyncio.to_thread(server.gate.entered.wait, PATIENCE)
 
 
+def test_too_many_requests_at_a_time_are_refused_in_json(model: Path) -> None:
+    """Not those about health, and only while the others are under way."""
+
+    async def run() -> None:
+        async with inside(model, connections=1) as server, client(server) as http:
+            body, headers = tensor()
+            first = asyncio.create_task(http.post(INFER, content=body, headers=headers))
+            await entered(server)
+            for refused in (await http.post(INFER, content=body, headers=headers), await http.get("/metrics")):
+                assert refused.status_code == 503
+                assert refused.headers["retry-after"] == "1"
+                assert refused.json()["error"].startswith("1 requests are under way already")
+            assert (await http.get("/v2/health/live")).status_code == 200
+            server.gate.opened.set()
+            assert (await first).status_code == 200
+            assert (await http.post(INFER, content=body, headers=headers)).status_code == 200
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("address", [INFER, "/v1/classify"])
 def test_a_full_queue_refuses_before_the_body_is_read(model: Path, address: str) -> None:
     async def run() -> None:

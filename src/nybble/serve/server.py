@@ -120,7 +120,6 @@ def _configuration(settings: Settings, service: Service, tokens: frozenset[str])
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=settings.connections,
         timeout_graceful_shutdown=int(settings.drain),
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.key,

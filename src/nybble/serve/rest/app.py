@@ -58,7 +58,7 @@ def make_app(service: Service, tokens: frozenset[str]) -> ASGIApp:
         return Response(service.metrics.text(), media_type=service.metrics.media_type)
 
     app.openapi = lambda: openapi.schema(app)
-    return Guard(Direct(app), tokens, service.settings.access_log)
+    return Guard(Direct(app), tokens, service.settings.access_log, service.settings.connections)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

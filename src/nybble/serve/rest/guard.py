@@ -1,4 +1,4 @@
-"""What stands before every address: tokens, pages of other sites, errors, the log."""
+"""What stands before every address: the number of requests, tokens, pages of other sites, errors, the log."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nybble.serve.errors import FailedError, ForbiddenError, RefusedError, UnauthorizedError
+from nybble.serve.errors import BusyError, FailedError, ForbiddenError, RefusedError, UnauthorizedError
 
-#: Addresses that need no token: a load balancer has none, and the page asks for one.
+#: Addresses that need no token, and answer at any load: a load balancer has none, and the page asks for one.
 OPEN = frozenset(("/", "/v2/health/live", "/v2/health/ready"))
 
 _log = logging.getLogger("nybble.serve")
@@ -22,10 +22,12 @@ _access = logging.getLogger("nybble.serve.access")
 class Guard:
     """An ASGI application around another one, which answers with JSON where a request is refused."""
 
-    def __init__(self, app: ASGIApp, tokens: frozenset[str], log: bool) -> None:
+    def __init__(self, app: ASGIApp, tokens: frozenset[str], log: bool, most: int) -> None:
         self._app = app
         self._tokens = [token.encode() for token in tokens]
         self._log = log
+        self._most = most
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -40,6 +42,7 @@ class Guard:
                 status = message["status"]
             await send(message)
 
+        self._under_way += 1
         try:
             self._check(scope)
             await self._app(scope, receive, noting)
@@ -50,6 +53,7 @@ class Guard:
             if not status:
                 await _refuse(noting, FailedError("the server failed; its log says more"))
         finally:
+            self._under_way -= 1
             if self._log:
                 client = scope["client"] or ("", 0)
                 what = {"method": scope["method"], "path": scope["path"], "status": status}
@@ -57,6 +61,8 @@ class Guard:
                 _access.info("request", extra={**what, "seconds": seconds, "client": client[0]})
 
     def _check(self, scope: Scope) -> None:
+        if self._under_way > self._most and scope["path"] not in OPEN:
+            raise BusyError(f"{self._most} requests are under way already; this server takes no more at a time")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         # A page of another site may send a request from the browser of a user who can reach this server.
         if b"origin" in headers and _host_of(headers[b"origin"]) != headers.get(b"host"):
