@@ -12,10 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nybble.cli import app
-from nybble.graph import write_graph
-from nybble.models import MODEL_VARIABLE, locate
+from nybble.models import LARGER, MODEL_VARIABLE, locate
 from nybble.published import cached
-from nybble.synthetic import resnet50
 
 RESULTS = Path(__file__).with_name("results")
 #: The network that peers are measured on.
@@ -29,17 +27,14 @@ def main(given: list[str]) -> None:
 
 
 def _model() -> str:
-    """``NYBBLE_MODEL``, the published ResNet-50 where it is at hand, or one with random weights, whose name says so."""
+    """``NYBBLE_MODEL``, the published ResNet-50 where it is at hand, or the bundled one."""
     named = os.environ.get(MODEL_VARIABLE)
     if named:
         return str(locate(named))
     for folder in (cached(NETWORK), _shared() / NETWORK):
         if folder is not None and folder.is_dir():
             return str(folder)
-    path = RESULTS / "SYNTHETIC-resnet50"
-    if not path.is_dir():
-        write_graph(resnet50(), path)
-    return str(path)
+    return str(locate(LARGER))
 
 
 def _shared() -> Path:

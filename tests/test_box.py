@@ -1,4 +1,4 @@
-"""The network that comes with nybble: small, described, the engine's answers the reference's, and right."""
+"""The models that come with nybble: small, described, the engine's answers the reference's, and right."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ import pytest
 import nybble
 from nybble.demo import read_answers, samples
 from nybble.demo.photos import PHOTOS, fingerprint
+from nybble.engine.ensemble import read_settings
+from nybble.graph.macs import four_bit_share
 from nybble.images import integer_input, load_photo
-from nybble.models import SHIPPED, find
+from nybble.models import CASCADE, LARGER, NETWORKS, SHIPPED, find
 from nybble.reference import interpret
 
-MOST_BYTES = 6_000_000
-#: What the figures are called in the card until they are measured.
-UNFILLED = re.compile(r"⟦[^⟧]*⟧")
+ROOT = Path(__file__).resolve().parents[1]
+MODELS = ROOT / "models"
+MOST_BYTES = {SHIPPED: 6_000_000, LARGER: 14_200_000, CASCADE: 20_000}
+#: The forms whose answers are recorded.
+FORMS = {SHIPPED: ["float", "int8"], LARGER: ["float"]}
+#: What the float network takes for something else.
+WRONG = {(LARGER, "rocket.jpg")}
+#: What the figures are called in a card until they are measured.
+UNFILLED = re.compile(r"⟦[^⟧]*⟧|FIGURES")
 
 
 def test_it_is_found_without_being_named(network_in_the_box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,18 +35,23 @@ def test_it_is_found_without_being_named(network_in_the_box: Path, monkeypatch: 
     assert find().path.samefile(network_in_the_box)
 
 
-def test_it_is_small(network_in_the_box: Path) -> None:
-    assert sum(file.stat().st_size for file in network_in_the_box.rglob("*") if file.is_file()) < MOST_BYTES
+@pytest.mark.parametrize("name", [*NETWORKS, CASCADE])
+def test_it_is_found_by_its_name_and_small(name: str) -> None:
+    folder = MODELS / name
+    path = find(name, ensembles=True).path
+    assert path.samefile(folder / f"{name}.toml" if name == CASCADE else folder)
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < MOST_BYTES[name]
 
 
-def test_its_card_is_filled_in(network_in_the_box: Path) -> None:
-    card = (network_in_the_box / "README.md").read_text(encoding="utf-8")
-    assert UNFILLED.findall(card) == []
+@pytest.mark.parametrize("name", [*NETWORKS, CASCADE])
+def test_its_card_is_filled_in(name: str) -> None:
+    assert UNFILLED.findall((MODELS / name / "README.md").read_text(encoding="utf-8")) == []
 
 
-def test_engine_and_reference_agree_on_a_photo(network_in_the_box: Path) -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_engine_and_reference_agree_on_a_photo(name: str) -> None:
     pytest.importorskip("skimage")
-    graph = nybble.read_graph(network_in_the_box)
+    graph = nybble.read_graph(MODELS / name)
     assert graph.preprocessing is not None
     photo = load_photo(samples()[0][1], graph.preprocessing)[None]
     expected = interpret(graph, integer_input(photo, graph.preprocessing))[graph.outputs[0]]
@@ -46,10 +59,12 @@ def test_engine_and_reference_agree_on_a_photo(network_in_the_box: Path) -> None
         np.testing.assert_array_equal(engine(photo).view(np.uint32), expected.view(np.uint32))
 
 
-def test_it_is_right_on_the_sample_photos(network_in_the_box: Path) -> None:
+@pytest.mark.parametrize("name", [*NETWORKS, CASCADE])
+def test_it_is_right_on_the_sample_photos(name: str) -> None:
+    """Of the larger network: on those that its float form is right on."""
     pytest.importorskip("skimage")
-    known = [(sample, path) for sample, path in samples() if sample.classes]
-    with nybble.load(network_in_the_box, threads=1) as engine:
+    known = [(sample, path) for sample, path in samples() if sample.classes and (name, sample.file) not in WRONG]
+    with nybble.load(name, threads=1) as engine:
         answers = engine.classify([path for _, path in known], top=1)
     wrong = [
         f"{sample.file}: {best.name}"
@@ -59,21 +74,35 @@ def test_it_is_right_on_the_sample_photos(network_in_the_box: Path) -> None:
     assert wrong == []
 
 
-def test_the_wheel_takes_it_along() -> None:
-    root = Path(__file__).resolve().parents[1]
-    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    assert settings["tool"]["scikit-build"]["wheel"]["packages"][f"nybble/data/models/{SHIPPED}"] == f"models/{SHIPPED}"
+@pytest.mark.parametrize("name", [*NETWORKS, CASCADE])
+def test_the_wheel_takes_it_along(name: str) -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["scikit-build"]["wheel"]["packages"][f"nybble/data/models/{name}"] == f"models/{name}"
 
 
-def test_answers_of_its_other_forms_are_recorded() -> None:
+@pytest.mark.parametrize("name", NETWORKS)
+def test_answers_of_its_other_forms_are_recorded(name: str) -> None:
     pytest.importorskip("skimage")
-    recorded = read_answers(Path(__file__).resolve().parents[1] / "models" / SHIPPED / "model")
+    recorded = read_answers(MODELS / name / "model")
     assert recorded is not None
-    assert recorded.network == SHIPPED
-    assert list(recorded.forms) == ["float", "int8"]
+    assert recorded.network == name
+    assert list(recorded.forms) == FORMS[name]
     assert list(recorded.photos) == [sample.file for sample in PHOTOS]
     for sample, path in samples():
         assert recorded.photos[sample.file].sha256 == fingerprint(path)
         for form, answers in recorded.photos[sample.file].answers.items():
             assert [answer.score for answer in answers] == sorted((a.score for a in answers), reverse=True)
-            assert not sample.classes or answers[0].index in sample.classes, (sample.file, form)
+            is_right = not sample.classes or answers[0].index in sample.classes
+            assert is_right == ((name, sample.file) not in WRONG), (sample.file, form)
+
+
+def test_nearly_all_of_the_larger_one_is_4_bit_and_its_licence_lies_with_it() -> None:
+    assert four_bit_share(nybble.read_graph(MODELS / LARGER)) > 0.95
+    assert "Apache License" in (MODELS / LARGER / "LICENSE").read_text(encoding="utf-8")
+    assert f"models/{LARGER}" in (ROOT / "NOTICE").read_text(encoding="utf-8")
+
+
+def test_the_cascade_is_of_the_bundled_networks() -> None:
+    settings = read_settings(MODELS / CASCADE / f"{CASCADE}.toml")
+    assert settings.kind == "cascade"
+    assert tuple(member.model for member in settings.member) == NETWORKS

@@ -12,7 +12,7 @@ import nybble
 from nybble import models
 from nybble.cache import cache_folder
 from nybble.graph import write_graph
-from nybble.models import SHIPPED, Found, ModelNotFoundError, find, locate, names
+from nybble.models import CASCADE, LARGER, SHIPPED, Found, ModelNotFoundError, find, locate, names
 from nybble.synthetic import bottleneck_resnet
 
 FETCHED = "nvidia-resnet50-int4"
@@ -66,7 +66,9 @@ def test_the_order_of_resolution(installation: Path, tiny: Path, monkeypatch: py
 
 def test_a_wrong_wish_is_not_replaced(installation: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny, installation / "data" / "models" / SHIPPED)
-    with pytest.raises(ModelNotFoundError, match=f"nowhere: there is no such folder; {SHIPPED} comes with nybble"):
+    with pytest.raises(
+        ModelNotFoundError, match=f"nowhere: there is no such folder; {SHIPPED}, {LARGER} and {CASCADE}"
+    ):
         find("nowhere")
     monkeypatch.setenv("NYBBLE_MODEL", "nowhere")
     with pytest.raises(ModelNotFoundError, match="NYBBLE_MODEL: nowhere: there is no such folder"):
@@ -97,6 +99,8 @@ def test_load_takes_what_commands_take(installation: Path, tiny: Path, monkeypat
         ("EFFICIENTNET-LITE0", SHIPPED),
         (f"{SHIPPED}/", SHIPPED),
         ("nvidia-resnet50", FETCHED),
+        ("ResNet50", LARGER),
+        ("lite0-resnet", CASCADE),
     ],
 )
 def test_a_name_that_is_almost_right_is_suggested(wrong: str, meant: str) -> None:
@@ -105,11 +109,27 @@ def test_a_name_that_is_almost_right_is_suggested(wrong: str, meant: str) -> Non
 
 
 def test_what_a_name_means(tiny: Path) -> None:
-    assert names() == [SHIPPED, FETCHED]
+    assert names() == [SHIPPED, LARGER, CASCADE, FETCHED]
     assert locate(str(tiny)) == tiny
     with pytest.raises(ModelNotFoundError, match=f"run: nybble fetch {FETCHED}"):
         locate(FETCHED)
     with pytest.raises(ModelNotFoundError, match="a model is a folder, this is a file"):
         locate(str(tiny / "model" / "model"))
-    with pytest.raises(ModelNotFoundError, match="install nybble again"):
-        locate(SHIPPED)
+    for name in (SHIPPED, LARGER, CASCADE):
+        with pytest.raises(ModelNotFoundError, match=f"{name} is missing .* install nybble again"):
+            locate(name, ensembles=True)
+    with pytest.raises(ModelNotFoundError, match=f"{CASCADE}: describes an ensemble, and this needs a single network"):
+        locate(CASCADE)
+
+
+def test_the_bundled_cascade_names_bundled_networks(installation: Path, tiny: Path) -> None:
+    folder = installation / "data" / "models"
+    for name in (SHIPPED, LARGER):
+        shutil.copytree(tiny, folder / name)
+    (folder / CASCADE).mkdir()
+    members = f'[[member]]\nmodel = "{SHIPPED}"\nmargin_below = 0.5\n[[member]]\nmodel = "{LARGER}"\n'
+    (folder / CASCADE / f"{CASCADE}.toml").write_text(f'format = "nybble-ensemble/1"\nkind = "cascade"\n{members}')
+    assert locate(CASCADE, ensembles=True) == folder / CASCADE / f"{CASCADE}.toml"
+    with nybble.load(CASCADE, threads=1) as cascade:
+        assert isinstance(cascade, nybble.Cascade)
+        assert cascade.folders == (folder / SHIPPED, folder / LARGER)

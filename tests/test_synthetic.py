@@ -12,7 +12,7 @@ from nybble import synthetic
 from nybble.graph import DType, Graph, Quantize, ReLU, Scale, read_graph, write_graph
 from nybble.images import class_names
 from nybble.reference import interpret
-from nybble.synthetic import bottleneck_resnet, resnet50
+from nybble.synthetic import bottleneck_resnet
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_names_are_those_of_the_directory(small: Graph, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def large() -> Graph:
-    return resnet50()
+    return bottleneck_resnet()
 
 
 def test_resnet50_has_the_published_shape(large: Graph) -> None:

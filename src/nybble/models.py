@@ -1,4 +1,4 @@
-"""Which model is meant: a folder, a name, what ``NYBBLE_MODEL`` says, or the trained network that comes with nybble."""
+"""Which model is meant: a folder, a name, what ``NYBBLE_MODEL`` says, or the default one, which is bundled."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from nybble.graph.errors import NybbleError
 
 #: The variable that names the model where none is given.
 MODEL_VARIABLE = "NYBBLE_MODEL"
-#: The bundled network: a folder of ``models/`` in the repository, of ``nybble/data/models/`` once installed.
-SHIPPED = "efficientnet-lite0"
+#: The bundled networks: folders of ``models/`` in the repository, of ``nybble/data/models/`` once installed.
+NETWORKS = ("efficientnet-lite0", "resnet50")
+#: The bundled network that is the default, and the larger one.
+SHIPPED, LARGER = NETWORKS
+#: The bundled cascade of the two: the file ``NAME.toml`` in a folder of that name, beside those of the networks.
+CASCADE = "lite0-resnet50"
 
 
 class ModelNotFoundError(NybbleError, ValueError):
@@ -27,18 +31,21 @@ class Found(NamedTuple):
 
 
 def names() -> list[str]:
-    """Models that have a name: the bundled one, then those that can be fetched."""
+    """Models that have a name: the bundled ones, then those that can be fetched."""
     from nybble import published
 
-    return [SHIPPED, *published.available()]
+    return [*NETWORKS, CASCADE, *published.available()]
 
 
-def shipped() -> Path | None:
-    """The folder of the network that comes with nybble; ``None`` where this installation lacks it."""
+def bundled(name: str) -> Path | None:
+    """The folder of a bundled network, or the file of the bundled cascade; ``None`` if this installation lacks it."""
     package = Path(__file__).resolve().parent
     for models in (package / "data" / "models", package.parents[1] / "models"):
-        if (models / SHIPPED / "model" / "model").is_file():
-            return models / SHIPPED
+        folder = models / name
+        if name == CASCADE and (file := folder / f"{name}.toml").is_file():
+            return file
+        if name != CASCADE and (folder / "model" / "model").is_file():
+            return folder
     return None
 
 
@@ -63,12 +70,12 @@ def locate(model: str, *, ensembles: bool = False) -> Path:
         raise ModelNotFoundError(f"{model}: {getattr(error, 'strerror', None) or error}") from error
     if is_folder or (is_described and ensembles):
         return path
-    if is_described:
+    if is_described or (model == CASCADE and not ensembles):
         raise ModelNotFoundError(f"{model}: describes an ensemble, and this needs a single network; name a member")
-    if model == SHIPPED:
-        folder = shipped()
+    if model in (*NETWORKS, CASCADE):
+        folder = bundled(model)
         if folder is None:
-            raise ModelNotFoundError(f"{SHIPPED} is missing from this installation of nybble; install nybble again")
+            raise ModelNotFoundError(f"{model} is missing from this installation of nybble; install nybble again")
         return folder
     # Slow to import, and not needed for most models.
     import difflib
@@ -85,13 +92,13 @@ def locate(model: str, *, ensembles: bool = False) -> Path:
     close = difflib.get_close_matches(model.lower(), names(), n=1)
     meant = f"did you mean {close[0]}? " if close else ""
     raise ModelNotFoundError(
-        f"{model}: there is no such folder; {meant}{SHIPPED} comes with nybble, "
+        f"{model}: there is no such folder; {meant}{', '.join(NETWORKS)} and {CASCADE} come with nybble, "
         f"`nybble fetch {published.available()[0]}` downloads a model"
     )
 
 
 def find(model: str | None = None, *, ensembles: bool = False) -> Found:
-    """The model asked for, else that of ``NYBBLE_MODEL``, else the one that comes with nybble.
+    """The model asked for, else that of ``NYBBLE_MODEL``, else the default one that comes with nybble.
 
     ``ensembles`` is as for :func:`locate`.
 

@@ -1,6 +1,6 @@
-"""Networks with the shape of real ones and drawn weights: for speed, where no trained model is at hand.
+"""Networks with the shape of real ones and drawn weights, of any size: for tests.
 
-They recognise nothing. What makes them fit for measuring is that their activations are alive: biases and factors are
+They recognise nothing. What makes them fit for tests is that their activations are alive: biases and factors are
 calibrated so that well over half of what a ReLU lets through is zero and the rest fills the range, as in the
 published network. Drawing and calibrating use integers only, and a generator whose stream NumPy has frozen, so a seed
 gives the same network everywhere.
@@ -45,18 +45,13 @@ _MEAN_S4 = 1.15
 _MEAN_S8 = 18.0
 
 
-def resnet50(seed: int = 0) -> Graph:
-    """ResNet-50 v1.5 for 224x224 photos and 1,000 classes, with the types and node names of the published INT4 one.
-
-    Its weights are drawn, which its class names say.
-    """
-    return bottleneck_resnet(seed=seed)
-
-
 def bottleneck_resnet(
     blocks: Sequence[int] = (3, 4, 6, 3), width: int = 64, classes: int = 1000, image: int = 224, seed: int = 0
 ) -> Graph:
     """A ResNet of bottleneck blocks, the stride on the 3x3, with drawn weights.
+
+    The default is ResNet-50 v1.5 for 224x224 photos and 1,000 classes, with the types and node names of the published
+    INT4 one.
 
     Parameters
     ----------

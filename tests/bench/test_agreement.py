@@ -9,7 +9,7 @@ import pytest
 
 from nybble.graph import read_graph
 from nybble.images import LabelledFolder, batches
-from nybble.models import shipped
+from nybble.models import SHIPPED, bundled
 from nybble.synthetic import bottleneck_resnet
 
 onnx = pytest.importorskip("onnx")
@@ -55,7 +55,7 @@ def test_what_is_counted() -> None:
 @pytest.mark.data
 def test_the_bundled_model_in_its_default_form(shared_data: Path) -> None:
     """Every logit of 25 photos; all 500 are in docs/onnx.md."""
-    path = shipped()
+    path = bundled(SHIPPED)
     assert path is not None
     graph = read_graph(path)
     assert graph.preprocessing is not None

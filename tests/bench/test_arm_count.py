@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nybble.graph import read_graph
-from nybble.models import shipped
+from nybble.models import SHIPPED, bundled
 from nybble.synthetic import bottleneck_resnet
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "arm"
@@ -97,7 +97,7 @@ def test_an_instruction_is_counted_by_its_kind(plugin: Path, tmp_path: Path, ins
 
 @pytest.mark.parametrize("name", ["shipped", "residual"])
 def test_every_blob_of_ncnn_has_one_source_and_one_reader(name: str) -> None:
-    found = shipped()
+    found = bundled(SHIPPED)
     assert found is not None
     graph = read_graph(found / "model") if name == "shipped" else bottleneck_resnet((2, 2), 16, classes=10, image=32)
     text, last = ncnn_param(graph)

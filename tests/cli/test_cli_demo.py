@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 
-from nybble import models, synthetic
+from nybble import models
 from nybble.demo import ANSWERS, Answer, Form, PhotoAnswers, Recorded, write_answers
 from nybble.demo.photos import PHOTOS, fingerprint, samples
-from nybble.graph import read_graph
 
 
 @pytest.fixture
-def tiny(engine: SimpleNamespace, model: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A tiny network in the place of ResNet-50, and engines that are the reference."""
+def tiny(engine: SimpleNamespace) -> SimpleNamespace:
+    """Engines that are the reference."""
     pytest.importorskip("skimage")
     pytest.importorskip("jinja2")
-    monkeypatch.setattr(synthetic, "resnet50", lambda: read_graph(model))
     return engine
 
 
@@ -36,13 +34,12 @@ def test_photos_answers_and_speeds(run: Any, tiny: SimpleNamespace, model: Path,
     assert "a cup of coffee" in result.stdout
     # Classes that are not ImageNet's can be neither right nor wrong.
     assert not re.search(r"right|WRONG", result.stdout)
-    assert re.search(rf"{model.name}, 4-bit +8 +\d+\.\d +median of 5 interleaved runs", result.stdout)
+    assert "same     answer as 8-bit on " in result.stdout
     for bits in ("4-bit", "8-bit"):
-        what = rf"ResNet-50 v1\.5, {bits}, random weights: speed only"
-        assert re.search(rf"{what} +1 +\d+\.\d +median of 5 interleaved runs", result.stdout)
+        assert re.search(rf"{model}, {bits} +1 +\d+\.\d +median of 5 interleaved runs", result.stdout)
     assert result.stdout.endswith(f"page     {out}\n")
     assert out.read_text(encoding="utf-8").count("<img ") == len(samples())
-    assert [made.threads for made in tiny.made] == [1, 1, 1]
+    assert [made.threads for made in tiny.made] == [1, 1]
 
 
 def test_json_with_recorded_answers(
@@ -67,18 +64,24 @@ def test_json_with_recorded_answers(
     assert (result.exit_code, result.stderr) == (0, "")
     report = json.loads(result.stdout)
     assert report["page"] == str(out)
-    assert [(form["key"], form["recorded"]) for form in report["forms"]] == [("float", True), ("now", False)]
+    (network,) = report["networks"]
+    name = str(model / "model")
+    assert [(form["key"], form["label"], form["recorded"]) for form in network["forms"]] == [
+        (f"{name} float", "float", True),
+        (f"{name} int8", "8-bit", False),
+        (f"{name} now", "4-bit", False),
+    ]
     by_file = {photo["file"]: photo["answers"] for photo in report["photos"]}
-    assert by_file["chelsea.png"]["float"]["predictions"] == [{"index": 9, "name": "thing 9", "score": 0.75}]
-    assert len(by_file["chelsea.png"]["now"]["predictions"]) == 3
-    assert "float" not in by_file["coffee.png"]
+    assert by_file["chelsea.png"][f"{name} float"]["predictions"] == [{"index": 9, "name": "thing 9", "score": 0.75}]
+    assert len(by_file["chelsea.png"][f"{name} now"]["predictions"]) == 3
+    assert f"{name} float" not in by_file["coffee.png"]
     (note,) = report["notes"]
-    assert note.startswith("coffee.png: answers were recorded for another version of this photo")
-    right, total = report["same_class"]["float"]
+    assert note.startswith(f"{name}: coffee.png: answers were recorded for another version of this photo")
+    right, total = network["same_class"][f"{name} float"]
     assert total == len(samples()) - 1
     assert 0 <= right <= total
-    assert report["right"] is None
-    assert len(report["speeds"]) == 6
+    assert network["right"] is None
+    assert len(report["speeds"]) == 4
     assert {speed["rounds"] for speed in report["speeds"]} == {5}
 
 
@@ -92,7 +95,7 @@ def test_the_model_of_the_environment(
 
 
 def test_what_is_missing_is_said(run: Any, model: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "shipped", lambda: None)
+    monkeypatch.setattr(models, "bundled", lambda name: None)
     result = run("demo", "--out", out)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "efficientnet-lite0 is missing from this installation" in result.stderr

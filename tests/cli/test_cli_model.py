@@ -19,10 +19,10 @@ def test_without_model(run: Any, model: Path, photos: Path, monkeypatch: pytest.
     monkeypatch.setenv("NYBBLE_MODEL", str(model))
     assert _same(json.loads(run(command, *rest).stdout), named)
     monkeypatch.delenv("NYBBLE_MODEL")
-    monkeypatch.setattr(models, "shipped", lambda: model)
+    monkeypatch.setattr(models, "bundled", lambda name: model)
     result = run(command, *rest)
     assert _same(json.loads(result.stdout), named | {"model": models.SHIPPED})
-    monkeypatch.setattr(models, "shipped", lambda: None)
+    monkeypatch.setattr(models, "bundled", lambda name: None)
     result = run(command, *rest)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "efficientnet-lite0 is missing from this installation of nybble" in result.stderr
@@ -30,7 +30,7 @@ def test_without_model(run: Any, model: Path, photos: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("command", ["profile", "tune"])
 def test_profile_and_tune_without_model(run: Any, model: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    monkeypatch.setattr(models, "shipped", lambda: model)
+    monkeypatch.setattr(models, "bundled", lambda name: model)
     options = {"profile": ["--runs", 1], "tune": ["--seconds", 1]}[command]
     result = run(command, "--limit", 1, "--threads", 1, "--json", *options)
     assert result.exit_code == 0, result.output

@@ -13,14 +13,15 @@ import pytest
 from markup import Page
 from PIL import Image
 
-from nybble.demo import Answer, Column, DemoError, DemoResult, Sample, Shown, Speed
+from nybble.demo import Answer, Column, DemoError, DemoResult, Network, Sample, Shown, Speed
 from nybble.models import Found
 from nybble.report import render_demo, write_demo
 
 pytest.importorskip("jinja2")
 
-LIVE = Column("now", "4-bit", False, "run here, now, by nybble", 3_200_000)
-PAST = Column("float", "float", True, "PyTorch & <friends>", 18_500_000)
+LIVE = Column("tiny now", "4-bit", False, "run here, now, by nybble", 3_200_000)
+PAST = Column("tiny float", "float", True, "PyTorch & <friends>", 18_500_000)
+BOTH = Column("both now", "cascade", False, "run here, now, by nybble", 17_000_000)
 
 
 @pytest.fixture
@@ -29,35 +30,32 @@ def result(tmp_path: Path) -> DemoResult:
     for name in ("a.png", "b.png"):
         Image.fromarray(noise).save(tmp_path / name)
     answers = {
-        "float": [Answer(index=7, name="cock", score=0.9), Answer(index=8, name="hen", score=0.05)],
-        "now": [Answer(index=8, name="hen", score=0.62), Answer(index=7, name="cock <b>", score=0.2)],
+        "tiny float": [Answer(index=7, name="cock", score=0.9), Answer(index=8, name="hen", score=0.05)],
+        "tiny now": [Answer(index=8, name="hen", score=0.62), Answer(index=7, name="cock <b>", score=0.2)],
+        "both now": [Answer(index=7, name="cock", score=0.51)],
     }
+    tiny = Found(tmp_path, "tiny <model>", "the one asked for")
+    both = Found(tmp_path / "both.toml", "both", "comes with nybble")
     return DemoResult(
         made="2026-11-26T04:00:00+00:00",
         version="0.1.0",
         machine={"cpu": "A processor", "usable_cpus": 2, "system": "Linux 6", "flags": []},
-        model=Found(tmp_path, "tiny <model>", "the one asked for"),
         isa="avx2",
         threads=1,
-        load_seconds=0.25,
-        four_bit_share=0.879,
-        judged=True,
-        columns=(PAST, LIVE),
+        networks=(
+            Network(tiny, 0.25, 0.879, True, (PAST, LIVE), "2026-11-26, python record.py"),
+            Network(both, 0.5, None, True, (BOTH,), remark="ran tiny on 2, other on 1 of 2 photos"),
+        ),
         photos=(
             Shown(Sample("a.png", "a hen", (8,), "so it is said"), tmp_path / "a.png", answers),
-            Shown(Sample("b.png", "nothing"), tmp_path / "b.png", {"now": answers["now"]}),
+            Shown(Sample("b.png", "nothing"), tmp_path / "b.png", dict(list(answers.items())[1:])),
         ),
         speeds=tuple(
-            Speed(network, bits, weights, batch, speed * batch, 5)
+            Speed(network, bits, batch, speed * batch, 5)
             for batch in (1, 8)
-            for network, bits, weights, speed in (
-                ("tiny", "4-bit", "own", 80.0),
-                ("ResNet-50 v1.5", "4-bit", "random", 50.0),
-                ("ResNet-50 v1.5", "8-bit", "random", 25.0),
-            )
+            for network, bits, speed in (("tiny", "4-bit", 80.0), ("larger", "4-bit", 50.0), ("larger", "8-bit", 25.0))
         ),
         disturbance=None,
-        recorded="2026-11-26, python record.py",
         notes=("b.png: not recorded",),
     )
 
@@ -96,12 +94,14 @@ def test_all_answers_and_speeds_are_there(result: DemoResult) -> None:
     assert "tiny <model>" in text
     assert "87.9 % of its multiplications" in text
     assert "PyTorch & <friends> (recorded); 18.5 MB" in text
-    assert "right, where a class of ImageNet fits 1 of 1" in text
-    assert "same answer as float 0 of 1" in text
+    assert "tiny <model>: right, where a class of ImageNet fits 1 of 1" in text
+    assert "tiny <model>: same answer as float 0 of 1" in text
+    assert "both: right, where a class of ImageNet fits 0 of 1" in text
+    assert re.search(r"both cascade run here, now ✗ wrong cock 51\.0 %", text)
+    assert "photos on this machine and ran tiny on 2, other on 1 of 2 photos." in text
     for speed in result.speeds:
         assert f" {speed.images_per_second:.1f}" in text
-    assert text.count("random weights: speed only") == 2
-    assert "ResNet-50 v1.5 runs 2.00 times as fast in 4 bits as in 8" in text
+    assert "larger runs 2.00 times as fast in 4 bits as in 8" in text
     assert "b.png: not recorded" in text
     assert "width:62.0%" in source
 
@@ -132,7 +132,8 @@ def test_a_busy_machine_is_mentioned(result: DemoResult, share: float | None, no
 
 
 def test_a_model_of_other_classes_is_not_judged(result: DemoResult) -> None:
-    text = Page(render_demo(replace(result, judged=False, columns=(LIVE,), recorded=None, notes=()))).text
+    network = replace(result.networks[0], judged=False, columns=(LIVE,), recorded=None)
+    text = Page(render_demo(replace(result, networks=(network,), notes=()))).text
     for word in ("✓", "✗", "right", "so it is said", "recorded"):
         assert word not in text
 

@@ -88,7 +88,8 @@ def main(
 ) -> None:
     """Run image networks in 4-bit integers.
 
-    MODEL is a model folder or the name of a model: efficientnet-lite0 is bundled, `nybble fetch` downloads others.
+    MODEL is a model folder or the name of a model: efficientnet-lite0, resnet50 and the cascade lite0-resnet50 are
+    bundled, `nybble fetch` downloads others.
     The default is the model that NYBBLE_MODEL names, else efficientnet-lite0.
     """
     if context.invoked_subcommand is None:

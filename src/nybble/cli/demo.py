@@ -1,7 +1,8 @@
-"""``nybble demo``: a 4-bit network names what is on a few photos, and how fast it does."""
+"""``nybble demo``: 4-bit networks name what is on a few photos, and how fast they do."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,8 @@ from nybble.cli.output import console, print_json, show_headline, table
 from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
-    from nybble.demo import DemoResult, Shown
+    from nybble.demo import DemoResult, Network, Shown
+    from nybble.models import Found
 
 
 def demo(
@@ -21,8 +23,8 @@ def demo(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="A model folder or the name of a model.",
-            show_default="NYBBLE_MODEL, else the bundled network",
+            help="A model folder, an ensemble's TOML file, or the name of a model.",
+            show_default="NYBBLE_MODEL, else the bundled networks and their cascade",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("demo.html"),
@@ -32,17 +34,15 @@ def demo(
 ) -> None:
     """Classify the photos that come with scikit-image, measure speed, and write it all into one page.
 
-    Answers of the float and the 8-bit network stand beside those of the network that runs; they are recorded ones. The
-    speeds of ResNet-50 in 4 and 8 bits are those of random weights, which recognise nothing.
+    Answers of the float networks stand beside those of the networks that run; they are recorded ones.
     """
     from nybble.demo import show
     from nybble.files import HTML, check_free
-    from nybble.models import find
     from nybble.report import write_demo
 
     check_free(out, HTML)
     with one_bar() as progress:
-        result = show(find(model), threads=threads, seconds=seconds, progress=progress)
+        result = show(_chosen(model), threads=threads, seconds=seconds, progress=progress)
     write_demo(out, result)
     if as_json:
         print_json({**result.document(), "page": str(out)})
@@ -51,39 +51,30 @@ def demo(
     typer.echo(f"page     {out}")
 
 
-def _print(result: DemoResult) -> None:
-    from nybble.demo.speed import RANDOM
+def _chosen(model: str | None) -> list[Found]:
+    """The model that is named; otherwise all that are bundled."""
+    from nybble.models import CASCADE, LARGER, MODEL_VARIABLE, find
 
+    first = find(model, ensembles=True)
+    if model is not None or os.environ.get(MODEL_VARIABLE):
+        return [first]
+    return [first, *(find(name, ensembles=True)._replace(why=first.why) for name in (LARGER, CASCADE))]
+
+
+def _print(result: DemoResult) -> None:
     show_headline(result.warning)
     threads = f"{result.threads} thread{'s' if result.threads != 1 else ''}"
-    typer.echo(f"model    {result.model.name} ({result.model.why}), {result.four_bit_share:.1%} of MACs in 4 bits")
-    typer.echo(f"engine   {result.isa}, {threads}, loaded in {result.load_seconds:.2f} s")
+    typer.echo(f"engine   {result.isa}, {threads}")
+    for network in result.networks:
+        typer.echo("")
+        _print_network(result, network)
     typer.echo("")
-    heads = [f"{column.label}{', recorded' if column.recorded else ', run now'}" for column in result.columns]
-    grid = table("photo", *heads)
-    for photo in result.photos:
-        sample = photo.sample
-        about = [sample.file, sample.shows, *([_verdict(result, photo)] if result.judged else [])]
-        cells = [
-            "\n".join(f"{answer.name} {answer.score:.1%}" for answer in photo.answers.get(column.key, []))
-            for column in result.columns
-        ]
-        grid.add_row("\n".join(about), *cells)
-        grid.add_section()
-    console().print(grid)
-    typer.echo("")
-    if result.judged:
-        typer.echo(f"right    {_count(result.right(result.live.key))} photos that a class of ImageNet fits")
-    for column in result.columns[:-1]:
-        typer.echo(f"same     answer as {column.label} (recorded) on {_count(result.agreement(column.key))}")
     for note in result.notes:
         typer.echo(f"note     {note}")
-    typer.echo("")
     grid = table("images/s, decoded photo to logits", "batch", "images/s", "", numbers=("batch", "images/s"))
     for speed in result.speeds:
-        drawn = ", random weights: speed only" if speed.weights == RANDOM else ""
-        what = f"{speed.network}, {speed.bits}{drawn}"
         rounds = f"median of {speed.rounds} interleaved runs"
+        what = f"{speed.network}, {speed.bits}"
         grid.add_row(what, str(speed.batch), f"{speed.images_per_second:.1f}", rounds)
     console().print(grid)
     typer.echo("")
@@ -93,8 +84,33 @@ def _print(result: DemoResult) -> None:
         )
 
 
-def _verdict(result: DemoResult, photo: Shown) -> str:
-    match photo.is_right(result.live.key):
+def _print_network(result: DemoResult, network: Network) -> None:
+    share = "" if network.four_bit_share is None else f", {network.four_bit_share:.1%} of MACs in 4 bits"
+    typer.echo(
+        f"model    {network.name} ({network.model.why}){share}, loaded in {network.load_seconds:.2f} s"
+        f"{f', {network.remark}' if network.remark else ''}"
+    )
+    heads = [f"{column.label}{', recorded' if column.recorded else ', run now'}" for column in network.columns]
+    grid = table("photo", *heads)
+    for photo in result.photos:
+        sample = photo.sample
+        about = [sample.file, sample.shows, *([_verdict(photo, network)] if network.judged else [])]
+        cells = [
+            "\n".join(f"{answer.name} {answer.score:.1%}" for answer in photo.answers.get(column.key, []))
+            for column in network.columns
+        ]
+        grid.add_row("\n".join(about), *cells)
+        grid.add_section()
+    console().print(grid)
+    if network.judged:
+        typer.echo(f"right    {_count(result.right(network.live.key))} photos that a class of ImageNet fits")
+    for column in network.columns[:-1]:
+        recorded = " (recorded)" if column.recorded else ""
+        typer.echo(f"same     answer as {column.label}{recorded} on {_count(result.agreement(network, column.key))}")
+
+
+def _verdict(photo: Shown, network: Network) -> str:
+    match photo.is_right(network.live.key):
         case None:
             return "(no class fits)"
         case True:

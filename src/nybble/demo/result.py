@@ -15,9 +15,18 @@ from nybble.models import Found
 
 @dataclass(frozen=True)
 class Column:
-    """A form of the network beside others: ``recorded`` earlier, or run here and now.
+    """A form of a network: ``recorded`` earlier, or run here and now.
 
-    ``how`` says how it answered; ``bytes`` are those of its constants.
+    Attributes
+    ----------
+    key : str
+        Of its answers in :attr:`Shown.answers`; each form of each network has its own.
+    label : str
+    recorded : bool
+    how : str
+        How it answered.
+    bytes : int
+        Bytes of its constants.
     """
 
     key: str
@@ -25,6 +34,45 @@ class Column:
     recorded: bool
     how: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network or an ensemble that the demo shows, and its forms.
+
+    Attributes
+    ----------
+    model : Found
+    load_seconds : float
+    four_bit_share : float or None
+        The part of MACs with 4-bit operands; ``None`` for an ensemble.
+    judged : bool
+        Whether its classes are ImageNet's, so that answers can be right or wrong.
+    columns : tuple of Column
+        Its forms. The last one is the network itself, which runs here.
+    recorded : str or None
+        When and by which command answers were recorded.
+    remark : str
+        What to know about it, if anything.
+    """
+
+    model: Found
+    load_seconds: float
+    four_bit_share: float | None
+    judged: bool
+    columns: tuple[Column, ...]
+    recorded: str | None = None
+    remark: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.model.name
+
+    @property
+    def live(self) -> Column:
+        """The network itself."""
+        return self.columns[-1]
 
 
 @dataclass(frozen=True)
@@ -44,31 +92,21 @@ class Shown:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Everything the demo shows. The last of ``columns`` is what runs here; ``judged`` says whether its classes are
-    ImageNet's, so that answers can be right or wrong. ``four_bit_share`` is the part of MACs with 4-bit operands,
-    ``disturbance`` that of the processors' time which others used while speeds were measured, where it is known.
+    """Everything the demo shows.
+
+    ``disturbance`` is the part of the processors' time which others used while speeds were measured, where it is known.
     """
 
     made: str
     version: str
     machine: dict[str, Any]
-    model: Found
     isa: str
     threads: int
-    load_seconds: float
-    four_bit_share: float
-    judged: bool
-    columns: tuple[Column, ...]
+    networks: tuple[Network, ...]
     photos: tuple[Shown, ...]
     speeds: tuple[Speed, ...]
     disturbance: float | None
-    recorded: str | None
     notes: tuple[str, ...]
-
-    @property
-    def live(self) -> Column:
-        """The form that runs here."""
-        return self.columns[-1]
 
     @property
     def has_eight_bit_instructions(self) -> bool:
@@ -85,10 +123,10 @@ class DemoResult:
         verdicts = [verdict for photo in self.photos if (verdict := photo.is_right(key)) is not None]
         return sum(verdicts), len(verdicts)
 
-    def agreement(self, key: str) -> tuple[int, int]:
-        """Photos on which a form's first answer is that of the form that runs here, of those that both answered."""
+    def agreement(self, network: Network, key: str) -> tuple[int, int]:
+        """Photos on which a form's first answer is that of the network itself, of those that both answered."""
         pairs = [
-            (photo.answers[key][0].index, photo.answers[self.live.key][0].index)
+            (photo.answers[key][0].index, photo.answers[network.live.key][0].index)
             for photo in self.photos
             if key in photo.answers
         ]
@@ -109,30 +147,41 @@ class DemoResult:
             "made": self.made,
             "nybble": self.version,
             "machine": self.machine,
-            "model": {"path": str(self.model.path), "name": self.model.name, "why": self.model.why},
             "isa": self.isa,
             "threads": self.threads,
-            "load_seconds": self.load_seconds,
-            "four_bit_share_of_macs": self.four_bit_share,
-            "forms": [asdict(column) for column in self.columns],
-            "recorded": self.recorded,
+            "networks": [self._network(network) for network in self.networks],
             "photos": [self._photo(photo) for photo in self.photos],
-            "right": {column.key: list(self.right(column.key)) for column in self.columns} if self.judged else None,
-            "same_class": {column.key: list(self.agreement(column.key)) for column in self.columns[:-1]},
             "speeds": [asdict(speed) for speed in self.speeds],
             "disturbance": self.disturbance,
             "warning": self.warning,
             "notes": list(self.notes),
         }
 
+    def _network(self, network: Network) -> dict[str, Any]:
+        path, name, why = network.model
+        others = network.columns[:-1]
+        return {
+            "model": {"path": str(path), "name": name, "why": why},
+            "load_seconds": network.load_seconds,
+            "four_bit_share_of_macs": network.four_bit_share,
+            "forms": [asdict(column) for column in network.columns],
+            "recorded": network.recorded,
+            "right": {column.key: list(self.right(column.key)) for column in network.columns}
+            if network.judged
+            else None,
+            "same_class": {column.key: list(self.agreement(network, column.key)) for column in others},
+            "remark": network.remark or None,
+        }
+
     def _photo(self, photo: Shown) -> dict[str, Any]:
+        judged = {column.key for network in self.networks if network.judged for column in network.columns}
         return {
             "file": photo.sample.file,
             "shows": photo.sample.shows,
-            "right_classes": list(photo.sample.classes) if self.judged else None,
+            "right_classes": list(photo.sample.classes) if judged else None,
             "answers": {
                 key: {
-                    "right": photo.is_right(key) if self.judged else None,
+                    "right": photo.is_right(key) if key in judged else None,
                     "predictions": [answer.model_dump() for answer in answers],
                 }
                 for key, answers in photo.answers.items()

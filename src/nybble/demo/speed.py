@@ -13,20 +13,14 @@ from nybble.turns import rounds_of, seconds_of, take_turns
 
 #: Rounds whose median is the speed, at least.
 ROUNDS = 5
-#: Weights that are a network's own, and weights drawn at random, for speed alone.
-OWN, RANDOM = "own", "random"
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A network that is measured: ``run`` takes uint8 ``photos`` (N, H, W, C).
-
-    ``weights`` is ``OWN`` or ``RANDOM``.
-    """
+    """A network that is measured: ``run`` takes uint8 ``photos`` (N, ...), ``bits`` says its form."""
 
     network: str
     bits: str
-    weights: str
     run: Callable[[Array], object]
     photos: Array
 
@@ -37,7 +31,6 @@ class Speed:
 
     network: str
     bits: str
-    weights: str
     batch: int
     images_per_second: float
     rounds: int
@@ -74,7 +67,7 @@ def measure_in_turns(
         turn(contestant, 0)
     durations = take_turns([partial(turn, one) for one in contestants], rounds_of(seconds, ROUNDS, clock=clock))
     return [
-        Speed(one.network, one.bits, one.weights, batch, batch / statistics.median(taken), len(taken))
+        Speed(one.network, one.bits, batch, batch / statistics.median(taken), len(taken))
         for one, taken in zip(contestants, durations, strict=True)
     ]
 

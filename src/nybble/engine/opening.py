@@ -23,8 +23,8 @@ def load(
     ----------
     path : path, optional
         The folder ``model/`` or the one that contains it, the TOML file of an ensemble, or the name of a model:
-        ``efficientnet-lite0``, or one that ``nybble fetch`` has downloaded. The default is the model that the
-        environment variable ``NYBBLE_MODEL`` names, otherwise the bundled model.
+        ``efficientnet-lite0``, ``resnet50``, ``lite0-resnet50``, or one that ``nybble fetch`` has downloaded. The
+        default is the model that the environment variable ``NYBBLE_MODEL`` names, otherwise ``efficientnet-lite0``.
     threads, isa, tuned, device
         As for :class:`Engine`.
 

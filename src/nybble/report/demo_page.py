@@ -23,7 +23,6 @@ class SpeedRow(NamedTuple):
 
     network: str
     bits: str
-    weights: str
     speeds: dict[int, Speed]
 
 
@@ -49,6 +48,7 @@ def render_demo(result: DemoResult) -> str:
         result=result,
         pictures={photo.sample.file: picture(photo.path) for photo in result.photos},
         rows=rows,
+        judged=any(network.judged for network in result.networks),
         batches=BATCHES,
         fastest=max((speed.images_per_second for speed in result.speeds), default=1.0),
         ratios={network: result.ratio(network, BATCHES[-1]) for network in dict.fromkeys(row.network for row in rows)},
@@ -74,9 +74,9 @@ def picture(path: Path) -> str:
 
 
 def _rows(result: DemoResult) -> list[SpeedRow]:
-    rows: dict[tuple[str, str, str], SpeedRow] = {}
+    rows: dict[tuple[str, str], SpeedRow] = {}
     for speed in result.speeds:
-        key = (speed.network, speed.bits, speed.weights)
+        key = (speed.network, speed.bits)
         rows.setdefault(key, SpeedRow(*key, {})).speeds[speed.batch] = speed
     return list(rows.values())
 
