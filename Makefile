@@ -49,7 +49,7 @@ ifndef PARTS
 .NOTPARALLEL:
 endif
 # In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
-TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo $(if $(CI),batch bench mlperf quantize serve test-gpu test-networks test-serve test-tasks text video))
+TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo $(if $(CI),batch bench mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video))
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 # Folders and files whose tests are quick, but for those marked slow.
@@ -181,4 +181,4 @@ $(STAMPS)/$(1): pyproject.toml $(STAMPS)/native
 	@$$(INSTALL) $$$$($(BIN)/python tools/requirements.py $(1))
 	@touch $$@
 endef
-$(foreach name,batch demo bench dev mlperf quantize serve test-gpu test-networks test-serve test-tasks text video,$(eval $(call extra,$(name))))
+$(foreach name,batch demo bench dev mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video,$(eval $(call extra,$(name))))

@@ -96,7 +96,7 @@ class Job:
         BatchError
             Where the folder has files and ``resume`` is not said, or is that of another job; it says what differs.
         """
-        description = self._description()
+        description = self.description()
         try:
             before = self._out / JOB
             if before.exists():
@@ -128,7 +128,11 @@ class Job:
             raise BatchError(f"{part.path}: is damaged: {error}; remove it and resume") from error
 
     def run(self, part: Part, pool: ThreadPoolExecutor, batch: int, told: Callable[[Row], None]) -> None:
-        """Do one shard.
+        """Do one shard and write its file; parameters are those of :meth:`encoded`."""
+        write_durably(part.path, self.encoded(part, pool, batch, told))
+
+    def encoded(self, part: Part, pool: ThreadPoolExecutor, batch: int, told: Callable[[Row], None]) -> bytes:
+        """The content of the file of a shard.
 
         Parameters
         ----------
@@ -138,13 +142,13 @@ class Job:
         batch : int
             Photos that run together; rows do not depend on it.
         told : callable
-            Called with each row; what it raises ends the shard, whose file is then not written.
+            Called with each row; what it raises ends the shard.
         """
         rows: list[Row] = []
         for row in self._rows(part, pool, batch):
             rows.append(row)
             told(row)
-        write_durably(part.path, self._format.encode(rows, self._settings.top, self._settings.embeddings))
+        return self._format.encode(rows, self._settings.top, self._settings.embeddings)
 
     def _rows(self, part: Part, pool: ThreadPoolExecutor, batch: int) -> Iterator[Row]:
         numbers = range(part.first, part.last)
@@ -193,7 +197,8 @@ class Job:
         except ImageError as error:
             return error.message
 
-    def _description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
+        """What ``job.json`` says: the settings, and fingerprints of the input and the model."""
         return {
             "schema": _SCHEMA,
             "photos": len(self._photos),

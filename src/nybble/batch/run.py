@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,19 +62,40 @@ def run(
     BatchError
         Where the folder is that of another job, in use, or cannot be written; and where too many photos fail.
     """
-    with _locked(out), ThreadPoolExecutor(decoders or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(decoders or len(os.sched_getaffinity(0))) as pool:
+
+        def each(parts: Sequence[Part], tally: Tally) -> None:
+            for part in parts:
+                job.run(part, pool, batch, tally.add)
+
+        return run_by(each, job, out, resume, retry_failed, max_failure_rate, progress)
+
+
+def run_by(
+    each: Callable[[Sequence[Part], Tally], None],
+    job: Job,
+    out: Path,
+    resume: bool,
+    retry_failed: bool,
+    max_failure_rate: float | None,
+    progress: Progress,
+) -> Outcome:
+    """Do the shards of a job that are not done by a function that writes their files and counts their photos.
+
+    The other parameters, and errors, are those of :func:`run`.
+    """
+    with _locked(out):
         job.open(resume=resume or retry_failed)
         before = {part: job.errors(part) for part in job.parts}
         waiting = [part for part, errors in before.items() if errors is None or (retry_failed and errors)]
-        tally = _Tally(sum(part.last - part.first for part in waiting), max_failure_rate, progress)
-        for part in waiting:
-            job.run(part, pool, batch, tally.add)
+        tally = Tally(sum(part.last - part.first for part in waiting), max_failure_rate, progress)
+        each(waiting, tally)
         tally.check()
     kept = sum(errors or 0 for part, errors in before.items() if part not in set(waiting))
     return Outcome(sum(map(_size, job.parts)), kept + tally.errors, tally.done)
 
 
-class _Tally:
+class Tally:
     """Photos done and failed in this run."""
 
     def __init__(self, total: int, most: float | None, progress: Progress) -> None:
@@ -83,10 +104,15 @@ class _Tally:
         progress("photos", 0, total)
 
     def add(self, row: Row) -> None:
-        self.done += 1
-        self.errors += row.error is not None
+        """Count a photo."""
+        self.count(1, int(row.error is not None))
+
+    def count(self, photos: int, errors: int) -> None:
+        """Count photos, of which some have errors."""
+        self.done += photos
+        self.errors += errors
         self._progress("photos", self.done, self._total)
-        if row.error is not None and self.done >= _ENOUGH:
+        if errors and self.done >= _ENOUGH:
             self.check()
 
     def check(self) -> None:

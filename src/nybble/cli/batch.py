@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,10 @@ def batch(
     column: Annotated[
         str | None, typer.Option("--column", help="The column of Parquet files with photos or their paths.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option("--ray", metavar="ADDRESS", help="Run on the Ray cluster at ADDRESS; local: one on this machine."),
+    ] = None,
     batch: Batch = 8,
     threads: Threads = None,
     exif: Exif = True,
@@ -52,23 +57,23 @@ def batch(
     code is 4 where photos could not be used.
     """
     from nybble.batch import FORMATS, Job, Network, Settings, open_input, run
+    from nybble.batch.on_ray import Work, check_installed, run_on_ray
     from nybble.models import find
 
     if file_format not in FORMATS:
         raise WrongUsageError(f"--format {file_format}: is none of {', '.join(FORMATS)}")
+    if ray is not None:
+        check_installed()
     chosen = find(model, ensembles=True)
     network = Network(chosen.path, threads, embeddings=embeddings)
-    job = Job(open_input(photos, column), network, Settings(file_format, shard, top, embeddings, exif), out)
+    settings = Settings(file_format, shard, top, embeddings, exif)
+    job = Job(open_input(photos, column), network, settings, out)
+    runs = partial(run, job, out, batch=batch)
+    if ray is not None:
+        work = Work(chosen.path.absolute(), photos.absolute(), column, settings, threads or 1, batch)
+        runs = partial(run_on_ray, job, work, out, ray)
     with one_bar(rate=True) as progress:
-        outcome = run(
-            job,
-            out,
-            resume=resume,
-            retry_failed=retry_failed,
-            max_failure_rate=max_failure_rate,
-            batch=batch,
-            progress=progress,
-        )
+        outcome = runs(resume=resume, retry_failed=retry_failed, max_failure_rate=max_failure_rate, progress=progress)
     network.close()
     if as_json:
         print_json({"model": chosen.name, "out": str(out), **outcome._asdict()})
