@@ -28,11 +28,14 @@ class Moved:
         Where each element lies in the batch of them, (N, C, H, W).
     why : str
         What forbids to read it.
+    node : str
+        The node that made it, as errors call it.
     """
 
     source: Translation
     index: Array
     why: str
+    node: str
 
 
 def follow(node: Any, inputs: Sequence[Any], why: str) -> Moved | None:
@@ -45,14 +48,14 @@ def follow(node: Any, inputs: Sequence[Any], why: str) -> Moved | None:
         shape = (node.batch, *x.extents)
         if len(x.extents) != 3 or x.shape != x.extents or not x.is_natural or int(np.prod(shape)) > _MOST:
             return None
-        x = Moved(x, np.arange(int(np.prod(shape))).reshape(shape), why)
+        x = Moved(x, np.arange(int(np.prod(shape))).reshape(shape), why, node.label)
     if not all(isinstance(entry, np.ndarray) for entry in inputs[1:]):
         return None
     try:
         index = move(node, x.index, *inputs[1:])
     except (ValueError, IndexError, TypeError):
         return None
-    return Moved(x.source, index, x.why)
+    return Moved(x.source, index, x.why, x.node)
 
 
 def settled_channels(moved: Moved, batch: int) -> Made | Translation | None:

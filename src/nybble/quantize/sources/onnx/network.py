@@ -65,6 +65,8 @@ class _Builder:
             return self._tensors()
         self._visit_all(_needed(model, (model.output,)))
         result = self._held.get(model.output)
+        if isinstance(result, Moved):
+            raise self._unreadable(result)
         if not isinstance(result, Translation) or result.name == INPUT:
             raise SourceError(f"{model.path}: its output does not depend on its input")
         if math.prod(result.shape[1:]) != 1:
@@ -93,6 +95,8 @@ class _Builder:
         shapes = {}
         for cut in tail.cuts:
             value = self._held.get(cut)
+            if isinstance(value, Moved):
+                raise self._unreadable(value)
             if not isinstance(value, Translation) or value.name == INPUT:
                 raise SourceError(f"{model.path}: the output {cut[:80]!r} does not depend on the input")
             if value.shape != value.extents or not value.is_natural:
@@ -104,7 +108,7 @@ class _Builder:
         try:
             network.tail = tuple(host_nodes(tail, constants, shapes))
         except (ValueError, GraphError) as error:
-            raise SourceError(f"{model.path}: behind the network is {error}, which the host cannot do") from None
+            raise SourceError(f"{model.path}: {error}") from None
         made = {*tail.cuts, *(node.name for node in network.tail)}
         if fixed := [name for name in model.outputs if name not in made]:
             raise SourceError(f"{model.path}: the output {fixed[0][:80]!r} does not depend on the input")
@@ -146,16 +150,22 @@ class _Builder:
 
     def _translated(self, node: OnnxNode, inputs: list[Any]) -> Any:
         """What the first operation makes of a node; else where its elements lie, if it moves them."""
+        before = next((value for value in inputs if isinstance(value, Moved)), None)
         try:
-            if any(isinstance(value, Moved) for value in inputs):
-                raise Unsupported(next(value.why for value in inputs if isinstance(value, Moved)))
+            if before is not None:
+                raise Unsupported(before.why)
             return _translated(node, inputs)
         except Unsupported as error:
             moved = follow(node, inputs, str(error))
+            if moved is None and before is not None:
+                raise self._unreadable(before) from None
             if moved is None:
                 raise
             found = settled_channels(moved, node.batch)
             return moved if found is None else found
+
+    def _unreadable(self, moved: Moved) -> SourceError:
+        return SourceError(f"{self._model.path}: node {moved.node}: cannot be quantized: {moved.why}")
 
     def _read(self, node: OnnxNode, name: str) -> Value | Moved:
         if name not in self._held:

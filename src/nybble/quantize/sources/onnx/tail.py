@@ -79,7 +79,10 @@ def host_nodes(tail: Tail, constants: Mapping[str, Array], shapes: Mapping[str, 
     for node in tail.nodes:
         inputs = tuple(name for name in node.inputs if name in known)
         (output,) = node.outputs
-        made = _host_node(node, output, inputs, [known[name] for name in inputs], constants)
+        try:
+            made = _host_node(node, output, inputs, [known[name] for name in inputs], constants)
+        except ValueError as error:
+            raise ValueError(f"node {node.label}: cannot run on the host: {error}") from None
         nodes.append(made)
         known[output] = _shape_of(made, [known[name] for name in inputs])
     return nodes
@@ -110,7 +113,7 @@ def _host_node(
     if node.op == "Transpose":
         order = list(node.get("perm") or range(rank)[::-1])
         if order[:1] != [0]:
-            raise ValueError(f"a transposition by {order} that does not leave the batch first")
+            raise ValueError(f"axes in the order {tuple(order)} do not leave the batch first")
         return RealTranspose(name=name, inputs=inputs, order=tuple(axis - 1 for axis in order[1:]))
     if node.op == "Reshape":
         target = constants.get(node.inputs[1])

@@ -87,6 +87,11 @@ def capture_classifier(
         As :func:`capture`, and if the output is no (N, classes).
     """
     network, classifier, shape = _recorded(module, input_shape, output)
+    if network.outputs:
+        raise CaptureError(
+            f"{type(module).__name__}: is no classifier: it returns {', '.join(network.outputs[:8])}; quantize "
+            "it with nybble.quantize.prepare, calibrate and convert, or choose an output of logits"
+        )
     if math.prod(shape[1:]) != 1:
         raise CaptureError(
             f"{type(module).__name__}: the output must be logits (N, classes), but has the shape "
