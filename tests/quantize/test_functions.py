@@ -139,7 +139,6 @@ def test_gradients_are_the_functions_own() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (lambda n, x: functional.prelu(n.a(x), torch.linspace(0.1, 0.8, 8)), "slopes differ by channel"),
         (lambda n, x: n.a(x) * n.point(n.a(x)[:, :, ::2, ::2]), "only values of one shape, or by a gate"),
         (lambda n, x: n.a(x) * n.a(x).mean(1, keepdim=True), "mean.dim"),
     ],
