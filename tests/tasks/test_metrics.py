@@ -101,15 +101,18 @@ def test_weights_are_repeated_photos() -> None:
     repeated = [photo for photo, weight in zip(given, weights, strict=True) for _ in range(weight)]
     assert measured(given).value(weights) == pytest.approx(measured(repeated).value(), abs=1e-12)
     assert measured(given).value() == measured(given).value(np.ones(4, np.int64))
+    rows = np.stack([weights, np.ones(4, np.int64), np.zeros(4, np.int64)])
+    found = measured(given).values(rows)
+    assert found[:2].tolist() == [measured(given).value(weights), measured(given).value()] and np.isnan(found[2])
 
 
 def test_intervals_hold_the_figure_and_pairing_narrows_them() -> None:
     random = np.random.default_rng(0)
     first, second = RestorationMetric(), RestorationMetric()
-    first.values = random.normal(28, 2, 60).tolist()
-    second.values = (np.array(first.values) - 0.1 + random.normal(0, 0.05, 60)).tolist()
+    first.decibels = random.normal(28, 2, 60).tolist()
+    second.decibels = (np.array(first.decibels) - 0.1 + random.normal(0, 0.05, 60)).tolist()
     one = value_with_interval(first, 300)
-    assert one.low < one.value < one.high and one.value == pytest.approx(np.mean(first.values))
+    assert one.low < one.value < one.high and one.value == pytest.approx(np.mean(first.decibels))
     difference = paired_difference(first, second, 300)
     assert difference.low < difference.value < difference.high < 0
     assert difference.high - difference.low < (one.high - one.low) / 10

@@ -37,6 +37,10 @@ class Metric(Protocol):
         """
         ...
 
+    def values(self, weights: Array) -> Array:
+        """:meth:`value` for each row of (resamples, photos) weights: float64 (resamples)."""
+        ...
+
 
 class Interval(NamedTuple):
     """A figure and its 95 % interval by the bootstrap's percentiles (Efron 1979)."""
@@ -52,8 +56,7 @@ class Interval(NamedTuple):
 
 def value_with_interval(metric: Metric, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """The figure of one network and its interval over the choice of photos."""
-    drawn = [metric.value(weights) for weights in _weights(len(metric), resamples, seed)]
-    return _interval(metric.value(), drawn)
+    return _interval(metric.value(), metric.values(_weights(len(metric), resamples, seed)))
 
 
 def paired_difference(first: Metric, second: Metric, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
@@ -68,8 +71,8 @@ def paired_difference(first: Metric, second: Metric, resamples: int = RESAMPLES,
     """
     if len(first) != len(second):
         raise ValueError(f"a paired difference needs the same photos, got {len(first)} and {len(second)}")
-    drawn = [second.value(weights) - first.value(weights) for weights in _weights(len(first), resamples, seed)]
-    return _interval(second.value() - first.value(), drawn)
+    weights = _weights(len(first), resamples, seed)
+    return _interval(second.value() - first.value(), second.values(weights) - first.values(weights))
 
 
 def _weights(photos: int, resamples: int, seed: int) -> Array:
@@ -77,8 +80,8 @@ def _weights(photos: int, resamples: int, seed: int) -> Array:
     return random.multinomial(photos, np.full(photos, 1 / max(1, photos)), size=resamples)
 
 
-def _interval(value: float, drawn: list[float]) -> Interval:
-    known = np.array(drawn)[~np.isnan(drawn)]
+def _interval(value: float, drawn: Array) -> Interval:
+    known = drawn[~np.isnan(drawn)]
     if not len(known):
         return Interval(value, float("nan"), float("nan"))
     low, high = np.percentile(known, (2.5, 97.5))

@@ -66,31 +66,43 @@ class DetectionMetric:
     def value(self, weights: Array | None = None) -> float:
         """AP from 0 to 1, the mean over thresholds and over the classes that are labelled; see :class:`Metric`."""
         weights = np.ones(len(self), dtype=np.int64) if weights is None else weights
-        counts: defaultdict[int, int] = defaultdict(int)
-        for weight, labels in zip(weights.tolist(), self._labelled, strict=True):
-            for label in labels.tolist():
-                counts[label] += weight
-        known = [self._precision(label, count, weights) for label, count in counts.items() if count]
-        return float(np.mean(known)) if known else float("nan")
+        return float(self.values(weights[None])[0])
 
-    def _precision(self, label: int, count: int, weights: Array) -> float:
+    def values(self, weights: Array) -> Array:
+        """:meth:`value` for each row of (resamples, photos) weights."""
+        labels = sorted({int(label) for known in self._labelled for label in known})
+        held = np.array([[int((known == label).sum()) for label in labels] for known in self._labelled])
+        counts = weights @ held.reshape(len(self), len(labels))
+        total = np.zeros(len(weights))
+        for place, label in enumerate(labels):
+            total += self._precisions(label, counts[:, place], weights)
+        classes = (counts > 0).sum(axis=1)
+        mean: Array = np.divide(total, classes, out=np.full(len(weights), np.nan), where=classes > 0)
+        return mean
+
+    def _precisions(self, label: int, counts: Array, weights: Array) -> Array:
+        """The average precision of a class in each resample; 0 where it is not labelled."""
+        total = np.zeros(len(weights))
         if label not in self._found:
-            return 0.0
+            return total
         if label not in self._classes:
             self._classes[label] = _sorted(self._found[label])
         found = self._classes[label]
-        weight = weights[found.photo][:, None]
-        right = np.cumsum(found.right * weight, axis=0)
-        every = np.cumsum(weight, axis=0)
-        precision = right / np.maximum(every, 1)
-        # At each recall, the best precision at this or any higher recall.
-        best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        recall = right / count
-        total = 0.0
-        for column in range(recall.shape[1]):
-            place = np.searchsorted(recall[:, column], _RECALLS, side="left")
-            total += best[place[place < len(best)], column].sum()
-        return float(total / (len(_RECALLS) * recall.shape[1]))
+        weight = weights[:, found.photo]
+        every = np.cumsum(weight, axis=1)
+        for column in range(len(self._thresholds)):
+            right = np.flatnonzero(found.right[:, column])
+            if not len(right):
+                continue
+            hits = np.cumsum(weight[:, right], axis=1)
+            precision = hits / np.maximum(every[:, right], 1)
+            # At each recall, the best precision at this or any higher recall.
+            best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+            recall = hits / np.maximum(counts, 1)[:, None]
+            # How many of the 101 recalls each box is the first to reach.
+            reached = np.diff(np.searchsorted(_RECALLS, recall, side="right"), axis=1, prepend=0)
+            total += (best * reached).sum(axis=1)
+        return np.where(counts > 0, total / (len(_RECALLS) * len(self._thresholds)), 0)
 
 
 def _sorted(found: list[tuple[int, Array, Array]]) -> _Class:

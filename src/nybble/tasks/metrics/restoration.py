@@ -29,17 +29,21 @@ class RestorationMetric:
     name = "PSNR"
 
     def __init__(self) -> None:
-        self.values: list[float] = []
+        self.decibels: list[float] = []
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.decibels)
 
     def add(self, image: Array, clean: Array) -> None:
         """Add a photo: samples of 0 to 1 of both, of one shape."""
-        self.values.append(psnr(image, clean))
+        self.decibels.append(psnr(image, clean))
 
     def value(self, weights: Array | None = None) -> float:
         """The mean in dB; see :class:`Metric`."""
-        if not self.values:
+        if not self.decibels:
             return float("nan")
-        return float(np.average(self.values, weights=weights))
+        return float(np.average(self.decibels, weights=weights))
+
+    def values(self, weights: Array) -> Array:
+        """:meth:`value` for each row of (resamples, photos) weights."""
+        return np.array([self.value(row) for row in weights])

@@ -63,3 +63,7 @@ class SegmentationMetric:
         """Mean over the classes, from 0 to 1; see :class:`Metric`."""
         found = self.per_class(weights)
         return float("nan") if np.isnan(found).all() else float(np.nanmean(found))
+
+    def values(self, weights: Array) -> Array:
+        """:meth:`value` for each row of (resamples, photos) weights."""
+        return np.array([self.value(row) for row in weights])

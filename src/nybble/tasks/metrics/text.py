@@ -45,3 +45,7 @@ class TextMetric:
         counts = np.array(self._counts, dtype=np.int64).reshape(-1, 3)
         matched, found, true = counts.sum(axis=0) if weights is None else weights @ counts
         return float(2 * matched / (found + true)) if found + true else float("nan")
+
+    def values(self, weights: Array) -> Array:
+        """:meth:`value` for each row of (resamples, photos) weights."""
+        return np.array([self.value(row) for row in weights])
