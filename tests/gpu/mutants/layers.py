@@ -91,9 +91,9 @@ def _stem() -> Layer:
         input_type=DType.S8,
         kernel_size=Pair(2, 3),
         stride=Pair(1, 2),
-        padding=Padding(1, 0, 1, 1),
+        padding=Padding(1, 1, 1, 0),
     )
-    entry = Input(name="x", dtype=DType.S8, shape=(3, 33, 39))
+    entry = Input(name="x", dtype=DType.S8, shape=(3, 41, 61))
     x = random.integers(-128, 128, (2, *entry.shape)).astype(np.int8)
     return Layer(Graph([entry], [conv, codes, pool], ["pool"]), x, "stem_s8s8")
 
