@@ -134,7 +134,7 @@ _STEM = (
     Mutant("sums of the other half", "stem.h", "if (half() == columns)", "if (half() != columns)"),
     Mutant("place of sums", "stem.h", "chunk ^ ((row ^ row / 2) & 1)", "chunk | ((row ^ row / 2) & 1)"),
     Mutant("padding of the pool", "stem.h", "conv_y < 0 ||", "conv_y < -1 ||"),
-    Mutant("step of the pool", "stem.h", "y * p.pool_stride_h", "y * p.pool_stride_w"),
+    Mutant("step of the pool", "stem.h", "y0 = y * p.pool_stride_h", "y0 = y * p.pool_stride_w"),
     Mutant("largest", "stem.h", "sum > v[part * 4 + i]", "sum < v[part * 4 + i]"),
 )
 MUTANTS = (*_LAYERS, *(mutant._replace(layer="stem") for mutant in _STEM))
