@@ -174,6 +174,15 @@ def test_a_killed_job_resumes_to_the_same_bytes(run: Run, model: Path, photos: P
     assert content(out) == content(tmp_path / "whole")
 
 
+def test_a_job_killed_before_it_had_begun_resumes(run: Run, photos: Path, tmp_path: Path) -> None:
+    """Its description was being written."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".job.json.1.part").write_bytes(b"{")
+    run(photos, "--out", out, "--resume")
+    assert sorted(content(out)) == ["job.json", "part-00000.parquet"]
+
+
 def test_what_has_changed_is_named(run: Run, model: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(photos, "--out", out)

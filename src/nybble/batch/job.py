@@ -27,6 +27,8 @@ from nybble.images import ImageError
 #: The file that says what a folder of results is of.
 JOB = "job.json"
 _SCHEMA = "nybble-batch/1"
+#: Files that were being written when a job was killed.
+_UNFINISHED = ".*.part"
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,11 @@ class Job:
             before = self._out / JOB
             if before.exists():
                 self._check_same(json.loads(before.read_text(encoding="utf-8-sig")), description, resume)
-            elif any(self._out.iterdir()):
+            elif any(not entry.match(_UNFINISHED) for entry in self._out.iterdir()):
                 raise BatchError(f"{self._out}: is not empty, and holds no job; name another folder")
             else:
                 write_durably(before, (json.dumps(description, indent=2) + "\n").encode())
-            for left in self._out.glob(".*.part"):
+            for left in self._out.glob(_UNFINISHED):
                 left.unlink()
         except (OSError, ValueError) as error:
             if isinstance(error, BatchError):
