@@ -62,7 +62,7 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         if self._under_way > self._most and scope["path"] not in OPEN:
-            raise BusyError(f"{self._most} requests are under way already; this server takes no more at a time")
+            raise BusyError(f"too many requests at a time; this server takes at most {self._most}")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         # A page of another site may send a request from the browser of a user who can reach this server.
         if b"origin" in headers and _host_of(headers[b"origin"]) != headers.get(b"host"):
