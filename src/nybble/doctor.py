@@ -24,6 +24,9 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mlperf": ("nybble mlperf run", ("mlperf_loadgen",)),
     "serve": ("nybble serve", ("fastapi", "grpc", "prometheus_client", "uvicorn", "python_multipart")),
     "batch": ("nybble batch with Parquet files", ("pyarrow",)),
+    "ray": ("nybble batch --ray", ("ray", "pyarrow")),
+    "text": ("nybble predict, places of text", ("cv2", "pyclipper")),
+    "video": ("nybble predict, videos", ("av",)),
     "quantize": ("nybble quantize", ("torch", "torchvision", "matplotlib", "yaml", "tensorboard")),
     "cuda13": ("--device cuda; cuda12 for a driver of CUDA 12", ("cuda.core", "cuda.bindings")),
 }
@@ -137,18 +140,19 @@ def _is_there(module: str) -> bool:
 
 
 def _models() -> dict[str, str | None]:
-    """Folders of the models that have a name; ``None`` where one is not here."""
+    """Where the models that have a name lie; ``None`` where one is not here."""
 
-    def folder(name: str) -> Path | None:
-        return models.shipped() if name == models.SHIPPED else published.cached(name)
+    def place(name: str) -> Path | None:
+        return published.cached(name) if name in published.available() else models.bundled(name)
 
-    return {name: str(path) if (path := folder(name)) else None for name in models.names()}
+    return {name: str(path) if (path := place(name)) else None for name in models.names()}
 
 
 def _findings_of_models() -> list[Finding]:
     findings = []
-    if models.shipped() is None:
-        findings.append(Finding(False, "the bundled model is missing", "install nybble again"))
+    missing = [name for name in (*models.NETWORKS, models.CASCADE) if models.bundled(name) is None]
+    if missing:
+        findings.append(Finding(False, f"bundled models are missing: {', '.join(missing)}", "install nybble again"))
     try:
         models.find(ensembles=True)
     except models.ModelNotFoundError as error:

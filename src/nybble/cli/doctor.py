@@ -38,7 +38,7 @@ def _show(found: dict[str, Any]) -> None:
             _row("", f"not {isa}: the processor lacks {', '.join(lacked)}")
         _row("speed", found["speed"])
     for index, (name, folder) in enumerate(found["models"].items()):
-        _row("" if index else "models", f"{name}: {folder or f'not downloaded (nybble fetch {name})'}")
+        _row("" if index else "models", f"{name}: {folder or 'not here'}")
     _row("cache", found["cache"])
     for index, (name, extra) in enumerate(found["extras"].items()):
         missing = ", ".join(extra["missing"])
