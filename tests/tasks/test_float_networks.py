@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import (
+from task_networks import (
     DNCNN,
     ESPNET,
     ESPNET_INPUT,
