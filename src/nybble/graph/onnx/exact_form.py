@@ -71,6 +71,8 @@ def exact_model(graph: Graph, metadata: Mapping[str, str] | None = None) -> Exac
 
 
 class _ExactForm(GraphForm):
+    opset = OPSET
+
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         #: Whether a value is carried as float32.
@@ -97,7 +99,7 @@ class _ExactForm(GraphForm):
             label = f"{name}/output" if name in taken else name
             self.writer.node("Cast", [self.source(name)], label, to=kind)
             outputs.append(value_info(label, kind, self.values[name].shape))
-        return self.writer.model(inputs, outputs, opset=OPSET, ir_version=IR_VERSION, metadata=metadata)
+        return self.writer.model(inputs, outputs, opset=self.opset, ir_version=IR_VERSION, metadata=metadata)
 
     # What operations write with: see nybble.graph.ops.forms.ExactForm
 

@@ -25,6 +25,11 @@ class Form(Protocol):
     """What all forms offer."""
 
     @property
+    def opset(self) -> int:
+        """The version of ONNX operators."""
+        ...
+
+    @property
     def values(self) -> Mapping[str, ValueType]:
         """Type, shape and largest magnitude of each graph value."""
         ...

@@ -51,6 +51,10 @@ def nearest(grid: str, extent: int, size: int) -> tuple[int, ...]:
     return tuple(-(-(2 * y * (extent - 1) - (size - 1)) // (2 * (size - 1))) for y in range(size))
 
 
+#: The version of ONNX operators in which Resize can name its axes.
+_AXES_SINCE = 18
+
+
 class ResizeNearestOperation(MovingOperation[ResizeNearest]):
     """Nearest neighbours."""
 
@@ -92,9 +96,13 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
         form.node("Gather", [taken, columns], form.source(node.name), name=node.name, axis=3)
 
     def write_onnx(self, node: ResizeNearest, form: Form, source: str, output: str) -> str:
-        """Resize to a size."""
-        shape = form.values[node.inputs[0]].shape
-        sizes = form.constant(f"{node.name}/sizes", [1, shape[0], *node.size], np.int64)
+        """Resize of rows and columns to a size, whatever the batch."""
+        attributes: dict[str, object] = {"axes": [2, 3]}
+        sizes = form.constant(f"{node.name}/size", list(node.size), np.int64)
+        if form.opset < _AXES_SINCE:
+            whole = form.constant(f"{node.name}/extents", [form.values[node.inputs[0]].shape[0], *node.size], np.int64)
+            batch = form.node("Shape", [source], f"{node.name}/batch", start=0, end=1)
+            attributes, sizes = {}, form.node("Concat", [batch, whole], f"{node.name}/sizes", axis=0)
         return form.node(
             "Resize",
             [source, "", "", sizes],
@@ -103,6 +111,7 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
             mode="nearest",
             coordinate_transformation_mode=node.grid,
             nearest_mode=_ROUNDING[node.grid],
+            **attributes,
         )
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
@@ -143,12 +152,20 @@ def _size(node: OnnxNode, shape: Sequence[int]) -> Pair | None:
     """The size that an ONNX node says, ``None`` where it is not said in whole numbers."""
     if len(shape) != 3:
         return None
+    axes = list(node.attribute("axes", [0, 1, 2, 3]))
+    extents = np.array([1, *shape])
+    if sorted(axes) not in ([0, 1, 2, 3], [2, 3]):
+        return None
+    given = extents.astype(float)
     if node.inputs(4) == 4:
-        given = node.constant(3, "sizes").reshape(-1)
+        made = node.constant(3, "sizes").reshape(-1)
     else:
-        scales = node.constant(2, "scales").reshape(-1)
-        given = scales * np.array([1, *shape]) if scales.size == 4 else scales
-    if given.size != 4 or np.any(given != np.rint(given)) or given[1] != shape[0]:
+        made = node.constant(2, "scales").reshape(-1)
+        made = made * extents[axes] if made.size == len(axes) else made
+    if made.size != len(axes):
+        return None
+    given[axes] = made
+    if np.any(given != np.rint(given)) or given[1] != shape[0]:
         return None
     return Pair(int(given[2]), int(given[3])) if given[2:].min() >= 1 and given[2:].max() <= MAX_EXTENT else None
 
