@@ -99,10 +99,7 @@ class CpuExecutable(Executable):
 
     def run(self, x: Array) -> Array:
         """One call of the native program."""
-        built = self._open()
-        result = built.buffer(self.graph.outputs[0], len(x))
-        built.program.run_integer(x.view(np.uint8), _bytes(result))
-        return result
+        return _only(self.run_several(x, None))
 
     def run_several(self, x: Array, preprocessing: Preprocessing | None) -> dict[str, Array]:
         """All results lie in one piece of memory, which the native program fills."""
@@ -118,18 +115,11 @@ class CpuExecutable(Executable):
 
     def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
         """Samples become codes in the native program."""
-        built = self._open()
-        result = built.buffer(self.graph.outputs[0], len(photos))
-        built.program.run_samples(photos, built.table(preprocessing), _bytes(result))
-        return result
+        return _only(self.run_several(photos, preprocessing))
 
     def run_normalised(self, x: Array, preprocessing: Preprocessing) -> Array:
         """Numbers become codes in the native program, which finds NaN on the way."""
-        built = self._open()
-        result = built.buffer(self.graph.outputs[0], len(x))
-        if not built.program.run_float(x, *_input_range(preprocessing), _bytes(result)):
-            raise NotANumberError("the input holds NaN")
-        return result
+        return _only(self.run_several(x, preprocessing))
 
     def tap(self, x: Array) -> dict[str, Array]:
         """The same kernels that run without taps, some images at a time."""
@@ -197,6 +187,11 @@ def _input_range(preprocessing: Preprocessing) -> tuple[float, float, float, flo
     high = float(preprocessing.input_type.maximum)
     low = -high if preprocessing.input_type.is_signed else 0.0
     return preprocessing.scale_numerator, preprocessing.scale_denominator, low, high
+
+
+def _only(results: dict[str, Array]) -> Array:
+    (result,) = results.values()
+    return result
 
 
 def _bytes(array: Array) -> Array:
