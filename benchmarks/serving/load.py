@@ -163,13 +163,10 @@ function delay() return math.random(0, {most}) end
 """
 
 
-def offered(
-    server: Server, body: Body, clients: int, seconds: float, rate: float, folder: Path
-) -> tuple[Answers, dict[str, float]]:
-    """Let ``wrk`` offer requests at a rate, in random order.
+def offered(server: Server, body: Body, clients: int, seconds: float, rate: float, folder: Path) -> Answers:
+    """Let ``wrk`` offer requests at a rate, at random times.
 
-    Answers and times are those of the server's log, of the last three quarters of the time. The second result is the
-    rate that was offered, and the time from the first byte of an answered request to its answer is that of the server.
+    Answers and times are those of the server's log, of the last three quarters of the time.
     """
     headers = "\n".join(f"wrk.headers[{key!r}] = {value!r}" for key, value in body.headers.items())
     script = folder / "offer.lua"
@@ -187,8 +184,7 @@ def offered(
         for entry in entries
         if entry["message"] == "request" and first <= datetime.fromisoformat(entry["time"]).timestamp() < last
     ]
-    answers = Answers([row["seconds"] for row in rows], [row["status"] for row in rows], last - first)
-    return answers, {"offered_per_second": len(rows) / (last - first)}
+    return Answers([row["seconds"] for row in rows], [row["status"] for row in rows], last - first)
 
 
 def _quantile(values: Sequence[float], share_below: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -226,8 +226,7 @@ def _masks(folder: Path, limit: int | None) -> list[Labelled]:
         mask = (masks / file).with_suffix(".png")
         if not mask.is_file():
             raise ImageError(path, f"has no mask {mask}")
-        example = _empty(file, path)
-        made.append(Labelled(file, path, example.boxes, example.labels, mask=mask))
+        made.append(replace(_empty(file, path), mask=mask))
     return made
 
 
@@ -238,8 +237,7 @@ def _clean(folder: Path, limit: int | None) -> list[Labelled]:
         clean = folder / CLEAN / file if pairs else path
         if not clean.is_file():
             raise ImageError(path, f"has no clean image {clean}")
-        example = _empty(file, path)
-        made.append(Labelled(file, path, example.boxes, example.labels, clean=clean))
+        made.append(replace(_empty(file, path), clean=clean))
     return made
 
 
@@ -250,7 +248,6 @@ def _texts(folder: Path, limit: int | None) -> list[Labelled]:
     made = []
     for file, rows in _grouped(table, _CORNERS, limit):
         numbers = [_numbers(table, row.line, [row.extra[name] for name in _CORNERS]) for row in rows if row.extra["x1"]]
-        example = _empty(file, _inside(table, folder, rows[0]))
         polygons = np.array(numbers, dtype=np.float64).reshape(-1, 4, 2)
-        made.append(Labelled(file, example.path, example.boxes, example.labels, polygons=polygons))
+        made.append(replace(_empty(file, _inside(table, folder, rows[0])), polygons=polygons))
     return made
