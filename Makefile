@@ -36,6 +36,9 @@ EMULATE_TESTS ?= $(addprefix tests/engine/test_,rows.py pool_kernels.py engine_t
 EMULATE_ARGS ?=
 # Tests in place of those that tests/cross/run.sh names; it reads more variables of this kind.
 CROSS_TESTS ?=
+# Inputs for each fuzz target; all targets by default.
+FUZZ_INPUTS ?= 20000
+FUZZ_TARGETS ?=
 # Where tests record which kernels they compared with the reference.
 ROWS := $(CURDIR)/build/rows
 # JOBS=2 runs two parts of `make test` at a time. The output of each part is then printed when it has ended.
@@ -121,6 +124,10 @@ emulated: $(STAMPS)/dev ## every kernel of x86, emulated by SIMDe; NYBBLE_EMULAT
 cross: $(STAMPS)/build ## the tests of the kernels on aarch64, emulated by qemu-user; skipped where the tools are absent
 	@INSTALL='$(INSTALL)' bash tests/cross/run.sh $(CROSS_TESTS)
 
+.PHONY: fuzz
+fuzz: $(addprefix $(STAMPS)/,dev demo batch mlperf quantize serve test-serve fuzz) ## fuzz what is read from outside; FUZZ_TARGETS=, FUZZ_INPUTS=
+	@PYTHON='$(BIN)/python' INSTALL='$(INSTALL) $(REBUILD)' bash tests/fuzz/run.sh $(FUZZ_INPUTS) $(FUZZ_TARGETS)
+
 .PHONY: gpu-proof
 gpu-proof: $(addprefix $(STAMPS)/,dev test-gpu) ## more checks of the GPU kernels, without a GPU: all mutants, a photo as PTX, a model of the time
 	$(BIN)/python -m pytest -q tests/gpu/proof_mutants.py tests/gpu/proof_photo.py tests/gpu/proof_model.py
@@ -181,4 +188,4 @@ $(STAMPS)/$(1): pyproject.toml $(STAMPS)/native
 	@$$(INSTALL) $$$$($(BIN)/python tools/requirements.py $(1))
 	@touch $$@
 endef
-$(foreach name,batch demo bench dev mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video,$(eval $(call extra,$(name))))
+$(foreach name,batch demo bench dev fuzz mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video,$(eval $(call extra,$(name))))

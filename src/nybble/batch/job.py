@@ -109,7 +109,7 @@ class Job:
                 write_durably(before, (json.dumps(description, indent=2) + "\n").encode())
             for left in self._out.glob(_UNFINISHED):
                 left.unlink()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             if isinstance(error, BatchError):
                 raise
             raise BatchError(f"{self._out}: {getattr(error, 'strerror', None) or error}") from error

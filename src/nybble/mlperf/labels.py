@@ -130,5 +130,5 @@ def left_out_of(log: Path | None) -> set[str]:
         return set()
     try:
         return {entry["file"] for entry in json.loads(path.read_text(encoding="utf-8-sig"))}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImageError(path, f"is not a list of photos left out: {error}") from error

@@ -113,7 +113,7 @@ class QuantizeConfig(_Model):
         """Read YAML text; ``name`` stands in errors for where it came from."""
         try:
             content: Any = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise QuantizeError(f"{name}: is not YAML: {error}") from error
         if content is None:
             content = {}

@@ -162,7 +162,7 @@ def _from_file(config: Path) -> dict[str, Any]:
         values = tomllib.loads(config.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ServeError(f"{config}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ServeError(f"{config}: is not TOML: {error}") from error
     for field in ("token_file", "certificate", "key"):
         if isinstance(values.get(field), str):

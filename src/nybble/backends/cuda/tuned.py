@@ -56,7 +56,7 @@ def load_kernels(graph: Graph, device: Device) -> dict[str, str] | None:
             raise ValueError("kernels must map names to names")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         warn_ignored(error)
         return None
     return dict(kernels)

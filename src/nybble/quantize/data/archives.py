@@ -207,7 +207,7 @@ def _label(where: str, extension: str, text: bytes, known: int | None) -> int | 
             label = int(text[:_LABEL_LIMIT])
         if label is not None and label < 0:
             raise ValueError(label)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise QuantizeError(
             f"{where}: {text[:_LABEL_LIMIT]!r} gives no label; a non-negative integer is needed"
         ) from error

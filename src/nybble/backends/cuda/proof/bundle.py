@@ -77,7 +77,7 @@ class Bundle:
             with np.load(path, allow_pickle=False) as file:
                 members = {name: np.array(file[name]) for name in file.files}
             document = json.loads(members.pop("document").tobytes())
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
             raise EngineError(f"{path}: is not a bundle of `nybble gpu bundle`: {error}") from error
         if document.get("format") != FORMAT:
             raise EngineError(
