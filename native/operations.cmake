@@ -27,6 +27,14 @@ set(operation_bindings "")  # sources of the Python module
 set(operation_names "")     # that have bindings
 set(kernel_names "")        # that have kernels for instruction sets
 
+# nybble_feature(NAME LEAF SUBLEAF REGISTER BIT STATE)
+#
+# A feature of x86 processors. Compilers have __builtin_cpu_supports, but not all know every name, and where the runtime
+# is zig's it answers 0 to all.
+macro(nybble_feature name leaf subleaf register bit state)
+  set(feature_${name} "has_feature({${leaf}, ${subleaf}, CpuidRegister::${register}, ${bit}}, SavedVectors::${state})")
+endmacro()
+
 # nybble_isa(NAME [FOR_TESTS] [LIKE OTHER] [ON PROCESSOR] [NEEDS FEATURE...] [CHECK EXPRESSION] [FLAGS FLAG...])
 #
 # An instruction set, whose vector types kernels/isas/NAME.h names. FOR_TESTS: it is never chosen. LIKE: it takes the
@@ -56,9 +64,10 @@ macro(nybble_isa name)
     set(isa_check "${isa_CHECK}")
   elseif(processor STREQUAL x86_64 AND NOT isa_emulated)
     foreach(feature IN LISTS isa_NEEDS)
-      # The compiler's names have no underscores.
-      string(REPLACE "_" "" feature "${feature}")
-      string(APPEND isa_check " && __builtin_cpu_supports(\"${feature}\")")
+      if(NOT DEFINED feature_${feature})
+        message(FATAL_ERROR "nybble_isa(${name}): nybble_feature() does not say how to find ${feature}")
+      endif()
+      string(APPEND isa_check " && ${feature_${feature}}")
     endforeach()
   endif()
   set(isa_for_tests false)

@@ -21,8 +21,7 @@ struct Known {
   bool (*is_supported)();
 };
 
-// On x86, __builtin_cpu_supports reads cpuid and, for vector state, XGETBV: what the system saves too. On aarch64 the
-// system says so by getauxval.
+// On x86, CPUID tells what the processor has, XGETBV what the system saves. On aarch64 the system says so by getauxval.
 constexpr Known kAll[] = {
 #define NYBBLE_ISA(name, like, needs, is_for_tests, is_built, is_supported) \
   {Isa::name, #name, like, needs, is_for_tests, is_built, [] { return is_built && (is_supported); }},

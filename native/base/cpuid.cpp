@@ -12,24 +12,34 @@ namespace nybble {
 
 namespace {
 
-// What the system saves (XCR0). To be asked only where it says that XGETBV may be used.
-std::uint64_t saved_state() {
+// Bits of XCR0: state that the system saves.
+constexpr std::uint64_t kYmm = 3u << 1;         // registers of 16 bytes, and their upper halves
+constexpr std::uint64_t kZmm = kYmm | 7u << 5;  // masks, upper halves, and the other 16 registers
+constexpr std::uint64_t kTiles = 3u << 17;      // configuration and data of tiles
+
+// Whether the system saves all of this state. XGETBV may be used only where CPUID says so (OSXSAVE).
+bool saves(std::uint64_t state) {
+  if (!has_cpuid_bit({1, 0, CpuidRegister::ecx, 27})) return false;
   std::uint32_t low, high;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return std::uint64_t{high} << 32 | low;
+  return ((std::uint64_t{high} << 32 | low) & state) == state;
 }
 
 }  // namespace
 
-bool has_cpuid_bit(std::uint32_t leaf, std::uint32_t subleaf, CpuidRegister where, int bit) {
+bool has_cpuid_bit(const CpuidBit& wanted) {
   std::uint32_t answer[4] = {0, 0, 0, 0};
-  if (__get_cpuid_count(leaf, 0, &answer[0], &answer[1], &answer[2], &answer[3]) == 0) return false;
-  if (subleaf > 0) {
+  if (__get_cpuid_count(wanted.leaf, 0, &answer[0], &answer[1], &answer[2], &answer[3]) == 0) return false;
+  if (wanted.subleaf > 0) {
     // Of leaves 7 and 0x24, the first answer's EAX is the last subleaf.
-    if (subleaf > answer[0]) return false;
-    __cpuid_count(leaf, subleaf, answer[0], answer[1], answer[2], answer[3]);
+    if (wanted.subleaf > answer[0]) return false;
+    __cpuid_count(wanted.leaf, wanted.subleaf, answer[0], answer[1], answer[2], answer[3]);
   }
-  return (answer[static_cast<int>(where)] >> bit & 1) != 0;
+  return (answer[static_cast<int>(wanted.where)] >> wanted.bit & 1) != 0;
+}
+
+bool has_feature(const CpuidBit& wanted, SavedVectors vectors) {
+  return has_cpuid_bit(wanted) && saves(vectors == SavedVectors::zmm ? kZmm : kYmm);
 }
 
 bool is_intel() {
@@ -39,15 +49,15 @@ bool is_intel() {
 }
 
 bool has_byte_tiles() {
-  constexpr int kSystemUsesXgetbv = 27;       // leaf 1, ECX: OSXSAVE
-  constexpr std::uint64_t kTiles = 3u << 17;  // XCR0: configuration and data of tiles
-  return has_cpuid_bit(7, 0, CpuidRegister::edx, 24) && has_cpuid_bit(7, 0, CpuidRegister::edx, 25) &&
-         has_cpuid_bit(1, 0, CpuidRegister::ecx, kSystemUsesXgetbv) && (saved_state() & kTiles) == kTiles;
+  return has_cpuid_bit({7, 0, CpuidRegister::edx, 24}) && has_cpuid_bit({7, 0, CpuidRegister::edx, 25}) &&
+         saves(kTiles);
 }
 
 #else
 
-bool has_cpuid_bit(std::uint32_t, std::uint32_t, CpuidRegister, int) { return false; }
+bool has_cpuid_bit(const CpuidBit&) { return false; }
+
+bool has_feature(const CpuidBit&, SavedVectors) { return false; }
 
 bool is_intel() { return false; }
 

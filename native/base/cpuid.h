@@ -1,4 +1,4 @@
-// What a processor of x86 tells of itself, for features that the compiler's __builtin_cpu_supports does not know.
+// What a processor of x86 tells of itself.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,22 @@ namespace nybble {
 
 enum class CpuidRegister { eax, ebx, ecx, edx };
 
-// A bit of what CPUID answers; false where the processor has no such leaf, or is none of x86.
-bool has_cpuid_bit(std::uint32_t leaf, std::uint32_t subleaf, CpuidRegister where, int bit);
+// A bit of what CPUID answers.
+struct CpuidBit {
+  std::uint32_t leaf;
+  std::uint32_t subleaf;
+  CpuidRegister where;
+  int bit;
+};
+
+// The vector registers that the system saves when it switches threads: of 32 bytes; of 64 bytes, with masks.
+enum class SavedVectors { ymm, zmm };
+
+// Whether the bit is set; false where the processor has no such leaf, or is none of x86.
+bool has_cpuid_bit(const CpuidBit& wanted);
+
+// Whether the bit is set, and the system saves these vectors.
+bool has_feature(const CpuidBit& wanted, SavedVectors vectors);
 
 // Whether Intel made it.
 bool is_intel();

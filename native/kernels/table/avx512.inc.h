@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include "base/cpuid.h"
 #include "kernels/table/shuffles.inc.h"
 
 namespace nybble {
@@ -13,7 +14,7 @@ namespace {
 bool has_vbmi() { return true; }
 #define NYBBLE_VBMI
 #else
-bool has_vbmi() { return __builtin_cpu_supports("avx512vbmi"); }
+bool has_vbmi() { return has_cpuid_bit({7, 0, CpuidRegister::ecx, 1}); }
 #define NYBBLE_VBMI __attribute__((target("avx512vbmi")))
 #endif
 
