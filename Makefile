@@ -145,6 +145,10 @@ endif
 proto: $(STAMPS)/test-serve ## generate the gRPC messages from inference.proto
 	$(BIN)/python -m grpc_tools.protoc -Isrc --python_out=src src/nybble/serve/rpc/inference.proto
 
+.PHONY: stubs
+stubs: $(STAMPS)/native ## generate the types of the native modules, src/nybble/_*.pyi
+	$(BIN)/python tools/stubs.py src/nybble
+
 .PHONY: clean
 clean: ## remove everything that was built, .venv included
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

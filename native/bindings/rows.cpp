@@ -61,7 +61,9 @@ std::vector<std::string> names_of(const std::vector<nybble::Isa>& isas) {
   return names;
 }
 
-nb::object or_none(const std::string& why) { return why.empty() ? nb::none() : nb::cast(why); }
+std::optional<std::string> or_none(const std::string& why) {
+  return why.empty() ? std::nullopt : std::optional(why);
+}
 
 }  // namespace
 
