@@ -18,6 +18,7 @@ LEVELS = (
     (
         "cache",
         "disturbance",
+        "examples",
         "files",
         "images",
         "interrupts",

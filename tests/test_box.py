@@ -50,7 +50,6 @@ def test_its_card_is_filled_in(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_engine_and_reference_agree_on_a_photo(name: str) -> None:
-    pytest.importorskip("skimage")
     graph = nybble.read_graph(MODELS / name)
     assert graph.preprocessing is not None
     photo = load_photo(samples()[0][1], graph.preprocessing)[None]
@@ -62,7 +61,6 @@ def test_engine_and_reference_agree_on_a_photo(name: str) -> None:
 @pytest.mark.parametrize("name", [*NETWORKS, CASCADE])
 def test_it_is_right_on_the_sample_photos(name: str) -> None:
     """Of the larger network: on those that its float form is right on."""
-    pytest.importorskip("skimage")
     known = [(sample, path) for sample, path in samples() if sample.classes and (name, sample.file) not in WRONG]
     with nybble.load(name, threads=1) as engine:
         answers = engine.classify([path for _, path in known], top=1)
@@ -82,7 +80,6 @@ def test_the_wheel_takes_it_along(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_answers_of_its_other_forms_are_recorded(name: str) -> None:
-    pytest.importorskip("skimage")
     recorded = read_answers(MODELS / name / "model")
     assert recorded is not None
     assert recorded.network == name

@@ -61,7 +61,7 @@ NEEDS = {
     "export": "onnx",
     "import": "onnx",
     "quantize": "torch",
-    "demo": "skimage",
+    "demo": "jinja2",
     "mlperf run": "mlperf_loadgen",
     "serve": "fastapi",
 }

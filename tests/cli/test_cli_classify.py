@@ -98,6 +98,14 @@ def test_a_model_behind_photos_and_empty_arguments_are_wrong_usage(
     assert result.stderr == f"error: {expected.replace('MODEL', str(model))}\n"
 
 
+def test_photos_that_come_with_nybble(run: Any, engine: SimpleNamespace, photos: Path) -> None:
+    result = run("classify", "--example", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [Path(photo["file"]).name for photo in json.loads(result.stdout)["photos"]] == ["chelsea.png", "coffee.png"]
+    result = run("classify", photos / "0.png", "--example", "--json")
+    assert len(json.loads(result.stdout)["photos"]) == 3
+
+
 def test_a_model_alone_is_asked_about(run: Any, model: Path, photos: Path) -> None:
     result = run("classify", model)
     assert result.exit_code == 2

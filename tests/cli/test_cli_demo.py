@@ -16,7 +16,6 @@ from nybble.demo.photos import PHOTOS, fingerprint, samples
 @pytest.fixture
 def tiny(engine: SimpleNamespace) -> SimpleNamespace:
     """Engines that are the reference."""
-    pytest.importorskip("skimage")
     pytest.importorskip("jinja2")
     return engine
 
@@ -99,11 +98,20 @@ def test_what_is_missing_is_said(run: Any, model: Path, out: Path, monkeypatch: 
     result = run("demo", "--out", out)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "efficientnet-lite0 is missing from this installation" in result.stderr
-    monkeypatch.setattr("nybble.demo.photos.find_spec", lambda name: None)
+    monkeypatch.setattr("nybble.report.demo_page.has_jinja", lambda: False)
     result = run("demo", "--model", model, "--out", out)
     assert (result.exit_code, result.stdout) == (3, "")
     assert "pip install 'nybble[demo]'" in result.stderr
     assert not out.exists()
+
+
+def test_two_photos_need_no_other_package(
+    run: Any, tiny: SimpleNamespace, model: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nybble.demo.photos.find_spec", lambda name: None)
+    result = run("demo", "--model", model, "--seconds", 0, "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    assert [photo["file"] for photo in json.loads(result.stdout)["photos"]] == ["chelsea.png", "coffee.png"]
 
 
 @pytest.mark.parametrize(("name", "text"), [("no/page.html", "there is no folder"), ("", "is a folder; name a file")])

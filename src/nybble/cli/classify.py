@@ -23,14 +23,17 @@ _TOGETHER = 8
 
 def classify(
     arguments: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="[MODEL] IMAGE...",
+            metavar="[MODEL] [IMAGE]...",
             help="Photos or folders of photos. A model folder, the name of a model or an ensemble's file may precede "
             "them.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Classify the two photos that come with nybble as well.")
+    ] = False,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes to print for each photo.")] = 5,
     threads: Threads = None,
     device: Device = CPU,
@@ -42,7 +45,12 @@ def classify(
     Photos are turned upright. Of several photos, those that cannot be decoded are reported and left out; the exit code
     is then 4. The default MODEL is the one that NYBBLE_MODEL names, else the bundled network.
     """
-    model, named = split(arguments)
+    from nybble.examples import example_photos
+
+    examples = [str(photo) for photo in example_photos()] if example else []
+    if not arguments and not examples:
+        raise WrongUsageError("IMAGE is missing; name photos or folders, or try --example")
+    model, named = split([*(arguments or []), *examples])
     if not named:
         raise WrongUsageError(f"{model} is a model; name photos after it (see nybble classify --help)")
     from nybble.images.errors import encodable

@@ -32,9 +32,10 @@ def demo(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Classify the photos that come with scikit-image, measure speed, and write it all into one page.
+    """Classify sample photos, measure speed, and write it all into one page.
 
-    Answers of the float networks stand beside those of the networks that run; they are recorded ones.
+    Two photos come with nybble, four more with scikit-image. Recorded answers of the float networks stand beside those
+    of the networks that run.
     """
     from nybble.demo import show
     from nybble.files import HTML, check_free

@@ -1,4 +1,4 @@
-"""The sample photos: some of those inside the wheel of scikit-image, whose other pictures would be downloaded."""
+"""The sample photos: two that come with nybble, and others inside the wheel of scikit-image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from nybble.demo.errors import DemoError
+from nybble.examples import example_photos
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Sample:
     Attributes
     ----------
     file : str
-        Its name in ``skimage/data``.
+        Its name in ``nybble/data/photos`` and in ``skimage/data``.
     shows : str
     classes : tuple of int
         The ImageNet-1k classes that are right; none where no class says what the photo shows.
@@ -43,24 +43,12 @@ PHOTOS = (
 
 
 def samples() -> list[tuple[Sample, Path]]:
-    """The sample photos that are here, with their files.
-
-    Raises
-    ------
-    DemoError
-        Where scikit-image is not installed, or has none of them.
-    """
+    """The sample photos that are here, with their files: without scikit-image, the two that come with nybble."""
     package = find_spec("skimage")
     places = package.submodule_search_locations if package is not None else None
-    found = [
-        (sample, path)
-        for place in places or ()
-        for sample in PHOTOS
-        if (path := Path(place) / "data" / sample.file).is_file()
-    ]
-    if not found:
-        raise DemoError("the demo's photos come with scikit-image, which is not installed: pip install 'nybble[demo]'")
-    return found
+    files = {path.name: path for place in places or () for path in (Path(place) / "data").glob("*")}
+    files.update((path.name, path) for path in example_photos())
+    return [(sample, files[sample.file]) for sample in PHOTOS if sample.file in files]
 
 
 def fingerprint(path: Path) -> str:
