@@ -52,7 +52,7 @@ ifndef PARTS
 .NOTPARALLEL:
 endif
 # In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
-TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo $(if $(CI),batch bench mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video))
+TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo report $(if $(CI),batch bench mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video))
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 # Folders and files whose tests are quick, but for those marked slow.
@@ -96,12 +96,12 @@ types: $(STAMPS)/dev ## mypy
 	$(BIN)/mypy
 
 .PHONY: check
-check: lint types $(STAMPS)/demo ## lint, types and the quick tests, in under three minutes
+check: lint types $(STAMPS)/demo $(STAMPS)/report ## lint, types and the quick tests, in under three minutes
 	$(BIN)/python -m pytest -q -m 'not slow' $(QUICK_TESTS)
 
 .PHONY: coverage
 # Measuring every line takes half as long again, so the whole suite is not measured with every run.
-coverage: $(STAMPS)/dev $(STAMPS)/demo ## lines of each package that the quick tests run; COVERAGE_TESTS=tests: all tests
+coverage: $(addprefix $(STAMPS)/,dev demo report) ## lines of each package that the quick tests run; COVERAGE_TESTS=tests: all tests
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(BIN)/python -m coverage run -m pytest -q $(COVERAGE_TESTS)
 	@$(BIN)/python -m coverage combine --quiet
@@ -192,4 +192,4 @@ $(STAMPS)/$(1): pyproject.toml $(STAMPS)/native
 	@$$(INSTALL) $$$$($(BIN)/python tools/requirements.py $(1))
 	@touch $$@
 endef
-$(foreach name,batch demo bench dev fuzz mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video,$(eval $(call extra,$(name))))
+$(foreach name,batch bench demo dev fuzz mlperf quantize ray report serve test-gpu test-networks test-serve test-tasks text video wheels,$(eval $(call extra,$(name))))

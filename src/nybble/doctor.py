@@ -15,7 +15,8 @@ from nybble.cache import cache_folder
 
 #: Extras of the package: what each is for, and the modules by which it is recognised.
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "demo": ("nybble demo, nybble report", ("jinja2", "matplotlib", "skimage")),
+    "demo": ("nybble demo", ("jinja2", "skimage")),
+    "report": ("nybble report", ("jinja2", "matplotlib")),
     "onnx": ("nybble export, nybble import", ("onnx",)),
     "bench": (
         "nybble bench against other engines",
@@ -27,7 +28,7 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ray": ("nybble batch --ray", ("ray", "pyarrow")),
     "text": ("nybble predict, places of text", ("cv2", "pyclipper")),
     "video": ("nybble predict, videos", ("av",)),
-    "quantize": ("nybble quantize", ("torch", "torchvision", "matplotlib", "yaml", "tensorboard")),
+    "quantize": ("nybble quantize", ("torch", "torchvision", "onnx", "matplotlib", "yaml", "tensorboard")),
     "cuda13": ("--device cuda; cuda12 for a driver of CUDA 12", ("cuda.core", "cuda.bindings")),
 }
 #: Variables of the environment that change what nybble does.

@@ -72,4 +72,4 @@ def test_a_missing_package_is_named(run: Run, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("nybble.report.report_page.has_jinja", lambda: False)
     done = run("report", tmp_path)
     assert done.exit_code == 3
-    assert "pip install 'nybble[demo]'" in done.stderr
+    assert "pip install 'nybble[report]'" in done.stderr

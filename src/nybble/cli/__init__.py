@@ -31,7 +31,6 @@ from nybble.cli.verify import verify
 
 app = typer.Typer(
     cls=Group,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     invoke_without_command=True,

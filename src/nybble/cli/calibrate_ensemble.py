@@ -152,7 +152,7 @@ def _write_report(folder: Path, result: dict[str, Any]) -> list[Path]:
     path = folder / _RESULT
     write_text(path, json.dumps(result, indent=2, allow_nan=False) + "\n", JSON)
     if find_spec("matplotlib") is None:
-        typer.echo("warning: no chart was drawn: Matplotlib is not installed; pip install 'nybble[demo]'", err=True)
+        typer.echo("warning: no chart was drawn: Matplotlib is not installed; pip install 'nybble[report]'", err=True)
         return [path]
     from nybble.report.drawing import write_chart
     from nybble.report.records import EnsembleCalibration

@@ -26,9 +26,10 @@ TRACEBACK = "NYBBLE_TRACEBACK"
 
 #: The extra that installs a package which only some commands need.
 EXTRAS = {
-    **dict.fromkeys(("jinja2", "skimage"), "demo"),
+    **dict.fromkeys(("jinja2", "matplotlib"), "report"),
+    **dict.fromkeys(("skimage",), "demo"),
     **dict.fromkeys(("onnx",), "onnx"),
-    **dict.fromkeys(("matplotlib", "nncf", "onnxruntime", "openvino"), "bench"),
+    **dict.fromkeys(("nncf", "onnxruntime", "openvino"), "bench"),
     **dict.fromkeys(("mlperf_loadgen",), "mlperf"),
     **dict.fromkeys(("fastapi", "google", "grpc", "multipart", "prometheus_client", "starlette", "uvicorn"), "serve"),
     **dict.fromkeys(("pyarrow",), "batch"),

@@ -93,7 +93,7 @@ class Dot:
 def require_matplotlib() -> None:
     """Raise :class:`ReportError` where it is not installed; it is not imported."""
     if find_spec("matplotlib") is None:
-        raise ReportError("pictures are drawn with Matplotlib, which is not installed: pip install 'nybble[demo]'")
+        raise ReportError("pictures are drawn with Matplotlib, which is not installed: pip install 'nybble[report]'")
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:

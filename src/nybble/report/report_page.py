@@ -31,7 +31,7 @@ _FILLS = {
 def check_installed() -> None:
     """Raise :class:`ReportError` where a package is missing that pages are made with."""
     if not has_jinja():
-        raise ReportError("the page is made with Jinja, which is not installed: pip install 'nybble[demo]'")
+        raise ReportError("the page is made with Jinja, which is not installed: pip install 'nybble[report]'")
     require_matplotlib()
 
 

@@ -108,7 +108,7 @@ def read_onnx(path: Path, output: str | None = None) -> OnnxModel:
         Without the package ``onnx``.
     """
     if importlib.util.find_spec("onnx") is None:
-        raise MissingExtraError("reading ONNX files needs the package onnx: pip install 'nybble[onnx]'")
+        raise MissingExtraError("reading ONNX files needs the package onnx: pip install 'nybble[quantize]'")
     from nybble.graph.onnx.errors import OnnxImportError
     from nybble.graph.onnx.load import load, values_of
 
