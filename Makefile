@@ -52,7 +52,7 @@ ifndef PARTS
 .NOTPARALLEL:
 endif
 # In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
-TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo report $(if $(CI),batch bench mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video))
+TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo report $(if $(CI),docs batch bench mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video))
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 # Folders and files whose tests are quick, but for those marked slow.
@@ -132,6 +132,11 @@ fuzz: $(addprefix $(STAMPS)/,dev demo batch mlperf quantize serve test-serve fuz
 gpu-proof: $(addprefix $(STAMPS)/,dev test-gpu) ## more checks of the GPU kernels, without a GPU: all mutants, a photo as PTX, a model of the time
 	$(BIN)/python -m pytest -q tests/gpu/proof_mutants.py tests/gpu/proof_photo.py tests/gpu/proof_model.py
 
+.PHONY: docs
+docs: $(STAMPS)/docs ## the documentation site in build/docs; warnings, such as a broken link, are errors
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/docs
+	@echo build/docs/index.html
+
 .PHONY: wheel
 wheel: $(STAMPS)/build ## a wheel in dist/
 ifdef UV
@@ -192,4 +197,4 @@ $(STAMPS)/$(1): pyproject.toml $(STAMPS)/native
 	@$$(INSTALL) $$$$($(BIN)/python tools/requirements.py $(1))
 	@touch $$@
 endef
-$(foreach name,batch bench demo dev fuzz mlperf quantize ray report serve test-gpu test-networks test-serve test-tasks text video wheels,$(eval $(call extra,$(name))))
+$(foreach name,batch bench demo dev docs fuzz mlperf quantize ray report serve test-gpu test-networks test-serve test-tasks text video wheels,$(eval $(call extra,$(name))))

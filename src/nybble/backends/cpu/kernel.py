@@ -110,7 +110,7 @@ def _has_ports_for_sums(isa: str) -> bool:
     """Whether sums of bytes cost dot products nothing, so that the fast inner product does twice the work of one.
 
     On AMD's processors with vectors of 64 bytes: sums have ports of their own, and on Zen 4 a dot product takes two
-    cycles (measured: docs/performance.md).
+    cycles (measured: docs/log/performance.md).
     """
     return isa == "avx512vnni" and not _native.is_intel()
 
@@ -123,7 +123,7 @@ def _is_worth_inner(step: Step) -> bool:
 
 
 def _is_worth_pairs_of_dots(step: Step) -> bool:
-    """Whether zeros outweigh that: late layers, of small results, have most (measured: docs/performance.md)."""
+    """Whether zeros outweigh that: late layers, of small results, have most (measured: docs/log/performance.md)."""
     channels = stored_shape(step.input)[0]
     if step.body_as(Conv).window.kernel_size != (1, 1):
         return channels >= 256

@@ -189,12 +189,12 @@ class Ensemble(Engine):
         Parameters
         ----------
         x : array
-            uint8 (N, *crop_shape).
+            uint8 ``(N, *crop_shape)``.
 
         Returns
         -------
         array
-            uint8 (N, *photo_shape).
+            uint8 ``(N, *photo_shape)``.
         """
         return x if len(self._forms) == 1 else np.tile(x.reshape(len(x), -1), len(self._forms))
 
@@ -204,8 +204,8 @@ class Ensemble(Engine):
         Parameters
         ----------
         x : array
-            uint8 (N, *photo_shape), as :meth:`prepare` makes them; or (N, *crop_shape), which all members then look at
-            although they would resize in different ways.
+            uint8 ``(N, *photo_shape)``, as :meth:`prepare` makes them; or ``(N, *crop_shape)``, which all members then
+            read although they would resize in different ways.
 
         Raises
         ------
