@@ -71,8 +71,9 @@ class Page:
         )
         scheme = "dark" if dark else "light"
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        before = len(self.events)
         self.call("Page.navigate", url=path if isinstance(path, str) else path.as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events[before:]):
             self.events.append(self._read())
 
     def value(self, expression: str) -> Any:

@@ -8,56 +8,20 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+from demo_results import LIVE, demo_result
 from markup import Page
 from PIL import Image
 
-from nybble.demo import Answer, Column, DemoError, DemoResult, Network, Sample, Shown, Speed
-from nybble.models import Found
+from nybble.demo import DemoError, DemoResult
 from nybble.report import render_demo, write_demo
 
 pytest.importorskip("jinja2")
 
-LIVE = Column("tiny now", "4-bit", False, "run here, now, by nybble", 3_200_000)
-PAST = Column("tiny float", "float", True, "PyTorch & <friends>", 18_500_000)
-BOTH = Column("both now", "cascade", False, "run here, now, by nybble", 17_000_000)
-
 
 @pytest.fixture
 def result(tmp_path: Path) -> DemoResult:
-    noise = np.random.default_rng(3).integers(0, 256, (300, 900, 3), dtype=np.uint8)
-    for name in ("a.png", "b.png"):
-        Image.fromarray(noise).save(tmp_path / name)
-    answers = {
-        "tiny float": [Answer(index=7, name="cock", score=0.9), Answer(index=8, name="hen", score=0.05)],
-        "tiny now": [Answer(index=8, name="hen", score=0.62), Answer(index=7, name="cock <b>", score=0.2)],
-        "both now": [Answer(index=7, name="cock", score=0.51)],
-    }
-    tiny = Found(tmp_path, "tiny <model>", "the one asked for")
-    both = Found(tmp_path / "both.toml", "both", "comes with nybble")
-    return DemoResult(
-        made="2026-11-26T04:00:00+00:00",
-        version="0.1.0",
-        machine={"cpu": "A processor", "usable_cpus": 2, "system": "Linux 6", "flags": []},
-        isa="avx2",
-        threads=1,
-        networks=(
-            Network(tiny, 0.25, 0.879, True, (PAST, LIVE), "2026-11-26, python record.py"),
-            Network(both, 0.5, None, True, (BOTH,), remark="ran tiny on 2, other on 1 of 2 photos"),
-        ),
-        photos=(
-            Shown(Sample("a.png", "a hen", (8,), "so it is said"), tmp_path / "a.png", answers),
-            Shown(Sample("b.png", "nothing"), tmp_path / "b.png", dict(list(answers.items())[1:])),
-        ),
-        speeds=tuple(
-            Speed(network, bits, batch, speed * batch, 5)
-            for batch in (1, 8)
-            for network, bits, speed in (("tiny", "4-bit", 80.0), ("larger", "4-bit", 50.0), ("larger", "8-bit", 25.0))
-        ),
-        disturbance=None,
-        notes=("b.png: not recorded",),
-    )
+    return demo_result(tmp_path)
 
 
 def test_nothing_is_loaded_from_anywhere(result: DemoResult) -> None:
@@ -88,7 +52,8 @@ def test_photos_are_in_the_page_and_described(result: DemoResult) -> None:
 def test_all_answers_and_speeds_are_there(result: DemoResult) -> None:
     source = render_demo(result)
     text = Page(source).text
-    assert re.search(r"float recorded ✗ wrong cock 90\.0 % hen 5\.0 % 4-bit run here, now ✓ right hen 62\.0 %", text)
+    assert re.search(r"float recorded ✗ wrong not the answer of 4-bit cock 90\.0 % hen 5\.0 %", text)
+    assert re.search(r"4-bit run here, now ✓ right hen 62\.0 %", text)
     assert "cock <b> 20.0 %" in text
     assert "not recorded for this photo" in text
     assert "tiny <model>" in text

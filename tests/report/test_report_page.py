@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -17,6 +18,7 @@ from nybble.report import Material, ReportError, read_material, render_report, w
 from nybble.report.drawing import DRAWN, WIDE, WIDTH, inline
 from nybble.report.palette import BITS, COLOURS, METHODS, OTHER
 from nybble.report.sections import sections
+from nybble.report.sections.section import table
 from nybble.statistics import Share
 
 pytest.importorskip("jinja2")
@@ -109,10 +111,17 @@ def test_speeds_and_memory_are_those_of_the_file(page: Page) -> None:
         spread = run["images_per_second_spread"]
         name, *numbers = next(runs)
         assert name == run["contestant"] + (" (WRONG)" if run["wrong"] else "")
-        assert numbers == [run["batch"], run["images_per_second"], *spread["quartiles"], *spread["extremes"], 2]
+        assert numbers == [
+            run["batch"],
+            run["images_per_second"],
+            *spread["quartiles"],
+            *spread["extremes"],
+            2,
+            "DISTURBED",
+        ]
         assert next(peaks) == [run["contestant"], run["batch"], run["peak_rss_bytes"]]
         if run["mode"] == "latency":
-            assert next(latencies) == [run["contestant"], run["batch"], *run["latency"].values()]
+            assert next(latencies) == [run["contestant"], run["batch"], *run["latency"].values(), "DISTURBED"]
     ratio = document["ratios"]["int4_vs_best_int8_peer"]
     best, single = rows(page, "ratios", "4 bits to best INT8 peer")
     spread = ratio["best_batch_spread"]
@@ -171,7 +180,7 @@ def test_answers_that_are_all_right_have_a_scale(tmp_path: Path) -> None:
     document = documents.bench(runs=runs, photo_count=None, ratios={}, ceilings=[], layers=None)
     page = Page(render_report(read_material([documents.write(tmp_path, x=document)]), "today"))
     (row,) = page.tables["table-accuracy"][1:]
-    assert row == ["64 photos of a folder", "nybble 4-bit", 1.0, *[NONE] * 5]
+    assert row == ["64 photos of a folder", "nybble 4-bit", 1.0]
     assert "An interval is missing" in page.text
 
 
@@ -230,7 +239,7 @@ def test_folders_stand_beside_each_other(tmp_path: Path) -> None:
     assert page.tables["table-throughput"][0][0] == "source"
     assert {row[0] for row in page.tables["table-throughput"][1:]} == {"first", "second"}
     titles = [chart.title for section in sections(read_material(folders)) for chart in section.charts]
-    assert {"Batch 1, first: images per second", "Batch 1, second: images per second"} <= set(titles)
+    assert {f"Batch 1, {name}: images per second, DISTURBED" for name in ("first", "second")} <= set(titles)
 
 
 def test_pictures_follow_the_page(material: Material) -> None:
@@ -274,8 +283,8 @@ def test_figures_are_files_in_full_precision(material: Material, tmp_path: Path)
     with (tmp_path / "figures" / "latency.csv").open(newline="") as file:
         head, first, *_ = csv.reader(file)
     run = documents.bench()["runs"][0]
-    assert head == ["contestant", "batch", "median", "90th percentile", "99th percentile"]
-    assert [float(value) for value in first[1:]] == [1, *run["latency"].values()]
+    assert head == ["contestant", "batch", "median", "90th percentile", "99th percentile", "remark"]
+    assert [float(value) for value in first[1:-1]] == [1, *run["latency"].values()] and first[-1] == "DISTURBED"
     assert {"throughput", "ratios", "accuracy", "memory", "layers", "roofline", "calibration", "machine"} <= {
         path.stem for path in written if path.suffix == ".csv"
     }
@@ -318,3 +327,33 @@ def test_contrast_is_enough(theme: int) -> None:
         for ground in ("card", "track"):
             assert contrast(colours[name], colours[ground]) >= 3, (name, ground)
     assert len({COLOURS[name][0] for name in DRAWN}) == len(DRAWN)
+
+
+def test_a_scenario_that_failed_shows_no_zeros(tmp_path: Path) -> None:
+    documents.write_submission(tmp_path / "out", valid=False)
+    (log,) = tmp_path.rglob("mlperf_log_detail.txt")
+    log.write_text(re.sub(r'("result_[^"]*(?:per_sec|latency)[^"]*", "value": )[\d.]+', r"\1 0", log.read_text()))
+    page = Page(render_report(read_material([tmp_path / "out"]), "today"))
+    head, row = page.tables["table-scenarios"]
+    assert "result" not in head and "INVALID" in row and 0 not in row
+    assert not [
+        chart
+        for section in sections(read_material([tmp_path / "out"]))
+        for chart in section.charts
+        if chart.key.startswith("scenario")
+    ]
+
+
+def test_a_column_without_a_figure_is_left_out() -> None:
+    made = table("x", "", ("a", "b"), [("", (None, 1)), ("", (None, 2))])
+    assert made.columns == ["b"] and made.rows == [[1], [2]]
+
+
+def test_colours_of_bits_stand_for_nothing_else() -> None:
+    assert not {*BITS.values()} & {colour for colour, _ in (*METHODS.values(), OTHER)}
+
+
+def test_the_heading_names_networks_and_machine(tmp_path: Path) -> None:
+    folder = documents.write(tmp_path, x=documents.bench(network="models/lite0"))
+    text = render_report(read_material([folder]), "today")
+    assert f"<title>nybble report: lite0 on {documents.bench()['machine']['cpu']}" in html.unescape(text)

@@ -83,6 +83,12 @@ class Shown:
     path: Path
     answers: dict[str, list[Answer]]
 
+    def differs(self, key: str, other: str) -> bool:
+        """Whether two forms have different first answers; false where one of them has none."""
+        if key not in self.answers or other not in self.answers:
+            return False
+        return self.answers[key][0].index != self.answers[other][0].index
+
     def is_right(self, key: str) -> bool | None:
         """Whether the first answer is right; ``None`` where there is none, or no class says what the photo shows."""
         if key not in self.answers or not self.sample.classes:

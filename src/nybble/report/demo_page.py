@@ -11,11 +11,13 @@ from nybble.demo import DemoError, DemoResult, Speed
 from nybble.demo.show import BATCHES
 from nybble.files import HTML, write_text
 from nybble.report.page import has_jinja, render
+from nybble.report.palette import BITS, ENSEMBLE
 
 #: Longest side of the pictures in the page, in pixels: sharp enough on a phone, 20 to 40 KB each.
 PICTURE = 640
 _QUALITY = 82
 _TEMPLATE = "demo_page.html.j2"
+_COLOURS = {"4-bit": BITS[4], "8-bit": BITS[8], "float": BITS[32]}
 
 
 class SpeedRow(NamedTuple):
@@ -51,7 +53,8 @@ def render_demo(result: DemoResult) -> str:
         judged=any(network.judged for network in result.networks),
         batches=BATCHES,
         fastest=max((speed.images_per_second for speed in result.speeds), default=1.0),
-        ratios={network: result.ratio(network, BATCHES[-1]) for network in dict.fromkeys(row.network for row in rows)},
+        colours=_colours(result),
+        ratios={network: result.ratio(network, BATCHES[0]) for network in dict.fromkeys(row.network for row in rows)},
     )
 
 
@@ -79,6 +82,13 @@ def _rows(result: DemoResult) -> list[SpeedRow]:
         key = (speed.network, speed.bits)
         rows.setdefault(key, SpeedRow(*key, {})).speeds[speed.batch] = speed
     return list(rows.values())
+
+
+def _colours(result: DemoResult) -> dict[str, str]:
+    """The colour of each form, by its label: that of its bits."""
+    columns = [column.label for network in result.networks for column in reversed(network.columns)]
+    labels = dict.fromkeys((*columns, *(speed.bits for speed in result.speeds)))
+    return {label: _COLOURS.get(label, ENSEMBLE) for label in labels}
 
 
 def _percent(share: float) -> str:

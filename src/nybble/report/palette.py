@@ -19,23 +19,47 @@ COLOURS: dict[str, tuple[str, str]] = {
     "float": ("#777b82", "#9aa0ab"),
     "violet": ("#7a3ea1", "#c79be8"),
     "teal": ("#0f766e", "#4fc4bb"),
+    "rose": ("#b0246a", "#f08cba"),
+    "olive": ("#6b6a12", "#c4c25a"),
+    "brown": ("#7d4f1f", "#d0a06a"),
+    "cyan": ("#0e6a86", "#57c5de"),
 }
-DRAWN = ("card", "ink", "soft", "line", "track", "wrong", "four", "eight", "float", "violet", "teal")
+DRAWN = (
+    "card",
+    "ink",
+    "soft",
+    "line",
+    "track",
+    "wrong",
+    "four",
+    "eight",
+    "float",
+    "violet",
+    "teal",
+    "rose",
+    "olive",
+    "brown",
+    "cyan",
+)
 
 #: By bits of weights; they differ in lightness as well.
 BITS = {4: "four", 8: "eight", 32: "float"}
-#: Colour and marker of kernels' methods, so that colour is not all that tells them apart; what is no convolution, and
-#: what is rare, shares the last.
+#: Where a file does not say how many bits.
+UNKNOWN = "ink"
+#: Of an ensemble.
+ENSEMBLE = "teal"
+#: Colour and marker of kernels' methods: none of the colours of ``BITS``, and a marker each, so that colour is not all
+#: that tells them apart. What is no convolution, and what is rare, shares the last.
 METHODS = {
-    "sparse": ("four", "o"),
-    "quad": ("eight", "s"),
+    "sparse": ("rose", "o"),
+    "quad": ("olive", "s"),
     "winograd": ("violet", "^"),
-    "grouped": ("teal", "D"),
-    "depthwise": ("teal", "d"),
-    "chained": ("wrong", "v"),
+    "grouped": ("cyan", "D"),
+    "depthwise": ("cyan", "d"),
+    "chained": ("brown", "v"),
     "pair": ("ink", "P"),
 }
-OTHER = ("float", "X")
+OTHER = ("soft", "X")
 
 
 def light(name: str) -> str:

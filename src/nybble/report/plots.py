@@ -7,7 +7,6 @@ from typing import Any
 
 from nybble.report.drawing import Chart, write_chart
 from nybble.report.records import Bench
-from nybble.report.sections.disturbed import disturbed_bench
 from nybble.report.sections.roofline import roofline
 from nybble.report.sections.speed import batches, latency_chart, throughput_chart
 from nybble.report.source import Material, Named
@@ -20,7 +19,7 @@ def write_plots(result: dict[str, Any], stem: Path) -> list[Path]:
     """
     bench = Bench.model_validate(result)
     named = Named("", "", "", bench)
-    title = f"{bench.machine.cpu}, {(bench.date or '')[:10]}{', DISTURBED by other work' * any(disturbed_bench(named))}"
+    title = f"{bench.machine.cpu}, {(bench.date or '')[:10]}"
     charts: list[Chart] = []
     if bench.runs:
         sizes = batches([named])

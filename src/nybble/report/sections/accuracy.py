@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 from nybble.report.drawing import Chart, Dot, draw_intervals
 from nybble.report.numbers import NARROW, Cell, Number, count, percent, points
-from nybble.report.palette import BITS
+from nybble.report.palette import BITS, UNKNOWN
 from nybble.report.sections.section import Section, Table, name_of, table
 from nybble.report.source import Material
 from nybble.statistics import Share
-
-_OTHER = "teal"
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def accuracy(material: Material) -> Section | None:
         "would give a share within it nineteen times in twenty. Intervals that overlap do not prove a difference.",
         [chart],
         tables,
-        (("four", "4 bits"), ("eight", "8 bits"), ("float", "32-bit float"), (_OTHER, "bits not recorded"))
+        (("four", "4 bits"), ("eight", "8 bits"), ("float", "32-bit float"), (UNKNOWN, "bits not recorded"))
         if len({entry.colour for entry in answered}) > 1
         else (),
         notes=("An interval is missing where the file does not say how many photos there were.",) if unknown else (),
@@ -105,7 +103,7 @@ def _evaluated(material: Material) -> Iterator[_Answered]:
         record = found.record
         network = name_of(record.model) + (" (reference interpreter)" if record.isa == "reference" else "")
         photos = _photos(record.images, record.folder)
-        yield _Answered(photos, network, found.label, record.top1.value, record.top1, record.top5, _OTHER)
+        yield _Answered(photos, network, found.label, record.top1.value, record.top1, record.top5, UNKNOWN)
 
 
 def _quantized(material: Material) -> Iterator[_Answered]:
@@ -113,7 +111,7 @@ def _quantized(material: Material) -> Iterator[_Answered]:
         for stage in found.record.stages:
             if stage.top1 is None:
                 continue
-            colour = "float" if stage.name == "float" else _bits_colour(found.record.bits)
+            colour = "float" if stage.name == "float" else bits_colour(found.record.bits)
             network = f"{name_of(found.record.source)}, {stage.name}"
             photos = f"{stage.images:,} photos that selected"
             yield _Answered(photos, network, found.label, stage.top1.value, stage.top1, stage.top5, colour)
@@ -133,7 +131,7 @@ def _benched(material: Material) -> Iterator[_Answered]:
             if record.photo_count is not None:
                 right = round(run.top1 * record.photo_count)
                 share = Share(right, record.photo_count) if right / record.photo_count == run.top1 else None
-            colour = BITS.get(run.bits, _OTHER)
+            colour = BITS.get(run.bits, UNKNOWN)
             yield _Answered(record.photos or "photos", network, found.label, run.top1, share, None, colour)
 
 
@@ -147,7 +145,7 @@ def _logged(material: Material) -> Iterator[_Answered]:
             photos = _photos(scenario.accuracy.total, request.images if request is not None else "")
             network = name_of(request.name) if request is not None else scenario.system
             share = scenario.accuracy
-            merged[_Answered(photos, f"{network}, MLPerf", found.label, share.value, share, None, _OTHER)] = None
+            merged[_Answered(photos, f"{network}, MLPerf", found.label, share.value, share, None, UNKNOWN)] = None
     yield from merged
 
 
@@ -155,8 +153,9 @@ def _photos(images: int, folder: str) -> str:
     return f"{images:,} photos" + (f" of {name_of(folder)}" if folder else "")
 
 
-def _bits_colour(bits: str) -> str:
-    return "eight" if bits == "w8a8" else "four" if bits == "w4a4" else _OTHER
+def bits_colour(bits: str) -> str:
+    """The colour of a preset of bits, such as ``w4a4``."""
+    return "eight" if bits == "w8a8" else "four" if bits == "w4a4" else UNKNOWN
 
 
 def _dot(entry: _Answered) -> Dot:

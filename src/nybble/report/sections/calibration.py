@@ -116,9 +116,9 @@ def _histogram(axes: Axes, x: float, y: float, width: float, tensor: TensorRange
                 break
             outline += [(place(left), base - height), (place(left + histogram.width), base - height)]
         outline.append((outline[-1][0], base))
-        axes.fill(*zip(*outline, strict=True), color=light("four"), linewidth=0, zorder=1.7)
+        axes.fill(*zip(*outline, strict=True), color=light("rose"), linewidth=0, zorder=1.7)
         for limit in (tensor.range, -tensor.range) if signed else (tensor.range,):
-            axes.plot((place(limit),) * 2, (y, base), color=light("eight"), linewidth=1.8)
+            axes.plot((place(limit),) * 2, (y, base), color=light("ink"), linewidth=1.8)
     text = f"{tensor.dtype}, to {tensor.range:.3g}"
     write(axes, x, base + 13, text, "soft", _SMALL)
     write(axes, x + width, base + 13, f"0: {100 * tensor.zeros:.0f}{NARROW}%", "soft", _SMALL, "right")

@@ -10,6 +10,14 @@ from nybble.disturbance import warning
 from nybble.report.records import Bench, Disturbance
 from nybble.report.source import Material, Named
 
+#: What marks a figure that was measured meanwhile.
+MARK = "DISTURBED"
+
+
+def mark(taken: Disturbance | None) -> str:
+    """``, DISTURBED`` where others used the machine too much, else nothing."""
+    return f", {MARK}" if warning(None if taken is None else taken.model_dump()) is not None else ""
+
 
 def disturbed(material: Material) -> Iterator[str]:
     """A line for each measurement of speed that was disturbed."""

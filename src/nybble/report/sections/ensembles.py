@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nybble.report.drawing import SMALL, Chart, Legend, canvas, style_axes, write
 from nybble.report.numbers import Cell, count, milliseconds, percent, plain
-from nybble.report.palette import light
+from nybble.report.palette import ENSEMBLE, light
 from nybble.report.records import CascadePoint, EnsembleAnswers, EnsembleCalibration
 from nybble.report.sections.section import Section, table, titled
 from nybble.report.source import Material, Named
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Colours and markers of members. More members share the last one.
-_MEMBERS = (("eight", "s"), ("violet", "^"), ("teal", "D"), ("float", "X"))
-_MEAN, _CASCADE, _CHOSEN = ("ink", "P"), "four", "o"
+_MEMBERS = (("olive", "s"), ("violet", "^"), ("brown", "D"), ("soft", "X"))
+_MEAN, _CASCADE, _CHOSEN = ("ink", "P"), ENSEMBLE, "o"
 
 
 def ensembles(material: Material) -> Section | None:

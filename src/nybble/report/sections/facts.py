@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from nybble.report.numbers import Number, between, megabytes, milliseconds, percent, plain, times
 from nybble.report.records import Bench, Evaluation, Quantization, Record
+from nybble.report.sections.disturbed import mark
 from nybble.report.sections.section import name_of
 from nybble.report.source import Source
 
@@ -44,6 +45,7 @@ def facts(source: Source) -> list[Fact]:
         if result is not None and result.valid:
             counts = scenario.run is not None and not scenario.run.shortfalls
             verdict = "VALID" if counts else "VALID, not a submission"
+            verdict += mark(scenario.run.disturbance if scenario.run is not None else None)
             found.append(Fact(plain(result.figure), f"{result.unit}, MLPerf {scenario.name}", verdict))
         if scenario.accuracy is not None and not any("right" in fact.text for fact in found):
             low, high = scenario.accuracy.interval
@@ -57,7 +59,9 @@ def _ratios(bench: Bench) -> Iterator[Fact]:
         ratio = bench.ratios.get(name)
         if ratio is not None and ratio.best_batch is not None and ratio.best_batch_spread is not None:
             low, high = ratio.best_batch_spread.quartiles
-            yield Fact(times(ratio.best_batch), f"{text}, in 4 bits", f"quartiles {low:.2f} to {high:.2f}")
+            yield Fact(
+                times(ratio.best_batch), f"{text}, in 4 bits", f"quartiles {low:.2f} to {high:.2f}{_mark(bench)}"
+            )
 
 
 def _accuracy(first: dict[type[Record], Record]) -> Iterator[Fact]:
@@ -83,11 +87,15 @@ def _own(bench: Bench) -> Iterator[Fact]:
         return
     fastest = max(own, key=lambda run: run.images_per_second)
     low, high = fastest.images_per_second_spread.quartiles
-    spread = f"quartiles {low:.1f} to {high:.1f}"
+    spread = f"quartiles {low:.1f} to {high:.1f}{_mark(bench)}"
     yield Fact(plain(fastest.images_per_second), f"images per second in 4 bits, batch {fastest.batch}", spread)
     single = next((run for run in own if run.batch == 1), None)
     if single is not None:
-        text = f"99 % within {milliseconds(single.latency.p99)}"
+        text = f"99 % within {milliseconds(single.latency.p99)}{_mark(bench)}"
         yield Fact(milliseconds(single.latency.p50), "for one photo in 4 bits, median", text)
         if single.peak_rss_bytes is not None:
             yield Fact(megabytes(single.peak_rss_bytes), "of memory at most in 4 bits", "the whole process, batch 1")
+
+
+def _mark(bench: Bench) -> str:
+    return mark(bench.machine.disturbance)

@@ -45,7 +45,7 @@ def _methods(network: Network, number: int) -> Chart:
         text = f"{milliseconds(seconds)}, {100 * seconds / total:.0f}{NARROW}%" if total else str(milliseconds(seconds))
         bars.append(Bar(label, seconds, text, marks[method][0]))
     bars.sort(key=lambda bar: -bar.value)
-    title = f"{network.title}: by kind of kernel"
+    title = f"{network.title}: by kind of kernel{network.mark}"
     return bar_chart(f"methods-{number}", title, "the time of an image by kind of kernel", [("", bars)])
 
 
@@ -54,7 +54,7 @@ def _skyline(network: Network, number: int) -> Chart:
     described = "; ".join(f"{layer.name} {milliseconds(layer.seconds)}" for layer in slowest)
     return Chart(
         f"skyline-{number}",
-        f"{network.title}: in the order of the network",
+        f"{network.title}: in the order of the network{network.mark}",
         f"A column a step, as high as its time. The slowest: {described}.",
         lambda width: _draw_skyline(network, width),
         resizes=True,

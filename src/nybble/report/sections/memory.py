@@ -6,6 +6,7 @@ from nybble.report.drawing import Bar, Chart, bar_chart
 from nybble.report.numbers import count, megabytes
 from nybble.report.palette import BITS
 from nybble.report.records import Bench
+from nybble.report.sections.accuracy import bits_colour
 from nybble.report.sections.section import Section, Table, name_of, table, titled
 from nybble.report.sections.speed import batches, legend
 from nybble.report.source import Material, Named
@@ -49,7 +50,7 @@ def memory(material: Material) -> Section | None:
                 titled(f"{name_of(found.record.source)}, {stage.name}", found.label),
                 size / 1e6,
                 str(megabytes(size)),
-                "float" if stage.name == "float" else "four",
+                "float" if stage.name == "float" else bits_colour(found.record.bits),
             )
             for found, stage, size in sizes
         ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nybble.bench.isas import family
 from nybble.report.palette import METHODS, OTHER
 from nybble.report.records import Bench, Profile
+from nybble.report.sections.disturbed import mark
 from nybble.report.sections.section import name_of, titled
 from nybble.report.source import Material
 
@@ -27,7 +28,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """The layers of a network as a file has them; ``bench`` has the ceilings, where there are any."""
+    """The layers of a network as a file has them.
+
+    ``bench`` has the ceilings, where there are any; ``mark`` says that the measurement was disturbed.
+    """
 
     label: str
     title: str
@@ -36,6 +40,7 @@ class Network:
     threads: int
     layers: Sequence[Layer]
     bench: Bench | None
+    mark: str = ""
 
 
 def networks(material: Material) -> list[Network]:
@@ -64,7 +69,9 @@ def networks(material: Material) -> list[Network]:
             f"{record.runs} runs of each of {record.images} inputs ({name_of(record.inputs)})"
         )
         title = titled(name_of(record.model), profile.label)
-        found.append(Network(profile.label, title, how, record.isa, record.threads, listed, beside))
+        found.append(
+            Network(profile.label, title, how, record.isa, record.threads, listed, beside, mark(record.disturbance))
+        )
     for bench in material.benches:
         threads = bench.record.settings.threads if bench.record.settings is not None else 0
         if not bench.record.layers or any(network.bench is bench.record for network in found):
@@ -81,10 +88,10 @@ def networks(material: Material) -> list[Network]:
             )
             for layer in bench.record.layers
         ]
-        isa = bench.record.layers[0].isa
+        isa, disturbed = bench.record.layers[0].isa, mark(bench.record.machine.disturbance)
         how = f"{isa} on {threads_text(threads)}, convolutions and linear layers only"
         title = titled(name_of(bench.record.network or "network"), bench.label)
-        found.append(Network(bench.label, title, how, isa, threads, listed, bench.record))
+        found.append(Network(bench.label, title, how, isa, threads, listed, bench.record, disturbed))
     return found
 
 
@@ -103,9 +110,9 @@ def marks_of(network: Network) -> dict[str, tuple[str, str]]:
 def legend_of(marks: Mapping[str, tuple[str, str]]) -> list[tuple[str, str, str]]:
     """Methods with their colour and marker; those that share one are named together."""
     names: dict[tuple[str, str], list[str]] = {}
-    for method, mark in marks.items():
-        names.setdefault(mark, []).append(method)
-    return [(", ".join(methods), *mark) for mark, methods in names.items()]
+    for method, look in marks.items():
+        names.setdefault(look, []).append(method)
+    return [(", ".join(methods), *look) for look, methods in names.items()]
 
 
 def by_method(network: Network) -> dict[str, list[Layer]]:

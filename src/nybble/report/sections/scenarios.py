@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from nybble.report.drawing import Bar, bar_chart
 from nybble.report.numbers import NARROW, Cell, Number, count, percent, plain
+from nybble.report.palette import UNKNOWN
+from nybble.report.sections.disturbed import mark
 from nybble.report.sections.section import Section, Table, name_of, table
 from nybble.report.source import Material, Named
 from nybble.report.submission import Scenario
@@ -20,7 +22,7 @@ def scenarios(material: Material) -> Section | None:
     if not found:
         return None
     charts = []
-    rates = [entry for entry in found if _unit(entry.record) == "samples/s"]
+    rates = [entry for entry in found if _unit(entry.record) == "samples/s" and _figure(entry.record) is not None]
     if rates:
         bars = [_rate(entry) for entry in rates]
         charts.append(bar_chart("scenario-rates", "Samples a second", "samples a second", [("", bars)]))
@@ -55,6 +57,7 @@ def _figures(material: Material) -> Table:
         "threads",
         "batch",
         "kernels",
+        "remark",
     )
     return table(
         "scenarios",
@@ -65,7 +68,7 @@ def _figures(material: Material) -> Table:
 
 
 def _row(scenario: Scenario) -> list[Cell]:
-    result, right = scenario.performance, scenario.accuracy
+    result, right, figure = scenario.performance, scenario.accuracy, _figure(scenario)
     run = next(iter(scenario.run.runs.values()), None) if scenario.run is not None else None
     shares: list[Cell] = [None] * 3
     if right is not None:
@@ -73,13 +76,14 @@ def _row(scenario: Scenario) -> list[Cell]:
     return [
         scenario.name,
         name_of(scenario.run.request.name) if scenario.run is not None else None,
-        plain(result.figure, 2) if result is not None else None,
-        result.unit if result is not None else None,
+        None if figure is None else plain(figure, 2),
+        None if result is None or figure is None else result.unit,
         None if result is None else "VALID" if result.valid else "INVALID",
         *shares,
         count(run.threads) if run is not None else None,
         count(run.batch) if run is not None else None,
         run.isa if run is not None else None,
+        (mark(scenario.run.disturbance).removeprefix(", ") or None) if scenario.run is not None else None,
     ]
 
 
@@ -104,7 +108,7 @@ def _rate(entry: Named[Scenario]) -> Bar:
     result = entry.record.performance
     assert result is not None  # noqa: S101 - the caller has chosen those that have one
     text = str(plain(result.figure)) if result.valid else f"{plain(result.figure)} INVALID"
-    return Bar(_label(entry), result.figure, text, "four", hollow=not result.valid)
+    return Bar(_label(entry), result.figure, text, UNKNOWN, hollow=not result.valid)
 
 
 def _latency(entry: Named[Scenario]) -> Bar:
@@ -113,11 +117,18 @@ def _latency(entry: Named[Scenario]) -> Bar:
     text = f"{' / '.join(str(plain(value)) for value in ends)}{NARROW}ms"
     valid = entry.record.performance is not None and entry.record.performance.valid
     label = _label(entry) + ("" if valid else ", INVALID")
-    return Bar(label, ends[0], text, "four", ends[0], ends[2], (ends[1],), hollow=not valid)
+    return Bar(label, ends[0], text, UNKNOWN, ends[0], ends[2], (ends[1],), hollow=not valid)
 
 
 def _label(entry: Named[Scenario]) -> str:
-    return f"{entry.record.name} ({entry.label})" if entry.label else entry.record.name
+    name = f"{entry.record.name} ({entry.label})" if entry.label else entry.record.name
+    return name + mark(entry.record.run.disturbance if entry.record.run is not None else None)
+
+
+def _figure(scenario: Scenario) -> float | None:
+    """The figure of the performance run; ``None`` where LoadGen ended without one and logged 0."""
+    result = scenario.performance
+    return result.figure if result is not None and result.figure > 0 else None
 
 
 def _unit(scenario: Scenario) -> str:
@@ -128,7 +139,8 @@ def _percentiles(scenario: Scenario) -> dict[str, float]:
     # Offline is one query: how long a photo of it takes says when it was its turn.
     result = scenario.performance
     found = result.percentiles if result is not None and scenario.name != "Offline" else {}
-    return found if {"50", "90", "99"} <= found.keys() else {}
+    # A run that LoadGen ended early logs zeros.
+    return found if {"50", "90", "99"} <= found.keys() and found["99"] > 0 else {}
 
 
 def _invalid(material: Material) -> Iterator[str]:

@@ -61,11 +61,15 @@ class Section:
 
 
 def table(key: str, caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[Cell]]]) -> Table:
-    """A table whose rows come with labels; the labels are a column where there are any."""
-    listed = list(rows)
-    if any(label for label, _ in listed):
-        return Table(key, caption, (FROM, *columns), [(label, *cells) for label, cells in listed])
-    return Table(key, caption, tuple(columns), [tuple(cells) for _, cells in listed])
+    """A table whose rows come with labels; the labels are a column where there are any.
+
+    Columns in which no row has anything are left out.
+    """
+    listed = [(label or None, *cells) for label, cells in rows]
+    named = (FROM, *columns)
+    kept = [place for place in range(len(named)) if any(row[place] is not None for row in listed)]
+    filled = [[row[place] for place in kept] for row in listed]
+    return Table(key, caption, [named[place] for place in kept], filled)
 
 
 def titled(what: str, label: str) -> str:

@@ -8,7 +8,7 @@ from nybble.report.drawing import Bar, Chart, Dot, bar_chart, draw_intervals
 from nybble.report.numbers import NARROW, Cell, count, milliseconds, plain, times
 from nybble.report.palette import BITS
 from nybble.report.records import Bench, RatioSpread, Run
-from nybble.report.sections.disturbed import disturbed_bench
+from nybble.report.sections.disturbed import disturbed_bench, mark
 from nybble.report.sections.section import Section, table, titled
 from nybble.report.source import Material, Named
 
@@ -25,6 +25,8 @@ RATIOS = {
 _KINDS = (("best_batch", "each side's best batch"), ("batch_1", "batch 1"))
 _LEGEND = (("four", "4 bits"), ("eight", "8 bits"), ("float", "32-bit float"))
 _HOLLOW = ("hollow", "dense")
+#: The column of what a reader has to know of a row.
+REMARK = "remark"
 
 
 def throughput(material: Material) -> Section | None:
@@ -51,12 +53,23 @@ def throughput(material: Material) -> Section | None:
                 *(plain(value) for value in run.images_per_second_spread.quartiles),
                 *(plain(value) for value in run.images_per_second_spread.extremes),
                 count(run.threads),
+                _remark(bench),
             ],
         )
         for bench in measured
         for run in bench.record.runs
     )
-    columns = ("contestant", "batch", "images/s", "lower quartile", "upper quartile", "slowest", "fastest", "threads")
+    columns = (
+        "contestant",
+        "batch",
+        "images/s",
+        "lower quartile",
+        "upper quartile",
+        "slowest",
+        "fastest",
+        "threads",
+        REMARK,
+    )
     dense = any(_dense(run) for bench in measured for run in bench.record.runs)
     return Section(
         "throughput",
@@ -84,7 +97,9 @@ def throughput_chart(
         )
 
     groups = _groups(bench.runs, batch_sizes, bar)
-    return bar_chart(key, f"{title}: images per second", "images per second", groups, limit)
+    return bar_chart(
+        key, f"{title}: images per second{mark(bench.machine.disturbance)}", "images per second", groups, limit
+    )
 
 
 def latency(material: Material) -> Section | None:
@@ -110,13 +125,14 @@ def latency(material: Material) -> Section | None:
                 milliseconds(run.latency.p50),
                 milliseconds(run.latency.p90),
                 milliseconds(run.latency.p99),
+                _remark(bench),
             ],
         )
         for bench in measured
         for run in bench.record.runs
         if run.mode == "latency"
     )
-    columns = ("contestant", "batch", "median", "90th percentile", "99th percentile")
+    columns = ("contestant", "batch", "median", "90th percentile", "99th percentile", REMARK)
     return Section(
         "latency",
         "Latency",
@@ -142,7 +158,7 @@ def latency_chart(bench: Bench, key: str, title: str, batch_sizes: Sequence[int]
 
     groups = _groups(_answering(bench.runs), batch_sizes, bar)
     what = "median, 90th and 99th percentile of a call's time"
-    return bar_chart(key, f"{title}: milliseconds of a call", what, groups, limit)
+    return bar_chart(key, f"{title}: milliseconds of a call{mark(bench.machine.disturbance)}", what, groups, limit)
 
 
 def ratios(material: Material) -> Section | None:
@@ -166,11 +182,12 @@ def ratios(material: Material) -> Section | None:
                 *(times(end) for end in spread.extremes),
                 f"{spread.of.contestant}, batch {spread.of.batch}",
                 f"{spread.to.contestant}, batch {spread.to.batch}",
+                _remark(bench),
             ],
         )
         for bench, name, kind, value, spread in found
     )
-    columns = ("ratio", "at", "median", "lower quartile", "upper quartile", "least", "most", "of", "to")
+    columns = ("ratio", "at", "median", "lower quartile", "upper quartile", "least", "most", "of", "to", REMARK)
     return Section(
         "ratios",
         "Times as fast",
@@ -200,7 +217,7 @@ def _ratio_chart(
     described = "; ".join(f"{dot.label} {dot.text}" for _, dots in listed for dot in dots)
     return Chart(
         f"ratios-{number}",
-        titled("Times as fast", bench.label),
+        titled("Times as fast", bench.label) + mark(bench.record.machine.disturbance),
         f"Dots with quartiles: {described}.",
         lambda width: draw_intervals(listed, width, ends, ticks, line=1.0),
     )
@@ -250,6 +267,10 @@ def _dense(run: Run) -> bool:
 
 def _ratio_colour(name: str) -> str:
     return "eight" if name.startswith("int8") else "four"
+
+
+def _remark(bench: Named[Bench]) -> str | None:
+    return mark(bench.record.machine.disturbance).removeprefix(", ") or None
 
 
 def _warnings(bench: Named[Bench]) -> Iterator[str]:
