@@ -118,6 +118,12 @@ def test_the_api_has_every_public_name(site: Path) -> None:
     assert missing == []
 
 
+def test_the_comparison_names_tests_that_exist() -> None:
+    text = (DOCS / "compare.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/.]+)`", text)
+    assert len(named) > 8 and [name for name in named if not (DOCS.parent / name).exists()] == []
+
+
 def _api_pages() -> list[str]:
     return [path.stem for path in (DOCS / "api").glob("*.md")]
 
