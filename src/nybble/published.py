@@ -9,13 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nybble.cache import cache_folder
 from nybble.graph.errors import NybbleError
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
 
 
 class FetchError(NybbleError):
@@ -69,8 +65,5 @@ def cached(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _folder() -> Traversable:
-    # Slow to import, and models in a folder need none of it.
-    from importlib import resources
-
-    return resources.files("nybble") / "data" / "models"
+def _folder() -> Path:
+    return Path(__file__).parent / "data" / "models"

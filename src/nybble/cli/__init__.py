@@ -1,4 +1,4 @@
-"""The ``nybble`` command: one file a command; what is heavy is imported only by the command that needs it."""
+"""The ``nybble`` command. Each command is a file, which is imported when it is called; ``commands.py`` lists them."""
 
 from __future__ import annotations
 
@@ -6,65 +6,16 @@ from typing import Annotated
 
 import typer
 
-from nybble.cli.batch import batch
-from nybble.cli.bench import bench
-from nybble.cli.calibrate_ensemble import calibrate_ensemble
-from nybble.cli.classify import classify
-from nybble.cli.convert import convert
-from nybble.cli.demo import demo
-from nybble.cli.doctor import doctor
-from nybble.cli.evaluate import evaluate
-from nybble.cli.export import export
-from nybble.cli.fetch import fetch
-from nybble.cli.gpu import gpu
-from nybble.cli.group import Group
-from nybble.cli.import_ import import_
-from nybble.cli.inspect import inspect
-from nybble.cli.mlperf import mlperf
-from nybble.cli.predict import predict
-from nybble.cli.profile import profile
-from nybble.cli.quantize import quantize
-from nybble.cli.report import report
-from nybble.cli.serve import serve
-from nybble.cli.tune import tune
-from nybble.cli.verify import verify
+from nybble.cli.group import Root
 
 app = typer.Typer(
-    cls=Group,
-    rich_markup_mode="markdown",
+    cls=Root,
+    # Plain text, 80 columns at most: rich would take 0.1 s to import.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(epilog="Example: nybble demo --out demo.html")(demo)
-app.command(epilog="Example: nybble fetch nvidia-resnet50-int4")(fetch)
-app.command(epilog="Example: nybble classify cat.jpg coffee.png")(classify)
-app.command(epilog="Example: nybble predict fastestdet street.jpg --save drawn")(predict)
-app.command(epilog="Example: nybble evaluate nvidia-resnet50-int4 --images photos --predictions predictions.csv")(
-    evaluate
-)
-app.command(epilog="Example: nybble verify nvidia-resnet50-int4 --images photos --limit 10 --layers")(verify)
-app.command(epilog="Example: nybble inspect nvidia-resnet50-int4")(inspect)
-app.command(epilog="Example: nybble convert nvidia-resnet50-int4 resnet50-int8 --bits 8")(convert)
-app.command(epilog="Example: nybble export nvidia-resnet50-int4 resnet50-int4.onnx")(export)
-app.command(name="import", epilog="Example: nybble import resnet50-int8.onnx resnet50-int8 --imagenet")(import_)
-app.command(epilog="Example: nybble profile nvidia-resnet50-int4 --images photos --trace trace.json")(profile)
-app.command(epilog="Example: nybble tune nvidia-resnet50-int4 --images photos --limit 64")(tune)
-app.command(
-    epilog="Example: nybble bench nvidia-resnet50-int4 --images photos --against onnxruntime --against openvino"
-)(bench)
-app.command(epilog="Example: nybble quantize torchvision:resnet18@resnet18.pth --images photos --out resnet18-int4")(
-    quantize
-)
-app.command(epilog="Example: nybble serve efficientnet-lite0 resnet=nvidia-resnet50-int4 --port 8000")(serve)
-app.command(epilog="Example: nybble batch nvidia-resnet50-int4 photos --out results --resume")(batch)
-app.command(
-    epilog="Example: nybble calibrate-ensemble efficientnet-lite0 nvidia-resnet50-int4 --images photos --out both.toml"
-)(calibrate_ensemble)
-app.add_typer(mlperf, name="mlperf")
-app.add_typer(gpu, name="gpu")
-app.command(epilog="Example: nybble doctor --json")(doctor)
-app.command(epilog="Example: nybble report results --out report.html")(report)
 
 
 def _version(wanted: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nybble.cli.coercion import Command
 from nybble.cli.errors import CommandError
 from nybble.cli.group import Group
 from nybble.cli.model import Json, Model
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 gpu = typer.Typer(
     cls=Group,
-    rich_markup_mode="markdown",
+    add_completion=False,
+    rich_markup_mode=None,
     help="Kernels for NVIDIA GPUs: list, compile, and write a bundle that tests a GPU. No GPU has run them yet.",
     no_args_is_help=True,
 )
@@ -28,7 +30,7 @@ gpu = typer.Typer(
 _INTERPRETED = (75, 80, 86, 89, 90)
 
 
-@gpu.command(epilog="Example: nybble gpu info")
+@gpu.command(cls=Command, epilog="Example: nybble gpu info")
 def info(as_json: Json = False) -> None:
     """List the GPUs of this machine, the architectures that are compiled, and how their kernels were checked.
 
@@ -85,7 +87,7 @@ def _checked(arch: int) -> str:
     return f"source emulated as sm_{generation}, PTX not interpreted"
 
 
-@gpu.command(name="compile", epilog="Example: nybble gpu compile --arch sm_75")
+@gpu.command(name="compile", cls=Command, epilog="Example: nybble gpu compile --arch sm_75")
 def compile_(
     arch: Annotated[str, typer.Option("--arch", metavar="sm_NN", help="sm_75 for a T4, sm_89 for an L4.")],
     as_json: Json = False,
@@ -122,7 +124,9 @@ _BUNDLED = (75, 80, 86, 89, 90, 100, 120)
 _PHOTOS = 4
 
 
-@gpu.command(epilog="Example: nybble gpu bundle nvidia-resnet50-int4 --images photos --out resnet50.bundle")
+@gpu.command(
+    cls=Command, epilog="Example: nybble gpu bundle nvidia-resnet50-int4 --images photos --out resnet50.bundle"
+)
 def bundle(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The bundle to write.", show_default=False)],
     model: Model = None,

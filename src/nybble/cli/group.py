@@ -16,6 +16,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from nybble.cli.coercion import Parameters
+from nybble.cli.commands import COMMANDS, SECTIONS, imported, summarized
 from nybble.cli.errors import CommandError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.streams import StreamError, prepare_streams, settle_streams
@@ -45,8 +47,8 @@ _SYSTEM = frozenset(
 )
 
 
-class Group(TyperGroup):
-    """The command group: exit codes are those of :class:`ExitCode`."""
+class Group(Parameters, TyperGroup):
+    """A group of commands: exit codes are those of :class:`ExitCode`."""
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, *rest: Any, **options: Any) -> Any:
         """Run the command and end the process, as click's ``main`` does in its standalone mode."""
@@ -77,6 +79,38 @@ class Group(TyperGroup):
         except typer.Exit as done:
             return done.exit_code
         return ExitCode.DONE
+
+
+class Root(Group):
+    """All commands, each imported when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command's name and summary; :meth:`resolve_command` gives the command itself."""
+        return summarized(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that arguments name, imported."""
+        try:
+            name, _, rest = super().resolve_command(ctx, args)
+        except Exception as error:
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], COMMANDS, n=1)
+            if close and hasattr(error, "message"):
+                error.message = f"{error.message.rstrip('.')}; did you mean {close[0]}?"
+            raise
+        return name, None if name is None else imported(name), rest
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands by section."""
+        width = max(map(len, COMMANDS))
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), entry.summary) for name, entry in entries.items()])
 
 
 def _failed(error: Exception, arguments: list[str]) -> int:

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from nybble.cli.coercion import Command
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.exit_codes import ExitCode
+from nybble.cli.group import Group
 from nybble.cli.mlperf_output import comparison_json, outcome_json, show_comparison, show_outcome
 from nybble.cli.model import CPU, Device, Json, Model, Threads
 from nybble.cli.output import print_json
@@ -17,7 +19,11 @@ from nybble.cli.photos import Exif, Limit, end, report_left_out
 from nybble.cli.progress import one_bar
 
 mlperf = typer.Typer(
-    rich_markup_mode="markdown", no_args_is_help=True, help="Run MLPerf Inference's image classification with LoadGen."
+    cls=Group,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Run MLPerf Inference's image classification with LoadGen.",
 )
 
 #: At least one of so many answers should be right.
@@ -78,7 +84,9 @@ Dtype = Annotated[
 ]
 
 
-@mlperf.command(epilog="Example: nybble mlperf run --images photos --scenario Offline --mode submission --out mlperf")
+@mlperf.command(
+    cls=Command, epilog="Example: nybble mlperf run --images photos --scenario Offline --mode submission --out mlperf"
+)
 def run(
     images: Annotated[
         Path,
@@ -181,7 +189,7 @@ def run(
     end(outcome.left_out)
 
 
-@mlperf.command(epilog="Example: nybble mlperf accuracy mlperf_log_accuracy.json --labels val_map.txt")
+@mlperf.command(cls=Command, epilog="Example: nybble mlperf accuracy mlperf_log_accuracy.json --labels val_map.txt")
 def accuracy(
     log: Log,
     labels: Annotated[
@@ -218,7 +226,7 @@ def accuracy(
         typer.echo(f"photos of the list that the run left out: {left_out}")
 
 
-@mlperf.command(epilog="Example: nybble mlperf compare mlperf_log_accuracy.json t4-predictions.npz")
+@mlperf.command(cls=Command, epilog="Example: nybble mlperf compare mlperf_log_accuracy.json t4-predictions.npz")
 def compare(
     log: Log,
     other: Annotated[
@@ -260,7 +268,7 @@ def _dtype(option: DtypeOption) -> str | None:
     return None if option is DtypeOption.AUTO else option.value
 
 
-@mlperf.command(epilog="Example: nybble mlperf check mlperf")
+@mlperf.command(cls=Command, epilog="Example: nybble mlperf check mlperf")
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What run wrote into --out.", show_default=False)],
     as_json: Json = False,
@@ -288,7 +296,7 @@ def check(
         raise typer.Exit(ExitCode.DIFFERENCE)
 
 
-@mlperf.command(epilog="Example: nybble mlperf audit mlperf --test TEST01")
+@mlperf.command(cls=Command, epilog="Example: nybble mlperf audit mlperf --test TEST01")
 def audit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What run wrote into --out.", show_default=False)],
     test: Annotated[
