@@ -32,7 +32,7 @@ LEVELS = (
     ("backends", "fetch", "models"),
     ("engine",),
     ("batch", "bench", "quantize", "serve"),
-    ("demo", "doctor", "mlperf"),
+    ("catalog", "demo", "doctor", "mlperf"),
     ("report",),
     ("cli",),
     ("__main__",),

@@ -67,7 +67,7 @@ def test_the_order_of_resolution(installation: Path, tiny: Path, monkeypatch: py
 def test_a_wrong_wish_is_not_replaced(installation: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny, installation / "data" / "models" / SHIPPED)
     with pytest.raises(
-        ModelNotFoundError, match=f"nowhere: there is no such folder; {SHIPPED}, {LARGER} and {CASCADE}"
+        ModelNotFoundError, match=f"nowhere: there is no such folder or file; {SHIPPED}, {LARGER} and {CASCADE}"
     ):
         find("nowhere")
     monkeypatch.setenv("NYBBLE_MODEL", "nowhere")
@@ -104,7 +104,7 @@ def test_load_takes_what_commands_take(installation: Path, tiny: Path, monkeypat
     ],
 )
 def test_a_name_that_is_almost_right_is_suggested(wrong: str, meant: str) -> None:
-    with pytest.raises(ModelNotFoundError, match=f"{wrong}: there is no such folder; did you mean {meant}\\? "):
+    with pytest.raises(ModelNotFoundError, match=f"{wrong}: there is no such folder or file; did you mean {meant}\\? "):
         find(wrong)
 
 
@@ -113,7 +113,7 @@ def test_what_a_name_means(tiny: Path) -> None:
     assert locate(str(tiny)) == tiny
     with pytest.raises(ModelNotFoundError, match=f"run: nybble fetch {FETCHED}"):
         locate(FETCHED)
-    with pytest.raises(ModelNotFoundError, match="a model is a folder, this is a file"):
+    with pytest.raises(ModelNotFoundError, match="is no model: a model is a folder"):
         locate(str(tiny / "model" / "model"))
     for name in (SHIPPED, LARGER, CASCADE):
         with pytest.raises(ModelNotFoundError, match=f"{name} is missing .* install nybble again"):

@@ -35,6 +35,7 @@ JSON = Kind("a JSON file", _starts_with(b"{", b"["))
 TOML = Kind("the TOML file of an ensemble", lambda content: b"nybble-ensemble/" in content)
 PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
 SVG = Kind("an SVG picture", _starts_with(b"<?xml", b"<svg", b"<!doctype svg"))
+ARCHIVE = Kind("a packed model", lambda content: content.startswith(b"PK\x03\x04"))
 ONNX = Kind("an ONNX file", lambda content: _is_onnx(content))
 # Any text may be a table; binary files are not.
 _NO_TEXT = (b"\x89", b"\xff\xd8", b"PK")

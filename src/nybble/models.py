@@ -1,4 +1,4 @@
-"""Which model is meant: a folder, a name, what ``NYBBLE_MODEL`` says, or the default one, which is bundled."""
+"""Which model is meant: a folder, a file, a name, what ``NYBBLE_MODEL`` says, or the default one, which is bundled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nybble.graph.errors import NybbleError
+from nybble.graph.reading import is_model_file
 
 #: The variable that names the model where none is given.
 MODEL_VARIABLE = "NYBBLE_MODEL"
@@ -23,7 +24,7 @@ class ModelNotFoundError(NybbleError, ValueError):
 
 
 class Found(NamedTuple):
-    """A model folder or the file of an ensemble, what the user calls it, and why it is this one."""
+    """A model folder or file or the file of an ensemble, what the user calls it, and why it is this one."""
 
     path: Path
     name: str
@@ -55,20 +56,22 @@ def is_ensemble(path: Path) -> bool:
 
 
 def locate(model: str, *, ensembles: bool = False) -> Path:
-    """The folder that a path or a name means; with ``ensembles`` also the TOML file of an ensemble.
+    """The folder or file that a path or a name means; with ``ensembles`` also the TOML file of an ensemble.
+
+    A file is a model directory packed by ``nybble pack``, or an ONNX file.
 
     Raises
     ------
     ModelNotFoundError
-        Where there is neither such a folder nor a model of that name here; the text says how to get one.
+        Where there is neither such a folder or file nor a model of that name here; the text says how to get one.
     """
     path = Path(model)
     try:
         path = path.expanduser()
-        is_folder, is_there, is_described = path.is_dir(), path.exists(), is_ensemble(path)
+        is_model, is_there, is_described = path.is_dir() or is_model_file(path), path.exists(), is_ensemble(path)
     except (OSError, RuntimeError) as error:  # A name too long, a folder that may not be read, no home.
         raise ModelNotFoundError(f"{model}: {getattr(error, 'strerror', None) or error}") from error
-    if is_folder or (is_described and ensembles):
+    if is_model or (is_described and ensembles):
         return path
     if is_described or (model == CASCADE and not ensembles):
         raise ModelNotFoundError(f"{model}: describes an ensemble, and this needs a single network; name a member")
@@ -88,11 +91,13 @@ def locate(model: str, *, ensembles: bool = False) -> Path:
             raise ModelNotFoundError(f"{model} is not downloaded yet; run: nybble fetch {model}")
         return folder
     if is_there:
-        raise ModelNotFoundError(f"{model}: a model is a folder, this is a file")
+        raise ModelNotFoundError(
+            f"{model}: is no model: a model is a folder, such a folder packed by `nybble pack`, or an .onnx file"
+        )
     close = difflib.get_close_matches(model.lower(), names(), n=1)
     meant = f"did you mean {close[0]}? " if close else ""
     raise ModelNotFoundError(
-        f"{model}: there is no such folder; {meant}{', '.join(NETWORKS)} and {CASCADE} come with nybble, "
+        f"{model}: there is no such folder or file; {meant}{', '.join(NETWORKS)} and {CASCADE} come with nybble, "
         f"`nybble fetch {published.available()[0]}` downloads a model"
     )
 

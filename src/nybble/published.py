@@ -28,6 +28,15 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Accuracy as it was measured: photos of a set on which the likeliest class was the right one."""
+
+    right: int
+    of: int
+    photos: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a published model consists of. ``base`` is the URL that the files' paths are relative to."""
 
@@ -37,6 +46,7 @@ class Manifest:
     homepage: str
     base: str
     files: tuple[RemoteFile, ...]
+    top1: Measured | None = None
 
     @property
     def size(self) -> int:
@@ -56,7 +66,8 @@ def read_manifest(name: str) -> Manifest:
         raise FetchError(f"there is no published model {name!r}; known: {', '.join(available())}")
     fields = json.loads((_folder() / f"{name}.json").read_text("utf-8"))
     files = tuple(RemoteFile(path, entry["size"], entry["sha256"]) for path, entry in fields.pop("files").items())
-    return Manifest(files=files, **fields)
+    measured = fields.pop("top1", None)
+    return Manifest(files=files, top1=Measured(**measured) if measured else None, **fields)
 
 
 def cached(name: str) -> Path | None:

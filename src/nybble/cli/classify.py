@@ -167,6 +167,11 @@ def photos_in(path: Path) -> list[Path]:
 
 
 def _is_model(path: Path) -> bool:
+    from nybble.graph.reading import is_model_file
     from nybble.models import is_ensemble
 
-    return is_ensemble(path) or (path.is_dir() and any((path / place).is_file() for place in ("model", "model/model")))
+    return (
+        is_ensemble(path)
+        or is_model_file(path)
+        or (path.is_dir() and any((path / place).is_file() for place in ("model", "model/model")))
+    )

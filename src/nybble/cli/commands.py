@@ -53,6 +53,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         ),
     },
     "Models": {
+        "models": Entry("models:models", "List the models: bundled, published, in the cache.", "nybble models"),
         "fetch": Entry("fetch:fetch", "Download a published model.", "nybble fetch nvidia-resnet50-int4"),
         "inspect": Entry(
             "inspect:inspect", "List the layers, types and sizes of a model.", "nybble inspect nvidia-resnet50-int4"
@@ -75,6 +76,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "export": Entry(
             "export:export", "A model as an ONNX file.", "nybble export nvidia-resnet50-int4 resnet50-int8.onnx"
         ),
+        "pack": Entry("pack:pack", "A model folder as one file.", "nybble pack resnet18-int4 resnet18-int4.zip"),
         "calibrate-ensemble": Entry(
             "calibrate_ensemble:calibrate_ensemble",
             "Combine networks: their mean, or a cascade.",

@@ -17,8 +17,8 @@ Model = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="A model folder, the folder that contains it, or the name of a model; commands that run photos also "
-        "take the TOML file of an ensemble.",
+        help="A model folder or file, or the name of a model; commands that run photos also take the TOML file of an "
+        "ensemble.",
         show_default="NYBBLE_MODEL, else the bundled network",
     ),
 ]

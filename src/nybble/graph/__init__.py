@@ -1,6 +1,6 @@
 """The network as data: node types, graph, inference, and the model directory."""
 
-from nybble.graph.directory import read_graph, write_graph
+from nybble.graph.directory import write_graph
 from nybble.graph.errors import GraphError, ModelFormatError, NybbleError
 from nybble.graph.graph import Graph
 from nybble.graph.nodes import Input, Node, Padding, Pair
@@ -28,6 +28,7 @@ from nybble.graph.ops import (
     Table,
 )
 from nybble.graph.preprocessing import Preprocessing
+from nybble.graph.reading import read_graph
 from nybble.graph.task import Classify, Detect, Embed, Restore, Segment, Task, Text
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType

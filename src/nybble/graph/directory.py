@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from nybble.graph import extras
+from nybble.graph.archive import ModelArchive, is_archive
 from nybble.graph.containers import HEAD, INPUT, RESNET, collapse, expand_resnet
 from nybble.graph.errors import GraphError, ModelFormatError
 from nybble.graph.folder import DATA, MAX_TEXT, ROOT, ModelFolder
@@ -32,12 +33,12 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 
 
 def read_graph(path: str | os.PathLike[str]) -> Graph:
-    """Read a model directory.
+    """Read a model directory, also one that :func:`nybble.graph.archive.packed` has made a file of.
 
     Parameters
     ----------
     path : path
-        The folder ``model/`` or the folder that holds it.
+        The folder ``model/`` or the folder that holds it, or an archive.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     ModelFormatError
         Whatever is wrong with the directory. Names the file and, where there is one, the line.
     """
-    folder = ModelFolder(path)
+    folder = ModelArchive(path) if is_archive(path) else ModelFolder(path)
     version = extras.read_version(folder)
     root = folder.layer(ROOT)
     if root.kind == RESNET:

@@ -9,6 +9,7 @@ from pathlib import Path
 from nybble.graph.errors import ModelFormatError
 from nybble.graph.lines import LayerFile, TensorReference
 from nybble.graph.tensor import Tensor
+from nybble.graph.types import DType
 
 #: The root file, and the folder's own name in ``!path`` lines.
 ROOT = "model"
@@ -30,6 +31,12 @@ class ModelFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         given = Path(path)
         self.path = given / ROOT if _is_directory(given / ROOT) else given
+        self._inside: dict[str, bool] = {}
+        self._layers: dict[str, LayerFile] = {}
+        self._find(given)
+
+    def _find(self, given: Path) -> None:
+        """Check that there is a model."""
         if not _exists(self.path / ROOT):
             raise ModelFormatError(
                 given,
@@ -40,8 +47,6 @@ class ModelFolder:
             self._home = os.path.realpath(self.path, strict=True)
         except OSError as error:
             raise ModelFormatError(self.path, f"cannot be read: {error.strerror or error}") from error
-        self._inside: dict[str, bool] = {}
-        self._layers: dict[str, LayerFile] = {}
 
     def has(self, name: str) -> bool:
         """Whether there is anything, a dangling link included, of that name."""
@@ -50,7 +55,7 @@ class ModelFolder:
     def text(self, name: str) -> str:
         """The UTF-8 text of a file of at most :data:`MAX_TEXT` bytes that lies directly in the folder."""
         path = self.path / name
-        raw = self._read(path)
+        raw = self._read(path, MAX_TEXT)
         try:
             return raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -84,12 +89,28 @@ class ModelFolder:
             )
         path = self.path.joinpath(*parts[1:])
         try:
-            self._check_inside(path)
-            return Tensor.from_file(reference.dtype, shape, path)
+            return self._tensor(reference.dtype, shape, path)
         except ModelFormatError as error:
             raise ModelFormatError(layer.path, f"{key}: {reference.path} {error.message}", line=line) from error
 
-    def _read(self, path: Path) -> bytes:
+    def files(self) -> list[str]:
+        """Names of all files of the folder, in order, as they stand behind ``model/``; hidden ones are left out."""
+        found = []
+        for folder, folders, names in os.walk(self.path):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += [str(Path(folder, name).relative_to(self.path)) for name in names if not name.startswith(".")]
+        return sorted(found)
+
+    def raw(self, name: str) -> bytes:
+        """The bytes of a file of :meth:`files`."""
+        return self._read(self.path / name, None)
+
+    def _tensor(self, dtype: DType, shape: tuple[int, ...], path: Path) -> Tensor:
+        self._check_inside(path)
+        return Tensor.from_file(dtype, shape, path)
+
+    def _read(self, path: Path, limit: int | None) -> bytes:
+        """The bytes of a file; a :class:`ModelFormatError` where there are more than the limit."""
         self._check_inside(path)
         try:
             # Without O_NONBLOCK, opening a pipe that nobody writes to would hang.
@@ -98,11 +119,12 @@ class ModelFolder:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise ModelFormatError(path, "is not a regular file")
-                raw = file.read(MAX_TEXT + 1) if status.st_size <= MAX_TEXT else b""
+                is_small = limit is None or status.st_size <= limit
+                raw = file.read(-1 if limit is None else limit + 1) if is_small else b""
         except OSError as error:
             raise _unreadable(path, error) from error
-        if status.st_size > MAX_TEXT or len(raw) > MAX_TEXT:
-            raise ModelFormatError(path, f"is larger than the {MAX_TEXT} bytes a text file may have")
+        if not is_small or (limit is not None and len(raw) > limit):
+            raise ModelFormatError(path, f"is larger than the {limit} bytes a text file may have")
         return raw
 
     def _check_inside(self, path: Path) -> None:

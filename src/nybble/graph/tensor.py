@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from nybble.graph.errors import ModelFormatError
 from nybble.graph.types import Array, DType
+
+#: What is said of a file that is not the one that was opened.
+CHANGED = "has changed since the model was loaded; load it again"
 
 
 class Tensor:
@@ -25,7 +29,7 @@ class Tensor:
     shape : tuple of int
     """
 
-    __slots__ = ("_array", "_path", "_stamp", "dtype", "shape")
+    __slots__ = ("_array", "_path", "_read", "dtype", "shape")
 
     def __init__(
         self,
@@ -33,13 +37,13 @@ class Tensor:
         shape: tuple[int, ...],
         array: Array | None,
         path: Path | None = None,
-        stamp: tuple[int, int, int] | None = None,
+        read: Callable[[], bytes] | None = None,
     ) -> None:
         self.dtype = dtype
         self.shape = shape
         self._array = array
         self._path = path
-        self._stamp = stamp
+        self._read = read
 
     @classmethod
     def from_array(cls, dtype: DType | str, array: Array) -> Tensor:
@@ -60,20 +64,29 @@ class Tensor:
     @classmethod
     def from_file(cls, dtype: DType | str, shape: tuple[int, ...], path: Path) -> Tensor:
         """Refer to a raw file. Raises :class:`ModelFormatError` if it is missing or of the wrong size."""
-        dtype = DType(dtype)
-        expected = raw_bytes(dtype, math.prod(shape))
         try:
             status = path.stat()
         except OSError as error:
             raise ModelFormatError(path, f"cannot be read: {error.strerror or error}") from error
         if not stat.S_ISREG(status.st_mode):
             raise ModelFormatError(path, "is not a regular file")
-        if status.st_size != expected:
+        stamp = stamp_of(status)
+        return cls.from_reader(dtype, shape, path, status.st_size, lambda: _unchanged(path, stamp))
+
+    @classmethod
+    def from_reader(
+        cls, dtype: DType | str, shape: tuple[int, ...], path: Path, size: int, read: Callable[[], bytes]
+    ) -> Tensor:
+        """Refer to ``size`` bytes that ``read`` gives whenever they are asked for; errors name ``path``.
+
+        Raises :class:`ModelFormatError` if type and shape take another number of bytes.
+        """
+        dtype = DType(dtype)
+        expected = raw_bytes(dtype, math.prod(shape))
+        if size != expected:
             shape_text = "x".join(map(str, shape))
-            raise ModelFormatError(
-                path, f"has {status.st_size} bytes, but {dtype} of shape {shape_text} takes {expected}"
-            )
-        return cls(dtype, shape, None, path, _stamp(status))
+            raise ModelFormatError(path, f"has {size} bytes, but {dtype} of shape {shape_text} takes {expected}")
+        return cls(dtype, shape, None, path, read)
 
     @property
     def size(self) -> int:
@@ -92,28 +105,23 @@ class Tensor:
         """
         if self._array is not None:
             return self._array
-        values = decode(self.dtype, self._read(), self.size).reshape(self.shape)
+        values = decode(self.dtype, self._bytes(), self.size).reshape(self.shape)
         values.setflags(write=False)
         return values
 
     def raw(self) -> bytes:
         """The bytes as the model directory stores them."""
         if self._array is None and not (self.dtype.bits == 4 and self.size % 2):
-            return self._read()
+            return self._bytes()
         # Of an odd count of nibbles the last one in a file may be anything.
         return encode(self.dtype, self.numpy())
 
-    def _read(self) -> bytes:
-        if self._path is None:
+    def _bytes(self) -> bytes:
+        if self._read is None or self._path is None:
             raise ValueError("a tensor needs an array or a file")
-        try:
-            with self._path.open("rb", buffering=0) as file:
-                raw = file.readall()
-                unchanged = _stamp(os.fstat(file.fileno())) == self._stamp
-        except OSError as error:
-            raise ModelFormatError(self._path, f"cannot be read: {error.strerror or error}") from error
-        if not unchanged or len(raw) != self.nbytes:
-            raise ModelFormatError(self._path, "has changed since the model was loaded; load it again")
+        raw = self._read()
+        if len(raw) != self.nbytes:
+            raise ModelFormatError(self._path, CHANGED)
         return raw
 
     def __repr__(self) -> str:
@@ -152,5 +160,19 @@ def encode(dtype: DType, values: Array) -> bytes:
     return (nibbles[0::2] | (nibbles[1::2] << 4)).tobytes()
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file does: its size, the time of its last change and its number."""
     return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _unchanged(path: Path, stamp: tuple[int, int, int]) -> bytes:
+    """The bytes of a file that has not changed since it had this stamp."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            raw = file.readall()
+            is_unchanged = stamp_of(os.fstat(file.fileno())) == stamp
+    except OSError as error:
+        raise ModelFormatError(path, f"cannot be read: {error.strerror or error}") from error
+    if not is_unchanged:
+        raise ModelFormatError(path, CHANGED)
+    return raw

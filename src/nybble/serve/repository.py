@@ -180,7 +180,7 @@ _UNLOADED = "it was unloaded"
 def _versions(settings: ModelSettings) -> list[tuple[str, Path]]:
     """Versions and their folders, newest first; a folder without versions, or an ensemble, is version 1."""
     place = locate(settings.path, ensembles=True)
-    if is_ensemble(place):
+    if is_ensemble(place) or place.is_file():
         return [("1", place)]
     numbered = sorted(
         (int(entry.name), entry) for entry in place.iterdir() if entry.name.isdecimal() and _is_model(entry)

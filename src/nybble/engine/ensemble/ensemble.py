@@ -17,6 +17,7 @@ from nybble.engine.engine import Engine, SupportsDLPack
 from nybble.engine.ensemble.probabilities import calibrated, is_deferred, logarithms
 from nybble.engine.ensemble.settings import EnsembleError, Kind, Measure, MemberSettings, read_settings
 from nybble.graph import Preprocessing, read_graph
+from nybble.graph.reading import is_model_file
 from nybble.graph.types import Array
 from nybble.models import ModelNotFoundError, locate
 
@@ -371,7 +372,7 @@ def _folder(file: Path, place: int, member: MemberSettings) -> Path:
     """The folder of a member: one beside the file before a model of that name."""
     beside = file.parent / Path(member.model).expanduser()
     try:
-        return beside if beside.is_dir() else locate(member.model)
+        return beside if beside.is_dir() or is_model_file(beside) else locate(member.model)
     except ModelNotFoundError as error:
         raise EnsembleError(f"{file}: field member.{place}.model: {error}") from None
 

@@ -1,7 +1,8 @@
 """SOURCE strings, which name what to quantize.
 
 ``torchvision:resnet50``, ``torchvision:resnet50@weights.pth``, ``package.module:factory``,
-``package.module:factory@weights``, the path of a model directory or of an ONNX file, or the name of a model.
+``package.module:factory@weights``, the path of a model directory (also packed) or of an ONNX file, or the
+name of a model.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nybble.graph import Graph, read_graph
+from nybble.graph.archive import holds_model
 from nybble.models import locate, names
 from nybble.quantize.errors import SourceError
 from nybble.quantize.sources.factory import make
@@ -88,7 +90,7 @@ def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loa
     if source.lower().endswith(".onnx"):
         return Loaded(module=load_onnx(Path(source), output))
     is_named = source in names() and not Path(source).exists()
-    if is_named or (source and Path(source).is_dir()):
+    if is_named or (source and (Path(source).is_dir() or holds_model(source))):
         if output is not None:
             raise SourceError(f"{source}: a model directory has one output; leave out --output")
         return Loaded(graph=read_graph(locate(source)))

@@ -1,0 +1,44 @@
+"""``nybble models``: the models that ship, those that can be fetched, and those in the cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from nybble.cli.model import Json
+from nybble.cli.output import console, print_json, table
+
+if TYPE_CHECKING:
+    from nybble.catalog import Listed
+
+
+def models(as_json: Json = False) -> None:
+    """List the models that have a name, with size, accuracy and licence.
+
+    Bundled models come with nybble; `nybble fetch NAME` downloads published ones into the cache.
+    """
+    from nybble.cache import cache_folder
+    from nybble.catalog import listed
+
+    found = listed()
+    if as_json:
+        print_json({"cache": str(cache_folder()), "models": [model.to_json() for model in found]})
+        return
+    grid = table("model", "where", "size", "top-1", "licence", numbers=("size", "top-1"))
+    for model in found:
+        top1 = "" if model.top1 is None else f"{model.top1.right / model.top1.of:.1%}"
+        grid.add_row(model.name, _where(model), f"{model.size / 1e6:.1f} MB", top1, model.license or "")
+    console().print(grid)
+    typer.echo("")
+    for model in found:
+        typer.echo(f"{model.name}: {model.description}")
+    sets = sorted({f"{model.top1.of} photos ({model.top1.photos})" for model in found if model.top1 is not None})
+    typer.echo(f"top-1 on {', '.join(sets)}; docs/accuracy.md says which they are")
+    typer.echo(f"cache: {cache_folder()}")
+
+
+def _where(model: Listed) -> str:
+    if model.source == "bundled":
+        return "bundled" if model.path is not None else "missing"
+    return "cache" if model.path is not None else "nybble fetch"

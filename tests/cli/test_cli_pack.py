@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nybble import models
+from nybble.catalog import CARD, listed
+from nybble.published import available
+
+
+def test_a_packed_model_stands_for_its_folder(
+    run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "packed.zip"
+    result = run("pack", model, file, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"model": str(model), "file": str(file), "bytes": file.stat().st_size}
+    expected = json.loads(run("classify", model, photos, "--json").stdout)
+    found = json.loads(run("classify", file, photos, "--json").stdout)
+    assert {**found, "model": ""} == {**expected, "model": ""}
+    assert "thing" in run("classify", file, photos / "0.png").stdout
+    for arguments in (("inspect", file), ("verify", file, "--images", photos, "--limit", 1)):
+        assert run(*arguments).exit_code == 0
+
+
+def test_what_is_not_packed(run: Any, model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "packed.zip"
+    assert run("pack", model, file).exit_code == 0
+    again = run("pack", file, tmp_path / "again.zip")
+    assert again.exit_code == 2
+    assert again.stderr == f"error: {file}: is a file already; name a model folder\n"
+    text = tmp_path / "notes"
+    text.write_text("notes")
+    result = run("pack", model, text)
+    assert result.exit_code == 3
+    assert "is not a packed model" in result.stderr
+    assert text.read_text() == "notes"
+
+
+def test_list_of_models(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = run("models")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    rows = {line.split()[0]: line for line in lines[2:6]}
+    assert list(rows) == models.names()
+    assert "bundled" in rows["resnet50"] and "88.6%" in rows["resnet50"] and "Apache-2.0" in rows["resnet50"]
+    assert "nybble fetch" in rows["nvidia-resnet50-int4"]
+    assert max(map(len, lines[:6])) <= 80
+    found = json.loads(run("models", "--json").stdout)
+    assert found["cache"] == str(tmp_path / "cache")
+    assert [entry["name"] for entry in found["models"]] == models.names()
+    assert found["models"][0]["top1"] == {"share": 0.886, "right": 443, "of": 500, "photos": "photos-500"}
+
+
+def test_models_in_the_cache(run: Any, tmp_path: Path) -> None:
+    for name in (available()[0], "older"):
+        (tmp_path / "cache" / name / "model").mkdir(parents=True)
+        (tmp_path / "cache" / name / "model" / "model").write_bytes(b"12345")
+    (tmp_path / "cache" / "tuned").mkdir()
+    found = {entry["name"]: entry for entry in json.loads(run("models", "--json").stdout)["models"]}
+    assert found[available()[0]]["path"] == str(tmp_path / "cache" / available()[0])
+    assert (found["older"]["source"], found["older"]["size"], found["older"]["top1"]) == ("cache", 5, None)
+    assert list(found) == [*models.names(), "older"]
+
+
+def test_cards_say_what_the_readme_says() -> None:
+    """The list is as true as the card that it shortens."""
+    for model in listed()[:3]:
+        assert model.path is not None and model.top1 is not None
+        folder = model.path if model.path.is_dir() else model.path.parent
+        text = (folder / "README.md").read_text()
+        top1 = model.top1
+        assert f"{top1.right / top1.of:.1%} ({top1.right} of {top1.of};".replace("%", " %") in text
+        assert (folder / CARD).is_file()
+    readme = (Path(__file__).parents[2] / "models" / "resnet50" / "README.md").read_text()
+    assert "89.8 % (449 of 500;" in readme
