@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, overload
+from typing import TYPE_CHECKING, Protocol, Self, overload
 
 import numpy as np
 
 from nybble.backends import Executable, Options, backend_named, backends, checked_integers, described
 from nybble.backends.base import NotANumberError
 from nybble.backends.errors import EngineError
-from nybble.engine.scores import ranked, softmax
+from nybble.engine.answering import Answering, Prediction
+from nybble.engine.sizes import Sizes
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 from nybble.lower import split_host
@@ -20,9 +20,10 @@ from nybble.lower import split_host
 if TYPE_CHECKING:
     from nybble.backends.cpu.choices import Choices
     from nybble.backends.cpu.plan import Plan
-    from nybble.images import PhotoSource
     from nybble.lower import Step
-    from nybble.tasks import Answer, Detections, Embedding, Restored, Segmentation, TextBoxes
+
+
+__all__ = ["Engine", "Prediction", "SupportsDLPack", "available_isas"]
 
 
 class SupportsDLPack(Protocol):
@@ -33,19 +34,7 @@ class SupportsDLPack(Protocol):
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 
-#: Photos that classify() decodes before it runs them.
-DECODED_PHOTOS = 8
-
-
-class Prediction(NamedTuple):
-    """One class of a photo's answer: its index among the classes, its name and its softmax probability."""
-
-    label: int
-    name: str
-    score: float
-
-
-class Engine:
+class Engine(Answering):
     """A network with packed weights. Threads, memory of runs and equal weights are shared with other engines.
 
     Parameters
@@ -103,7 +92,9 @@ class Engine:
         core, self._tail = split_host(graph)
         if len(core.outputs) != 1 and not backend.takes_several_outputs:
             raise EngineError(f"device={device!r} runs networks of one output; this one has {len(core.outputs)}")
-        self._executable = backend.compile(core, Options(threads, isa, tuned, choices))
+        options = Options(threads, isa, tuned, choices)
+        self._executable = backend.compile(core, options)
+        self._sizes, self._is_first_size = Sizes(graph, options, device), True
         self._is_closed = False
         self.isa = self._executable.isa
         self.threads = self._executable.threads
@@ -294,113 +285,40 @@ class Engine:
         """(H, W, C) of a prepared photo."""
         return self._photo_shape
 
-    def prepare(self, photo: PhotoSource, *, exif: bool = True) -> Array:
-        """Decode, resize and crop a photo: uint8 of :attr:`photo_shape`; see :func:`nybble.images.load_photo`.
+    def reshape(self, rows: int, columns: int) -> Engine:
+        """The network for an input of another size, without loading it again.
 
-        Raises
-        ------
-        ImageError
-            Naming the file that is no image.
-        EngineError
-            If the model has no preprocessing.
-        """
-        # Loading a network needs no decoder of photos, which takes 20 ms to import.
-        from nybble.images import load_photo
-
-        if self.graph.preprocessing is None:
-            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
-        return load_photo(photo, self.graph.preprocessing, exif=exif)
-
-    def classify(self, photos: Sequence[PhotoSource], top: int = 5, *, exif: bool = True) -> list[list[Prediction]]:
-        """The likeliest classes of each photo, best first.
+        Engines of the sizes used last are kept (:data:`nybble.engine.sizes.KEPT`), so that a size which comes again
+        costs nothing. Packed weights are shared by all sizes that run the same kernels. Closing this engine closes
+        them.
 
         Parameters
         ----------
-        photos : sequence
-            Paths, Pillow images or uint8 (H, W, 3) arrays of any size.
-        top : int
-            Classes to return for each.
-        exif : bool
-            Whether photos are turned upright as their EXIF orientation says.
+        rows, columns : int
+
+        Returns
+        -------
+        Engine
+            Whose ``graph`` and ``preprocessing`` have that size; this one where that is its size.
 
         Raises
         ------
-        ImageError
-            Naming the file that is no image.
-        ValueError
-            If the model has no preprocessing, or ``top`` is not positive.
+        GraphError
+            In one line, where the network cannot take that size; see :func:`nybble.graph.resized.resized`.
         """
-        from nybble.images import class_names
+        self._open()
+        return self if (rows, columns) == self._input_shape[1:] else self._sizes.get(rows, columns)
 
-        if top < 1:
-            raise ValueError(f"top must be positive, got {top}")
-        if isinstance(photos, str | os.PathLike | np.ndarray):
-            raise ValueError("expected a list of photos, got one path or array; put it in a list")
-        if self.graph.preprocessing is None:
-            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
-        names = class_names(self.graph)
-        answers: list[list[Prediction]] = []
-        for first in range(0, len(photos), DECODED_PHOTOS):
-            some = photos[first : first + DECODED_PHOTOS]
-            batch = np.stack([self.prepare(photo, exif=exif) for photo in some])
-            logits = self(batch).reshape(len(batch), -1)
-            probabilities = softmax(logits)
-            for scores, best in zip(probabilities, ranked(probabilities, top), strict=True):
-                answers.append([Prediction(int(i), names[i], float(scores[i])) for i in best])
-        return answers
-
-    def predict(
-        self, photo: PhotoSource, *, exif: bool = True, score_threshold: float | None = None, top: int = 5
-    ) -> Answer:
-        """What the network says of one photo, by its task; see :func:`nybble.engine.predicting.predict`."""
-        from nybble.engine.predicting import predict
-
-        return predict(self, photo, exif=exif, score_threshold=score_threshold, top=top)
-
-    def detect(self, photo: PhotoSource, *, exif: bool = True, score_threshold: float | None = None) -> Detections:
-        """Boxes in pixels of the photo, best first; as :meth:`predict`, for a network whose task is ``Detect``."""
-        from nybble.engine.predicting import predict_as
-        from nybble.graph import Detect
-        from nybble.tasks import Detections
-
-        return predict_as(self, Detect, Detections, photo, exif=exif, score_threshold=score_threshold)
-
-    def segment(self, photo: PhotoSource, *, exif: bool = True) -> Segmentation:
-        """A class for every pixel of the photo; as :meth:`predict`, for a network whose task is ``Segment``."""
-        from nybble.engine.predicting import predict_as
-        from nybble.graph import Segment
-        from nybble.tasks import Segmentation
-
-        return predict_as(self, Segment, Segmentation, photo, exif=exif)
-
-    def restore(self, photo: PhotoSource, *, exif: bool = True) -> Restored:
-        """An image made of the photo; as :meth:`predict`, for a network whose task is ``Restore``."""
-        from nybble.engine.predicting import predict_as
-        from nybble.graph import Restore
-        from nybble.tasks import Restored
-
-        return predict_as(self, Restore, Restored, photo, exif=exif)
-
-    def embed(self, photo: PhotoSource, *, exif: bool = True) -> Embedding:
-        """A vector that stands for the photo; as :meth:`predict`, for a network whose task is ``Embed``."""
-        from nybble.engine.predicting import predict_as
-        from nybble.graph import Embed
-        from nybble.tasks import Embedding
-
-        return predict_as(self, Embed, Embedding, photo, exif=exif)
-
-    def find_text(self, photo: PhotoSource, *, exif: bool = True) -> TextBoxes:
-        """Places of text in the photo; as :meth:`predict`, for a network whose task is ``Text``."""
-        from nybble.engine.predicting import predict_as
-        from nybble.graph import Text
-        from nybble.tasks import TextBoxes
-
-        return predict_as(self, Text, TextBoxes, photo, exif=exif)
+    def share_sizes(self, sizes: Sizes) -> None:
+        """Take engines of other sizes from there: those of one network have them in common."""
+        self._sizes, self._is_first_size = sizes, False
 
     def close(self) -> None:
         """Give threads and memory back now; the engine cannot run afterwards."""
         self._is_closed = True
         self._executable.close()
+        if self._is_first_size:
+            self._sizes.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -417,6 +335,9 @@ class Engine:
     def _has_one_result(self) -> bool:
         """Whether the backend's one output is the network's."""
         return not self._tail.nodes and len(self.graph.outputs) == 1
+
+    def _logits(self, x: Array) -> Array:
+        return self(x)
 
     def _only(self, results: dict[str, Array]) -> Array:
         if len(results) != 1:

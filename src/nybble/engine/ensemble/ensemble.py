@@ -237,6 +237,10 @@ class Ensemble(Engine):
         """Refused: members have integer inputs of their own."""
         self._refuse("takes photos, not integers")
 
+    def reshape(self, rows: int, columns: int) -> Engine:
+        """Refused: members have inputs of their own."""
+        self._refuse("has no size of its own")
+
     def tap(self, x: Array) -> dict[str, Array]:
         """Refused: only a single network has steps."""
         self._refuse("has no steps of its own")

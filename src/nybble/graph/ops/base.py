@@ -142,6 +142,23 @@ class Operation(ABC, Generic[N]):
         """The node with its results clipped to the range of a narrower activation type, if there is such a node."""
         return None
 
+    def resized(self, node: N, before: Sequence[ValueType], after: Sequence[ValueType]) -> N:
+        """The node in a network whose input has another size; most nodes stay as they are.
+
+        Parameters
+        ----------
+        node : Node
+        before, after : sequence of ValueType
+            What it reads at the old and the new size. They differ in extents of images or of real values alone.
+
+        Raises
+        ------
+        GraphError
+            Where the new extents do not tell what the node should do.
+        """
+        del before, after
+        return node
+
     def weighted(self, node: N) -> Weighted | None:
         """The node, if its result is sums of products with constant weights."""
         return None

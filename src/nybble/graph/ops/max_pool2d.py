@@ -20,7 +20,15 @@ from nybble.graph.ops.forms import ExactForm, Form, RealForm
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.texts import window_details
 from nybble.graph.ops.units import Unit
-from nybble.graph.ops.windows import check_pool_padding, sides, sides_text, square_text, starts, window_shape
+from nybble.graph.ops.windows import (
+    check_pool_padding,
+    is_whole_image,
+    sides,
+    sides_text,
+    square_text,
+    starts,
+    window_shape,
+)
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import ValueType
 
@@ -109,6 +117,13 @@ class MaxPool2dOperation(Operation[MaxPool2d]):
     def converted(self, node: MaxPool2d, input_type: DType | None, ratio: Fraction) -> MaxPool2d:
         """Only the type changes."""
         return replace(node, input_type=input_type or node.input_type)
+
+    def resized(self, node: MaxPool2d, before: Sequence[ValueType], after: Sequence[ValueType]) -> MaxPool2d:
+        """A pool over the whole image stays that."""
+        if tuple(node.dilation) != (1, 1) or not is_whole_image(node.kernel_size, node.padding, before[0]):
+            return node
+        size = Pair(*after[0].shape[1:])
+        return replace(node, kernel_size=size, stride=size if node.stride == node.kernel_size else node.stride)
 
     def write_exact(self, node: MaxPool2d, form: ExactForm) -> None:
         """MaxPool of integers in float32."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,25 @@ class RealReshapeOperation(RealOperation[RealReshape]):
             raise GraphError(f"{shapes[0]} cannot be reshaped to {node.shape}", node=node.name, field="shape")
         return node.shape
 
+    def resized(self, node: RealReshape, before: Sequence[ValueType], after: Sequence[ValueType]) -> RealReshape:
+        """Axes that are kept keep their extents, and joined ones are joined; what parts a changed axis is refused."""
+        old, new = before[0].shape, after[0].shape
+        made: list[int] = []
+        for sources, results in _segments(old, node.shape):
+            changed = [new[axis] for axis in sources]
+            if changed == [old[axis] for axis in sources]:
+                made += [node.shape[axis] for axis in results]
+                continue
+            # The axis that holds the elements; others have one.
+            wide = [axis for axis in results if node.shape[axis] != 1]
+            if len(wide) > 1 or not results:
+                raise GraphError(
+                    f"reshapes {old} to {node.shape}, which does not tell what {new} becomes", node=node.name
+                )
+            kept = wide[0] if wide else results[0]
+            made += [math.prod(changed) if axis == kept else 1 for axis in results]
+        return replace(node, shape=tuple(made))
+
     def compute(self, node: RealReshape, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
         """Nothing moves."""
         return values[0].reshape(len(values[0]), *node.shape)
@@ -129,6 +148,23 @@ class RealReshapeOperation(RealOperation[RealReshape]):
         """Joined and parted axes."""
         for shape in ((6, 4), (24,), (3, 2, 2, 2), (4, 3, 2)):
             yield Example(RealReshape(name="reshape", inputs=("x",), shape=shape), (real(3, 2, 4),))
+
+
+def _segments(old: tuple[int, ...], made: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
+    """The shortest runs of axes of two shapes that hold as many elements, in their order."""
+    i = j = 0
+    while i < len(old) or j < len(made):
+        first, second = i, j
+        i, j = min(i + 1, len(old)), min(j + 1, len(made))
+        while (have := math.prod(old[first:i])) != (want := math.prod(made[second:j])):
+            if have < want:
+                i += 1
+            else:
+                j += 1
+        # Axes of one element at the end belong to the last run.
+        if i == len(old) or j == len(made):
+            i, j = (len(old), len(made)) if math.prod(old[i:]) == math.prod(made[j:]) == 1 else (i, j)
+        yield list(range(first, i)), list(range(second, j))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

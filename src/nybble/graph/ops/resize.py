@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from nybble.graph.ops.moving import Moves, MovingOperation
 from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.registry import register
 from nybble.graph.types import ACTIVATIONS, DType
-from nybble.graph.value_type import MAX_EXTENT
+from nybble.graph.value_type import MAX_EXTENT, ValueType
 
 #: The grids, as ONNX calls them (how a coordinate of the result becomes one of the input), and how it is rounded.
 _ROUNDING = {"asymmetric": "floor", "half_pixel": "round_prefer_ceil", "align_corners": "round_prefer_floor"}
@@ -51,6 +51,22 @@ def nearest(grid: str, extent: int, size: int) -> tuple[int, ...]:
     return tuple(-(-(2 * y * (extent - 1) - (size - 1)) // (2 * (size - 1))) for y in range(size))
 
 
+def scaled_size(name: str, size: Pair, before: ValueType, after: ValueType) -> Pair:
+    """The size that a node resizes images of new extents to, by the factors that it had for the old ones.
+
+    Raises
+    ------
+    GraphError
+        Where that is no whole number of rows and columns.
+    """
+    made = []
+    for extent, old, new in zip(size, before.shape[1:], after.shape[1:], strict=True):
+        made.append(extent * new // old)
+        if extent * new % old:
+            raise GraphError(f"resizes {old} to {extent}, which makes no whole number of {new}", node=name)
+    return Pair(*made)
+
+
 #: The version of ONNX operators in which Resize can name its axes.
 _AXES_SINCE = 18
 
@@ -74,6 +90,10 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
         rows = nearest(node.grid, shape[1], node.size.rows)
         columns = nearest(node.grid, shape[2], node.size.columns)
         return Moves(rows, columns, (tuple(range(shape[0])),))
+
+    def resized(self, node: ResizeNearest, before: Sequence[ValueType], after: Sequence[ValueType]) -> ResizeNearest:
+        """The same factors."""
+        return replace(node, size=scaled_size(node.name, node.size, before[0], after[0]))
 
     def attributes(self, node: ResizeNearest) -> Mapping[str, object]:
         """The size and the grid."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from nybble.graph.ops.moving import Moves, MovingOperation
 from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.registry import register
 from nybble.graph.types import ACTIVATIONS, DType
-from nybble.graph.value_type import MAX_EXTENT
+from nybble.graph.value_type import MAX_EXTENT, ValueType
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +54,20 @@ class SliceOperation(MovingOperation[Slice]):
         """The indices of each slice."""
         channels, rows, columns = (tuple(part) for part in _parts(node))
         return Moves(rows, columns, (channels,))
+
+    def resized(self, node: Slice, before: Sequence[ValueType], after: Sequence[ValueType]) -> Slice:
+        """What reaches the end still does. Refused where bounds within the image could be counted from either end."""
+        stops = list(node.stop)
+        for axis, (old, new) in enumerate(zip(before[0].shape, after[0].shape, strict=True)):
+            start, stop, step = node.start[axis], node.stop[axis], node.step[axis]
+            if old == new:
+                continue
+            if start >= step or stop - 1 + step < old:
+                raise GraphError(
+                    f"takes {start}:{stop}:{step} of {old}, which does not tell what it takes of {new}", node=node.name
+                )
+            stops[axis] = new
+        return replace(node, stop=(stops[0], stops[1], stops[2]))
 
     def attributes(self, node: Slice) -> Mapping[str, object]:
         """Three numbers each."""

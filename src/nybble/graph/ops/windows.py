@@ -8,7 +8,7 @@ from nybble.graph.errors import GraphError
 from nybble.graph.lines import joined
 from nybble.graph.nodes import Node, Padding, Pair
 from nybble.graph.types import Array
-from nybble.graph.value_type import MAX_EXTENT
+from nybble.graph.value_type import MAX_EXTENT, ValueType
 
 
 def output_extent(size: int, kernel: int, stride: int, before: int, after: int, dilation: int, ceil_mode: bool) -> int:
@@ -54,6 +54,11 @@ def check_pool_padding(node: Node, kernel: Pair, padding: Padding, dilation: Pai
         raise GraphError(
             f"padding {tuple(padding)} leaves windows with nothing but padding", node=node.name, field="padding"
         )
+
+
+def is_whole_image(kernel: Pair, padding: Padding, source: ValueType) -> bool:
+    """Whether a window without padding covers the image (C, H, W): a global pool."""
+    return tuple(kernel) == source.shape[1:] and not any(padding)
 
 
 def sides(padding: Padding) -> tuple[Pair, Pair]:
