@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.prepare.prepare import prepare
-from nybble.quantize.sources.pytorch.capture import capture, capture_classifier
+from nybble.quantize.sources.pytorch.capture import capture, capture_with_module
 
 SHAPE = (3, 8, 7)
 
@@ -75,7 +75,7 @@ ALONE: dict[str, Callable[[Tensor, Tensor], Any]] = {
 @pytest.mark.parametrize("name", ALONE)
 def test_the_only_logits_are_taken(name: str) -> None:
     expected = net()(images()).detach()
-    network, classifier = capture_classifier(net(ALONE[name]), SHAPE)
+    network, classifier = capture_with_module(net(ALONE[name]), SHAPE)
     torch.testing.assert_close(network(images()).flatten(1), expected)
     torch.testing.assert_close(classifier(images()).flatten(1), expected)
     assert network.ops[0].name == "conv"
@@ -122,7 +122,7 @@ def test_what_is_no_answer_is_refused(wrap: Callable[[Tensor, Tensor], Any], wor
 def test_other_types_are_captured_as_float32(dtype: torch.dtype) -> None:
     module = net().to(dtype).train()
     before = copy.deepcopy(module.state_dict())
-    network, classifier = capture_classifier(module, SHAPE)
+    network, classifier = capture_with_module(module, SHAPE)
     expected = copy.deepcopy(module).float().eval()(images()).detach()
     torch.testing.assert_close(network(images()), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(classifier.eval()(images()), expected)
@@ -171,7 +171,7 @@ def test_casts_to_other_types_are_refused(dtype: torch.dtype) -> None:
 
 def test_probabilities_become_logits() -> None:
     """As a teacher a module that ends with a softmax gives logits, up to a constant."""
-    network, classifier = capture_classifier(net(lambda a, y: {"p": a.softmax(1)}), SHAPE)
+    network, classifier = capture_with_module(net(lambda a, y: {"p": a.softmax(1)}), SHAPE)
     torch.testing.assert_close(network(images()), net()(images()).detach())
     torch.testing.assert_close(classifier(images()).softmax(1), net()(images()).softmax(1))
     with pytest.raises(CaptureError, match="nothing can be computed from a softmax"):
@@ -180,7 +180,7 @@ def test_probabilities_become_logits() -> None:
 
 def test_a_module_that_needs_nothing_is_returned_itself() -> None:
     module = net()
-    assert capture_classifier(module, SHAPE)[1] is module
+    assert capture_with_module(module, SHAPE)[1] is module
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
@@ -192,10 +192,10 @@ def test_a_module_that_casts_to_the_type_it_had(dtype: torch.dtype) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_classifier_is_no_map() -> None:
-    """What a library may take, as a part of a network, is no classifier."""
+def test_a_map_is_an_output() -> None:
+    """What is no (N, classes) is a result, of a network that is no classifier."""
     with_map = net(lambda a, y: {"logits": a, "features": y})
     assert capture(with_map, SHAPE, output="features")
-    with pytest.raises(CaptureError, match=r"must be logits \(N, classes\), but has the shape \(N, \d+, \d+, \d+\)"):
-        capture_classifier(with_map, SHAPE, output="features")
-    assert capture_classifier(net(lambda a, y: a[:, :, None, None]), SHAPE)
+    network, _ = capture_with_module(with_map, SHAPE, output="features")
+    assert network.outputs == ("output",) and [op.label for op in network.results] == ["output"]
+    assert not capture_with_module(net(lambda a, y: a[:, :, None, None]), SHAPE)[0].outputs

@@ -30,6 +30,22 @@ class BitsOption(StrEnum):
     MIXED = "mixed"
 
 
+class FitOption(StrEnum):
+    """How a photo is brought to the size of the input."""
+
+    CROP = "crop"
+    STRETCH = "stretch"
+    LETTERBOX = "letterbox"
+    NONE = "none"
+
+
+class ChannelsOption(StrEnum):
+    """Order of the channels."""
+
+    RGB = "RGB"
+    BGR = "BGR"
+
+
 class MethodOption(StrEnum):
     """How rounding is learned, if at all."""
 
@@ -150,6 +166,45 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    fit: Annotated[
+        FitOption | None,
+        typer.Option("--fit", help="How a photo is brought to the size of the input.", show_default="as SOURCE says"),
+    ] = None,
+    channel_order: Annotated[
+        ChannelsOption | None,
+        typer.Option("--channel-order", help="Order of the input's channels.", show_default="as SOURCE says"),
+    ] = None,
+    task: Annotated[
+        Path | None,
+        typer.Option(
+            "--task",
+            metavar="FILE",
+            help="What the outputs mean: a file `task`, or a model directory that has one.",
+            show_default="as SOURCE says",
+        ),
+    ] = None,
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            "--class-names", metavar="FILE", help="Names of the classes, one for each line.", show_default=False
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            "--noise",
+            metavar="SIGMA",
+            min=0,
+            help="For a denoiser: add noise of this standard deviation (of 255) to photos.",
+            show_default=False,
+        ),
+    ] = None,
+    distil: Annotated[
+        bool,
+        typer.Option(
+            "--distil", help="Fine-tune along the outputs and the values within the float network; needs no labels."
+        ),
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(
@@ -164,7 +219,7 @@ def quantize(
         typer.Option(
             "--output",
             metavar="NAME",
-            help="Name or index of the output that is the logits, where SOURCE has several.",
+            help="Name or index of the one output to take, where SOURCE has several.",
             show_default=False,
         ),
     ] = None,
@@ -182,6 +237,9 @@ def quantize(
     Calibrates ranges, fine-tunes (unless --epochs is 0), writes the integer network, and reports top-1, size and speed
     of the float, the calibrated, the fine-tuned and the integer network on the selection photos. A run that was killed
     resumes when the same command is given again.
+
+    Of a network that is no classifier, the outputs are compared with the float network's. It needs no labels:
+    --epochs 0, or --distil. `nybble evaluate` then measures what it is for.
     """
     from pydantic import ValidationError
 
@@ -195,6 +253,10 @@ def quantize(
         "epochs": epochs,
         "seed": seed,
         "exif": exif,
+        "noise": noise,
+        "distil": distil,
+        "task": None if task is None else _task(task),
+        "class_names": None if class_names is None else _lines(class_names),
         "min_accuracy": min_accuracy,
         "speed": speed,
         "preprocessing": {
@@ -202,6 +264,8 @@ def quantize(
             "crop": None if crop is None else (crop, crop),
             "mean": _numbers("--mean", mean),
             "std": _numbers("--std", std),
+            "fit": None if fit is None else fit.value,
+            "channel_order": None if channel_order is None else channel_order.value,
         },
     }
     try:
@@ -244,7 +308,7 @@ def quantize(
 def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
     """The configuration file's settings, options in their place."""
     from nybble.quantize import Bits
-    from nybble.quantize.pipeline import PipelineConfig
+    from nybble.quantize.pipeline import PipelineConfig, distilled
 
     settings = PipelineConfig.load(path) if path is not None else PipelineConfig()
     bits, method, epochs = options["bits"], options["method"], options["epochs"]
@@ -273,8 +337,11 @@ def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
         settings.reconstruct = False
     if epochs is not None:
         settings.training.epochs = epochs
-    if options["exif"] is not None:
-        settings.exif = options["exif"]
+    if options["distil"]:
+        distilled(settings.training)
+    for name in ("exif", "noise", "task", "class_names"):
+        if options[name] is not None:
+            setattr(settings, name, options[name])
     if options["seed"] is not None:
         settings.seed = settings.calibration.seed = options["seed"]
         settings.training.seed = settings.reconstruction.seed = options["seed"]
@@ -282,6 +349,19 @@ def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
         if value is not None:
             setattr(settings.preprocessing, name, value)
     return settings
+
+
+def _task(path: Path) -> dict[str, Any]:
+    from nybble.graph.task_file import read_task_file, task_fields
+
+    return task_fields(read_task_file(path))
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(path.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
@@ -295,6 +375,39 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
 
 def _print(outcome: Outcome, report: Path | None) -> None:
     show_disturbance(outcome.disturbance)
+    if outcome.stages[0].outputs is not None:
+        _print_outputs(outcome)
+    else:
+        _print_answers(outcome)
+    _print_rest(outcome, report)
+
+
+def _print_outputs(outcome: Outcome) -> None:
+    """The stages of a network that is no classifier."""
+    numbers = ("noise", "worst output", "size", "images/s")
+    grid = table("network", *numbers, numbers=(numbers[0], *numbers[2:]))
+    for stage in outcome.stages:
+        noise = stage.output_noise
+        worst = max(noise, key=lambda name: noise[name])
+        share = "" if stage is outcome.stages[0] else f"{stage.outputs.mean_noise:.3%}" if stage.outputs else ""
+        named = f"{worst} {noise[worst]:.3%}" if noise[worst] else ""
+        grid.add_row(stage.name, share, named, *_cost(stage))
+    console().print(grid)
+    typer.echo(
+        "noise: squared error of the outputs as a share of the float network's energy, averaged over the outputs"
+    )
+    count = outcome.selection
+    typer.echo(
+        f"on {count} photo{'s' * (count != 1)} ({outcome.selection_origin}); "
+        f"{outcome.train} to calibrate{' and train' if outcome.training else ''} with"
+    )
+    typer.echo(f"the integer network is the {outcome.kept} one; measure what it is for with nybble evaluate")
+    if outcome.task is None:
+        typer.echo("it has no file `task`, so it returns arrays by name: --task FILE says what they mean")
+
+
+def _print_answers(outcome: Outcome) -> None:
+    """The stages of a classifier."""
     labelled = outcome.stages[0].evaluation.top1 is not None
     numbers = ("top-1", "points", "lost", "won", "size", "images/s") if labelled else ("as float", "size", "images/s")
     grid = table("network", numbers[0], "95 % interval", *numbers[1:], numbers=numbers)
@@ -318,12 +431,16 @@ def _print(outcome: Outcome, report: Path | None) -> None:
         f"{outcome.train} to calibrate{' and train' if outcome.training else ''} with"
     )
     typer.echo(
-        f"speed with {outcome.threads} thread{'s' * (outcome.threads != 1)}, batch {outcome.batch}, interleaved: "
-        f"float in torch, integers in nybble ({outcome.isa})"
-    )
-    typer.echo(
         f"the integer network is the {outcome.kept} one; both put {outcome.same_as_fake:.1%} of the photos into the "
         "same class"
+    )
+
+
+def _print_rest(outcome: Outcome, report: Path | None) -> None:
+    """Speed, bits, photos and files."""
+    typer.echo(
+        f"speed with {outcome.threads} thread{'s' * (outcome.threads != 1)}, batch {outcome.batch}, interleaved: "
+        f"float in torch, integers in nybble ({outcome.isa})"
     )
     chosen = outcome.details.get("bits")
     if chosen is not None:

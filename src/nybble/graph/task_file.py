@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from nybble.graph.errors import GraphError
-from nybble.graph.folder import ModelFolder
+from nybble.graph.errors import GraphError, ModelFormatError
+from nybble.graph.folder import MAX_TEXT, ModelFolder
 from nybble.graph.layer_output import LayerOutput
 from nybble.graph.lines import LayerFile, LayerText, joined
 from nybble.graph.task import MAX_COUNT, TASKS, Task
@@ -25,7 +26,37 @@ def read_task(folder: ModelFolder) -> Task | None:
     """The folder's task, ``None`` if it has no such file. Raises :class:`ModelFormatError`."""
     if not folder.has(TASK):
         return None
-    file = folder.layer(TASK)
+    return _task_of(folder.layer(TASK), folder)
+
+
+def read_task_file(path: str | Path) -> Task:
+    """The task that a file by itself states; of a model directory, its own.
+
+    Raises
+    ------
+    ModelFormatError
+        Naming the file and the line. Tensors are read from a model directory only.
+    """
+    place = Path(path)
+    if place.is_dir():
+        found = read_task(ModelFolder(place))
+        if found is None:
+            raise ModelFormatError(place, f"has no file {TASK!r}")
+        return found
+    try:
+        with place.open("rb") as file:
+            raw = file.read(MAX_TEXT + 1) if place.is_file() else b""
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise ModelFormatError(place, f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ModelFormatError(place, "is not UTF-8 text") from error
+    if not raw or len(raw) > MAX_TEXT:
+        raise ModelFormatError(place, f"is no file of 1 to {MAX_TEXT} bytes")
+    return _task_of(LayerFile(place, text), None)
+
+
+def _task_of(file: LayerFile, folder: ModelFolder | None) -> Task:
     if file.kind not in TASKS:
         raise file.error(f"unknown task {file.kind[:40]!r} (known: {', '.join(TASKS)})")
     kind = TASKS[file.kind]
@@ -95,13 +126,15 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def _read(folder: ModelFolder, file: LayerFile, key: str, shape: Any) -> Any:
+def _read(folder: ModelFolder | None, file: LayerFile, key: str, shape: Any) -> Any:
     if get_origin(shape) is tuple:
         element = get_args(shape)[0]
         if element is float:
             return file.numbers(key)
         return file.integers(key, -MAX_COUNT, MAX_COUNT) if element is int else file.words(key)
     if shape is Tensor:
+        if folder is None:
+            raise file.error("a tensor is read from a model directory only: name the directory", key)
         reference = file.tensor(key, (DType.F32,), 2)
         return folder.tensor(file, key, reference, reference.shape)
     if shape is int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image, ImageEnhance
 
 from nybble.graph import Preprocessing
 from nybble.graph.types import Array
-from nybble.images import load_photo
+from nybble.images import Fit, ImageError, load_photo
 from nybble.quantize.settings import AugmentationConfig
 
 #: Tries to place a crop of the drawn area and aspect before the largest centred one is taken (Szegedy et al. 2015).
@@ -43,7 +44,10 @@ def augment(
     if config.crop == "resized":
         photo = _resized_crop(photo, preprocessing, config, random)
     else:
-        photo = Image.fromarray(load_photo(photo, preprocessing, exif=False).squeeze())
+        if preprocessing.fit == "none":
+            photo = cut(photo, preprocessing)
+        plain = dataclasses.replace(preprocessing, channel_order="RGB")
+        photo = Image.fromarray(load_photo(photo, plain, exif=False).squeeze())
         if config.crop == "pad" and config.padding:
             photo = _padded_crop(photo, config.padding, random)
     if config.flip and random.random() < config.flip:
@@ -51,13 +55,35 @@ def augment(
     photo = _coloured(photo, config, random)
     if len(preprocessing.mean) == 1:
         photo = photo.convert("L")
-    return np.asarray(photo).reshape(photo.height, photo.width, -1)
+    samples = np.asarray(photo).reshape(photo.height, photo.width, -1)
+    return np.ascontiguousarray(samples[..., ::-1]) if preprocessing.channel_order == "BGR" else samples
+
+
+def cut(photo: Image.Image, preprocessing: Preprocessing, random: np.random.Generator | None = None) -> Image.Image:
+    """A part of a photo of the size of the input: the centre, or a drawn place.
+
+    Raises
+    ------
+    ImageError
+        If the photo is smaller.
+    """
+    rows, columns = preprocessing.crop
+    if photo.height < rows or photo.width < columns:
+        raise ImageError(None, f"has {photo.width}x{photo.height} pixels, fewer than the {columns}x{rows} of the input")
+    free = photo.width - columns, photo.height - rows
+    left, top = (extent // 2 if random is None else int(random.integers(extent + 1)) for extent in free)
+    return photo.crop((left, top, left + columns, top + rows))
 
 
 def _resized_crop(
     photo: Image.Image, preprocessing: Preprocessing, config: AugmentationConfig, random: np.random.Generator
 ) -> Image.Image:
-    """A crop of random area, aspect ratio and place, resized in one step."""
+    """A crop of random area, aspect ratio and place, resized in one step.
+
+    A letterbox keeps the proportions of the crop; where photos are not resized, the place alone is drawn.
+    """
+    if preprocessing.fit == "none":
+        return cut(photo, preprocessing, random)
     width, height = photo.size
     box = None
     for _ in range(_TRIES):
@@ -74,6 +100,10 @@ def _resized_crop(
         left, top = (width - columns) // 2, (height - rows) // 2
         box = (left, top, left + columns, top + rows)
     target_rows, target_columns = preprocessing.crop if config.size is None else (config.size, config.size)
+    if preprocessing.fit == "letterbox":
+        part = photo.crop(box)
+        inner = dataclasses.replace(preprocessing, crop=(target_rows, target_columns))
+        return Image.fromarray(Fit.of(part.width, part.height, inner).apply(part, inner))
     return photo.resize((target_columns, target_rows), Image.Resampling[preprocessing.interpolation.upper()], box=box)
 
 

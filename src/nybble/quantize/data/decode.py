@@ -11,8 +11,8 @@ from PIL import Image
 
 from nybble.graph import Preprocessing
 from nybble.graph.types import Array
-from nybble.images import ImageError, decode_photo, load_photo
-from nybble.quantize.data.augment import augment, generator
+from nybble.images import ImageError, decode_photo, fit_photo, load_photo
+from nybble.quantize.data.augment import augment, cut, generator
 from nybble.quantize.data.photos import Photos
 from nybble.quantize.settings import AugmentationConfig
 
@@ -31,8 +31,17 @@ class Decoded(NamedTuple):
 
 
 def evaluated(photos: Photos, index: int, preprocessing: Preprocessing) -> Decoded:
-    """A photo exactly as the engine sees it: :func:`nybble.images.load_photo`, upright if the photos say so."""
-    return _decoded(photos, index, preprocessing, lambda photo: load_photo(photo, preprocessing, exif=photos.exif))
+    """A photo exactly as the engine sees it: :func:`nybble.images.load_photo`, upright if the photos say so.
+
+    Where photos are not resized (``fit`` ``none``), the centre of a larger one is cut out.
+    """
+
+    def make(photo: bytes | Array) -> Array:
+        if preprocessing.fit != "none":
+            return load_photo(photo, preprocessing, exif=photos.exif)
+        return fit_photo(cut(decode_photo(photo, exif=photos.exif), preprocessing), preprocessing)[0]
+
+    return _decoded(photos, index, preprocessing, make)
 
 
 def augmented(

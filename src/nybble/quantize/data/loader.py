@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nybble.graph import Preprocessing
 from nybble.graph.types import Array
+from nybble.quantize.data.augment import generator
 from nybble.quantize.data.condition import PhotoReport
 from nybble.quantize.data.decode import Decoded, augmented, evaluated
 from nybble.quantize.data.photos import Photos, Subset
@@ -24,6 +25,8 @@ from nybble.quantize.settings import AugmentationConfig, CalibrationConfig
 #: Photos tried in place of one that cannot be used before a training run gives up.
 _REPLACEMENTS = 1000
 _NO_LABEL = -1
+#: Apart from the seed of augmentation, so that noise does not follow from where a photo is cut.
+_NOISE = 1 << 32
 
 
 class Batch(NamedTuple):
@@ -116,7 +119,7 @@ class Loader:
             generator=torch.Generator(),
         )
         for examples in loader:
-            batch = self._batch(examples)
+            batch = self._batch(examples, epoch)
             if batch is not None:
                 yield batch
         self.report.raise_if_none("photos")
@@ -128,7 +131,7 @@ class Loader:
         ]
         return self.load(groups[start:])
 
-    def _batch(self, examples: list[Decoded]) -> Batch | None:
+    def _batch(self, examples: list[Decoded], epoch: int) -> Batch | None:
         used: list[tuple[Array, int, int]] = []
         for example in examples:
             self.report.note(example.number, example.name, example.kinds, example.failure)
@@ -138,7 +141,19 @@ class Loader:
         if not used:
             return None
         samples, labels, indices = zip(*used, strict=True)
-        return Batch(self._normalised(np.stack(samples)), torch.tensor(labels), torch.tensor(indices))
+        images = self._normalised(np.stack(samples))
+        if self.photos.noise:
+            images = images + torch.stack(
+                [self._noise(image.shape, epoch, index) for image, index in zip(images, indices, strict=True)]
+            )
+        return Batch(images, torch.tensor(labels), torch.tensor(indices))
+
+    def _noise(self, shape: Sequence[int], epoch: int, index: int) -> Tensor:
+        """Normal noise for a photo (C, H, W), in units of the normalised image; it follows from seed and epoch."""
+        random = generator(self.seed + _NOISE, epoch, index)
+        deviation = self.photos.noise / 255 / np.asarray(self.preprocessing.std)
+        drawn = random.normal(0, 1, tuple(shape)) * deviation.reshape(-1, 1, 1)
+        return torch.from_numpy(drawn.astype(np.float32))
 
     def _normalised(self, samples: Array) -> Tensor:
         """float32 (N, C, H, W) of uint8 (N, H, W, C)."""

@@ -23,6 +23,8 @@ class Photos(ABC):
     classes: tuple[str, ...] = ()
     #: Whether photos are turned upright as their EXIF orientation says; by default they are as torchvision reads them.
     exif: bool = False
+    #: Standard deviation of normal noise, in samples of 0 to 255, that loaders add: what a denoiser is shown.
+    noise: float = 0.0
     #: Files that were found with the photos and are none, or have no class.
     left_out: tuple[LeftOutPhoto, ...] = ()
 
@@ -61,6 +63,8 @@ class Photos(ABC):
             digest.update(f"{self.name(index)}\0{self.label(index)}\n".encode())
         if self.exif:
             digest.update(b"upright")
+        if self.noise:
+            digest.update(f"noise {self.noise!r}".encode())
         return digest.hexdigest()
 
 
@@ -109,6 +113,7 @@ class Subset(Photos):
         self.photos = photos
         self.indices = [int(index) for index in indices]
         self.classes, self.exif, self.left_out = photos.classes, photos.exif, photos.left_out
+        self.noise = photos.noise
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -8,7 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nybble.graph import Node, Preprocessing
+from nybble.graph import Node, Preprocessing, Task
+from nybble.graph.ops import operation_of
+from nybble.graph.types import Array
 from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.operation import FakeOperation, Returned
@@ -55,6 +57,8 @@ class QuantizedNetwork(nn.Module):
         Nodes of the integer graph that compute real numbers from the results.
     outputs : sequence of str
         What a network that is no classifier returns: labels of results, names of nodes of the tail.
+    task : Task, optional
+        What its outputs mean.
     """
 
     #: Name of the network's input, before and after its quantizer.
@@ -70,8 +74,10 @@ class QuantizedNetwork(nn.Module):
         class_names: Sequence[str] | None = None,
         tail: Sequence[Node] = (),
         outputs: Sequence[str] = (),
+        task: Task | None = None,
     ) -> None:
         super().__init__()
+        self.task = task
         self.tail = tuple(tail)
         self.outputs = tuple(outputs)
         self.config = config
@@ -132,6 +138,25 @@ class QuantizedNetwork(nn.Module):
         steps = self.result_steps
         values = self.run({self.INPUT: self.input_quantizer(x)}, keep=list(steps.values()))
         return {label: values[step] for label, step in steps.items()}
+
+    def real_outputs(self, x: Tensor) -> dict[str, Array]:
+        """All outputs of normalised images (N, C, H, W), behind the tail: float32 by name, in order.
+
+        Of a classifier, logits (N, classes) by the name of its last step.
+        """
+        if not self.outputs:
+            with torch.no_grad():
+                logits = self(x)
+            return {self.output: logits.cpu().numpy()}
+        with torch.no_grad():
+            found = {label: value.cpu().numpy() for label, value in self.results(x).items()}
+        for node in self.tail:
+            operation = operation_of(node)
+            if operation is None:
+                raise AssertionError(node.op)
+            # Real numbers alone: types are of no consequence to what they compute.
+            found[node.name] = operation.compute(node, [], [found[name] for name in node.inputs])
+        return {name: found[name] for name in self.outputs}
 
     def layers(self) -> dict[str, QuantizedLayer]:
         """Convolutions and linear layers by name, in execution order."""

@@ -190,6 +190,9 @@ class _Comparison:
             self._fake_noise[step.name].add(exact[step.name], fake[step.name])
             self._integer_noise[step.name].add(exact[step.name], held * _quantizer(step).step())
         self._given_identical_inputs(codes, integer)
+        if network.outputs:
+            self._result.images += len(batch)
+            return
         logits = integer[self._graph.outputs[0]] if self._engine is None else self._engine(batch.numpy())
         self._answers(fake[network.output].flatten(1).numpy(), logits.reshape(len(batch), -1))
 

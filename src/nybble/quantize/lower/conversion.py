@@ -124,7 +124,12 @@ class Conversion:
         network = self._network
         outputs = self._results() if network.outputs else [self._logits()]
         return Graph(
-            [self._entry], self._nodes, outputs, preprocessing=network.preprocessing, class_names=network.class_names
+            [self._entry],
+            self._nodes,
+            outputs,
+            preprocessing=network.preprocessing,
+            class_names=network.class_names,
+            task=network.task,
         )
 
     def _results(self) -> list[str]:
@@ -293,12 +298,17 @@ class Conversion:
 
     def free(self, name: str) -> str:
         """A name that no node has, fit for a file of the model directory."""
-        name = "".join(char if char.isalnum() and char.isascii() else "_" for char in name)
+        name = plain_name(name)
         count, free = 1, name
         while free in self.types or free == "model":
             count += 1
             free = f"{name}_{count}"
         return free
+
+
+def plain_name(name: str) -> str:
+    """A name in letters, digits and ``_`` of ASCII, as nodes of the graph have it."""
+    return "".join(char if char.isalnum() and char.isascii() else "_" for char in name)
 
 
 def _round(values: Array) -> Array:

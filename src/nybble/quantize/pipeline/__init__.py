@@ -4,7 +4,7 @@ from nybble.quantize.pipeline.lock import locked
 from nybble.quantize.pipeline.outcome import Outcome, Stage
 from nybble.quantize.pipeline.output import check_free, save
 from nybble.quantize.pipeline.run import Finished, quantize
-from nybble.quantize.pipeline.settings import PipelineConfig, PreprocessingConfig
+from nybble.quantize.pipeline.settings import PipelineConfig, PreprocessingConfig, distilled
 
 __all__ = [
     "Finished",
@@ -13,6 +13,7 @@ __all__ = [
     "PreprocessingConfig",
     "Stage",
     "check_free",
+    "distilled",
     "locked",
     "quantize",
     "save",

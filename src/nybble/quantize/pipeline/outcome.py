@@ -10,7 +10,7 @@ from nybble import schemas
 from nybble.disturbance import warning
 from nybble.images import LeftOut, LeftOutPhoto
 from nybble.quantize.pipeline.settings import PipelineConfig
-from nybble.quantize.train import Evaluation, agreement, compare
+from nybble.quantize.train import Evaluation, OutputEvaluation, agreement, compare
 from nybble.statistics import Discordance, Share
 
 
@@ -31,6 +31,8 @@ class Stage:
         Of all constants, where the network exists as such.
     images_per_second : float or None
         Where it is meant to be fast: fake quantizers are not.
+    outputs : OutputEvaluation or None
+        Of a network that is no classifier, in place of answers.
     """
 
     name: str
@@ -39,10 +41,18 @@ class Stage:
     same_as_float: Share | None = None
     bytes: int | None = None
     images_per_second: float | None = None
+    outputs: OutputEvaluation | None = None
 
     @property
-    def score(self) -> int:
-        """What stages are compared by: right answers, or without labels those of the float network."""
+    def output_noise(self) -> dict[str, float]:
+        """Of each output of a network that is no classifier."""
+        return {} if self.outputs is None else self.outputs.noise
+
+    @property
+    def score(self) -> float:
+        """What stages are compared by: right answers, or without labels those of the float network; less noise."""
+        if self.outputs is not None:
+            return -self.outputs.mean_noise
         if self.evaluation.top1 is not None:
             return self.evaluation.top1.right
         return 0 if self.same_as_float is None else self.same_as_float.right
@@ -64,6 +74,7 @@ class Stage:
             },
             "same_top1_as_float": None if self.same_as_float is None else self.same_as_float.value,
             "same_top1_as_float_interval": None if self.same_as_float is None else self.same_as_float.interval,
+            "outputs": None if self.outputs is None else self.outputs.to_dict(),
             "bytes": self.bytes,
             "images_per_second": self.images_per_second,
         }
@@ -85,6 +96,8 @@ class Outcome:
         In order; the first is the float network, the last the integer engine.
     kept : str
         The stage whose weights became the integer network.
+    task : str or None
+        The kind of task that the model directory states.
     threads, batch, isa : int, int, str
         Of the speeds.
     disturbance : dict or None
@@ -112,6 +125,7 @@ class Outcome:
     selection_origin: str = ""
     stages: list[Stage] = field(default_factory=list)
     kept: str = ""
+    task: str | None = None
     threads: int = 0
     batch: int = 0
     isa: str = ""
@@ -124,14 +138,16 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def add(self, name: str, evaluation: Evaluation, *, size: int | None = None) -> Stage:
+    def add(
+        self, name: str, evaluation: Evaluation, *, size: int | None = None, outputs: OutputEvaluation | None = None
+    ) -> Stage:
         """Append a stage, compared with the first."""
         against = same = None
-        if self.stages:
+        if self.stages and outputs is None:
             first = self.stages[0].evaluation
             against = compare(first, evaluation) if evaluation.labels else None
             same = agreement(first, evaluation)
-        self.stages.append(Stage(name, evaluation, against, same, size))
+        self.stages.append(Stage(name, evaluation, against, same, size, outputs=outputs))
         return self.stages[-1]
 
     def stage(self, name: str) -> Stage:
@@ -161,6 +177,7 @@ class Outcome:
             "exif": self.config.exif,
             "stages": [stage.to_dict() for stage in self.stages],
             "kept": self.kept,
+            "task": self.task,
             "speed": {"threads": self.threads, "batch": self.batch, "isa": self.isa},
             "disturbance": self.disturbance,
             "warning": warning(self.disturbance),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from nybble.graph import Preprocessing
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.pipeline.settings import PreprocessingConfig
 from nybble.quantize.sources.onnx import OnnxModule
+
+#: Standard deviations of noise that the input's range has room for.
+_DEVIATIONS = 4
 
 
 def preprocessing_of_source(source: str, module: nn.Module, config: PreprocessingConfig) -> Preprocessing:
@@ -44,6 +48,16 @@ def preprocessing_of_source(source: str, module: nn.Module, config: Preprocessin
                 stacklevel=2,
             )
     return config.applied(base)
+
+
+def with_noise(preprocessing: Preprocessing, noise: float, config: PreprocessingConfig) -> Preprocessing:
+    """With room in the input's range for noise of a standard deviation, of samples to 255; unless a range is set."""
+    if config.input_range is not None:
+        return preprocessing
+    room = _DEVIATIONS * noise / 255 / min(preprocessing.std)
+    reach = preprocessing.scale_denominator / preprocessing.scale_numerator * preprocessing.input_type.maximum
+    scale = round((reach + room) / preprocessing.input_type.maximum * 127.0, 4)
+    return dataclasses.replace(preprocessing, scale_numerator=127.0, scale_denominator=scale)
 
 
 def _onnx(source: str, module: OnnxModule, config: PreprocessingConfig) -> Preprocessing:

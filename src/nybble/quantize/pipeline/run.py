@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from nybble.disturbance import Watch
 from nybble.engine import Engine
-from nybble.graph import Graph, GraphError, Preprocessing
+from nybble.graph import Graph, GraphError, Preprocessing, Task
 from nybble.images.names import known_classes
 from nybble.progress import Progress, silent
 from nybble.quantize.calibrate.calibration import calibrate
 from nybble.quantize.calibrate.report import CalibrationReport
-from nybble.quantize.data import Loader, batches
+from nybble.quantize.data import Loader, Relabelled, batches
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.ir.float_network import FloatNetwork, RecordedModule
@@ -30,19 +30,20 @@ from nybble.quantize.ir.fold import fold
 from nybble.quantize.lower.conversion import ConversionReport
 from nybble.quantize.lower.convert import convert
 from nybble.quantize.lower.restore import from_graph
-from nybble.quantize.pipeline import post
+from nybble.quantize.pipeline import post, tasks
 from nybble.quantize.pipeline.lock import locked
 from nybble.quantize.pipeline.measure import EngineModule, float_bytes, graph_bytes, in_turns
-from nybble.quantize.pipeline.outcome import Outcome
-from nybble.quantize.pipeline.preprocessing import preprocessing_of_source
+from nybble.quantize.pipeline.outcome import Outcome, Stage
+from nybble.quantize.pipeline.preprocessing import preprocessing_of_source, with_noise
 from nybble.quantize.pipeline.report import Report
 from nybble.quantize.pipeline.selection import Chosen, choose_photos, fit_labels, needed_labels
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.pipeline.store import evaluated, remembered
 from nybble.quantize.prepare.prepare import prepare_captured
 from nybble.quantize.sources.load import load_source
-from nybble.quantize.sources.pytorch.capture import capture_classifier
-from nybble.quantize.train import Evaluation, evaluate, finetune
+from nybble.quantize.sources.pytorch.capture import capture_with_module
+from nybble.quantize.train import Evaluation, OutputEvaluation, evaluate, evaluate_outputs, finetune
+from nybble.quantize.train.outputs import Outputs
 
 FLOAT, CALIBRATED, GIVEN, FINETUNED, ENGINE = "float", "calibrated", "as given", "fine-tuned", "integer engine"
 #: Photos that go through the network together when its speed is measured.
@@ -137,6 +138,7 @@ class _Run:
         #: The prepared network in floating point, for what compares blocks.
         self._teacher: QuantizedNetwork
         self._details: dict[str, Any] = {}
+        self._task: Task | None = None
 
     def run(self, folder: Path | None) -> Finished | None:
         begun = time.perf_counter()
@@ -144,13 +146,18 @@ class _Run:
         module, network = self._networks()
         config = self._config
         outcome = self._outcome = Outcome(self._source, Path(), config, details=self._details)
+        outcome.task = None if self._task is None else self._task.kind
         outcome.train, outcome.selection = len(self._photos.train), len(self._photos.selection)
         outcome.selection_origin = self._photos.origin
         outcome.found_no_photos = [*self._photos.train.left_out, *self._photos.selection.left_out]
-        outcome.add(FLOAT, self._evaluated(FLOAT, module), size=float_bytes(module))
+        if network.outputs:
+            found = tasks.exact(network, len(self._photos.selection))
+            outcome.add(FLOAT, tasks.without_answers(found), size=float_bytes(module), outputs=found)
+        else:
+            outcome.add(FLOAT, self._evaluated(FLOAT, module), size=float_bytes(module))
         calibration = self._calibrate(network)
         outcome.kept = GIVEN if calibration is None else CALIBRATED
-        outcome.add(outcome.kept, self._evaluated(outcome.kept, network))
+        self._add(outcome.kept, network)
         if config.training.epochs:
             self._finetune(network, module)
         if not self._is_first:
@@ -177,13 +184,18 @@ class _Run:
             raise QuantizeError(f"{self._source}: names no network")
         module = loaded.module
         preprocessing = preprocessing_of_source(self._source, module, self._config.preprocessing)
+        if self._config.noise is not None:
+            preprocessing = with_noise(preprocessing, self._config.noise, self._config.preprocessing)
         self._preprocessing = preprocessing
         self._config = self._config.resolved(preprocessing, len(train))
         # Recorded once: a choice of bits prepares it three times.
         # A file's output was chosen when it was read.
         output = None if isinstance(module, RecordedModule) else self._output
         shape = (len(preprocessing.mean), *preprocessing.crop)
-        recorded, module = capture_classifier(module, shape, output=output)
+        recorded, module = capture_with_module(module, shape, output=output)
+        self._task = tasks.task_of_source(self._source, module, self._config, recorded.outputs)
+        if recorded.outputs:
+            tasks.check_config(self._source, self._config, recorded.outputs, self._task)
         captured = fold(recorded)
         network = self._prepared(captured, self._config)
         self._settle(network)
@@ -203,12 +215,14 @@ class _Run:
         train = self._photos.train
         data = batches(train, preprocessing, self._config.calibration)
         post.before_calibration(network, data, self._config, self._details)
-        if self._config.training.features:
+        if self._config.training.features or network.outputs:
             self._teacher = copy.deepcopy(network)
         return module.to(self._device), network
 
     def _prepared(self, captured: FloatNetwork, config: PipelineConfig) -> QuantizedNetwork:
-        return prepare_captured(captured, config, self._preprocessing)
+        network = prepare_captured(captured, config, self._preprocessing, config.class_names)
+        network.task = self._task
+        return network
 
     def _restored(self, graph: Graph) -> tuple[nn.Module, QuantizedNetwork]:
         """A model directory: the float network is the same one with its clipping, but without rounding."""
@@ -240,6 +254,19 @@ class _Run:
         return self._teacher, network.to(self._device)
 
     def _settle(self, network: QuantizedNetwork) -> None:
+        if network.outputs:
+            # Labels say nothing of such a network's outputs.
+            train, selection = (Relabelled(photos, None) for photos in self._photos[:2])
+            self._photos = Chosen(train, selection, self._photos.origin)
+        else:
+            self._settle_labels(network)
+        if isinstance(network.config, PipelineConfig) and not self._config.has_budget:
+            # With every layer listed.
+            self._config = network.config
+        else:
+            network.config = self._config
+
+    def _settle_labels(self, network: QuantizedNetwork) -> None:
         shape = network.input_shape
         with torch.no_grad():
             classes = network(torch.zeros(1, *shape)).shape[1]
@@ -250,13 +277,29 @@ class _Run:
         self._photos = Chosen(train, selection, origin)
         if len(train.classes) == classes and network.class_names is None:
             network.class_names = train.classes
-        if isinstance(network.config, PipelineConfig) and not self._config.has_budget:
-            # With every layer listed.
-            self._config = network.config
-        else:
-            network.config = self._config
 
     # The stages
+
+    def _add(self, name: str, network: QuantizedNetwork) -> Stage:
+        """Evaluate a network in torch, and add it to the outcome."""
+        if not network.outputs:
+            return self._outcome.add(name, self._evaluated(name, network))
+        found = self._compared(name, lambda images: network.real_outputs(images.to(self._device)))
+        return self._outcome.add(name, tasks.without_answers(found), outputs=found)
+
+    def _compared(self, name: str, outputs: Outputs) -> OutputEvaluation:
+        """Outputs against the float network's, on the selection photos."""
+        config, teacher = self._config, self._teacher.to(self._device)
+        return evaluate_outputs(
+            outputs,
+            lambda images: teacher.real_outputs(images.to(self._device)),
+            self._photos.selection,
+            self._preprocessing,
+            batch=config.batch,
+            workers=config.calibration.workers,
+            progress=self._progress,
+            what=f"evaluating: {name}",
+        )
 
     def _evaluated(self, name: str, network: nn.Module) -> Evaluation:
         config, photos = self._config, self._photos.selection
@@ -299,50 +342,57 @@ class _Run:
             self._photos.train,
             self._photos.selection,
             config,
-            teacher=self._teacher if config.features else module if config.distillation else None,
+            teacher=self._teacher if config.features or network.outputs else module if config.distillation else None,
             work=self._work / "training",
             progress=self._progress,
         )
         outcome.training = list(found.epochs)
         outcome.photos["training"] = remembered(self._work, "training", self._photos.train.fingerprint, found.report)
         network.set_mode("quantize")
-        stage = outcome.add(FINETUNED, self._evaluated(FINETUNED, network))
+        stage = self._add(FINETUNED, network)
         if stage.score < outcome.stage(outcome.kept).score:
             network.load_state_dict(before)
         else:
             outcome.kept = FINETUNED
 
     def _integer(self, module: nn.Module, graph: Graph, conversion: ConversionReport) -> None:
-        outcome, config = self._outcome, self._config
+        outcome = self._outcome
         try:
             engine = Engine(graph, threads=self._threads)
         except GraphError as error:
             raise QuantizeError(f"the integer network cannot run: {error}") from error
         with engine:
-            network = EngineModule(engine)
-            found = evaluate(
-                network,
-                self._photos.selection,
-                self._preprocessing,
-                batch=config.batch,
-                workers=config.calibration.workers,
-                progress=self._progress,
-                what=f"evaluating: {ENGINE}",
-            )
-            kept = outcome.stage(outcome.kept).evaluation
-            same = sum(found.predictions[index] == answer for index, answer in kept.predictions.items())
-            outcome.same_as_fake = same / max(1, len(kept.predictions))
-            stage = outcome.add(ENGINE, found, size=graph_bytes(graph))
+            stage = self._add_engine(engine, size=graph_bytes(graph))
             photos = next(self._first_images(_TIMED_TOGETHER))
             samples = np.ascontiguousarray(photos.numpy())
             module.eval()
             watch = Watch()
             with torch.inference_mode():
-                speeds = in_turns({FLOAT: lambda: module(photos), ENGINE: lambda: engine(samples)}, len(photos))
+                speeds = in_turns({FLOAT: lambda: module(photos), ENGINE: lambda: engine.run(samples)}, len(photos))
             outcome.stages[0].images_per_second, stage.images_per_second = speeds[FLOAT], speeds[ENGINE]
             outcome.disturbance = watch.taken()
             outcome.threads, outcome.batch, outcome.isa = engine.threads, len(photos), engine.isa
         outcome.largest_rescale_error = conversion.largest_error
+
+    def _add_engine(self, engine: Engine, size: int) -> Stage:
+        """Evaluate the integer network on the engine, and add it to the outcome."""
+        outcome, config = self._outcome, self._config
+        if len(outcome.stages[0].output_noise):
+            compared = self._compared(ENGINE, tasks.EngineOutputs(engine))
+            return outcome.add(ENGINE, tasks.without_answers(compared), size=size, outputs=compared)
+        found = evaluate(
+            EngineModule(engine),
+            self._photos.selection,
+            self._preprocessing,
+            batch=config.batch,
+            workers=config.calibration.workers,
+            progress=self._progress,
+            what=f"evaluating: {ENGINE}",
+        )
+        kept = outcome.stage(outcome.kept).evaluation
+        same = sum(found.predictions[index] == answer for index, answer in kept.predictions.items())
+        outcome.same_as_fake = same / max(1, len(kept.predictions))
+        return outcome.add(ENGINE, found, size=size)
 
     def _first_images(self, count: int) -> Iterator[Tensor]:
         """The first selection photos, normalised, (N, C, H, W)."""

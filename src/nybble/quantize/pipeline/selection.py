@@ -31,10 +31,10 @@ def choose_photos(images: Path, val: Path | None, config: PipelineConfig) -> Cho
     QuantizeError
         If there are none, labels are missing that the configuration needs, or two folders have different classes.
     """
-    train = open_photos(images, exif=config.exif)
+    train = _opened(images, config)
     need = needed_labels(config)
     if val is not None:
-        selection = open_photos(val, exif=config.exif)
+        selection = _opened(val, config)
         if selection.classes and set(selection.classes) < set(train.classes):
             # Of some of the classes only; the names say which.
             numbers = [train.classes.index(name) for name in selection.classes]
@@ -69,10 +69,20 @@ def needed_labels(config: PipelineConfig) -> Needed:
     """What needs labels under a configuration. All else works without them, except that accuracy is not measured."""
     # Distillation alone follows the float network's answers.
     training = config.training.epochs > 0 and config.training.distillation < 1
-    tuned = "fine-tuning (leave it out with --epochs 0, or set training.distillation to 1)" if training else None
+    tuned = (
+        "fine-tuning (leave it out with --epochs 0, or train along the float network with --distil)"
+        if training
+        else None
+    )
     criterion = "mixed.criterion=accuracy" if config.has_budget and config.mixed.criterion == "accuracy" else None
     budget = "--min-accuracy" if config.min_accuracy is not None else None
     return Needed(tuned or criterion, tuned or budget)
+
+
+def _opened(path: Path, config: PipelineConfig) -> Photos:
+    photos = open_photos(path, exif=config.exif)
+    photos.noise = config.noise or 0.0
+    return photos
 
 
 def fit_labels(photos: Photos, classes: int | Sequence[str], where: Path, need: str | None) -> Photos:

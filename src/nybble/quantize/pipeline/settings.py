@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nybble.graph import GraphError, Preprocessing
+from nybble.graph.task import TASKS
+from nybble.graph.task_file import task_fields, task_of_fields
 from nybble.quantize.config import Bits, QuantizeConfig
 from nybble.quantize.errors import QuantizeError
+from nybble.quantize.settings import TrainingConfig
 
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+_COPIED = ("resize", "crop", "interpolation", "mean", "std", "fit", "channel_order", "fill", "placement")
 #: Photos to calibrate with, unless the configuration says otherwise.
 CALIBRATION_IMAGES = 1000
 #: Networks for photos up to this size are trained with shifted photos, larger ones with parts of them.
 _SMALL = 64
+
+
+#: How a network is distilled, unless the configuration says otherwise: see docs/finetune.md, "Few photos".
+_DISTILLED: dict[str, Any] = {
+    "distillation": 1.0,
+    "temperature": 10.0,
+    "features": 5.0,
+    "optimizer": "adamw",
+    "learning_rate": 2e-4,
+    "scale_rate": 0.25,
+    "weight_decay": 0.0,
+}
+
+
+def distilled(training: TrainingConfig) -> None:
+    """Let training follow the float network alone, where its settings do not say otherwise."""
+    given = set(training.model_fields_set)
+    for name, value in _DISTILLED.items():
+        if name == "distillation" or name not in given:
+            setattr(training, name, value)
 
 
 class PreprocessingConfig(BaseModel):
@@ -27,34 +52,50 @@ class PreprocessingConfig(BaseModel):
     interpolation: Interpolation | None = None
     mean: tuple[float, ...] | None = Field(default=None, description="of each channel, of samples from 0 to 1")
     std: tuple[float, ...] | None = Field(default=None, description="of each channel")
+    fit: Literal["crop", "stretch", "letterbox", "none"] | None = Field(
+        default=None, description="how a photo is brought to the size of the input"
+    )
+    channel_order: Literal["RGB", "BGR"] | None = Field(default=None, description="of the input, mean and deviation")
+    fill: int | None = Field(default=None, ge=0, le=255, description="of a letterbox's border")
+    placement: Literal["corner", "centre"] | None = Field(default=None, description="of the photo in a letterbox")
+    input_range: float | None = Field(
+        default=None,
+        gt=0,
+        description="largest magnitude of the normalised input; by default that of black and white. More for noise",
+    )
 
     @classmethod
     def of(cls, preprocessing: Preprocessing) -> PreprocessingConfig:
-        """All of a preprocessing but the input's scale, which follows from it."""
-        return cls(
-            resize=preprocessing.resize,
-            crop=preprocessing.crop,
-            interpolation=preprocessing.interpolation,  # type: ignore[arg-type]
-            mean=preprocessing.mean,
-            std=preprocessing.std,
-        )
+        """All of a preprocessing; ``input_range`` only where the scale is not what follows from the rest."""
+        chosen = {name: getattr(preprocessing, name) for name in _COPIED}
+        if preprocessing.fit != "crop":
+            del chosen["resize"]
+        derived = cls(**chosen).applied(Preprocessing())
+        if derived != preprocessing:
+            maximum = preprocessing.input_type.maximum
+            scale = preprocessing.scale_denominator / preprocessing.scale_numerator
+            chosen["input_range"] = scale * maximum
+        return cls(**chosen)
 
     def applied(self, base: Preprocessing) -> Preprocessing:
-        """``base`` with what is set here; the input's s8 scale covers black and white.
+        """``base`` with what is set here; the input's s8 scale covers black and white, or ``input_range``.
 
         Raises
         ------
         QuantizeError
             Naming the field that makes no sense.
         """
-        chosen: dict[str, Any] = {
-            name: getattr(base, name) for name in ("resize", "crop", "interpolation", "mean", "std")
-        }
+        chosen: dict[str, Any] = {name: getattr(base, name) for name in _COPIED}
         given = self.model_dump(exclude_none=True)
+        reach = given.pop("input_range", None)
+        if given.get("fit", base.fit) != "letterbox":
+            chosen["fill"] = chosen["placement"] = None
+        if given.get("fit", base.fit) != "crop" and "resize" in given:
+            raise QuantizeError("preprocessing.resize: is for fit=crop; other fits resize to the size of the input")
         if "crop" in given and "resize" not in given:
             given["resize"] = max(given["crop"])
         chosen |= given
-        if all(chosen[name] == getattr(base, name) for name in chosen):
+        if reach is None and all(chosen[name] == getattr(base, name) for name in chosen):
             return base
         try:
             # The constructor says what is wrong before the scale is computed from it.
@@ -62,8 +103,8 @@ class PreprocessingConfig(BaseModel):
             sizes = [
                 max(abs(mean), abs(1 - mean)) / std for mean, std in zip(chosen["mean"], chosen["std"], strict=True)
             ]
-            scale = {"scale_numerator": 127.0, "scale_denominator": round(max(sizes), 4)}
-            same = all(chosen[name] == getattr(base, name) for name in ("mean", "std"))
+            scale = {"scale_numerator": 127.0, "scale_denominator": reach or round(max(sizes), 4)}
+            same = reach is None and all(chosen[name] == getattr(base, name) for name in ("mean", "std"))
             return Preprocessing(**chosen, **({} if same else scale))
         except GraphError as error:
             raise QuantizeError(f"preprocessing.{error.field}: {error}") from error
@@ -75,6 +116,12 @@ class PipelineConfig(QuantizeConfig):
     Attributes
     ----------
     preprocessing : PreprocessingConfig
+    task : dict, optional
+        What the outputs mean: ``kind`` and the keys of the file ``task``, in its own words (docs/tasks.md).
+    class_names : tuple of str, optional
+        Names of the classes, one for each.
+    noise : float, optional
+        Standard deviation, in samples of 0 to 255, of noise that is added to photos: what a denoiser is shown.
     exif : bool
         Turn photos upright as their EXIF orientation says; by default they are read as torchvision does.
     equalize : bool
@@ -101,6 +148,9 @@ class PipelineConfig(QuantizeConfig):
     """
 
     preprocessing: PreprocessingConfig = PreprocessingConfig()
+    task: dict[str, Any] | None = None
+    class_names: tuple[str, ...] | None = None
+    noise: float | None = Field(default=None, gt=0)
     exif: bool = False
     equalize: bool = False
     fit_channels: bool = False
@@ -122,6 +172,21 @@ class PipelineConfig(QuantizeConfig):
     def has_budget(self) -> bool:
         """Whether bits are to be chosen by measuring."""
         return self.min_accuracy is not None or self.speed is not None
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The keys with the types that the task's file has; what is wrong is named."""
+        if given is None:
+            return None
+        try:
+            # By way of JSON, so that tuples are lists, as in the file.
+            fields: dict[str, Any] = json.loads(json.dumps(given))
+            return dict(json.loads(json.dumps(task_fields(task_of_fields(fields)))))
+        except KeyError as error:
+            raise ValueError(f"unknown kind {error}, known: {', '.join(TASKS)}") from None
+        except (GraphError, TypeError, ValueError) as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _one_budget(self) -> PipelineConfig:

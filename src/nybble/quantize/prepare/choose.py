@@ -35,6 +35,8 @@ class Choice:
         self._first |= self._normalised
         self._last = self._last_layers()
         self._used: set[str] = set()
+        # Of what is no classifier, depthwise layers carry positions and sizes: four bits ruin those.
+        self._eight_depthwise = config.bits is Bits.MIXED or bool(network.results)
 
     def weight_bits(self, op: Weighted) -> int:
         """Bits of a layer's weights."""
@@ -78,7 +80,7 @@ class Choice:
         alone = self._is_alone(op.name)
         depthwise = isinstance(op, Conv) and op.groups > 1 and op.weight.shape[1] == 1
         eight = op.name in self._first or op.name in self._last or alone
-        if eight or (depthwise and self.config.bits is Bits.MIXED):
+        if eight or (depthwise and self._eight_depthwise):
             return 8
         return bits
 
@@ -93,7 +95,8 @@ class Choice:
         if isinstance(reader, Weighted):
             if reader.name in self._last or reader.name in self._normalised:
                 return 8
-            return self._preset(reader, 4) if self.config.bits is Bits.MIXED else self.config.bits.activations
+            wanted = self.config.bits.activations
+            return self._preset(reader, wanted) if self._eight_depthwise else wanted
         if reader.keeps_codes or isinstance(reader, Concat):
             return self._wanted(reader.name)
         if reader.reads_codes:

@@ -11,7 +11,18 @@ from typing import Any
 from nybble.quantize import atomic
 
 #: Columns of ``metrics.csv``.
-COLUMNS = ("epoch", "learning_rate", "loss", "top1_train", "top1", "top5", "val_loss", "images_per_second", "seconds")
+COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "loss",
+    "top1_train",
+    "top1",
+    "top5",
+    "val_loss",
+    "val_noise",
+    "images_per_second",
+    "seconds",
+)
 Row = dict[str, float]
 
 
@@ -52,6 +63,12 @@ class Board:
             self._writer.close()
 
 
+def _answers(axes: Any, rows: Sequence[Row]) -> tuple[Any, str, dict[str, str]]:
+    if any("val_noise" in row for row in rows):
+        return axes, "noise of the outputs", {"validation": "val_noise"}
+    return axes, "top-1", {"training (augmented)": "top1_train", "validation": "top1"}
+
+
 def draw_curves(path: Path, rows: Sequence[Row]) -> bool:
     """Draw loss, top-1 and learning rate over epochs; ``False`` where Matplotlib is not installed."""
     try:
@@ -64,7 +81,7 @@ def draw_curves(path: Path, rows: Sequence[Row]) -> bool:
     loss, accuracy, learning = figure.subplots(1, 3)
     panels = (
         (loss, "loss", {"training": "loss", "validation": "val_loss"}),
-        (accuracy, "top-1", {"training (augmented)": "top1_train", "validation": "top1"}),
+        _answers(accuracy, rows),
         (learning, "learning rate", {"": "learning_rate"}),
     )
     for axes, title, curves in panels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -25,10 +26,11 @@ from nybble.quantize.train.adjust import adjust_ranges
 from nybble.quantize.train.average import WeightAverage
 from nybble.quantize.train.evaluate import check_labels, evaluate, preprocessing_of
 from nybble.quantize.train.interrupt import StopRequest, TrainingInterrupted
-from nybble.quantize.train.loss import feature_loss, mixed
+from nybble.quantize.train.loss import feature_loss, mixed, output_loss
 from nybble.quantize.train.loss import loss as loss_of
 from nybble.quantize.train.metrics import Board, Row, draw_curves, write_csv
 from nybble.quantize.train.optimizer import make_optimizer
+from nybble.quantize.train.outputs import Outputs, evaluate_outputs
 from nybble.quantize.train.processes import Processes
 from nybble.quantize.train.schedule import set_rate
 
@@ -43,7 +45,10 @@ _LOOK = 50
 
 @dataclass
 class Position:
-    """Where a run is: the next step, sums of its epoch so far, and the best epoch yet (-1: none)."""
+    """Where a run is: the next step, sums of its epoch so far, and the best epoch yet (-1: none).
+
+    ``best_top1`` is, of a network that is no classifier, the least noise of its outputs, negated.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -52,7 +57,7 @@ class Position:
     images: int = 0
     seconds: float = 0.0
     best_epoch: int = -1
-    best_top1: float = -1.0
+    best_top1: float = -math.inf
 
 
 class Run:
@@ -75,7 +80,12 @@ class Run:
         preprocessing = preprocessing_of(network)
         #: Nothing but the teacher's answers is followed.
         self.without_labels = teacher is not None and config.distillation >= 1 and not train.labelled
-        self.blocks = [block.steps[-1].name for block in split(network)][:-1] if config.features else []
+        #: Steps of the outputs of a network that is no classifier; it follows the teacher's and nothing else.
+        self.results = list(network.result_steps.values())
+        if self.results:
+            self._check_outputs()
+        blocks = [block.steps[-1].name for block in split(network)][:-1] if config.features else []
+        self.blocks = [name for name in blocks if name not in self.results]
         if config.features and not isinstance(teacher, type(network)):
             raise QuantizeError(
                 f"features={config.features:g} compares blocks, for which the teacher has to be a copy of the network "
@@ -112,6 +122,17 @@ class Run:
             "teacher": str(teacher is not None),
             "processes": str(processes.count),
         }
+
+    def _check_outputs(self) -> None:
+        """Of a network that is no classifier, what makes no sense to ask for."""
+        if self.config.distillation < 1 or not isinstance(self.teacher, type(self.network)):
+            raise QuantizeError(
+                f"a network with the outputs {', '.join(self.network.outputs[:4])} is trained by distillation alone: "
+                "distillation=1 (--distil), the teacher being a copy of the network in mode float"
+            )
+        if self.config.mixup:
+            raise QuantizeError("mixup blends photos of classes; leave it out for a network that is no classifier")
+        self.without_labels = True
 
     def restore(self) -> bool:
         """Go on from the last checkpoint, if there is one."""
@@ -239,15 +260,18 @@ class Run:
                     logits, told, apart = self._answers(wrapped, some)
                 if not self.without_labels:
                     check_labels(labels, indices, self.loader.photos, logits.shape[1])
-                value = own * loss_of(logits, truth, told, config)
+                value = logits.new_zeros(()).float()
+                if not self.results:
+                    value = own * loss_of(logits, truth, told, config)
                 if partners is not None:
                     value = value + (1 - own) * loss_of(logits, truth[partners], told, config)
                 if apart is not None:
-                    value = value + config.features * apart
+                    value = value + apart
                 share = len(truth) / len(batch.labels)
                 self.scaler.scale(value * share).backward()
             sums[0] += value.detach().double() * len(truth)
-            sums[1] += (logits.detach().argmax(dim=1) == truth).sum()
+            if not self.results:
+                sums[1] += (logits.detach().argmax(dim=1) == truth).sum()
         if config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
@@ -257,8 +281,17 @@ class Run:
             self.average.update(self.network)
 
     def _answers(self, wrapped: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """The network's logits, the teacher's, and how far the blocks' values are apart."""
+        """The network's logits, the teacher's, and the loss of what is apart: blocks, outputs."""
         config, teacher = self.config, self.teacher
+        if teacher is not None and self.results:
+            names = [*self.results, *self.blocks]
+            with torch.no_grad():
+                told, wanted = teacher(images, names)
+            logits, values = wrapped(images, names)
+            apart = output_loss(values, {name: wanted[name] for name in self.results})
+            if self.blocks:
+                apart = apart + config.features * feature_loss(values, {name: wanted[name] for name in self.blocks})
+            return logits, told, apart
         if teacher is None or not (config.distillation or config.features):
             return wrapped(images), None, None
         if not config.features:
@@ -268,7 +301,7 @@ class Run:
         with torch.no_grad():
             told, wanted = teacher(images, self.blocks)
         logits, values = wrapped(images, self.blocks)
-        return logits, told, feature_loss(values, wanted)
+        return logits, told, config.features * feature_loss(values, wanted)
 
     def _look(self, sums: Tensor) -> None:
         self.at.loss, self.at.right = sums.tolist()
@@ -294,7 +327,7 @@ class Run:
         with self.average.applied(self.network) if self.average is not None else nullcontext():
             if self.val is not None:
                 row |= self._validate(self.val)
-            kept = row.get("top1", float(at.epoch))
+            kept = -row["val_noise"] if "val_noise" in row else row.get("top1", float(at.epoch))
             if kept > at.best_top1:
                 at.best_top1, at.best_epoch = kept, at.epoch
                 if self.processes.is_first:
@@ -309,10 +342,12 @@ class Run:
         return row
 
     def _validate(self, val: Photos) -> Row:
-        """Each process takes its share of the photos; without labels there is nothing to measure."""
+        """Each process takes its share of the photos; without labels a classifier has nothing to measure."""
+        share = Subset(val, range(self.processes.rank, len(val), self.processes.count))
+        if self.results:
+            return self._noise(share)
         if not val.labelled:
             return {}
-        share = Subset(val, range(self.processes.rank, len(val), self.processes.count))
         sums = [0.0] * 4
         if len(share):
             found = evaluate(
@@ -328,6 +363,36 @@ class Run:
                 sums = [float(found.top1.right), float(found.top5.right), found.loss * total, float(total)]
         top1, top5, loss, images = self.processes.sum(sums)
         return {"top1": top1 / images, "top5": top5 / images, "val_loss": loss / images}
+
+    def _noise(self, share: Photos) -> Row:
+        """Noise of the outputs before the tail against the teacher's, averaged over the processes' photos."""
+        device = self.processes.device
+        sums = [0.0, 0.0]
+        if len(share) and self.teacher is not None:
+            teacher: QuantizedNetwork = self.teacher
+
+            def outputs_of(network: QuantizedNetwork) -> Outputs:
+                return lambda images: {
+                    name: value.cpu().numpy() for name, value in network.results(images.to(device)).items()
+                }
+
+            was_training = self.network.training
+            self.network.eval()
+            with torch.inference_mode():
+                found = evaluate_outputs(
+                    outputs_of(self.network),
+                    outputs_of(teacher),
+                    share,
+                    preprocessing_of(self.network),
+                    batch=self.config.batch,
+                    workers=self.config.workers,
+                    progress=self.progress,
+                    what="validating",
+                )
+            self.network.train(was_training)
+            sums = [found.mean_noise * found.images, float(found.images)]
+        noise, images = self.processes.sum(sums)
+        return {"val_noise": noise / max(images, 1.0)}
 
     def _save(self) -> None:
         rng = self.processes.gather(checkpoint.rng_state())

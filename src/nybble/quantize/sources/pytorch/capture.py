@@ -21,11 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.ir.float_network import FloatNetwork, RecordedModule
+from nybble.quantize.ir.float_network import FloatNetwork, RecordedModule, Result
 from nybble.quantize.sources.pytorch.outputs import Classifier, choose_output, named_outputs
 from nybble.quantize.sources.pytorch.source_lines import frames_of, recorded, user_line
 from nybble.quantize.sources.pytorch.walk import Walk
 
+#: What the output of a module that is no classifier is called.
+OUTPUT = "output"
 #: Images of the example batch. One would be confused with extents of 1.
 _BATCH = 2
 #: Largest difference between module and captured network, relative to the largest logit.
@@ -67,13 +69,15 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int], *, output: str
         If an operation cannot be expressed, naming it and its source line, or if the recorded network does not give
         the module's answers.
     """
-    return _recorded(module, input_shape, output)[0]
+    return capture_with_module(module, input_shape, output=output)[0]
 
 
-def capture_classifier(
+def capture_with_module(
     module: nn.Module, input_shape: tuple[int, int, int], *, output: str | int | None = None
 ) -> tuple[FloatNetwork, nn.Module]:
-    """As :func:`capture`; with the module as one that returns logits alone, in float32.
+    """As :func:`capture`; with the module as one that returns one tensor alone, in float32.
+
+    What is no (N, classes) becomes an output of a network that is no classifier, called ``output``.
 
     Returns
     -------
@@ -84,37 +88,23 @@ def capture_classifier(
     Raises
     ------
     CaptureError
-        As :func:`capture`, and if the output is no (N, classes).
+        As :func:`capture`.
     """
-    network, classifier, shape = _recorded(module, input_shape, output)
-    if network.outputs:
-        raise CaptureError(
-            f"{type(module).__name__}: is no classifier: it returns {', '.join(network.outputs[:8])}; quantize "
-            "it with nybble.quantize.prepare, calibrate and convert, or choose an output of logits"
-        )
-    if math.prod(shape[1:]) != 1:
-        raise CaptureError(
-            f"{type(module).__name__}: the output must be logits (N, classes), but has the shape "
-            f"(N, {', '.join(map(str, shape))}); choose another by output=NAME (--output NAME), or end with a pool"
-        )
-    return network, classifier
-
-
-def _recorded(
-    module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None
-) -> tuple[FloatNetwork, nn.Module, tuple[int, ...]]:
-    """The network, a module that returns its output alone, and the shape of that without the batch."""
     if isinstance(module, RecordedModule):
         if output is not None:
             raise CaptureError(f"{type(module).__name__}: has one output; output={output!r} cannot choose another")
         network = module.recorded(input_shape)
-        # Whoever recorded it has looked at its output.
-        return network, module, network[network.output].shape[:1]
+        return network, module
     single = _single(module)
-    network, name, shape = _captured(single, input_shape, output, _ADVICE if single is module else _ADVICE_SINGLE)
+    network, name = _captured(single, input_shape, output, _ADVICE if single is module else _ADVICE_SINGLE)
+    shape = network[network.output].shape
+    if math.prod(shape[1:]) != 1:
+        result = Result(name=f"{OUTPUT}.result", inputs=(network.output,), shape=shape, place="", label=OUTPUT)
+        network.ops.append(result)
+        network.outputs = (OUTPUT,)
     if not name and single is module and network.ending != "softmax":
-        return network, module, shape
-    return network, Classifier(single, name, network.ending).train(module.training), shape
+        return network, module
+    return network, Classifier(single, name, network.ending).train(module.training)
 
 
 def _single(module: nn.Module) -> nn.Module:
@@ -133,7 +123,7 @@ def _single(module: nn.Module) -> nn.Module:
 
 def _captured(
     module: nn.Module, input_shape: tuple[int, int, int], output: str | int | None, advice: str
-) -> tuple[FloatNetwork, str, tuple[int, ...]]:
+) -> tuple[FloatNetwork, str]:
     training = {name: child.training for name, child in module.named_modules()}
     module.eval()
     generator = torch.Generator().manual_seed(0)
@@ -154,7 +144,7 @@ def _captured(
     finally:
         for path, child in module.named_modules():
             child.training = training.get(path, child.training)
-    return network, name, tuple(expected.shape[1:])
+    return network, name
 
 
 @contextmanager
