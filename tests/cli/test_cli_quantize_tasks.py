@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from nybble.cli import app
 from nybble.cli.exit_codes import ExitCode
-from nybble.graph import Restore, read_graph
+from nybble.graph import Conv2d, Restore, read_graph
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'nybble[quantize]'")
 
@@ -139,3 +139,17 @@ def test_tasks_that_do_not_fit(folder: Path, tmp_path: Path, text: str, words: s
     result = run(folder, tmp_path / "out", "--epochs", "0", "--task", str(tmp_path / "task"), task=False)
     assert result.exit_code == ExitCode.ERROR and words in " ".join(result.output.split()), result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_share_of_the_multiplications_gets_four_bits(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump({**SETTINGS, "bits": "mixed", "mixed": {"four": "w4a8"}}))
+    result = run(folder, out, "--epochs", "0", "--config", str(settings), "--four-bit-share", "0.8")
+    assert result.exit_code == 0, result.output
+    bits = json.loads(result.stdout)["details"]["bits"]
+    # The first and the last layer stay in eight bits: there is one to choose.
+    assert bits["groups"] == len(bits["four_bits"]) == 1
+    assert bits["share_of_multiplications"] == {"of_choosable": 1.0, "of_all": pytest.approx(64 / 80)}
+    weights = [node.weight.dtype for node in read_graph(out) if isinstance(node, Conv2d)]
+    assert weights == ["s8", "s4", "s8"]

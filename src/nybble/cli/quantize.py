@@ -123,6 +123,18 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    four_bit_share: Annotated[
+        float | None,
+        typer.Option(
+            "--four-bit-share",
+            metavar="SHARE",
+            min=0.01,
+            max=1,
+            help="With --bits mixed: the choice of least noise in which this share of the multiplications has 4-bit "
+            "weights, of those in layers that may.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML; options win.", show_default=False)
     ] = None,
@@ -259,6 +271,7 @@ def quantize(
         "class_names": None if class_names is None else _lines(class_names),
         "min_accuracy": min_accuracy,
         "speed": speed,
+        "four_bit_share": four_bit_share,
         "preprocessing": {
             "resize": resize,
             "crop": None if crop is None else (crop, crop),
@@ -312,12 +325,15 @@ def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
 
     settings = PipelineConfig.load(path) if path is not None else PipelineConfig()
     bits, method, epochs = options["bits"], options["method"], options["epochs"]
-    budget = {name: options[name] for name in ("min_accuracy", "speed") if options[name] is not None}
+    budgets = ("min_accuracy", "speed", "four_bit_share")
+    budget = {name: options[name] for name in budgets if options[name] is not None}
     if budget:
         if bits not in (None, BitsOption.MIXED):
-            raise WrongUsageError(f"--min-accuracy and --speed choose between bits: give --bits mixed, not {bits}")
+            raise WrongUsageError(
+                f"--min-accuracy, --speed and --four-bit-share choose between bits: give --bits mixed, not {bits}"
+            )
         if len(budget) > 1:
-            raise WrongUsageError("give one of --min-accuracy and --speed, not both")
+            raise WrongUsageError("give one of --min-accuracy, --speed and --four-bit-share")
         bits = BitsOption.MIXED
     if bits is not None:
         if (settings.layers or settings.activations) and bits != settings.bits:
@@ -326,7 +342,7 @@ def _settings(path: Path | None, options: dict[str, Any]) -> PipelineConfig:
             )
         settings.bits = Bits(bits)
     for name, value in budget.items():
-        settings.min_accuracy = settings.speed = None
+        settings.min_accuracy = settings.speed = settings.four_bit_share = None
         setattr(settings, name, value)
     if method is MethodOption.RECONSTRUCT:
         settings.reconstruct = True
@@ -445,9 +461,15 @@ def _print_rest(outcome: Outcome, report: Path | None) -> None:
     chosen = outcome.details.get("bits")
     if chosen is not None:
         accuracy = "" if chosen["accuracy"] is None else f", {chosen['accuracy']:.2f} % before fine-tuning"
+        shares, speed = chosen.get("share_of_multiplications"), chosen["times_as_fast_as_8_bits"]
+        gain = (
+            f"{speed:.2f} times as fast as all in 8 bits"
+            if shares is None
+            else f"{shares['of_choosable']:.1%} of the multiplications that may, {shares['of_all']:.1%} of all"
+        )
         typer.echo(
             f"{len(chosen['four_bits'])} of {chosen['groups']} groups of layers have 4 bits, the others 8: "
-            f"{chosen['times_as_fast_as_8_bits']:.2f} times as fast as all in 8 bits{accuracy}"
+            f"{gain}{accuracy}"
         )
     for what, found in (*outcome.photos.items(), ("selection", outcome.stages[0].evaluation.report.to_dict())):
         for line in _unusual(what, found):

@@ -177,6 +177,9 @@ class MixedConfig(BaseModel):
         default="sqnr",
         description="what a group of layers costs in 4 bits: noise of the logits, or top-1 lost (labels needed)",
     )
+    four: Literal["w4a4", "w4a8"] = Field(
+        default="w4a4", description="what layers of 4 bits have: activations of 4 bits too, or of 8"
+    )
     images: int | None = Field(default=256, ge=1, description="use only the first so many images; all where absent")
     timed_images: int = Field(default=4, ge=1, description="different images that the engine is timed on")
     runs: int = Field(default=7, ge=1, description="times that each of them runs")

@@ -29,10 +29,13 @@ class Function(Op):
     label : str
         What errors and the graph call it, where its values are those of no function with a name; empty for a
         composition.
+    reach : float, optional
+        Magnitude from which on the function's values do not change any more; what it reads may be clipped there.
     """
 
     function: Callable[..., Tensor]
     label: str
+    reach: float | None = None
 
     is_elementwise: ClassVar[bool] = True
     input_bits: ClassVar[int | None] = 8
@@ -60,6 +63,14 @@ class Product(Op):
 
     def _compute(self, *values: Tensor) -> Tensor:
         return values[0] * values[1]
+
+
+@dataclass(kw_only=True)
+class GatedProduct(Product):
+    """The product that a function ``x * gate(x)`` is computed as, of eight bits on either side."""
+
+    reads_codes: ClassVar[bool] = False
+    input_bits: ClassVar[int | None] = 8
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,22 @@ class Rectifier(Op):
 
 
 @dataclass(kw_only=True)
+class ChannelDivision(Op):
+    """Sums divided by a positive constant for each channel, before they are rounded. ``divisor`` is (C)."""
+
+    divisor: Tensor
+
+    takes_shortcuts: ClassVar[bool] = False
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether what it reads is not."""
+        return self.inputs[0] in positive
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        return values[0] / self.divisor.reshape(-1, *[1] * (values[0].dim() - 2))
+
+
+@dataclass(kw_only=True)
 class Sum(Op):
     """The sum of two values of one shape."""
 

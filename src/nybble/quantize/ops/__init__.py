@@ -7,6 +7,7 @@ from nybble.quantize.ops import add as add
 from nybble.quantize.ops import affine as affine
 from nybble.quantize.ops import avg_pool as avg_pool
 from nybble.quantize.ops import batch_norm as batch_norm
+from nybble.quantize.ops import channel_division as channel_division
 from nybble.quantize.ops import concat as concat
 from nybble.quantize.ops import conv as conv
 from nybble.quantize.ops import conv_transpose as conv_transpose

@@ -14,7 +14,7 @@ from nybble import graph
 from nybble.graph.types import Array
 from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.fake.quantizers import number
-from nybble.quantize.ir.elementwise import Product
+from nybble.quantize.ir.elementwise import GatedProduct, Product
 from nybble.quantize.ir.float_network import FloatNetwork
 from nybble.quantize.ir.gates import make_gates_images
 from nybble.quantize.ir.vocabulary import Made, Result, Translation, Unsupported
@@ -119,7 +119,7 @@ class Multiplication(FloatOperation):
     """Two activations give exact sums in the product of their units."""
 
     forms = forms
-    ops = (Product,)
+    ops = (Product, GatedProduct)
     modules = (Mul,)
     nodes = (graph.Mul,)
 

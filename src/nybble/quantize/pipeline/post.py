@@ -20,7 +20,7 @@ from nybble.quantize.pipeline.store import digest_of
 from nybble.quantize.ptq.bias import correct_bias
 from nybble.quantize.ptq.channels import fit_channels
 from nybble.quantize.ptq.equalize import equalize
-from nybble.quantize.ptq.mixed import choose_bits, engine_times, network_timer
+from nybble.quantize.ptq.mixed import choose_bits, engine_times, multiplications, network_timer, shares_of_layers
 from nybble.quantize.ptq.reconstruct import reconstruct
 from nybble.quantize.ptq.sensitivity import sensitivity, top1
 from nybble.quantize.train.evaluate import preprocessing_of
@@ -72,7 +72,7 @@ def choose(
         Prepares the float network as a configuration says.
     train, selection : Photos
     config : PipelineConfig
-        With ``min_accuracy`` or ``speed``.
+        With ``min_accuracy``, ``speed`` or ``four_bit_share``.
     work : Path
         For both calibrations and the choice.
     progress : callable
@@ -89,13 +89,13 @@ def choose(
     QuantizeError
         If the budget cannot be met, saying what could.
     """
-    plain = config.model_copy(deep=True, update={"min_accuracy": None, "speed": None})
+    plain = config.model_copy(deep=True, update={"min_accuracy": None, "speed": None, "four_bit_share": None})
     eight = made(plain.model_copy(update={"bits": Bits.W8A8}))
     about = config.model_dump_json(exclude={"training", "reconstruction"})
     key = f"{digest_of(eight)} {train.fingerprint} {selection.fingerprint} {hashlib.sha256(about.encode()).hexdigest()}"
     state = atomic.load(work / CHOICE)
     if state is None or state.get("key") != key:
-        four = made(plain.model_copy(update={"bits": Bits.W4A4}))
+        four = made(plain.model_copy(update={"bits": Bits(config.mixed.four)}))
         state = {"key": key, **_measured(eight, four, train, selection, config, work, progress)}
         atomic.save(work / CHOICE, state)
     details["bits"] = state["details"]
@@ -119,17 +119,20 @@ def _measured(
     for network, bits in ((eight, 8), (four, 4)):
         before_calibration(network, data, config, {})
         calibrate(network, data, config.calibration, work=work / f"all-{bits}-bit", progress=progress)
-    times, seconds_8 = engine_times(eight, four, data, settings)
+    share = config.four_bit_share
+    times, seconds_8 = engine_times(eight, four, data, settings) if share is None else shares_of_layers(eight, four)
     found = sensitivity(eight, four, data, times, seconds_8, images=settings.images, progress=progress)
+    labelled = selection.labelled and not eight.outputs
     held = Loader(selection, preprocessing, batch=config.batch, workers=config.calibration.workers)
     choice = choose_bits(
         eight,
         four,
         found,
         min_accuracy=config.min_accuracy,
-        speed=config.speed,
-        evaluate=(lambda network: top1(network, held.in_order())) if selection.labelled else None,
-        timer=network_timer(data, settings),
+        # What 4 bits save, in place of seconds, is multiplications.
+        speed=config.speed if share is None else 1 / max(1 - share, 1e-9),
+        evaluate=(lambda network: top1(network, held.in_order())) if labelled else None,
+        timer=network_timer(data, settings) if share is None else None,
         config=settings,
         progress=progress,
     )
@@ -144,6 +147,14 @@ def _measured(
             "four_bits": list(choice.four_bits),
             "groups": len(found.groups),
             "accuracy": choice.accuracy,
-            "times_as_fast_as_8_bits": choice.speed,
+            "times_as_fast_as_8_bits": choice.speed if share is None else None,
+            "share_of_multiplications": None if share is None else _shares(choice.network, seconds_8),
         },
     }
+
+
+def _shares(network: QuantizedNetwork, choosable: float) -> dict[str, float]:
+    """Multiplications by 4-bit weights, as a share of those that may have them and of all."""
+    counts = multiplications(network)
+    four = sum(counts[name] for name, layer in network.layers().items() if layer.weight_quantizer.bits == 4)
+    return {"of_choosable": four / choosable, "of_all": four / sum(counts.values())}

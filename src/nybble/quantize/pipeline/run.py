@@ -40,12 +40,15 @@ from nybble.quantize.pipeline.selection import Chosen, choose_photos, fit_labels
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.pipeline.store import evaluated, remembered
 from nybble.quantize.prepare.prepare import prepare_captured
+from nybble.quantize.ptq.depthwise import scale_channels
 from nybble.quantize.sources.load import load_source
 from nybble.quantize.sources.pytorch.capture import capture_with_module
 from nybble.quantize.train import Evaluation, OutputEvaluation, evaluate, evaluate_outputs, finetune
 from nybble.quantize.train.outputs import Outputs
 
 FLOAT, CALIBRATED, GIVEN, FINETUNED, ENGINE = "float", "calibrated", "as given", "fine-tuned", "integer engine"
+#: Photos that ranges of channels are taken from.
+_SCALED = 64
 #: Photos that go through the network together when its speed is measured.
 _TIMED_TOGETHER = 8
 
@@ -196,7 +199,7 @@ class _Run:
         self._task = tasks.task_of_source(self._source, module, self._config, recorded.outputs)
         if recorded.outputs:
             tasks.check_config(self._source, self._config, recorded.outputs, self._task)
-        captured = fold(recorded)
+        captured = self._scaled(fold(recorded))
         network = self._prepared(captured, self._config)
         self._settle(network)
         if self._config.has_budget:
@@ -218,6 +221,19 @@ class _Run:
         if self._config.training.features or network.outputs:
             self._teacher = copy.deepcopy(network)
         return module.to(self._device), network
+
+    def _scaled(self, captured: FloatNetwork) -> FloatNetwork:
+        """With steps by channel in front of depthwise layers, where these are wanted."""
+        wanted = self._config.scale_channels
+        if wanted is None:
+            wanted = self._config.scale_channels = bool(captured.outputs)
+        if not wanted:
+            return captured
+        data = batches(self._photos.train, self._preprocessing, self._config.calibration)
+        made: FloatNetwork
+        made, found = scale_channels(captured, data, images=_SCALED)
+        self._details["scaled_channels"] = [[entry.name, entry.smallest, entry.largest] for entry in found]
+        return made
 
     def _prepared(self, captured: FloatNetwork, config: PipelineConfig) -> QuantizedNetwork:
         network = prepare_captured(captured, config, self._preprocessing, config.class_names)

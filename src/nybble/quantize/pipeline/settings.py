@@ -126,6 +126,9 @@ class PipelineConfig(QuantizeConfig):
         Turn photos upright as their EXIF orientation says; by default they are read as torchvision does.
     equalize : bool
         Even out channels between layers before calibration (Nagel et al. 2019).
+    scale_channels : bool, optional
+        Give channels in front of depthwise layers steps of their own before calibration; by default where the network
+        is no classifier.
     fit_channels : bool
         Give channels behind a ReLU6 ranges of their own before calibration.
     correct_bias : bool
@@ -136,6 +139,9 @@ class PipelineConfig(QuantizeConfig):
         With bits ``mixed``, choose between 4 and 8 bits layer by layer: the fastest network of at least so many per
         cent of top-1 on the selection photos once calibrated, or the best one that is so many times as fast as in
         8 bits.
+    four_bit_share : float, optional
+        With bits ``mixed``, the share of multiplications by 4-bit weights among those that may have them (not the
+        first layer, depthwise layers and those before an output); those are chosen that make the least noise.
     selection_share : float
         Share of the training photos that is split off for selection where there are no others for it.
     seed : int
@@ -153,11 +159,13 @@ class PipelineConfig(QuantizeConfig):
     noise: float | None = Field(default=None, gt=0)
     exif: bool = False
     equalize: bool = False
+    scale_channels: bool | None = None
     fit_channels: bool = False
     correct_bias: bool = False
     reconstruct: bool = False
     min_accuracy: float | None = Field(default=None, ge=0, le=100)
     speed: float | None = Field(default=None, ge=1)
+    four_bit_share: float | None = Field(default=None, gt=0, le=1)
     selection_share: float = Field(default=0.1, gt=0, lt=1)
     seed: int = Field(default=0, ge=0)
     batch: int = Field(default=16, ge=1)
@@ -166,12 +174,23 @@ class PipelineConfig(QuantizeConfig):
     @property
     def from_float(self) -> bool:
         """Whether something is asked for that starts from the float network."""
-        return self.equalize or self.fit_channels or self.correct_bias or self.reconstruct or self.has_budget
+        return bool(
+            self.equalize
+            or self.scale_channels
+            or self.fit_channels
+            or self.correct_bias
+            or self.reconstruct
+            or self.has_budget
+        )
 
     @property
     def has_budget(self) -> bool:
         """Whether bits are to be chosen by measuring."""
-        return self.min_accuracy is not None or self.speed is not None
+        return any(budget is not None for budget in self._budgets)
+
+    @property
+    def _budgets(self) -> tuple[float | None, ...]:
+        return self.min_accuracy, self.speed, self.four_bit_share
 
     @field_validator("task")
     @classmethod
@@ -190,12 +209,13 @@ class PipelineConfig(QuantizeConfig):
 
     @model_validator(mode="after")
     def _one_budget(self) -> PipelineConfig:
-        if self.min_accuracy is not None and self.speed is not None:
-            raise ValueError("give one of min_accuracy and speed, not both")
+        names = "min_accuracy, speed and four_bit_share"
+        if sum(budget is not None for budget in self._budgets) > 1:
+            raise ValueError(f"give one of {names}")
         if self.has_budget and self.bits is not Bits.MIXED:
-            raise ValueError(f"min_accuracy and speed choose between bits, so they need bits=mixed, not {self.bits}")
+            raise ValueError(f"{names} choose between bits, so they need bits=mixed, not {self.bits}")
         if self.has_budget and (self.layers or self.activations):
-            raise ValueError("min_accuracy and speed choose the bits of all layers, so `layers` must be left out")
+            raise ValueError(f"{names} choose the bits of all layers, so `layers` must be left out")
         return self
 
     def resolved(self, preprocessing: Preprocessing, photos: int) -> PipelineConfig:

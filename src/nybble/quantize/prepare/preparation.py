@@ -12,7 +12,16 @@ from nybble.quantize.config import QuantizeConfig
 from nybble.quantize.fake.network import QuantizedNetwork, Step
 from nybble.quantize.fake.quantizers import ActivationQuantizer, Method, WeightQuantizer
 from nybble.quantize.fake.weighted import FoldedNorm, QuantizedLayer
-from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Rectifier, Slopes, Weighted
+from nybble.quantize.ir.elementwise import Function
+from nybble.quantize.ir.float_network import (
+    INPUT,
+    ChannelDivision,
+    FloatNetwork,
+    Op,
+    Rectifier,
+    Slopes,
+    Weighted,
+)
 from nybble.quantize.ir.fold import fold_norm, nonnegative
 from nybble.quantize.prepare.choose import Choice
 from nybble.quantize.prepare.joined import joined_values
@@ -139,10 +148,20 @@ class Preparation:
         """
         chosen = self._choice.activation(name, values, any(result not in self._unsigned for result in results))
         op = self.network[values[0]]
-        limit = op.maximum if isinstance(op, Rectifier) else None
+        limit = op.maximum if isinstance(op, Rectifier) else self._reach(values)
         quantizer = make(name, chosen.dtype, self._method, limit)
         quantizer.shift = chosen.shift
         return quantizer
+
+    def _reach(self, values: Sequence[str]) -> float | None:
+        """Where the functions that alone read some values stop changing; ``None`` if anything else reads them."""
+        found: list[float | None] = []
+        for value in values:
+            # Sums that are divided are rounded by another quantizer.
+            readers = [reader for reader in self.readers[value] if not isinstance(reader, ChannelDivision)]
+            found += [reader.reach if isinstance(reader, Function) else None for reader in readers]
+        reaches = [reach for reach in found if reach is not None]
+        return max(reaches) if reaches and len(reaches) == len(found) else None
 
     def base(self, value: str) -> str:
         """What an activation is called: after its layer, where its activation function alone reads that."""

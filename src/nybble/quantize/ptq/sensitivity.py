@@ -17,6 +17,7 @@ from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.fake.quantizers import ActivationQuantizer
 from nybble.quantize.lower.snap import snap_steps
 from nybble.quantize.ptq.blocks import first_images
+from nybble.quantize.train.loss import output_loss
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,12 @@ class GroupSensitivity:
     group : Group
     noise : float
         Squared error of the logits against the float network's as a share of their energy, beyond what the 8-bit
-        network has; can be slightly negative by chance.
+        network has; can be slightly negative by chance. Of a network that is no classifier, that of its outputs as
+        :func:`nybble.quantize.train.loss.output_loss` has it.
     sqnr : float
         Signal-to-noise ratio of those logits in dB.
-    agreement : float
-        Share of images with the float network's top-1 class.
+    agreement : float or None
+        Share of images with the float network's top-1 class; ``None`` of a network that is no classifier.
     lost : float or None
         Top-1 accuracy lost against the 8-bit network, in points; ``None`` without labels.
     seconds_8, seconds_4 : float
@@ -61,7 +63,7 @@ class GroupSensitivity:
     group: Group
     noise: float
     sqnr: float
-    agreement: float
+    agreement: float | None
     lost: float | None
     seconds_8: float
     seconds_4: float
@@ -113,7 +115,7 @@ def _row(entry: GroupSensitivity) -> tuple[str, ...]:
         entry.group.name,
         ", ".join(entry.group.layers),
         f"{entry.sqnr:.1f}",
-        f"{entry.agreement:.1%}",
+        "" if entry.agreement is None else f"{entry.agreement:.1%}",
         "" if entry.lost is None else f"{entry.lost:.2f}",
         f"{entry.seconds_8 * 1e3:.3f}",
         f"{entry.seconds_4 * 1e3:.3f}",
@@ -219,7 +221,7 @@ def sensitivity(
     cached = _Images(batches, images)
     reference = copy.deepcopy(eight)
     reference.set_mode("float")
-    exact = cached.logits(reference)
+    exact = cached.answers(reference)
     noise_8, _, accuracy_8 = cached.compare(mixture(eight, four, []), exact)
     noise_4, _, accuracy_4 = cached.compare(mixture(eight, four, found), exact)
     result = Sensitivities(
@@ -250,7 +252,7 @@ def top1(network: QuantizedNetwork, batches: Iterable[Any], images: int | None =
         If the batches have no labels.
     """
     cached = _Images(batches, images)
-    accuracy = cached.accuracy(cached.logits(network))
+    accuracy = cached.accuracy(cached.answers(network))
     if accuracy is None:
         raise QuantizeError("accuracy needs labelled images: batches (images, labels)")
     return accuracy
@@ -275,21 +277,32 @@ class _Images:
         known = torch.cat(labels)[: self.count] if labels else torch.empty(0)
         self.labels = known if len(known) == self.count and bool((known >= 0).all()) else None
 
-    def logits(self, network: QuantizedNetwork) -> Tensor:
+    def answers(self, network: QuantizedNetwork) -> dict[str, Tensor]:
+        """Logits, or the outputs of a network that is no classifier: float64, by the names of their steps."""
         network.eval()
         device = next(network.parameters()).device
+        names = list(network.result_steps.values()) or [network.output]
         with torch.inference_mode():
-            return torch.cat([network(part.to(device)).double().cpu() for part in self.parts])
+            found = [network(part.to(device), names)[1] for part in self.parts]
+        return {name: torch.cat([values[name].double().cpu() for values in found]) for name in names}
 
-    def accuracy(self, logits: Tensor) -> float | None:
-        return None if self.labels is None else float((logits.argmax(1) == self.labels).double().mean()) * 100
+    def accuracy(self, answers: Mapping[str, Tensor]) -> float | None:
+        if self.labels is None or len(answers) > 1:
+            return None
+        (logits,) = answers.values()
+        return float((logits.flatten(1).argmax(1) == self.labels).double().mean()) * 100
 
-    def compare(self, network: QuantizedNetwork, exact: Tensor) -> tuple[float, float, float | None]:
+    def compare(
+        self, network: QuantizedNetwork, exact: Mapping[str, Tensor]
+    ) -> tuple[float, float | None, float | None]:
         """Noise as a share of the energy, share of equal top-1 classes, accuracy."""
-        logits = self.logits(network)
-        noise = float((logits - exact).square().sum() / exact.square().sum().clamp_min(1e-30))
-        agreement = float((logits.argmax(1) == exact.argmax(1)).double().mean())
-        return noise, agreement, self.accuracy(logits)
+        found = self.answers(network)
+        if network.outputs:
+            return float(output_loss(found, exact)), None, None
+        (logits,), (wanted,) = found.values(), exact.values()
+        noise = float((logits - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
+        agreement = float((logits.flatten(1).argmax(1) == wanted.flatten(1).argmax(1)).double().mean())
+        return noise, agreement, self.accuracy(found)
 
 
 def _activations(network: QuantizedNetwork) -> dict[str, ActivationQuantizer]:

@@ -1,0 +1,80 @@
+"""Channels divided by constants before they are rounded: a step for each channel, made up for by what reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nybble.quantize.fake.operation import FakeOperation
+from nybble.quantize.fake.quantizers import number
+from nybble.quantize.ir import float_network
+from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.examples import FloatExample, around
+from nybble.quantize.ops.registry import register
+
+if TYPE_CHECKING:
+    from nybble.quantize.fake.network import Step
+    from nybble.quantize.lower.conversion import Conversion
+    from nybble.quantize.prepare.preparation import Preparation
+
+
+class Divided(FakeOperation):
+    """Sums divided by a constant for each channel.
+
+    The integer network computes nothing for it: a unit of the sums stands for less, and the factors by channel of the
+    Quantize behind follow from that.
+
+    Parameters
+    ----------
+    divisor : Tensor
+        (C), positive. It is not trained.
+    """
+
+    divisor: Tensor
+
+    def __init__(self, divisor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("divisor", divisor.detach().clone().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ...)."""
+        return x / self.divisor.reshape(-1, *[1] * (x.dim() - 2))
+
+
+class ChannelDivisions(FloatOperation):
+    """No front end makes them; :func:`nybble.quantize.ptq.depthwise.scale_channels` does."""
+
+    ops = (float_network.ChannelDivision,)
+    modules = (Divided,)
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Depthwise layers, in front of which channels may be divided."""
+        yield around("depthwise", lambda: nn.Sequential(nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1, groups=6)))
+        yield around("gated", lambda: _Gated())
+
+    def prepare(self, op: float_network.ChannelDivision, preparation: Preparation) -> None:
+        """Exact sums remain such."""
+        preparation.sums[op.name] = preparation.step(op.name, Divided(op.divisor), preparation.sums[op.inputs[0]])
+
+    def convert(self, module: Divided, step: Step, conversion: Conversion) -> None:
+        """The same integers, of other units."""
+        (source,) = step.inputs
+        conversion.values[step.name] = conversion.values[source]
+        conversion.units[step.name] = conversion.units[source] / number(module.divisor)
+
+
+class _Gated(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.relu(self.depthwise(functional.silu(x)))
+        return result
+
+
+register(ChannelDivisions())
