@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +17,14 @@ from nybble.graph import Graph, read_graph, write_graph
 from nybble.graph.ops import operation_of
 from nybble.graph.types import Array
 from nybble.quantize import QuantizeConfig, calibrate, convert, prepare
+from nybble.quantize.errors import CaptureError
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.ir.fold import fold
 from nybble.quantize.lower.agreement import input_codes
 from nybble.quantize.prepare.prepare import prepare_captured
 from nybble.quantize.sources.onnx.model import read_onnx
 from nybble.quantize.sources.onnx.network import build
+from nybble.quantize.sources.pytorch.capture import capture
 from nybble.reference import interpret
 
 onnx = pytest.importorskip("onnx")
@@ -142,3 +145,59 @@ def test_a_module_that_returns_an_image(tmp_path: Path) -> None:
         wanted = module(x).numpy()
     assert found.shape == wanted.shape
     assert np.mean((found - wanted) ** 2) < 0.01 * np.mean(wanted**2)
+
+
+class Levels(Heads):
+    """The same heads as a module returns them: views of several levels, joined, and one value twice."""
+
+    def forward(self, x: Tensor) -> dict[str, Any]:  # type: ignore[override]
+        y = functional.relu(self.stem(x))
+        small = functional.relu(self.down(y[:, 1::2]))
+        raised = functional.interpolate(small, size=y.shape[2:], mode="bilinear", align_corners=False)
+        joined = torch.cat([y, raised, y[:, ::2]], 1)
+        score = self.score(joined)
+        flat = [score.flatten(2).transpose(1, 2), self.box(joined).view(len(x), 1, 4, -1).permute(0, 3, 1, 2)[:, :, 0]]
+        return {"maps": [small, score], "again": score, "scores": torch.cat([flat[0].softmax(-1)] * 2, 1)}
+
+
+def test_a_module_that_returns_several_tensors(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Levels().eval()
+    x = images(6)
+    network = prepare(module, (3, ROWS, COLUMNS), QuantizeConfig(bits="w8a8"))
+    calibrate(network, [x])
+    graph, _ = convert(network)
+    write_graph(graph, tmp_path)
+    graph = read_graph(tmp_path)
+    codes = input_codes(network, x)
+    expected = interpret(graph, codes, keep=None)
+    with Engine(graph, threads=1) as engine:
+        found = engine.run(codes, integers=True)
+    with torch.no_grad():
+        returned = module(x)
+    wanted = [*returned["maps"], returned["again"], returned["scores"]]
+    assert list(found) == ["maps_0", "maps_1", "again", "scores"]
+    for name, value in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(found[name], expected[name])
+        assert found[name].shape == value.shape
+        assert np.mean((found[name] - value.numpy()) ** 2) < 0.01 * np.mean((value - value.mean()).numpy() ** 2)
+
+
+def test_all_outputs_are_taken_where_none_or_an_asterisk_says_so() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = self.layer(x)
+            return y.mean((2, 3)), y.amax((2, 3))
+
+    with pytest.raises(CaptureError, match=r"or all values by output='\*'"):
+        capture(Two().eval(), (3, 8, 8))
+    module = Two().eval()
+    network = capture(module, (3, 8, 8), output="*")
+    assert network.outputs == ("0", "1")
+    x = torch.randn(3, 3, 8, 8)
+    for found, wanted in zip(network.returned(x).values(), module(x), strict=True):
+        torch.testing.assert_close(found, wanted.detach())

@@ -30,6 +30,7 @@ from nybble.graph.ops.registry import register as register
 from nybble.graph.ops.registry import unregister as unregister
 from nybble.graph.ops.relu import ReLU as ReLU
 from nybble.graph.ops.resize import ResizeNearest as ResizeNearest
+from nybble.graph.ops.resize_bilinear import ResizeBilinear as ResizeBilinear
 from nybble.graph.ops.scale import Scale as Scale
 from nybble.graph.ops.slice import Slice as Slice
 from nybble.graph.ops.table import Table as Table

@@ -16,7 +16,7 @@ from nybble.graph.nodes import Node, Padding, Pair
 from nybble.graph.ops.base import Example, Operation
 from nybble.graph.ops.checks import check_input_type, image_shape
 from nybble.graph.ops.examples import activation
-from nybble.graph.ops.forms import EXACT, ExactForm, RealForm
+from nybble.graph.ops.forms import EXACT, ExactForm, RealForm, write_rounded_mean
 from nybble.graph.ops.registry import register
 from nybble.graph.ops.texts import window_details
 from nybble.graph.ops.units import Unit
@@ -143,24 +143,17 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
             pads=list(Padding(node.padding.top, node.padding.left, *ends)),
             group=channels,
         )
-        count = np.outer(*counts).astype(np.int64)
-        # Division truncates: an offset keeps what it divides positive.
-        offset = 1 << source.dtype.bits
-        value = form.cast(sums, np.int64, f"{node.name}/integers")
-        value = form.node("Mul", [value, form.constant(f"{node.name}/two", 2, np.int64)], f"{node.name}/twice")
-        raised = form.constant(f"{node.name}/count", count * (1 + 2 * offset), np.int64)
-        value = form.node("Add", [value, raised], f"{node.name}/raised")
-        twice = form.constant(f"{node.name}/twocount", 2 * count, np.int64)
-        value = form.node("Div", [value, twice], f"{node.name}/mean")
-        lowered = form.constant(f"{node.name}/offset", offset, np.int64)
-        value = form.node("Sub", [value, lowered], f"{node.name}/lowered")
-        form.cast(value, np.float32, form.source(node.name))
+        write_rounded_mean(form, node.name, sums, np.outer(*counts).astype(np.int64), 1 << source.dtype.bits)
 
     def write_real(self, node: AvgPool2d, form: RealForm) -> None:
         """AveragePool of real numbers, stored again."""
         # Averages are multiples of 1 / window: less than half of that moves nothing but halves, which go up.
         least = 0.25 / (node.kernel_size.rows * node.kernel_size.columns)
         form.store(node.name, _write(node, form), upward=least)
+
+    def parts(self, node: AvgPool2d, types: Sequence[ValueType]) -> int:
+        """The samples of a window."""
+        return node.kernel_size.rows * node.kernel_size.columns
 
     def onnx_hint(self, node: AvgPool2d) -> Mapping[str, object]:
         """The stride, which GlobalAveragePool has none of."""

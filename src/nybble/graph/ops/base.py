@@ -188,6 +188,13 @@ class Operation(ABC, Generic[N]):
         """What one step of the sums that it reads should best stand for, (channels), if anything."""
         return None
 
+    def parts(self, node: N, types: Sequence[ValueType]) -> int | None:
+        """Of an average, rounded with halves up: what its exact values are multiples of, as one step over a number.
+
+        ``types`` are those of what the node reads. ``None`` where it is no average.
+        """
+        return None
+
     # ONNX forms
 
     def write_exact(self, node: N, form: ExactForm) -> None:

@@ -176,6 +176,31 @@ def write_exact_sums(form: ExactForm, node: Weighted, source: str, product: Prod
     form.node("Identity", [total], result, name=node.name)
 
 
+def write_rounded_mean(form: ExactForm, name: str, sums: str, count: Array, offset: int) -> None:
+    """Write ``floor((2 * sums + count) / (2 * count))`` as the node ``name``.
+
+    Parameters
+    ----------
+    form : ExactForm
+    name : str
+    sums : str
+        An ONNX value of integers.
+    count : array
+        int64, of a shape that broadcasts to the sums.
+    offset : int
+        No result is below its negative: division truncates, so what it divides is kept positive.
+    """
+    value = form.cast(sums, np.int64, f"{name}/integers")
+    value = form.node("Mul", [value, form.constant(f"{name}/two", 2, np.int64)], f"{name}/twice")
+    raised = form.constant(f"{name}/count", count * (1 + 2 * offset), np.int64)
+    value = form.node("Add", [value, raised], f"{name}/raised")
+    twice = form.constant(f"{name}/twocount", 2 * count, np.int64)
+    value = form.node("Div", [value, twice], f"{name}/mean")
+    lowered = form.constant(f"{name}/offset", offset, np.int64)
+    value = form.node("Sub", [value, lowered], f"{name}/lowered")
+    form.cast(value, np.float32, form.source(name))
+
+
 def _pieces(weight: Array, magnitude: int) -> list[Array]:
     """The weight in summands, zero but for a run of its taps, whose sums all stay below the limit."""
     rows = weight.reshape(len(weight), -1)

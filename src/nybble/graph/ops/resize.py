@@ -18,6 +18,7 @@ from nybble.graph.ops.forms import ExactForm, Form
 from nybble.graph.ops.moving import Moves, MovingOperation
 from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.registry import register
+from nybble.graph.ops.resizing import resized_to, write_resize
 from nybble.graph.types import ACTIVATIONS, DType
 from nybble.graph.value_type import MAX_EXTENT, ValueType
 
@@ -67,10 +68,6 @@ def scaled_size(name: str, size: Pair, before: ValueType, after: ValueType) -> P
     return Pair(*made)
 
 
-#: The version of ONNX operators in which Resize can name its axes.
-_AXES_SINCE = 18
-
-
 class ResizeNearestOperation(MovingOperation[ResizeNearest]):
     """Nearest neighbours."""
 
@@ -117,32 +114,19 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
 
     def write_onnx(self, node: ResizeNearest, form: Form, source: str, output: str) -> str:
         """Resize of rows and columns to a size, whatever the batch."""
-        attributes: dict[str, object] = {"axes": [2, 3]}
-        sizes = form.constant(f"{node.name}/size", list(node.size), np.int64)
-        if form.opset < _AXES_SINCE:
-            whole = form.constant(f"{node.name}/extents", [form.values[node.inputs[0]].shape[0], *node.size], np.int64)
-            batch = form.node("Shape", [source], f"{node.name}/batch", start=0, end=1)
-            attributes, sizes = {}, form.node("Concat", [batch, whole], f"{node.name}/sizes", axis=0)
-        return form.node(
-            "Resize",
-            [source, "", "", sizes],
-            output,
-            name=node.name,
-            mode="nearest",
-            coordinate_transformation_mode=node.grid,
-            nearest_mode=_ROUNDING[node.grid],
-            **attributes,
-        )
+        mode = {"mode": "nearest", "nearest_mode": _ROUNDING[node.grid]}
+        return write_resize(form, node, source, output, node.size, node.grid, mode)
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
         """Mode nearest to a size, or by whole factors, with the rounding that a grid has here."""
+        if node.attribute("mode", b"nearest") != b"nearest":
+            return None
         source = node.activation(0)
         kind = node.type_of(source)
         grid = node.attribute("coordinate_transformation_mode", b"half_pixel").decode(errors="replace")
         rounding = node.attribute("nearest_mode", b"round_prefer_floor").decode(errors="replace")
-        size = _size(node, kind.shape)
-        is_known = node.attribute("mode", b"nearest") == b"nearest" and _ROUNDING.get(grid) == rounding
-        if size is None or not is_known or len(kind.shape) != 3:
+        size = resized_to(node, kind.shape)
+        if size is None or _ROUNDING.get(grid) != rounding:
             raise GraphError(
                 "only mode nearest by sizes or whole factors is supported: asymmetric with floor, half_pixel with "
                 "round_prefer_ceil, align_corners with round_prefer_floor",
@@ -166,28 +150,6 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
             for size in (Pair(7, 5), Pair(2, 1), Pair(3, 4)):
                 node = ResizeNearest(name="resize", inputs=("x",), input_type=DType.S8, size=size, grid=grid)
                 yield Example(node, (activation(DType.S8, 2, 3, 4),))
-
-
-def _size(node: OnnxNode, shape: Sequence[int]) -> Pair | None:
-    """The size that an ONNX node says, ``None`` where it is not said in whole numbers."""
-    if len(shape) != 3:
-        return None
-    axes = list(node.attribute("axes", [0, 1, 2, 3]))
-    extents = np.array([1, *shape])
-    if sorted(axes) not in ([0, 1, 2, 3], [2, 3]):
-        return None
-    given = extents.astype(float)
-    if node.inputs(4) == 4:
-        made = node.constant(3, "sizes").reshape(-1)
-    else:
-        made = node.constant(2, "scales").reshape(-1)
-        made = made * extents[axes] if made.size == len(axes) else made
-    if made.size != len(axes):
-        return None
-    given[axes] = made
-    if np.any(given != np.rint(given)) or given[1] != shape[0]:
-        return None
-    return Pair(int(given[2]), int(given[3])) if given[2:].min() >= 1 and given[2:].max() <= MAX_EXTENT else None
 
 
 register(ResizeNearestOperation())

@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nybble.graph import Node, Padding, Pair
+from nybble.graph.ops import operation_of
+from nybble.graph.ops.real import real
 from nybble.graph.ops.resize import nearest
+from nybble.graph.ops.resize_bilinear import taps
 from nybble.quantize.ir import pooling
 
 #: Name of a network's input.
@@ -332,6 +335,34 @@ class Enlarge(Op):
 
 
 @dataclass(kw_only=True)
+class Interpolate(Op):
+    """Another size by bilinear interpolation on a grid of :class:`nybble.graph.ResizeBilinear`."""
+
+    grid: str
+
+    keeps_codes: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether its input cannot be negative."""
+        return self.inputs[0] in positive
+
+    def sums(self, x: Tensor) -> tuple[Tensor, int]:
+        """Sums of four values each with whole weights, and what to divide them by."""
+        divisor = 1
+        for axis in (2, 3):
+            found = taps(self.grid, x.shape[axis], self.shape[axis - 1])
+            weight = torch.tensor(found.weight, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (3 - axis))
+            low, high = (x.index_select(axis, torch.tensor(rows, device=x.device)) for rows in (found.low, found.high))
+            x = low * (found.divisor - weight) + high * weight
+            divisor *= found.divisor
+        return x, divisor
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        sums, divisor = self.sums(values[0])
+        return sums / divisor
+
+
+@dataclass(kw_only=True)
 class Shuffle(Op):
     """Channels that become blocks of pixels, as PyTorch's PixelShuffle has them."""
 
@@ -446,6 +477,23 @@ class FloatNetwork:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Logits of (N, C, H, W) images."""
+        return self._unread(x)[self.output]
+
+    @torch.no_grad()
+    def returned(self, x: Tensor) -> dict[str, Tensor]:
+        """All outputs of a network that is no classifier, by name, for images (N, C, H, W)."""
+        values = self._unread(x)
+        live = {op.label: values[op.name].cpu().numpy() for op in self.results}
+        for node in self.tail:
+            operation = operation_of(node)
+            if operation is None:
+                raise AssertionError(node.op)
+            read = [live[name] for name in node.inputs]
+            live[node.name] = operation.compute(node, [real(*value.shape[1:]) for value in read], read)
+        return {name: torch.from_numpy(live[name]).to(x.device) for name in self.outputs}
+
+    def _unread(self, x: Tensor) -> dict[str, Tensor]:
+        """The values of a batch that no operation reads."""
         values = {INPUT: x}
         last_reader = {name: op.name for op in self.ops for name in op.inputs}
         for op in self.ops:
@@ -453,7 +501,7 @@ class FloatNetwork:
             for name in set(op.inputs):
                 if last_reader[name] == op.name:
                     del values[name]
-        return values[self.output]
+        return values
 
 
 class RecordedModule(nn.Module):

@@ -24,6 +24,7 @@ from nybble.quantize.ir.float_network import (
     Crop,
     Enlarge,
     FloatNetwork,
+    Interpolate,
     MaxPool,
     Norm,
     Op,
@@ -203,10 +204,21 @@ def _move_rectifiers(network: FloatNetwork) -> None:
                 moved = True
                 break
             if not before.gives_sums:
-                raise CaptureError(
-                    f"{op.place}: a ReLU must follow a convolution, a linear layer, batch norm, an addition, a product "
-                    "or a concatenation of such"
-                )
+                _insert_sums(network, op, position)
+                moved = True
+                break
+
+
+def _insert_sums(network: FloatNetwork, op: Rectifier, position: int) -> None:
+    """Let a ReLU of codes read sums: the codes times one."""
+    name, names = f"{op.name}.sums", network.shapes()
+    while name in names:
+        name += "_"
+    device = next((entry.weight.device for entry in network if isinstance(entry, Weighted)), None)
+    one = torch.ones(op.shape[0], device=device)
+    kept = Affine(name=name, inputs=op.inputs, shape=op.shape, place=op.place, gain=one, offset=torch.zeros_like(one))
+    network.ops.insert(position, kept)
+    op.inputs = (name,)
 
 
 def _put_before(network: FloatNetwork, op: Rectifier, joined: Concat) -> None:
@@ -293,11 +305,13 @@ def _move_shuffles(network: FloatNetwork) -> None:
     while moved:
         moved = False
         readers = network.readers()
-        for op in [op for op in network if isinstance(op, Shuffle | Crop | Enlarge)]:
+        for op in [op for op in network if isinstance(op, Shuffle | Crop | Enlarge | Interpolate)]:
             if len(readers[op.name]) != 1 or op.inputs[0] == INPUT:
                 continue
             (reader,) = readers[op.name]
             if not isinstance(reader, Norm | Affine | Slopes | Rectifier):
+                continue
+            if isinstance(op, Interpolate) and not isinstance(reader, Norm | Affine):
                 continue
             times = op.block.rows * op.block.columns if isinstance(op, Shuffle) else 1
             repeated = {

@@ -253,6 +253,8 @@ class Conversion:
         """The nodes behind the last step, and the output's name."""
         output = self._network.output
         source, unit = self.values[output], self.units[output]
+        if self.is_code(output) and np.prod(self.types[source].shape[1:]) > 1:
+            return self.real(output, "scale")
         if self.is_code(output):
             # The engine's logits come from sums: these are the codes themselves.
             count = int(np.prod(self.types[source].shape))

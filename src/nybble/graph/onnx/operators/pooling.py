@@ -17,7 +17,7 @@ from nybble.graph.onnx.operators.registry import reads
 from nybble.graph.onnx.operators.shapes import integers
 from nybble.graph.onnx.operators.weighted import padding, pair
 from nybble.graph.onnx.values import Constant, Real, Stored, Value, are_same
-from nybble.graph.ops import AvgPool2d, MaxPool2d
+from nybble.graph.ops import AvgPool2d, MaxPool2d, operation_of
 from nybble.graph.types import Array
 
 #: A scale that is smaller by this part, as nybble's exports have behind a pool, says that halves go up.
@@ -165,11 +165,12 @@ def _moves_halves(unit: Array, added: float, count: int) -> bool:
 
 def moves_halves_alone(build: Builder, real: Real, constant: Constant) -> bool:
     """Whether adding a constant to an average makes its halves go up, as the engine's do, and changes nothing else."""
-    pool = build.made(real.value)
-    if not isinstance(pool, AvgPool2d) or constant.real.size != 1 or real.is_cut:
+    made = build.made(real.value)
+    operation = None if made is None else operation_of(made)
+    if made is None or operation is None or constant.real.size != 1 or real.is_cut:
         return False
-    count = pool.kernel_size.rows * pool.kernel_size.columns
-    return _moves_halves(real.unit, float(constant.real.reshape(-1)[0]), count)
+    count = operation.parts(made, [build.types[name] for name in made.inputs])
+    return count is not None and _moves_halves(real.unit, float(constant.real.reshape(-1)[0]), count)
 
 
 def _quantized(importer: Importing, node: onnx.NodeProto, real: Real) -> Real:

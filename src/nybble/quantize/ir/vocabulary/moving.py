@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nybble.graph import Padding, Pair
-from nybble.quantize.ir.float_network import Concat, Conv, Crop, Enlarge, MaxPool, Op, Pad, Shuffle
+from nybble.quantize.ir.float_network import Concat, Conv, Crop, Enlarge, Interpolate, MaxPool, Op, Pad, Shuffle
 from nybble.quantize.ir.vocabulary.value import (
     Axes,
     Made,
@@ -253,3 +253,13 @@ def resize_nearest(x: Translation, size: Pair, grid: str) -> Result:
     if size == x.extents[1:] and grid != "align_corners":
         return x
     return Enlarge(name="", inputs=(x.name,), shape=(x.extents[0], *size), grid=grid)
+
+
+def resize_bilinear(x: Translation, size: Pair, grid: str) -> Result:
+    """Another size, by bilinear interpolation."""
+    x = image(x)
+    if size == x.extents[1:]:
+        return x
+    if x.extents[1:] == (1, 1):
+        return resize_nearest(x, size, "asymmetric")
+    return Interpolate(name="", inputs=(x.name,), shape=(x.extents[0], *size), grid=grid)

@@ -13,7 +13,7 @@ import itertools
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.ir.float_network import FloatNetwork, RecordedModule, Result
-from nybble.quantize.sources.pytorch.outputs import Classifier, choose_output, named_outputs
+from nybble.quantize.sources.pytorch.outputs import Classifier, Tensors, choose_outputs, named_outputs
 from nybble.quantize.sources.pytorch.source_lines import frames_of, recorded, user_line
 from nybble.quantize.sources.pytorch.walk import Walk
 
@@ -50,18 +50,19 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int], *, output: str
     Parameters
     ----------
     module : nn.Module
-        Takes one tensor (N, C, H, W) and returns logits (N, classes), alone or in a mapping, tuple, list or dataclass.
-        It is left as it was. One in float64, float16 or bfloat16 is captured as float32.
+        Takes one tensor (N, C, H, W) and returns tensors, alone or in a mapping, tuple, list or dataclass. It is left
+        as it was. One in float64, float16 or bfloat16 is captured as float32.
     input_shape : tuple of int
         (C, H, W). Shapes are fixed from here on.
     output : str or int, optional
         Which of several outputs the logits are: a key, field or index (those of nested ones joined by dots), or the
-        place among all tensors. Not needed where there is one tensor, or one of the shape (N, classes).
+        place among all tensors. Not needed where there is one tensor, or one of the shape (N, classes). ``*`` takes all
+        outputs; so does leaving it out where none of several is (N, classes).
 
     Returns
     -------
     FloatNetwork
-        A softmax at the end is left out; ``ending`` says so.
+        Of one output, a softmax at the end is left out; ``ending`` says so. Several are named in ``outputs``.
 
     Raises
     ------
@@ -97,6 +98,8 @@ def capture_with_module(
         return network, module
     single = _single(module)
     network, name = _captured(single, input_shape, output, _ADVICE if single is module else _ADVICE_SINGLE)
+    if network.outputs:
+        return network, single
     shape = network[network.output].shape
     if math.prod(shape[1:]) != 1:
         result = Result(name=f"{OUTPUT}.result", inputs=(network.output,), shape=shape, place="", label=OUTPUT)
@@ -133,13 +136,18 @@ def _captured(
     try:
         with _foreign(kind, advice):
             result = module(example.clone())
-        name = choose_output(kind, result, output)
+        names = choose_outputs(kind, result, output)
+        returned = dict(named_outputs(result))
+        whole = Classifier(module, names[0]) if len(names) == 1 else Tensors(module, names)
         with _foreign(kind, advice), recorded():
             # Without decompositions this only makes every operation functional, aliases and all.
-            program = torch.export.export(Classifier(module, name).eval(), (example,), strict=False)
+            program = torch.export.export(whole.eval(), (example,), strict=False)
             program = program.run_decompositions({})
-        network = Walk(program, input_shape, kind, "module").network()
-        expected = dict(named_outputs(result))[name]
+        network = Walk(program, input_shape, kind, "module", names if len(names) > 1 else ()).network()
+        if network.outputs:
+            _check_tensors([returned[name] for name in names], network, example, kind)
+            return network, ""
+        name, expected = names[0], returned[names[0]]
         _check(expected, network, example, kind)
     finally:
         for path, child in module.named_modules():
@@ -179,6 +187,24 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def _check_tensors(expected: Sequence[Tensor], network: FloatNetwork, example: Tensor, kind: str) -> None:
+    """Compare all outputs of a network that is no classifier with those of the module."""
+    found = network.returned(example)
+    for name, wanted in zip(network.outputs, expected, strict=True):
+        if not bool(torch.isfinite(wanted).all()):
+            raise CaptureError(
+                f"{kind}: gives NaN or infinity for a drawn image; its weights are broken, or not loaded"
+            )
+        if found[name].shape != wanted.shape:
+            raise AssertionError(f"{name}: {tuple(found[name].shape)} was captured as {tuple(wanted.shape)}")
+        difference = float((found[name] - wanted.detach().float()).abs().max())
+        if not difference <= _TOLERANCE * max(1e-6, float(wanted.abs().max())):
+            raise CaptureError(
+                f"{kind}: the captured network's {name} differs from the module's by {difference:.3g}: it does "
+                "something that is not among its operations (random numbers, or values computed while it was recorded)"
+            )
 
 
 def _check(expected: Any, network: FloatNetwork, example: Tensor, kind: str) -> None:

@@ -1,10 +1,10 @@
-"""What a module returns: which of it are the logits."""
+"""What a module returns: which of it are the logits, or what else the network gives."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from nybble.quantize.errors import CaptureError
 
 #: Outputs listed in an error.
 _SHOWN = 8
+#: Stands for every output.
+ALL = "*"
 
 
 class Classifier(nn.Module):
@@ -40,6 +42,27 @@ class Classifier(nn.Module):
         return found.clamp_min(torch.finfo(torch.float32).tiny).log() if self.ending == "softmax" else found
 
 
+class Tensors(nn.Module):
+    """A module that takes one tensor and returns some of its outputs, in a tuple.
+
+    Parameters
+    ----------
+    module : nn.Module
+    outputs : sequence of str
+        As :func:`named_outputs` calls them.
+    """
+
+    def __init__(self, module: nn.Module, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.module = module
+        self.outputs = tuple(outputs)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The tensors in the order of their names."""
+        found = dict(named_outputs(self.module(x)))
+        return tuple(found[name] for name in self.outputs)
+
+
 def named_outputs(result: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors of a result, with their keys, fields and indices joined by dots; what is None is left out.
 
@@ -61,8 +84,8 @@ def named_outputs(result: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
         yield from named_outputs(part, f"{name}.{key}" if name else str(key))
 
 
-def choose_output(kind: str, result: Any, output: str | int | None) -> str:
-    """The name of the logits among a module's outputs.
+def choose_outputs(kind: str, result: Any, output: str | int | None) -> tuple[str, ...]:
+    """The name of the logits among a module's outputs, or the names of all outputs of what is no classifier.
 
     Parameters
     ----------
@@ -71,7 +94,8 @@ def choose_output(kind: str, result: Any, output: str | int | None) -> str:
     result
         What it returned for a batch.
     output : str or int, optional
-        The choice: a name, or a place among the tensors. Without one there must be one tensor, or one (N, classes).
+        The choice: a name, a place among the tensors, or ``*`` for all. Without one it is the one tensor, the one
+        (N, classes), or all where none is (N, classes).
 
     Raises
     ------
@@ -79,28 +103,34 @@ def choose_output(kind: str, result: Any, output: str | int | None) -> str:
         Listing the outputs.
     """
     found = list(named_outputs(result))
-    names = [name for name, _ in found]
+    names = tuple(name for name, _ in found)
     if not found:
         raise CaptureError(f"{kind}: returns {type(result).__name__} without a tensor; it must return logits")
     listed = ", ".join(f"{name or 'the result'} {_shape(tensor)}" for name, tensor in found[:_SHOWN])
+    if output == ALL and ALL not in names:
+        return names
     if output is not None:
         place = int(output) if isinstance(output, int) or output.isdecimal() else None
         if isinstance(output, str) and output in names:
-            return output
+            return (output,)
         if place is not None and -len(found) <= place < len(found):
-            return names[place]
+            return (names[place],)
         raise CaptureError(f"{kind}: has no output {output!r}; choose one of {listed}")
     if len(found) == 1:
-        return names[0]
-    logits = [name for name, tensor in found if _is_logits(tensor)]
+        return names
+    logits = tuple(name for name, tensor in found if is_logits(tensor))
     if len(logits) == 1:
-        return logits[0]
+        return logits
+    if not logits:
+        return names
     raise CaptureError(
-        f"{kind}: returns {len(found)} values; choose the logits (N, classes) by output=NAME (--output NAME): {listed}"
+        f"{kind}: returns {len(found)} values; choose the logits (N, classes) by output=NAME (--output NAME), or all "
+        f"values by output={ALL!r}: {listed}"
     )
 
 
-def _is_logits(tensor: Tensor) -> bool:
+def is_logits(tensor: Tensor) -> bool:
+    """Whether a tensor has the shape (N, classes), perhaps with axes of 1 behind."""
     shape = tuple(tensor.shape)
     return len(shape) >= 2 and tensor.is_floating_point() and math.prod(shape[1:]) == shape[1] > 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,13 +10,15 @@ from torch import Tensor
 from torch.export.graph_signature import OutputKind
 from torch.fx import Node
 
+from nybble import graph
 from nybble.quantize.errors import CaptureError
-from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Weighted
+from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Result, Weighted
 from nybble.quantize.ir.fold import join_limits
 from nybble.quantize.ir.vocabulary import Made, Stack, Translation, Unsupported, settled
 from nybble.quantize.ops import rewrite
 from nybble.quantize.sources.pytorch.aten_calls import IGNORED, reads_stacks, translate
 from nybble.quantize.sources.pytorch.source_lines import frames_of_trace, user_line
+from nybble.quantize.sources.pytorch.tail import copy_of, host_node, read_by, tail_of, views_of
 
 
 class Walk:
@@ -31,10 +34,20 @@ class Walk:
         What errors call the module where no line of the user's is to blame.
     prefix : str
         Of the names of its modules and parameters; it is left out.
+    outputs : sequence of str
+        What several outputs are called, in their order; empty for one.
     """
 
-    def __init__(self, program: Any, input_shape: tuple[int, int, int], kind: str, prefix: str = "") -> None:
+    def __init__(
+        self,
+        program: Any,
+        input_shape: tuple[int, int, int],
+        kind: str,
+        prefix: str = "",
+        outputs: Sequence[str] = (),
+    ) -> None:
         self._program = program
+        self._outputs = outputs
         self._network = FloatNetwork(input_shape)
         self._kind = kind
         self._prefix = prefix
@@ -49,11 +62,18 @@ class Walk:
         """The operations that the result needs."""
         constants, owners = self._constants()
         entry = Translation(INPUT, self._network.input_shape)
+        results = self._results() if self._outputs else []
+        tail = tail_of(results)
+        on_host = set(tail)
         for node in self._program.graph.nodes:
             if node.op == "placeholder":
                 self._held[node] = constants.get(node.name, entry)
                 if node.name in owners:
                     self._owners[node] = owners[node.name]
+            elif node in on_host:
+                continue
+            elif node.op == "output" and results:
+                return self._finish_several(results, tail)
             elif node.op == "output":
                 return self._finish(node)
             else:
@@ -184,6 +204,52 @@ class Walk:
             candidate = f"{name}_{count}"
         self._keys.add(candidate.replace(".", "_"))
         return candidate
+
+    def _results(self) -> list[Node]:
+        """What the module returns, without buffers that it changes."""
+        program = self._program
+        (node,) = (node for node in program.graph.nodes if node.op == "output")
+        kinds = [spec.kind for spec in program.graph_signature.output_specs]
+        return [entry for entry, kind in zip(node.args[0], kinds, strict=True) if kind is OutputKind.USER_OUTPUT]
+
+    def _finish_several(self, results: Sequence[Node], tail: Sequence[Node]) -> FloatNetwork:
+        """The network of several outputs: a result for each value that the host takes over."""
+        network = self._network
+        labels: dict[Node, str] = {}
+        for name, node in zip(self._outputs, results, strict=True):
+            labels.setdefault(node, name)
+        read = [entry for node in tail for entry in read_by(node)]
+        nodes: list[graph.Node] = []
+        for node in dict.fromkeys((*read, *results)):
+            if node not in tail:
+                nodes += self._return(node, labels.setdefault(node, self._free(f"{node.name}.value")))
+        shapes = {name: _shape(node) for node, name in labels.items()}
+        for node in tail:
+            name = labels.setdefault(node, self._free(f"{node.name}.value"))
+            nodes.append(host_node(node, name, [labels[entry] for entry in read_by(node)]))
+            shapes[name] = _shape(node)
+        for name, node in zip(self._outputs, results, strict=True):
+            if labels[node] != name:
+                nodes.append(copy_of(name, labels[node], shapes))
+        network.tail, network.outputs = tuple(nodes), tuple(self._outputs)
+        network.prune(network.output)
+        rewrite(network)
+        join_limits(network)
+        return network
+
+    def _return(self, node: Node, label: str) -> list[graph.Node]:
+        """Add a result called ``label``; what the host does where readers see it in another shape or order."""
+        value = self._held[node]
+        if not isinstance(value, Translation) or value.name == INPUT:
+            raise CaptureError(f"{self._kind}: its output {label} does not depend on its input, or is its input")
+        if value.ending:
+            raise CaptureError(f"{self._place(node)}: one softmax can be left out, at the end of a classifier")
+        is_own = value.shape == value.extents and value.is_natural
+        held = label if is_own else self._free(f"{label}.value")
+        place = f"{self._kind}: output {label}"
+        name = self._free(f"{label}.result")
+        self._network.ops.append(Result(name=name, inputs=(value.name,), shape=value.extents, place=place, label=held))
+        return [] if is_own else views_of(value, label, held, self._free(f"{label}.order"))
 
     def _finish(self, node: Node) -> FloatNetwork:
         # A module of ours returns one tensor; what else there is are buffers, or the input, changed in place.
