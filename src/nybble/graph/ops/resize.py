@@ -18,7 +18,7 @@ from nybble.graph.ops.forms import ExactForm, Form
 from nybble.graph.ops.moving import Moves, MovingOperation
 from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.registry import register
-from nybble.graph.ops.resizing import resized_to, write_resize
+from nybble.graph.ops.resizing import resized_to, scaled_size, write_resize
 from nybble.graph.types import ACTIVATIONS, DType
 from nybble.graph.value_type import MAX_EXTENT, ValueType
 
@@ -50,22 +50,6 @@ def nearest(grid: str, extent: int, size: int) -> tuple[int, ...]:
     if size == 1:
         return (0,)
     return tuple(-(-(2 * y * (extent - 1) - (size - 1)) // (2 * (size - 1))) for y in range(size))
-
-
-def scaled_size(name: str, size: Pair, before: ValueType, after: ValueType) -> Pair:
-    """The size that a node resizes images of new extents to, by the factors that it had for the old ones.
-
-    Raises
-    ------
-    GraphError
-        Where that is no whole number of rows and columns.
-    """
-    made = []
-    for extent, old, new in zip(size, before.shape[1:], after.shape[1:], strict=True):
-        made.append(extent * new // old)
-        if extent * new % old:
-            raise GraphError(f"resizes {old} to {extent}, which makes no whole number of {new}", node=name)
-    return Pair(*made)
 
 
 class ResizeNearestOperation(MovingOperation[ResizeNearest]):

@@ -20,7 +20,7 @@ from nybble.graph.ops.examples import activation
 from nybble.graph.ops.forms import EXACT, ExactForm, RealForm, write_rounded_mean
 from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.registry import register
-from nybble.graph.ops.resizing import resized_to, write_resize
+from nybble.graph.ops.resizing import resized_to, scaled_size, write_resize
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array, DType
 from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT, ValueType
@@ -133,6 +133,10 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         output.text.add("compute_mode", f"{node.input_type}{node.input_type}")
         output.text.add("size", joined(node.size))
         output.text.add("grid", node.grid)
+
+    def resized(self, node: ResizeBilinear, before: Sequence[ValueType], after: Sequence[ValueType]) -> ResizeBilinear:
+        """The same factors."""
+        return replace(node, size=scaled_size(node.name, node.size, before[0], after[0]))
 
     def converted(self, node: ResizeBilinear, input_type: DType | None, ratio: Fraction) -> ResizeBilinear:
         """Only the type changes."""

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nybble.graph.errors import GraphError
 from nybble.graph.nodes import Node, Pair
 from nybble.graph.ops.forms import Form
 from nybble.graph.ops.reading import OnnxNode
-from nybble.graph.value_type import MAX_EXTENT
+from nybble.graph.value_type import MAX_EXTENT, ValueType
 
 #: The version of ONNX operators in which Resize can name its axes.
 _AXES_SINCE = 18
@@ -69,3 +70,19 @@ def resized_to(node: OnnxNode, shape: Sequence[int]) -> Pair | None:
     if np.any(given != np.rint(given)) or given[1] != shape[0]:
         return None
     return Pair(int(given[2]), int(given[3])) if given[2:].min() >= 1 and given[2:].max() <= MAX_EXTENT else None
+
+
+def scaled_size(name: str, size: Pair, before: ValueType, after: ValueType) -> Pair:
+    """The size that a node resizes images of new extents to, by the factors that it had for the old ones.
+
+    Raises
+    ------
+    GraphError
+        Where that is no whole number of rows and columns.
+    """
+    made = []
+    for extent, old, new in zip(size, before.shape[1:], after.shape[1:], strict=True):
+        made.append(extent * new // old)
+        if extent * new % old:
+            raise GraphError(f"resizes {old} to {extent}, which makes no whole number of {new}", node=name)
+    return Pair(*made)
