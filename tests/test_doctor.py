@@ -17,7 +17,14 @@ from nybble.cli import app
 from nybble.doctor import EXTRAS, examine
 
 #: Extras for those who work on nybble, and the twin of cuda13.
-_OTHERS = {"dev", "cuda12", "wheels", *(f"test-{name}" for name in ("gpu", "networks", "serve", "tasks"))}
+_OTHERS = {
+    "dev",
+    "docs",
+    "cuda12",
+    "fuzz",
+    "wheels",
+    *(f"test-{name}" for name in ("gpu", "networks", "serve", "tasks")),
+}
 
 
 def run(*words: str) -> Any:

@@ -19,9 +19,11 @@ OURS = {
     "bench/peers.py",
     "bench/race.py",
     "bench/worker.py",
+    "catalog.py",
     "mlperf/job.py",
     "mlperf/process.py",
     "published.py",
+    "quantize/pipeline/settings.py",
     "quantize/sources/pytorch/source_lines.py",
 }
 DEPTH = 5_000

@@ -19,6 +19,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "nybble"
 OURS = {
     "images/names.py",
     "published.py",
+    "catalog.py",
     "backends/cpu/key.py",
     "bench/worker.py",
     "bench/peers.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, overload
 
@@ -14,6 +15,7 @@ from nybble.backends.errors import EngineError
 from nybble.engine.answering import Answering, Prediction
 from nybble.engine.sizes import Sizes
 from nybble.graph import Graph, Preprocessing
+from nybble.graph.resized import resized
 from nybble.graph.types import Array
 from nybble.lower import split_host
 
@@ -94,7 +96,7 @@ class Engine(Answering):
             raise EngineError(f"device={device!r} runs networks of one output; this one has {len(core.outputs)}")
         options = Options(threads, isa, tuned, choices)
         self._executable = backend.compile(core, options)
-        self._sizes, self._is_first_size = Sizes(graph, options, device), True
+        self._sizes, self._is_first_size = Sizes(partial(_of_size, graph, options, device)), True
         self._is_closed = False
         self.isa = self._executable.isa
         self.threads = self._executable.threads
@@ -307,11 +309,13 @@ class Engine(Answering):
             In one line, where the network cannot take that size; see :func:`nybble.graph.resized.resized`.
         """
         self._open()
-        return self if (rows, columns) == self._input_shape[1:] else self._sizes.get(rows, columns)
+        return self if (rows, columns) == self._input_shape[1:] else self._of_other_size(rows, columns)
 
-    def share_sizes(self, sizes: Sizes) -> None:
-        """Take engines of other sizes from there: those of one network have them in common."""
-        self._sizes, self._is_first_size = sizes, False
+    def _of_other_size(self, rows: int, columns: int) -> Engine:
+        engine = self._sizes.get(rows, columns)
+        # Engines of one network have the sizes in common.
+        engine._sizes, engine._is_first_size = self._sizes, False
+        return engine
 
     def close(self) -> None:
         """Give threads and memory back now; the engine cannot run afterwards."""
@@ -375,6 +379,11 @@ def available_isas() -> list[str]:
 def _is_on_gpu(x: object) -> bool:
     """Whether an array of another library is in memory of a CUDA GPU, including managed memory."""
     return not isinstance(x, np.ndarray) and hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] in (2, 13)
+
+
+def _of_size(graph: Graph, options: Options, device: str, rows: int, columns: int) -> Engine:
+    """An engine of the network for images of another size; choices of kernels are for one size."""
+    return Engine(resized(graph, rows, columns), options.threads, options.isa, tuned=options.tuned, device=device)
 
 
 def _image_shape(graph: Graph) -> tuple[int, int, int]:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
-from nybble.backends import Options
-from nybble.graph import Graph
-from nybble.graph.resized import resized
 
-if TYPE_CHECKING:
-    from nybble.engine.engine import Engine
+class Closing(Protocol):
+    """What holds threads and memory until it is closed."""
+
+    def close(self) -> None:
+        """Give them back."""
+        ...
+
+
+Made = TypeVar("Made", bound=Closing)
 
 #: Engines of other sizes that are kept: those used last.
 KEPT = 4
 
 
-class Sizes:
+class Sizes(Generic[Made]):
     """Makes engines of other sizes, and keeps the :data:`KEPT` that were used last.
 
     Packed weights are equal for all sizes that run the same kernels, and the process stores equal weights once. An
@@ -25,35 +30,21 @@ class Sizes:
 
     Parameters
     ----------
-    graph : Graph
-        At its own size.
-    options : Options
-        Those of its engine; choices of kernels are for one size and are not taken over.
-    device : str
+    make : callable
+        An engine for images of so many rows and columns.
     """
 
-    def __init__(self, graph: Graph, options: Options, device: str) -> None:
-        self._graph, self._options, self._device = graph, options, device
-        self._kept: OrderedDict[tuple[int, int], Engine] = OrderedDict()
+    def __init__(self, make: Callable[[int, int], Made]) -> None:
+        self._make = make
+        self._kept: OrderedDict[tuple[int, int], Made] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, rows: int, columns: int) -> Engine:
+    def get(self, rows: int, columns: int) -> Made:
         """The engine for a size. Raises as :meth:`nybble.Engine.reshape`."""
-        from nybble.engine.engine import Engine
-
         size = (rows, columns)
         with self._lock:
             if size not in self._kept:
-                options = self._options
-                engine = Engine(
-                    resized(self._graph, rows, columns),
-                    options.threads,
-                    options.isa,
-                    tuned=options.tuned,
-                    device=self._device,
-                )
-                engine.share_sizes(self)
-                self._kept[size] = engine
+                self._kept[size] = self._make(rows, columns)
                 while len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(size)
