@@ -52,6 +52,7 @@ NATIVE = ("nybble.backends.cpu", *(f"nybble.bench.{name}" for name in ("ceilings
 CIRCULAR = {
     # The names of the package itself are imported when they are used.
     ("nybble", "nybble.engine"),
+    ("nybble", "nybble.quantize.one_call"),
 }
 
 #: Parts that know operations one by one: their folders, and the lowering.

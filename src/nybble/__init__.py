@@ -1,8 +1,10 @@
 """Four-bit integer inference for image networks: weights and activations.
 
->>> import nybble
->>> engine = nybble.load("nvidia-resnet50-int4")  # doctest: +SKIP
->>> engine.classify(["cat.jpg"])  # doctest: +SKIP
+>>> import nybble, numpy as np
+>>> engine = nybble.load()
+>>> photo = np.zeros((480, 640, 3), np.uint8)  # Or a path, bytes, a Pillow image, a tensor, or many of them.
+>>> len(engine.classify(photo))
+5
 """
 
 from importlib import import_module
@@ -11,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nybble.engine import Cascade, Engine, Ensemble, Prediction, available_isas, load
     from nybble.graph import Graph, GraphError, ModelFormatError, NybbleError, read_graph, write_graph
+
+    # At run time the package, which can be called: see its end.
+    from nybble.quantize.one_call import quantize as quantize
 
 __version__ = "0.1.0"
 
@@ -31,7 +36,7 @@ __all__ = [
 
 # Imported when they are used: `nybble --help` needs none of them, nor does Ctrl-C before a command has begun.
 _ENGINE = ("Cascade", "Engine", "Ensemble", "Prediction", "available_isas", "load")
-_SUBMODULES = ("engine", "graph", "images", "models")
+_SUBMODULES = ("engine", "graph", "images", "models", "quantize")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 
@@ -16,8 +15,14 @@ from nybble.graph.types import Array
 
 if TYPE_CHECKING:
     from nybble.images import PhotoSource
+    from nybble.images.given import Photo, Samples
     from nybble.tasks import Answer, Detections, Embedding, Restored, Segmentation, TextBoxes
 
+#: What is said where photos are given to a network that does not say how they become its input.
+NO_PREPROCESSING = (
+    "the model has no file `preprocessing`, so it takes no photos; use run_integer, or for an ONNX file "
+    "`nybble import --imagenet`"
+)
 #: Photos that classify() decodes before it runs them.
 DECODED_PHOTOS = 8
 
@@ -44,6 +49,11 @@ class Answering(ABC):
     def run(self, x: Array) -> dict[str, Array]:
         """All outputs of a batch of prepared photos, by name."""
 
+    @property
+    @abstractmethod
+    def photo_shape(self) -> tuple[int, ...]:
+        """The shape of a prepared photo."""
+
     @abstractmethod
     def _logits(self, x: Array) -> Array:
         """Numbers of each class, (N, ...), of a batch of prepared photos."""
@@ -62,54 +72,179 @@ class Answering(ABC):
         from nybble.images import load_photo
 
         if self.graph.preprocessing is None:
-            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
+            raise EngineError(NO_PREPROCESSING)
         return load_photo(photo, self.graph.preprocessing, exif=exif)
 
-    def classify(self, photos: Sequence[PhotoSource], top: int = 5, *, exif: bool = True) -> list[list[Prediction]]:
-        """The likeliest classes of each photo, best first.
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, by index: the model's own, else those of ImageNet-1k, else their numbers.
+
+        >>> import nybble
+        >>> nybble.load("efficientnet-lite0").classes[281]
+        'tabby'
+        """
+        from nybble.images import class_names
+
+        return tuple(class_names(self.graph))
+
+    @overload
+    def preprocess(self, photos: Photo | Iterable[Photo], *, exif: bool = True) -> Array: ...
+
+    @overload
+    def preprocess(self, photos: Samples | Iterable[Samples], *, exif: bool = True) -> Array: ...
+
+    def preprocess(self, photos: Any, *, exif: bool = True) -> Array:
+        """Decode, resize and crop photos to what a call of the engine takes.
 
         Parameters
         ----------
-        photos : sequence
-            Paths, Pillow images or uint8 (H, W, 3) arrays of any size.
+        photos : photo or iterable
+            As for :meth:`classify`.
+        exif : bool
+            Whether photos are turned upright as their EXIF orientation says.
+
+        Returns
+        -------
+        ndarray
+            uint8, of :attr:`photo_shape` for one photo, (N, ...) for several.
+
+        Raises
+        ------
+        ImageError
+            As :meth:`classify`.
+        EngineError
+            If the model has no preprocessing.
+
+        Examples
+        --------
+        >>> import nybble, numpy as np
+        >>> engine = nybble.load("efficientnet-lite0")
+        >>> photo = np.zeros((480, 640, 3), np.uint8)
+        >>> engine.preprocess(photo).shape
+        (224, 224, 3)
+        >>> logits = engine(engine.preprocess([photo, photo]))
+        >>> logits.shape
+        (2, 1000)
+        """
+        from nybble.images.given import each, is_one
+
+        prepared = [self.prepare(photo, exif=exif) for photo in each(photos)]
+        if is_one(photos):
+            return prepared[0]
+        return np.stack(prepared) if prepared else np.empty((0, *self.photo_shape), np.uint8)
+
+    # A text is an iterable of texts as well; the first signature that fits is taken.
+    @overload
+    def classify(  # type: ignore[overload-overlap]
+        self, photos: Photo, top: int = 5, *, exif: bool = True
+    ) -> list[Prediction]: ...
+
+    @overload
+    def classify(self, photos: Samples, top: int = 5, *, exif: bool = True) -> Any: ...
+
+    @overload
+    def classify(
+        self, photos: Iterable[Photo | Samples], top: int = 5, *, exif: bool = True
+    ) -> list[list[Prediction]]: ...
+
+    def classify(self, photos: Any, top: int = 5, *, exif: bool = True) -> Any:
+        """The likeliest classes of a photo, or of each of several photos, best first.
+
+        Parameters
+        ----------
+        photos : photo or iterable
+            A photo is a path, the bytes of a file, a Pillow image, a uint8 array (H, W, 3) or (H, W), or a tensor of
+            PyTorch, uint8 or float from 0 to 1, of shape (3, H, W), (1, H, W) or (H, W); each of any size. Several
+            photos are any iterable of these, or an array or a tensor with a further axis in front. Of a generator no
+            more than eight photos are held at a time.
         top : int
             Classes to return for each.
         exif : bool
             Whether photos are turned upright as their EXIF orientation says.
 
+        Returns
+        -------
+        list of Prediction
+            Index, name and softmax probability of ``top`` classes; for several photos a list of such lists.
+
         Raises
         ------
         ImageError
             Naming the file that is no image.
+        EngineError
+            If the model has no preprocessing.
+        TypeError
+            On what is neither a photo nor an iterable of photos.
         ValueError
-            If the model has no preprocessing, or ``top`` is not positive.
+            If ``top`` is not positive.
+
+        Examples
+        --------
+        >>> import nybble, numpy as np
+        >>> engine = nybble.load("efficientnet-lite0")
+        >>> photo = np.full((300, 400, 3), 200, np.uint8)
+        >>> best = engine.classify(photo, top=3)
+        >>> len(best), best[0].score >= best[1].score
+        (3, True)
+        >>> answers = engine.classify(photo for _ in range(10))
+        >>> len(answers), answers[0][0] == engine.classify(photo)[0]
+        (10, True)
         """
-        from nybble.images import class_names
+        from nybble.images.given import chunks, is_one
 
         if top < 1:
             raise ValueError(f"top must be positive, got {top}")
-        if isinstance(photos, str | os.PathLike | np.ndarray):
-            raise ValueError("expected a list of photos, got one path or array; put it in a list")
         if self.graph.preprocessing is None:
-            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
-        names = class_names(self.graph)
+            raise EngineError(NO_PREPROCESSING)
+        names = self.classes
         answers: list[list[Prediction]] = []
-        for first in range(0, len(photos), DECODED_PHOTOS):
-            some = photos[first : first + DECODED_PHOTOS]
+        for some in chunks(photos, DECODED_PHOTOS):
             batch = np.stack([self.prepare(photo, exif=exif) for photo in some])
             logits = self._logits(batch).reshape(len(batch), -1)
             probabilities = softmax(logits)
             for scores, best in zip(probabilities, ranked(probabilities, top), strict=True):
                 answers.append([Prediction(int(i), names[i], float(scores[i])) for i in best])
-        return answers
+        return answers[0] if is_one(photos) else answers
 
+    @overload
+    def predict(  # type: ignore[overload-overlap]
+        self, photos: Photo, *, exif: bool = True, score_threshold: float | None = None, top: int = 5
+    ) -> Answer: ...
+
+    @overload
     def predict(
-        self, photo: PhotoSource, *, exif: bool = True, score_threshold: float | None = None, top: int = 5
-    ) -> Answer:
-        """What the network says of one photo, by its task; see :func:`nybble.engine.predicting.predict`."""
-        from nybble.engine.predicting import predict
+        self, photos: Samples, *, exif: bool = True, score_threshold: float | None = None, top: int = 5
+    ) -> Any: ...
 
-        return predict(self, photo, exif=exif, score_threshold=score_threshold, top=top)
+    @overload
+    def predict(
+        self,
+        photos: Iterable[Photo | Samples],
+        *,
+        exif: bool = True,
+        score_threshold: float | None = None,
+        top: int = 5,
+    ) -> list[Answer]: ...
+
+    def predict(self, photos: Any, *, exif: bool = True, score_threshold: float | None = None, top: int = 5) -> Any:
+        """What the network says of a photo, or of each of several photos, by its task.
+
+        Photos are those of :meth:`classify`, and arrays those of :func:`nybble.engine.predicting.predict`, which has
+        the other parameters and the errors.
+
+        Examples
+        --------
+        >>> import nybble, numpy as np
+        >>> engine = nybble.load("efficientnet-lite0")
+        >>> answer = engine.predict(np.zeros((300, 400, 3), np.uint8), top=2)
+        >>> len(answer.to_json()["classes"])
+        2
+        """
+        from nybble.engine.predicting import predict
+        from nybble.images.given import each, is_one
+
+        answers = [predict(self, photo, exif=exif, score_threshold=score_threshold, top=top) for photo in each(photos)]
+        return answers[0] if is_one(photos) else answers
 
     def detect(self, photo: PhotoSource, *, exif: bool = True, score_threshold: float | None = None) -> Detections:
         """Boxes in pixels of the photo, best first; as :meth:`predict`, for a network whose task is ``Detect``."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, overload
@@ -12,7 +13,7 @@ import numpy as np
 from nybble.backends import Executable, Options, backend_named, backends, checked_integers, described
 from nybble.backends.base import NotANumberError
 from nybble.backends.errors import EngineError
-from nybble.engine.answering import Answering, Prediction
+from nybble.engine.answering import NO_PREPROCESSING, Answering, Prediction
 from nybble.engine.sizes import Sizes
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.resized import resized
@@ -73,7 +74,13 @@ class Engine(Answering):
     long as their threads together do not exceed the process's processors. Others wait in a queue. A run of several
     photos yields to runs of other engines every 50 ms. The interpreter lock is released while a network runs. Only the
     result is allocated. A forked child process may use the engine.
+
+    An engine that :func:`nybble.load` has made can be pickled, by the path of its model and its settings: the process
+    that reads the pickle loads the model. So it works in workers of PyTorch's ``DataLoader``, forked or spawned.
     """
+
+    #: What makes this engine again in another process; ``None`` where it was not loaded.
+    _reload: Callable[[], Engine] | None = None
 
     def __init__(
         self,
@@ -162,12 +169,19 @@ class Engine(Answering):
         ValueError
             Saying what was expected: on another dtype or shape, on NaN, or where the model has no
             preprocessing.
+
+        Examples
+        --------
+        >>> import nybble, numpy as np
+        >>> engine = nybble.load("efficientnet-lite0")
+        >>> engine(np.zeros((2, 224, 224, 3), np.uint8)).shape
+        (2, 1000)
         """
         executable = self._open()
         preprocessing = self.graph.preprocessing
         if _is_on_gpu(x):
             if preprocessing is None:
-                raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
+                raise EngineError(NO_PREPROCESSING)
             if self._tail.nodes:
                 raise EngineError("the network ends on the host; pass an array in host memory")
             return executable.run_on_device(x, preprocessing)
@@ -201,6 +215,13 @@ class Engine(Answering):
         ------
         ValueError
             As a call of the engine, or :meth:`run_integer`.
+
+        Examples
+        --------
+        >>> import nybble, numpy as np
+        >>> engine = nybble.load("efficientnet-lite0")
+        >>> {name: values.shape for name, values in engine.run(np.zeros((1, 224, 224, 3), np.uint8)).items()}
+        {'scale': (1, 1000)}
         """
         executable = self._open()
         if integers:
@@ -324,6 +345,14 @@ class Engine(Answering):
         if self._is_first_size:
             self._sizes.clear()
 
+    def __reduce__(self) -> tuple[Callable[[], Engine], tuple[()]]:
+        if self._reload is None:
+            raise pickle.PicklingError(
+                "an engine of a graph in memory cannot be pickled; write the graph by nybble.write_graph, and load it "
+                "by nybble.load"
+            )
+        return self._reload, ()
+
     def __enter__(self) -> Self:
         return self
 
@@ -353,7 +382,7 @@ class Engine(Answering):
         if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.float32):
             raise self._unexpected(x)
         if self.graph.preprocessing is None:
-            raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run_integer")
+            raise EngineError(NO_PREPROCESSING)
         if x.ndim != 4 or x.shape[1:] != (self._photo_shape if x.dtype == np.uint8 else self._input_shape):
             raise self._unexpected(x)
         return self.graph.preprocessing
@@ -370,7 +399,14 @@ class Engine(Answering):
 
 
 def available_isas() -> list[str]:
-    """Instruction sets that this build has kernels for and this machine can run, slowest first."""
+    """Instruction sets that this build has kernels for and this machine can run, slowest first.
+
+    Examples
+    --------
+    >>> import nybble
+    >>> nybble.available_isas()[0]
+    'scalar'
+    """
     from nybble.backends.cpu import available_isas as found
 
     return found()

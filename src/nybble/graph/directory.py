@@ -209,6 +209,16 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
         If a name is no safe file name.
     NybbleError
         If the place is taken by something else or cannot be written to.
+
+    Examples
+    --------
+    >>> import nybble, tempfile
+    >>> engine = nybble.load("efficientnet-lite0")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nybble.write_graph(engine.graph, f"{folder}/copy")
+    ...     copy = nybble.load(f"{folder}/copy")
+    >>> copy.classes == engine.classes
+    True
     """
     collapsed = collapse(graph)
     if collapsed is not None:

@@ -40,6 +40,14 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
         Whatever an ONNX file holds that nybble cannot express. Names the node and the remedy.
     MissingOnnxError
         For an ONNX file, where the package ``onnx`` is not installed.
+
+    Examples
+    --------
+    >>> import nybble
+    >>> from nybble.models import locate
+    >>> graph = nybble.read_graph(locate("efficientnet-lite0"))
+    >>> graph.inputs[0].shape, graph.inputs[0].dtype.value
+    ((3, 224, 224), 's8')
     """
     if Path(path).suffix.lower() == ".onnx" and Path(path).is_file():
         from nybble.graph.onnx import import_onnx

@@ -1,5 +1,9 @@
 """From a trained PyTorch network to an integer one: calibrate, fine-tune, convert. Needs ``nybble[quantize]``."""
 
+import sys
+from types import ModuleType
+from typing import Any
+
 # isort: split
 import nybble.quantize.extra  # noqa: F401 (first: without torch it says what to install)
 
@@ -16,6 +20,7 @@ from nybble.quantize.lower.conversion import ConversionReport
 from nybble.quantize.lower.convert import convert
 from nybble.quantize.lower.restore import from_graph
 from nybble.quantize.lower.snap import snap_steps
+from nybble.quantize.one_call import quantize
 from nybble.quantize.prepare.prepare import prepare
 from nybble.quantize.ptq.bias import correct_bias
 from nybble.quantize.ptq.channels import FittedChannels, fit_channels
@@ -69,9 +74,20 @@ __all__ = [
     "open_photos",
     "photo_batches",
     "prepare",
+    "quantize",
     "reconstruct",
     "sensitivity",
     "snap_steps",
     "split_photos",
     "top1",
 ]
+
+
+class _Package(ModuleType):
+    """A package that can be called: ``nybble.quantize(...)`` is :func:`quantize`."""
+
+    def __call__(self, *given: Any, **options: Any) -> Any:
+        return quantize(*given, **options)
+
+
+sys.modules[__name__].__class__ = _Package
