@@ -65,7 +65,7 @@ def _peers(given: list[str]) -> list[str]:
 
 
 def _output(given: list[str]) -> list[str]:
-    return ["--json", str(RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json")] if _lacks(given, "--json") else []
+    return ["--output", str(RESULTS / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json")] if _lacks(given, "--output") else []
 
 
 def _lacks(given: list[str], option: str) -> bool:

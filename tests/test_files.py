@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,14 +89,18 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "file"
     path.write_text("{}")
 
-    def full(self: Path, content: bytes) -> None:
-        with self.open("wb") as file:
-            file.write(content[:1])
-        raise OSError(28, "No space left on device")
+    class Full(io.FileIO):
+        def write(self, content: Any, /) -> int:
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    real = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r", **rest: Full(self, mode) if mode == "wb" else real(self, mode, **rest)
+    )
     with pytest.raises(FileError, match="file: cannot be written: No space left on device"):
         files.write_text(path, '{"a": 1}', JSON)
+    with pytest.raises(FileError, match="cannot be written: No space"), files.writing(path, JSON) as file:
+        file.write('{"a": 1}')
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert path.read_text() == "{}"
 
@@ -102,3 +108,19 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 def test_names_that_are_no_text_are_written_as_they_are(tmp_path: Path) -> None:
     files.write_text(tmp_path / "table", os.fsdecode(b"caf\xe9.jpg,1\n"), CSV)
     assert (tmp_path / "table").read_bytes() == b"caf\xe9.jpg,1\n"
+
+
+def test_a_file_written_in_pieces_appears_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with files.writing(path, JSON) as file:
+        file.write("{\n")
+        assert not path.exists()
+        file.write("}\n")
+    assert path.read_text() == "{\n}\n"
+    # Errors of what the caller does meanwhile stay what they are.
+    for error in (ValueError("wrong"), FileNotFoundError(2, "missing", "another")):
+        with pytest.raises(type(error)), files.writing(path, JSON) as file:
+            file.write("{")
+            raise error
+    assert path.read_text() == "{\n}\n"
+    assert list(tmp_path.iterdir()) == [path]

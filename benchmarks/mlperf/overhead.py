@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for pair in range(1, given.pairs + 1):
             path = Path(folder) / "bench.json"
-            _nybble("bench", given.model, *setting, "--seconds", 10, "--no-dense", "--json", path)
+            _nybble("bench", given.model, *setting, "--seconds", 10, "--no-dense", "--output", path)
             (bench,) = json.loads(path.read_text(encoding="utf-8"))["runs"]
             run = ("--user-conf", SHORT, "--out", Path(folder) / "out", "--json")
             offline = json.loads(_nybble("mlperf", "run", given.model, *setting, *run))

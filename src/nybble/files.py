@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 from nybble.graph.errors import NybbleError
 
@@ -118,22 +119,45 @@ def write(path: Path, content: bytes, kind: Kind) -> None:
     FileError
         As :func:`check_free`, and where the file cannot be written.
     """
+    with _part(path, kind) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: Path, kind: Kind) -> Iterator[IO[str]]:
+    """A file to write text to in UTF-8, piece by piece; as :func:`write` it appears when the block has ended well."""
+    with _part(path, kind) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
+        yield text
+        text.flush()
+        text.detach()
+
+
+@contextmanager
+def _part(path: Path, kind: Kind) -> Iterator[BinaryIO]:
+    """What is renamed to a file when the block has ended well."""
     check_free(path, kind)
     target = Path(os.path.realpath(path))
+    # The process's number: two runs must not write into each other's file.
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         if target.exists() and not target.is_file():
-            target.write_bytes(content)
+            with target.open("wb") as file:
+                yield file
             return
-        # The process's number: two runs must not write into each other's file.
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            part.write_bytes(content)
+            with part.open("wb") as file:
+                yield file
             part.replace(target)
         except BaseException:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
             raise
     except OSError as error:
+        # Errors of what the caller does meanwhile have another file, a type of ours, or none of the system's numbers.
+        is_ours = error.filename in (None, str(path), str(target), str(part)) and error.errno is not None
+        if isinstance(error, NybbleError) or not is_ours:
+            raise
         raise FileError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 

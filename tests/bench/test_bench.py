@@ -317,12 +317,14 @@ def _command(*arguments: object) -> list[str]:
 
 def test_the_command_writes_json(folder: Path, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    command = _command(folder, "--limit", 8, "--seconds", 0, "--batch", 1, "--no-dense", "--json", result)
+    command = _command(folder, "--limit", 8, "--seconds", 0, "--batch", 1, "--no-dense", "--output", result)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" in done.stdout
     assert done.stderr == ""
     assert json.loads(result.read_text())["runs"][0]["contestant"] == "nybble 4-bit"
+    done = subprocess.run([*command[:-2], "--json"], capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout).keys() == json.loads(result.read_text()).keys()
 
 
 @pytest.mark.parametrize(
@@ -333,7 +335,7 @@ def test_the_command_writes_json(folder: Path, tmp_path: Path) -> None:
         (["MODEL", "--peer-isa", "mmx"], "choose from avx2"),
         (["MODEL", "--isa", "mmx"], "this machine has"),
         (["MODEL", "--bits", "3"], "choose 4 or 8"),
-        (["MODEL", "--json", "/nowhere/at/all.json"], "there is no folder"),
+        (["MODEL", "--output", "/nowhere/at/all.json"], "there is no folder"),
         (["MODEL", "--float-model", "/nowhere/at/all.onnx"], "there is no such file"),
     ],
 )
@@ -355,7 +357,7 @@ def test_the_command_refuses_what_it_cannot_do(
 
 def test_an_interrupt_ends_every_process_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    command = _command(folder, "--limit", 8, "--seconds", 60, "--no-dense", "--json", result)
+    command = _command(folder, "--limit", 8, "--seconds", 60, "--no-dense", "--output", result)
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True

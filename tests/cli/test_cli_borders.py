@@ -41,7 +41,7 @@ COMMANDS = {
     "pack": "{in:model} {out:zip}",
     "profile": "{in:model} --images {in:photos} --limit 1 --runs 1 --threads 1 --trace {out:json}",
     "tune": "{in:model} --images {in:photos} --limit 1 --seconds 1 --threads 1",
-    "bench": "{in:model} --images {in:photos} --limit 1 --seconds 0 --batch 1 --threads 1 --no-dense --json {out:json}",
+    "bench": "{in:model} --images {in:photos} --limit 1 --seconds 0 --batch 1 --threads 1 --no-dense -o {out:json}",
     "quantize": "{in:model} --images {in:photos} --out {out:new} --config {in:yaml}",
     "verify": "{in:model} --images {in:photos} --limit 1 --threads 1",
     "serve": "{in:model} --port 0 --grpc-port 0 --threads 1",

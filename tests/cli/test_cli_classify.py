@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import csv
+import importlib
+import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nybble.cli.classify import split
+from nybble.cli.inputs import split
 
 
 def test_table(run: Any, engine: SimpleNamespace, model: Path, photos: Path) -> None:
@@ -72,12 +75,9 @@ def test_what_was_meant_is_asked(run: Any, model: Path, photos: Path) -> None:
     result = run("classify", model)
     assert result.exit_code == 2
     for missing in (photos / "none.jpg", "nope.jpg", "nope"):
-        for rest in ((), (photos / "0.png",)):
-            result = run("classify", missing, *rest)
-            if missing == "nope" and rest:  # No name of a photo, so it is meant as a model.
-                continue
-            assert result.exit_code == 3
-            assert result.stderr == f"error: {missing}: there is no such file\n"
+        result = run("classify", missing)
+        assert result.exit_code == 3
+        assert result.stderr == f"error: {missing}: there is no such file\n"
 
 
 @pytest.mark.parametrize(
@@ -116,3 +116,118 @@ def test_a_model_alone_is_asked_about(run: Any, model: Path, photos: Path) -> No
     result = run("classify")
     assert result.exit_code == 2
     assert "IMAGE" in result.stderr
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_lines_and_tables_for_programs(run: Any, engine: SimpleNamespace, model: Path, photos: Path) -> None:
+    expected = json.loads(run("classify", model, photos, "--top", 2, "--json").stdout)["photos"]
+    lines = run("classify", model, photos, "--top", 2, "--format", "jsonl").stdout.splitlines()
+    assert [json.loads(line) for line in lines] == expected
+    found = rows(run("classify", model, photos, "--top", 2, "--format", "csv").stdout)
+    assert [row["rank"] for row in found] == ["1", "2"] * 7
+    for row, prediction in zip(found, [each for photo in expected for each in photo["predictions"]], strict=True):
+        assert (int(row["index"]), row["name"]) == (prediction["index"], prediction["name"])
+        assert float(row["score"]) == pytest.approx(prediction["score"], abs=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "csv"])
+def test_a_file_of_answers(
+    run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    file = tmp_path / f"answers.{suffix}"
+    printed = run("classify", model, photos, "--format", suffix).stdout
+    for _ in range(2):  # The second time it replaces the first file.
+        result = run("classify", model, photos, "--output", file)
+        assert (result.exit_code, result.stdout) == (0, ""), result.output
+        assert file.read_text() == printed
+    photo = tmp_path / f"photo.{suffix}"
+    photo.write_bytes(b"\xff\xd8 precious")
+    result = run("classify", model, photos, "-o", photo)
+    assert result.exit_code == 3
+    assert "is not a file of answers" in result.stderr
+    assert photo.read_bytes() == b"\xff\xd8 precious"
+
+
+def test_nothing_half_written(run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    result = run("classify", model, broken, "-o", tmp_path / "answers.csv")
+    assert result.exit_code == 3
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["broken.jpg"]
+
+
+def test_bad_files_are_skipped(run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    for missing in (tmp_path / "none.jpg", tmp_path / "*.gif"):
+        result = run("classify", model, missing, photos / "0.png", broken, photos / "1.png", "--format", "jsonl")
+        assert result.exit_code == 4
+        files = [json.loads(line)["file"] for line in result.stdout.splitlines()]
+        assert files == [str(photos / "0.png"), str(photos / "1.png")]
+        first, second = result.stderr.splitlines()
+        assert first.startswith(f"warning: {missing}: ") and first.endswith("; left out")
+        assert second.startswith(f"warning: {broken}: ") and second.endswith("; left out")
+
+
+def test_patterns(run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    for index in range(3):
+        (deep.parents[index % 2] / f"{index}.png").write_bytes((photos / f"{index}.png").read_bytes())
+
+    def files(pattern: str) -> list[str]:
+        lines = run("classify", model, f"{tmp_path}/{pattern}", "--format", "jsonl").stdout.splitlines()
+        return [str(Path(json.loads(line)["file"]).relative_to(tmp_path)) for line in lines]
+
+    assert files("**/*.png") == ["1.png", "a/0.png", "a/2.png"]
+    assert files("a/[0-1].png") == ["a/0.png"]
+    assert files("a*") == ["a/0.png", "a/2.png"]
+    # A file of that name is that file.
+    (tmp_path / "[x].png").write_bytes((photos / "0.png").read_bytes())
+    assert files("[x].png") == ["[x].png"]
+    result = run("classify", model, f"{tmp_path}/*.gif")
+    assert result.exit_code == 3
+    assert result.stderr == f"error: {tmp_path}/*.gif: no file fits this pattern\n"
+
+
+def test_standard_input(nybble_process: Any, model: Path, photos: Path) -> None:
+    with (photos / "0.png").open("rb") as photo:
+        found = nybble_process("classify", model, "-", "--format", "jsonl", stdin=photo)
+    named = nybble_process("classify", model, photos / "0.png", "--format", "jsonl")
+    assert {**json.loads(found.stdout), "file": ""} == {**json.loads(named.stdout), "file": ""}
+    assert json.loads(found.stdout)["file"] == "-"
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--json", "--format", "csv"), "--json and --format csv exclude each other"),
+        (("--format", "xml"), "--format xml: choose from table, json, jsonl, csv"),
+        (("--format", "table", "-o", "x.csv"), "--format table: choose from json, jsonl, csv"),
+        (("-o", "x.txt"), "x.txt: its suffix is that of no format; add --format json or jsonl or csv"),
+    ],
+)
+def test_formats_that_do_not_fit(run: Any, model: Path, options: tuple[str, ...], expected: str) -> None:
+    result = run("classify", model, "x.png", *options)
+    assert (result.exit_code, result.stderr) == (2, f"error: {expected}\n")
+
+
+def test_answers_come_as_photos_are_classified(
+    run: Any, engine: SimpleNamespace, model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines of the first photos are written before the last ones are decoded."""
+    from nybble.cli import rows as writing
+
+    order: list[str] = []
+    written = writing.json_line
+    monkeypatch.setattr(
+        "nybble.cli.classify.json_line", lambda value: order.append("line") or written(value), raising=True
+    )
+    decode = importlib.import_module("nybble.cli.classify")._decoded
+    monkeypatch.setattr("nybble.cli.classify._decoded", lambda *given: order.append("photo") or decode(*given))
+    run("classify", model, *[photos / "0.png"] * 20, "--format", "jsonl")
+    assert order.index("line") < order.index("photo") + 9
+    assert order.count("photo") == order.count("line") == 20

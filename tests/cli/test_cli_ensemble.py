@@ -81,7 +81,7 @@ def test_commands_for_one_network_say_so(run: Any, folder: Path, tmp_path: Path,
 
 def test_bench_measures_an_ensemble_beside_its_members(run: Any, folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    result = run("bench", folder / "both.toml", "--seconds", "0", "--batch", "2", "--json", file)
+    result = run("bench", folder / "both.toml", "--seconds", "0", "--batch", "2", "--output", file)
     assert result.exit_code == 0, result.output
     found = json.loads(file.read_text())
     assert {entry["contestant"] for entry in found["runs"]} == {"nybble both", "nybble 1: net0", "nybble 2: net1"}
@@ -93,7 +93,7 @@ def test_bench_measures_an_ensemble_beside_its_members(run: Any, folder: Path, t
     (tmp_path / "both.toml").write_text(
         (folder / "both.toml").read_text().replace('"net0"', f'"{folder / "net0"}"'), encoding="utf-8"
     )
-    result = run("bench", tmp_path / "both.toml", "--seconds", "0", "--batch", "2", "--json", file)
+    result = run("bench", tmp_path / "both.toml", "--seconds", "0", "--batch", "2", "--output", file)
     assert result.exit_code == 0, result.output
     bits = {entry["contestant"]: entry["bits"] for entry in json.loads(file.read_text())["runs"]}
     assert list(bits.values()) == [4, 4, 8]

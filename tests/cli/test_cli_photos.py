@@ -317,7 +317,7 @@ def test_bench_leaves_out_bad_photos(model: Path, photos: Path, turned: Path, tm
 def test_bench_says_what_was_left_out(run: Any, model: Path, photos: Path, place: Path, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
     images = damaged(photos, place)
-    found = run("bench", model, "--images", images, "--seconds", 0, "--batch", 1, "--no-dense", "--json", result)
+    found = run("bench", model, "--images", images, "--seconds", 0, "--batch", 1, "--no-dense", "--output", result)
     assert found.exit_code == ExitCode.LEFT_OUT, found.output
     report = json.loads(result.read_text())
     assert [photo["file"] for photo in report["left_out"]] == ["1.png", "3.png"]

@@ -52,7 +52,7 @@ def test_predict_draws_and_prints(run: Any, tmp_path: Path) -> None:
     stripes(tmp_path / "photos" / "a.png")
     stripes(tmp_path / "photos" / "inner" / "a.png")
     given = (model, tmp_path / "photos", "--device", "reference", "--save", tmp_path / "out")
-    result = run("predict", *given, "--json")
+    result = run("predict", *given, "--format", "jsonl")
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [Path(line["saved"]).relative_to(tmp_path / "out") for line in lines] == [
@@ -86,7 +86,9 @@ def test_predict_reads_videos(run: Any, tmp_path: Path) -> None:
             container.mux(stream.encode(frame.reformat(format="bgr0")))
         container.mux(stream.encode())
     model = segmenter(tmp_path / "m", Segment("y"))
-    result = run("predict", model, tmp_path / "v.mkv", "--device", "reference", "--save", tmp_path / "out", "--json")
+    result = run(
+        "predict", model, tmp_path / "v.mkv", "--device", "reference", "--save", tmp_path / "out", "--format", "jsonl"
+    )
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "out" / "v.mkv").iterdir()) == ["000000.png", "000001.png"]
 

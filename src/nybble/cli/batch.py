@@ -11,7 +11,7 @@ import typer
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Threads
-from nybble.cli.output import print_json
+from nybble.cli.output import plural, print_json
 from nybble.cli.photos import Batch, Exif
 from nybble.cli.progress import one_bar
 
@@ -78,6 +78,9 @@ def batch(
     if as_json:
         print_json({"model": chosen.name, "out": str(out), **outcome._asdict()})
     else:
-        typer.echo(f"{outcome.photos} photos, {outcome.errors} with errors, in {out}; {outcome.done} done in this run")
+        typer.echo(
+            f"{plural(outcome.photos, 'photo')}, {outcome.errors} with errors, in {out}; "
+            f"{outcome.done} done in this run"
+        )
     if outcome.errors:
         raise typer.Exit(ExitCode.LEFT_OUT)

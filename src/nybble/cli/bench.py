@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
-from nybble.cli.model import CPU, MOST_THREADS, Device
-from nybble.cli.output import console, is_quiet, show_disturbance, table
+from nybble.cli.model import CPU, Device, Json, Threads
+from nybble.cli.output import console, is_quiet, plural, print_json, show_disturbance, table
 from nybble.cli.photos import Exif, end, preprocessing_of, report_left_out
 from nybble.cli.progress import one_bar
 
@@ -50,9 +50,7 @@ def bench(
         ),
     ] = None,
     bits: Annotated[list[int] | None, typer.Option("--bits", help="4 or 8; may be repeated.", show_default="4")] = None,
-    threads: Annotated[
-        int, typer.Option("--threads", "-t", min=1, max=MOST_THREADS, help="Threads of each contestant.")
-    ] = 2,
+    threads: Threads = None,
     batch: Annotated[
         list[int] | None,
         typer.Option("--batch", "-b", min=1, help="Batch size; may be repeated.", show_default="1 and 8"),
@@ -94,8 +92,9 @@ def bench(
     ceilings: Annotated[
         bool, typer.Option("--ceilings", help="Measure the machine's ceilings, and each layer against them.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole result here.", show_default=False)
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the whole result as JSON here.", show_default=False),
     ] = None,
     plots: Annotated[
         Path | None,
@@ -103,9 +102,10 @@ def bench(
             "--plots",
             metavar="STEM",
             help="Write plots as STEM-throughput.png and so on.",
-            show_default="beside --json",
+            show_default="beside --output",
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Measure speed beside other engines: one process each, interleaved, on the same photos.
 
@@ -116,8 +116,8 @@ def bench(
         raise WrongUsageError("give a MODEL to measure, or --ceilings to measure the machine alone")
     from nybble.files import JSON, check_free
 
-    if json_file is not None:
-        check_free(json_file, JSON)
+    if output is not None:
+        check_free(output, JSON)
     if plots is not None and not plots.absolute().parent.is_dir():
         raise CommandError(f"{plots}: there is no folder {plots.parent}")
     from nybble.bench import Settings, machine
@@ -127,6 +127,7 @@ def bench(
     from nybble.bench.peers import ALL, PEERS
     from nybble.disturbance import Watch
     from nybble.images import LeftOut
+    from nybble.images.batches import usable_cpus
     from nybble.models import is_ensemble, locate
     from nybble.schemas import BENCH
 
@@ -140,10 +141,11 @@ def bench(
     for number in bits or ():
         if number not in (4, 8):
             raise WrongUsageError(f"--bits {number}: choose 4 or 8")
+    count = threads or usable_cpus()
     settings = Settings(
         against=tuple(dict.fromkeys(against or ())),
         bits=tuple(dict.fromkeys(bits or (4,))),
-        threads=threads,
+        threads=count,
         batches=tuple(dict.fromkeys(batch or (1, 8))),
         seconds=seconds,
         dense=dense,
@@ -156,7 +158,7 @@ def bench(
     if model is None:
         with one_bar() as progress:
             watch = Watch()
-            result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(threads, progress)}
+            result = {"schema": BENCH, "machine": machine.describe(), **ceiling_records(count, progress)}
             result["machine"]["disturbance"] = watch.taken()
     elif is_ensemble(path := locate(model, ensembles=True)):
         if against or bits or ceilings or float_model or calibration or peer_isa or not (dense and fp32):
@@ -171,21 +173,29 @@ def bench(
         graph, source, photos, known = _work(model, images, calibration, limit, settings.against, exif)
         with one_bar() as progress:
             result = run(graph, source, photos, known, settings, _cache(), progress, float_model)
-    if json_file is not None:
+    if output is not None:
         # Before anything is printed: a closed pipe must not cost the measurement.
-        _write(json_file, result)
-    show_disturbance(result["machine"]["disturbance"])
-    if model is not None:
-        _show(result)
-    elif ceilings:
-        _show_machine(result["machine"])
-    if ceilings:
-        _show_ceilings(result)
-    if json_file is not None:
-        typer.echo(f"\nresult    {json_file}")
-    _plot(result, plots, json_file)
+        _write(output, result)
+    if as_json:
+        print_json(result)
+    else:
+        _show_all(result, is_alone=model is None, ceilings=ceilings)
+        if output is not None:
+            typer.echo(f"\nresult    {output}")
+    _plot(result, plots, output, is_told=not as_json)
     if model is not None:
         end(LeftOut((*photos.left_out, *known.left_out)))
+
+
+def _show_all(result: dict[str, Any], *, is_alone: bool, ceilings: bool) -> None:
+    """Everything that was measured; of the machine alone where no model was named."""
+    show_disturbance(result["machine"]["disturbance"])
+    if is_alone:
+        _show_machine(result["machine"])
+    else:
+        _show(result)
+    if ceilings:
+        _show_ceilings(result)
 
 
 def _checked_isa(isa: str | None) -> str | None:
@@ -275,7 +285,9 @@ def _show(result: dict[str, Any]) -> None:
 def _show_machine(about: dict[str, Any]) -> None:
     from nybble.bench.machine import BYTE_TILES
 
-    typer.echo(f"machine   {about['cpu']} ({about['family_model']}), {about['usable_cpus']} CPUs, {about['system']}")
+    typer.echo(
+        f"machine   {about['cpu']} ({about['family_model']}), {plural(about['usable_cpus'], 'CPU')}, {about['system']}"
+    )
     typer.echo(
         f"          {' '.join(about['flags'])}; without {' '.join(about['missing_flags']) or 'none of interest'}"
     )
@@ -288,7 +300,9 @@ def _show_runs(result: dict[str, Any]) -> None:
     grid = table(numbers[0], "contestant", *numbers[1:], numbers=numbers)
     threads, rounds, photos = result["settings"]["threads"], result["rounds"], result["photos_per_turn"]
     quiet = "" if is_quiet(result["machine"]["disturbance"]) else ", on a DISTURBED machine"
-    grid.title = f"{threads} thread{'s' * (threads != 1)}, {rounds} interleaved rounds of {photos} photos{quiet}"
+    grid.title = (
+        f"{plural(threads, 'thread')}, {plural(rounds, 'interleaved round')} of {plural(photos, 'photo')}{quiet}"
+    )
     worst = {
         (run["engine"], run["bits"], run["batch"]): run["images_per_second"]
         for run in result["runs"]
@@ -367,18 +381,19 @@ def _show_ceilings(result: dict[str, Any]) -> None:
         typer.echo("no ceilings are known for this processor")
 
 
-def _plot(result: dict[str, Any], stem: Path | None, json_file: Path | None) -> None:
+def _plot(result: dict[str, Any], stem: Path | None, output: Path | None, *, is_told: bool) -> None:
     """Pictures where they were asked for, or beside the result if Matplotlib is there."""
     from importlib.util import find_spec
 
     if stem is None:
-        if json_file is None or find_spec("matplotlib") is None:
+        if output is None or find_spec("matplotlib") is None:
             return
-        stem = json_file.with_suffix("")
+        stem = output.with_suffix("")
     from nybble.report.plots import write_plots
 
     for path in write_plots(result, stem):
-        typer.echo(f"plot      {path}")
+        if is_told:
+            typer.echo(f"plot      {path}")
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:

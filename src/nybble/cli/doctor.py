@@ -8,7 +8,7 @@ import typer
 
 from nybble.cli.errors import CommandError
 from nybble.cli.model import Json
-from nybble.cli.output import print_json
+from nybble.cli.output import plural, print_json
 
 
 def doctor(as_json: Json = False) -> None:
@@ -32,7 +32,7 @@ def _show(found: dict[str, Any]) -> None:
     _row("nybble", f"{found['nybble'] or 'not installed as a package'}, Python {found['python']}, {found['system']}")
     if found["processor"]:
         processor, sets = found["processor"], found["instruction_sets"]
-        _row("processor", f"{processor['cpu']}, {processor['usable_cpus']} usable CPUs")
+        _row("processor", f"{processor['cpu']}, {plural(processor['usable_cpus'], 'usable CPU')}")
         _row("kernels", ", ".join(sets["available"]))
         for isa, lacked in sets["missing"].items():
             _row("", f"not {isa}: the processor lacks {', '.join(lacked)}")

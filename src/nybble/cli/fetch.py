@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nybble.cli.output import plural
 from nybble.cli.progress import one_bar
 
 
@@ -32,7 +33,7 @@ def fetch(
     with one_bar(size=True) as progress:
         result = download(manifest, base=url, force=force, progress=progress)
     if result.downloaded:
-        what = f"{result.downloaded} files, {result.downloaded_bytes / 1e6:.1f} MB downloaded"
+        what = f"{plural(result.downloaded, 'file')}, {result.downloaded_bytes / 1e6:.1f} MB downloaded"
         if result.kept:
             what += f", {result.kept} were there"
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nybble.cli.output import show_disturbance
+from nybble.cli.output import plural, show_disturbance
 
 if TYPE_CHECKING:
     from nybble.mlperf.accuracy import Comparison
@@ -86,7 +86,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
 def show_comparison(comparison: Comparison) -> None:
     """Print how two sets of answers differ, as text."""
     differences = comparison.differences
-    typer.echo(f"compared    {comparison.compared} photos")
+    typer.echo(f"compared    {plural(comparison.compared, 'photo')}")
     typer.echo(f"different   {len(differences)}")
     for one in differences[:_SHOWN]:
         typer.echo(f"            {one.photo}: {one.first} and {one.second}")
@@ -94,4 +94,4 @@ def show_comparison(comparison: Comparison) -> None:
         typer.echo(f"            and {len(differences) - _SHOWN} more")
     for name, count in (("first", comparison.first_only), ("second", comparison.second_only)):
         if count:
-            typer.echo(f"only in the {name}: {count} photos")
+            typer.echo(f"only in the {name}: {plural(count, 'photo')}")

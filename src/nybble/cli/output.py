@@ -15,14 +15,26 @@ if TYPE_CHECKING:
 
 #: Columns of a table that goes into a file or a pipe, where no terminal sets a width.
 _PIPE_WIDTH = 240
+#: More columns than any table needs.
+_UNLIMITED = 10_000
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
     """One JSON document on standard output; NaN and infinity, which JSON lacks, are errors."""
+    typer.echo(json_text(value, indent))
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """A JSON document as standard output can show it."""
     is_unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     text = json.dumps(value, indent=indent, ensure_ascii=not is_unicode, allow_nan=False)
     # Bytes of a file name that are not UTF-8 become the escapes that JSON has for them.
-    typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def plural(count: int, what: str) -> str:
+    """A number of things: ``1 photo``, ``2 photos``."""
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def show_disturbance(taken: Mapping[str, float] | None) -> None:
@@ -46,11 +58,45 @@ def is_quiet(taken: Mapping[str, float] | None) -> bool:
 
 
 def console() -> Console:
-    """A console on standard output that leaves text as it is: no markup, emoji or guessed colours."""
+    """A console on standard output that leaves text as it is: no markup, emoji or guessed colours.
+
+    A table that is wider than the terminal is printed as one block of lines for each row.
+    """
     from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    class Narrow(Console):
+        """A console that breaks up tables that do not fit."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            for item in objects:
+                if isinstance(item, Table):
+                    wide = self.options.update(width=_UNLIMITED)
+                    if Measurement.get(self, wide, item).maximum > self.width:
+                        super().print(_blocks(item), soft_wrap=True)
+                        continue
+                super().print(item, **options)
 
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return Narrow(width=width, markup=False, emoji=False, highlight=False)
+
+
+def _blocks(grid: Table) -> str:
+    """The rows of a table as lines ``column  value``, an empty line between two rows."""
+    heads = [str(column.header).strip() for column in grid.columns]
+    margin = max(map(len, heads))
+    rows = zip(*(column.cells for column in grid.columns), strict=True)
+    blocks = [
+        "\n".join(
+            f"{head.ljust(margin)}  {line}".rstrip()
+            for head, cell in zip(heads, row, strict=True)
+            for head, line in zip([head, *[""] * str(cell).count("\n")], str(cell).split("\n"), strict=True)
+            if line
+        )
+        for row in rows
+    ]
+    return "\n\n".join([*([str(grid.title)] if grid.title else []), *blocks])
 
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from nybble.cli.classify import photos_in, split
 from nybble.cli.errors import CommandError, WrongUsageError
+from nybble.cli.inputs import STDIN, MissingError, photos_in, split
 from nybble.cli.model import CPU, Device, Json, Threads, load_engine
-from nybble.cli.output import print_json
+from nybble.cli.output import json_text
 from nybble.cli.photos import Exif, end, report_left_out
+from nybble.cli.rows import JSON, JSONL, TABLE, Format, Output, chosen_format, json_line, lines_to
 
 if TYPE_CHECKING:
     from nybble.images import LeftOut, PhotoSource
     from nybble.tasks import Answer
 
-#: Standard input.
-_STDIN = "-"
+#: Answers of tasks differ too much for one CSV file.
+_FORMATS = (TABLE, JSON, JSONL)
 
 
 class _Item(NamedTuple):
@@ -37,8 +38,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="[MODEL] INPUT...",
-            help="Photos, folders of photos, videos, or - for a photo on standard input. A model folder or the name of "
-            "a model may precede them.",
+            help="Photos, folders of photos, patterns such as 'photos/*.jpg', videos, or - for a photo on standard "
+            "input. A model folder or file or the name of a model may precede them.",
             show_default=False,
         ),
     ],
@@ -54,6 +55,8 @@ def predict(
     score: Annotated[
         float, typer.Option("--score", min=0, max=1, help="Least score of a box that is printed or drawn.")
     ] = 0.3,
+    file_format: Format = None,
+    output: Output = None,
     threads: Threads = None,
     device: Device = CPU,
     exif: Exif = True,
@@ -62,8 +65,10 @@ def predict(
     """Say what photos show: classes, boxes, masks, text, a restored image or a vector, by the model's task.
 
     Videos need `pip install 'nybble[video]'`, text needs `nybble[text]`. Inputs that cannot be decoded are reported and
-    left out; the exit code is then 4. With --json, standard output has one JSON object per photo or frame and line.
+    left out; the exit code is then 4. JSON lines are written while photos are read, one for each photo or frame; CSV is
+    not offered.
     """
+    form = chosen_format(file_format, output, as_json, _FORMATS)
     model, named = split(arguments)
     if not named:
         raise WrongUsageError(f"{model} is a model; name photos after it (see nybble predict --help)")
@@ -80,16 +85,27 @@ def predict(
     if save is not None:
         _check_folder(save)
     left_out, count = LeftOut(), 0
-    for item in _items(named, left_out):
-        try:
-            answer = predicted(engine, item.photo, exif=exif, score_threshold=score if kind == "detect" else None)
-            drawn = None if save is None else _save(answer, item, save, score)
-        except ImageError as error:
-            left_out.add(item.name, error.message)
-            continue
-        count += 1
-        _show(item, kind, answer, drawn, as_json)
-    left_out.check(count)
+    photos: list[dict[str, Any]] = []
+    with lines_to(output) as write:
+        for item in _items(named, left_out):
+            try:
+                answer = predicted(engine, item.photo, exif=exif, score_threshold=score if kind == "detect" else None)
+                drawn = None if save is None else _save(answer, item, save, score)
+            except ImageError as error:
+                left_out.add(item.name, error.message)
+                continue
+            count += 1
+            found = {"file": item.name, "task": kind, **answer.to_json()}
+            if drawn is not None:
+                found["saved"] = str(drawn)
+            if form == JSON:
+                photos.append(found)
+            else:
+                write(json_line(found) if form == JSONL else "\n".join(_text(found)))
+        left_out.check(count)
+        if form == JSON:
+            about = {"model": chosen.name, "task": kind, "isa": engine.isa, "threads": engine.threads}
+            write(json_text({**about, "photos": photos, "left_out": left_out.to_json(), "exif": exif}))
     report_left_out(left_out)
     end(left_out)
 
@@ -101,8 +117,8 @@ def _items(named: list[Path], left_out: LeftOut) -> Iterator[_Item]:
     from nybble.tasks.video import frames, is_video
 
     for given in named:
-        if str(given) == _STDIN:
-            yield _Item(_STDIN, Path("stdin.png"), sys.stdin.buffer.read())
+        if str(given) == STDIN:
+            yield _Item(STDIN, Path("stdin.png"), sys.stdin.buffer.read())
             continue
         if given.is_file() and is_video(given):
             try:
@@ -112,7 +128,7 @@ def _items(named: list[Path], left_out: LeftOut) -> Iterator[_Item]:
             except ImageError as error:
                 left_out.add(str(given), error.message)
             continue
-        for path in photos_in(given):
+        for path in photos_in(given) if len(named) == 1 else _present(given, left_out):
             place = path.relative_to(given) if given.is_dir() else Path(path.name)
             yield _Item(encodable(str(path)), place.with_name(f"{place.name}.png"), path)
 
@@ -138,17 +154,22 @@ def _save(answer: Answer, item: _Item, folder: Path, score: float) -> Path:
     return path
 
 
-def _show(item: _Item, kind: str, answer: Answer, drawn: Path | None, as_json: bool) -> None:
-    found: dict[str, Any] = answer.to_json()
-    if as_json:
-        saved = {} if drawn is None else {"saved": str(drawn)}
-        print_json({"file": item.name, "task": kind, **found, **saved}, indent=None)
-        return
-    typer.echo(item.name)
+def _present(given: Path, left_out: LeftOut) -> list[Path]:
+    """The photos of one of several arguments; one that names nothing is left out."""
+    try:
+        return photos_in(given)
+    except MissingError as error:
+        left_out.add(str(given), error.reason)
+        return []
+
+
+def _text(found: dict[str, Any]) -> Iterator[str]:
+    """An answer as lines for people."""
+    yield found["file"]
     for line in _lines(found):
-        typer.echo(f"  {line}")
-    if drawn is not None:
-        typer.echo(f"  saved {drawn}")
+        yield f"  {line}"
+    if "saved" in found:
+        yield f"  saved {found['saved']}"
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:
@@ -166,6 +187,6 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
             yield f"{entry['score']:6.1%}  {entry['name']}"
     if "embedding" in found:
         yield f"vector of {len(found['embedding'])} numbers"
-    elif set(found) == {"size"}:
+    elif "size" in found and found["task"] == "restore":
         rows, columns, channels = found["size"]
         yield f"image of {columns}x{rows} pixels, {channels} channel{'s' * (channels != 1)}"

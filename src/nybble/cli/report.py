@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nybble.cli.errors import CommandError
+from nybble.cli.output import plural
 
 
 def report(
@@ -29,7 +30,7 @@ def report(
 ) -> None:
     """Show what nybble measured on one page: speed, accuracy, memory, layers, calibration, MLPerf.
 
-    A DIR holds, under any names, what `bench --json`, `evaluate --json`, `profile --json`, `quantize --report` and
+    A DIR holds, under any names, what `bench --output`, `evaluate --json`, `profile --json`, `quantize --report` and
     `mlperf run --out` wrote. The page needs no network and follows light or dark; its numbers are those of the files.
     """
     from nybble.files import HTML, check_free
@@ -43,12 +44,12 @@ def report(
     material = read_material(folders)
     for source in material.sources:
         scenarios = f", {len(source.scenarios)} MLPerf scenarios" if source.scenarios else ""
-        typer.echo(f"{source.label}: {len(source.records)} files of nybble{scenarios}")
+        typer.echo(f"{source.label}: {plural(len(source.records), 'file')} of nybble{scenarios}")
         if source.ignored:
             few = ", ".join(source.ignored[:5]) + (", ..." if len(source.ignored) > 5 else "")
-            typer.echo(f"{source.label}: {len(source.ignored)} files left out: {few}")
+            typer.echo(f"{source.label}: {plural(len(source.ignored), 'file')} left out: {few}")
     write_report(out, material, datetime.now(UTC).date().isoformat())
     if figures is not None:
         written = list(write_figures(figures, material))
-        typer.echo(f"figures  {len(written)} files in {figures}")
+        typer.echo(f"figures  {plural(len(written), 'file')} in {figures}")
     typer.echo(f"page     {out}")

@@ -63,7 +63,7 @@ def batches(
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
     if workers is None:
-        workers = min(4, _usable_cpus())
+        workers = min(4, usable_cpus())
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     prepare: Callable[..., Array] = (
@@ -106,7 +106,8 @@ def _batches(
                 future.cancel()
 
 
-def _usable_cpus() -> int:
+def usable_cpus() -> int:
+    """Processors that the process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -151,7 +151,7 @@ class Scaling(Record):
 
 
 class Bench(Record):
-    """``nybble bench --json``; with ``--ceilings`` alone there are no runs."""
+    """``nybble bench --output``; with ``--ceilings`` alone there are no runs."""
 
     machine: Machine
     date: str | None = None

@@ -24,8 +24,8 @@ from nybble.report.submission import Scenario, find_layouts, read_scenarios
 
 #: What a folder may hold, and the command that makes it.
 MAKERS = {
-    "speed and memory": "nybble bench MODEL --json FILE",
-    "the roofline": "nybble bench MODEL --ceilings --json FILE",
+    "speed and memory": "nybble bench MODEL --output FILE",
+    "the roofline": "nybble bench MODEL --ceilings --output FILE",
     "accuracy": "nybble evaluate MODEL --images DIR --json > FILE",
     "time of each layer": "nybble profile MODEL --json > FILE",
     "calibration": "nybble quantize SOURCE --images DIR --out OUT --report DIR",
