@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -30,6 +31,8 @@ def test_fetches_into_the_cache(run: Any, server: Server, tmp_path: Path) -> Non
     assert result.stdout.endswith(f"in {tmp_path / 'cache' / 'tiny'}\n")
     assert all((tmp_path / "cache" / "tiny" / path).read_bytes() == data for path, data in CONTENTS.items())
     assert "all 3 files were there and are right" in run("fetch", "tiny").stdout
+    found = json.loads(run("fetch", "tiny", "--json").stdout)
+    assert (found["model"], found["downloaded"], found["kept"]) == ("tiny", 0, 3)
     assert "3 files, 0.3 MB downloaded" in run("fetch", "tiny", "--force").stdout
 
 

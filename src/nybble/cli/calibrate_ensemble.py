@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
-from nybble.cli.model import Threads
-from nybble.cli.output import console, show_disturbance, table
+from nybble.cli.model import Json, Threads
+from nybble.cli.output import console, print_json, show_disturbance, table
 from nybble.cli.photos import Exif, Images, Limit, end, open_labelled, report_left_out
 from nybble.cli.progress import one_bar
 
@@ -56,6 +56,7 @@ def calibrate_ensemble(
         Path | None,
         typer.Option("--report", metavar="DIR", help="Also write the results and a chart here.", show_default=False),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Calibrate an ensemble on labelled photos that none of its members was trained on.
 
@@ -89,6 +90,10 @@ def calibrate_ensemble(
     report_left_out(found.left_out)
     _write_description(out, found, wishes, images)
     written = [] if report is None else _write_report(report, result)
+    if as_json:
+        print_json({**result, "out": str(out)})
+        end(found.left_out)
+        return
     show_disturbance(result["disturbance"])
     _show(found)
     typer.echo(f"ensemble  {out}")

@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 
 
 class Parameters:
-    """A command, mixed into typer's, whose parameters skip the conversion that would change nothing."""
+    """Mixed into typer's commands: a conversion that would change nothing is skipped, and usage has no odd brackets."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, each with a conversion that may be skipped."""
@@ -19,6 +19,14 @@ class Parameters:
             if hasattr(param, "type_descriptor") and "process_value" not in vars(param):
                 param.process_value = _skipping(param, param.process_value)
         return params
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The parts of the line of usage: arguments as their help names them, without further brackets."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)  # type: ignore[misc]
+        for param in self.get_params(ctx):
+            for piece in param.get_usage_pieces(ctx) if param.metavar else ():
+                pieces[pieces.index(piece)] = param.metavar
+        return pieces
 
 
 class Command(Parameters, TyperCommand):

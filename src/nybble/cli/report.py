@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from nybble.cli.errors import CommandError
-from nybble.cli.output import plural
+from nybble.cli.model import Json
+from nybble.cli.output import plural, print_json
 
 
 def report(
@@ -27,6 +28,7 @@ def report(
             show_default=False,
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Show what nybble measured on one page: speed, accuracy, memory, layers, calibration, MLPerf.
 
@@ -42,14 +44,21 @@ def report(
         raise CommandError(f"{figures}: exists already and is not a folder")
     check_installed()
     material = read_material(folders)
+    write_report(out, material, datetime.now(UTC).date().isoformat())
+    written = [] if figures is None else list(write_figures(figures, material))
+    if as_json:
+        sources = [
+            {"label": source.label, "records": len(source.records), "left_out": list(source.ignored)}
+            for source in material.sources
+        ]
+        print_json({"page": str(out), "sources": sources, "figures": [str(path) for path in written]})
+        return
     for source in material.sources:
-        scenarios = f", {len(source.scenarios)} MLPerf scenarios" if source.scenarios else ""
+        scenarios = f", {plural(len(source.scenarios), 'MLPerf scenario')}" if source.scenarios else ""
         typer.echo(f"{source.label}: {plural(len(source.records), 'file')} of nybble{scenarios}")
         if source.ignored:
             few = ", ".join(source.ignored[:5]) + (", ..." if len(source.ignored) > 5 else "")
             typer.echo(f"{source.label}: {plural(len(source.ignored), 'file')} left out: {few}")
-    write_report(out, material, datetime.now(UTC).date().isoformat())
     if figures is not None:
-        written = list(write_figures(figures, material))
         typer.echo(f"figures  {plural(len(written), 'file')} in {figures}")
     typer.echo(f"page     {out}")
