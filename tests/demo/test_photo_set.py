@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("skimage", reason="needs scikit-image: pip install 'nybble[demo]'")
 
+from nybble.demo import samples
 from nybble.demo.photo_set import main, write_photo_set
 from nybble.images import open_photos
 
@@ -31,3 +32,9 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path, capsys: pytest
     assert main([str(tmp_path)]) == 3
     assert "not an empty folder; name another one" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_labels_are_classes_that_are_right_for_the_photo(tmp_path: Path) -> None:
+    right = {sample.file.partition(".")[0]: sample.classes for sample, _ in samples()}
+    for name, label in write_photo_set(tmp_path / "photos", 5):
+        assert label in right[name.rpartition("-")[0]]

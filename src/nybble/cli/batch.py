@@ -25,19 +25,19 @@ def batch(
         typer.Argument(metavar="INPUT", help="A folder or list of photos, .tar files (WebDataset), or .parquet files."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder for the results.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the job that DIR holds a part of.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the job in DIR.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Resume, and do the shards that have errors again.")
+        bool, typer.Option("--retry-failed", help="Resume, and repeat the shards with errors.")
     ] = False,
     max_failure_rate: Annotated[
         float | None,
-        typer.Option("--max-failure-rate", min=0, max=1, help="Stop where more photos than this share cannot be used."),
+        typer.Option("--max-failure-rate", min=0, max=1, help="Stop if more than this share cannot be used."),
     ] = None,
     file_format: Annotated[str, typer.Option("--format", help="parquet, jsonl or csv.")] = "parquet",
-    shard: Annotated[int, typer.Option("--shard", min=1, help="Photos of a file of results.")] = 10_000,
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes of each photo.")] = 5,
+    shard: Annotated[int, typer.Option("--shard", min=1, help="Photos per file of results.")] = 10_000,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes to write for each photo.")] = 5,
     embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="Add what the last layer reads, for search and clustering.")
+        bool, typer.Option("--embeddings", help="Add the input of the last layer, for search and clustering.")
     ] = False,
     column: Annotated[
         str | None, typer.Option("--column", help="The column of Parquet files with photos or their paths.")

@@ -28,7 +28,7 @@ def bench(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]", help="The 4-bit network, or an ensemble; needed unless --ceilings stands alone."
+            metavar="[MODEL]", help="The 4-bit network, or an ensemble; required unless only --ceilings is given."
         ),
     ] = None,
     images: Annotated[
@@ -36,7 +36,7 @@ def bench(
         typer.Option(
             "--images",
             metavar="PHOTOS",
-            help="Photos that all contestants run: a folder or a list; top-1 needs labels.",
+            help="Photos for all contestants: a folder or a list; top-1 needs labels.",
             show_default="noise",
         ),
     ] = None,

@@ -39,7 +39,7 @@ def import_(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", metavar="NAME", help="Of a model with several outputs, the one to keep."),
+        typer.Option("--output", metavar="NAME", help="The output to keep, if the model has several."),
     ] = None,
     check: Check = True,
     images: CheckImages = None,

@@ -103,7 +103,7 @@ def run(
     mode: Annotated[Mode, typer.Option("--mode", "-m", help="submission: accuracy, then performance.")] = (
         Mode.PERFORMANCE
     ),
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where logs and descriptions go.")] = Path("mlperf"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")] = Path("mlperf"),
     conf: Annotated[
         Path | None,
         typer.Option("--conf", metavar="FILE", help="mlperf.conf, over LoadGen's own.", show_default=False),
@@ -116,7 +116,7 @@ def run(
     device: Device = CPU,
     batch: Annotated[
         int | None,
-        typer.Option("--batch", "-b", min=1, max=1024, help="Photos that run together at most.", show_default="8"),
+        typer.Option("--batch", "-b", min=1, max=1024, help="Most photos in one batch.", show_default="8"),
     ] = None,
     find_peak: Annotated[
         bool, typer.Option("--find-peak", help="Server: search the highest rate that keeps the latency bound.")

@@ -34,7 +34,7 @@ _LIMIT = "Use only the first N photos of --images; of class folders, the first o
 Limit = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help=_LIMIT, show_default="all")]
 #: For commands that do not need all photos.
 SomeLimit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help=_LIMIT)]
-Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Photos that go through the network together.")]
+Batch = Annotated[int, typer.Option("--batch", "-b", min=1, help="Photos in one batch.")]
 Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photos upright as their EXIF orientation says.")]
 
 

@@ -24,7 +24,7 @@ def profile(
     model: Model = None,
     images: OptionalImages = None,
     limit: SomeLimit = _PHOTOS,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="How often each photo runs.")] = 5,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs of each photo.")] = 5,
     threads: Threads = None,
     device: Device = CPU,
     trace: Annotated[

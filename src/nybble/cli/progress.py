@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def one_bar(*, size: bool = False, rate: bool = False) -> Iterator[Progress]:
     """Show the work under way as one bar; ``size`` counts bytes instead of photos, ``rate`` shows photos per second.
 
-    Where the work is another one, the estimate of the time that remains begins anew, unless its total is the same and
-    no less is done: then these are parts of one work.
+    If the work changes, the estimate of the remaining time starts again, unless the total is the same and no less is
+    done: then both are parts of one work.
     """
     with _bars(size=size, rate=rate) as bars:
         task: TaskID | None = None

@@ -136,7 +136,8 @@ def quantize(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="Settings as YAML; options win.", show_default=False)
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Settings as YAML; options override it.", show_default=False),
     ] = None,
     resize: Annotated[
         int | None,
@@ -231,7 +232,7 @@ def quantize(
         typer.Option(
             "--output",
             metavar="NAME",
-            help="Name or index of the one output to take, where SOURCE has several.",
+            help="Name or index of the one output to take, if SOURCE has several.",
             show_default=False,
         ),
     ] = None,

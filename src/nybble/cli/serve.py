@@ -30,7 +30,7 @@ def serve(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="A TOML file of settings; options come first.")
+        Path | None, typer.Option("--config", metavar="FILE", help="A TOML file of settings; options take precedence.")
     ] = None,
     host: Annotated[
         str | None, typer.Option("--host", help="The address to listen on.", show_default="127.0.0.1")
@@ -45,17 +45,18 @@ def serve(
     threads: Threads = None,
     batch: Annotated[
         int | None,
-        typer.Option("--batch", "-b", min=1, max=1024, help="Photos that run together at most.", show_default="8"),
+        typer.Option("--batch", "-b", min=1, max=1024, help="Most photos in one batch.", show_default="8"),
     ] = None,
     queue: Annotated[
         int | None,
-        typer.Option("--queue", min=1, max=1_000_000, help="Photos that are waited for at most.", show_default="256"),
+        typer.Option("--queue", min=1, max=1_000_000, help="Most photos in the queue.", show_default="256"),
     ] = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", help="Seconds that a request may take.", show_default="30")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option("--token-file", metavar="FILE", help="Tokens, one a line, that requests need.")
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="File of tokens, one per line."),
     ] = None,
     certificate: Annotated[
         Path | None, typer.Option("--certificate", metavar="FILE", help="A certificate chain (PEM), for TLS.")

@@ -17,7 +17,7 @@ class StreamError(OSError):
 
     @property
     def is_broken_pipe(self) -> bool:
-        """Whether the reader has closed the pipe, which is not worth a message."""
+        """Whether the reader has closed the pipe; this needs no message."""
         return isinstance(self.__cause__, BrokenPipeError)
 
 

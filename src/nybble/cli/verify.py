@@ -49,7 +49,7 @@ def verify(
     ] = None,
     kernel: Annotated[
         str | None,
-        typer.Option("--kernel", metavar="ROW", help="Run every layer that it can by this kernel of the table."),
+        typer.Option("--kernel", metavar="ROW", help="Run each layer that permits it with this kernel of the table."),
     ] = None,
     device: Device = CPU,
     exif: Exif = False,

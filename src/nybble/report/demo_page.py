@@ -43,6 +43,7 @@ def render_demo(result: DemoResult) -> str:
         _TEMPLATE,
         {
             "percent": _percent,
+            "rate": _rate,
             "width": lambda share: f"{100 * share:.1f}%",
             "megabytes": lambda count: f"{count / 1e6:.1f} MB",
             "count": lambda pair: f"{pair[0]} of {pair[1]}",
@@ -89,6 +90,11 @@ def _colours(result: DemoResult) -> dict[str, str]:
     columns = [column.label for network in result.networks for column in reversed(network.columns)]
     labels = dict.fromkeys((*columns, *(speed.bits for speed in result.speeds)))
     return {label: _COLOURS.get(label, ENSEMBLE) for label in labels}
+
+
+def _rate(value: float) -> str:
+    """Images per second: with one decimal, or two digits where that would be 0."""
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _percent(share: float) -> str:

@@ -248,8 +248,11 @@ def _of(bench: Named[Bench], batch: int) -> list[Run]:
 
 
 def legend(measured: Sequence[Named[Bench]]) -> tuple[tuple[str, str], ...]:
-    """What colours say, and hollow bars where there are any."""
-    return (*_LEGEND, _HOLLOW) if any(_dense(run) for bench in measured for run in bench.record.runs) else _LEGEND
+    """What the colours that are there say, and hollow bars where there are any."""
+    runs = [run for bench in measured for run in bench.record.runs]
+    shown = {_colour(run) for run in runs}
+    named = tuple(entry for entry in _LEGEND if entry[0] in shown) or _LEGEND
+    return (*named, _HOLLOW) if any(map(_dense, runs)) else named
 
 
 def _answering(runs: Sequence[Run]) -> list[Run]:
