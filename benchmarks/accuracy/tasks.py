@@ -165,11 +165,11 @@ def configuration(subject: Subject, row: str, method: str, epochs: int, photos: 
             "preprocessing": subject.preprocessing,
             "task": subject.task,
             "noise": subject.noise,
-            "calibration": {"images": photos, "workers": 0, "batch": 8, "method": "mse"},
+            "calibration": {"images": photos, "workers": 0, "batch": 8, "method": "percentile"},
             "training": {"epochs": 0, "batch": 8, "workers": 0, "save_every": 10, "range_epochs": 1},
             "mixed": {"four": "w4a8", "images": 16},
             "batch": 8,
-            "correct_bias": method == "calibrated",
+            "report_images": 1,
             **({"four_bit_share": SHARE} if row == "mixed" else {}),
             **subject.settings,
         }

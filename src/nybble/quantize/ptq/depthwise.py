@@ -1,8 +1,10 @@
-"""A step for each channel in front of depthwise layers, although a tensor's codes have one step.
+"""A step for each channel in front of and behind depthwise layers, although a tensor's codes have one step.
 
 A depthwise layer's weights have a step for each channel that it reads, so channels may be divided by what suits them
 before they are rounded, and the weights multiplied: nothing is lost there (Nagel et al. 2019 move such factors between
-layers). Where sums are rounded, the Quantize node has a factor for each channel: dividing costs nothing.
+layers). Channels that it makes differ as widely; another convolution that reads them takes up the factors in its
+weights, which are then even over the channels. Where sums are rounded, the Quantize node has a factor for each channel:
+dividing costs nothing.
 
 A table has no factors by channel. A SiLU or HardSwish, ``x * gate(x)``, is therefore computed as a product: ``x``
 rounded with a step for each channel, the gate by a table with one step for all, and their exact product rounded with a
@@ -35,7 +37,7 @@ _GATES: dict[str, tuple[Callable[[Tensor], Tensor], str, float]] = {
 
 @dataclass(frozen=True)
 class ScaledChannels:
-    """A value that depthwise layers read: the smallest and the largest range of its channels, and its gate's name."""
+    """A value beside a depthwise layer: the smallest and the largest range of its channels, and its gate's name."""
 
     name: str
     smallest: float
@@ -47,10 +49,10 @@ class ScaledChannels:
 def scale_channels(
     network: FloatNetwork, batches: Iterable[Any], *, images: int | None = None
 ) -> tuple[FloatNetwork, list[ScaledChannels]]:
-    """Divide the channels that depthwise layers alone read by their ranges. The network computes the same function.
+    """Divide the channels that depthwise layers read or make by their ranges. The network computes the same function.
 
-    It belongs before ``prepare_captured``. A channel's range is the largest magnitude seen. Values behind a ReLU6 are
-    left to :func:`nybble.quantize.fit_channels`.
+    Values that convolutions alone read are divided. It belongs before ``prepare_captured``. A channel's range is the
+    largest magnitude seen. Values behind a ReLU6 are left to :func:`nybble.quantize.fit_channels`.
 
     Parameters
     ----------
@@ -88,13 +90,17 @@ def scale_channels(
 
 
 def _places(network: FloatNetwork) -> dict[str, str]:
-    """Values that depthwise layers alone read and that may be divided by channel; the name of their gate, or none."""
+    """Values beside depthwise layers that may be divided by channel; the name of their gate, or none."""
     by_name = {op.name: op for op in network}
     readers = network.readers()
     found = {}
     for op in network:
-        if readers[op.name] and all(_is_depthwise(reader) for reader in readers[op.name]):
-            before = by_name.get(op.inputs[0])
+        before = by_name.get(op.inputs[0])
+        made = op if isinstance(op, Conv) else before
+        beside = made is not None and _is_depthwise(made)
+        if readers[op.name] and all(_takes_factors(reader) for reader in readers[op.name]):
+            if not beside and not any(_is_depthwise(reader) for reader in readers[op.name]):
+                continue
             if isinstance(op, Function) and len(op.inputs) == 1:
                 name = name_of(op.function, op.label)
                 if name in _GATES and isinstance(before, Conv):
@@ -106,6 +112,11 @@ def _places(network: FloatNetwork) -> dict[str, str]:
 
 def _is_depthwise(op: Op) -> bool:
     return isinstance(op, Conv) and op.groups > 1 and op.weight.shape[1] == 1 and op.weight[0].numel() > 1
+
+
+def _takes_factors(op: Op) -> bool:
+    """Whether factors of the channels that it reads can be multiplied into its weights."""
+    return _is_depthwise(op) or (isinstance(op, Conv) and op.groups == 1 and op.weight.shape[1] > 1)
 
 
 def _is_sum(op: Op) -> bool:
@@ -161,7 +172,7 @@ def _gated(network: FloatNetwork, name: str, gate: str, ranges: dict[str, Tensor
 
 
 def _divide(network: FloatNetwork, source: str, name: str, divisor: Tensor, factor: Tensor) -> None:
-    """Divide a value by channel, and multiply the weights of the depthwise layers that read it by a factor."""
+    """Divide a value by channel, and multiply the weights of the convolutions that read it by a factor."""
     place = next(place for place, op in enumerate(network.ops) if op.name == source)
     op = network.ops[place]
     divided = ChannelDivision(
@@ -171,6 +182,9 @@ def _divide(network: FloatNetwork, source: str, name: str, divisor: Tensor, fact
         if not isinstance(reader, Conv):
             raise AssertionError(reader.name)
         reader.inputs = (divided.name,)
-        repeated = factor.repeat_interleave(len(reader.weight) // len(factor))
-        reader.weight = reader.weight * repeated.reshape(-1, 1, 1, 1)
+        if _is_depthwise(reader):
+            repeated = factor.repeat_interleave(len(reader.weight) // len(factor))
+            reader.weight = reader.weight * repeated.reshape(-1, 1, 1, 1)
+        else:
+            reader.weight = reader.weight * factor.reshape(1, -1, 1, 1)
     network.ops.insert(place + 1, divided)

@@ -14,10 +14,10 @@ from torch import Tensor
 from nybble.progress import Progress, silent
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork
+from nybble.quantize.fake.output_error import output_error
 from nybble.quantize.fake.quantizers import ActivationQuantizer
 from nybble.quantize.lower.snap import snap_steps
 from nybble.quantize.ptq.blocks import first_images
-from nybble.quantize.train.loss import output_loss
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class GroupSensitivity:
     noise : float
         Squared error of the logits against the float network's as a share of their energy, beyond what the 8-bit
         network has; can be slightly negative by chance. Of a network that is no classifier, that of its outputs as
-        :func:`nybble.quantize.train.loss.output_loss` has it.
+        :func:`nybble.quantize.fake.output_error.output_error` has it.
     sqnr : float
         Signal-to-noise ratio of those logits in dB.
     agreement : float or None
@@ -298,7 +298,7 @@ class _Images:
         """Noise as a share of the energy, share of equal top-1 classes, accuracy."""
         found = self.answers(network)
         if network.outputs:
-            return float(output_loss(found, exact)), None, None
+            return float(output_error(found, exact)), None, None
         (logits,), (wanted,) = found.values(), exact.values()
         noise = float((logits - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
         agreement = float((logits.flatten(1).argmax(1) == wanted.flatten(1).argmax(1)).double().mean())

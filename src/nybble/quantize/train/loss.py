@@ -56,25 +56,6 @@ def feature_loss(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -
     return torch.stack(shares).mean()
 
 
-def output_loss(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
-    """Squared error of outputs as a share of their variance in the teacher, averaged over the outputs.
-
-    Variance is that around each channel's mean: of scores that are low nearly everywhere, the few high ones count.
-
-    Parameters
-    ----------
-    student, teacher : mapping of str to Tensor
-        (N, C, ...) by name.
-    """
-    shares = []
-    for name, wanted in teacher.items():
-        exact = wanted.float()
-        around = exact - exact.mean([0, *range(2, exact.dim())], keepdim=True)
-        variance = around.square().sum().clamp_min(1e-12)
-        shares.append((student[name].float() - exact).square().sum() / variance)
-    return torch.stack(shares).mean()
-
-
 def mixed(images: Tensor, alpha: float, random: np.random.Generator) -> tuple[Tensor, Tensor, float]:
     """Blend each image with another of the batch (Zhang et al. 2018).
 

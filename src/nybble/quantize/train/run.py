@@ -19,6 +19,7 @@ from nybble.progress import Progress
 from nybble.quantize import atomic
 from nybble.quantize.data import Batch, Loader, Photos, Subset
 from nybble.quantize.errors import QuantizeError
+from nybble.quantize.fake.output_error import output_error
 from nybble.quantize.ptq.blocks import split
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train import checkpoint
@@ -26,7 +27,7 @@ from nybble.quantize.train.adjust import adjust_ranges
 from nybble.quantize.train.average import WeightAverage
 from nybble.quantize.train.evaluate import check_labels, evaluate, preprocessing_of
 from nybble.quantize.train.interrupt import StopRequest, TrainingInterrupted
-from nybble.quantize.train.loss import feature_loss, mixed, output_loss
+from nybble.quantize.train.loss import feature_loss, mixed
 from nybble.quantize.train.loss import loss as loss_of
 from nybble.quantize.train.metrics import Board, Row, draw_curves, write_csv
 from nybble.quantize.train.optimizer import make_optimizer
@@ -288,7 +289,7 @@ class Run:
             with torch.no_grad():
                 told, wanted = teacher(images, names)
             logits, values = wrapped(images, names)
-            apart = output_loss(values, {name: wanted[name] for name in self.results})
+            apart = output_error(values, {name: wanted[name] for name in self.results})
             if self.blocks:
                 apart = apart + config.features * feature_loss(values, {name: wanted[name] for name in self.blocks})
             return logits, told, apart

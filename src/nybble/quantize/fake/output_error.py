@@ -1,0 +1,27 @@
+"""How far the outputs of a network that is no classifier are from the float network's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def output_error(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
+    """Squared error of outputs as a share of their variance in the teacher, averaged over the outputs.
+
+    Variance is that around each channel's mean: of scores that are low nearly everywhere, the few high ones count.
+
+    Parameters
+    ----------
+    student, teacher : mapping of str to Tensor
+        (N, C, ...) by name.
+    """
+    shares = []
+    for name, wanted in teacher.items():
+        exact = wanted.float()
+        around = exact - exact.mean([0, *range(2, exact.dim())], keepdim=True)
+        variance = around.square().sum().clamp_min(1e-12)
+        shares.append((student[name].float() - exact).square().sum() / variance)
+    return torch.stack(shares).mean()
