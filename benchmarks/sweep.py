@@ -117,7 +117,7 @@ def _with_statistics(module: nn.Module, size: int) -> nn.Module:
     return module.eval()
 
 
-def tried(name: str, size: int) -> dict[str, Any]:
+def tried(name: str, size: int, *, is_quick: bool = False) -> dict[str, Any]:
     """How far a network gets: the stage that refused it with its error, or what was compared."""
     record: dict[str, Any] = {"size": size}
     stage = "make"
@@ -126,6 +126,8 @@ def tried(name: str, size: int) -> dict[str, Any]:
         stage = "prepare"
         output = None if name.startswith(("tv:", "timm:")) else "*"
         network = prepare(module, (3, size, size), QuantizeConfig(), output=output)
+        if is_quick:
+            return {**record, "steps": 0}
         stage = "calibrate"
         calibrate(network, [images(4, size, 2)])
         stage = "convert"
@@ -155,17 +157,17 @@ def _compared(graph: Graph, codes: Any) -> dict[str, Any]:
     return {"nodes": len(graph), "steps": len(steps), "values": values, "outputs": len(graph.outputs)}
 
 
-def _child(name: str, size: int, queue: Any) -> None:
+def _child(name: str, size: int, is_quick: bool, queue: Any) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
-    queue.put(tried(name, size))
+    queue.put(tried(name, size, is_quick=is_quick))
 
 
-def _tried_apart(name: str, size: int, seconds: float) -> dict[str, Any]:
+def _tried_apart(name: str, size: int, seconds: float, is_quick: bool) -> dict[str, Any]:
     """In a process of its own, which may be killed or run out of memory."""
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    child = context.Process(target=_child, args=(name, size, queue))
+    child = context.Process(target=_child, args=(name, size, is_quick, queue))
     begun = time.time()
     child.start()
     while child.is_alive() and queue.empty() and time.time() - begun < seconds:
@@ -196,14 +198,14 @@ def convolutional_families() -> list[str]:
     return [f"timm:{name}" for _, name in found.values()]
 
 
-def run(names: Sequence[str], output: Path, *, again: bool, seconds: float, size: int) -> None:
+def run(names: Sequence[str], output: Path, *, again: bool, seconds: float, size: int, is_quick: bool) -> None:
     """Try every network, writing the file after each."""
     torch.set_num_threads(1)
     record: dict[str, Any] = _known(output)
     left = [name for name in names if name not in record or (again and "error" in record[name])]
     show(f"{len(names) - len(left)} of {len(names)} are in {output}")
     for name in left:
-        found = _tried_apart(name, SIZES.get(name, size), seconds)
+        found = _tried_apart(name, SIZES.get(name, size), seconds, is_quick)
         # Another process may write the same file.
         record = {**_known(output), name: found}
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -248,6 +250,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--timm", action="store_true", help="one network of each convolutional family of timm")
     parser.add_argument("--output", type=Path, default=WORK / "sweep.json", metavar="FILE", help="results, continued")
     parser.add_argument("--again", action="store_true", help="also those that failed before")
+    parser.add_argument("--quick", action="store_true", help="only capture and prepare them, to see what is refused")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of one network at most")
     parser.add_argument("--size", type=int, default=SIZE, help="rows and columns of the images")
     given = parser.parse_args(words)
@@ -257,7 +260,8 @@ def main(words: Sequence[str]) -> None:
     if given.stage == "table":
         table(names, given.output)
     else:
-        run(names, given.output, again=given.again, seconds=given.seconds, size=given.size)
+        rest = {"seconds": given.seconds, "size": given.size, "is_quick": given.quick}
+        run(names, given.output, again=given.again, **rest)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from nybble.graph.types import ACTIVATIONS, SUMS, Array
 
 #: The steps have no kernels of instruction sets; what is around them has.
 SOME = (ISAS[0], ISAS[-1])
-KINDS = ("DepthToSpace", "PReLU", "PickChannels", "ResizeBilinear", "ResizeNearest", "Slice")
+KINDS = ("DepthToSpace", "PReLU", "PadEdges", "PickChannels", "ResizeBilinear", "ResizeNearest", "Slice")
 #: Of one kind no more: every third, every fourth and so on of the others.
 MOST = 12
 

@@ -15,6 +15,7 @@ from nybble.graph.ops.depth_to_space import DepthToSpace as DepthToSpace
 from nybble.graph.ops.linear import Linear as Linear
 from nybble.graph.ops.max_pool2d import MaxPool2d as MaxPool2d
 from nybble.graph.ops.mul import Mul as Mul
+from nybble.graph.ops.pad_edges import PadEdges as PadEdges
 from nybble.graph.ops.pick_channels import PickChannels as PickChannels
 from nybble.graph.ops.prelu import PReLU as PReLU
 from nybble.graph.ops.quantize import Quantize as Quantize

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from nybble.graph import DepthToSpace, Node, PickChannels, ResizeNearest, Slice
+from nybble.graph import DepthToSpace, Node, PadEdges, PickChannels, ResizeNearest, Slice
 from nybble.graph.ops import operation_of
 from nybble.graph.ops.moving import MovingOperation
 from nybble.lower.base import LOWERINGS, Lowering
@@ -47,5 +47,17 @@ class ResizeNearestLowering(MoveLowering):
     node = ResizeNearest
 
 
-for _lowering in (PickLowering(), SliceLowering(), DepthToSpaceLowering(), ResizeNearestLowering()):
+class PadEdgesLowering(MoveLowering):
+    """Of rows and columns, some of them several times."""
+
+    node = PadEdges
+
+
+for _lowering in (
+    PickLowering(),
+    SliceLowering(),
+    DepthToSpaceLowering(),
+    ResizeNearestLowering(),
+    PadEdgesLowering(),
+):
     LOWERINGS.register(_lowering)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from nybble.graph import Node, Padding, Pair
 from nybble.graph.ops import operation_of
+from nybble.graph.ops.pad_edges import surrounding
 from nybble.graph.ops.real import real
 from nybble.graph.ops.resize import nearest
 from nybble.graph.ops.resize_bilinear import taps
@@ -279,6 +280,27 @@ class Pad(Op):
         top, left, bottom, right = self.padding
         some = values[0][:, :, :: self.stride.rows, :: self.stride.columns]
         return functional.pad(some, (left, right, top, bottom, *self.channels))
+
+
+@dataclass(kw_only=True)
+class Surround(Op):
+    """Rows and columns around the image that repeat its own, in a mode of :class:`nybble.graph.PadEdges`."""
+
+    padding: Padding
+    mode: str
+
+    keeps_codes: ClassVar[bool] = True
+
+    def is_nonnegative(self, positive: Collection[str]) -> bool:
+        """Whether its input cannot be negative."""
+        return self.inputs[0] in positive
+
+    def _compute(self, *values: Tensor) -> Tensor:
+        (x,) = values
+        top, left, bottom, right = self.padding
+        rows = surrounding(self.mode, x.shape[2], top, bottom)
+        columns = surrounding(self.mode, x.shape[3], left, right)
+        return x[:, :, list(rows)][:, :, :, list(columns)]
 
 
 @dataclass(kw_only=True)

@@ -34,6 +34,7 @@ from nybble.quantize.ir.float_network import (
     Shuffle,
     Slopes,
     Sum,
+    Surround,
     Weighted,
 )
 
@@ -305,7 +306,7 @@ def _move_shuffles(network: FloatNetwork) -> None:
     while moved:
         moved = False
         readers = network.readers()
-        for op in [op for op in network if isinstance(op, Shuffle | Crop | Enlarge | Interpolate)]:
+        for op in [op for op in network if isinstance(op, Shuffle | Crop | Enlarge | Interpolate | Surround)]:
             if len(readers[op.name]) != 1 or op.inputs[0] == INPUT:
                 continue
             (reader,) = readers[op.name]

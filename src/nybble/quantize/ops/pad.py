@@ -1,8 +1,8 @@
-"""Zero padding, and every n-th row and column."""
+"""Padding with zeros and with what an image has itself, and every n-th row and column."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
+from nybble.quantize.ops.moved import Move, MovedCodes
 from nybble.quantize.ops.onnx_arguments import Value, constant_of, image_of
 from nybble.quantize.ops.registry import register
 
@@ -53,20 +54,34 @@ class Pad(FakeOperation):
         return f"stride={tuple(self.stride)}, padding={tuple(self.padding)}, channels={self.channels}"
 
 
+#: Modes as PyTorch and ONNX call them.
+_MODES = {"reflect": "reflect", "replicate": "edge", "edge": "edge", "circular": "wrap", "wrap": "wrap"}
+
+
 @forms.aten("pad.default", "constant_pad_nd.default")
 def _pad(
     shape: tuple[int, ...], x: Translation, sides: Sequence[int], mode: Any = "constant", value: Any = None
 ) -> Result:
     filling = value if isinstance(mode, str) else mode
-    if isinstance(mode, str) and mode != "constant":
-        raise Unsupported(f"only zeros can be put around images, not padding in mode {mode!r}")
-    if filling not in (None, 0):
-        raise Unsupported(f"only zeros can be put around images, not {filling}")
+    return _padded(x, sides, mode if isinstance(mode, str) else "constant", filling)
+
+
+@forms.aten("reflection_pad2d.default")
+def _reflection(shape: tuple[int, ...], x: Translation, sides: Sequence[int]) -> Result:
+    return _padded(x, sides, "reflect", None)
+
+
+@forms.aten("replication_pad2d.default")
+def _replication(shape: tuple[int, ...], x: Translation, sides: Sequence[int]) -> Result:
+    return _padded(x, sides, "replicate", None)
+
+
+def _padded(x: Translation, sides: Sequence[int], mode: str, filling: Any) -> Result:
     given = [*sides, *[0] * (6 - len(sides))]
-    if len(given) > 6 or min(given) < 0 or len(x.shape) != 3:
-        raise Unsupported(f"only zeros can be put around images (N, C, H, W), not padding by {list(sides)}")
+    if len(given) > 6 or len(x.shape) != 3:
+        raise Unsupported(f"only images (N, C, H, W) can be padded, not by {list(sides)}")
     left, right, top, bottom, before, after = given
-    return vocabulary.pad(x, Padding(top, left, bottom, right), (before, after))
+    return _around(x, Padding(top, left, bottom, right), (before, after), mode, float(filling or 0))
 
 
 @forms.onnx("Pad", integers=(1, 3), numbers=(2,))
@@ -77,14 +92,53 @@ def _onnx_pad(
     given = node.get("pads", []) if pads is None else constant_of(pads, "its sides").reshape(-1).tolist()
     fill = node.get("value", 0.0) if filling is None else float(constant_of(filling, "its filling").reshape(-1)[0])
     named = [axis % 4 for axis in (range(4) if axes is None else constant_of(axes, "its axes").reshape(-1).tolist())]
-    if node.get("mode", "constant") != "constant" or fill != 0 or len(given) != 2 * len(named) or min(given) < 0:
-        raise Unsupported("only padding with zeros has a counterpart")
+    if len(given) != 2 * len(named):
+        raise Unsupported(f"it has {len(given)} sides of {len(named)} axes")
     first = dict(zip(named, given[: len(named)], strict=True))
     last = dict(zip(named, given[len(named) :], strict=True))
     if first.get(0) or last.get(0):
         raise Unsupported("images cannot be added to the batch")
     sides = Padding(first.get(2, 0), first.get(3, 0), last.get(2, 0), last.get(3, 0))
-    return vocabulary.pad(x, sides, (first.get(1, 0), last.get(1, 0)))
+    return _around(x, sides, (first.get(1, 0), last.get(1, 0)), node.get("mode", "constant"), fill)
+
+
+def _around(x: Translation, sides: Padding, channels: tuple[int, int], mode: str, filling: float) -> Result:
+    if mode == "constant":
+        if filling and max(*sides, *channels) > 0:
+            raise Unsupported(f"only zeros can be put around images, not {filling:g}")
+        return vocabulary.pad(x, sides, channels)
+    if mode not in _MODES or any(channels):
+        raise Unsupported(f"only rows and columns can be padded in mode {mode!r}, by one of {', '.join(_MODES)}")
+    return vocabulary.surround(x, sides, _MODES[mode])
+
+
+class Surrounded(Move):
+    """More rows and columns, by the image's own."""
+
+
+class Surrounding(MovedCodes):
+    """Padding by reflection, by the edges, or around."""
+
+    ops = (float_network.Surround,)
+    modules = (Surrounded,)
+    nodes = (graph.PadEdges,)
+    kind = graph.PadEdges
+
+    def examples(self) -> Iterator[FloatExample]:
+        """Each mode; one that cuts off on a side."""
+        for mode in ("reflect", "replicate"):
+            yield around(mode, lambda mode=mode: lambda x: functional.pad(functional.relu(x), (1, 2, 0, 3), mode))  # type: ignore[misc]
+        yield around(
+            "cut off", lambda: lambda x: functional.pad(functional.pad(x, (1, 1, 0, 0), "replicate"), (-1, 2, 1, -2))
+        )
+
+    def attributes(self, op: float_network.Surround) -> Mapping[str, Any]:
+        """The sides and the mode."""
+        return {"padding": op.padding, "mode": op.mode}
+
+    def op_of(self, node: graph.PadEdges, shape: tuple[int, ...]) -> float_network.Surround:
+        """The sides and the mode."""
+        return float_network.Surround(name=node.name, inputs=(), shape=shape, padding=node.padding, mode=node.mode)
 
 
 class Padded(FloatOperation):
@@ -154,3 +208,4 @@ def copied(node: graph.Node, restoration: Restoration) -> Pad | None:
 
 
 register(Padded())
+register(Surrounding())

@@ -33,6 +33,7 @@ from nybble.quantize.ir.vocabulary.moving import (
     split_evenly,
     squeeze,
     stack,
+    surround,
     unsqueeze,
 )
 from nybble.quantize.ir.vocabulary.value import (
@@ -94,6 +95,7 @@ __all__ = [
     "subtract",
     "sum_of",
     "sum_of_stack",
+    "surround",
     "total",
     "unsqueeze",
     "value_of",

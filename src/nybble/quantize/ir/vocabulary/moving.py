@@ -10,7 +10,19 @@ import torch
 from torch import Tensor
 
 from nybble.graph import Padding, Pair
-from nybble.quantize.ir.float_network import Concat, Conv, Crop, Enlarge, Interpolate, MaxPool, Op, Pad, Shuffle
+from nybble.graph.ops.pad_edges import most_around
+from nybble.quantize.ir.float_network import (
+    Concat,
+    Conv,
+    Crop,
+    Enlarge,
+    Interpolate,
+    MaxPool,
+    Op,
+    Pad,
+    Shuffle,
+    Surround,
+)
 from nybble.quantize.ir.vocabulary.value import (
     Axes,
     Made,
@@ -131,18 +143,70 @@ def skip(x: Translation, steps: Pair) -> Result:
 
 
 def pad(x: Translation, padding: Padding, channels: tuple[int, int] = (0, 0)) -> Result:
-    """Zeros around the image, and channels of zeros before and after."""
+    """Zeros around the image, and channels of zeros before and after; what is below 0 is cut off."""
     if not any(padding) and not any(channels):
         return x
     x = image(x)
     if min(*padding, *channels) < 0:
-        raise Unsupported("padding that cuts off cannot be")
+        return _cut_and_padded(x, padding, channels)
     shape = (
         x.extents[0] + sum(channels),
         x.extents[1] + padding.top + padding.bottom,
         x.extents[2] + padding.left + padding.right,
     )
     return Pad(name="", inputs=(x.name,), shape=shape, padding=padding, channels=channels)
+
+
+def _cut_and_padded(x: Translation, padding: Padding, channels: tuple[int, int]) -> Result:
+    kept = [
+        range(max(0, -before), extent + min(0, after))
+        for extent, before, after in zip(
+            x.extents, (channels[0], *padding[:2]), (channels[1], *padding[2:]), strict=True
+        )
+    ]
+    if not all(kept):
+        raise Unsupported(f"padding by {tuple(padding)} and {channels} leaves nothing of {seen(x)}")
+    ops: list[Op] = []
+    made = _appended(crop(x, kept[1], kept[2]), x, ops)
+    if len(kept[0]) < x.extents[0]:
+        made = _appended(pick(made, 1, kept[0]), made, ops)
+    more = Padding(*(max(0, size) for size in padding))
+    _appended(pad(made, more, (max(0, channels[0]), max(0, channels[1]))), made, ops)
+    return Made(tuple(ops))
+
+
+def _appended(result: Result, source: Translation, ops: list[Op]) -> Translation:
+    """Append operations that others of the same :class:`Made` will read; the last one's value."""
+    made: tuple[Op, ...] = ()
+    if isinstance(result, Made):
+        made = result.ops
+    elif isinstance(result, Op):
+        made = (result,)
+    for op in made:
+        op.name = f"\0{len(ops)}"
+        ops.append(op)
+    return Translation(ops[-1].name, ops[-1].shape) if made else source
+
+
+def surround(x: Translation, padding: Padding, mode: str) -> Result:
+    """Rows and columns around an image that repeat its own; what is below 0 is cut off first."""
+    x = image(x)
+    ops: list[Op] = []
+    if min(padding) < 0:
+        x = _appended(pad(x, Padding(*(min(0, size) for size in padding))), x, ops)
+        padding = Padding(*(max(0, size) for size in padding))
+    for extent, size in zip((*x.extents[1:], *x.extents[1:]), padding, strict=True):
+        most = most_around(mode, extent)
+        if most is not None and size > most:
+            raise Unsupported(f"padding by {size} in mode {mode} does not fit {extent} rows or columns")
+    if any(padding):
+        shape = (
+            x.extents[0],
+            x.extents[1] + padding.top + padding.bottom,
+            x.extents[2] + padding.left + padding.right,
+        )
+        ops.append(Surround(name="", inputs=(x.name,), shape=shape, padding=padding, mode=mode))
+    return Made(tuple(ops)) if ops else x
 
 
 def concat(values: Sequence[Translation | Stack | Tensor], axis: int) -> Result:

@@ -19,9 +19,10 @@ from nybble.quantize.ir.fold import join_limits
 from nybble.quantize.ir.vocabulary import Stack, Translation, Unsupported, settled
 from nybble.quantize.ops import onnx_forms, rewrite
 from nybble.quantize.ops.onnx_arguments import Value
+from nybble.quantize.sources.moved import Moved, settled_images
 from nybble.quantize.sources.onnx.folding import FOLDED, Folder
 from nybble.quantize.sources.onnx.model import OnnxModel, OnnxNode
-from nybble.quantize.sources.onnx.moved import Moved, follow, settled_channels
+from nybble.quantize.sources.onnx.moves import follow
 from nybble.quantize.sources.onnx.remedies import remedy
 from nybble.quantize.sources.onnx.signature import check
 from nybble.quantize.sources.onnx.tail import host_nodes, tail_of
@@ -161,7 +162,7 @@ class _Builder:
                 raise self._unreadable(before) from None
             if moved is None:
                 raise
-            found = settled_channels(moved, node.batch)
+            found = settled_images(moved, node.batch)
             return moved if found is None else found
 
     def _unreadable(self, moved: Moved) -> SourceError:

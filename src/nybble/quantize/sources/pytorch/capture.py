@@ -24,12 +24,10 @@ from nybble.quantize.errors import CaptureError
 from nybble.quantize.ir.float_network import FloatNetwork, RecordedModule, Result
 from nybble.quantize.sources.pytorch.outputs import Classifier, Tensors, choose_outputs, named_outputs
 from nybble.quantize.sources.pytorch.source_lines import frames_of, recorded, user_line
-from nybble.quantize.sources.pytorch.walk import Walk
+from nybble.quantize.sources.pytorch.walk import BATCH, Walk
 
 #: What the output of a module that is no classifier is called.
 OUTPUT = "output"
-#: Images of the example batch. One would be confused with extents of 1.
-_BATCH = 2
 #: Largest difference between module and captured network, relative to the largest logit.
 _TOLERANCE = 1e-3
 #: Characters of a foreign error that ours repeats.
@@ -131,7 +129,7 @@ def _captured(
     module.eval()
     generator = torch.Generator().manual_seed(0)
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    example = torch.randn(_BATCH, *input_shape, generator=generator).to(device)
+    example = torch.randn(BATCH, *input_shape, generator=generator).to(device)
     kind = type(module).__name__
     try:
         with _foreign(kind, advice):

@@ -16,9 +16,14 @@ from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Result, We
 from nybble.quantize.ir.fold import join_limits
 from nybble.quantize.ir.vocabulary import Made, Stack, Translation, Unsupported, settled
 from nybble.quantize.ops import rewrite
+from nybble.quantize.sources.moved import Moved, settled_images
 from nybble.quantize.sources.pytorch.aten_calls import IGNORED, reads_stacks, translate
+from nybble.quantize.sources.pytorch.moves import follow
 from nybble.quantize.sources.pytorch.source_lines import frames_of_trace, user_line
 from nybble.quantize.sources.pytorch.tail import copy_of, host_node, read_by, tail_of, views_of
+
+#: Images of the example batch. One would be confused with extents of 1.
+BATCH = 2
 
 
 class Walk:
@@ -98,7 +103,7 @@ class Walk:
     def _visit(self, node: Node) -> None:
         if node.target in IGNORED:
             return
-        if not any(isinstance(self._held[entry], Translation | Stack) for entry in node.all_input_nodes):
+        if not any(isinstance(self._held[entry], Translation | Stack | Moved) for entry in node.all_input_nodes):
             self._held[node] = self._evaluated(node)
             return
         target = str(node.target)
@@ -115,13 +120,21 @@ class Walk:
         args = torch.fx.node.map_arg(node.args, lambda entry: self._held[entry])
         kwargs = torch.fx.node.map_arg(node.kwargs, lambda entry: self._held[entry])
         shape = _shape(node)
+        before = next((held for held in map(self._held.get, node.all_input_nodes) if isinstance(held, Moved)), None)
         try:
             stacked = any(isinstance(self._held[entry], Stack) for entry in node.all_input_nodes)
             if stacked and not reads_stacks(target):
                 raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
+            if before is not None:
+                raise Unsupported(before.why)
             result = translate(target, tuple(args), dict(kwargs), shape)
         except Unsupported as error:
-            raise self._unsupported(node, str(error)) from None
+            why = self._unsupported(node, str(error))
+            moved = follow(node, args, BATCH, str(why))
+            if moved is None:
+                raise (why if before is None else CaptureError(before.why)) from None
+            self._hold_moved(node, moved)
+            return
         if isinstance(result, Tensor | Stack):
             self._held[node] = result
             return
@@ -134,6 +147,14 @@ class Walk:
         if values[0].shape != shape:
             raise AssertionError(f"{self._place(node)}: {target} gives {shape}, but was captured as {values[0].shape}")
         self._held[node] = values if isinstance(result, tuple) else values[0]
+
+    def _hold_moved(self, node: Node, moved: Moved | tuple[Moved, ...]) -> None:
+        """Hold elements that a call moved: as images where they are such again."""
+        held: list[Any] = []
+        for part in moved if isinstance(moved, tuple) else (moved,):
+            found = settled_images(part, BATCH)
+            held.append(part if found is None else self._settled(node, found))
+        self._held[node] = tuple(held) if isinstance(moved, tuple) else held[0]
 
     def _settled(self, node: Node, result: Op | Made | Translation) -> Translation:
         place = self._place(node)
@@ -240,6 +261,8 @@ class Walk:
     def _return(self, node: Node, label: str) -> list[graph.Node]:
         """Add a result called ``label``; what the host does where readers see it in another shape or order."""
         value = self._held[node]
+        if isinstance(value, Moved):
+            raise CaptureError(value.why)
         if not isinstance(value, Translation) or value.name == INPUT:
             raise CaptureError(f"{self._kind}: its output {label} does not depend on its input, or is its input")
         if value.ending:
@@ -256,6 +279,8 @@ class Walk:
         kinds = [spec.kind for spec in self._program.graph_signature.output_specs]
         (result,) = (entry for entry, kind in zip(node.args[0], kinds, strict=True) if kind is OutputKind.USER_OUTPUT)
         value = self._held[result] if isinstance(result, Node) else None
+        if isinstance(value, Moved):
+            raise CaptureError(value.why)
         if not isinstance(value, Translation) or value.name == INPUT:
             raise CaptureError(f"{self._kind}: its result does not depend on its input, or is its input")
         if not value.is_natural:
