@@ -13,6 +13,7 @@ from nybble.quantize.ir import float_network, vocabulary
 from nybble.quantize.ir.vocabulary import Result, Unsupported, value_of
 from nybble.quantize.ops.aten_arguments import pair_of, sides_of
 from nybble.quantize.ops.base import FloatOperation
+from nybble.quantize.ops.conv_transpose import transposed_convolution
 from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
 from nybble.quantize.ops.onnx_arguments import (
@@ -70,9 +71,9 @@ def _convolution(
     transposed: bool,
     output_padding: Sequence[int],
     groups: int,
-) -> Result | None:
+) -> Result:
     if transposed:
-        return None
+        return transposed_convolution(shape, x, weight, bias, stride, padding, output_padding, groups, dilation)
     return _conv2d(shape, x, weight, bias, stride, padding, dilation, groups)
 
 

@@ -21,7 +21,7 @@ forms = Forms()
 
 
 @forms.aten("conv_transpose2d.input")
-def _conv_transpose(
+def transposed_convolution(
     shape: tuple[int, ...],
     x: Translation,
     weight: Tensor,
@@ -32,30 +32,12 @@ def _conv_transpose(
     groups: int = 1,
     dilation: Sequence[int] = (1,),
 ) -> Result:
+    """What a call of ``conv_transpose2d`` with these arguments stands for."""
     rows, columns = pair_of(padding)
-    if pair_of(dilation) != (1, 1) or groups != 1:
-        raise Unsupported("transposed convolutions have one group and no dilation")
+    sides = Padding(rows, columns, rows, columns)
     return vocabulary.conv_transpose(
-        x, weight, bias, pair_of(stride), Padding(rows, columns, rows, columns), pair_of(output_padding)
+        x, weight, bias, pair_of(stride), sides, pair_of(output_padding), pair_of(dilation), groups
     )
-
-
-@forms.aten("convolution.default")
-def _convolution(
-    shape: tuple[int, ...],
-    x: Translation,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    transposed: bool,
-    output_padding: Sequence[int],
-    groups: int,
-) -> Result | None:
-    if not transposed:
-        return None
-    return _conv_transpose(shape, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 @forms.onnx("ConvTranspose", weight=1)
@@ -63,13 +45,12 @@ def _onnx_conv_transpose(node: Any, value: Value, weight: Value, bias: Value | N
     kernel = tensor_of(constant_of(weight, "its weight"))
     if node.get("auto_pad", "NOTSET") != "NOTSET" or node.get("output_shape") is not None:
         raise Unsupported("only explicit padding is supported (pads, output_padding)")
-    if attribute_pair(node, "dilations") != (1, 1) or node.get("group", 1) != 1:
-        raise Unsupported("transposed convolutions have one group and no dilation")
     offset = None if bias is None else tensor_of(constant_of(bias, "its bias"))
     top, left, bottom, right = node.get("pads", [0, 0, 0, 0])
     more = Pair(*node.get("output_padding", [0, 0]))
     stride = attribute_pair(node, "strides")
-    return vocabulary.conv_transpose(image_of(value), kernel, offset, stride, Padding(top, left, bottom, right), more)
+    sides, spread = Padding(top, left, bottom, right), attribute_pair(node, "dilations")
+    return vocabulary.conv_transpose(image_of(value), kernel, offset, stride, sides, more, spread, node.get("group", 1))
 
 
 class TransposedConvolution(FloatOperation):
@@ -82,6 +63,8 @@ class TransposedConvolution(FloatOperation):
         yield around("like the stride", lambda: nn.ConvTranspose2d(6, 4, 2, 2), 4)
         yield around("overlapping", lambda: nn.ConvTranspose2d(6, 5, 3, 2, padding=1, output_padding=1), 5)
         yield around("wide", lambda: nn.ConvTranspose2d(6, 4, (5, 4), (2, 3), padding=(1, 2)), 4)
+        yield around("grouped", lambda: nn.ConvTranspose2d(6, 4, 4, 2, padding=1, groups=2), 4)
+        yield around("dilated", lambda: nn.ConvTranspose2d(6, 4, 3, 2, padding=2, dilation=2), 4)
         yield around("gaps", lambda: nn.ConvTranspose2d(6, 4, 1, 2, bias=False), 4)
 
 

@@ -115,20 +115,22 @@ def _clamp_max(shape: tuple[int, ...], x: Any, max: Any) -> Result:  # noqa: A00
 
 @forms.aten("maximum.default", "max.other", "fmax.default")
 def _maximum(shape: tuple[int, ...], left: Any, right: Any) -> Result:
+    if isinstance(left, Translation) and isinstance(right, Translation):
+        return vocabulary.larger(left, right)
     x, bound = _with_bound(left, right, shape)
     return vocabulary.clip(x, bound, None)
 
 
 @forms.aten("minimum.default", "min.other", "fmin.default")
 def _minimum(shape: tuple[int, ...], left: Any, right: Any) -> Result:
+    if isinstance(left, Translation) and isinstance(right, Translation):
+        return vocabulary.smaller(left, right)
     x, bound = _with_bound(left, right, shape)
     return vocabulary.clip(x, None, bound)
 
 
 def _with_bound(left: Any, right: Any, shape: tuple[int, ...]) -> tuple[Translation, float]:
     x, bound = (left, right) if isinstance(left, Translation) else (right, left)
-    if isinstance(bound, Translation):
-        raise Unsupported("two values cannot be compared; a limit must be constant")
     if x.shape != shape:
         raise Unsupported("a limit must not enlarge what it limits")
     return x, vocabulary.bound_of(bound)
@@ -167,8 +169,10 @@ def _onnx_clip(node: Any, x: Value, low: Value | None = None, high: Value | None
 def _onnx_limit(node: Any, *values: Value) -> Result:
     found = [value_of(value) for value in values if not isinstance(value, np.ndarray)]
     bounds = [vocabulary.bound_of(tensor_of(value)) for value in values if isinstance(value, np.ndarray)]
+    if len(found) == 2 and not bounds:
+        return vocabulary.larger(*found) if node.op == "Max" else vocabulary.smaller(*found)
     if len(found) != 1:
-        raise Unsupported("it must compare one value with constants")
+        raise Unsupported("it must compare two values, or one with constants")
     (x,) = found
     if any(isinstance(value, np.ndarray) and value.ndim > len(x.shape) + 1 for value in values):
         raise Unsupported("a limit must not enlarge what it limits")
@@ -189,6 +193,8 @@ class Rectification(FloatOperation):
         """With and without a maximum."""
         yield around("relu", lambda: torch.relu)
         yield around("relu6", lambda: functional.relu6)
+        for name, select in (("larger", torch.maximum), ("smaller", torch.minimum)):
+            yield around(name, lambda select=select: lambda x: select(x, functional.max_pool2d(-x, 3, 1, 1)))  # type: ignore[misc]
         yield around("hardtanh", lambda: lambda x: functional.hardtanh(x, 0.0, 0.5))
 
     def prepare(self, op: float_network.Rectifier, preparation: Preparation) -> None:

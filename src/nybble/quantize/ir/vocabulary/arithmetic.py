@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
@@ -114,6 +115,28 @@ def clip(x: Translation, low: float | None, high: float | None) -> Result:
     # One below 0, or none, is no limit for what is positive anyway: `fold.join_limits` knows.
     op = Rectifier(name="", inputs=(x.name,), shape=x.extents, minimum=least, maximum=most)
     return Made((op,), x.axes)
+
+
+def larger(left: Translation, right: Translation) -> Result:
+    """The larger of two values, element by element: ``right + relu(left - right)``."""
+    return _selected(left, right, 1.0)
+
+
+def smaller(left: Translation, right: Translation) -> Result:
+    """The smaller of two values, element by element: ``right - relu(right - left)``."""
+    return _selected(left, right, -1.0)
+
+
+def _selected(left: Translation, right: Translation, sign: float) -> Result:
+    if left.name == right.name:
+        return left
+    ops: list[Op] = []
+    first, second = (left, right) if sign > 0 else (right, left)
+    difference = _local(_summed(first, second, -1.0), ops)
+    excess = Rectifier(name="", inputs=(difference.name,), shape=left.extents, minimum=0.0)
+    positive = _local(excess, ops)
+    _local(_summed(right, replace(positive, axes=right.axes), sign), ops)
+    return Made(tuple(ops), left.axes)
 
 
 def bound_of(constant: Tensor | float) -> float:

@@ -57,8 +57,10 @@ def conv_transpose(
     stride: Pair = Pair(1, 1),
     padding: Padding = Padding(),
     output_padding: Pair = Pair(0, 0),
+    dilation: Pair = Pair(1, 1),
+    groups: int = 1,
 ) -> Result:
-    """A transposed convolution by weights (C, K, rows, columns), of one group.
+    """A transposed convolution by weights (C, K / groups, rows, columns).
 
     Row ``q * stride + p`` of the full result depends on rows of the image by every ``stride``-th row of the weights,
     from ``p`` on. So a convolution makes all ``p`` of each ``q`` as channels of their own; these become pixels, and
@@ -66,11 +68,12 @@ def conv_transpose(
     """
     kernel = weights_of(weight, "weights of a transposed convolution")
     x = image(x)
-    if kernel.dim() != 4 or kernel.shape[0] != x.extents[0]:
-        raise Unsupported(f"a weight {tuple(kernel.shape)} does not fit {x.extents[0]} channels")
-    if min(stride) < 1 or min(*padding, *output_padding) < 0:
-        raise Unsupported("its strides must be positive, and its padding not negative")
-    outputs = kernel.shape[1]
+    if kernel.dim() != 4 or kernel.shape[0] != x.extents[0] or groups < 1 or kernel.shape[0] % groups:
+        raise Unsupported(f"a weight {tuple(kernel.shape)} in {groups} groups does not fit {x.extents[0]} channels")
+    if min(*stride, *dilation) < 1 or min(*padding, *output_padding) < 0:
+        raise Unsupported("its strides and dilations must be positive, and its padding not negative")
+    kernel = _spread(kernel, dilation)
+    outputs = kernel.shape[1] * groups
     given = (padding.top, padding.bottom), (padding.left, padding.right)
     rows, columns = (
         _phases(*part) for part in zip(x.extents[1:], kernel.shape[2:], stride, given, output_padding, strict=True)
@@ -78,7 +81,12 @@ def conv_transpose(
     taps = kernel.new_zeros(*kernel.shape[:2], rows.taps * stride.rows, columns.taps * stride.columns)
     taps[:, :, : kernel.shape[2], : kernel.shape[3]] = kernel
     split = taps.reshape(*kernel.shape[:2], rows.taps, stride.rows, columns.taps, stride.columns)
-    phases = split.permute(1, 3, 5, 0, 2, 4).reshape(-1, kernel.shape[0], rows.taps, columns.taps).flip(2, 3)
+    phases = torch.cat(
+        [
+            part.permute(1, 3, 5, 0, 2, 4).reshape(-1, len(part), rows.taps, columns.taps).flip(2, 3)
+            for part in split.chunk(groups)
+        ]
+    )
     offset = _bias(bias, outputs, "biases of a transposed convolution")
     size = stride.rows * stride.columns
     made = conv(
@@ -86,6 +94,7 @@ def conv_transpose(
         phases.contiguous(),
         None if offset is None else offset.repeat_interleave(size),
         padding=Padding(rows.before, columns.before, rows.after, columns.after),
+        groups=groups,
     )
     if not isinstance(made, Conv):
         raise AssertionError("a convolution is one operation")
@@ -100,6 +109,16 @@ def conv_transpose(
         start = Pair(rows.start, columns.start)
         ops.append(Crop(name="cut", inputs=(ops[-1].name,), shape=shape, start=start, stop=ends))
     return Made(tuple(ops))
+
+
+def _spread(kernel: Tensor, dilation: Pair) -> Tensor:
+    """Weights with zeros between them, as far apart as a dilation says."""
+    if dilation == (1, 1):
+        return kernel
+    extents = [step * (size - 1) + 1 for step, size in zip(dilation, kernel.shape[2:], strict=True)]
+    spread = kernel.new_zeros(*kernel.shape[:2], *extents)
+    spread[:, :, :: dilation.rows, :: dilation.columns] = kernel
+    return spread
 
 
 class _Phases(NamedTuple):

@@ -10,6 +10,7 @@ from nybble.graph.ops.texts import extents
 from nybble.graph.ops.windows import output_extent
 from nybble.quantize.ir.float_network import AvgPool, MaxPool, Op
 from nybble.quantize.ir.vocabulary.arithmetic import affine, sum_of_stack
+from nybble.quantize.ir.vocabulary.moving import resize_nearest
 from nybble.quantize.ir.vocabulary.value import Axes, Made, Result, Stack, Translation, Unsupported, image
 
 
@@ -86,6 +87,9 @@ def adaptive_pool(x: Translation, size: Sequence[int], largest: bool = False) ->
     x = image(x)
     if tuple(size) == x.extents[1:]:
         return x
+    if size[0] % x.extents[1] == 0 and size[1] % x.extents[2] == 0:
+        # Every window is one pixel, which is repeated.
+        return resize_nearest(x, Pair(*size), "asymmetric")
     if x.extents[1] % size[0] or x.extents[2] % size[1]:
         raise Unsupported(
             f"an adaptive pool from {extents(x.extents[1:])} to {extents(size)} has windows of several sizes; "
