@@ -308,9 +308,7 @@ def _row(name: str, row: str, way: str, epochs: int, photos: int) -> dict[str, A
 @app.command()
 def table() -> None:
     """Print the rows that there are, as Markdown."""
-    show(
-        "| network | row | metric | float | here | difference (95 % interval) | 4-bit share: choosable, all | bytes |"
-    )
+    show("| network | row | metric | float | here | difference (95 % interval) | 4-bit share: choosable, all | bytes |")
     show("|---|---|---|---|---|---|---|---|")
     for path in sorted(FOLDER.glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
