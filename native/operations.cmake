@@ -20,6 +20,8 @@ if(NYBBLE_EMULATE)
   target_compile_definitions(nybble_core PUBLIC NYBBLE_X86 NYBBLE_EMULATED)
 endif()
 
+option(NYBBLE_ISAS_FOR_TESTS "Build the instruction sets that only tests use; published wheels do without" ON)
+
 set(isas "")                # that this build has kernels for
 set(isa_lines "")           # of nybble_isas.h
 set(ceiling_lines "")       # of nybble_ceilings.h
@@ -54,7 +56,8 @@ macro(nybble_isa name)
   set(isa_flags_${name} "${isa_FLAGS}")
   set(isa_like_${name} "${isa_LIKE}")
   set(isa_built true)
-  if((isa_ON AND NOT isa_ON STREQUAL processor) OR (wanted_isas AND NOT ${name} IN_LIST wanted_isas))
+  if((isa_ON AND NOT isa_ON STREQUAL processor) OR (wanted_isas AND NOT ${name} IN_LIST wanted_isas)
+    OR (isa_FOR_TESTS AND NOT NYBBLE_ISAS_FOR_TESTS))
     set(isa_built false)
   endif()
   set(isa_check true)
