@@ -45,6 +45,7 @@ def test_the_package() -> None:
     run_examples(nybble, "nybble")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("torch") is None, reason="needs torch: pip install 'nybble[quantize]'")
 def test_quantize() -> None:
     run_examples(import_module("nybble.quantize.one_call").quantize, "quantize")

@@ -35,7 +35,7 @@ def test_a_table_that_fits(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 
 def test_a_table_that_does_not_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert printed(capsys, monkeypatch, 30) == [
+    assert printed(capsys, monkeypatch, 24) == [
         "two of them",
         "",
         "contestant  nybble 4-bit",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import nybble
 from nybble import models
 from nybble.catalog import CARD, listed
 from nybble.published import available
@@ -79,3 +80,20 @@ def test_cards_say_what_the_readme_says() -> None:
         assert (folder / CARD).is_file()
     readme = (Path(__file__).parents[2] / "models" / "resnet50" / "README.md").read_text()
     assert "89.8 % (449 of 500;" in readme
+
+
+def test_packed_models_are_served_and_are_members(run: Any, model: Path, photos: Path, tmp_path: Path) -> None:
+    from nybble.cli.serve import _named
+    from nybble.images.given import each
+
+    file = tmp_path / "packed.zip"
+    assert run("pack", model, file).exit_code == 0
+    assert _named([str(file)]) == {"packed": str(file)}
+    ensemble = tmp_path / "both.toml"
+    member = '[[member]]\nmodel = "{}"\n'
+    members = member.format("packed.zip") + member.format(model)
+    ensemble.write_text('format = "nybble-ensemble/1"\nkind = "mean"\n' + members)
+    photo = photos / "0.png"
+    with nybble.load(ensemble, threads=1) as both, nybble.load(file, threads=1) as alone:
+        (found,), (expected,) = (engine.classify(each(photo), top=1) for engine in (both, alone))
+    assert found[0].label == expected[0].label

@@ -60,7 +60,8 @@ def is_quiet(taken: Mapping[str, float] | None) -> bool:
 def console() -> Console:
     """A console on standard output that leaves text as it is: no markup, emoji or guessed colours.
 
-    A table that is wider than the terminal is printed as one block of lines for each row.
+    Cells of a table that is wider than the terminal are wrapped between words; where that is not enough, the table is
+    printed as one block of lines for each row.
     """
     from rich.console import Console
     from rich.measure import Measurement
@@ -73,7 +74,7 @@ def console() -> Console:
             for item in objects:
                 if isinstance(item, Table):
                     wide = self.options.update(width=_UNLIMITED)
-                    if Measurement.get(self, wide, item).maximum > self.width:
+                    if Measurement.get(self, wide, item).minimum > self.width:
                         super().print(_blocks(item), soft_wrap=True)
                         continue
                 super().print(item, **options)

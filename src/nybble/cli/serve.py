@@ -138,10 +138,8 @@ def _named(models: list[str]) -> dict[str, str]:
 
 
 def _name_of(model: str) -> str:
-    """The name of a model folder or an ensemble; of the folder ``model/`` within one, that of the folder around it."""
-    from nybble.models import is_ensemble
-
+    """The name of a model folder, or of the one around it where it is ``model/``; of a file without its suffix."""
     path = Path(model).expanduser().absolute()
-    if is_ensemble(path):
+    if path.is_file():
         return path.stem
     return path.parent.name if path.name == "model" else path.name

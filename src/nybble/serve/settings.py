@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nybble.graph.reading import is_model_file
 from nybble.models import is_ensemble
 from nybble.serve.errors import ServeError
 
@@ -171,7 +172,7 @@ def _from_file(config: Path) -> dict[str, Any]:
     for model in models.values() if isinstance(models, dict) else ():
         path = model.get("path") if isinstance(model, dict) else None
         # What is no folder or ensemble beside the file is the name of a model.
-        if isinstance(path, str) and ((config.parent / path).is_dir() or is_ensemble(config.parent / path)):
+        if isinstance(path, str) and _is_model(config.parent / path):
             model["path"] = str(config.parent / path)
     return values
 
@@ -192,3 +193,7 @@ def read_tokens(file: Path) -> frozenset[str]:
     if not tokens:
         raise ServeError(f"{file}: holds no token; write one a line")
     return tokens
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_dir() or is_ensemble(path) or is_model_file(path)
