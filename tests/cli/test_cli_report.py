@@ -32,7 +32,10 @@ def test_what_commands_print_becomes_a_page(run: Run, results: Path, tmp_path: P
     done = run("report", results, "--out", out, "--figures", figures)
     assert done.exit_code == 0, done.output
     assert "results: 2 files of nybble" in done.stdout
-    assert "1 files left out: notes.txt" in done.stdout
+    assert "1 file left out: notes.txt" in done.stdout
+    told = json.loads(run("report", results, "--out", out, "--json").stdout)
+    assert told["sources"] == [{"label": "results", "records": 2, "left_out": ["notes.txt"]}]
+    assert (told["page"], told["figures"]) == (str(out), [])
     assert f"page     {out}" in done.stdout
     page = out.read_text()
     evaluated = json.loads((results / "one.json").read_text())
