@@ -176,6 +176,7 @@ def answer(engine: nybble.Engine, samples: Any) -> Any:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_other_processes(engine: nybble.Engine, samples: Any, method: str) -> None:
     with multiprocessing.get_context(method).Pool(1) as pool:
         assert pool.apply(answer, (engine, samples)) == engine.classify(samples)

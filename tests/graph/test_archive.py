@@ -219,3 +219,24 @@ def test_other_zip_files_hold_no_model(tmp_path: Path) -> None:
     text.write_text("text")
     with pytest.raises(ModelNotFoundError, match="a model is a folder, such a folder packed by `nybble pack`"):
         locate(str(text))
+
+
+def weights(graph: Graph) -> list[bytes]:
+    return [node.weight.raw() for node in graph if hasattr(node, "weight")]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_reads_for_itself(content: bytes, tmp_path: Path) -> None:
+    """Parent and child share the open file, but not a position in it."""
+    file = tmp_path / "model.zip"
+    file.write_bytes(content)
+    graph = read_graph(file)
+    expected = weights(read_graph(file))
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if not child:
+            os._exit(not all(weights(graph) == expected for _ in range(5)))
+        children.append(child)
+    assert all(weights(graph) == expected for _ in range(10))
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]

@@ -38,9 +38,8 @@ def main(
 ) -> None:
     """Run image networks in 4-bit integers.
 
-    MODEL is a model folder or the name of a model: efficientnet-lite0, resnet50 and the cascade lite0-resnet50 are
-    bundled, `nybble fetch` downloads others.
-    The default is the model that NYBBLE_MODEL names, else efficientnet-lite0.
+    MODEL is a model folder, a file (packed by `nybble pack`, or ONNX) or the name of a model; `nybble models` lists
+    those that have a name. The default is the model that NYBBLE_MODEL names, else efficientnet-lite0.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

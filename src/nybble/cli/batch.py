@@ -18,7 +18,10 @@ from nybble.cli.progress import one_bar
 
 def batch(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model folder, an ensemble's TOML file, or the name of a model.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A model folder or file, an ensemble's TOML file, or the name of a model."
+        ),
     ],
     photos: Annotated[
         Path,

@@ -38,7 +38,7 @@ class Row:
 
 def convert(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model folder or the name of a model.", show_default=False)
+        str, typer.Argument(metavar="MODEL", help="A model folder or file, or the name of a model.", show_default=False)
     ],
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="The folder to write the converted model to.", show_default=False)

@@ -23,7 +23,7 @@ def demo(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="A model folder, an ensemble's TOML file, or the name of a model.",
+            help="A model folder or file, an ensemble's TOML file, or the name of a model.",
             show_default="NYBBLE_MODEL, else the bundled networks and their cascade",
         ),
     ] = None,

@@ -16,7 +16,7 @@ from nybble.cli.photos import Exif
 
 def export(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model folder or the name of a model.", show_default=False)
+        str, typer.Argument(metavar="MODEL", help="A model folder or file, or the name of a model.", show_default=False)
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The ONNX file to write.", show_default=False)],
     exact: Annotated[
