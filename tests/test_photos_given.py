@@ -74,6 +74,7 @@ def test_every_form_of_a_photo(engine: nybble.Engine, samples: Any, file: Path) 
     assert engine.classify(forms) == [expected] * len(forms)
 
 
+@pytest.mark.slow
 @NEEDS_TORCH
 def test_tensors(engine: nybble.Engine, samples: Any) -> None:
     import torch
@@ -175,6 +176,7 @@ def answer(engine: nybble.Engine, samples: Any) -> Any:
     return engine.classify(samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_other_processes(engine: nybble.Engine, samples: Any, method: str) -> None:
@@ -196,6 +198,7 @@ class Photos:
         return self.engine.preprocess(photo), self.engine.classify(photo, top=1)[0].label
 
 
+@pytest.mark.slow
 @NEEDS_TORCH
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
