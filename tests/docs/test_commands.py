@@ -37,6 +37,8 @@ PAGES = sorted(
 )
 #: Those that always run.
 QUICK = ("docs/guide/classify.md", "docs/guide/deploy.md", "docs/ensembles.md")
+#: Packages that a page needs beside those above.
+NEEDS = {"docs/guide/deploy.md": ("fastapi", "grpc", "onnx", "pyarrow")}
 _WAIT = 60
 _PIP = """#!{python}
 import re, sys
@@ -63,6 +65,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", PAGES if os.environ.get("NYBBLE_DOCS") == "all" else QUICK)
 def test_page(name: str, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in NEEDS.get(name, ()):
+        pytest.importorskip(package, reason=f"needs {package}: install the extras that the page names")
     page = ROOT / name
     ports = {str(port): str(free) for port, free in zip((8000, 8001), _free_ports(2), strict=True)}
     prepare(tmp_path, page.read_text(encoding="utf-8"))
