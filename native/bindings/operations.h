@@ -33,5 +33,6 @@ void bind_epilogue(nb::class_<Spec>& spec) {
       .def_rw("relu_maximum", &Spec::relu_maximum)
       .def_rw("requantize", &Spec::requantize)
       .def_rw("rule", &Spec::rule)
+      .def_rw("negative", &Spec::negative)
       .def_rw("table", &Spec::table);
 }

@@ -60,6 +60,7 @@ void EpilogueData::add_shortcut(const Layout& shortcut, std::int64_t magnitude, 
 void EpilogueData::finish(const EpilogueSpec& spec) {
   if (spec.relu) set_relu(spec.relu_maximum);
   if (spec.requantize) set_requantize(spec.rule);
+  if (!spec.negative.empty()) set_negative(spec.negative);
 }
 
 void EpilogueData::set_relu(std::int32_t maximum) {
@@ -108,6 +109,27 @@ void EpilogueData::set_guard() {
   epilogue_.guarded = true;
   epilogue_.guarded_most = static_cast<float>((e.high + 0.5) * step);
   for (float& scale : scale_) scale = std::ldexp(scale, kGuardBits);
+}
+
+// What was chosen for one factor a channel is undone. The bound of set_guard holds for factors of either sign.
+void EpilogueData::set_negative(const std::vector<std::int32_t>& factor) {
+  Epilogue& e = epilogue_;
+  require(e.requantize && !e.relu && element_bytes(output_.element) == 1,
+          "requantize: factors below zero need a result of 8 bits and no ReLU");
+  require(factor.size() == static_cast<std::size_t>(output_.channels),
+          "requantize: wrong number of factors below zero");
+  negative_.assign(factor.begin(), factor.end());
+  negative_.resize(static_cast<std::size_t>(output_.stride), 0);
+  e.negative = negative_.data();
+  const bool had_guard = e.guarded;
+  if (!had_guard) set_guard();
+  const bool is_guarded = e.guarded;
+  e.narrow = e.guarded = false;
+  e.scale_double = nullptr;
+  if (!is_guarded || !fits_lanes_) return;
+  for (std::int64_t each : negative_)
+    negative_scale_.push_back(std::ldexp(static_cast<float>(each), kGuardBits - e.shift));
+  e.negative_scale = negative_scale_.data();
 }
 
 // The result of a sum that has its bias and shortcut.
@@ -233,7 +255,7 @@ void EpilogueData::use_words(const std::vector<std::int64_t>& lowest, const std:
                              WordSums sums) {
   word_sums_ = sums;
   const bool is_unsigned = epilogue_.low == 0 || (epilogue_.relu && epilogue_.low < 0);
-  if (!epilogue_.requantize || element_bytes(output_.element) != 1) return;
+  if (!epilogue_.requantize || epilogue_.negative != nullptr || element_bytes(output_.element) != 1) return;
   if (epilogue_.low > 0 || (!is_unsigned && epilogue_.relu) || !add_word_shortcut()) return;
   for (std::int32_t bias : bias_) bias16_.push_back(static_cast<std::int16_t>(std::clamp(bias, INT16_MIN, INT16_MAX)));
   // Factors of 16 bits cost least; of 32 bits, few doublings. With a shortcut there are none but the first.

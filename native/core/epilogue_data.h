@@ -33,6 +33,7 @@ class EpilogueData {
   void set_relu(std::int32_t maximum);
   void set_requantize(const Requantize& rule);
   void set_guard();
+  void set_negative(const std::vector<std::int32_t>& factor);
   bool is_signed_result() const;
   bool add_word_shortcut();
   bool add_word_factor(std::size_t channel, bool is_wide);
@@ -51,7 +52,8 @@ class EpilogueData {
   WordSums word_sums_ = WordSums::none;
   std::vector<std::int32_t> bias_;
   std::vector<std::uint32_t> shortcut_factor_, factor_;
-  std::vector<float> scale_;
+  std::vector<float> scale_, negative_scale_;
+  std::vector<std::int64_t> negative_;
   std::vector<double> scale_double_;
   std::vector<std::int32_t> bias_staged_;
   std::vector<float> scale_staged_;

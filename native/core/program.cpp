@@ -452,6 +452,27 @@ void Program::Run::emit_outputs(const Memory& where, std::int64_t first, std::in
   }
 }
 
+// Pixels whose channels stay in the caches while each channel is written.
+constexpr std::int64_t kPlanePixels = 64;
+
+// One image of elements of so many bytes, from channels last to channels first.
+template <class T>
+void to_planes(const Layout& layout, const std::uint8_t* values, std::uint8_t* planes) {
+  const std::int64_t pixels = layout.pixels();
+  for (std::int64_t first = 0; first < pixels; first += kPlanePixels) {
+    const std::int64_t last = std::min(first + kPlanePixels, pixels);
+    for (std::int64_t c = 0; c < layout.channels; ++c) {
+      const std::uint8_t* in = values + (first * layout.stride + c) * static_cast<std::int64_t>(sizeof(T));
+      std::uint8_t* out = planes + (c * pixels + first) * static_cast<std::int64_t>(sizeof(T));
+      for (std::int64_t p = first; p < last; ++p) {
+        std::memcpy(out, in, sizeof(T));
+        in += layout.stride * static_cast<std::int64_t>(sizeof(T));
+        out += sizeof(T);
+      }
+    }
+  }
+}
+
 void Program::Run::emit(const Memory& where, int id, std::int64_t images, std::uint8_t* nchw) const {
   const Layout& layout = program_.values_[static_cast<std::size_t>(id)].layout;
   const auto size = static_cast<std::int64_t>(element_bytes(layout.element));
@@ -462,11 +483,14 @@ void Program::Run::emit(const Memory& where, int id, std::int64_t images, std::u
                   static_cast<std::size_t>(layout.channels * size));
     return;
   }
-  for (std::int64_t n = 0; n < images; ++n)
-    for (std::int64_t c = 0; c < layout.channels; ++c)
-      for (std::int64_t p = 0; p < layout.pixels(); ++p, nchw += size)
-        std::memcpy(nchw, values + n * layout.image_bytes() + (p * layout.stride + c) * size,
-                    static_cast<std::size_t>(size));
+  const std::int64_t image_bytes = layout.pixels() * layout.channels * size;
+  for (std::int64_t n = 0; n < images; ++n) {
+    const std::uint8_t* image = values + n * layout.image_bytes();
+    if (size == 1)
+      to_planes<std::uint8_t>(layout, image, nchw + n * image_bytes);
+    else
+      to_planes<std::uint32_t>(layout, image, nchw + n * image_bytes);
+  }
 }
 
 }  // namespace nybble

@@ -44,6 +44,8 @@ struct EpilogueSpec {
   std::int32_t relu_maximum = INT32_MAX;
   bool requantize = false;
   Requantize rule;
+  std::vector<std::int32_t>
+      negative;            // factors of values below zero, a channel each, of either sign; empty: the rule's
   std::vector<int> table;  // of what requantizing gives, or empty
 };
 

@@ -43,11 +43,47 @@ ChannelMap channel_map(const std::vector<int>& channels, std::int32_t stride, st
   return map;
 }
 
+// Few bytes, of about as many in every call: inlined, where memcpy and memset would be called for each pixel.
+template <std::size_t kSize>
+void copy_ends(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes) {
+  std::uint8_t first[kSize], last[kSize];
+  std::memcpy(first, from, kSize);
+  std::memcpy(last, from + bytes - kSize, kSize);
+  std::memcpy(to, first, kSize);
+  std::memcpy(to + bytes - kSize, last, kSize);
+}
+
+void copy_few(std::uint8_t* to, const std::uint8_t* from, std::size_t bytes) {
+  if (bytes >= 16) {
+    for (std::size_t i = 0; i + 16 < bytes; i += 16) std::memcpy(to + i, from + i, 16);
+    std::memcpy(to + bytes - 16, from + bytes - 16, 16);
+  } else if (bytes >= 8) {
+    copy_ends<8>(to, from, bytes);
+  } else if (bytes >= 4) {
+    copy_ends<4>(to, from, bytes);
+  } else {
+    for (std::size_t i = 0; i < bytes; ++i) to[i] = from[i];
+  }
+}
+
+alignas(16) constexpr std::uint8_t kZeros[16] = {};
+
+void clear_few(std::uint8_t* to, std::size_t bytes) {
+  for (; bytes >= 16; bytes -= 16, to += 16) std::memcpy(to, kZeros, 16);
+  copy_few(to, kZeros, bytes);
+}
+
 template <class T>
 void copy_singles(const std::vector<std::int32_t>& singles, const std::uint8_t* in, std::uint8_t* out) {
   const auto* from = reinterpret_cast<const T*>(in);
   auto* to = reinterpret_cast<T*>(out);
   for (std::size_t c = 0; c < singles.size(); ++c) to[c] = singles[c] < 0 ? T{} : from[singles[c]];
+}
+
+bool rises_by_one(const std::vector<int>& indices) {
+  for (std::size_t i = 1; i < indices.size(); ++i)
+    if (indices[i] != indices[i - 1] + 1) return false;
+  return true;
 }
 
 class MoveStep final : public Step {
@@ -62,6 +98,9 @@ class MoveStep final : public Step {
         row_maps_(spec.row_maps),
         column_maps_(spec.column_maps) {
     for (const std::vector<int>& channels : spec.channels) maps_.push_back(channel_map(channels, out.stride, size_));
+    is_run_of_pixels_ = spec.channels.size() == 1 && in.stride == out.stride && in.channels == out.channels &&
+                        rises_by_one(spec.channels[0]) && spec.channels[0][0] == 0 && rises_by_one(columns_) &&
+                        columns_[0] >= 0;
   }
 
   std::int64_t chunks(std::int64_t images) const override { return images * out_.height; }
@@ -73,6 +112,11 @@ class MoveStep final : public Step {
     std::uint8_t* out = memory.at(output) + chunk * out_.width * out_pixel;
     const std::int64_t row = rows_[y];
     const std::uint8_t* in = memory.at(input_) + image * in_.image_bytes() + row * in_.width * in_pixel;
+    if (is_run_of_pixels_ && row >= 0) {
+      std::memcpy(out, in + columns_[0] * in_pixel, static_cast<std::size_t>(out_.width * out_pixel));
+      output_lists.build(memory, chunk * out_.width, out_.width);
+      return;
+    }
     for (std::size_t x = 0; x < columns_.size(); ++x, out += out_pixel) {
       if (row < 0 || columns_[x] < 0)
         std::memset(out, 0, static_cast<std::size_t>(out_pixel));
@@ -93,9 +137,9 @@ class MoveStep final : public Step {
     }
     for (const Run& run : map.runs) {
       if (run.from < 0)
-        std::memset(out + run.to, 0, static_cast<std::size_t>(run.bytes));
+        clear_few(out + run.to, static_cast<std::size_t>(run.bytes));
       else
-        std::memcpy(out + run.to, in + run.from, static_cast<std::size_t>(run.bytes));
+        copy_few(out + run.to, in + run.from, static_cast<std::size_t>(run.bytes));
     }
   }
 
@@ -104,6 +148,7 @@ class MoveStep final : public Step {
   int input_;
   std::vector<int> rows_, columns_, row_maps_, column_maps_;
   std::vector<ChannelMap> maps_;
+  bool is_run_of_pixels_ = false;  // whether a row is copied at once
 };
 
 bool lie_below(const std::vector<int>& indices, std::int64_t least, std::int64_t end) {

@@ -6,18 +6,22 @@
 #include "core/epilogue_data.h"
 #include "core/output_table.h"
 #include "core/step.h"
+#include "kernels/point/kernels.h"
 
 namespace nybble {
 namespace {
 
 class PointStep final : public Step {
  public:
-  PointStep(const Layout& input, const Layout& out, std::unique_ptr<EpilogueData> epilogue, OutputTable table,
-            const PointSpec& spec)
-      : in_(input),
+  PointStep(PointKernel kernel, const Layout& input, const Layout& out, std::unique_ptr<EpilogueData> epilogue,
+            OutputTable table, std::vector<std::uint32_t> factor, const PointSpec& spec)
+      : kernel_(kernel),
+        in_(input),
         out_(out),
         epilogue_(std::move(epilogue)),
         table_(std::move(table)),
+        factor_(std::move(factor)),
+        shift_(spec.input_rule.shift),
         input_(spec.input),
         other_(spec.other) {}
 
@@ -25,32 +29,52 @@ class PointStep final : public Step {
   std::int64_t scratch_bytes() const override { return std::int64_t{4} * out_.stride; }
 
   void run(const Memory& memory, std::int64_t chunk, std::int64_t, std::uint8_t* scratch) const override {
-    auto* sums = reinterpret_cast<std::int32_t*>(scratch);
-    std::fill(sums, sums + out_.stride, 0);
-    const std::uint8_t* input = memory.at(input_);
-    for (std::int64_t pixel = chunk * out_.width; pixel < (chunk + 1) * out_.width; ++pixel) {
-      const std::int64_t base = pixel * in_.stride;
-      for (std::int32_t k = 0; k < in_.channels; ++k) {
-        if (in_.element == Element::u8)
-          sums[k] = input[base + k];
-        else if (in_.element == Element::s8)
-          sums[k] = reinterpret_cast<const std::int8_t*>(input)[base + k];
-        else
-          sums[k] = reinterpret_cast<const std::int32_t*>(input)[base + k];
-      }
-      finish_exact(epilogue_->get(), out_, sums, pixel, 0, out_.stride, other_ < 0 ? nullptr : memory.at(other_),
-                   memory.at(output));
-    }
-    if (!table_.empty()) table_.apply(memory.at(output), chunk * out_.width, out_.width);
-    output_lists.build(memory, chunk * out_.width, out_.width);
+    PointTask task;
+    task.epilogue = &epilogue_->get();
+    task.output = out_;
+    task.input_type = in_.element;
+    task.input_stride = in_.stride;
+    task.input_factor = factor_.empty() ? nullptr : factor_.data();
+    task.input_shift = shift_;
+    task.input = memory.at(input_);
+    task.other = other_ < 0 ? nullptr : memory.at(other_);
+    task.out = memory.at(output);
+    task.first_pixel = chunk * out_.width;
+    task.pixels = out_.width;
+    task.sums = reinterpret_cast<std::int32_t*>(scratch);
+    kernel_(task);
+    if (!table_.empty()) table_.apply(memory.at(output), task.first_pixel, task.pixels);
+    output_lists.build(memory, task.first_pixel, task.pixels);
   }
 
  private:
+  PointKernel kernel_;
   Layout in_, out_;
   std::unique_ptr<EpilogueData> epilogue_;
   OutputTable table_;
+  std::vector<std::uint32_t> factor_;  // padded, empty where values are taken as they are
+  std::int32_t shift_;
   int input_, other_;
 };
+
+std::vector<std::uint32_t> input_factor(const PointSpec& spec, const Layout& in, const Layout& out) {
+  if (!spec.input_requantize) return {};
+  const Requantize& rule = spec.input_rule;
+  require(element_bytes(in.element) == 1, "point: rescales 8-bit values only");
+  require(rule.factor.size() == static_cast<std::size_t>(out.channels), "point: a factor for each channel");
+  require(rule.shift >= 0 && rule.shift <= 31, "point: shift is not in 0..31");
+  std::vector<std::uint32_t> factor = rule.factor;
+  factor.resize(static_cast<std::size_t>(out.stride), 0);
+  return factor;
+}
+
+// Whether products and their rounding stay below 2^31.
+bool fits_lanes(const std::vector<std::uint32_t>& factor, const PointSpec& spec) {
+  if (factor.empty()) return true;
+  const std::int64_t most = *std::max_element(factor.begin(), factor.end());
+  const std::int64_t half = spec.input_rule.shift > 0 ? std::int64_t{1} << (spec.input_rule.shift - 1) : 0;
+  return most == 0 || spec.magnitude <= (INT32_MAX - half) / most;
+}
 
 }  // namespace
 
@@ -62,11 +86,25 @@ void add_point(Program& program, const PointSpec& spec) {
   const Layout& out = table.codes();
   require(in.element != Element::f32 && out.element != Element::f32, "point: integers only");
   require(in.channels == out.channels && in.height == out.height && in.width == out.width, "point: shapes differ");
+  for (std::int32_t magnitude : {spec.magnitude, spec.shortcut_magnitude})
+    require(magnitude >= 1 && magnitude <= 255, "point: magnitude is not in 1..255");
   auto epilogue = std::make_unique<EpilogueData>(out, std::vector<std::int32_t>{});
-  if (spec.other >= 0) epilogue->add_shortcut(program.value(spec.other).layout, INT32_MAX, false, {});
+  if (spec.other >= 0) {
+    const Layout& other = program.value(spec.other).layout;
+    const bool is_byte = element_bytes(other.element) == 1;
+    require(is_byte || !spec.shortcut_requantize, "point: rescales 8-bit values only");
+    epilogue->add_shortcut(other, is_byte ? spec.shortcut_magnitude : INT32_MAX, spec.shortcut_requantize,
+                           spec.shortcut_rule);
+  }
   epilogue->finish(spec);
   require(spec.requantize || out.element == Element::s32, "point: sums need 32 bits");
-  program.add_step(std::make_unique<PointStep>(in, out, std::move(epilogue), std::move(table), spec), access);
+  std::vector<std::uint32_t> factor = input_factor(spec, in, out);
+  const bool is_padded = in.stride == out.stride && out.stride % kChannelAlign == 0;
+  const bool has_vectors = is_padded && fits_lanes(factor, spec);
+  const PointKernel kernel = has_vectors ? point_kernels(program.isa()).run : point_exact;
+  program.add_step(
+      std::make_unique<PointStep>(kernel, in, out, std::move(epilogue), std::move(table), std::move(factor), spec),
+      access);
 }
 
 }  // namespace nybble

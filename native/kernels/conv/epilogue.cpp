@@ -22,6 +22,12 @@ std::int64_t load(const void* data, Element element, std::int64_t index) {
   }
 }
 
+// As requantize, by a factor of either sign.
+std::int64_t requantize_below(std::int64_t value, std::int64_t factor, std::int32_t shift) {
+  const auto size = static_cast<std::uint32_t>(factor < 0 ? -factor : factor);
+  return factor < 0 ? -requantize(value, size, shift) : requantize(value, size, shift);
+}
+
 }  // namespace
 
 void finish_exact(const Epilogue& epilogue, const Layout& output, const std::int32_t* sums, std::int64_t pixel,
@@ -41,7 +47,9 @@ void finish_exact(const Epilogue& epilogue, const Layout& output, const std::int
       value = value > epilogue.relu_maximum ? epilogue.relu_maximum : value;
     }
     if (epilogue.requantize) {
-      value = requantize(value, epilogue.factor[channel], epilogue.shift);
+      value = epilogue.negative != nullptr && value < 0
+                  ? requantize_below(value, epilogue.negative[channel], epilogue.shift)
+                  : requantize(value, epilogue.factor[channel], epilogue.shift);
       value = value < epilogue.low ? epilogue.low : value;
       value = value > epilogue.high ? epilogue.high : value;
     }

@@ -30,6 +30,12 @@ struct Epilogue {
   std::int32_t shift = 0;
   std::int32_t low = INT32_MIN, high = INT32_MAX;
 
+  // Where values below zero have factors of their own (PReLU): these, of either sign, in place of `factor`. There is no
+  // ReLU then, and nothing below is set but these: in float32, where it is `guarded` by EpilogueData::set_negative,
+  // 2^kGuardBits * negative * 2^-shift, and `scale` is 2^kGuardBits times what it says. Null elsewhere.
+  const std::int64_t* negative = nullptr;
+  const float* negative_scale = nullptr;
+
   // Whether 32-bit lanes are exact: the shortcut's product and its rounding stay below 2^31, and
   // requantizing in float32 cannot round: high + 1 times 2^shift is at most 2^24 and every factor is a
   // float32. (Below 2^24 every step is exact; above it every step is monotonic, and the result clamps.)

@@ -23,6 +23,10 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
       finish_guarded<V, Shortcut::any>(f, count, sums, is_signed);
     return;
   }
+  if (e.negative_scale != nullptr) {
+    finish_by_sign<V>(f, count, sums);
+    return;
+  }
   if (!e.narrow) {
     alignas(64) std::int32_t stored[256];
     for (std::int32_t i = 0; i < count; i += kLanes) V::store32(stored + i, sums(i));

@@ -57,6 +57,15 @@ struct Guarded {
     least_fraction = V::min_u32(least_fraction, V::template shift_left32<32 - kGuardBits>(units));
     return V::template shift_right32<kGuardBits>(units);
   }
+  // With another scale for what is below zero. One of the two products is half and nothing else.
+  NYBBLE_INLINE typename V::I32 round_by_sign(typename V::I32 value, const float* scale, const float* below) {
+    const auto given = V::to_float(value), zero = V::setf(0);
+    const auto lower = V::fma(V::minf(given, zero), V::loadf(below), half);
+    const auto scaled = V::minf(V::fma(V::maxf(given, zero), V::loadf(scale), lower), most);
+    const auto units = V::round(scaled);
+    least_fraction = V::min_u32(least_fraction, V::template shift_left32<32 - kGuardBits>(units));
+    return V::template shift_right32<kGuardBits>(units);
+  }
   NYBBLE_INLINE bool is_in_doubt() const { return V::any_zero32(least_fraction); }
 };
 
@@ -79,6 +88,33 @@ NYBBLE_INLINE void finish_guarded(const Finish& f, std::int32_t count, const Sum
       for (std::int32_t j = 0; j < kChannelAlign; j += kLanes) V::store32(stored + j, sums(i + j));
       finish_doubles<V>(f, stored, i);
     } else if (is_signed) {
+      V::store_clamped_bytes(target + i, results, e.low, e.high);
+    } else {
+      V::store_positive_bytes(target + i, results);
+    }
+  }
+}
+
+// The same for an epilogue with factors of its own below zero.
+template <class V, class Sums>
+__attribute__((noinline)) void finish_by_sign(const Finish& f, std::int32_t count, const Sums& sums) {
+  constexpr std::int32_t kLanes = V::kLanes32;
+  const Epilogue& e = f.epilogue;
+  std::uint8_t* target = static_cast<std::uint8_t*>(f.out) + f.base;
+  for (std::int32_t i = 0; i < count; i += kChannelAlign) {
+    Guarded<V> guarded(e);
+    typename V::I32 results[kChannelAlign / kLanes];
+    for (std::int32_t j = 0; j < kChannelAlign / kLanes; ++j) {
+      const std::int32_t k = i + j * kLanes;
+      const auto value =
+          e.shortcut ? biased<V, Shortcut::any>(f, sums(k), k) : biased<V, Shortcut::none>(f, sums(k), k);
+      results[j] = guarded.round_by_sign(value, e.scale + f.first + k, e.negative_scale + f.first + k);
+    }
+    if (__builtin_expect(guarded.is_in_doubt(), 0)) {
+      alignas(64) std::int32_t stored[kChannelAlign];
+      for (std::int32_t j = 0; j < kChannelAlign; j += kLanes) V::store32(stored + j, sums(i + j));
+      finish_exact(e, f.output, stored, f.pixel, f.first + i, kChannelAlign, f.shortcut, f.out);
+    } else if (e.is_signed()) {
       V::store_clamped_bytes(target + i, results, e.low, e.high);
     } else {
       V::store_positive_bytes(target + i, results);

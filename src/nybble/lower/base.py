@@ -14,10 +14,14 @@ N = TypeVar("N", bound=Node)
 
 
 class Fusion:
-    """A graph while its nodes are being fused."""
+    """A graph while its nodes are being fused.
 
-    def __init__(self, graph: Graph) -> None:
+    ``takes_operands``: whether steps may compute on the way what they alone read.
+    """
+
+    def __init__(self, graph: Graph, takes_operands: bool = True) -> None:
         self.graph = graph
+        self.takes_operands = takes_operands
         self.taken: set[str] = set()
         self._readers = graph.consumers()
         self._nodes = {node.name: node for node in graph.nodes}
@@ -69,6 +73,10 @@ class Lowering(ABC, Generic[N]):
 
     def begin(self, node: N, step: Step) -> None:
         """Fill in the step that a node begins: its body, or its own part. Inputs and channels are set."""
+        return
+
+    def take_operands(self, node: N, step: Step, fusion: Fusion) -> None:
+        """Add nodes to the step that :meth:`begin` has filled in, which compute what its head alone reads."""
         return
 
     def join(self, node: N, step: Step, fusion: Fusion) -> bool:

@@ -11,25 +11,32 @@ from nybble.lower.base import LOWERINGS, Fusion, Lowering
 from nybble.lower.step import Step
 
 
-def fuse(graph: Graph) -> list[Step]:
+def fuse(graph: Graph, *, takes_operands: bool = True) -> list[Step]:
     """Steps in an order in which each reads only stored values.
 
     A step takes along the nodes that alone read what it computes, as the :class:`~nybble.lower.base.Lowering` of its
     head allows: a convolution an addition, a ReLU, a Quantize and a Table, in that order. A rescaled shortcut whose own
-    clamp can do nothing is rescaled where it is added, from the value that is stored anyway.
+    clamp can do nothing is rescaled where it is added, from the value that is stored anyway; with ``takes_operands``
+    so are both operands of an addition that no convolution takes along.
 
     A node for which no lowering is registered is a step of kind ``other``: backends that have it may run it.
     """
-    fusion = Fusion(graph)
+    fusion = Fusion(graph, takes_operands)
     order = {node.name: i for i, node in enumerate(graph.nodes)}
     # Those that take additions first, so that additions join them where they can; of two that meet in an addition the
-    # later one takes it: the other is stored by then.
+    # later one takes it: the other is stored by then. Then what may take operands along, before these are steps.
     adding: list[tuple[Node, Lowering[Any] | None]] = []
+    taking: list[tuple[Node, Lowering[Any] | None]] = []
     others: list[tuple[Node, Lowering[Any] | None]] = []
     for node in graph:
         lowering = LOWERINGS.get(type(node))
-        (adding if lowering is not None and "add" in lowering.epilogue else others).append((node, lowering))
-    steps = [_step(fusion, *head) for head in (*reversed(adding), *others) if head[0].name not in fusion.taken]
+        if lowering is not None and "add" in lowering.epilogue:
+            adding.append((node, lowering))
+        else:
+            is_taking = lowering is not None and type(lowering).take_operands is not Lowering.take_operands
+            (taking if is_taking else others).append((node, lowering))
+    heads = (*reversed(adding), *taking, *others)
+    steps = [_step(fusion, *head) for head in heads if head[0].name not in fusion.taken]
     steps.sort(key=lambda step: max(order[node.name] for node in step.nodes))
     return steps
 
@@ -40,6 +47,8 @@ def _step(fusion: Fusion, head: Node, lowering: Lowering[Any] | None) -> Step:
     if lowering is not None:
         step.kind, step.channels = lowering.kind, lowering.channels
         lowering.begin(head, step)
+        if fusion.takes_operands:
+            lowering.take_operands(head, step, fusion)
         for part in lowering.epilogue:
             _take(fusion, step, part)
     fusion.taken.update(node.name for node in step.nodes)

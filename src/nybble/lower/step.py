@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
-from nybble.graph import Add, DType, Node, Padding, Pair, Quantize, ReLU, Table, Tensor
+from nybble.graph import Add, DType, Node, Padding, Pair, PReLU, Quantize, ReLU, Table, Tensor
 from nybble.graph.types import Array
 
 B = TypeVar("B")
@@ -131,9 +131,11 @@ class Step:
     add, shortcut, shortcut_quantize
         ``shortcut`` is the value that ``add`` adds to the sums, through ``shortcut_quantize`` where the graph
         rescales it first.
+    input_quantize
+        Rescales :attr:`input` before the head of a ``point`` or ``scale`` step reads it; its clamp does nothing.
     relu, quantize, table
-        What follows, in this order; of a ``point`` step also what it begins with. ``table`` replaces the codes that
-        ``quantize`` gives.
+        What follows, in this order; of a ``point`` step also what it begins with. ``quantize`` may be a PReLU, which
+        requantizes values below zero by factors of their own. ``table`` replaces the codes that ``quantize`` gives.
     """
 
     kind: str
@@ -148,8 +150,9 @@ class Step:
     add: Add | None = None
     shortcut: Value | None = None
     shortcut_quantize: Quantize | None = None
+    input_quantize: Quantize | None = None
     relu: ReLU | None = None
-    quantize: Quantize | None = None
+    quantize: Quantize | PReLU | None = None
     table: Table | None = None
 
     @property

@@ -6,7 +6,7 @@ from nybble import _native
 from nybble.backends.cpu.layout import ELEMENTS, stored_shape
 from nybble.backends.cpu.order import Order
 from nybble.backends.cpu.plan import Plan, lists_of
-from nybble.graph import Quantize
+from nybble.graph import PReLU, Quantize
 from nybble.lower import Step, Value
 
 
@@ -56,8 +56,8 @@ class Builder:
         return self.plan.orders.get(value.name, slice(None))
 
 
-def rule_of(node: Quantize, order: Order | slice) -> _native.Requantize:
-    """A Quantize for channels in an order."""
+def rule_of(node: Quantize | PReLU, order: Order | slice) -> _native.Requantize:
+    """A Quantize, or a PReLU above zero, for channels in an order."""
     rule = _native.Requantize()
     rule.factor = node.factor.numpy()[order].tolist()
     rule.shift = node.shift

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nybble.backends.cpu.kernel import Kernel
+from nybble.backends.cpu.lowered import lowered
 from nybble.backends.cpu.order import Order, order_classes
 from nybble.backends.cpu.rows import LIST_GROUPS, layer, rows
 from nybble.graph import Graph
@@ -115,7 +116,7 @@ def forced(graph: Graph, isa: str, method: str) -> Choices:
         raise ChoiceError(f"{isa} has no kernel {method!r}; it has {', '.join(rows(isa))}")
     row = rows(isa)[method]
     kernels = {}
-    for name, step in convolutions(graph).items():
+    for name, step in convolutions(lowered(graph)).items():
         if method not in methods(step, isa):
             continue
         blocks = list_blocks(step, isa, method)

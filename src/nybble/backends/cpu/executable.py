@@ -11,13 +11,14 @@ from nybble import _native
 from nybble.backends.base import Backend, Executable, NotANumberError, Options
 from nybble.backends.cpu.build import Built
 from nybble.backends.cpu.choices import Choices, check
+from nybble.backends.cpu.lowered import lowered
 from nybble.backends.cpu.plan import Plan
 from nybble.backends.cpu.planner import make_plan
 from nybble.backends.cpu.tuned import is_enabled, load_choices, warn_ignored
 from nybble.backends.errors import EngineError
 from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
-from nybble.lower import Step, expand
+from nybble.lower import Step
 
 #: Images that go through each step together at most, in a batch that has so many for every thread. Weights are read
 #: less often, and late layers have fewer ragged tiles; values take memory only for as many as have run together.
@@ -51,7 +52,7 @@ class CpuExecutable(Executable):
 
     def __init__(self, graph: Graph, options: Options) -> None:
         self.graph = graph
-        self._lowered = expand(graph)
+        self._lowered = lowered(graph)
         self.isa = chosen_isa(options.isa)
         self.threads = chosen_threads(options.threads)
         self.plan: Plan

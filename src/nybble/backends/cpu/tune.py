@@ -31,12 +31,13 @@ from nybble.backends.cpu.choices import (
 )
 from nybble.backends.cpu.executable import CpuExecutable
 from nybble.backends.cpu.kernel import Kernel, choose_kernel
+from nybble.backends.cpu.lowered import lowered
 from nybble.backends.cpu.order import Order, channel_orders
 from nybble.backends.cpu.plan import lists_of
 from nybble.backends.cpu.rows import LIST_GROUPS, rows
 from nybble.graph import Graph
 from nybble.graph.types import Array
-from nybble.lower import Step, expand, fuse
+from nybble.lower import Step, fuse
 from nybble.progress import Progress, silent
 from nybble.turns import rounds_of, seconds_of, take_turns
 
@@ -143,7 +144,7 @@ def tune(
         raise ValueError(f"seconds must be positive, got {seconds}")
     deadline = time.perf_counter() + seconds
     inputs = checked_integers(graph, inputs)
-    graph = expand(graph)
+    graph = lowered(graph)
     total = len(ROUNDS) + 2
     progress("tuning channel orders", 0, total)
     plain = CpuExecutable(graph, Options(threads, isa, tuned=False))

@@ -17,11 +17,12 @@ import numpy as np
 
 from nybble.backends.cpu.choices import ChoiceError, Choices, check
 from nybble.backends.cpu.key import Key, make_key
+from nybble.backends.cpu.lowered import lowered
 from nybble.backends.cpu.order import order_classes
 from nybble.cache import cache_folder
 from nybble.files import OWN, FileError, caching, write_text
 from nybble.graph import Graph
-from nybble.lower import expand, fuse
+from nybble.lower import fuse
 
 #: The form of the file; another one is not read.
 FORMAT = 1
@@ -54,7 +55,7 @@ def load_choices(graph: Graph, isa: str, threads: int) -> Choices | None:
     except OSError:
         return None
     try:
-        return _read(path, key, expand(graph))
+        return _read(path, key, lowered(graph))
     except (OSError, ValueError, ChoiceError) as error:
         warn_ignored(path, error)
         return None
@@ -79,7 +80,7 @@ def save_choices(graph: Graph, isa: str, threads: int, choices: Choices) -> Path
     """
     from nybble.backends.cpu.stored import StoredChoices
 
-    graph = expand(graph)
+    graph = lowered(graph)
     check(graph, isa, choices)
     key = make_key(graph, isa, threads)
     orders = {

@@ -11,7 +11,7 @@ from nybble.backends.cuda.layout import Stored
 from nybble.backends.cuda.packing import pack_channels
 from nybble.backends.cuda.plan import CudaPlan
 from nybble.backends.cuda.structures import S32_HIGH, S32_LOW
-from nybble.graph import Quantize
+from nybble.graph import PReLU, Quantize
 from nybble.lower import Step, Value, Window
 
 #: How sums become codes; values of ``native/gpu/kernels/epilogue.h``.
@@ -102,7 +102,7 @@ class Builder:
         epilogue.table = self.constants.add(entries.astype(np.int16).astype(np.uint8))
         epilogue.table_low = low
 
-    def _factors(self, quantize: Quantize, count: int) -> int:
+    def _factors(self, quantize: Quantize | PReLU, count: int) -> int:
         return self.constants.add(pack_channels(quantize.factor.numpy(), np.uint32, count))
 
 
@@ -119,7 +119,7 @@ def is_narrow(step: Step) -> bool:
     return _fits(max(step.sum_bound, *(value.magnitude for value in step.inputs)), quantize)
 
 
-def _fits(most: int, quantize: Quantize) -> bool:
+def _fits(most: int, quantize: Quantize | PReLU) -> bool:
     """Whether values up to a magnitude, times their factors, are rounded within 32 bits."""
     half = (1 << quantize.shift) >> 1
     return most * int(quantize.factor.numpy().max()) + half < 1 << 31

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nybble.graph import Add, DType, Quantize, ReLU
-from nybble.graph.types import ACTIVATIONS
+from nybble.graph import Add, Quantize, ReLU
 from nybble.lower.base import LOWERINGS, Fusion, Lowering
+from nybble.lower.operands import rescaled
 from nybble.lower.step import Channels, Step
 
 
@@ -20,6 +20,22 @@ class AddLowering(Lowering[Add]):
     def begin(self, node: Add, step: Step) -> None:
         """The second value is the shortcut."""
         step.add, step.shortcut = node, step.inputs[1]
+
+    def take_operands(self, node: Add, step: Step, fusion: Fusion) -> None:
+        """Rescale both operands on the way, where they are rescaled for this addition alone."""
+        if node.inputs[0] == node.inputs[1]:
+            return
+        for place, name in enumerate(node.inputs):
+            operand = rescaled(name, fusion)
+            if operand is None:
+                continue
+            source = fusion.value(operand.inputs[0])
+            step.nodes.append(operand)
+            step.inputs[place] = source
+            if place == 0:
+                step.input_quantize = operand
+            else:
+                step.shortcut, step.shortcut_quantize = source, operand
 
     def join(self, node: Add, step: Step, fusion: Fusion) -> bool:
         """Where it adds another value than the step's own."""
@@ -70,16 +86,11 @@ class QuantizeLowering(Lowering[Quantize]):
 
 def _take_shortcut(step: Step, name: str, fusion: Fusion) -> None:
     """Add a stored value; where it is a rescaled one whose clamp can do nothing, rescale it on the way."""
-    node = fusion.node(name)
-    if isinstance(node, Quantize) and fusion.only_reader(name) is not None and name not in fusion.taken:
-        source = fusion.value(node.inputs[0])
-        clamp_is_idle = node.output_type is DType.S32 or not source.dtype.is_signed
-        # Graph inputs are stored without channel padding, which a shortcut needs.
-        is_stored = source.dtype in ACTIVATIONS and not source.is_input
-        if node.output_type not in ACTIVATIONS and is_stored and clamp_is_idle:
-            step.shortcut_quantize = node
-            step.nodes.append(node)
-            name = source.name
+    node = rescaled(name, fusion)
+    if node is not None:
+        step.shortcut_quantize = node
+        step.nodes.append(node)
+        name = node.inputs[0]
     step.shortcut = fusion.value(name)
     step.inputs.append(step.shortcut)
 

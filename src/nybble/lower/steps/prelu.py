@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from nybble.graph import PReLU
-from nybble.lower.base import LOWERINGS, Lowering
+from nybble.lower.base import LOWERINGS, Fusion, Lowering
 from nybble.lower.step import Channels, Step
 
 
 class PReLULowering(Lowering[PReLU]):
-    """A step of its own, behind stored sums. The body is the node."""
+    """In the place of a Quantize."""
 
     node = PReLU
-    kind = "prelu"
+    kind = "point"
     channels = Channels.KEPT
+    epilogue = ("table",)
+    part = "quantize"
 
     def begin(self, node: PReLU, step: Step) -> None:
-        """The factors are by channel."""
-        step.body = node
+        """Of stored sums or codes."""
+        step.quantize = node
+
+    def join(self, node: PReLU, step: Step, fusion: Fusion) -> bool:
+        """Where no ReLU has cut off what is below zero."""
+        if step.relu is not None:
+            return False
+        step.quantize = node
+        return True
 
 
 LOWERINGS.register(PReLULowering())

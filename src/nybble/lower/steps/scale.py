@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nybble.graph import Scale
-from nybble.lower.base import LOWERINGS, Lowering
+from nybble.lower.base import LOWERINGS, Fusion, Lowering
+from nybble.lower.operands import rescaled
 from nybble.lower.step import Step
 
 
@@ -16,6 +17,14 @@ class ScaleLowering(Lowering[Scale]):
     def begin(self, node: Scale, step: Step) -> None:
         """One scale per channel."""
         step.body = node.out_scale
+
+    def take_operands(self, node: Scale, step: Step, fusion: Fusion) -> None:
+        """Make the sums of codes on the way, where nothing else reads them."""
+        operand = rescaled(node.inputs[0], fusion)
+        if operand is not None:
+            step.nodes.append(operand)
+            step.inputs[0] = fusion.value(operand.inputs[0])
+            step.input_quantize = operand
 
 
 LOWERINGS.register(ScaleLowering())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from nybble import _native
-from nybble.backends.cpu.builder import Builder
+from nybble.backends.cpu.builder import Builder, rule_of
 from nybble.backends.cpu.epilogue import set_epilogue
 from nybble.backends.cpu.kinds import KINDS, StepKind
+from nybble.graph import DType, Quantize
+from nybble.graph.types import ACTIVATIONS
 from nybble.lower import Step
 
 
@@ -16,13 +18,34 @@ class PointKind(StepKind):
 
     def add(self, step: Step, builder: Builder) -> None:
         """Both values have the order of the result."""
+        order = builder.order(step.result)
         spec = _native.PointSpec()
         spec.input = builder.ids[step.source]
+        if step.input.dtype in ACTIVATIONS:
+            spec.magnitude = max(1, step.input.magnitude)
         if step.shortcut is not None:
             spec.other = builder.ids[step.shortcut.name]
-        set_epilogue(spec, step, builder.order(step.result))
+            if step.shortcut.dtype in ACTIVATIONS:
+                spec.shortcut_magnitude = max(1, step.shortcut.magnitude)
+            if step.shortcut_quantize is not None:
+                spec.shortcut_requantize = True
+                spec.shortcut_rule = rule_of(step.shortcut_quantize, order)
+        rescaling = step.input_quantize or _alone(step)
+        if rescaling is not step.quantize:
+            set_epilogue(spec, step, order)
+        if rescaling is not None:
+            spec.input_requantize = True
+            spec.input_rule = rule_of(rescaling, order)
         spec.output, spec.output_lists = builder.output(step)
         builder.program.add_point(spec)
+
+
+def _alone(step: Step) -> Quantize | None:
+    """The Quantize that makes sums of 32 bits of codes, if that is all: no clamp bounds these."""
+    node = step.quantize
+    if step.add is not None or step.relu is not None or not isinstance(node, Quantize):
+        return None
+    return node if node.output_type is DType.S32 and step.input.dtype in ACTIVATIONS else None
 
 
 KINDS.register(PointKind())

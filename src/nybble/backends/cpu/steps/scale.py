@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nybble import _native
-from nybble.backends.cpu.builder import Builder
+from nybble.backends.cpu.builder import Builder, rule_of
 from nybble.backends.cpu.kinds import KINDS, StepKind
 from nybble.graph import Tensor
 from nybble.lower import Step
@@ -19,6 +19,9 @@ class ScaleKind(StepKind):
         spec = _native.ScaleSpec()
         spec.input = builder.ids[step.source]
         spec.scale = step.body_as(Tensor).numpy().tolist()
+        if step.input_quantize is not None:
+            spec.input_requantize = True
+            spec.input_rule = rule_of(step.input_quantize, builder.order(step.input))
         spec.output, _ = builder.output(step)
         builder.program.add_scale(spec)
 
