@@ -213,6 +213,7 @@ def make(name: str, row: str, method: str, epochs: int, photos: int) -> dict[str
         val=None if subject.images else choose,
         work=out.with_name(f"{out.name}.work"),
         report=out.with_name(f"{out.name}.report"),
+        threads=1,
         progress=Progress(),
     )
     if finished is None:
@@ -225,7 +226,7 @@ def measured(name: str, row: str, method: str) -> dict[str, Any]:
     """The row's network and the float one on the test set, once."""
     subject = SUBJECTS[name]
     graph = read_graph(FOLDER / f"{name}-{row}-{method}")
-    with Engine(graph) as engine:
+    with Engine(graph, threads=1) as engine:
         ours = _metrics(engine, graph, subject)
     floats = _metrics(FloatRunner(_float(subject, graph), graph), graph, subject)
     made: dict[str, Any] = {"photos": len(ours[0]), **shares(graph)}

@@ -89,6 +89,21 @@ def test_a_denoiser_is_distilled_without_labels(folder: Path, tmp_path: Path) ->
     assert "PSNR" in json.loads(measured.stdout)["metrics"]
 
 
+def test_a_model_directory_is_distilled_further(folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(folder, first, "--epochs", "0").exit_code == 0
+    given = ["quantize", str(first), "--images", str(folder / "photos"), "--threads", "1", "--json"]
+    given += ["--config", str(folder / "settings.yaml"), "--epochs", "1"]
+    result = CliRunner().invoke(app, [*given, "--out", str(second)])
+    assert result.exit_code == ExitCode.ERROR and "--distil" in result.output
+    result = CliRunner().invoke(app, [*given, "--out", str(second), "--distil"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["task"] == "restore"
+    before, after = read_graph(first), read_graph(second)
+    assert after.task == before.task and after.preprocessing == before.preprocessing
+    assert [node.op for node in after] == [node.op for node in before]
+
+
 @pytest.mark.parametrize("method", [{"correct_bias": True}, {"reconstruct": True}])
 def test_without_training(folder: Path, tmp_path: Path, method: dict[str, bool]) -> None:
     settings = tmp_path / "settings.yaml"

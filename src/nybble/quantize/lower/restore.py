@@ -19,6 +19,7 @@ from nybble.graph.types import ACTIVATIONS, SUMS, Array
 from nybble.quantize.config import ActivationConfig, LayerConfig, QuantizeConfig
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.network import QuantizedNetwork, Step
+from nybble.quantize.fake.operation import Returned
 from nybble.quantize.fake.quantizers import ActivationQuantizer, Method, WeightQuantizer
 from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.lower.ties import REACHES, Bounds, Tie, exactly, solve, unit_between
@@ -96,6 +97,7 @@ class _Restoration(Restoration):
         for node in self.graph:
             operation_of_node(node).restore(node, self)
         (channels, rows, columns) = self.graph.inputs[0].shape
+        outputs = self._returned()
         return QuantizedNetwork(
             self._steps,
             self._input,
@@ -103,7 +105,18 @@ class _Restoration(Restoration):
             self.config,
             self.graph.preprocessing,
             self.graph.class_names,
+            outputs=outputs,
+            task=self.graph.task,
         )
+
+    def _returned(self) -> tuple[str, ...]:
+        """Add the step of an output that is no (classes), and return its name."""
+        (name,) = self.graph.outputs
+        node = self.nodes[name]
+        if math.prod(self.graph.values[name].shape[1:]) == 1 or not is_logits(node):
+            return ()
+        self._steps.append(Step(f"{name}.result", (self.made[node.inputs[0]],), Returned(name)))
+        return (name,)
 
     def append(self, node: Node, module: torch.nn.Module, *sources: str) -> None:
         """Add the step that a node came from; ``sources`` are values of the graph."""

@@ -257,7 +257,12 @@ class _Run:
                 f"{self._source}: a model directory keeps its bits; reconstruction and the choice of bits start "
                 "from the float network"
             )
+        if config.task is not None or config.class_names is not None:
+            raise QuantizeError(f"{self._source}: a model directory has its own task and class names")
         network = from_graph(graph, method=config.method)
+        self._task = graph.task
+        if network.outputs:
+            tasks.check_config(self._source, config, network.outputs, graph.task)
         self._preprocessing = graph.preprocessing
         config = config.resolved(graph.preprocessing, len(self._photos.train))
         for name in ("layers", "activations"):
