@@ -85,6 +85,10 @@ def from_onnx(model: onnx.ModelProto, *, output: str | None = None) -> Import:
         raise OnnxImportError(error.message, node=error.node) from error
 
 
+#: Operators whose readers take all outputs.
+SEVERAL_OUTPUTS = ("Split",)
+
+
 class Importer(Importing):
     """Walks the nodes in their order and keeps what each ONNX value is."""
 
@@ -126,7 +130,10 @@ class Importer(Importing):
         """Compute what follows from constants alone; first, so that a reader is known before what it reads is made."""
         if not is_known(node.op_type) and node.op_type not in FOLDED:
             raise OnnxImportError(unsupported(node.op_type), node=label(node))
-        if not node.output or any(name in self.readers or name in self.outputs for name in node.output[1:] if name):
+        several = node.op_type in SEVERAL_OUTPUTS
+        if not node.output or (
+            not several and any(name in self.readers or name in self.outputs for name in node.output[1:] if name)
+        ):
             raise OnnxImportError(f"{node.op_type} with several outputs is not supported", node=label(node))
         inputs = [self.values.get(name) if name else None for name in node.input]
         if any(name and not isinstance(found, Constant) for name, found in zip(node.input, inputs, strict=True)):

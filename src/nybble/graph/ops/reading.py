@@ -87,6 +87,10 @@ class OnnxNode(Protocol):
         """Type, shape and largest magnitude of a graph value."""
         ...
 
+    def rounded(self, what: str, error: float, detail: str) -> None:
+        """Report that the node loses up to ``error``, in steps of its result, by rounding."""
+        ...
+
     def free(self, name: str) -> str:
         """A name for a graph node like this one that no other has."""
         ...

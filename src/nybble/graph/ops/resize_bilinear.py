@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -173,6 +173,10 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         # Results are multiples of 1 / divisor: less than half of that moves nothing but halves, which go up.
         form.store(node.name, made, upward=0.25 / self.parts(node, [form.values[node.inputs[0]]]))
 
+    def onnx_hint(self, node: ResizeBilinear) -> Mapping[str, object]:
+        """The grid, which says that halves go up as they do here."""
+        return {"grid": node.grid}
+
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
         """Mode linear to a size, or by factors that give whole numbers of rows and columns."""
         if node.attribute("mode", b"nearest") != b"linear":
@@ -196,6 +200,8 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         made = ResizeBilinear(
             name=node.free(node.name), inputs=(source.name,), input_type=kind.dtype, size=size, grid=grid
         )
+        if not node.hint and self.parts(made, [kind]) % 2 == 0:
+            node.rounded("halves", 1.0, "step: halves go up, in ONNX to the even neighbour")
         return OnnxValue(node.add(made), source.unit)
 
     def details(self, node: ResizeBilinear) -> Sequence[str]:

@@ -12,6 +12,7 @@ from nybble.graph.onnx.operators import endings as _endings  # noqa: F401
 from nybble.graph.onnx.operators import pooling as _pooling  # noqa: F401
 from nybble.graph.onnx.operators import quantization as _quantization  # noqa: F401
 from nybble.graph.onnx.operators import shapes as _shapes  # noqa: F401
+from nybble.graph.onnx.operators import split as _split  # noqa: F401
 from nybble.graph.onnx.operators import sums as _sums  # noqa: F401
 from nybble.graph.onnx.operators import weighted as _weighted  # noqa: F401
 from nybble.graph.onnx.operators.registry import known_operators as known_operators

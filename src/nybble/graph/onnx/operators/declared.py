@@ -86,6 +86,9 @@ class _Given:
     def type_of(self, value: OnnxValue) -> ValueType:
         return self._importer.build.types[value.name]
 
+    def rounded(self, what: str, error: float, detail: str) -> None:
+        self._importer.build.rounded(self.name, what, error, detail)
+
     def free(self, name: str) -> str:
         return self._importer.build.free(name)
 

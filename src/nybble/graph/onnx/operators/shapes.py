@@ -16,6 +16,7 @@ from nybble.graph.onnx.load import attribute, label
 from nybble.graph.onnx.operators.importing import Importing
 from nybble.graph.onnx.operators.registry import reads
 from nybble.graph.onnx.values import Computed, Constant, Outside, Real, Stored, Value, dims_of
+from nybble.graph.ops import Slice
 from nybble.graph.value_type import MAX_EXTENT
 
 
@@ -198,14 +199,50 @@ def pad(importer: Importing, node: onnx.NodeProto) -> Value:
         filling = float(values.reshape(-1)[0])
     elif any(entry.name == "value" for entry in node.attribute):
         filling = attribute(node, "value", 0.0)
-    pads = integers(importer, node, 1, "pads")
-    if len(pads) != 8 or any(pads[:2]) or any(pads[4:6]) or importer.has(node, 3):
-        raise OnnxImportError(f"pads {pads[:8]}: only rows and columns of images can be padded", node=name)
-    if min(pads) < 0 or max(pads) > MAX_EXTENT:
-        raise OnnxImportError(f"pads {pads[:8]} are not in 0..{MAX_EXTENT}", node=name)
+    pads = _sides(importer, node)
+    if any(pads[:2]) or any(pads[4:6]):
+        raise OnnxImportError(f"pads {pads}: only rows and columns of images can be padded", node=name)
+    if min(pads) < -MAX_EXTENT or max(pads) > MAX_EXTENT:
+        raise OnnxImportError(f"pads {pads} are not in {-MAX_EXTENT}..{MAX_EXTENT}", node=name)
+    if min(pads) < 0:
+        found = _cut(importer, node, found, pads)
     if isinstance(found, Stored):
         filling -= found.zero
-    return replace(found, padding=Padding(pads[2], pads[3], pads[6], pads[7]), filling=filling)
+    around = Padding(*(max(0, pads[side]) for side in (2, 3, 6, 7)))
+    return replace(found, padding=around, filling=filling) if any(around) else found
+
+
+def _sides(importer: Importing, node: onnx.NodeProto) -> list[int]:
+    """What a Pad adds before and behind each of the four axes."""
+    pads = integers(importer, node, 1, "pads")
+    axes = [axis % 4 for axis in integers(importer, node, 3, "axes")] if importer.has(node, 3) else [0, 1, 2, 3]
+    if len(pads) != 2 * len(axes) or len(set(axes)) != len(axes):
+        raise OnnxImportError(f"pads {pads[:8]}: not two sides for each axis", node=label(node))
+    found = [0] * 8
+    for place, axis in enumerate(axes):
+        found[axis], found[axis + 4] = pads[place], pads[place + len(axes)]
+    return found
+
+
+def _cut(importer: Importing, node: onnx.NodeProto, found: Real | Stored, pads: list[int]) -> Real | Stored:
+    """An activation without the rows and columns that a Pad by less than 0 cuts off."""
+    build = importer.build
+    kind = build.types[found.value]
+    if len(kind.shape) != 3 or (isinstance(found, Real) and not found.is_stored):
+        raise OnnxImportError("a Pad that cuts off must read a quantized image", node=label(node))
+    start = (0, max(0, -pads[2]), max(0, -pads[3]))
+    stop = (kind.shape[0], kind.shape[1] + min(0, pads[6]), kind.shape[2] + min(0, pads[7]))
+    if any(first >= end for first, end in zip(start, stop, strict=True)):
+        raise OnnxImportError(f"pads {pads} leave nothing of {kind.shape}", node=label(node))
+    made = Slice(
+        name=build.free(f"{label(node)}_cut"),
+        inputs=(found.value,),
+        input_type=kind.dtype,
+        start=start,
+        stop=stop,
+        step=(1, 1, 1),
+    )
+    return replace(found, value=build.add(made))
 
 
 def integers(importer: Importing, node: onnx.NodeProto, index: int, name: str) -> list[int]:

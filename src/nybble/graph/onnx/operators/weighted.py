@@ -163,9 +163,10 @@ def padding(
         return own
     # Nothing wins against the lowest value of a max pool.
     is_neutral = real.filling <= LOWEST if node.op_type == "MaxPool" else real.filling == 0
-    if not is_neutral or own != Padding():
+    is_explicit = attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"", b"VALID")
+    if not is_neutral or not (is_explicit or own == Padding()):
         raise OnnxImportError(f"the Pad before it, with {real.filling:g}, cannot be its own padding", node=label(node))
-    return real.padding
+    return Padding(*(more + size for more, size in zip(real.padding, own, strict=True)))
 
 
 def _own_padding(node: onnx.NodeProto, shape: tuple[int, ...], kernel: Pair, stride: Pair, dilation: Pair) -> Padding:
