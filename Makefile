@@ -52,7 +52,7 @@ ifndef PARTS
 .NOTPARALLEL:
 endif
 # In continuous integration no test is skipped for a missing peer, or for want of torch or LoadGen.
-TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo report $(if $(CI),docs batch bench mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video))
+TEST_PACKAGES := $(addprefix $(STAMPS)/,dev demo report $(if $(CI),docs batch bench mlperf quantize ray serve test-gpu test-networks test-serve test-tasks text video wheels))
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 # Folders and files whose tests are quick, but for those marked slow.
@@ -137,8 +137,16 @@ docs: $(STAMPS)/docs ## the documentation site in build/docs; warnings, such as 
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/docs
 	@echo build/docs/index.html
 
+.PHONY: wheels
+wheels: $(STAMPS)/wheels $(STAMPS)/dev ## the sdist, and wheels for x86-64 and aarch64 that fit any Linux, in dist/; installs and tries each
+	@INSTALL='$(INSTALL)' bash tests/wheels/run.sh dist all
+
+.PHONY: packages
+packages: $(STAMPS)/wheels $(STAMPS)/dev ## two of these wheels, in build/packages; a part of continuous integration
+	@INSTALL='$(INSTALL)' bash tests/wheels/run.sh build/packages
+
 .PHONY: wheel
-wheel: $(STAMPS)/build ## a wheel in dist/
+wheel: $(STAMPS)/build ## a wheel for this machine in dist/
 ifdef UV
 	$(UV) build --quiet --wheel --no-build-isolation --python $(BIN)/python --out-dir dist
 else
