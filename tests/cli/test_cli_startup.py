@@ -72,6 +72,8 @@ def test_all_help_fits_80_columns(run: Any, monkeypatch: pytest.MonkeyPatch) -> 
     for arguments in ([], *([name] for name in COMMANDS)):
         lines = run(*arguments, "--help").stdout.splitlines()
         assert max(map(len, lines)) <= 80, arguments
+        # Summaries of commands are not cut off.
+        assert not any(line.endswith("...") for line in lines if line.startswith("  ")), arguments
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ gpu = typer.Typer(
 _INTERPRETED = (75, 80, 86, 89, 90)
 
 
-@gpu.command(cls=Command, epilog="Example: nybble gpu info")
+@gpu.command(cls=Command, short_help="List GPUs, architectures and checks.", epilog="Example: nybble gpu info")
 def info(as_json: Json = False) -> None:
     """List the GPUs of this machine, the architectures that are compiled, and how their kernels were checked.
 
@@ -87,7 +87,12 @@ def _checked(arch: int) -> str:
     return f"source emulated as sm_{generation}, PTX not interpreted"
 
 
-@gpu.command(name="compile", cls=Command, epilog="Example: nybble gpu compile --arch sm_75")
+@gpu.command(
+    name="compile",
+    cls=Command,
+    short_help="Compile every kernel for an architecture.",
+    epilog="Example: nybble gpu compile --arch sm_75",
+)
 def compile_(
     arch: Annotated[str, typer.Option("--arch", metavar="sm_NN", help="sm_75 for a T4, sm_89 for an L4.")],
     as_json: Json = False,
@@ -125,7 +130,9 @@ _PHOTOS = 4
 
 
 @gpu.command(
-    cls=Command, epilog="Example: nybble gpu bundle nvidia-resnet50-int4 --images photos --out resnet50.bundle"
+    cls=Command,
+    short_help="Write a file that tests a GPU.",
+    epilog="Example: nybble gpu bundle nvidia-resnet50-int4 --images photos --out resnet50.bundle",
 )
 def bundle(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The bundle to write.", show_default=False)],

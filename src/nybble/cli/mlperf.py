@@ -189,7 +189,11 @@ def run(
     end(outcome.left_out)
 
 
-@mlperf.command(cls=Command, epilog="Example: nybble mlperf accuracy mlperf_log_accuracy.json --labels val_map.txt")
+@mlperf.command(
+    cls=Command,
+    short_help="Top-1 accuracy of logged answers.",
+    epilog="Example: nybble mlperf accuracy mlperf_log_accuracy.json --labels val_map.txt",
+)
 def accuracy(
     log: Log,
     labels: Annotated[
@@ -226,7 +230,11 @@ def accuracy(
         typer.echo(f"photos of the list that the run left out: {left_out}")
 
 
-@mlperf.command(cls=Command, epilog="Example: nybble mlperf compare mlperf_log_accuracy.json t4-predictions.npz")
+@mlperf.command(
+    cls=Command,
+    short_help="Photos with different answers in two logs.",
+    epilog="Example: nybble mlperf compare mlperf_log_accuracy.json t4-predictions.npz",
+)
 def compare(
     log: Log,
     other: Annotated[
@@ -268,7 +276,9 @@ def _dtype(option: DtypeOption) -> str | None:
     return None if option is DtypeOption.AUTO else option.value
 
 
-@mlperf.command(cls=Command, epilog="Example: nybble mlperf check mlperf")
+@mlperf.command(
+    cls=Command, short_help="Whether a folder is complete and valid.", epilog="Example: nybble mlperf check mlperf"
+)
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What run wrote into --out.", show_default=False)],
     as_json: Json = False,
