@@ -7,6 +7,7 @@ from __future__ import annotations
 
 BENCH = "nybble-bench/1"
 EVALUATE = "nybble-evaluate/1"
+EVALUATE_TASK = "nybble-evaluate-task/1"
 PROFILE = "nybble-profile/1"
 CALIBRATION = "nybble-calibration/1"
 QUANTIZE = "nybble-quantize/1"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -83,7 +83,9 @@ class Job:
     def __init__(self, photos: Input, network: Network, settings: Settings, out: Path) -> None:
         self._photos, self._network, self._settings = photos, network, settings
         self._out = out
-        self._format: Format = format_named(settings.format, embeddings=settings.embeddings)
+        self._format: Format = format_named(
+            settings.format, embeddings=settings.embeddings, answers=not network.classifies
+        )
         size = settings.shard
         self.parts = [
             Part(first, min(first + size, len(photos)), out / f"part-{first // size:05}{self._format.suffix}")
@@ -156,6 +158,9 @@ class Job:
         numbers = range(part.first, part.last)
         loaded = self._loaded(part, pool, batch)
         numbered = zip(numbers, loaded, strict=True)
+        if not self._network.classifies:
+            yield from self._answered(numbered)
+            return
         while some := list(islice(numbered, batch)):
             good = [sample for _, (_, sample) in some if not isinstance(sample, str)]
             answers = iter(self._answers(good)) if good else iter(())
@@ -167,6 +172,13 @@ class Job:
                     names = [self._network.class_names[label] for label in labels]
                     yield Row(index, photo.name, None, labels, names, scores, embedding)
 
+    def _answered(self, numbered: Iterable[tuple[int, tuple[Photo, Any]]]) -> Iterator[Row]:
+        for index, (photo, sample) in numbered:
+            if isinstance(sample, str):
+                yield Row(index, photo.name, error=sample)
+            else:
+                yield Row(index, photo.name, answer=self._network.answer(sample))
+
     def _answers(self, samples: Sequence[Array]) -> list[tuple[list[int], list[float], list[float] | None]]:
         found = self._network.run(np.stack(samples))
         probabilities = softmax(found.logits)
@@ -175,10 +187,10 @@ class Job:
         embeddings = [None] * len(best) if found.embeddings is None else found.embeddings.tolist()
         return list(zip(best.tolist(), scores.tolist(), embeddings, strict=True))
 
-    def _loaded(self, part: Part, pool: ThreadPoolExecutor, batch: int) -> Iterator[tuple[Photo, Array | str]]:
+    def _loaded(self, part: Part, pool: ThreadPoolExecutor, batch: int) -> Iterator[tuple[Photo, Any]]:
         """Each photo, and its samples or why there are none; a few are decoded ahead, which bounds memory."""
         upcoming = self._photos.photos(part.first, part.last)
-        waiting: deque[tuple[Photo, Future[Array | str]]] = deque()
+        waiting: deque[tuple[Photo, Future[Any]]] = deque()
         try:
             while True:
                 for photo in islice(upcoming, 2 * batch - len(waiting)):
@@ -191,7 +203,8 @@ class Job:
             for _, future in waiting:
                 future.cancel()
 
-    def _load(self, photo: Photo) -> Array | str:
+    def _load(self, photo: Photo) -> Any:
+        """The samples, or the text of why there are none."""
         if photo.source is None:
             return photo.reason
         try:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nybble.batch.errors import BatchError
 from nybble.engine import Engine, Ensemble, load
 from nybble.engine.ensemble.digest import answers_digest, ensemble_digest
-from nybble.graph import Graph, Input, read_graph
+from nybble.engine.predicting import answer_fitted, fitted
+from nybble.graph import Classify, Graph, Input, Task, Tensor, read_graph
+from nybble.graph.digest import model_digest
 from nybble.graph.nodes import Node
 from nybble.graph.ops.registry import operation_of
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import Array
-from nybble.images import PhotoSource, class_names
+from nybble.images import Fit, PhotoSource, class_names
 from nybble.models import is_ensemble
+from nybble.tasks import task_names, task_of
 
 
 class Found(NamedTuple):
@@ -35,14 +39,22 @@ class Network:
     Attributes
     ----------
     class_names : tuple of str
+        Of a network that classifies; empty of others.
+    classifies : bool
+        Whether :meth:`run` gives logits; :meth:`answer` says what others find.
     digest : str
         Of all that the answers depend on.
 
     Raises
     ------
     BatchError
-        Where the model takes no photos, has no last layer to part it at, or is an ensemble, which has no embeddings.
+        Where the model takes no photos, has no last layer to part it at, or is an ensemble or of another task than
+        classification, which has no embeddings.
+    GraphError
+        Where the model has several outputs, or one that is not a number for each class, and no task.
     """
+
+    classifies = True
 
     def __init__(self, path: Path, threads: int | None, *, embeddings: bool) -> None:
         self._head: Engine | None = None
@@ -64,8 +76,18 @@ class Network:
         graph = read_graph(path)
         if graph.preprocessing is None:
             raise BatchError(f"{path}: the model has no file `preprocessing`, so it takes no photos")
-        self.class_names = class_names(graph)
-        self.digest = answers_digest(graph)
+        task = task_of(graph)
+        self.classifies = isinstance(task, Classify) and len(graph.outputs) == 1
+        if not self.classifies:
+            if embeddings:
+                raise BatchError(
+                    f"--embeddings: the task of {path} is {task.kind}; only networks that classify have them"
+                )
+            self.class_names = ()
+            self.digest = f"{model_digest(graph)} {graph.preprocessing} {task_names(graph)} {_digest(task)}"
+            self._engine = Engine(graph, threads=threads)
+            return
+        self.class_names, self.digest = class_names(graph), answers_digest(graph)
         if embeddings:
             body, head = parted(graph)
             self._engine = Engine(body, threads=threads)
@@ -73,8 +95,10 @@ class Network:
         else:
             self._engine = Engine(graph, threads=threads)
 
-    def prepare(self, photo: PhotoSource, *, exif: bool) -> Array:
-        """A decoded photo, as :meth:`nybble.Engine.prepare` makes it; several threads may call it."""
+    def prepare(self, photo: PhotoSource, *, exif: bool) -> Any:
+        """A decoded photo, as :meth:`run` or :meth:`answer` takes it; several threads may call it."""
+        if not self.classifies:
+            return fitted(self._engine.graph, photo, exif=exif)
         return self._engine.prepare(photo, exif=exif)
 
     def run(self, photos: Array) -> Found:
@@ -85,11 +109,22 @@ class Network:
         logits = self._head.run_integer(values).reshape(len(photos), -1)
         return Found(logits, values.reshape(len(photos), -1).astype(np.float32))
 
+    def answer(self, photo: tuple[Array, Fit]) -> dict[str, Any]:
+        """What the network says of a prepared photo, as ``nybble predict --json`` has it."""
+        return answer_fitted(self._engine, *photo).to_json()
+
     def close(self) -> None:
         """Give threads and memory back."""
         self._engine.close()
         if self._head is not None:
             self._head.close()
+
+
+def _digest(task: Task) -> str:
+    """What tells tasks of one kind apart."""
+    values = {field.name: getattr(task, field.name) for field in fields(task)}
+    shown = {name: value.numpy().tolist() if isinstance(value, Tensor) else value for name, value in values.items()}
+    return f"{task.kind} {shown}"
 
 
 def parted(graph: Graph) -> tuple[Graph, Graph]:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Row:
         The best classes, best first; scores are softmax probabilities.
     embedding : sequence of float or None
         Where embeddings are wanted.
+    answer : mapping or None
+        Of a network that does not classify, what it says by its task, as ``nybble predict --json`` has it.
     """
 
     index: int
@@ -38,12 +40,23 @@ class Row:
     names: Sequence[str] = field(default_factory=tuple)
     scores: Sequence[float] = field(default_factory=tuple)
     embedding: Sequence[float] | None = None
+    answer: Mapping[str, Any] | None = None
+
+    def answer_text(self) -> str | None:
+        """The answer as JSON."""
+        return None if self.answer is None else json.dumps(self.answer, ensure_ascii=False)
 
 
 class Format(ABC):
-    """A kind of file for rows. The same rows give the same bytes."""
+    """A kind of file for rows. The same rows give the same bytes.
+
+    With ``answers`` rows have one column ``answer`` in place of those of classes.
+    """
 
     suffix: str
+
+    def __init__(self, answers: bool = False) -> None:
+        self.answers = answers
 
     @abstractmethod
     def encode(self, rows: Sequence[Row], top: int, embeddings: bool) -> bytes:
@@ -55,7 +68,10 @@ class Format(ABC):
 
 
 class Parquet(Format):
-    """Columns ``index``, ``file``, ``error``, ``label``, ``name``, ``score`` (lists), ``embedding`` (list of float)."""
+    """Columns ``index``, ``file``, ``error``, ``label``, ``name``, ``score`` (lists), ``embedding`` (list of float).
+
+    ``answer`` is JSON.
+    """
 
     suffix = ".parquet"
 
@@ -68,10 +84,13 @@ class Parquet(Format):
             "index": (arrow.int64(), [row.index for row in rows]),
             "file": (arrow.string(), [row.file for row in rows]),
             "error": (arrow.string(), [row.error for row in rows]),
-            "label": (arrow.list_(arrow.int32()), [list(row.labels) for row in rows]),
-            "name": (arrow.list_(arrow.string()), [list(row.names) for row in rows]),
-            "score": (arrow.list_(arrow.float64()), [list(row.scores) for row in rows]),
         }
+        if self.answers:
+            columns["answer"] = (arrow.string(), [row.answer_text() for row in rows])
+        else:
+            columns["label"] = (arrow.list_(arrow.int32()), [list(row.labels) for row in rows])
+            columns["name"] = (arrow.list_(arrow.string()), [list(row.names) for row in rows])
+            columns["score"] = (arrow.list_(arrow.float64()), [list(row.scores) for row in rows])
         if embeddings:
             columns["embedding"] = (arrow.list_(arrow.float32()), [row.embedding for row in rows])
         table = arrow.table({name: arrow.array(values, kind) for name, (kind, values) in columns.items()})
@@ -97,7 +116,10 @@ class JsonLines(Format):
         lines = []
         for row in rows:
             entry: dict[str, Any] = {"index": row.index, "file": row.file, "error": row.error}
-            entry |= {"label": list(row.labels), "name": list(row.names), "score": list(row.scores)}
+            if self.answers:
+                entry["answer"] = row.answer
+            else:
+                entry |= {"label": list(row.labels), "name": list(row.names), "score": list(row.scores)}
             if embeddings:
                 entry["embedding"] = None if row.embedding is None else list(row.embedding)
             lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
@@ -110,7 +132,7 @@ class JsonLines(Format):
 
 
 class Csv(Format):
-    """Columns ``index``, ``file``, ``error``, then ``label_1``, ``name_1``, ``score_1`` and so on."""
+    """Columns ``index``, ``file``, ``error``; then ``label_1``, ``name_1``, ``score_1``, ..., or ``answer`` as JSON."""
 
     suffix = ".csv"
 
@@ -118,6 +140,10 @@ class Csv(Format):
         """With a header."""
         sink = io.StringIO()
         writer = csv.writer(sink, lineterminator="\n")
+        if self.answers:
+            writer.writerow(["index", "file", "error", "answer"])
+            writer.writerows([row.index, row.file, row.error or "", row.answer_text() or ""] for row in rows)
+            return sink.getvalue().encode()
         places = [f"{column}_{place}" for place in range(1, top + 1) for column in ("label", "name", "score")]
         writer.writerow(["index", "file", "error", *places])
         for row in rows:
@@ -137,10 +163,13 @@ _FORMATS: dict[str, type[Format]] = {"parquet": Parquet, "jsonl": JsonLines, "cs
 FORMATS = tuple(_FORMATS)
 
 
-def format_named(name: str, *, embeddings: bool) -> Format:
-    """The kind of file of a name. Raises :class:`BatchError` where there is none, or it holds no embeddings."""
+def format_named(name: str, *, embeddings: bool, answers: bool = False) -> Format:
+    """The kind of file of a name, for rows of classes or of answers.
+
+    Raises :class:`BatchError` where there is none, or it holds no embeddings.
+    """
     if name not in _FORMATS:
         raise BatchError(f"--format {name}: is none of {', '.join(FORMATS)}")
     if embeddings and name == "csv":
         raise BatchError("--embeddings: a CSV file has no lists; use --format parquet or jsonl")
-    return _FORMATS[name]()
+    return _FORMATS[name](answers)

@@ -1,4 +1,4 @@
-"""``nybble batch``: classes, and embeddings, of all photos of a folder, a list, or shards."""
+"""``nybble batch``: what a network says of all photos of a folder, a list, or shards."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def batch(
     exif: Exif = True,
     as_json: Json = False,
 ) -> None:
-    """Classify every photo of INPUT into files of rows, a row for each photo, errors included.
+    """Run a network on every photo of INPUT, into files of rows: one row per photo, errors included.
+
+    Rows have the best classes of networks that classify. Of others they have what `predict --json` prints.
 
     A job that was ended, by whatever, goes on with --resume, and leaves the same bytes as one that was not. The exit
     code is 4 where photos could not be used.

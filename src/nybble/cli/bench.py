@@ -228,14 +228,14 @@ def _work(
     from nybble.bench import read_photos
     from nybble.bench.peers import check_installed
     from nybble.graph import read_graph
-    from nybble.images import network_classes
+    from nybble.images import label_classes
     from nybble.models import locate
 
     # Before photos are decoded for nothing.
     check_installed(against)
     path = locate(model)
     graph = read_graph(path)
-    preprocessing, classes = preprocessing_of(graph), network_classes(graph)
+    preprocessing, classes = preprocessing_of(graph), label_classes(graph)
     photos = known = _photos(graph, images, limit, exif)
     if calibration and against:
         known = read_photos(calibration, preprocessing, classes=classes, exif=exif)
@@ -247,12 +247,12 @@ def _photos(graph: Graph, images: Path | None, limit: int | None, exif: bool) ->
     """The photos that all contestants run."""
     from nybble.bench import noise, read_photos
     from nybble.bench.photos import SYNTHETIC
-    from nybble.images import network_classes
+    from nybble.images import label_classes
 
     preprocessing = preprocessing_of(graph)
     if images is None:
         return noise(min(limit or SYNTHETIC, SYNTHETIC), preprocessing)
-    photos = read_photos(images, preprocessing, limit, network_classes(graph), exif=exif)
+    photos = read_photos(images, preprocessing, limit, label_classes(graph), exif=exif)
     report_left_out(photos.left_out)
     return photos
 

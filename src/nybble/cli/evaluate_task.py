@@ -30,7 +30,7 @@ def evaluate_task(
     """
     from nybble.engine.predicting import predict
     from nybble.images import LeftOut
-    from nybble.schemas import EVALUATE
+    from nybble.schemas import EVALUATE_TASK
     from nybble.tasks import task_of
     from nybble.tasks.evaluation import Evaluation
     from nybble.tasks.metrics import value_with_interval
@@ -55,7 +55,7 @@ def evaluate_task(
     if as_json:
         print_json(
             {
-                "schema": EVALUATE,
+                "schema": EVALUATE_TASK,
                 "model": model,
                 "task": kind,
                 "folder": str(images),

@@ -60,6 +60,8 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
                     for entry in graph.inputs
                 ],
                 "outputs": list(graph.outputs),
+                "task": None if graph.task is None else graph.task.kind,
+                "on_host": _on_host(graph),
                 "layers": [asdict(row) for row in rows],
                 "totals": totals,
             }
@@ -77,10 +79,25 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
     grid.add_section()
     grid.add_row("total", "", "", "", "", "", f"{totals['macs']:,}", f"{totals['parameter_bytes']:,}")
     console().print(grid)
+    outputs = ", ".join(
+        f"{name} {_tensor(graph.values[name].dtype.value, graph.values[name].shape)}" for name in graph.outputs
+    )
+    typer.echo(f"task {'not stated' if graph.task is None else graph.task.kind}, outputs {outputs}")
+    on_host = _on_host(graph)
+    if on_host:
+        typer.echo(f"in real numbers, on the host: {', '.join(on_host)}")
     typer.echo(
         f"{len(rows)} layers, {totals['macs'] / 1e9:.3f} GMAC per image, {totals['parameter_bytes'] / 1e6:.2f} MB "
         f"of which weights {totals['weight_bytes'] / 1e6:.2f} MB"
     )
+
+
+def _on_host(graph: Graph) -> list[str]:
+    """The layers that compute real numbers behind the network's integers, in NumPy."""
+    from nybble.graph.ops import operation_of
+
+    found = ((node, operation_of(node)) for node in graph)
+    return [node.name for node, operation in found if operation is not None and operation.on_host]
 
 
 def _row(graph: Graph, node: Node) -> Row:

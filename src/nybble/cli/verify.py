@@ -121,7 +121,8 @@ def verify(
     if difference is not None:
         raise DifferenceError(str(difference))
     if not as_json:
-        what = f"every logit and every output of {len(steps)} fused steps" if layers else "every logit"
+        result = "logit" if graph.task is None and len(graph.outputs) == 1 else "result"
+        what = f"every {result} and every output of {len(steps)} fused steps" if layers else f"every {result}"
         typer.echo(f"no difference: {what} on {count} images, {values:,} values")
         forced = f", kernel {kernel} wherever it can run" if kernel is not None else ""
         typer.echo(f"{engine.isa}, threads {engine.threads}, batch {batch}{forced}")

@@ -60,22 +60,49 @@ def predict(
     ValueError
         On samples of another shape.
     """
-    # Loading a network needs no decoder of photos, which takes 20 ms to import.
+    seen, fit = fitted(engine.graph, photo, exif=exif)
+    return answer_fitted(engine, seen, fit, score_threshold=score_threshold, top=top)
+
+
+def fitted(graph: Graph, photo: PhotoSource, *, exif: bool = True) -> tuple[Array, Fit]:
+    """The samples of a photo that a network reads, and where the photo lies in them: what needs no engine.
+
+    Parameters and errors are those of :func:`predict`.
+
+    Returns
+    -------
+    samples : ndarray
+        uint8 or float32 (rows, columns, channels) in the network's channel order; of the photo's size where a restoring
+        network does not resize.
+    fit : Fit
+    """
+    from nybble.tasks import task_of
+
+    preprocessing = _preprocessing(graph)
+    task = task_of(graph)  # Before a photo is decoded for nothing.
+    if isinstance(task, Restore) and preprocessing.fit == "none":
+        return _whole(photo, preprocessing, exif)
+    return _fitted(photo, preprocessing, exif)
+
+
+def answer_fitted(
+    engine: Runner, seen: Array, fit: Fit, *, score_threshold: float | None = None, top: int = 5
+) -> Answer:
+    """What a network says of the samples that :func:`fitted` has made. Parameters and errors: :func:`predict`."""
     from nybble.tasks import answer, task_of
 
-    preprocessing = engine.graph.preprocessing
-    if preprocessing is None:
-        raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run")
-    task = task_of(engine.graph)  # Before the network runs for nothing.
-    if isinstance(task, Restore) and preprocessing.fit == "none":
-        seen, fit = _whole(photo, preprocessing, exif)
-        if seen.shape[:2] != preprocessing.crop:
-            outputs = {task.output: _tiled(engine, task, seen, preprocessing)}
-            return answer(engine.graph, outputs, fit, seen)
+    preprocessing, task = _preprocessing(engine.graph), task_of(engine.graph)
+    if isinstance(task, Restore) and seen.shape[:2] != preprocessing.crop:
+        outputs = {task.output: _tiled(engine, task, seen, preprocessing)}
     else:
-        seen, fit = _fitted(photo, preprocessing, exif)
-    outputs = {name: values[0] for name, values in engine.run(_batch(seen, preprocessing)).items()}
+        outputs = {name: values[0] for name, values in engine.run(_batch(seen, preprocessing)).items()}
     return answer(engine.graph, outputs, fit, seen, score_threshold=score_threshold, top=top)
+
+
+def _preprocessing(graph: Graph) -> Preprocessing:
+    if graph.preprocessing is None:
+        raise EngineError("the model has no file `preprocessing`, so it takes no photos; use run")
+    return graph.preprocessing
 
 
 def predict_as(

@@ -6,7 +6,7 @@ from nybble.images.errors import ImageError, ImageWarning
 from nybble.images.fit import Fit
 from nybble.images.folder import LabelledFolder
 from nybble.images.left_out import LeftOut, LeftOutPhoto
-from nybble.images.names import class_names, network_classes
+from nybble.images.names import class_names, label_classes, network_classes
 from nybble.images.photo import PhotoSource, decode_photo, fit_photo, integer_input, load_photo
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "decode_photo",
     "fit_photo",
     "integer_input",
+    "label_classes",
     "load_photo",
     "network_classes",
     "open_photos",

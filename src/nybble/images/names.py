@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
-from nybble.graph import Graph, GraphError
+from nybble.graph import Classify, Graph, GraphError
 from nybble.images.errors import printable, some
 
 
@@ -34,6 +34,14 @@ def network_classes(graph: Graph) -> tuple[str, ...] | int:
     if math.prod(output.shape[1:]) != 1:
         raise GraphError(f"the output is {output}, not one number for each class; it names no classes")
     return known_classes(output.shape[0], graph.class_names)
+
+
+def label_classes(graph: Graph) -> tuple[str, ...] | int | None:
+    """As :func:`network_classes`; ``None`` for a network of another task, whose photos are labelled in other ways."""
+    if graph.task is not None and not isinstance(graph.task, Classify):
+        return None
+    output = graph.values[graph.outputs[0]]
+    return network_classes(graph) if len(graph.outputs) == 1 and math.prod(output.shape[1:]) == 1 else None
 
 
 def known_classes(count: int, own: Sequence[str] | None) -> tuple[str, ...] | int:

@@ -135,7 +135,8 @@ class Step:
         Rescales :attr:`input` before the head of a ``point`` or ``scale`` step reads it; its clamp does nothing.
     relu, quantize, table
         What follows, in this order; of a ``point`` step also what it begins with. ``quantize`` may be a PReLU, which
-        requantizes values below zero by factors of their own. ``table`` replaces the codes that ``quantize`` gives.
+        requantizes values below zero by factors of their own: ``negative_factor``, else ``None``. ``table`` replaces
+        the codes that ``quantize`` gives.
     """
 
     kind: str
@@ -153,6 +154,7 @@ class Step:
     input_quantize: Quantize | None = None
     relu: ReLU | None = None
     quantize: Quantize | PReLU | None = None
+    negative_factor: Tensor | None = None
     table: Table | None = None
 
     @property

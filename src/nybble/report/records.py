@@ -198,6 +198,25 @@ class Evaluation(Evaluated):
     isa: str
 
 
+class Figure(Record):
+    """A metric with its 95 % interval; ``None`` where it is not defined on these photos."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class TaskEvaluation(Record):
+    """``nybble evaluate --json`` of a network that does not classify."""
+
+    model: str
+    task: str
+    folder: str
+    images: int = Field(gt=0)
+    noise: float | None = None
+    metrics: dict[str, Figure]
+
+
 class ProfileLayer(Record):
     """A step of the engine."""
 
@@ -374,6 +393,7 @@ class EnsembleCalibration(Record):
 KINDS: dict[str, type[Record]] = {
     schemas.BENCH: Bench,
     schemas.EVALUATE: Evaluation,
+    schemas.EVALUATE_TASK: TaskEvaluation,
     schemas.PROFILE: Profile,
     schemas.CALIBRATION: Calibration,
     schemas.QUANTIZE: Quantization,

@@ -18,6 +18,7 @@ from nybble.report.records import (
     Profile,
     Quantization,
     Record,
+    TaskEvaluation,
     read_record,
 )
 from nybble.report.submission import Scenario, find_layouts, read_scenarios
@@ -68,6 +69,7 @@ class Material:
     quantizations: Sequence[Named[Quantization]]
     scenarios: Sequence[Named[Scenario]]
     ensembles: Sequence[Named[EnsembleCalibration]] = ()
+    tasks: Sequence[Named[TaskEvaluation]] = ()
 
 
 def read_material(folders: Sequence[Path]) -> Material:
@@ -90,6 +92,7 @@ def read_material(folders: Sequence[Path]) -> Material:
         _named(sources, Quantization, several),
         _scenarios(sources, several),
         _named(sources, EnsembleCalibration, several),
+        _named(sources, TaskEvaluation, several),
     )
 
 

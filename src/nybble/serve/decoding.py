@@ -8,12 +8,12 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
-import numpy as np
-
-from nybble.graph.types import Array
 from nybble.images import ImageError
 from nybble.serve.errors import BadPhotoError
+
+T = TypeVar("T")
 
 #: What is decoded: other formats of Pillow are seldom photos, and some of them start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -36,8 +36,8 @@ class Decoder:
         self._pixels = 0
         self._changed = threading.Condition()
 
-    async def decode(self, photos: Sequence[bytes], prepare: Callable[..., Array], *, exif: bool = True) -> Array:
-        """Prepared photos, uint8 (N, ...).
+    async def decode(self, photos: Sequence[bytes], prepare: Callable[..., T], *, exif: bool = True) -> list[T]:
+        """Prepared photos.
 
         Photos that have not been begun are dropped where the caller is cancelled.
 
@@ -45,7 +45,7 @@ class Decoder:
         ----------
         photos : sequence of bytes
         prepare : callable
-            :meth:`nybble.Engine.prepare` of the network; it is called in several threads at once.
+            Of a Pillow image and ``exif``, as :meth:`nybble.Engine.prepare`; it is called in several threads at once.
         exif : bool
 
         Raises
@@ -61,20 +61,20 @@ class Decoder:
             for task in tasks:
                 task.cancel()
             raise
-        loaded: list[Array] = []
+        loaded: list[T] = []
         for index, sample in enumerate(samples):
             if isinstance(sample, ImageError):
                 raise BadPhotoError(index, sample.message)
             if isinstance(sample, BaseException):
                 raise sample
             loaded.append(sample)
-        return np.stack(loaded)
+        return loaded
 
     def close(self) -> None:
         """End the threads; what has not been begun is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _load(self, photo: bytes, prepare: Callable[..., Array], exif: bool) -> Array:
+    def _load(self, photo: bytes, prepare: Callable[..., T], exif: bool) -> T:
         from PIL import Image, UnidentifiedImageError
 
         try:

@@ -7,10 +7,10 @@ from typing import Any
 import nybble
 from nybble.serve.served import Served
 from nybble.serve.settings import PHOTOS
-from nybble.serve.tensors import BYTES, FP32, UINT8
+from nybble.serve.tensors import BYTES, UINT8
 
-#: Names of the inputs and of the output.
-IMAGES, ENCODED, LOGITS = "images", "photos", "logits"
+#: Names of the inputs.
+IMAGES, ENCODED = "images", "photos"
 #: What :class:`nybble.serve.Settings` serves beyond the protocol.
 EXTENSIONS = (
     "classification",
@@ -45,7 +45,10 @@ def model_metadata(served: Served, encoded: bool, versions: list[str]) -> dict[s
         "versions": versions,
         "platform": _PLATFORM,
         "inputs": [{"name": input_of(encoded), "datatype": BYTES if encoded else UINT8, "shape": shape}],
-        "outputs": [{"name": LOGITS, "datatype": FP32, "shape": [-1, len(served.class_names)]}],
+        "outputs": [
+            {"name": output.name, "datatype": output.datatype, "shape": [-1, *output.shape]}
+            for output in served.outputs
+        ],
     }
 
 
@@ -55,14 +58,20 @@ def model_config(served: Served, encoded: bool) -> dict[str, Any]:
     dims = list(served.tensor_shape)
     layout = "FORMAT_NHWC" if len(dims) == 3 else "FORMAT_NONE"
     images = {"name": IMAGES, "data_type": "TYPE_UINT8", "format": layout, "dims": dims}
-    classes = len(served.class_names)
     return {
         "name": public_name(served, encoded),
         "platform": _PLATFORM,
         "backend": _PLATFORM,
         "max_batch_size": 0 if encoded else served.places.limit,
         "input": [photos if encoded else images],
-        "output": [{"name": LOGITS, "data_type": "TYPE_FP32", "dims": [-1, classes] if encoded else [classes]}],
+        "output": [
+            {
+                "name": output.name,
+                "data_type": f"TYPE_{output.datatype}",
+                "dims": [-1, *output.shape] if encoded else list(output.shape),
+            }
+            for output in served.outputs
+        ],
         "dynamic_batching": {"preferred_batch_size": [served.lane.limit], "max_queue_delay_microseconds": 0},
         "instance_group": [{"name": "cpu", "kind": "KIND_CPU", "count": 1}],
     }

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from nybble.engine import Engine, Ensemble, load
+from nybble.graph import Classify, Graph, GraphError, Task
 from nybble.graph.types import Array
 from nybble.images import class_names
 from nybble.serve.admission import Places
@@ -14,6 +17,7 @@ from nybble.serve.errors import ServeError
 from nybble.serve.members import Members
 from nybble.serve.metrics import Metrics
 from nybble.serve.processor import Lane
+from nybble.serve.results import LOGITS, Output, outputs_of, packed
 from nybble.serve.settings import ModelSettings
 from nybble.serve.statistics import Statistics
 
@@ -28,7 +32,11 @@ class Served:
         A network or an ensemble.
     tensor_shape : tuple of int
         Of a photo in a tensor request: (H, W, C); (bytes,) of an ensemble whose members' crops have several sizes.
+    task : Task or None
+        What the outputs mean; ``None`` of a network that does not say, whose outputs are served all the same.
+    outputs : tuple of Output
     class_names : tuple of str
+        Of a network that classifies; empty of others.
     lane : Lane
     places : Places
         Of the photos under way.
@@ -38,7 +46,7 @@ class Served:
     Raises
     ------
     ServeError
-        Where the model takes no photos or its output is not a number for each class.
+        Where the model takes no photos, or an output has a type that the protocol lacks.
     NybbleError
         Where it cannot be loaded.
     """
@@ -52,7 +60,9 @@ class Served:
         try:
             if graph.preprocessing is None:
                 raise ServeError(f"{path}: the model has no file `preprocessing`, so it takes no photos")
-            self.class_names = class_names(graph)
+            self.task = _task(graph)
+            self.class_names: tuple[str, ...] = class_names(graph) if self.classifies else ()
+            self.outputs = self._outputs(graph)
         except BaseException:
             self.engine.close()
             raise
@@ -62,11 +72,16 @@ class Served:
             self.lane = Lane(name, members.run, settings.batch, join=members.join, dearest=members.dearest)
         else:
             self.tensor_shape = self.engine.photo_shape
-            self.lane = Lane(name, self._run, settings.batch)
+            self.lane = Lane(name, self._run if self.classifies else self._run_all, settings.batch)
         self.places = Places(settings.queue)
         self.statistics = {False: Statistics(), True: Statistics()}
         self._requests = 0
         self._is_retired = False
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the one output is logits: work is answered by these, (N, classes), and else by all outputs packed."""
+        return isinstance(self.task, Classify)
 
     @property
     def is_idle(self) -> bool:
@@ -86,5 +101,24 @@ class Served:
         """No new request will come."""
         self._is_retired = True
 
+    def _outputs(self, graph: Graph) -> tuple[Output, ...]:
+        if self.classifies:
+            return (Output(LOGITS, np.dtype(np.float32), (len(self.class_names),)),)
+        return outputs_of(graph)
+
     def _run(self, photos: Array) -> Array:
         return self.engine(photos).reshape(len(photos), -1)
+
+    def _run_all(self, photos: Array) -> Array:
+        return packed(self.engine.run(photos), self.outputs)
+
+
+def _task(graph: Graph) -> Task | None:
+    from nybble.tasks import task_of
+
+    try:
+        found = task_of(graph)
+    except GraphError:
+        return None
+    # A network whose logits are one of several outputs is served as those are.
+    return None if isinstance(found, Classify) and len(graph.outputs) != 1 else found

@@ -8,16 +8,20 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Self
 
-from nybble.engine import Prediction
+import numpy as np
+
+from nybble.engine import Ensemble, Prediction
 from nybble.engine.scores import ranked, softmax
 from nybble.graph.types import Array
 from nybble.serve.admission import Bodies, Places
 from nybble.serve.decoding import Decoder
-from nybble.serve.description import LOGITS, input_of, public_name
+from nybble.serve.description import input_of, public_name
 from nybble.serve.errors import BadRequestError, ExpiredError, ForbiddenError, RefusedError
 from nybble.serve.metrics import Metrics
+from nybble.serve.predicting import Asked, answers, fitting
 from nybble.serve.processor import Processor
 from nybble.serve.repository import Repository
+from nybble.serve.results import LOGITS, unpacked
 from nybble.serve.served import Served
 from nybble.serve.settings import PHOTOS, Settings
 from nybble.serve.tensors import InferCall, Wanted, encoded_of, photos_of
@@ -28,11 +32,11 @@ _FORMS = (False, True)
 
 
 class Answer(NamedTuple):
-    """An inference: the model's version, the outputs that were wanted, and the logits (N, classes)."""
+    """An inference: the model's version, the outputs that were wanted, and all tensors (N, ...) by name."""
 
     version: str
     outputs: list[Wanted]
-    logits: Array
+    tensors: dict[str, Array]
 
 
 class Ticket:
@@ -142,25 +146,35 @@ class Service:
         served, expected = ticket.served, input_of(ticket.encoded)
         if [tensor.name for tensor in call.inputs] != [expected]:
             raise BadRequestError(f"model {public_name(served, ticket.encoded)!r} has one input, {expected!r}")
-        wrong = next((wanted.name for wanted in call.outputs if wanted.name != LOGITS), None)
-        if wrong is not None:
-            raise BadRequestError(f"there is no output {wrong[:100]!r}; this model has {LOGITS!r}")
+        _check_outputs(served, call.outputs)
         deadline = self._deadline(ticket, call.timeout)
         if ticket.encoded:
             encoded = encoded_of(call.inputs[0])
             ticket.take(len(encoded))
-            logits = await self._encoded(ticket, encoded, deadline, exif=True)
+            values = await self._encoded(ticket, encoded, deadline, exif=True)
         else:
             photos = photos_of(call.inputs[0], served.tensor_shape)
             ticket.take(len(photos))
             async with _until(deadline):
-                logits = await self._run(ticket, photos, deadline)
-        return Answer(served.version, call.outputs or [Wanted(LOGITS)], logits)
+                values = await self._run(ticket, photos, deadline)
+        tensors = {LOGITS: values} if served.classifies else unpacked(values, served.outputs)
+        wanted = call.outputs or [Wanted(name, is_binary=call.is_binary) for name in tensors]
+        return Answer(served.version, wanted, tensors)
 
     async def classify(
         self, ticket: Ticket, photos: Sequence[bytes], top: int, timeout: float | None, *, exif: bool
     ) -> list[list[Prediction]]:
-        """The likeliest classes of each photo, best first, as :meth:`nybble.Engine.classify` gives them."""
+        """The likeliest classes of each photo, best first, as :meth:`nybble.Engine.classify` gives them.
+
+        Raises
+        ------
+        RefusedError
+            As the protocols word it; where the model does not classify, too.
+        """
+        if not ticket.served.classifies:
+            raise BadRequestError(
+                f"model {ticket.served.name!r} does not classify; POST /v1/predict says what it finds"
+            )
         ticket.take(len(photos))
         logits = await self._encoded(ticket, photos, self._deadline(ticket, timeout), exif=exif)
         names = ticket.served.class_names
@@ -169,6 +183,37 @@ class Service:
             [Prediction(int(i), names[i], float(scores[i])) for i in best]
             for scores, best in zip(probabilities, ranked(probabilities, top), strict=True)
         ]
+
+    async def predict(
+        self, ticket: Ticket, photos: Sequence[bytes], how: Asked, timeout: float | None, *, exif: bool
+    ) -> list[dict[str, Any]]:
+        """What the network says of each photo, by its task.
+
+        Returns
+        -------
+        list of dict
+            As ``nybble predict --json`` has it, without the name of the photo.
+
+        Raises
+        ------
+        RefusedError
+            As the protocols word it; where the model has no task, too.
+        """
+        served = ticket.served
+        if served.task is None or isinstance(served.engine, Ensemble):
+            raise BadRequestError(
+                f"model {served.name!r} has no task that says what its outputs mean; "
+                f"POST /v2/models/{served.name}/infer returns them"
+            )
+        ticket.take(len(photos))
+        began = time.monotonic()
+        deadline = self._deadline(ticket, timeout)
+        async with _until(deadline):
+            fitted = await self._decoder.decode(photos, fitting(served.engine.graph), exif=exif)
+            self._decoded(ticket, began)
+            samples = [each.samples for each in fitted]
+            values = await self._run(ticket, np.stack(samples), deadline)
+            return await asyncio.to_thread(answers, served, fitted, values, how)
 
     def statistics(self, name: str = "", version: str = "") -> list[dict[str, Any]]:
         """Counts and times of a model, or of all in both forms. Raises :class:`NotFoundError`."""
@@ -187,16 +232,19 @@ class Service:
         return ticket.arrived + min(timeout or self.settings.timeout, self.settings.timeout)
 
     async def _encoded(self, ticket: Ticket, encoded: Sequence[bytes], deadline: float, *, exif: bool) -> Array:
-        """Logits of encoded photos."""
+        """What the lane answers for encoded photos."""
         began = time.monotonic()
         async with _until(deadline):
             photos = await self._decoder.decode(encoded, ticket.served.engine.prepare, exif=exif)
-            ticket.decoding = time.monotonic() - began
-            self.metrics.stages.labels(ticket.served.name, "decode").observe(ticket.decoding)
-            return await self._run(ticket, photos, deadline)
+            self._decoded(ticket, began)
+            return await self._run(ticket, np.stack(photos), deadline)
+
+    def _decoded(self, ticket: Ticket, began: float) -> None:
+        ticket.decoding = time.monotonic() - began
+        self.metrics.stages.labels(ticket.served.name, "decode").observe(ticket.decoding)
 
     async def _run(self, ticket: Ticket, photos: Array, deadline: float) -> Array:
-        """Logits of decoded photos, in pieces of a batch. Dropped where the caller is cancelled."""
+        """What the lane answers for decoded photos, in pieces of a batch. Dropped where the caller is cancelled."""
         loop, lane = asyncio.get_running_loop(), ticket.served.lane
         pieces = [
             Work(photos[first : first + lane.limit], deadline, loop.create_future())
@@ -239,8 +287,16 @@ async def _until(deadline: float) -> AsyncIterator[None]:
         raise ExpiredError("the request's time was over before its answer was there") from None
 
 
-def _joined(logits: list[Array]) -> Array:
-    import numpy as np
+def _check_outputs(served: Served, wanted: Sequence[Wanted]) -> None:
+    names = [output.name for output in served.outputs]
+    for output in wanted:
+        if output.name not in names:
+            known = ", ".join(map(repr, names))
+            raise BadRequestError(f"there is no output {output.name[:100]!r}; this model has {known}")
+        if output.classes and not served.classifies:
+            raise BadRequestError(f"{output.name}: model {served.name!r} does not classify")
 
+
+def _joined(logits: list[Array]) -> Array:
     joined: Array = np.concatenate(logits)
     return joined

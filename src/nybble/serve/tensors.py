@@ -49,12 +49,17 @@ class Wanted:
 
 @dataclass
 class InferCall:
-    """A request, whatever it came by; ``timeout``: in seconds, None for the server's."""
+    """A request, whatever it came by.
+
+    ``timeout`` is in seconds, None for the server's. ``outputs`` is empty where all are wanted, with ``is_binary`` as
+    bytes.
+    """
 
     inputs: list[Tensor]
     outputs: list[Wanted] = field(default_factory=list)
     id: str = ""
     timeout: float | None = None
+    is_binary: bool = False
 
 
 def photos_of(tensor: Tensor, shape: tuple[int, ...]) -> Array:
@@ -120,6 +125,11 @@ def split_bytes(content: bytes | bytearray | memoryview, name: str) -> list[byte
 def join_bytes(elements: Iterable[bytes]) -> bytes:
     """The bytes of a BYTES tensor, as :func:`split_bytes` reads them."""
     return b"".join(_LENGTH.pack(len(element)) + element for element in elements)
+
+
+def little_endian(values: Array) -> bytes:
+    """The bytes of an array as the protocol has them."""
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def decode_base64(text: str, name: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from nybble import _native
 from nybble.backends.cpu.builder import rule_of
 from nybble.backends.cpu.order import Order
-from nybble.graph import PReLU
 from nybble.lower import Step
 
 Spec = _native.ConvSpec | _native.PointSpec | _native.MulSpec
@@ -20,7 +19,7 @@ def set_epilogue(spec: Spec, step: Step, order: Order | slice) -> None:
     if step.quantize is not None:
         spec.requantize = True
         spec.rule = rule_of(step.quantize, order)
-        if isinstance(step.quantize, PReLU):
-            spec.negative = step.quantize.negative_factor.numpy()[order].tolist()
+        if step.negative_factor is not None:
+            spec.negative = step.negative_factor.numpy()[order].tolist()
     if step.table is not None:
         spec.table = step.table.table.numpy().tolist()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from nybble.backends.cuda.layout import Stored, forms
 from nybble.backends.cuda.stem import Stem, find_stem
 from nybble.backends.errors import EngineError
-from nybble.graph import Graph, PReLU
+from nybble.graph import Graph
 from nybble.lower import Step, Value, fuse
 from nybble.lower.arena import Lifetime, place
 
@@ -102,8 +102,8 @@ def make_plan(graph: Graph, kernels: Mapping[str, str]) -> CudaPlan:
     """Fuse and place. Raises :class:`EngineError` on kernels for steps that there are not."""
     steps = fuse(graph, takes_operands=False)
     for step in steps:
-        if isinstance(step.quantize, PReLU):
-            raise EngineError(f"{step.quantize.name}: PReLU does not run on a GPU; use device='cpu'")
+        if step.negative_factor is not None:
+            raise EngineError(f"{step.nodes[-1].name}: PReLU does not run on a GPU; use device='cpu'")
     unknown = sorted(kernels.keys() - {step.output for step in steps if step.conv is not None})
     if unknown:
         raise EngineError(f"choices: {unknown[0]!r} is not the result of a convolution")

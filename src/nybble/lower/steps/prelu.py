@@ -18,13 +18,13 @@ class PReLULowering(Lowering[PReLU]):
 
     def begin(self, node: PReLU, step: Step) -> None:
         """Of stored sums or codes."""
-        step.quantize = node
+        step.quantize, step.negative_factor = node, node.negative_factor
 
     def join(self, node: PReLU, step: Step, fusion: Fusion) -> bool:
         """Where no ReLU has cut off what is below zero."""
         if step.relu is not None:
             return False
-        step.quantize = node
+        step.quantize, step.negative_factor = node, node.negative_factor
         return True
 
 

@@ -12,9 +12,23 @@ from nybble.report.sections.roofline import roofline
 from nybble.report.sections.scenarios import scenarios
 from nybble.report.sections.section import Section
 from nybble.report.sections.speed import latency, ratios, throughput
+from nybble.report.sections.tasks import tasks
 from nybble.report.source import Material
 
-_ALL = (throughput, ratios, latency, accuracy, ensembles, memory, scenarios, layers, roofline, calibration, machine)
+_ALL = (
+    throughput,
+    ratios,
+    latency,
+    accuracy,
+    tasks,
+    ensembles,
+    memory,
+    scenarios,
+    layers,
+    roofline,
+    calibration,
+    machine,
+)
 
 
 def sections(material: Material) -> list[Section]:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 import nybble
 from nybble.serve.errors import RefusedError
-from nybble.serve.rest import classify, models, openapi, repository
+from nybble.serve.rest import classify, models, openapi, predict, repository
 from nybble.serve.rest.direct import Direct
 from nybble.serve.rest.guard import Guard
 from nybble.serve.service import Service
@@ -29,7 +29,7 @@ def make_app(service: Service, tokens: frozenset[str]) -> ASGIApp:
     app = FastAPI(
         title="nybble",
         version=nybble.__version__,
-        description="Image classification by networks of 4-bit integers: Open Inference Protocol and /v1/classify.",
+        description="Image networks of 4- and 8-bit integers: Open Inference Protocol, /v1/classify and /v1/predict.",
         docs_url=None,  # Both pages load scripts from elsewhere.
         redoc_url=None,
         responses=openapi.REFUSALS,
@@ -41,7 +41,7 @@ def make_app(service: Service, tokens: frozenset[str]) -> ASGIApp:
     app.add_exception_handler(500, _failed)
     app.add_exception_handler(404, _wrong_address)
     app.add_exception_handler(405, _wrong_address)
-    for router in (models.router, repository.router, classify.router):
+    for router in (models.router, repository.router, classify.router, predict.router):
         app.include_router(router)
 
     page = (resources.files("nybble.serve") / "page" / "index.html").read_text(encoding="utf-8-sig")

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from nybble.serve.classification import classification
-from nybble.serve.description import LOGITS
 from nybble.serve.errors import BadRequestError
 from nybble.serve.rest.schemas import InferRequest, RequestInput
+from nybble.serve.results import DATATYPES
 from nybble.serve.served import Served
 from nybble.serve.service import Answer
-from nybble.serve.tensors import BYTES, FP32, InferCall, Tensor, Wanted, join_bytes, timeout_of
+from nybble.serve.tensors import BYTES, InferCall, Tensor, Wanted, join_bytes, little_endian, timeout_of
 
 #: The header that says how many bytes of a body are JSON.
 JSON_LENGTH = "inference-header-content-length"
@@ -57,9 +57,8 @@ def parse(body: bytes, json_length: str | None) -> InferCall:
         )
         for output in request.outputs
     ]
-    if not outputs and request.parameters.binary_data_output:
-        outputs = [Wanted(LOGITS, is_binary=True)]
-    return InferCall(inputs, outputs, request.id, timeout_of(request.parameters.timeout or 0))
+    timeout = timeout_of(request.parameters.timeout or 0)
+    return InferCall(inputs, outputs, request.id, timeout, request.parameters.binary_data_output)
 
 
 def parse_json(model: type[Any], body: bytes) -> Any:
@@ -81,14 +80,15 @@ def compose(served: Served, name: str, call: InferCall, answer: Answer) -> tuple
     for wanted in answer.outputs:
         entry: dict[str, Any] = {"name": wanted.name}
         if wanted.classes:
-            shape, elements = classification(answer.logits, wanted.classes, served.class_names)
+            shape, elements = classification(answer.tensors[wanted.name], wanted.classes, served.class_names)
             entry |= {"datatype": BYTES, "shape": shape}
             raw = join_bytes(elements) if wanted.is_binary else b""
             data: list[Any] = [element.decode() for element in elements]
         else:
-            entry |= {"datatype": FP32, "shape": list(answer.logits.shape)}
-            raw = answer.logits.astype("<f4", copy=False).tobytes() if wanted.is_binary else b""
-            data = [] if wanted.is_binary else answer.logits.reshape(-1).tolist()
+            tensor = answer.tensors[wanted.name]
+            entry |= {"datatype": DATATYPES[tensor.dtype.name], "shape": list(tensor.shape)}
+            raw = little_endian(tensor) if wanted.is_binary else b""
+            data = [] if wanted.is_binary else tensor.reshape(-1).tolist()
         if wanted.is_binary:
             entry["parameters"] = {"binary_data_size": len(raw)}
             binary.append(raw)

@@ -105,6 +105,15 @@ class ClassifyResponse(BaseModel):
     photos: list[Classified]
 
 
+class PredictResponse(BaseModel):
+    """The answers, in the order of the photos; what each has depends on the task."""
+
+    model: str
+    version: str
+    task: str
+    photos: list[dict[str, Any]]
+
+
 class Error(BaseModel):
     """Why a request is refused."""
 

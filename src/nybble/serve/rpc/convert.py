@@ -7,10 +7,11 @@ from typing import Any
 
 from nybble.serve.classification import classification
 from nybble.serve.errors import BadRequestError
+from nybble.serve.results import DATATYPES
 from nybble.serve.rpc import inference_pb2 as messages
 from nybble.serve.served import Served
 from nybble.serve.service import Answer
-from nybble.serve.tensors import BYTES, FP32, UINT8, InferCall, Tensor, Wanted, join_bytes, timeout_of
+from nybble.serve.tensors import BYTES, UINT8, InferCall, Tensor, Wanted, join_bytes, little_endian, timeout_of
 
 #: The field of typed contents of each datatype.
 _CONTENTS = {UINT8: "uint_contents", BYTES: "bytes_contents"}
@@ -36,12 +37,13 @@ def to_response(served: Served, name: str, call: InferCall, answer: Answer) -> m
     response = messages.ModelInferResponse(model_name=name, model_version=answer.version, id=call.id)
     for wanted in answer.outputs:
         if wanted.classes:
-            shape, elements = classification(answer.logits, wanted.classes, served.class_names)
+            shape, elements = classification(answer.tensors[wanted.name], wanted.classes, served.class_names)
             response.outputs.add(name=wanted.name, datatype=BYTES, shape=shape)
             response.raw_output_contents.append(join_bytes(elements))
         else:
-            response.outputs.add(name=wanted.name, datatype=FP32, shape=answer.logits.shape)
-            response.raw_output_contents.append(answer.logits.astype("<f4", copy=False).tobytes())
+            tensor = answer.tensors[wanted.name]
+            response.outputs.add(name=wanted.name, datatype=DATATYPES[tensor.dtype.name], shape=tensor.shape)
+            response.raw_output_contents.append(little_endian(tensor))
     return response
 
 

@@ -6,7 +6,7 @@ from nybble import _native
 from nybble.backends.cpu.builder import Builder, rule_of
 from nybble.backends.cpu.epilogue import set_epilogue
 from nybble.backends.cpu.kinds import KINDS, StepKind
-from nybble.graph import DType, Quantize
+from nybble.graph import DType, PReLU, Quantize
 from nybble.graph.types import ACTIVATIONS
 from nybble.lower import Step
 
@@ -40,12 +40,12 @@ class PointKind(StepKind):
         builder.program.add_point(spec)
 
 
-def _alone(step: Step) -> Quantize | None:
+def _alone(step: Step) -> Quantize | PReLU | None:
     """The Quantize that makes sums of 32 bits of codes, if that is all: no clamp bounds these."""
-    node = step.quantize
-    if step.add is not None or step.relu is not None or not isinstance(node, Quantize):
+    if step.add is not None or step.relu is not None or step.quantize is None:
         return None
-    return node if node.output_type is DType.S32 and step.input.dtype in ACTIVATIONS else None
+    is_wide = step.quantize.output_type is DType.S32 and step.input.dtype in ACTIVATIONS
+    return step.quantize if is_wide else None
 
 
 KINDS.register(PointKind())
