@@ -201,20 +201,26 @@ def test_lists_of_pairs_beside_dot_products(is_intel: bool, monkeypatch: pytest.
 
 @pytest.mark.parametrize("is_intel", [False, True])
 def test_the_fast_inner_product_by_default(is_intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where sums have ports of their own: pointwise layers of many channels whose results are large."""
+    """Where sums have ports of their own: pointwise layers, but those of few channels and late ones."""
     monkeypatch.setattr(_native, "is_intel", lambda: is_intel)
     for isa in VECTOR_ISAS:
-        for channels, kernel, size, is_early in (
-            (256, 1, 56, True),
-            (256, 1, 55, True),
-            (256, 1, 54, False),
-            (224, 1, 56, False),
-            (256, 3, 56, False),
+        for channels, outputs, kernel, size, is_wanted in (
+            (256, 128, 1, 56, True),
+            (256, 128, 1, 27, True),
+            (256, 128, 1, 26, False),
+            (64, 128, 1, 56, True),
+            (32, 128, 1, 56, False),
+            (256, 64, 1, 56, True),
+            (224, 64, 1, 56, False),
+            (1024, 480, 1, 28, True),
+            (1024, 512, 1, 28, False),
+            (992, 512, 1, 28, True),
+            (256, 128, 3, 56, False),
         ):
-            weight = np.ones((128, channels, kernel, kernel), np.int64)
+            weight = np.ones((outputs, channels, kernel, kernel), np.int64)
             network = Network(DType.U4, (channels, size, size))
             source = copied(network, DType.U4)
             tensor = Tensor.from_array(DType.S4, weight)
             network.add(Conv2d(name="conv", inputs=(source,), input_type=DType.U4, weight=tensor, stride=Pair(2, 2)))
             method = choose_kernel(convolutions(network.graph())["conv"], isa).method
-            assert (method == "inner") is (is_early and not is_intel and isa == "avx512vnni")
+            assert (method == "inner") is (is_wanted and not is_intel and isa == "avx512vnni")

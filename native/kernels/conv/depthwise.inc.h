@@ -5,6 +5,8 @@
 // that is left over is staged as four neighbouring taps. Strides, dilation and padding are places in the staged rows.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/conv/depthwise.h"
 #include "kernels/conv/grouped.inc.h"
 #include "kernels/conv/tile.inc.h"
@@ -89,9 +91,9 @@ inline void stage_depthwise_unit(const ConvTask& task, const DepthwiseScratch& p
 template <class V, int P, int E>
 NYBBLE_INLINE void depthwise_sums(const DepthwisePacked& packed, const std::uint8_t* window, std::int64_t step,
                                   const std::uint8_t* weights,
-                                  const typename V::I32 (&start)[kDepthwiseBytes / V::kBytes], std::int32_t* sums) {
+                                  const typename V::I32 (&start)[kDepthwiseBytes / V::kBytes],
+                                  typename V::I32 (&acc)[P][kDepthwiseBytes / V::kBytes]) {
   constexpr int N = kDepthwiseBytes / V::kBytes;
-  typename V::I32 acc[P][N];
   for_each_index<P * N>([&](auto i) NYBBLE_LAMBDA { acc[i / N][i % N] = start[i % N]; });
   const auto add = [&](std::int32_t entry) NYBBLE_LAMBDA {
     const std::uint8_t* at = window + packed.places[entry];
@@ -107,8 +109,52 @@ NYBBLE_INLINE void depthwise_sums(const DepthwisePacked& packed, const std::uint
   } else {
     for (std::int32_t e = 0; e < packed.entries; ++e) add(e);
   }
-  for_each_index<P * N>(
-      [&](auto i) NYBBLE_LAMBDA { V::store32(sums + i / N * kChannelAlign + i % N * V::kLanes32, acc[i / N][i % N]); });
+}
+
+// What sums of a unit start as: the correction and `bias`.
+template <class V>
+NYBBLE_INLINE void start_depthwise(const DepthwisePacked& packed, std::int32_t first, const std::int32_t* bias,
+                                   typename V::I32 (&start)[kDepthwiseBytes / V::kBytes]) {
+  for_each_index<kDepthwiseBytes / V::kBytes>([&](auto j) NYBBLE_LAMBDA {
+    const std::int32_t i = j * V::kLanes32;
+    start[j] = V::add32(V::load32(packed.correction + first + i), V::load32(bias + i));
+  });
+}
+
+// All pixels of a task, finished as words in registers.
+template <class V, Words kWords, int E>
+__attribute__((noinline)) void depthwise_words(const ConvTask& task, const std::uint8_t* staged, std::int32_t first) {
+  constexpr std::int32_t P = V::kDepthwisePixels;
+  const DepthwisePacked& packed = task.packed->as<DepthwisePacked>();
+  const std::uint8_t* weights = task.packed->weights + std::int64_t{first} * packed.entries * 4;
+  const std::int64_t step = std::int64_t{task.shape->stride_w} * kDepthwiseBytes;
+  typename V::I32 start[2];
+  start_depthwise<V>(packed, first, task.epilogue->bias + first, start);
+  std::int32_t p = 0;
+  for (; p + P <= task.pixels; p += P) {
+    typename V::I32 acc[P][2];
+    depthwise_sums<V, P, E>(packed, staged + p * step, step, weights, start, acc);
+    finish_word_pixels<V, kWords, P>(task, task.first_pixel + p, first, acc);
+  }
+  for (; p < task.pixels; ++p) {
+    typename V::I32 acc[1][2];
+    depthwise_sums<V, 1, E>(packed, staged + p * step, step, weights, start, acc);
+    finish_word_pixels<V, kWords, 1>(task, task.first_pixel + p, first, acc);
+  }
+}
+
+// Whether a unit was finished so: of usual kernels, and of results that suit most networks.
+template <class V>
+NYBBLE_INLINE bool finish_depthwise_words(const ConvTask& task, const std::uint8_t* staged, std::int32_t first) {
+  const Epilogue& e = *task.epilogue;
+  const std::int32_t entries = task.packed->as<DepthwisePacked>().entries;
+  if (e.shortcut || (e.low < 0 && !e.relu) || (entries != 3 && entries != 7)) return false;
+  const bool is_wide = e.factor16_low != nullptr;
+  if (entries == 3)
+    (is_wide ? depthwise_words<V, Words::wide, 3> : depthwise_words<V, Words::none, 3>)(task, staged, first);
+  else
+    (is_wide ? depthwise_words<V, Words::wide, 7> : depthwise_words<V, Words::none, 7>)(task, staged, first);
+  return true;
 }
 
 // Sums of all pixels of a task, with `bias`.
@@ -121,15 +167,17 @@ __attribute__((noinline)) void depthwise_pixels(const ConvTask& task, const std:
   const std::uint8_t* weights = task.packed->weights + std::int64_t{first} * packed.entries * 4;
   const std::int64_t step = std::int64_t{task.shape->stride_w} * kDepthwiseBytes;
   typename V::I32 start[N];
-  for_each_index<N>([&](auto j) NYBBLE_LAMBDA {
-    const std::int32_t i = j * V::kLanes32;
-    start[j] = V::add32(V::load32(packed.correction + first + i), V::load32(bias + i));
-  });
+  start_depthwise<V>(packed, first, bias, start);
+  const auto some = [&](auto count, std::int32_t p) NYBBLE_LAMBDA {
+    typename V::I32 acc[count][N];
+    depthwise_sums<V, count, E>(packed, staged + p * step, step, weights, start, acc);
+    for_each_index<count * N>([&](auto i) NYBBLE_LAMBDA {
+      V::store32(sums + (p + i / N) * kChannelAlign + i % N * V::kLanes32, acc[i / N][i % N]);
+    });
+  };
   std::int32_t p = 0;
-  for (; p + P <= task.pixels; p += P)
-    depthwise_sums<V, P, E>(packed, staged + p * step, step, weights, start, sums + p * kChannelAlign);
-  for (; p < task.pixels; ++p)
-    depthwise_sums<V, 1, E>(packed, staged + p * step, step, weights, start, sums + p * kChannelAlign);
+  for (; p + P <= task.pixels; p += P) some(std::integral_constant<int, P>{}, p);
+  for (; p < task.pixels; ++p) some(std::integral_constant<int, 1>{}, p);
 }
 
 template <class V>
@@ -157,6 +205,8 @@ void conv_depthwise(const ConvTask& task) {
   for (std::int32_t first = block.first; first < block.first + block.outputs; first += kChannelAlign) {
     stage_depthwise_unit(task, places, first, staged);
     const bool is_word = e.words != nullptr && e.words[first / kChannelAlign] != 0;
+    if constexpr (kSumsAreGroups<V>)
+      if (is_word && finish_depthwise_words<V>(task, staged, first)) continue;
     depthwise_unit<V>(task, staged, first, is_word ? e.bias + first : kNoBias, sums);
     auto finish = finish_tile<V>;
     if constexpr (kFinishesWords<V>)

@@ -24,7 +24,7 @@ namespace {
 template <class Vec>
 struct WideDot {
   using V = Vec;
-  static constexpr bool kAddsRuns = false;
+  static constexpr bool kAddsRuns = false, kHasWholeSums = true;
   static constexpr int kVectors = 2;
   static constexpr int kTogether = 1;
   using Staged = std::int16_t;
@@ -43,7 +43,7 @@ struct WideDot {
 template <class Vec>
 struct QuadDot {
   using V = Vec;
-  static constexpr bool kAddsRuns = false;
+  static constexpr bool kAddsRuns = false, kHasWholeSums = true;
   static constexpr int kVectors = 2;
   static constexpr int kTogether = 1;
   using Staged = std::uint8_t;
@@ -87,7 +87,7 @@ struct MatrixDot {
 template <class Vec>
 struct SplitQuadDot {
   using V = Vec;
-  static constexpr bool kAddsRuns = false;
+  static constexpr bool kAddsRuns = false, kHasWholeSums = false;
   static constexpr int kVectors = 2;
   static constexpr int kTogether = 2;
   using Staged = std::uint8_t;
@@ -128,22 +128,30 @@ NYBBLE_INLINE constexpr auto quad_dot() {
     return QuadDot<V>{};
 }
 
-// Two vectors of outputs of P pixels, from output `first` of all, which start as the correction and `bias`.
+// Sums of two vectors of outputs of P pixels, from output `first` of all.
 template <class Dot, int P>
-__attribute__((noinline)) void dot_pixels(const ConvTask& task, const typename Dot::Staged* const* windows,
-                                          std::int64_t staged_row, const std::uint8_t* weights, std::int32_t first,
-                                          const std::int32_t* bias, std::int32_t* sums, std::int64_t sums_of_pixel) {
+using DotSums = typename Dot::Sums[P][2];
+
+// What they start as: the correction and `bias`.
+template <class V>
+NYBBLE_INLINE typename V::I32 dot_start(const ConvTask& task, std::int32_t first, const std::int32_t* bias,
+                                        std::int32_t i) {
+  return V::add32(V::load32(task.packed->as<DotPacked>().correction + first + i), V::load32(bias + i));
+}
+
+template <class Dot, int P>
+NYBBLE_INLINE void add_dots(const ConvTask& task, const typename Dot::Staged* const* windows, std::int64_t staged_row,
+                            const std::uint8_t* weights, std::int32_t first, const std::int32_t* bias,
+                            DotSums<Dot, P>& acc) {
   using V = typename Dot::V;
   const ConvShape& s = *task.shape;
   const DotPacked& packed = task.packed->as<DotPacked>();
   constexpr int kVectorBytes = V::kLanes32 * Dot::kGroup;
-  const auto begin = [&](std::int32_t i) NYBBLE_LAMBDA {
-    return V::add32(V::load32(packed.correction + first + i), V::load32(bias + i));
-  };
-  typename Dot::Sums acc[P][2];
+  const typename Dot::Sums starts[2] = {Dot::start(dot_start<V>(task, first, bias, 0)),
+                                        Dot::start(dot_start<V>(task, first, bias, V::kLanes32))};
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    acc[p][0] = Dot::start(begin(0));
-    acc[p][1] = Dot::start(begin(V::kLanes32));
+    acc[p][0] = starts[0];
+    acc[p][1] = starts[1];
   });
   for (std::int32_t r = 0; r < s.kernel_h; ++r)
     for (std::int32_t c = 0; c < packed.runs_per_row; ++c) {
@@ -172,10 +180,41 @@ __attribute__((noinline)) void dot_pixels(const ConvTask& task, const typename D
         });
       }
     }
+}
+
+// Two vectors of outputs of P pixels.
+template <class Dot, int P>
+__attribute__((noinline)) void dot_pixels(const ConvTask& task, const typename Dot::Staged* const* windows,
+                                          std::int64_t staged_row, const std::uint8_t* weights, std::int32_t first,
+                                          const std::int32_t* bias, std::int32_t* sums, std::int64_t sums_of_pixel) {
+  using V = typename Dot::V;
+  DotSums<Dot, P> acc;
+  add_dots<Dot, P>(task, windows, staged_row, weights, first, bias, acc);
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    V::store32(sums + p * sums_of_pixel, Dot::result(acc[p][0], begin(0)));
-    V::store32(sums + p * sums_of_pixel + V::kLanes32, Dot::result(acc[p][1], begin(V::kLanes32)));
+    V::store32(sums + p * sums_of_pixel, Dot::result(acc[p][0], dot_start<V>(task, first, bias, 0)));
+    V::store32(sums + p * sums_of_pixel + V::kLanes32,
+               Dot::result(acc[p][1], dot_start<V>(task, first, bias, V::kLanes32)));
   });
+}
+
+// Whether sums can be finished in registers: two vectors of them, not in parts, are kChannelAlign outputs.
+template <class Dot>
+constexpr bool finishes_dots() {
+  if constexpr (Dot::kAddsRuns || !kSumsAreGroups<typename Dot::V>)
+    return false;
+  else
+    return Dot::kHasWholeSums;
+}
+
+// The same of the kDotPixels pixels from `pixel`, finished as words in registers.
+template <class Dot, Words kWords>
+__attribute__((noinline)) void dot_words(const ConvTask& task, const typename Dot::Staged* const* windows,
+                                         std::int64_t staged_row, const std::uint8_t* weights, std::int32_t first,
+                                         std::int64_t pixel) {
+  constexpr int P = Dot::V::kDotPixels;
+  DotSums<Dot, P> acc;
+  add_dots<Dot, P>(task, windows, staged_row, weights, first, task.epilogue->bias + first, acc);
+  finish_word_pixels<typename Dot::V, kWords, P>(task, pixel, first, acc);
 }
 
 // The same by sums that whole runs are added to.
@@ -270,6 +309,14 @@ void conv_dot(const ConvTask& task) {
     if constexpr (kFinishesWords<V>) {
       for (std::int32_t first = block.first; first < block.first + block.outputs; first += kChannelAlign) {
         const TileFinish<V> finish(e, first);
+        if constexpr (finishes_dots<Dot>())
+          if (finish.is_word && count == kPixels) {
+            with_words(e, [&](auto words) NYBBLE_LAMBDA {
+              dot_words<Dot, decltype(words)::value>(task, windows, staged_row, weights, first, pixel);
+            });
+            weights += step_bytes;
+            continue;
+          }
         for (std::int32_t k = 0; k < kChannelAlign; k += kStep, weights += step_bytes)
           dot_any_pixels<Dot>(count, task, windows, staged_row, weights, first + k, finish.bias + k, sums + k,
                               std::int64_t{kChannelAlign});

@@ -33,9 +33,10 @@ NYBBLE_INLINE std::uint32_t inner_pixel_sum(const std::uint8_t* pixel, std::int3
   return sum + static_cast<std::uint32_t>(inner_part_sum(pixel, channels, offsets));
 }
 
-// Of every pixel of the staged rows, [kernel row][column].
-[[maybe_unused]] void inner_pixel_sums(const ConvTask& task, const std::uint8_t* staged, std::int64_t columns,
-                                       std::int64_t row, std::uint32_t* sums) {
+// Of every pixel of the staged rows, [kernel row][column]. Out of line: among other loops GCC 12 makes no dot products
+// of it, which takes a fifth of a layer's time.
+[[maybe_unused, gnu::noinline]] void inner_pixel_sums(const ConvTask& task, const std::uint8_t* staged,
+                                                      std::int64_t columns, std::int64_t row, std::uint32_t* sums) {
   const ConvShape& s = *task.shape;
   const ByteOffsets offsets = task.packed->as<InnerPacked>().offsets;
   for (std::int32_t r = 0; r < s.kernel_h; ++r, staged += row)
@@ -53,24 +54,32 @@ NYBBLE_INLINE std::uint32_t inner_window_sum(const ConvShape& s, const std::uint
   return total;
 }
 
-// Two vectors of outputs of P pixels, which start as `correction` and `bias` less the pixel's own sum.
+// Sums of two vectors of outputs of P pixels.
 template <class V, int P>
-__attribute__((noinline)) void inner_pixels(const ConvTask& task, const std::uint8_t* const* windows,
-                                            const std::uint32_t* window_sums, std::int64_t staged_row,
-                                            const std::uint8_t* weights, const std::int32_t* correction,
-                                            const std::int32_t* bias, std::int32_t* sums, std::int64_t sums_of_pixel) {
-  const ConvShape& s = *task.shape;
-  const InnerPacked& packed = task.packed->as<InnerPacked>();
-  constexpr std::int32_t kHalf = kInnerChannels / 2;
-  typename V::I32 acc[P][2], starts[2];
+using InnerSums = typename V::I32[P][2];
+
+// Starts them as `correction` and `bias` less the pixel's own sum.
+template <class V, int P>
+NYBBLE_INLINE void start_inner(const std::uint32_t* window_sums, const std::int32_t* correction,
+                               const std::int32_t* bias, InnerSums<V, P>& acc) {
+  typename V::I32 starts[2];
   for_each_index<2>([&](auto i) NYBBLE_LAMBDA {
     starts[i] = V::add32(V::load32(correction + i * V::kLanes32), V::load32(bias + i * V::kLanes32));
   });
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    const auto start = V::set32(static_cast<std::int32_t>(0 - window_sums[p]));
-    acc[p][0] = V::add32(starts[0], start);
-    acc[p][1] = V::add32(starts[1], start);
+    const auto own = V::set32(static_cast<std::int32_t>(window_sums[p]));
+    acc[p][0] = V::sub32(starts[0], own);
+    acc[p][1] = V::sub32(starts[1], own);
   });
+}
+
+// Adds the products of whole windows.
+template <class V, int P>
+NYBBLE_INLINE void add_inner(const ConvTask& task, const std::uint8_t* const* windows, std::int64_t staged_row,
+                             const std::uint8_t* weights, InnerSums<V, P>& acc) {
+  const ConvShape& s = *task.shape;
+  const InnerPacked& packed = task.packed->as<InnerPacked>();
+  constexpr std::int32_t kHalf = kInnerChannels / 2;
   for (std::int32_t r = 0; r < s.kernel_h; ++r)
     for (std::int32_t c = 0; c < packed.runs_per_row; ++c) {
       const std::uint8_t* inputs[P];
@@ -93,10 +102,33 @@ __attribute__((noinline)) void inner_pixels(const ConvTask& task, const std::uin
         });
       }
     }
+}
+
+// Two vectors of outputs of P pixels.
+template <class V, int P>
+__attribute__((noinline)) void inner_pixels(const ConvTask& task, const std::uint8_t* const* windows,
+                                            const std::uint32_t* window_sums, std::int64_t staged_row,
+                                            const std::uint8_t* weights, const std::int32_t* correction,
+                                            const std::int32_t* bias, std::int32_t* sums, std::int64_t sums_of_pixel) {
+  InnerSums<V, P> acc;
+  start_inner<V, P>(window_sums, correction, bias, acc);
+  add_inner<V, P>(task, windows, staged_row, weights, acc);
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
     V::store32(sums + p * sums_of_pixel, acc[p][0]);
     V::store32(sums + p * sums_of_pixel + V::kLanes32, acc[p][1]);
   });
+}
+
+// The same of the kInnerPixels pixels from `pixel`, finished as words in registers.
+template <class V, Words kWords>
+__attribute__((noinline)) void inner_words(const ConvTask& task, const std::uint8_t* const* windows,
+                                           const std::uint32_t* window_sums, std::int64_t staged_row,
+                                           const std::uint8_t* weights, std::int32_t first, std::int64_t pixel) {
+  constexpr int P = V::kInnerPixels;
+  InnerSums<V, P> acc;
+  start_inner<V, P>(window_sums, task.packed->as<InnerPacked>().correction + first, task.epilogue->bias + first, acc);
+  add_inner<V, P>(task, windows, staged_row, weights, acc);
+  finish_word_pixels<V, kWords, P>(task, pixel, first, acc);
 }
 
 // The same of up to kInnerPixels pixels.
@@ -150,6 +182,12 @@ void conv_inner(const ConvTask& task) {
       const std::int32_t first = block.first + k;
       if constexpr (kSumsAreGroups<V>) {
         const TileFinish<V> finish(e, first);
+        if (finish.is_word && count == kPixels) {
+          with_words(e, [&](auto words) NYBBLE_LAMBDA {
+            inner_words<V, decltype(words)::value>(task, windows, window_sums, scratch.row, weights, first, pixel);
+          });
+          continue;
+        }
         inner_any_pixels<V>(count, task, windows, window_sums, scratch.row, weights, packed.correction + first,
                             finish.bias, sums, std::int64_t{kStep});
         finish(e, s.output, pixel, count, first, task.shortcut, task.output, sums);

@@ -2,6 +2,8 @@
 // Included by one file per instruction set, after the vector type.
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/conv/words.inc.h"
 
 namespace nybble {
@@ -28,20 +30,28 @@ __attribute__((noinline)) void finish_tile(const Epilogue& e, const Layout& outp
     for (std::int32_t i = 0; i < count; ++i, ++pixel, sums += kChannelAlign)
       finish(Finish{e, output, pixel, pixel * output.stride + first, first, shortcut, out});
   };
+  const auto each_narrow = [&](auto shortcuts) NYBBLE_LAMBDA {
+    each([&](const Finish& f) NYBBLE_LAMBDA {
+      typename V::I32 results[kVectors];
+      for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA {
+        results[j] =
+            finish_unsigned<V, decltype(shortcuts)::value>(f, V::load32(sums + j * V::kLanes32), j * V::kLanes32);
+      });
+      V::store_positive_bytes(static_cast<std::uint8_t*>(out) + f.base, results);
+    });
+  };
   const bool is_plain = e.requantize && !e.shortcut && e.is_unsigned();
+  const bool is_sum = e.requantize && e.is_unsigned() && e.shortcut && e.shortcut_type == Element::u8 &&
+                      e.shortcut_requantize && !e.guarded;
   if (is_plain && e.guarded) {
     each([&](const Finish& f) NYBBLE_LAMBDA {
       finish_guarded<V, Shortcut::none>(
           f, kChannelAlign, [&](std::int32_t i) NYBBLE_LAMBDA { return V::load32(sums + i); }, false);
     });
   } else if (is_plain && e.narrow) {
-    each([&](const Finish& f) NYBBLE_LAMBDA {
-      typename V::I32 results[kVectors];
-      for_each_index<kVectors>([&](auto j) NYBBLE_LAMBDA {
-        results[j] = finish_unsigned<V, Shortcut::none>(f, V::load32(sums + j * V::kLanes32), j * V::kLanes32);
-      });
-      V::store_positive_bytes(static_cast<std::uint8_t*>(out) + f.base, results);
-    });
+    each_narrow(std::integral_constant<Shortcut, Shortcut::none>{});
+  } else if (is_sum && e.narrow) {
+    each_narrow(std::integral_constant<Shortcut, Shortcut::u8_scaled>{});
   } else {
     each([&](const Finish& f)
              NYBBLE_LAMBDA { finish_pixel<V>(e, output, f.pixel, first, kChannelAlign, shortcut, out, sums); });
@@ -57,6 +67,26 @@ NYBBLE_INLINE void finish_word_sums(const Finish& f, const std::int32_t* sums) {
     words[j] = V::join32_saturated(V::load32(from), V::load32(from + V::kLanes32));
   });
   finish_words<V, kWords, true>(f, words, 0);
+}
+
+// P pixels of kChannelAlign sums that have their bias, in registers.
+template <class V, Words kWords, int P>
+NYBBLE_INLINE void finish_word_pixels(const ConvTask& task, std::int64_t pixel, std::int32_t first,
+                                      typename V::I32 (&sums)[P][2]) {
+  // GCC 12 would copy every sum in every turn of the loop before, or spill some.
+  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+    V::hold(sums[p][0]);
+    V::hold(sums[p][1]);
+  });
+  // A copy, which no store of a byte could change in the compiler's eyes.
+  const Epilogue e = *task.epilogue;
+  const Layout& output = task.shape->output;
+  std::int64_t base = pixel * output.stride + first;
+  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+    const auto words = V::join32_saturated(sums[p][0], sums[p][1]);
+    finish_words<V, kWords, true>(Finish{e, output, pixel + p, base, first, task.shortcut, task.output}, &words, 0);
+    base += output.stride;
+  });
 }
 
 template <class V, Words kWords>

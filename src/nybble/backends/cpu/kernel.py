@@ -40,8 +40,8 @@ WINOGRAD_QUAD = Kernel("winograd_quad", block_outputs=32, tile_pixels=32)
 #: As ``winograd_quad``, with the fast inner product.
 WINOGRAD_INNER = Kernel("winograd_inner", block_outputs=32, tile_pixels=32)
 
-#: What suits the fast inner product.
-INNER = Kernel("inner", block_outputs=128)
+#: What suits the fast inner product: sums of pixels computed once, a tile of inputs in L1.
+INNER = Kernel("inner", block_outputs=256, tile_pixels=32)
 
 #: What suits dense pairs: a tile of inputs and a block of weights in L1.
 PAIR = Kernel("pair", tile_pixels=32)
@@ -116,10 +116,18 @@ def _has_ports_for_sums(isa: str) -> bool:
 
 
 def _is_worth_inner(step: Step) -> bool:
-    """Whether ``inner`` beats lists of pairs: in early 1x1 layers with many channels, where few pairs are zero."""
+    """Whether ``inner`` beats lists of pairs: in 1x1 layers but for late ones, where most pairs are zero.
+
+    Late ones have small results, or many channels on both sides (measured: docs/performance.md). It also wins where
+    outputs are few, if there are enough inputs to make up for the sums of pixels.
+    """
     channels = stored_shape(step.input)[0]
-    _, height, width = stored_shape(step.result)
-    return step.body_as(Conv).window.kernel_size == (1, 1) and channels >= 256 and height * width >= 28 * 28
+    outputs, height, width = stored_shape(step.result)
+    if step.body_as(Conv).window.kernel_size != (1, 1) or height * width < 14 * 14:
+        return False
+    if outputs <= 64:
+        return channels >= 256
+    return channels >= 64 and not (channels >= 1024 and outputs >= 512)
 
 
 def _is_worth_pairs_of_dots(step: Step) -> bool:
