@@ -96,7 +96,7 @@ for wheel in "${wheels[@]}"; do
     { tail -n 60 "$work.log" >&2; echo "wheels: $wheel FAILED" >&2; exit 1; }
   unset _PYTHON_HOST_PLATFORM SETUPTOOLS_EXT_SUFFIX
   # Refuses a wheel that needs a newer C library, or another library; has nothing to repair.
-  python -m auditwheel --quiet repair --only-plat --plat "manylinux2014_$machine" --wheel-dir "$out" "$work"/built/*.whl
+  python -m auditwheel repair --only-plat --plat "manylinux2014_$machine" --wheel-dir "$out" "$work"/built/*.whl
   echo "wheels: $(cd "$out" && ls -t -- *"$machine".whl | head -n 1)"
 done
 cp "$sdist" "$out"
