@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -225,21 +226,18 @@ def _work(
     model: str, images: Path | None, calibration: Path | None, limit: int | None, against: Sequence[str], exif: bool
 ) -> tuple[Graph, str, Photos, Photos]:
     """The network, the photos, and those that calibrate."""
-    from nybble.bench import read_photos
     from nybble.bench.peers import check_installed
     from nybble.graph import read_graph
-    from nybble.images import label_classes
     from nybble.models import locate
 
     # Before photos are decoded for nothing.
     check_installed(against)
     path = locate(model)
     graph = read_graph(path)
-    preprocessing, classes = preprocessing_of(graph), label_classes(graph)
+    preprocessing_of(graph)
     photos = known = _photos(graph, images, limit, exif)
     if calibration and against:
-        known = read_photos(calibration, preprocessing, classes=classes, exif=exif)
-        report_left_out(known.left_out)
+        known = _photos(graph, calibration, None, exif)
     return graph, path.name, photos, known
 
 
@@ -252,9 +250,11 @@ def _photos(graph: Graph, images: Path | None, limit: int | None, exif: bool) ->
     preprocessing = preprocessing_of(graph)
     if images is None:
         return noise(min(limit or SYNTHETIC, SYNTHETIC), preprocessing)
-    photos = read_photos(images, preprocessing, limit, label_classes(graph), exif=exif)
+    classes = label_classes(graph)
+    photos = read_photos(images, preprocessing, limit, classes, exif=exif)
     report_left_out(photos.left_out)
-    return photos
+    # Labels of a network of another task are not the classes of whole photos.
+    return photos if classes is not None else replace(photos, labels=None)
 
 
 def _show(result: dict[str, Any]) -> None:
