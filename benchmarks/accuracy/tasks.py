@@ -42,6 +42,8 @@ PHOTOS = DATA / "imagenet-1k-one-each"
 SELECTION_STEP = 5
 ROWS = ("w8a8", "w4a8", "mixed", "w4a4")
 METHODS = ("calibrated", "distilled")
+#: Photos that ranges are taken from, of those to train with.
+CALIBRATION = 40
 #: Share of the multiplications outside the first layer, depthwise layers and heads that mixed rows have in 4 bits.
 SHARE = 0.8
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -165,8 +167,15 @@ def configuration(subject: Subject, row: str, method: str, epochs: int, photos: 
             "preprocessing": subject.preprocessing,
             "task": subject.task,
             "noise": subject.noise,
-            "calibration": {"images": photos, "workers": 0, "batch": 8, "method": "percentile"},
-            "training": {"epochs": 0, "batch": 8, "workers": 0, "save_every": 10, "range_epochs": 1},
+            "calibration": {"images": min(photos, CALIBRATION), "workers": 0, "batch": 8, "method": "percentile"},
+            "training": {
+                "epochs": 0,
+                "batch": 8,
+                "workers": 0,
+                "save_every": 10,
+                "range_epochs": 1,
+                "warmup_epochs": 0.1,
+            },
             "mixed": {"four": "w4a8", "images": 16},
             "batch": 8,
             "report_images": 1,

@@ -308,7 +308,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ([SOURCE, "--bits", "w4a4", "--config", "listed.yaml"], ["--bits w4a4 has no effect", "listed.yaml"]),
         ([SOURCE, "--config", "misspelt.yaml"], ["misspelt.yaml", "trainning"]),
         ([SOURCE, "--bits", "w4a8", "--speed", "2"], ["--bits mixed, not w4a8"]),
-        ([SOURCE, "--min-accuracy", "70", "--speed", "2"], ["one of --min-accuracy and --speed"]),
+        ([SOURCE, "--min-accuracy", "70", "--speed", "2"], ["one of --min-accuracy, --speed and --four-bit-share"]),
         ([SOURCE, "--min-accuracy", "70", "--config", "listed.yaml"], ["--bits mixed has no effect", "listed.yaml"]),
         ([SOURCE, "--mean", "a,b"], ["--mean a,b", "0.485,0.456,0.406"]),
         ([SOURCE, "--resize", "4"], ["preprocessing.crop", "(8, 8)", "4"]),

@@ -35,10 +35,10 @@ _DISTILLED: dict[str, Any] = {
 
 
 def distilled(training: TrainingConfig) -> None:
-    """Let training follow the float network alone, where its settings do not say otherwise."""
-    given = set(training.model_fields_set)
+    """Let training follow the float network alone; settings that are not the defaults stay."""
+    defaults = TrainingConfig()
     for name, value in _DISTILLED.items():
-        if name == "distillation" or name not in given:
+        if name == "distillation" or getattr(training, name) == getattr(defaults, name):
             setattr(training, name, value)
 
 
