@@ -183,19 +183,17 @@ def _tried_apart(name: str, size: int, seconds: float, is_quick: bool) -> dict[s
 
 
 def convolutional_families() -> list[str]:
-    """The smallest network of each of timm's families that has convolutions and nothing of attention in its code."""
+    """The first network of each of timm's modules whose code names no attention, mixer or Mamba."""
     import timm
     from timm.models import _registry
 
-    found: dict[str, tuple[int, str]] = {}
+    found: dict[str, str] = {}
     for name in timm.list_models():
-        family = _registry.get_arch_name(name)
-        module = _registry._model_to_module[family]
+        module = _registry._model_to_module[_registry.get_arch_name(name)]
         source = Path(sys.modules[f"timm.models.{module}"].__file__ or "").read_text(encoding="utf-8")
-        if re.search(r"class \w*Attention|class Attn|Mixer", source):
-            continue
-        found.setdefault(module, (0, name))
-    return [f"timm:{name}" for _, name in found.values()]
+        if not re.search(r"Attention\b|class Attn|scaled_dot_product|Mixer|Mamba", source):
+            found.setdefault(module, f"timm:{name}")
+    return list(found.values())
 
 
 def run(names: Sequence[str], output: Path, *, again: bool, seconds: float, size: int, is_quick: bool) -> None:

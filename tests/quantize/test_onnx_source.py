@@ -379,7 +379,11 @@ def _unsupported(build: Callable[[File], object]) -> File:
         (lambda f: f.node("DepthToSpace", blocksize=3), "(DepthToSpace)", "not divisible into blocks of 3"),
         (lambda f: f.node("Conv", f.last), "(Conv)", "weights must be constant"),
         (lambda f: f.node("Concat", f.last, axis=2), "(Concat)", "only channels (axis 1)"),
-        (lambda f: f.node("Pad", f.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64), mode="edge"), "(Pad)", "with zeros"),
+        (
+            lambda f: f.node("Pad", f.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64), f.constant(1.0)),
+            "(Pad)",
+            "only zeros can be put around images",
+        ),
         (lambda f: f.node("Flatten", axis=2), "(Flatten)", "from axis 1 on"),
         (lambda f: f.node("Reshape", f.constant([0, 13, -1], np.int64)), "(Reshape)", "is not flattening"),
         (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nybble.graph import Padding, Pair
+from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT
 from nybble.quantize.ir.float_network import Conv, Crop, Dense, Norm, Op, Shuffle
 from nybble.quantize.ir.vocabulary.value import Made, Result, Translation, Unsupported, image, seen
 from nybble.quantize.ir.vocabulary.windows import output_extents
@@ -72,6 +74,9 @@ def conv_transpose(
         raise Unsupported(f"a weight {tuple(kernel.shape)} in {groups} groups does not fit {x.extents[0]} channels")
     if min(*stride, *dilation) < 1 or min(*padding, *output_padding) < 0:
         raise Unsupported("its strides and dilations must be positive, and its padding not negative")
+    spans = [step * (size - 1) + 1 for step, size in zip(dilation, kernel.shape[2:], strict=True)]
+    if max(*stride, *spans) > MAX_EXTENT or math.prod((*kernel.shape[:2], *spans, *stride)) > MAX_ELEMENTS:
+        raise Unsupported(f"its strides {tuple(stride)} or dilations {tuple(dilation)} are too large")
     kernel = _spread(kernel, dilation)
     outputs = kernel.shape[1] * groups
     given = (padding.top, padding.bottom), (padding.left, padding.right)
