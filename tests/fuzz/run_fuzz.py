@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("target")
     parser.add_argument("--inputs", type=int, default=100_000, help="inputs to run (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=0, help="end after so many seconds; 0: by --inputs only")
+    parser.add_argument("--timeout", type=int, default=60, help="seconds that an input may take (default: %(default)s)")
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="corpus and failures")
     parser.add_argument("--merge", action="store_true", help="only reduce the corpus to DIR/TARGET-small")
     arguments = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> None:
         f"-runs={arguments.inputs}",
         f"-max_total_time={arguments.seconds}",
         f"-artifact_prefix={failed}{os.sep}",
-        "-timeout=60",  # A busy machine.
+        f"-timeout={arguments.timeout}",
         "-rss_limit_mb=4096",
         "-max_len=65536",
         "-print_final_stats=1",
