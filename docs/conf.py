@@ -53,9 +53,7 @@ def _card(name: str) -> str:
 
 
 def _read(_: Sphinx, page: str, source: list[str]) -> None:
-    """Show the cards of models as pages, and the page about installation where there is one."""
-    if page == "index" and (_ROOT / "docs" / "install.md").is_file():
-        source[0] = source[0].replace("\nguide/classify\n", "\ninstall\nguide/classify\n")
+    """Show the cards of models as pages."""
     if page.startswith("models/"):
         source[0] = _card(page.removeprefix("models/"))
 

@@ -34,7 +34,7 @@ def models(as_json: Json = False) -> None:
     for model in found:
         typer.echo(f"{model.name}: {model.description}")
     sets = sorted({f"{model.top1.of} photos ({model.top1.photos})" for model in found if model.top1 is not None})
-    typer.echo(f"top-1 on {', '.join(sets)}; docs/accuracy.md says which they are")
+    typer.echo(f"top-1 on {', '.join(sets)}; docs/log/accuracy.md says which they are")
     typer.echo(f"cache: {cache_folder()}")
 
 

@@ -118,7 +118,7 @@ def _has_ports_for_sums(isa: str) -> bool:
 def _is_worth_inner(step: Step) -> bool:
     """Whether ``inner`` beats lists of pairs: in 1x1 layers but for late ones, where most pairs are zero.
 
-    Late ones have small results, or many channels on both sides (measured: docs/performance.md). It also wins where
+    Late ones have small results, or many channels on both sides (measured: docs/log/performance.md). It also wins where
     outputs are few, if there are enough inputs to make up for the sums of pixels.
     """
     channels = stored_shape(step.input)[0]
