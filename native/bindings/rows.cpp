@@ -61,9 +61,7 @@ std::vector<std::string> names_of(const std::vector<nybble::Isa>& isas) {
   return names;
 }
 
-std::optional<std::string> or_none(const std::string& why) {
-  return why.empty() ? std::nullopt : std::optional(why);
-}
+std::optional<std::string> or_none(const std::string& why) { return why.empty() ? std::nullopt : std::optional(why); }
 
 }  // namespace
 

@@ -57,7 +57,7 @@ def test_a_profile_of_the_reference_has_nodes(model: Path, photos: Path) -> None
 @NEEDS_EMULATOR
 def test_bench_says_which_gpu_and_that_it_has_no_roofline(model: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
-    line = f"{model} --images {photos} --limit 1 --seconds 0 --batch 1 --no-dense --json {out}"
+    line = f"{model} --images {photos} --limit 1 --seconds 0 --batch 1 --no-dense --output {out}"
     done = run("bench", line, "cuda-emulated")
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
