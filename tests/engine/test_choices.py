@@ -14,6 +14,7 @@ from nybble import _native
 from nybble.backends.cpu.choices import ChoiceError, Choices, candidates, check, convolutions, methods
 from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel, choose_kernel
 from nybble.backends.cpu.order import channel_orders, match, order_classes
+from nybble.backends.cpu.plan import lists_of
 from nybble.engine import Engine
 from nybble.graph import Add, Conv2d, DType, Graph, Linear, Padding, Pair, ReLU, Tensor
 from nybble.lower import fuse
@@ -224,3 +225,8 @@ def test_the_fast_inner_product_by_default(is_intel: bool, monkeypatch: pytest.M
             network.add(Conv2d(name="conv", inputs=(source,), input_type=DType.U4, weight=tensor, stride=Pair(2, 2)))
             method = choose_kernel(convolutions(network.graph())["conv"], isa).method
             assert (method == "inner") is (is_wanted and not is_intel and isa == "avx512vnni")
+
+
+def test_lists_of_each_group_have_a_place_of_their_own() -> None:
+    groups = set(LIST_GROUPS.values())
+    assert len({lists_of("value", group) for group in groups}) == len(groups) == 3

@@ -208,7 +208,7 @@ def test_steps_of_wrong_values(kind: str) -> None:
         for field, wrong in (("output", thin), ("output", few)):
             fresh, add = SPECS[kind](small)
             setattr(fresh, field, wrong)
-            with pytest.raises(ValueError, match=r"shape|channels|32 bits|from s32|8-bit"):
+            with pytest.raises(ValueError, match=r"shape|channels|32 bits|from s32|8-bit|to f32 only"):
                 add(fresh)
 
 

@@ -9,6 +9,9 @@ from nybble.backends.cpu.order import Order
 from nybble.graph import Graph
 from nybble.lower import Step, Value
 
+#: What lists are called, by channels in a group.
+_LISTS = {1: "singles", 2: "pairs", 4: "quads"}
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -76,4 +79,4 @@ class Plan:
 
 def lists_of(name: str, group: int) -> str:
     """Name of the slot that holds a value's lists of non-zero channels, or of groups of two or four."""
-    return f"{name}#{'pairs' if group == 2 else 'quads'}"
+    return f"{name}#{_LISTS[group]}"

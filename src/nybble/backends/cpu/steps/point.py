@@ -30,9 +30,10 @@ class PointKind(StepKind):
             if step.shortcut_quantize is not None:
                 spec.shortcut_requantize = True
                 spec.shortcut_rule = rule_of(step.shortcut_quantize, order)
-        rescaling = step.input_quantize or _alone(step)
-        if rescaling is not step.quantize:
+        alone = _alone(step)
+        if alone is None:
             set_epilogue(spec, step, order)
+        rescaling = step.input_quantize or alone
         if rescaling is not None:
             spec.input_requantize = True
             spec.input_rule = rule_of(rescaling, order)
