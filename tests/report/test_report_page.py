@@ -294,11 +294,11 @@ def test_it_is_written_whole(material: Material, tmp_path: Path, monkeypatch: py
     out = tmp_path / "report.html"
     out.write_text("before")
     monkeypatch.setattr("nybble.report.report_page.has_jinja", lambda: False)
-    with pytest.raises(ReportError, match=r"Jinja.*pip install 'nybble\[demo\]'"):
+    with pytest.raises(ReportError, match=r"Jinja.*pip install 'nybble\[report\]'"):
         write_report(out, material, "today")
     monkeypatch.undo()
     monkeypatch.setattr("nybble.report.drawing.find_spec", lambda name: None)
-    with pytest.raises(ReportError, match=r"Matplotlib.*pip install 'nybble\[demo\]'"):
+    with pytest.raises(ReportError, match=r"Matplotlib.*pip install 'nybble\[report\]'"):
         write_report(out, material, "today")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert out.read_text() == "before"
