@@ -13,7 +13,7 @@ from torch.nn import functional
 from nybble.graph import Padding
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.ir import vocabulary
-from nybble.quantize.ir.float_network import Affine, Conv, Dense, Norm, Pad, Rectifier, Sum, Weighted
+from nybble.quantize.ir.float_network import Affine, Conv, Dense, Norm, Pad, Rectifier, Result, Sum, Weighted
 from nybble.quantize.ir.fold import fold, fold_norm
 from nybble.quantize.prepare.prepare import prepare
 from nybble.quantize.sources.pytorch.capture import capture
@@ -72,7 +72,8 @@ def test_batch_norm_folds_into_weights() -> None:
     nn.init.normal_(norm.running_mean)
     nn.init.uniform_(norm.running_var, 0.1, 3)
     module = nn.Sequential(conv, norm).eval()
-    (op,) = fold(capture(module, (3, 8, 8))).ops
+    op, result = fold(capture(module, (3, 8, 8))).ops
+    assert isinstance(result, Result)
     assert isinstance(op, Conv)
     weight, bias = fold_norm(op)
     x = torch.randn(2, 3, 8, 8)

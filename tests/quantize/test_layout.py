@@ -27,6 +27,7 @@ LEVELS = (
     ("ptq",),
     ("train",),
     ("pipeline",),
+    ("one_call",),
 )
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 

@@ -61,7 +61,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str], dict[type[Node], i
     "shufflenet_v2_x0_5": (lambda: classifying("shufflenet_v2_x0_5"), ["scale"], {}),
     "resnet18": (lambda: classifying("resnet18"), ["scale"], {}),
     "squeezenet1_1": (lambda: classifying("squeezenet1_1"), ["scale"], {}),
-    "lraspp_mobilenet_v3_large": (lambda: segmenting("lraspp_mobilenet_v3_large"), ["scale"], {ResizeBilinear: 2}),
+    "lraspp_mobilenet_v3_large": (lambda: segmenting("lraspp_mobilenet_v3_large"), ["output"], {ResizeBilinear: 2}),
     "fasterrcnn_mobilenet_v3_large_320_fpn": (
         detecting,
         ["0_0", "0_1", "0_2", "1_0", "1_1", "1_2"],
