@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 import shutil
 import sys
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from fuzz_target import Target, packed, unpack
 
 from nybble.backends.errors import EngineError
 from nybble.engine import Engine
-from nybble.graph import Graph, ModelFormatError, read_graph, write_graph
+from nybble.graph import Graph, ModelFormatError, archive, read_graph, write_graph
 from nybble.graph.digest import model_digest
 from nybble.graph.macs import macs
 from nybble.reference import interpret
@@ -85,6 +87,46 @@ class Directories(Target):
         write_graph(graph, again)
         assert model_digest(read_graph(again)) == model_digest(graph)
         check_answers(graph)
+
+
+class Archives(Target):
+    """A model packed into one file: read, and run."""
+
+    name = "archive"
+
+    def seeds(self) -> Mapping[str, bytes]:
+        write_graph(small(), self.scratch / "small")
+        return {"small": archive.packed(self.scratch / "small")}
+
+    def mutate(self, data: bytes, draw: random.Random) -> bytes:
+        """Change a file within the archive, and pack it anew."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as found:
+                files = {entry.filename: found.read(entry) for entry in found.infolist() if entry.file_size < 1 << 16}
+        except Exception:  # zipfile lets through whatever a damaged file makes it raise.
+            return data
+        if not files:
+            return data
+        name = draw.choice(sorted(files))
+        content = bytearray(files.pop(name))
+        place = draw.randrange(len(content) + 1)
+        content[place : place + draw.choice((0, 1, 4))] = draw.choice((b"", b"\0", b"-1", b"65537", draw.randbytes(2)))
+        files[draw.choice((name, name, name, f"{name}x", f"../{name}", f"model/{name}"))] = bytes(content)
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w", draw.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as made:
+            for each, inside in files.items():
+                made.writestr(each, inside)
+        return sink.getvalue()
+
+    def run(self, data: bytes) -> None:
+        file = self.scratch / "packed.nybble"
+        file.write_bytes(data)
+        try:
+            graph = read_graph(file)
+            # Tensors are read when they are asked for.
+            check_answers(graph)
+        except ModelFormatError as error:
+            assert str(error).startswith(str(file)), error
 
 
 def _mutated_onnx(data: bytes, draw: random.Random) -> bytes:

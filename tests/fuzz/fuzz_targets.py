@@ -10,6 +10,7 @@ from fuzz_target import Target
 #: The module and the class of each target: a module is imported when its target is used.
 TARGETS: Mapping[str, tuple[str, str]] = {
     "directory": ("fuzz_graphs", "Directories"),
+    "archive": ("fuzz_graphs", "Archives"),
     "onnx": ("fuzz_graphs", "QdqFiles"),
     "float-onnx": ("fuzz_graphs", "FloatFiles"),
     "photo": ("fuzz_photos", "Photos"),

@@ -75,7 +75,7 @@ class ModelArchive(ModelFolder):
             entries = self._zip.infolist()
         except Exception as error:  # zipfile lets through whatever a damaged file makes it raise.
             raise ModelFormatError(self._archive, f"cannot be read as a zip archive: {_reason(error)}") from error
-        self._entries = {entry.filename: entry for entry in entries if not entry.is_dir()}
+        self._entries = {entry.filename: entry for entry in entries if not entry.filename.endswith("/")}
         self._check(entries)
 
     def has(self, name: str) -> bool:
