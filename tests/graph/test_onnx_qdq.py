@@ -10,6 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from comparison import assert_equal
 from hypothesis import given
 from saturation import REASON, saturates
 from test_onnx_exact import LEVELS, run
@@ -26,6 +27,7 @@ from nybble.graph import (
     Padding,
     Pair,
     Quantize,
+    ReLU,
     Tensor,
 )
 from nybble.graph.convert import to_bits
@@ -73,6 +75,28 @@ def test_a_network_agrees_with_the_reference(bits: int, level: Any) -> None:
     photos = images.astype(np.float32) * np.float32(known.scale_denominator / known.scale_numerator)
     (found,) = run(to_onnx(graph).model, {"input": photos}, level)
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("output", sorted(ACTIVATIONS, key=str))
+def test_a_clip_before_a_rounding_that_keeps_its_numbers(output: DType, channels: int) -> None:
+    """ONNX Runtime leaves the product with 1 out, and then sees a Clip before a QuantizeLinear of any type."""
+    one = Tensor.from_array(DType.U32, np.full(channels, 4))
+    whole = Tensor.from_array(DType.U32, np.full(channels, 1))
+    graph = Graph(
+        [Input(name="x", dtype=DType.S8, shape=(channels, 2, 3))],
+        [
+            Quantize(name="sums", inputs=("x",), input_type=DType.S8, output_type=DType.S32, factor=whole, shift=0),
+            ReLU(name="relu", inputs=("sums",), input_type=DType.S32, maximum=6),
+            Quantize(name="y", inputs=("relu",), input_type=DType.U31, output_type=output, factor=one, shift=2),
+        ],
+        ["y"],
+    )
+    values = np.random.default_rng(2).integers(-9, 30, (1, channels, 2, 3)).astype(np.int8)
+    for level in LEVELS:
+        (found,) = run(to_onnx(graph).model, {"x": values.astype(np.float32)}, level)
+        np.testing.assert_array_equal(found, interpret(graph, {"x": values})["y"])
+    assert_equal(from_onnx(to_onnx(graph).model).graph, graph)
 
 
 @given(graph=graphs(), data=st.data())

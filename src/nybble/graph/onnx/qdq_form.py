@@ -143,9 +143,22 @@ class _QdqForm(RealGraphForm):
     def relu(self, name: str, source: str, maximum: int | None) -> None:
         if maximum is None:
             self.node("Relu", [source], name)
+        elif any(self._rounds_to_four_bits(reader) for reader in self._readers[name]):
+            raised = self.node("Relu", [source], f"{name}/raised")
+            self.node("Min", [raised, self.constant(f"{name}/high", float(maximum))], name)
         else:
             whole = np.ones(1)
             self.clip(source, 0 * whole, maximum * whole, name)
+
+    def _rounds_to_four_bits(self, node: Node) -> bool:
+        """Whether a QuantizeLinear to four bits follows as soon as ONNX Runtime has left out a product with 1.
+
+        It fails on a Clip before such a one (``clip_quantizelinear.cc`` of 1.32 knows types of eight bits only).
+        """
+        rule = requantization(node)
+        if rule is None or node.name not in self._multipliers or not np.all(self._multipliers[node.name] == 1):
+            return False
+        return rule.output_type in ACTIVATIONS and self._held(node.name, rule.output_type).bits == 4
 
     def requantize(self, node: Requantization) -> None:
         source = self.source(node.inputs[0])
