@@ -96,10 +96,10 @@ def test_page(name: str, environment: dict[str, str], tmp_path: Path, monkeypatc
 
 
 def test_most_commands_run() -> None:
-    """Marks that leave out commands are exceptions."""
+    """Marks that leave out commands are exceptions: what downloads, takes minutes, or needs wheels that are built."""
     every = [fence for name in PAGES for fence in fences(ROOT / name)]
     left_out = [fence for fence in every if fence.left_out is not None]
-    assert len(left_out) * 4 < len(every)
+    assert len(left_out) * 3 < len(every)
 
 
 def _run_python(before: str, code: str, names: dict[str, Any], where: str) -> None:
