@@ -228,5 +228,7 @@ def test_the_fast_inner_product_by_default(is_intel: bool, monkeypatch: pytest.M
 
 
 def test_lists_of_each_group_have_a_place_of_their_own() -> None:
-    groups = set(LIST_GROUPS.values())
-    assert len({lists_of("value", group) for group in groups}) == len(groups) == 3
+    # A build may have kernels for some of these only.
+    groups = {1, 2, 4}
+    assert set(LIST_GROUPS.values()) <= groups
+    assert len({lists_of("value", group) for group in groups}) == len(groups)
