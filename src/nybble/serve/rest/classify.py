@@ -6,13 +6,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from nybble.serve.errors import NotFoundError
 from nybble.serve.rest import openapi
-from nybble.serve.rest.body import read_body, unless_gone
+from nybble.serve.rest.asked import asked
+from nybble.serve.rest.body import unless_gone
 from nybble.serve.rest.models import service_of
 from nybble.serve.rest.schemas import ClassifyResponse
-from nybble.serve.rest.uploads import uploads
-from nybble.serve.settings import PHOTOS
 
 router = APIRouter(tags=["classification"], responses=openapi.WITH_BODY)
 
@@ -27,12 +25,7 @@ async def classify(
 ) -> dict[str, Any]:
     """The likeliest classes of photos, as `nybble classify` names them."""
     service = service_of(request)
-    name = model.removesuffix(PHOTOS) or next(iter(service.repository.names()), "")
-    if not name:
-        raise NotFoundError("no model is loaded")
-    with service.admitted(name + PHOTOS, "", "classify") as ticket, service.bodies.held() as held:
-        body = await read_body(request, service.settings, held)
-        photos = await uploads(body, request.headers, ticket.served.places.limit + 1)
+    async with asked(request, model, "classify") as (ticket, photos):
         contents = [photo.content for photo in photos]
         found = await unless_gone(request, service.classify(ticket, contents, top, timeout, exif=exif))
         return {

@@ -6,14 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from nybble.serve.errors import NotFoundError
 from nybble.serve.predicting import Asked
 from nybble.serve.rest import openapi
-from nybble.serve.rest.body import read_body, unless_gone
+from nybble.serve.rest.asked import asked
+from nybble.serve.rest.body import unless_gone
 from nybble.serve.rest.models import service_of
 from nybble.serve.rest.schemas import PredictResponse
-from nybble.serve.rest.uploads import uploads
-from nybble.serve.settings import PHOTOS
 
 router = APIRouter(tags=["prediction"], responses=openapi.WITH_BODY)
 
@@ -35,12 +33,7 @@ async def predict(
 ) -> dict[str, Any]:
     """What a network of any task says of photos, as `nybble predict --json` has it."""
     service = service_of(request)
-    name = model.removesuffix(PHOTOS) or next(iter(service.repository.names()), "")
-    if not name:
-        raise NotFoundError("no model is loaded")
-    with service.admitted(name + PHOTOS, "", "predict") as ticket, service.bodies.held() as held:
-        body = await read_body(request, service.settings, held)
-        photos = await uploads(body, request.headers, ticket.served.places.limit + 1)
+    async with asked(request, model, "predict") as (ticket, photos):
         contents = [photo.content for photo in photos]
         how = Asked(score, top, images)
         found = await unless_gone(request, service.predict(ticket, contents, how, timeout, exif=exif))
