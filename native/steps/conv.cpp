@@ -66,11 +66,14 @@ class ConvStep final : public Step {
     task.lists = &lists;
     if (by_row()) {
       const std::int64_t per_row = divide_up(shape_.output.width, tile_pixels_);
-      const std::int64_t row = tile / per_row, part = tile % per_row;
+      const std::int64_t per_image = divide_up(shape_.output.height, task_rows());
+      const std::int64_t place = tile / per_row, part = tile % per_row;
+      const std::int64_t row = place % per_image * task_rows();
       const std::int64_t first = shape_.output.width * part / per_row;
       const std::int64_t last = shape_.output.width * (part + 1) / per_row;
-      task.first_pixel = row * shape_.output.width + first;
+      task.first_pixel = (place / per_image * shape_.output.height + row) * shape_.output.width + first;
       task.pixels = static_cast<std::int32_t>(last - first);
+      task.rows = static_cast<std::int32_t>(std::min(task_rows(), shape_.output.height - row));
     } else {
       // Even tiles: 196 pixels in tiles of at most 64 are four of 49.
       const std::int64_t parts = divide_up(units(images), grain());
@@ -87,15 +90,16 @@ class ConvStep final : public Step {
       if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < per_tile) return;
       finished.store(0, std::memory_order_relaxed);
     }
-    build_lists(memory, task.first_pixel, task.pixels);
+    build_lists(memory, task);
   }
 
  private:
   // Calls f(first pixel, pixels) for the runs of pixels that the units of a task are.
   template <class F>
-  void for_each_run(std::int64_t first, std::int64_t count, const F& f) const {
+  void for_each_run(const ConvTask& task, const F& f) const {
+    const std::int64_t first = task.first_pixel, count = task.pixels;
     if (row_.tasks != Tasks::squares) {
-      f(first, count);
+      for (std::int32_t row = 0; row < task.rows; ++row) f(first + std::int64_t{row} * shape_.output.width, count);
       return;
     }
     // Squares that are neighbours in a row of squares are runs of pixels in two rows.
@@ -110,21 +114,22 @@ class ConvStep final : public Step {
     }
   }
 
-  void build_lists(const Memory& memory, std::int64_t first, std::int64_t count) const {
-    for_each_run(first, count,
-                 [&](std::int64_t pixel, std::int64_t pixels) { output_lists.build(memory, pixel, pixels); });
+  void build_lists(const Memory& memory, const ConvTask& task) const {
+    for_each_run(task, [&](std::int64_t pixel, std::int64_t pixels) { output_lists.build(memory, pixel, pixels); });
   }
 
   void apply_table(const ConvTask& task) const {
     const OutputBlock& block = packed_.blocks[task.block];
     const std::int32_t first = row_.does_all_blocks ? 0 : block.first;
     const std::int32_t channels = row_.does_all_blocks ? shape_.output.stride : block.outputs;
-    for_each_run(task.first_pixel, task.pixels, [&](std::int64_t pixel, std::int64_t pixels) {
+    for_each_run(task, [&](std::int64_t pixel, std::int64_t pixels) {
       table_.apply(static_cast<std::uint8_t*>(task.output), pixel, pixels, first, channels);
     });
   }
 
   bool by_row() const { return by_row_; }
+
+  std::int64_t task_rows() const { return row_.tasks == Tasks::row_pair ? 2 : 1; }
 
   std::int64_t blocks() const { return blocks_; }
 
@@ -137,7 +142,8 @@ class ConvStep final : public Step {
   std::int64_t grain() const { return row_.grain; }
 
   std::int64_t tiles(std::int64_t images) const {
-    if (by_row()) return images * shape_.output.height * divide_up(shape_.output.width, tile_pixels_);
+    if (by_row())
+      return images * divide_up(shape_.output.height, task_rows()) * divide_up(shape_.output.width, tile_pixels_);
     const std::int64_t parts = divide_up(units(images), grain());
     const std::int64_t count = divide_up(parts, tile_pixels_ / grain());
     // Few chunks are shared out evenly, so that no thread waits for another's last one.

@@ -88,14 +88,20 @@ def images(draw: st.DrawFn, graph: Graph, count: int = 9) -> Array:
 
 @st.composite
 def conv_networks(
-    draw: st.DrawFn, winograd: bool = False, grouped: bool = False, types: Sequence[DType] = (DType.U4,)
+    draw: st.DrawFn,
+    winograd: bool = False,
+    grouped: bool = False,
+    paired: bool = False,
+    types: Sequence[DType] = (DType.U4,),
 ) -> Graph:
     """A convolution of any geometry and types with any epilogue; or one that the Winograd or grouped method can run.
 
-    Winograd's inputs are of one of ``types``.
+    Winograd's inputs are of one of ``types``. ``paired``: depthwise, and two output rows share rows of the input.
     """
+    grouped = grouped or paired
     dtype = draw(st.sampled_from(ACTIVATIONS))
-    groups, inputs, outputs = draw(_channels(("groups", "depthwise") if grouped else CHANNEL_FORMS))
+    forms = ("depthwise",) if paired else ("groups", "depthwise") if grouped else CHANNEL_FORMS
+    groups, inputs, outputs = draw(_channels(forms))
     rows, columns = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     kernel = Pair(draw(st.integers(1, 7)), draw(st.integers(1, 7)))
     if draw(st.integers(0, 2)) == 0:
@@ -106,6 +112,9 @@ def conv_networks(
         if groups > 1:
             groups, inputs, outputs = 1, draw(st.integers(1, 400)), draw(st.integers(1, 80))
         kernel, dilation, stride = Pair(3, 3), Pair(1, 1), Pair(1, 1)
+    if paired:
+        kernel = Pair(draw(st.sampled_from((3, 5))), draw(st.sampled_from((3, 5, 1, 2, 7, 10))))
+        dilation, stride = Pair(1, dilation.columns), Pair(1, stride.columns)
     padding = draw(_paddings((rows, columns), kernel, dilation))
     height = output_extent(rows, kernel.rows, stride.rows, padding.top, padding.bottom, dilation.rows, False)
     width = output_extent(columns, kernel.columns, stride.columns, padding.left, padding.right, dilation.columns, False)

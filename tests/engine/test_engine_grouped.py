@@ -47,6 +47,14 @@ def conv(
 
 
 @given(st.data(), st.sampled_from((1, 2, 3)), st.sampled_from((1, 2, 8)))
+def test_pairs_of_rows(data: st.DataObject, threads: int, together: int) -> None:
+    """Odd heights leave a single row; kernels of many columns share nothing."""
+    graph = data.draw(conv_networks(paired=True))
+    with forced(always("depthwise", tile_pixels=data.draw(st.integers(1, 64)))):
+        assert_agrees(graph, data.draw(images(graph)), [threads], together=together)
+
+
+@given(st.data(), st.sampled_from((1, 2, 3)), st.sampled_from((1, 2, 8)))
 def test_any_layer(data: st.DataObject, threads: int, together: int) -> None:
     """With any epilogue: shortcut, ReLU and requantize, in 16 bits, 32 or 64."""
     graph = data.draw(conv_networks(grouped=True))

@@ -66,8 +66,8 @@ class Loop:
 LOOPS = {
     "inner": Loop("inner.inc.h", "kInnerRow<Vector>", "inner_pixels.*LiPIXELSE", 8, 16),
     "quad": Loop("dot.inc.h", "kQuadRow", "dot_pixels.*QuadDot.*LiPIXELSE", 2, 0),
-    "inner, finished": Loop("inner.inc.h", "kInnerRow<Vector>", "inner_words", 8, 16, only="avx512vnni"),
-    "quad, finished": Loop("dot.inc.h", "kQuadRow", "dot_words.*QuadDot", 2, 0, only="avx512vnni"),
+    "inner, finished": Loop("inner.inc.h", "kInnerRow<Vector>", "inner_finished.*LiPIXELSE", 8, 16, only="avx512vnni"),
+    "quad, finished": Loop("dot.inc.h", "kQuadRow", "dot_finished.*QuadDot.*LiPIXELSE", 2, 0, only="avx512vnni"),
     "winograd_quad": Loop("winograd_quad.inc.h", "kWinogradQuadRow", "winograd_quad_products.*LiPIXELSELb0E", 16, 0),
     "winograd_inner": Loop(
         "winograd_quad.inc.h", "kWinogradInnerRow<Vector>", "winograd_quad_products.*LiPIXELSELb1E", 8, 16

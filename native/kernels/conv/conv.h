@@ -48,7 +48,8 @@ struct PackedConv {
 };
 
 // One task: output pixels [first_pixel, first_pixel + pixels) of the batch (with 32-bit sums:
-// of one output row; Winograd: squares of 2x2 in place of pixels), and one block of output channels (Winograd: all).
+// of one output row; Winograd: squares of 2x2 in place of pixels), and one block of output channels (Winograd: all). A
+// task of two rows has as many pixels of the row below.
 struct ConvTask {
   const ConvShape* shape;
   const Epilogue* epilogue;
@@ -59,6 +60,7 @@ struct ConvTask {
   void* output;
   std::int64_t first_pixel;
   std::int32_t pixels;
+  std::int32_t rows = 1;
   std::int32_t block;
   std::uint8_t* scratch;  // conv_scratch_bytes, aligned to 64
 };

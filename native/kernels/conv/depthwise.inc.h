@@ -58,26 +58,28 @@ void stage_quads(const QuadRows& from, std::int64_t columns, std::int64_t stride
   }
 }
 
-// Stages the window of a unit: the pixels that a task covers.
-inline void stage_depthwise_unit(const ConvTask& task, const DepthwiseScratch& places, std::int64_t channel,
-                                 std::uint8_t* staged) {
+// Stages the window of a unit: the pixels of an output row that a task covers, from `first_pixel`, or where `is_pair`
+// of the one below as well.
+inline void stage_depthwise_unit(const ConvTask& task, std::int64_t first_pixel, bool is_pair,
+                                 const DepthwiseScratch& places, std::int64_t channel, std::uint8_t* staged) {
   const ConvShape& s = *task.shape;
-  const std::int64_t within = task.first_pixel % s.output.pixels(), stride = s.input.stride;
+  const std::int64_t within = first_pixel % s.output.pixels(), stride = s.input.stride;
   const std::int64_t top = within / s.output.width * s.stride_h - s.pad_top;
   const std::int64_t left = within % s.output.width * s.stride_w - s.pad_left;
   const std::uint8_t* image = static_cast<const std::uint8_t*>(task.input) +
-                              task.first_pixel / s.output.pixels() * s.input.image_elements() + channel;
+                              first_pixel / s.output.pixels() * s.input.image_elements() + channel;
+  const std::int32_t window_rows = s.kernel_h + (is_pair ? 1 : 0);
   const std::int32_t offset = task.packed->as<DepthwisePacked>().offset;
   const std::int64_t columns =
       std::int64_t{task.pixels - 1} * s.stride_w + std::int64_t{s.kernel_w - 1} * s.dilation_w + 1;
   for (std::int32_t row = 0; row < places.rows; ++row, staged += places.row_bytes) {
     QuadRows from;
     for (std::int32_t n = 0; n < 4; ++n) {
-      const bool is_beside = places.is_beside(row);
+      const bool is_beside = !is_pair && places.is_beside(row);
       const std::int32_t r = 4 * row + (is_beside ? 0 : n);
       const std::int64_t y = top + std::int64_t{r} * s.dilation_h;
       const std::int64_t x = left + (is_beside ? std::int64_t{n} * s.dilation_w : 0);
-      if (r >= s.kernel_h || y < 0 || y >= s.input.height || x >= s.input.width || x + columns <= 0) continue;
+      if (r >= window_rows || y < 0 || y >= s.input.height || x >= s.input.width || x + columns <= 0) continue;
       from.rows[n] = image + (y * s.input.width + x) * stride;
       from.inside[n].from = x < 0 ? -x : 0;
       from.inside[n].count = s.input.width - x - from.inside[n].from;
@@ -121,40 +123,90 @@ NYBBLE_INLINE void start_depthwise(const DepthwisePacked& packed, std::int32_t f
   });
 }
 
-// All pixels of a task, finished as words in registers.
-template <class V, Words kWords, int E>
-__attribute__((noinline)) void depthwise_words(const ConvTask& task, const std::uint8_t* staged, std::int32_t first) {
+// All pixels of a row of a task, from `pixel`, finished in registers.
+template <class V, class HowTo, int E>
+__attribute__((noinline)) void depthwise_finished(const ConvTask& task, const std::uint8_t* staged, std::int32_t first,
+                                                  const std::int32_t* bias, std::int64_t pixel) {
   constexpr std::int32_t P = V::kDepthwisePixels;
   const DepthwisePacked& packed = task.packed->as<DepthwisePacked>();
   const std::uint8_t* weights = task.packed->weights + std::int64_t{first} * packed.entries * 4;
   const std::int64_t step = std::int64_t{task.shape->stride_w} * kDepthwiseBytes;
   typename V::I32 start[2];
-  start_depthwise<V>(packed, first, task.epilogue->bias + first, start);
+  start_depthwise<V>(packed, first, bias, start);
   std::int32_t p = 0;
   for (; p + P <= task.pixels; p += P) {
     typename V::I32 acc[P][2];
     depthwise_sums<V, P, E>(packed, staged + p * step, step, weights, start, acc);
-    finish_word_pixels<V, kWords, P>(task, task.first_pixel + p, first, acc);
+    finish_in_registers<V, P>(HowTo{}, task, pixel + p, first, acc);
   }
   for (; p < task.pixels; ++p) {
     typename V::I32 acc[1][2];
     depthwise_sums<V, 1, E>(packed, staged + p * step, step, weights, start, acc);
-    finish_word_pixels<V, kWords, 1>(task, task.first_pixel + p, first, acc);
+    finish_in_registers<V, 1>(HowTo{}, task, pixel + p, first, acc);
   }
 }
 
-// Whether a unit was finished so: of usual kernels, and of results that suit most networks.
+// The same of both rows of a task.
+template <class V, class HowTo, int E>
+__attribute__((noinline)) void depthwise_pair(const ConvTask& task, const std::uint8_t* staged, std::int32_t first,
+                                              const std::int32_t* bias, std::int64_t pixel) {
+  constexpr std::int32_t kMost = V::kDepthwisePixels;
+  const DepthwisePacked& packed = task.packed->as<DepthwisePacked>();
+  const std::uint8_t* weights =
+      task.packed->weights + packed.pair_weights + std::int64_t{first} * packed.pair_entries * 8;
+  const std::int64_t step = std::int64_t{task.shape->stride_w} * kDepthwiseBytes;
+  typename V::I32 start[2];
+  start_depthwise<V>(packed, first, bias, start);
+  const auto some = [&](auto count, std::int32_t p) NYBBLE_LAMBDA {
+    typename V::I32 above[count][2], below[count][2];
+    for_each_index<2 * count>([&](auto i) NYBBLE_LAMBDA { above[i / 2][i % 2] = below[i / 2][i % 2] = start[i % 2]; });
+    for_each_index<E>([&](auto entry) NYBBLE_LAMBDA {
+      const std::uint8_t* at = staged + p * step + packed.pair_places[entry];
+      const std::uint8_t* row = weights + std::int64_t{entry} * 2 * kDepthwiseBytes;
+      for_each_index<2>([&](auto j) NYBBLE_LAMBDA {
+        const auto w0 = V::load(row + j * V::kBytes), w1 = V::load(row + kDepthwiseBytes + j * V::kBytes);
+        for_each_index<count>([&](auto i) NYBBLE_LAMBDA {
+          const auto inputs = V::load(at + i * step + j * V::kBytes);
+          above[i][j] = V::add_quads(above[i][j], inputs, w0);
+          below[i][j] = V::add_quads(below[i][j], inputs, w1);
+        });
+      });
+    });
+    finish_in_registers<V, count>(HowTo{}, task, pixel + p, first, above);
+    finish_in_registers<V, count>(HowTo{}, task, pixel + p + task.shape->output.width, first, below);
+  };
+  std::int32_t p = 0;
+  for (; p + kMost <= task.pixels; p += kMost) some(std::integral_constant<int, kMost>{}, p);
+  for (; p < task.pixels; ++p) some(std::integral_constant<int, 1>{}, p);
+}
+
+// Finishes a unit so, one row or a pair.
 template <class V>
-NYBBLE_INLINE bool finish_depthwise_words(const ConvTask& task, const std::uint8_t* staged, std::int32_t first) {
+NYBBLE_INLINE void finish_depthwise(const ConvTask& task, const TileFinish<V>& finish, bool is_pair,
+                                    const std::uint8_t* staged, std::int32_t first, std::int64_t pixel) {
+  const auto run = [&](auto how_to) NYBBLE_LAMBDA {
+    using HowTo = decltype(how_to);
+    const DepthwisePacked& packed = task.packed->as<DepthwisePacked>();
+    const bool is_small = (is_pair ? packed.pair_entries : packed.entries) == 3;
+    const auto function = is_pair ? (is_small ? depthwise_pair<V, HowTo, 3> : depthwise_pair<V, HowTo, 10>)
+                                  : (is_small ? depthwise_finished<V, HowTo, 3> : depthwise_finished<V, HowTo, 7>);
+    function(task, staged, first, finish.bias, pixel);
+  };
+  if (!finish.is_word)
+    run(ShortcutIs<Shortcut::none>{});
+  else if (task.epilogue->factor16_low != nullptr)
+    run(WordsIs<Words::wide>{});
+  else
+    run(WordsIs<Words::none>{});
+}
+
+// Whether finish_depthwise does the unit: of usual kernels, and of results that suit most networks.
+template <class V>
+NYBBLE_INLINE bool is_finished_depthwise(const ConvTask& task, const TileFinish<V>& finish) {
   const Epilogue& e = *task.epilogue;
   const std::int32_t entries = task.packed->as<DepthwisePacked>().entries;
-  if (e.shortcut || (e.low < 0 && !e.relu) || (entries != 3 && entries != 7)) return false;
-  const bool is_wide = e.factor16_low != nullptr;
-  if (entries == 3)
-    (is_wide ? depthwise_words<V, Words::wide, 3> : depthwise_words<V, Words::none, 3>)(task, staged, first);
-  else
-    (is_wide ? depthwise_words<V, Words::wide, 7> : depthwise_words<V, Words::none, 7>)(task, staged, first);
-  return true;
+  return !e.shortcut && (e.low >= 0 || e.relu) && (entries == 3 || entries == 7) &&
+         (finish.is_word || finish.fits_lanes());
 }
 
 // Sums of all pixels of a task, with `bias`.
@@ -193,25 +245,45 @@ NYBBLE_INLINE void depthwise_unit(const ConvTask& task, const std::uint8_t* stag
   }
 }
 
-// The task's pixels lie in one output row.
+// A unit of one row of a task.
+template <class V>
+void conv_depthwise_row(const ConvTask& task, const DepthwiseScratch& places, std::int32_t first, std::int64_t pixel) {
+  const Epilogue& e = *task.epilogue;
+  std::uint8_t* staged = task.scratch + places.staged;
+  stage_depthwise_unit(task, pixel, false, places, first, staged);
+  const TileFinish<V> finish_unit(e, first);
+  if constexpr (kSumsAreGroups<V>)
+    if (is_finished_depthwise<V>(task, finish_unit)) {
+      finish_depthwise<V>(task, finish_unit, false, staged, first, pixel);
+      return;
+    }
+  auto* sums = reinterpret_cast<std::int32_t*>(task.scratch);
+  depthwise_unit<V>(task, staged, first, finish_unit.bias, sums);
+  auto finish = finish_tile<V>;
+  if constexpr (kFinishesWords<V>)
+    if (finish_unit.is_word) finish = finish_saturated<V>;
+  finish(e, task.shape->output, pixel, task.pixels, first, task.shortcut, task.output, sums);
+}
+
+// The task's pixels lie in one output row or two.
 template <class V>
 void conv_depthwise(const ConvTask& task) {
-  const ConvShape& s = *task.shape;
-  const Epilogue& e = *task.epilogue;
+  const DepthwisePacked& packed = task.packed->as<DepthwisePacked>();
   const OutputBlock& block = task.packed->blocks[task.block];
-  const DepthwiseScratch places(s, task.packed->as<DepthwisePacked>().tile_pixels);
-  auto* sums = reinterpret_cast<std::int32_t*>(task.scratch);
-  std::uint8_t* staged = task.scratch + places.staged;
+  const DepthwiseScratch places(*task.shape, packed.tile_pixels);
   for (std::int32_t first = block.first; first < block.first + block.outputs; first += kChannelAlign) {
-    stage_depthwise_unit(task, places, first, staged);
-    const bool is_word = e.words != nullptr && e.words[first / kChannelAlign] != 0;
-    if constexpr (kSumsAreGroups<V>)
-      if (is_word && finish_depthwise_words<V>(task, staged, first)) continue;
-    depthwise_unit<V>(task, staged, first, is_word ? e.bias + first : kNoBias, sums);
-    auto finish = finish_tile<V>;
-    if constexpr (kFinishesWords<V>)
-      if (is_word) finish = finish_saturated<V>;
-    finish(e, s.output, task.first_pixel, task.pixels, first, task.shortcut, task.output, sums);
+    if constexpr (kSumsAreGroups<V>) {
+      const TileFinish<V> finish(*task.epilogue, first);
+      const bool is_pair = task.rows == 2 && (packed.pair_entries == 3 || packed.pair_entries == 10);
+      if (is_pair && is_finished_depthwise<V>(task, finish)) {
+        std::uint8_t* staged = task.scratch + places.staged;
+        stage_depthwise_unit(task, task.first_pixel, true, places, first, staged);
+        finish_depthwise<V>(task, finish, true, staged, first, task.first_pixel);
+        continue;
+      }
+    }
+    for (std::int32_t row = 0; row < task.rows; ++row)
+      conv_depthwise_row<V>(task, places, first, task.first_pixel + std::int64_t{row} * task.shape->output.width);
   }
 }
 
@@ -226,7 +298,7 @@ constexpr ConvRow kDepthwiseRow = {
     .has_dot_products = true,
     .has_signed_quads = V::kHasSignedQuads,
     .is_for_groups = true,
-    .tasks = Tasks::row,
+    .tasks = Tasks::row_pair,
     .lanes32 = V::kLanes32,
     .finishes_words = kFinishesWords<V>,
     .pack = pack_depthwise,

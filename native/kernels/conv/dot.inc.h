@@ -206,15 +206,14 @@ constexpr bool finishes_dots() {
     return Dot::kHasWholeSums;
 }
 
-// The same of the kDotPixels pixels from `pixel`, finished as words in registers.
-template <class Dot, Words kWords>
-__attribute__((noinline)) void dot_words(const ConvTask& task, const typename Dot::Staged* const* windows,
-                                         std::int64_t staged_row, const std::uint8_t* weights, std::int32_t first,
-                                         std::int64_t pixel) {
-  constexpr int P = Dot::V::kDotPixels;
+// The same of P pixels from `pixel`, finished in registers.
+template <class Dot, int P, class HowTo>
+__attribute__((noinline)) void dot_finished(const ConvTask& task, const typename Dot::Staged* const* windows,
+                                            std::int64_t staged_row, const std::uint8_t* weights,
+                                            const std::int32_t* bias, std::int32_t first, std::int64_t pixel) {
   DotSums<Dot, P> acc;
-  add_dots<Dot, P>(task, windows, staged_row, weights, first, task.epilogue->bias + first, acc);
-  finish_word_pixels<typename Dot::V, kWords, P>(task, pixel, first, acc);
+  add_dots<Dot, P>(task, windows, staged_row, weights, first, bias, acc);
+  finish_in_registers<typename Dot::V, P>(HowTo{}, task, pixel, first, acc);
 }
 
 // The same by sums that whole runs are added to.
@@ -296,8 +295,9 @@ void conv_dot(const ConvTask& task) {
 
   if constexpr (Dot::kGroup == 4 && kFewGroups<V> > 0)
     if (is_few<V>(task)) return run_few<Dot>(task, staged);
-  for (std::int32_t p = 0; p < task.pixels; p += kPixels) {
-    const std::int32_t count = task.pixels - p < kPixels ? task.pixels - p : kPixels;
+  const std::int32_t most = pixel_group<V, kPixels>(task.pixels);
+  for (std::int32_t p = 0; p < task.pixels; p += most) {
+    const std::int32_t count = task.pixels - p < most ? task.pixels - p : most;
     const Staged* windows[kPixels];
     // A ragged end repeats its first pixel and drops the result.
     for (std::int32_t i = 0; i < kPixels; ++i)
@@ -310,17 +310,17 @@ void conv_dot(const ConvTask& task) {
       for (std::int32_t first = block.first; first < block.first + block.outputs; first += kChannelAlign) {
         const TileFinish<V> finish(e, first);
         if constexpr (finishes_dots<Dot>())
-          if (finish.is_word && count == kPixels) {
-            with_words(e, [&](auto words) NYBBLE_LAMBDA {
-              dot_words<Dot, decltype(words)::value>(task, windows, staged_row, weights, first, pixel);
-            });
+          if (finish.template in_registers<kPixels>(count, [&](auto pixels, auto how_to) NYBBLE_LAMBDA {
+                dot_finished<Dot, pixels, decltype(how_to)>(task, windows, staged_row, weights, finish.bias, first,
+                                                            pixel);
+              })) {
             weights += step_bytes;
             continue;
           }
         for (std::int32_t k = 0; k < kChannelAlign; k += kStep, weights += step_bytes)
           dot_any_pixels<Dot>(count, task, windows, staged_row, weights, first + k, finish.bias + k, sums + k,
                               std::int64_t{kChannelAlign});
-        finish(e, s.output, pixel, count, first, task.shortcut, task.output, sums);
+        finish(s.output, pixel, count, first, task.shortcut, task.output, sums);
       }
     } else {
       for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes)

@@ -119,16 +119,16 @@ __attribute__((noinline)) void inner_pixels(const ConvTask& task, const std::uin
   });
 }
 
-// The same of the kInnerPixels pixels from `pixel`, finished as words in registers.
-template <class V, Words kWords>
-__attribute__((noinline)) void inner_words(const ConvTask& task, const std::uint8_t* const* windows,
-                                           const std::uint32_t* window_sums, std::int64_t staged_row,
-                                           const std::uint8_t* weights, std::int32_t first, std::int64_t pixel) {
-  constexpr int P = V::kInnerPixels;
+// The same of P pixels from `pixel`, finished in registers.
+template <class V, int P, class HowTo>
+__attribute__((noinline)) void inner_finished(const ConvTask& task, const std::uint8_t* const* windows,
+                                              const std::uint32_t* window_sums, std::int64_t staged_row,
+                                              const std::uint8_t* weights, const std::int32_t* bias, std::int32_t first,
+                                              std::int64_t pixel) {
   InnerSums<V, P> acc;
-  start_inner<V, P>(window_sums, task.packed->as<InnerPacked>().correction + first, task.epilogue->bias + first, acc);
+  start_inner<V, P>(window_sums, task.packed->as<InnerPacked>().correction + first, bias, acc);
   add_inner<V, P>(task, windows, staged_row, weights, acc);
-  finish_word_pixels<V, kWords, P>(task, pixel, first, acc);
+  finish_in_registers<V, P>(HowTo{}, task, pixel, first, acc);
 }
 
 // The same of up to kInnerPixels pixels.
@@ -164,8 +164,14 @@ void conv_inner(const ConvTask& task) {
   const std::int64_t step_bytes =
       std::int64_t{s.kernel_h} * packed.runs_per_row * packed.run_chunks * kInnerChannels * kStep;
 
-  for (std::int32_t p = 0; p < task.pixels; p += kPixels) {
-    const std::int32_t count = task.pixels - p < kPixels ? task.pixels - p : kPixels;
+  const std::int32_t group = pixel_group<V, kPixels>(task.pixels);
+  const auto prefetch = [&](std::int32_t from) NYBBLE_LAMBDA {
+    for (std::int32_t i = from; i < task.pixels && i < from + group; ++i)
+      prefetch_finish(e, s.output, task.first_pixel + i, block.first, block.outputs, task.shortcut, task.output);
+  };
+  prefetch(0);
+  for (std::int32_t p = 0; p < task.pixels; p += group) {
+    const std::int32_t count = task.pixels - p < group ? task.pixels - p : group;
     const std::uint8_t* windows[kPixels];
     std::uint32_t window_sums[kPixels];
     // A ragged end repeats its first pixel and drops the result.
@@ -174,23 +180,21 @@ void conv_inner(const ConvTask& task) {
       windows[i] = staged + std::int64_t{pixel} * s.stride_w * s.input.stride;
       window_sums[i] = inner_window_sum(s, pixel_sums, scratch.columns, pixel);
     }
-    for (std::int32_t i = 0; i < count; ++i)
-      prefetch_finish(e, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut, task.output);
+    prefetch(p + group);
     const std::uint8_t* weights = task.packed->weights + block.offset;
     const std::int64_t pixel = task.first_pixel + p;
     for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {
       const std::int32_t first = block.first + k;
       if constexpr (kSumsAreGroups<V>) {
         const TileFinish<V> finish(e, first);
-        if (finish.is_word && count == kPixels) {
-          with_words(e, [&](auto words) NYBBLE_LAMBDA {
-            inner_words<V, decltype(words)::value>(task, windows, window_sums, scratch.row, weights, first, pixel);
-          });
+        if (finish.template in_registers<kPixels>(count, [&](auto pixels, auto how_to) NYBBLE_LAMBDA {
+              inner_finished<V, pixels, decltype(how_to)>(task, windows, window_sums, scratch.row, weights, finish.bias,
+                                                          first, pixel);
+            }))
           continue;
-        }
         inner_any_pixels<V>(count, task, windows, window_sums, scratch.row, weights, packed.correction + first,
                             finish.bias, sums, std::int64_t{kStep});
-        finish(e, s.output, pixel, count, first, task.shortcut, task.output, sums);
+        finish(s.output, pixel, count, first, task.shortcut, task.output, sums);
       } else {
         inner_any_pixels<V>(count, task, windows, window_sums, scratch.row, weights, packed.correction + first, kNoBias,
                             sums + k, std::int64_t{block.outputs});

@@ -7,10 +7,20 @@ namespace nybble {
 namespace {
 
 struct DepthwiseArrays {
-  std::vector<std::int32_t> places, correction;
+  std::vector<std::int32_t> places, correction, pair_places;
   std::int32_t entries = 0, offset = 0, tile_pixels = 0;
+  std::int64_t pair_weights = 0;
 
-  DepthwisePacked view() const { return {places.data(), entries, offset, correction.data(), tile_pixels}; }
+  DepthwisePacked view() const {
+    return {places.data(),
+            entries,
+            offset,
+            correction.data(),
+            tile_pixels,
+            pair_places.data(),
+            static_cast<std::int32_t>(pair_places.size()),
+            pair_weights};
+  }
 };
 
 // A quad: its staged row and column, and the taps of the window, of which those outside have no weight.
@@ -19,9 +29,11 @@ struct Quad {
   std::int32_t first_r, first_c;
   bool is_beside;
 
-  std::int8_t weight(const WeightReader& reader, const ConvShape& s, std::int32_t channel, std::int32_t n) const {
-    const std::int32_t r = first_r + (is_beside ? 0 : n), c = first_c + (is_beside ? n : 0);
-    return r < s.kernel_h && c < s.kernel_w ? reader.at(channel, 0, r, c) : std::int8_t{0};
+  // Of the window that begins `below` staged rows below the first.
+  std::int8_t weight(const WeightReader& reader, const ConvShape& s, std::int32_t channel, std::int32_t n,
+                     std::int32_t below = 0) const {
+    const std::int32_t r = first_r + (is_beside ? 0 : n) - below, c = first_c + (is_beside ? n : 0);
+    return r >= 0 && r < s.kernel_h && c < s.kernel_w ? reader.at(channel, 0, r, c) : std::int8_t{0};
   }
 };
 
@@ -33,6 +45,23 @@ std::vector<Quad> quads_of(const ConvShape& s, const DepthwiseScratch& places) {
       quads.push_back({row, c * s.dilation_w, 4 * row, c, is_beside});
   }
   return quads;
+}
+
+// Of two output rows together; empty where they are computed one by one.
+std::vector<Quad> pair_quads(const ConvShape& s) {
+  std::vector<Quad> quads;
+  if (!is_depthwise_pair(s)) return quads;
+  for (std::int32_t row = 0; 4 * row <= s.kernel_h; ++row)
+    for (std::int32_t c = 0; c < s.kernel_w; ++c) quads.push_back({row, c * s.dilation_w, 4 * row, c, false});
+  return quads;
+}
+
+std::vector<std::int32_t> places_of(const std::vector<Quad>& quads, const DepthwiseScratch& scratch) {
+  std::vector<std::int32_t> places;
+  for (const Quad& quad : quads)
+    places.push_back(
+        static_cast<std::int32_t>(quad.row * scratch.row_bytes + std::int64_t{quad.column} * kDepthwiseBytes));
+  return places;
 }
 
 }  // namespace
@@ -47,12 +76,13 @@ ConvWeights pack_depthwise(const ConvRow& row, const ConvLayer& layer, const Con
   arrays.entries = static_cast<std::int32_t>(quads.size());
   arrays.offset = sign_offset(layer, row.has_signed_quads);
   arrays.tile_pixels = cut.tile_pixels;
-  for (const Quad& quad : quads)
-    arrays.places.push_back(
-        static_cast<std::int32_t>(quad.row * places.row_bytes + std::int64_t{quad.column} * kDepthwiseBytes));
+  const std::vector<Quad> pairs = pair_quads(s);
+  arrays.places = places_of(quads, places);
+  arrays.pair_places = places_of(pairs, places);
+  arrays.pair_weights = static_cast<std::int64_t>(4 * quads.size() * outputs);
   ConvWeights packed;
   packed.blocks = split_outputs(s.output.stride, cut.block_outputs, 0);
-  packed.bytes = AlignedBytes(4 * quads.size() * outputs);
+  packed.bytes = AlignedBytes(4 * (quads.size() + 2 * pairs.size()) * outputs);
   packed.lowest.assign(outputs, 0);
   packed.highest.assign(outputs, 0);
   std::vector<std::int64_t> totals(outputs, 0);
@@ -68,6 +98,11 @@ ConvWeights pack_depthwise(const ConvRow& row, const ConvLayer& layer, const Con
           packed.lowest[output] += w * (w > 0 ? layer.low : layer.high);
           packed.highest[output] += w * (w > 0 ? layer.high : layer.low);
         }
+  for (std::int32_t first = 0; first < s.output.stride; first += kChannelAlign)
+    for (const Quad& quad : pairs)
+      for (std::int32_t below = 0; below < 2; ++below)
+        for (std::int32_t k = first; k < first + kChannelAlign; ++k)
+          for (std::int32_t n = 0; n < 4; ++n) *out++ = static_cast<std::uint8_t>(quad.weight(reader, s, k, n, below));
   // Sums are taken modulo 2^32, and so is this; the result is in range.
   for (std::int64_t total : totals)
     arrays.correction.push_back(static_cast<std::int32_t>(static_cast<std::uint32_t>(-total * arrays.offset)));

@@ -33,7 +33,8 @@ ConvWeights pack_dot(const ConvRow& row, const ConvLayer& layer, const ConvCut& 
   // A staged pixel has the input's stride; columns are contiguous unless dilation leaves gaps.
   arrays.runs_per_row = s.dilation_w == 1 ? 1 : s.kernel_w;
   const std::int32_t columns = s.dilation_w == 1 ? s.kernel_w : 1;
-  const std::int32_t run = columns * s.input.stride;
+  // What is there for alignment alone behind the last column is left out.
+  const std::int32_t run = (columns - 1) * s.input.stride + s.input.channels;
   arrays.run_groups = (run + group - 1) / group;
   arrays.groups_together = is_together ? arrays.run_groups : 0;
   const std::size_t per_output = static_cast<std::size_t>(s.kernel_h) *

@@ -100,7 +100,8 @@ std::string why_not_cut(const ConvRow& row, const ConvLayer& layer, const ConvCu
 }
 
 bool is_by_row(const ConvRow& row, const ConvShape& shape) {
-  return row.tasks == Tasks::row || (row.tasks == Tasks::row_unless_pointwise && !shape.pointwise());
+  return row.tasks == Tasks::row || row.tasks == Tasks::row_pair ||
+         (row.tasks == Tasks::row_unless_pointwise && !shape.pointwise());
 }
 
 std::int32_t task_pixels(const ConvRow& row, const ConvShape& shape, std::int32_t wanted) {

@@ -49,9 +49,9 @@ inline constexpr std::int32_t kListBlocks[] = {16, 32, 64};
 // gigabytes.
 inline constexpr std::int64_t kMostStaged = 64 << 20;
 
-// What the tasks of a kernel are cut out of: output pixels, those of one output row, those of one output row unless the
-// convolution is pointwise, or squares of 2x2 output pixels.
-enum class Tasks : std::uint8_t { pixels, row, row_unless_pointwise, squares };
+// What the tasks of a kernel are cut out of: output pixels, those of one output row, those of two neighbouring output
+// rows, those of one output row unless the convolution is pointwise, or squares of 2x2 output pixels.
+enum class Tasks : std::uint8_t { pixels, row, row_pair, row_unless_pointwise, squares };
 
 struct ConvRow;
 struct ConvWeights;

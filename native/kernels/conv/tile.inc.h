@@ -17,6 +17,13 @@ inline constexpr bool kSumsAreGroups = 2 * V::kLanes32 == kChannelAlign;
 template <class V>
 inline constexpr bool kFinishesWords = kSumsAreGroups<V> || V::kHasLaneQuads;
 
+// Pixels to compute together of `pixels`: kMost, or one less where that leaves none over, as results of many networks
+// are multiples of seven.
+template <class V, std::int32_t kMost>
+NYBBLE_INLINE std::int32_t pixel_group(std::int32_t pixels) {
+  return kSumsAreGroups<V> && pixels % kMost != 0 && pixels % (kMost - 1) == 0 ? kMost - 1 : kMost;
+}
+
 // In place of biases, for sums that get theirs later.
 alignas(64) constexpr std::int32_t kNoBias[kChannelAlign] = {};
 
@@ -89,6 +96,43 @@ NYBBLE_INLINE void finish_word_pixels(const ConvTask& task, std::int64_t pixel, 
   });
 }
 
+template <Shortcut kValue>
+struct ShortcutIs {
+  static constexpr Shortcut value = kValue;
+};
+
+// P pixels of kChannelAlign sums without their bias, in registers, finished in 32-bit lanes: finish_unsigned.
+template <class V, Shortcut kShortcut, int P>
+NYBBLE_INLINE void finish_lane_pixels(const ConvTask& task, std::int64_t pixel, std::int32_t first,
+                                      typename V::I32 (&sums)[P][2]) {
+  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+    V::hold(sums[p][0]);
+    V::hold(sums[p][1]);
+  });
+  const Epilogue e = *task.epilogue;
+  const Layout& output = task.shape->output;
+  std::int64_t base = pixel * output.stride + first;
+  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
+    const Finish f{e, output, pixel + p, base, first, task.shortcut, task.output};
+    const typename V::I32 results[2] = {finish_unsigned<V, kShortcut>(f, sums[p][0], 0),
+                                        finish_unsigned<V, kShortcut>(f, sums[p][1], V::kLanes32)};
+    V::store_positive_bytes(static_cast<std::uint8_t*>(task.output) + base, results);
+    base += output.stride;
+  });
+}
+
+template <class V, int P, Words kWords>
+NYBBLE_INLINE void finish_in_registers(WordsIs<kWords>, const ConvTask& task, std::int64_t pixel, std::int32_t first,
+                                       typename V::I32 (&sums)[P][2]) {
+  finish_word_pixels<V, kWords, P>(task, pixel, first, sums);
+}
+
+template <class V, int P, Shortcut kShortcut>
+NYBBLE_INLINE void finish_in_registers(ShortcutIs<kShortcut>, const ConvTask& task, std::int64_t pixel,
+                                       std::int32_t first, typename V::I32 (&sums)[P][2]) {
+  finish_lane_pixels<V, kShortcut, P>(task, pixel, first, sums);
+}
+
 template <class V, Words kWords>
 __attribute__((noinline)) void finish_word_tile(const Epilogue& e, const Layout& output, std::int64_t pixel,
                                                 std::int32_t count, std::int32_t first, const void* shortcut, void* out,
@@ -111,15 +155,52 @@ void finish_saturated(const Epilogue& e, const Layout& output, std::int64_t pixe
 // How sums of the kChannelAlign outputs from `first` are finished, and the bias that they begin with.
 template <class V>
 struct TileFinish {
+  const Epilogue& e;
   bool is_word;
   const std::int32_t* bias;
 
-  NYBBLE_INLINE TileFinish(const Epilogue& e, std::int32_t first)
-      : is_word(e.words != nullptr && e.words[first / kChannelAlign] != 0), bias(is_word ? e.bias + first : kNoBias) {}
+  NYBBLE_INLINE TileFinish(const Epilogue& epilogue, std::int32_t first)
+      : e(epilogue),
+        is_word(e.words != nullptr && e.words[first / kChannelAlign] != 0),
+        bias(is_word ? e.bias + first : kNoBias) {}
+
+  // Calls function(std::integral_constant<int, count>, WordsIs or ShortcutIs) where finish_in_registers does so many
+  // pixels of at most kMost, and the epilogue. Otherwise false.
+  template <int kMost, class F>
+  NYBBLE_INLINE bool in_registers(std::int32_t count, const F& function) const {
+    if (count != kMost && count != kMost - 1 && count != kMost / 2) return false;
+    return with_epilogue([&](auto how_to) NYBBLE_LAMBDA {
+      if (count == kMost)
+        function(std::integral_constant<int, kMost>{}, how_to);
+      else if (count == kMost - 1)
+        function(std::integral_constant<int, kMost - 1>{}, how_to);
+      else
+        function(std::integral_constant<int, kMost / 2>{}, how_to);
+    });
+  }
+
+  // Whether finish_unsigned is exact.
+  NYBBLE_INLINE bool fits_lanes() const { return e.narrow && e.requantize && e.is_unsigned(); }
+
+  template <class F>
+  NYBBLE_INLINE bool with_epilogue(const F& function) const {
+    if (is_word) {
+      with_words(e, function);
+      return true;
+    }
+    if (!fits_lanes()) return false;
+    if (!e.shortcut)
+      function(ShortcutIs<Shortcut::none>{});
+    else if (e.shortcut_type == Element::u8 && e.shortcut_requantize)
+      function(ShortcutIs<Shortcut::u8_scaled>{});
+    else
+      function(ShortcutIs<Shortcut::any>{});
+    return true;
+  }
 
   // `count` pixels, whose sums follow each other.
-  NYBBLE_INLINE void operator()(const Epilogue& e, const Layout& output, std::int64_t pixel, std::int32_t count,
-                                std::int32_t first, const void* shortcut, void* out, const std::int32_t* sums) const {
+  NYBBLE_INLINE void operator()(const Layout& output, std::int64_t pixel, std::int32_t count, std::int32_t first,
+                                const void* shortcut, void* out, const std::int32_t* sums) const {
     (is_word ? finish_saturated<V> : finish_tile<V>)(e, output, pixel, count, first, shortcut, out, sums);
   }
 };
