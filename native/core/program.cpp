@@ -35,8 +35,8 @@ WorkspaceSize first_size(int threads, int most_images, std::int64_t arena_bytes)
 
 namespace {
 
-// Tables of samples that are all one: clamp(sample, low, high) - less, modulo 2^8. Vectors compute that; looking samples
-// up one by one takes as long as a layer.
+// Tables of samples that are all one: clamp(sample, low, high) - less, modulo 2^8. Vectors compute that; looking
+// samples up one by one takes as long as a layer.
 struct SampleRule {
   bool holds = false;
   std::uint8_t low = 0, high = 255, less = 0;
