@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from nybble.graph import Conv2d, Restore, read_graph
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'nybble[quantize]'")
 
-from nybble.quantize.pipeline import measure  # noqa: E402
 
 SOURCE = "task_sources:denoiser"
 SETTINGS: dict[str, Any] = {
@@ -29,17 +26,7 @@ SETTINGS: dict[str, Any] = {
     "calibration": {"workers": 0, "batch": 8},
     "training": {"workers": 0, "batch": 4, "learning_rate": 0.005, "range_batches": 2},
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread, hardly any time for measuring speed, no TensorBoard."""
-    monkeypatch.setattr(measure, "_SECONDS", 0.001)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quick_quantization")
 
 
 @pytest.fixture(scope="module")

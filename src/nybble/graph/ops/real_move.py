@@ -15,7 +15,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example
 from nybble.graph.ops.forms import Form
 from nybble.graph.ops.reading import OnnxNode
-from nybble.graph.ops.real import MAX_RANK, RealOperation, real
+from nybble.graph.ops.real import MAX_RANK, AlongAxis, RealOperation, real
 from nybble.graph.ops.registry import register
 from nybble.graph.types import Array
 from nybble.graph.value_type import MAX_ELEMENTS, ValueType
@@ -174,7 +174,7 @@ class RealConcat(Node):
     axis: int
 
 
-class RealConcatOperation(RealOperation[RealConcat]):
+class RealConcatOperation(AlongAxis[RealConcat]):
     """Concatenation of real numbers."""
 
     node = RealConcat
@@ -198,26 +198,6 @@ class RealConcatOperation(RealOperation[RealConcat]):
         """A copy."""
         result: Array = np.concatenate(values, axis=node.axis + 1)
         return result
-
-    def attributes(self, node: RealConcat) -> Mapping[str, object]:
-        """The axis."""
-        return {"axis": node.axis}
-
-    def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
-        """The axis."""
-        return {"axis": file.integer("axis", 0, MAX_RANK - 1)}
-
-    def write_onnx(self, node: RealConcat, form: Form, sources: list[str], output: str) -> None:
-        """Concat; its axis is counted with the batch."""
-        form.node("Concat", sources, output, name=node.name, axis=node.axis + 1)
-
-    def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
-        """The axis."""
-        return {"axis": node.attribute("axis", 1) % (len(shapes[0]) + 1) - 1}
-
-    def details(self, node: RealConcat) -> Sequence[str]:
-        """The axis."""
-        return (f"axis {node.axis}",)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[RealConcat]]:
         """Two and three values along every axis."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -199,9 +198,7 @@ class PipelineConfig(QuantizeConfig):
         if given is None:
             return None
         try:
-            # By way of JSON, so that tuples are lists, as in the file.
-            fields: dict[str, Any] = json.loads(json.dumps(given))
-            return dict(json.loads(json.dumps(task_fields(task_of_fields(fields)))))
+            return task_fields(task_of_fields(given))
         except KeyError as error:
             raise ValueError(f"unknown kind {error}, known: {', '.join(TASKS)}") from None
         except (GraphError, TypeError, ValueError) as error:
