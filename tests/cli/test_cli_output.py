@@ -49,6 +49,30 @@ def test_a_table_that_does_not_fit(capsys: pytest.CaptureFixture[str], monkeypat
     ]
 
 
+def test_leading_columns_stand_above_the_rest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    grid = table("layer", "details", "MACs", "bytes", numbers=("MACs", "bytes"))
+    grid.add_row("a_convolution_of_the_network", "stride 2", "10,838,016", "992")
+    grid.add_row("another_layer_of_the_network", "", "", "")
+    grid.add_section()
+    grid.add_row("total", "", "10,838,016", "992")
+    console().print(grid, lead=("layer", "details"))
+    assert capsys.readouterr().out.splitlines() == [
+        "layer  details",
+        "        MACs  bytes",
+        "─" * 30,
+        "a_convolution_of_the_network  stride 2",
+        "  10,838,016    992",
+        "another_layer_of_the_network",
+        "─" * 30,
+        "total",
+        "  10,838,016    992",
+    ]
+
+
 @pytest.mark.parametrize(("count", "text"), [(0, "0 photos"), (1, "1 photo"), (2, "2 photos")])
 def test_plurals(count: int, text: str) -> None:
     assert plural(count, "photo") == text

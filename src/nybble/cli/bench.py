@@ -326,7 +326,7 @@ def _show_runs(result: dict[str, Any]) -> None:
             "" if rss is None else f"{rss / 1e6:.0f}",
             top1,
         )
-    console().print(grid)
+    console().print(grid, lead=("batch", "contestant"))
 
 
 def _show_ratios(result: dict[str, Any]) -> None:
@@ -345,7 +345,7 @@ def _show_ratios(result: dict[str, Any]) -> None:
             cells += [f"{ratio[kind]:.2f}x", "{:.2f} to {:.2f}".format(*spread["quartiles"])]
             opponent = opponent or f"{spread['to']['contestant']}, batch {spread['to']['batch']}"
         grid.add_row(name, *cells, opponent)
-    console().print(grid)
+    console().print(grid, lead=("ratio", "compared with"))
 
 
 def _show_rooflines(result: dict[str, Any]) -> None:

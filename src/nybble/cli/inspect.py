@@ -78,7 +78,7 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
         grid.add_row(row.name, row.op, shown[row.name], output, weights, row.attributes, *numbers)
     grid.add_section()
     grid.add_row("total", "", "", "", "", "", f"{totals['macs']:,}", f"{totals['parameter_bytes']:,}")
-    console().print(grid)
+    console().print(grid, lead=("layer", "op", "details"))
     outputs = ", ".join(
         f"{name} {_tensor(graph.values[name].dtype.value, graph.values[name].shape)}" for name in graph.outputs
     )
