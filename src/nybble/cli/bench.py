@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What is said where the peers' network is made of one with tables.
 TABLES = "run activation functions as tables, which is slow for them; for a fair race give --float-model"
+#: With fewer photos the output warns: the number of zeros, and with it the speed, differs from photo to photo.
+_ENOUGH = 100
 
 
 def bench(
@@ -264,6 +266,9 @@ def _show(result: dict[str, Any]) -> None:
     typer.echo(f"photos    {result['photos']}" + (f"; INT8 peers calibrated on some of {peers}" if peers else ""))
     if result["looks_up_tables"]:
         typer.echo(f"peers     {TABLES}")
+    few = _few_photos(result)
+    if few is not None:
+        typer.echo(f"WARNING   {few}")
     _show_machine(about)
     taken = about["disturbance"]
     if taken is not None:
@@ -280,6 +285,16 @@ def _show(result: dict[str, Any]) -> None:
     _show_ratios(result)
     _show_rooflines(result)
     _show_scaling(result)
+
+
+def _few_photos(result: dict[str, Any]) -> str | None:
+    """What to say where the photos are too few."""
+    count = result["photo_count"]
+    if count >= _ENOUGH or "SYNTHETIC" in result["photos"]:
+        return None
+    is_labelled = any(run["top1"] is not None for run in result["runs"])
+    top1 = f", and each answer is {100 / count:.1f} points of top-1" if is_labelled else ""
+    return f"only {plural(count, 'photo')}: speed depends on them{top1}; {_ENOUGH} are enough"
 
 
 def _show_machine(about: dict[str, Any]) -> None:
