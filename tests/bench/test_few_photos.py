@@ -14,7 +14,7 @@ from nybble.cli.bench import _few_photos
             "40 photos of images",
             40,
             0.9,
-            "only 40 photos: speed depends on them, and each answer is 2.5 points of top-1",
+            "only 40 photos: speed depends on them, and each answer is 2.5 points",
         ),
         ("1 photos of images", 1, None, "only 1 photo: speed depends on them; 100 are enough"),
         ("100 photos of images", 100, 0.9, None),
