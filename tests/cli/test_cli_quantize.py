@@ -52,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("quick_quantization")
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """72 photos in a folder per class; one more is no photo."""
+    """72 photos in a folder per class; one more is not a photo."""
     folder = stripes(tmp_path_factory.mktemp("images"), 72)
     (folder / "kind0" / "broken.jpg").write_bytes(b"no photo")
     return folder

@@ -1,4 +1,4 @@
-"""``nybble quantize`` of networks that are no classifiers: task, noise, distillation, and what is refused."""
+"""``nybble quantize`` of networks that are not classifiers: task, noise, distillation, and what is refused."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_without_training(folder: Path, tmp_path: Path, method: dict[str, bool])
     ("options", "words"),
     [
         (("--epochs", "2"), "--distil, or --epochs 0"),
-        (("--epochs", "0", "--min-accuracy", "50"), "is no classifier, so it has no top-1"),
+        (("--epochs", "0", "--min-accuracy", "50"), "is not a classifier, so it has no top-1"),
         (("--epochs", "0", "--crop", "30"), "fewer than the 30x30 of the input"),
     ],
 )
@@ -129,7 +129,7 @@ def test_settings_that_need_classes(folder: Path, tmp_path: Path, options: tuple
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Restore\noutput=noise\n", "reads 'noise', which is no output; the outputs are output"),
+        ("Restore\noutput=noise\n", "reads 'noise', which is not an output; the outputs are output"),
         ("Restored\n", "unknown task 'Restored'"),
         ("Restore\noutput=output\nform=both\n", "task:3: form: unknown value 'both'"),
         ("Segment\noutput=output\n", "noise is added for the task restore, not for segment"),

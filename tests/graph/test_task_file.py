@@ -104,7 +104,7 @@ def test_the_older_form_stays(tmp_path: Path) -> None:
         ({"placement": "corner"}, "placement is for fit=letterbox"),
         ({"fit": "letterbox", "fill": 256}, "fill=256 is not a sample"),
         ({"fit": "letterbox", "placement": "left"}, "unknown placement 'left'"),
-        ({"fit": "none", "crop": (0, 3)}, "is no size"),
+        ({"fit": "none", "crop": (0, 3)}, "is not a size"),
     ],
 )
 def test_fittings_that_make_no_sense(options: dict[str, object], message: str) -> None:
@@ -142,11 +142,11 @@ def test_detectors_that_make_no_sense(changes: dict[str, object], message: str) 
     ("before", "after", "message"),
     [
         ("Segment", "Sediment", r"task:1: unknown task 'Sediment' \(known: Classify, "),
-        ("output=x", "output=y", r"task:1: the task segment reads 'y', which is no output \(outputs: x\)"),
+        ("output=x", "output=y", r"task:1: the task segment reads 'y', which is not an output \(outputs: x\)"),
         ("output=x\r\n", "", "task:1: Segment lacks the key output"),
         ("void=2", "void=999", r"task:3: void: 999 is not in -1\.\.255"),
         ("void=2", "colour=2", "task:3: unknown key 'colour' for Segment"),
-        ("void=2", "palette=1:red", "task:3: palette: 'red' is no colour"),
+        ("void=2", "palette=1:red", "task:3: palette: 'red' is not a colour"),
     ],
 )
 def test_broken_files(before: str, after: str, message: str, tmp_path: Path) -> None:

@@ -134,6 +134,6 @@ def _answer(value: dict[str, Any]) -> None:
 if __name__ == "__main__":
     # Python puts the script's folder first in the path, where modules named like the peers' would hide theirs.
     sys.path.pop(0)
-    # Whatever an engine prints is no answer.
+    # Whatever an engine prints is not an answer.
     _ANSWERS, sys.stdout = sys.stdout, sys.stderr
     main()

@@ -275,7 +275,7 @@ def _show(result: dict[str, Any]) -> None:
         others, guests = taken["other_processes"], taken["other_guests"]
         typer.echo(f"          other processes used {others:.1%} of it, other guests of the host {guests:.1%}")
     for peer, choice in result["int8_choices"].items():
-        typer.echo(f"{peer:9} INT8 is {choice['chosen']['name']}, the fastest of its right candidates here")
+        typer.echo(f"{peer:9} INT8 is {choice['chosen']['name']}, its fastest candidate here with right answers")
     for peer, reason in result["peers_left_out"].items():
         typer.echo(f"{peer:9} takes no part: {reason}")
     for peer, isa in result["settings"]["isa_of_peers"].items():
@@ -303,9 +303,8 @@ def _show_machine(about: dict[str, Any]) -> None:
     typer.echo(
         f"machine   {about['cpu']} ({about['family_model']}), {plural(about['usable_cpus'], 'CPU')}, {about['system']}"
     )
-    typer.echo(
-        f"          {' '.join(about['flags'])}; without {' '.join(about['missing_flags']) or 'none of interest'}"
-    )
+    missing = f"; without {' '.join(about['missing_flags'])}" if about["missing_flags"] else ""
+    typer.echo(f"          {' '.join(about['flags'])}{missing}")
     if about["byte_tiles"]:
         typer.echo(f"AMX       {BYTE_TILES}")
 

@@ -251,7 +251,7 @@ def quantize(
     of the float, the calibrated, the fine-tuned and the integer network on the selection photos. A run that was killed
     resumes when the same command is given again.
 
-    Of a network that is no classifier, the outputs are compared with the float network's. It needs no labels:
+    Of a network that is not a classifier, the outputs are compared with the float network's. It needs no labels:
     --epochs 0, or --distil. `nybble evaluate` then measures what it is for.
     """
     from pydantic import ValidationError
@@ -400,7 +400,7 @@ def _print(outcome: Outcome, report: Path | None) -> None:
 
 
 def _print_outputs(outcome: Outcome) -> None:
-    """The stages of a network that is no classifier."""
+    """The stages of a network that is not a classifier."""
     numbers = ("noise", "worst output", "size", "images/s")
     grid = table("network", *numbers, numbers=(numbers[0], *numbers[2:]))
     for stage in outcome.stages:

@@ -64,7 +64,7 @@ class Answering(ABC):
         Raises
         ------
         ImageError
-            Naming the file that is no image.
+            Naming the file that is not an image.
         EngineError
             If the model has no preprocessing.
         """
@@ -170,7 +170,7 @@ class Answering(ABC):
         Raises
         ------
         ImageError
-            Naming the file that is no image.
+            Naming the file that is not an image.
         EngineError
             If the model has no preprocessing.
         TypeError

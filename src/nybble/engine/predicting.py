@@ -52,7 +52,7 @@ def predict(
     Raises
     ------
     ImageError
-        Naming the file that is no image.
+        Naming the file that is not an image.
     EngineError
         If the model has no preprocessing.
     GraphError

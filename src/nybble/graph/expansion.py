@@ -56,5 +56,5 @@ def expand(graph: Graph, keep: Callable[[Operation[Any]], bool] = _none) -> Grap
     for node in graph:
         said, found = graph.values[node.name], expanded.values.get(node.name)
         if found is None or (found.dtype, found.shape) != (said.dtype, said.shape):
-            raise GraphError(f"what {node.op} expands to gives {found}, not {said}", node=node.name)
+            raise GraphError(f"the expansion of {node.op} gives {found}, not {said}", node=node.name)
     return expanded

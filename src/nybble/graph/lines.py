@@ -115,7 +115,7 @@ class LayerFile:
         """The value as it stands."""
         entry = self._entry(key)
         if entry.path is not None:
-            raise ModelFormatError(self.path, f"{key} is no tensor and takes no !path", line=entry.line + 1)
+            raise ModelFormatError(self.path, f"{key} is not a tensor and takes no !path", line=entry.line + 1)
         return entry.value
 
     def integer(self, key: str, low: int, high: int) -> int:

@@ -78,7 +78,7 @@ def read_material(folders: Sequence[Path]) -> Material:
     Raises
     ------
     ReportError
-        Where one is no folder, has nothing of nybble, or has a file that is damaged; files are named.
+        Where one is not a folder, has nothing of nybble, or has a file that is damaged; files are named.
     """
     labels = _labels(folders)
     sources = [_read(path, label) for path, label in zip(folders, labels, strict=True)]

@@ -171,7 +171,7 @@ def _from_file(config: Path) -> dict[str, Any]:
     models = values.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         path = model.get("path") if isinstance(model, dict) else None
-        # What is no folder or ensemble beside the file is the name of a model.
+        # What is not a folder or ensemble beside the file is the name of a model.
         if isinstance(path, str) and _is_model(config.parent / path):
             model["path"] = str(config.parent / path)
     return values
@@ -191,7 +191,7 @@ def read_tokens(file: Path) -> frozenset[str]:
         raise ServeError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     tokens = frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not tokens:
-        raise ServeError(f"{file}: holds no token; write one a line")
+        raise ServeError(f"{file}: holds no token; write one per line")
     return tokens
 
 

@@ -29,7 +29,7 @@ def open_ncnn(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
             extractor.input(entry, ncnn.Mat(photo))
             code, value = extractor.extract(last)
             if code:
-                raise OSError(f"ncnn answers {code}")
+                raise OSError(f"ncnn returned {code}")
             logits.append(np.array(value).reshape(-1))
         return np.stack(logits)
 

@@ -169,7 +169,7 @@ class Ensemble(Engine):
         Raises
         ------
         ImageError
-            Naming the file that is no image.
+            Naming the file that is not an image.
         """
         from nybble.images import decode_photo, load_photo
         from nybble.images.errors import ImageError

@@ -191,7 +191,7 @@ class Operation(ABC, Generic[N]):
     def parts(self, node: N, types: Sequence[ValueType]) -> int | None:
         """Of an average, rounded with halves up: what its exact values are multiples of, as one step over a number.
 
-        ``types`` are those of what the node reads. ``None`` where it is no average.
+        ``types`` are those of what the node reads. ``None`` where it is not an average.
         """
         return None
 

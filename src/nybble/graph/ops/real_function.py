@@ -81,7 +81,9 @@ class RealSoftmaxOperation(AlongAxis[RealSoftmax]):
         """That of the input, which has the axis."""
         if not 0 <= node.axis < len(shapes[0]):
             raise GraphError(
-                f"axis {node.axis} is none of the {len(shapes[0])} of its input", node=node.name, field="axis"
+                f"axis {node.axis} is not an axis of its input, 0..{len(shapes[0]) - 1}",
+                node=node.name,
+                field="axis",
             )
         return shapes[0]
 

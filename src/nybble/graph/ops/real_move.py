@@ -47,7 +47,7 @@ class RealTransposeOperation(RealOperation[RealTranspose]):
     def result_shape(self, node: RealTranspose, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The extents in the order."""
         if sorted(node.order) != list(range(len(shapes[0]))):
-            raise GraphError(f"order {node.order} is none of {len(shapes[0])} axes", node=node.name, field="order")
+            raise GraphError(f"order {node.order} must name {len(shapes[0])} axes", node=node.name, field="order")
         return tuple(shapes[0][axis] for axis in node.order)
 
     def compute(self, node: RealTranspose, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
@@ -113,7 +113,7 @@ class RealReshapeOperation(RealOperation[RealReshape]):
             wide = [axis for axis in results if node.shape[axis] != 1]
             if len(wide) > 1 or not results:
                 raise GraphError(
-                    f"reshapes {old} to {node.shape}, which does not tell what {new} becomes", node=node.name
+                    f"reshapes {old} to {node.shape}, which does not determine what {new} becomes", node=node.name
                 )
             kept = wide[0] if wide else results[0]
             made += [math.prod(changed) if axis == kept else 1 for axis in results]
@@ -186,7 +186,7 @@ class RealConcatOperation(AlongAxis[RealConcat]):
         """The sum along the axis."""
         first, axis = shapes[0], node.axis
         if not 0 <= axis < len(first):
-            raise GraphError(f"axis {axis} is none of the {len(first)} of its inputs", node=node.name, field="axis")
+            raise GraphError(f"axis {axis} is not an axis of its inputs", node=node.name, field="axis")
         rest = (*first[:axis], *first[axis + 1 :])
         if any(len(shape) != len(first) or (*shape[:axis], *shape[axis + 1 :]) != rest for shape in shapes):
             raise GraphError(

@@ -274,7 +274,7 @@ class _Restoration(Restoration):
         """The layer in whose units sums are."""
         node = self.root_of(name)
         if not isinstance(node, Conv2d | Linear):
-            raise QuantizeError(f"{name}: reads {node.op}, where it needs a layer's sums")
+            raise QuantizeError(f"{name}: reads the result of {node.op}, where the sums of a layer are needed")
         return node
 
     def is_rescaled(self, name: str) -> bool:

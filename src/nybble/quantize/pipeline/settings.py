@@ -127,7 +127,7 @@ class PipelineConfig(QuantizeConfig):
         Even out channels between layers before calibration (Nagel et al. 2019).
     scale_channels : bool, optional
         Give channels beside depthwise layers steps of their own before calibration; by default where the network
-        is no classifier.
+        is not a classifier.
     fit_channels : bool
         Give channels behind a ReLU6 ranges of their own before calibration.
     correct_bias : bool

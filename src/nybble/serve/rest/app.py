@@ -80,4 +80,4 @@ async def _wrong_address(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     # The error goes on to the guard, which logs it.
-    return JSONResponse({"error": "the server failed; its log says more"}, 500)
+    return JSONResponse({"error": "the server failed; see its log"}, 500)

@@ -49,7 +49,7 @@ def minimum(importer: Importing, node: onnx.NodeProto) -> Value:
 
 
 def _operands(importer: Importing, node: onnx.NodeProto) -> tuple[int, Array | None]:
-    """The place of the one operand that is no constant, and the bound that the others make."""
+    """The place of the one operand that is not a constant, and the bound that the others make."""
     values = [importer.value(node, index) for index in range(len(node.input))]
     places = [index for index, value in enumerate(values) if not isinstance(value, Constant)]
     if len(places) != 1:
