@@ -1,4 +1,4 @@
-"""Which model is meant: a folder, a file, a name, what ``NYBBLE_MODEL`` says, or the default one, which is bundled."""
+"""Which model is meant: a folder, a file, a name, that of ``NYBBLE_MODEL``, or the default one, which is bundled."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def engine_of(name: str) -> Engine:
 
 
 def peak_rss_bytes() -> int | None:
-    """The most memory this process held so far (``VmHWM``); ``None`` where the system does not tell."""
+    """The most memory this process held so far (``VmHWM``); ``None`` where the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

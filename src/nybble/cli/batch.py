@@ -1,4 +1,4 @@
-"""``nybble batch``: what a network says of all photos of a folder, a list, or shards."""
+"""``nybble batch``: the answers of a network for all photos of a folder, a list, or shards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nybble demo``: 4-bit networks name what is on a few photos, and how fast they do."""
+"""``nybble demo``: the answers of 4-bit networks for a few photos, and their speed."""
 
 from __future__ import annotations
 

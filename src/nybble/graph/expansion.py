@@ -1,4 +1,4 @@
-"""Operations that are said in terms of others, replaced by these."""
+"""Replaces operations that are defined in terms of others by these."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The line format of a model directory: a type line, then ``key=value`` lines, a tensor's ``!path`` after its own.
 
-Nothing here knows a layer. Each accessor of :class:`LayerFile` checks one value and names the line that is wrong.
+Nothing here depends on the kinds of layers. Each accessor of :class:`LayerFile` checks one value and names the line
+that is wrong.
 """
 
 from __future__ import annotations

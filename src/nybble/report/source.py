@@ -1,4 +1,4 @@
-"""The folders of a report: every file in them that a command of nybble wrote, found by what it says."""
+"""The folders of a report: every file in them that a command of nybble wrote, found by its content."""
 
 from __future__ import annotations
 

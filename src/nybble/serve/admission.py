@@ -1,4 +1,4 @@
-"""What is let in: so many photos of a model, so many bytes of bodies."""
+"""Limits of what is admitted: photos per model, and bytes of bodies."""
 
 from __future__ import annotations
 

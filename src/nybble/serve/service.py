@@ -1,4 +1,4 @@
-"""What a server does, whatever a request came by."""
+"""What a server does, independent of the protocol of a request."""
 
 from __future__ import annotations
 

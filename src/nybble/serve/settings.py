@@ -1,4 +1,4 @@
-"""What a server is told: by its command line, or by a TOML file."""
+"""The settings of a server, from its command line or a TOML file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Settings(BaseModel):
     drain : float
         How long requests under way may take once the server has been told to stop.
     token_file : Path or None
-        Tokens, one a line; a request needs one of them.
+        Tokens, one per line; a request needs one of them.
     certificate, key : Path or None
         PEM files for TLS.
     control : bool or None
@@ -178,7 +178,7 @@ def _from_file(config: Path) -> dict[str, Any]:
 
 
 def read_tokens(file: Path) -> frozenset[str]:
-    """The tokens of a file, one a line; blank lines and those that begin with # are none.
+    """The tokens of a file, one per line; blank lines and those that begin with # are none.
 
     Raises
     ------

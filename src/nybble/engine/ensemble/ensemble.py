@@ -52,7 +52,7 @@ class Member(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What an ensemble says of N photos.
+    """The answers of an ensemble for N photos.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class Ensemble(Engine):
         return
 
     def prepare(self, photo: PhotoSource, *, exif: bool = True) -> Array:
-        """Decode a photo once, and resize and crop it as each member wants it; uint8 of :attr:`photo_shape`.
+        """Decode a photo once, and resize and crop it as each member requires; uint8 of :attr:`photo_shape`.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What an operation is: everything that the program knows of one type of node."""
+"""What an operation is: everything that the program needs of one type of node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near the integer network is to the fake-quantized one, and both to the float one."""
+"""How close the integer network is to the fake-quantized one, and both to the float one."""
 
 from __future__ import annotations
 

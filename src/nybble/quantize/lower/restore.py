@@ -1,4 +1,4 @@
-"""The way back: an integer network as one that can be trained.
+"""From an integer network back to one that can be trained.
 
 A graph says what its integers are, not what they stand for: every activation's scale is free, as long as the weights
 before and after it agree. They are chosen so that weights have the size of freshly initialised ones (He et al. 2015),

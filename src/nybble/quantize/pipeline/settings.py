@@ -1,4 +1,4 @@
-"""What can be set of the whole way; one YAML file holds all of it."""
+"""The settings of all stages; one YAML file holds them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What 4 bits cost and what they save, one group of layers at a time."""
+"""The noise that 4 bits add and the time that they save, for each group of layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands before every address: the number of requests, tokens, pages of other sites, errors, the log."""
+"""Runs before the handler of every address: the limit of requests, tokens, pages of other sites, errors, the log."""
 
 from __future__ import annotations
 

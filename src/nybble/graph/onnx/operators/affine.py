@@ -92,7 +92,7 @@ def batch_normalization(importer: Importing, node: onnx.NodeProto) -> Value:
 
 
 def scaled(importer: Importing, node: onnx.NodeProto, real: Real, factor: Array) -> Real:
-    """A value times one factor a channel."""
+    """A value times one factor per channel."""
     build, name = importer.build, label(node)
     is_last = not importer.readers.get(node.output[0]) and np.all(factor != 0)
     if np.all(factor > 0) or is_last:
@@ -109,7 +109,7 @@ def scaled(importer: Importing, node: onnx.NodeProto, real: Real, factor: Array)
 
 
 def offset(importer: Importing, node: onnx.NodeProto, real: Real, number: Array) -> Real:
-    """A value plus one number a channel."""
+    """A value plus one number per channel."""
     if not np.any(number):
         return real
     return _offset_steps(importer, node, real, number / real.unit)

@@ -1,4 +1,4 @@
-"""Relu, Clip, Max and Min: bounds that wait for the QuantizeLinear behind, which often does them anyway."""
+"""Relu, Clip, Max and Min: bounds that are kept until the QuantizeLinear behind, which often implies them."""
 
 from __future__ import annotations
 
