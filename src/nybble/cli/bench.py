@@ -13,7 +13,7 @@ import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import CPU, Device, Json, Threads
-from nybble.cli.output import console, is_quiet, plural, print_json, show_disturbance, table
+from nybble.cli.output import is_quiet, plural, print_json, print_table, show_disturbance, table
 from nybble.cli.photos import Exif, end, preprocessing_of, report_left_out
 from nybble.cli.progress import one_bar
 
@@ -340,7 +340,7 @@ def _show_runs(result: dict[str, Any]) -> None:
             "" if rss is None else f"{rss / 1e6:.0f}",
             top1,
         )
-    console().print(grid, lead=("batch", "contestant"))
+    print_table(grid, lead=("batch", "contestant"))
 
 
 def _show_ratios(result: dict[str, Any]) -> None:
@@ -359,7 +359,7 @@ def _show_ratios(result: dict[str, Any]) -> None:
             cells += [f"{ratio[kind]:.2f}x", "{:.2f} to {:.2f}".format(*spread["quartiles"])]
             opponent = opponent or f"{spread['to']['contestant']}, batch {spread['to']['batch']}"
         grid.add_row(name, *cells, opponent)
-    console().print(grid, lead=("ratio", "compared with"))
+    print_table(grid, lead=("ratio", "compared with"))
 
 
 def _show_rooflines(result: dict[str, Any]) -> None:
@@ -381,7 +381,7 @@ def _show_scaling(result: dict[str, Any]) -> None:
             times = f"{spread['engine']:.2f}x", f"{spread['loop']:.2f}x"
             between = "{:.2f} to {:.2f}".format(*spread["quartiles"])
             grid.add_row(name, str(spread["batch"]), *times, f"{scaling[kind]:.2f}", between)
-    console().print(grid)
+    print_table(grid)
 
 
 def _show_ceilings(result: dict[str, Any]) -> None:
@@ -390,7 +390,7 @@ def _show_ceilings(result: dict[str, Any]) -> None:
     for entry in result["ceilings"]:
         best, median = f"{entry['best']:.1f}", f"{entry['median']:.1f}"
         grid.add_row(entry["name"], entry["isa"], str(entry["threads"]), best, median, entry["unit"])
-    console().print(grid)
+    print_table(grid)
     if not result["ceilings"]:
         typer.echo("no ceilings are known for this processor")
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 #: Columns of a table that goes into a file or a pipe, where no terminal sets a width.
@@ -57,31 +56,22 @@ def is_quiet(taken: Mapping[str, float] | None) -> bool:
     return not is_disturbed(taken)
 
 
-def console() -> Console:
-    """A console on standard output that leaves text as it is: no markup, emoji or guessed colours.
+def print_table(grid: Table, lead: tuple[str, ...] = ()) -> None:
+    """Print a table as it is: no markup, emoji or guessed colours in its cells.
 
     Cells of a table that is wider than the terminal are wrapped between words. Where that is not enough, the columns
-    that ``print`` is given as ``lead`` are printed on a line above the rest of their row. A table that is too wide even
-    so is printed as one block of lines for each row.
+    named in ``lead`` are printed on a line above the rest of their row. A table that is too wide even so is printed as
+    one block of lines for each row.
     """
     from rich.console import Console
     from rich.measure import Measurement
-    from rich.table import Table
-
-    class Narrow(Console):
-        """A console that breaks up tables that do not fit."""
-
-        def print(self, *objects: Any, lead: tuple[str, ...] = (), **options: Any) -> None:
-            for item in objects:
-                if isinstance(item, Table):
-                    wide = self.options.update(width=_UNLIMITED)
-                    if Measurement.get(self, wide, item).minimum > self.width:
-                        super().print(_led(item, lead, self.width) or _blocks(item), soft_wrap=True)
-                        continue
-                super().print(item, **options)
 
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Narrow(width=width, markup=False, emoji=False, highlight=False)
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    if Measurement.get(console, console.options.update(width=_UNLIMITED), grid).minimum > console.width:
+        console.print(_led(grid, lead, console.width) or _blocks(grid), soft_wrap=True)
+    else:
+        console.print(grid)
 
 
 def _led(grid: Table, lead: tuple[str, ...], width: int) -> str:
