@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "base/cpu.h"
+#include "base/tensor.h"
 
 namespace nybble {
 
