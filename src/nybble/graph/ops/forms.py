@@ -164,7 +164,7 @@ def write_exact_sums(form: ExactForm, node: Weighted, source: str, product: Prod
         return
     pieces = _pieces(weight, form.values[node.inputs[0]].magnitude)
     reached = form.values[node.name].magnitude
-    form.report_wide(node.name, f"sums reach {reached}: {len(pieces)} piece(s) added as int32")
+    form.report_wide(node.name, f"sums reach {reached}: added as int32 in pieces: {len(pieces)}")
     total = ""
     for index, values in enumerate(pieces):
         label = f"{node.name}/piece{index}"
