@@ -135,7 +135,7 @@ class Requests(Target):
         async def send(message: Any) -> None:
             sent.append(message)
 
-        # A request that never ends is found by libFuzzer; a limit here would also count time while the process is stopped.
+        # libFuzzer finds a request that never ends. A limit here would count the time while the process is stopped, too.
         await self.app(scope, receive, send)
         return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
 
