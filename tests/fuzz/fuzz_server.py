@@ -135,7 +135,7 @@ class Requests(Target):
         async def send(message: Any) -> None:
             sent.append(message)
 
-        # libFuzzer finds a request that never ends. A limit here would count the time while the process is stopped, too.
+        # libFuzzer finds a request that never ends. A limit here would count the time while the process is stopped.
         await self.app(scope, receive, send)
         return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
 
