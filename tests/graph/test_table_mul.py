@@ -254,7 +254,7 @@ EDITS = [
     ("mul", "s4u7s32", "s4u8s32", "mul:2", "is declared to read u8, but gate is u7"),
     ("model", "node.mul=2:table gate", "node.mul=2:gate table", "model:5", "cannot multiply u7.* by s4"),
     ("model", "node.mul=2:table gate", "node.mul=1:table", "model:5", r"Mul reads 2 values, not 1"),
-    ("model", "node.mul=2:table gate", "node.mul=3:table gate x", "model:5", r"Mul reads 2 value\(s\), not 3"),
+    ("model", "node.mul=2:table gate", "node.mul=3:table gate x", "model:5", r"Mul reads 2 values, not 3"),
     ("model", "node.table=1:x", "node.table=2:x gate", "model:4", r"Table reads 1 value, not 2"),
     ("model", "gate=u7,3:2 1 1", "gate=u7,1:2", "model:5", r"cannot multiply s4\[2x3x3\] by u7\[2\]"),
     ("model", "gate=u7,3:2 1 1", "gate=u7,3:3 1 1", "model:5", r"cannot multiply s4\[2x3x3\] by u7\[3x1x1\]"),
