@@ -164,7 +164,7 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "text for a constant": (
         lambda m: constant(m, "Mul").CopyFrom(helper.make_tensor(constant(m, "Mul").name, 8, [1], [b"text"])),
-        "no numeric type|cannot be read",
+        "not of a numeric type|no numeric type|cannot be read",
     ),
 }
 
