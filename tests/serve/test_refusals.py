@@ -176,7 +176,7 @@ BOMB = gzip.compress(bytes(3 << 20))
         ("/v1/classify?top=0", photo(), {"content-type": "image/png"}, 400, "top"),
         ("/v1/classify?model=cat", photo(), {"content-type": "image/png"}, 404, "no model 'cat"),
         (INFER, b"[" * 100_000, {}, 400, "not JSON"),
-        (INFER, b"{}", {"inference-header-content-length": "9"}, 400, "no length within"),
+        (INFER, b"{}", {"inference-header-content-length": "9"}, 400, "not a length within"),
         (INFER, b'{"inputs": []}', {}, 400, "one input, 'images'"),
         ("/v2/models/tiny/versions/7/infer", b"{}", {}, 404, "no version '7'"),
         ("/nowhere", b"", {}, 404, "nothing at this address"),
