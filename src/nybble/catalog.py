@@ -1,4 +1,4 @@
-"""What models there are: those that ship with nybble, those that can be fetched, and those in the cache."""
+"""The models that exist: those that ship with nybble, those that can be fetched, and those in the cache."""
 
 from __future__ import annotations
 

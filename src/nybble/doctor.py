@@ -112,7 +112,7 @@ def _processor() -> dict[str, Any]:
 
 
 def _speed(available: list[str], byte_tiles: bool) -> str:
-    """What the README's measurements say about a processor with these instruction sets."""
+    """What the measurements in the README imply for a processor with these instruction sets."""
     if byte_tiles:
         return "AMX computes 8-bit products faster than any 4-bit kernel here: use 8 bits in an engine that has AMX"
     if any(isa.endswith("vnni") for isa in available):

@@ -43,7 +43,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Retry:
-    """How patient to be: tries for each file, fewer where the server was never reached, seconds before a silent server
+    """How long to retry: tries for each file, fewer where the server was never reached, seconds before a silent server
     counts as gone, and the pause before the second try, which doubles each time up to ``longest_pause``.
     """
 

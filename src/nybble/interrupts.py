@@ -1,4 +1,4 @@
-"""Ctrl-C that is never lost, whatever it interrupts. This module is imported before all others and loads little."""
+"""Makes sure that no Ctrl-C is lost. This module is imported before all others and loads little."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model is meant: a folder, a file, a name, what ``NYBBLE_MODEL`` says, or the default one, which is bundled."""
+"""Which model is meant: a folder, a file, a name, that of ``NYBBLE_MODEL``, or the default one, which is bundled."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def locate(model: str, *, ensembles: bool = False) -> Path:
         return folder
     if is_there:
         raise ModelNotFoundError(
-            f"{model}: is no model: a model is a folder, such a folder packed by `nybble pack`, or an .onnx file"
+            f"{model}: is not a model: a model is a folder, such a folder packed by `nybble pack`, or an .onnx file"
         )
     close = difflib.get_close_matches(model.lower(), names(), n=1)
     meant = f"did you mean {close[0]}? " if close else ""

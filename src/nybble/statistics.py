@@ -1,4 +1,4 @@
-"""Counting right answers, how sure a count of them is, and whether two networks differ."""
+"""Counts of right answers, their confidence intervals, and whether two networks differ."""
 
 from __future__ import annotations
 

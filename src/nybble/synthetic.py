@@ -1,6 +1,6 @@
 """Networks with the shape of real ones and drawn weights, of any size: for tests.
 
-They recognise nothing. What makes them fit for tests is that their activations are alive: biases and factors are
+They recognise nothing. They suit tests because their activations vary: biases and factors are
 calibrated so that well over half of what a ReLU lets through is zero and the rest fills the range, as in the
 published network. Drawing and calibrating use integers only, and a generator whose stream NumPy has frozen, so a seed
 gives the same network everywhere.

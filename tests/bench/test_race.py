@@ -112,7 +112,7 @@ def test_the_best_peer_is_the_best_that_is_right() -> None:
     ratio = ratio_records(EVERYBODY, RUNS, {"other INT8"}, None)["int4_vs_best_int8_peer"]
     assert ratio["best_batch_spread"]["to"] == {"contestant": "peer INT8, throughput", "batch": 1}
     assert ratio["best_batch"] == 2.0
-    # Calls that overlap are no answer to one photo at a time.
+    # Calls that overlap are not an answer to one photo at a time.
     assert ratio["batch_1_spread"]["to"] == {"contestant": "peer INT8", "batch": 1}
     assert ratio["batch_1"] == 2.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +32,21 @@ Run = Callable[..., Any]
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that nobody else uses: other tests run beside these, and their warning would be in the output."""
     monkeypatch.setattr(Watch, "taken", lambda self: None)
+
+
+@pytest.fixture
+def quick_quantization(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One thread, hardly any time for measuring speed, no TensorBoard, which takes a second to import."""
+    import torch
+
+    from nybble.quantize.pipeline import measure
+
+    monkeypatch.setattr(measure, "_SECONDS", 0.001)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

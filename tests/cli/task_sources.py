@@ -1,4 +1,4 @@
-"""Networks that are no classifiers, which the tests of ``nybble quantize`` name as SOURCE."""
+"""Networks that are not classifiers, which the tests of ``nybble quantize`` name as SOURCE."""
 
 from __future__ import annotations
 

@@ -246,7 +246,7 @@ def test_wrong_inputs(call: Any, tmp_path: Path, place: Place, wrong: str) -> No
             path.symlink_to(path)
     code, printed, lines = call(place.command, {place.key: str(path)})
     if place.command in ("classify", "predict") and place.kind == "model" and wrong in ("other", "unreadable"):
-        # A file that is no model is one of several photos, and left out.
+        # A file that is not a model is one of several photos, and left out.
         assert code == ExitCode.LEFT_OUT and lines[0].startswith("warning: ") and len(lines) == 1
     else:
         assert_one_line(code, lines, ExitCode.ERROR)

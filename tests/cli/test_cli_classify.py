@@ -60,7 +60,7 @@ def test_a_folder_of_photos(
     run: Any, engine: SimpleNamespace, model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = json.loads(run("classify", model, photos, "--json").stdout)
-    # The list of labels beside them is no photo.
+    # The list of labels beside them is not a photo.
     assert [photo["file"] for photo in named["photos"]] == [str(photos / f"{i}.png") for i in range(7)]
     monkeypatch.setenv("NYBBLE_MODEL", str(model))
     result = run("classify", photos, photos / "0.png", "--json")

@@ -80,7 +80,7 @@ def test_a_model_that_is_not_there(run: Any, photos: Path, command: str) -> None
         run(command, "nowhere", *rest), 3, "nowhere: there is no such folder", "`nybble fetch nvidia-resnet50-int4`"
     )
     if command != "classify":
-        assert_error(run(command, photos / "0.png", *rest), 3, "is no model: a model is a folder")
+        assert_error(run(command, photos / "0.png", *rest), 3, "is not a model: a model is a folder")
     assert_error(run(command, "nvidia-resnet50-int4", *rest), 3, "run: nybble fetch nvidia-resnet50-int4")
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nybble.cli.output import console, plural, table
+from nybble.cli.output import plural, print_table, table
 
 
 def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int) -> list[str]:
@@ -24,7 +24,7 @@ def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     grid.title = "two of them"
     grid.add_row("nybble 4-bit", "93.5", "91.0 to 95.1")
     grid.add_row("another", "45.7", "first\nsecond")
-    console().print(grid)
+    print_table(grid)
     return [line.rstrip() for line in re.sub("\x1b[^m]*m", "", capsys.readouterr().out).splitlines()]
 
 
@@ -46,6 +46,30 @@ def test_a_table_that_does_not_fit(capsys: pytest.CaptureFixture[str], monkeypat
         "images/s    45.7",
         "quartiles   first",
         "            second",
+    ]
+
+
+def test_leading_columns_stand_above_the_rest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    grid = table("layer", "details", "MACs", "bytes", numbers=("MACs", "bytes"))
+    grid.add_row("a_convolution_of_the_network", "stride 2", "10,838,016", "992")
+    grid.add_row("another_layer_of_the_network", "", "", "")
+    grid.add_section()
+    grid.add_row("total", "", "10,838,016", "992")
+    print_table(grid, lead=("layer", "details"))
+    assert capsys.readouterr().out.splitlines() == [
+        "layer  details",
+        "        MACs  bytes",
+        "─" * 30,
+        "a_convolution_of_the_network  stride 2",
+        "  10,838,016    992",
+        "another_layer_of_the_network",
+        "─" * 30,
+        "total",
+        "  10,838,016    992",
     ]
 
 

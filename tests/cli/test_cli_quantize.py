@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from nybble.cli import app
 from nybble.cli.exit_codes import ExitCode
 from nybble.graph import Linear, read_graph
 from nybble.images import load_photo
-from nybble.quantize.pipeline import measure, post
+from nybble.quantize.pipeline import post
 
 #: The photos of `images` have one among them that cannot be decoded.
 LEFT_OUT = ExitCode.LEFT_OUT
@@ -48,22 +47,12 @@ SETTINGS: dict[str, Any] = {
         "augmentation": {"crop": "centre", "flip": 0},
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread, hardly any time for measuring speed, no TensorBoard, which takes a second to import."""
-    monkeypatch.setattr(measure, "_SECONDS", 0.001)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quick_quantization")
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """72 photos in a folder per class; one more is no photo."""
+    """72 photos in a folder per class; one more is not a photo."""
     folder = stripes(tmp_path_factory.mktemp("images"), 72)
     (folder / "kind0" / "broken.jpg").write_bytes(b"no photo")
     return folder

@@ -1,10 +1,8 @@
-"""``nybble quantize`` of networks that are no classifiers: task, noise, distillation, and what is refused."""
+"""``nybble quantize`` of networks that are not classifiers: task, noise, distillation, and what is refused."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from nybble.graph import Conv2d, Restore, read_graph
 
 torch = pytest.importorskip("torch", reason="needs torch: pip install 'nybble[quantize]'")
 
-from nybble.quantize.pipeline import measure  # noqa: E402
 
 SOURCE = "task_sources:denoiser"
 SETTINGS: dict[str, Any] = {
@@ -29,17 +26,7 @@ SETTINGS: dict[str, Any] = {
     "calibration": {"workers": 0, "batch": 8},
     "training": {"workers": 0, "batch": 4, "learning_rate": 0.005, "range_batches": 2},
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One thread, hardly any time for measuring speed, no TensorBoard."""
-    monkeypatch.setattr(measure, "_SECONDS", 0.001)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("quick_quantization")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +110,7 @@ def test_without_training(folder: Path, tmp_path: Path, method: dict[str, bool])
     ("options", "words"),
     [
         (("--epochs", "2"), "--distil, or --epochs 0"),
-        (("--epochs", "0", "--min-accuracy", "50"), "is no classifier, so it has no top-1"),
+        (("--epochs", "0", "--min-accuracy", "50"), "is not a classifier, so it has no top-1"),
         (("--epochs", "0", "--crop", "30"), "fewer than the 30x30 of the input"),
     ],
 )
@@ -142,7 +129,7 @@ def test_settings_that_need_classes(folder: Path, tmp_path: Path, options: tuple
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Restore\noutput=noise\n", "reads 'noise', which is no output; the outputs are output"),
+        ("Restore\noutput=noise\n", "reads 'noise', which is not an output; the outputs are output"),
         ("Restored\n", "unknown task 'Restored'"),
         ("Restore\noutput=output\nform=both\n", "task:3: form: unknown value 'both'"),
         ("Segment\noutput=output\n", "noise is added for the task restore, not for segment"),

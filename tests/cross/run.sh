@@ -6,7 +6,7 @@
 #
 # Arguments replace the tests, and then every instruction set runs on each processor. CROSS_CPU='cortex-a72 max' names
 # the processors, CROSS_COMPILER the compiler whose build is tested, CROSS_PYTHON the folder of the aarch64 Python,
-# CROSS_JOBS the processes at a time.
+# CROSS_JOBS the processes at a time. CROSS_CLANG=no leaves clang out.
 # What is absent is skipped with a message, and fails with NYBBLE_REQUIRE_TOOLS=1; on Debian everything comes from
 #   apt-get install g++-aarch64-linux-gnu clang qemu-user mmdebstrap
 set -euo pipefail
@@ -31,7 +31,7 @@ INSTALL="${INSTALL:-.venv/bin/python -m pip install --quiet --disable-pip-versio
 
 tested=${CROSS_COMPILER:-aarch64-linux-gnu-g++}
 bash tests/cross/build.sh "$tested" "build/cross/$tested" "$python"
-if [ $# -eq 0 ] && [ "$tested" != clang++ ]; then
+if [ $# -eq 0 ] && [ "$tested" != clang++ ] && [ "${CROSS_CLANG:-}" != no ]; then
   # It uses the headers and the libraries of the gcc package.
   if command -v clang++ >/dev/null; then
     bash tests/cross/build.sh clang++ build/cross/compiled-by-clang "$python" only-compile

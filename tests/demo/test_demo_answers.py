@@ -43,7 +43,7 @@ def test_a_model_without_answers(model: Path) -> None:
     [
         (("version",), 2, "version"),
         (("photos", "a.png", "answers", "float", 0, "score"), 1.5, r"photos\.a\.png\.answers\.float\.0\.score"),
-        (("photos", "a.png", "answers", "int8"), [], r"photos\.a\.png\.answers: int8 is none of the forms"),
+        (("photos", "a.png", "answers", "int8"), [], r"photos\.a\.png\.answers: int8 is not one of the forms"),
         (("forms", "float", "size"), 3, r"forms\.float\.size"),
     ],
 )

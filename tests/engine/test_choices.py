@@ -113,7 +113,7 @@ def test_a_plan_says_whether_it_is_tuned() -> None:
 
 
 def test_small_weights_of_a_wide_type_run_as_any_others_of_it() -> None:
-    """Weights of type s8 could overflow 16 bits in any block of pairs; that these could not is no reason."""
+    """Weights of type s8 could overflow 16 bits in any block of pairs; that these could not is not a reason."""
     network = Network(DType.U4, (40, 6, 6))
     weight = np.random.default_rng(0).integers(-7, 7, (33, 40, 3, 3), endpoint=True)
     source = copied(network, DType.U4)

@@ -178,7 +178,7 @@ def test_sums_stay_in_registers(isa: str, name: str) -> None:
 
 @BY_ISA
 def test_sums_of_pixels_are_dot_products(isa: str) -> None:
-    """Plain C++: among other loops GCC 12 made 16-bit products of it, which cost a fifth of a layer's time."""
+    """Of plain C++ compilers may make 16-bit products, which cost a fifth of a layer's time (GCC 12, clang)."""
     found = [path for path in objects() if path.name == f"{isa}.cpp.o" and path.parent.name == "conv"]
     if isa not in _native.built_isas() or not found or shutil.which("objdump") is None:
         pytest.skip("no objects of a build in build/, or no binutils")

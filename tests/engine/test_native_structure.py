@@ -86,7 +86,8 @@ def objects() -> list[Path]:
         folder
         for folder in REPOSITORY.glob("build/**/nybble_core.dir")
         if (folder / "generated").is_dir()
-        and not {"sanitize", "threads", "cross", "emulated", "wheels"} & set(folder.relative_to(REPOSITORY).parts)
+        and not {"sanitize", "threads", "cross", "emulated", "fuzz", "wheels"}
+        & set(folder.relative_to(REPOSITORY).parts)
     ]
     newest = max(folders, key=lambda folder: (folder / "generated").stat().st_mtime, default=None)
     return [] if newest is None else _of_instruction_sets(newest)

@@ -158,11 +158,11 @@ def with_node(node: Node) -> Graph:
         ),
         (
             Slice(name="cut", inputs=("x",), input_type=DType.S8, start=(0, 0, 1), stop=(3, 8, 7), step=(1, 1, 1)),
-            "cut: .*takes 1:7:1 of 8, which does not tell what it takes of 12",
+            "cut: .*takes 1:7:1 of 8, which does not determine what it takes of 12",
         ),
         (
             ResizeNearest(name="odd", inputs=("x",), input_type=DType.S8, size=Pair(8, 3)),
-            "odd: .*resizes 8 to 3, which makes no whole number of 12",
+            "odd: .*resizes 8 to 3, which gives no whole number for 12",
         ),
         (
             MaxPool2d(name="pool", inputs=("x",), input_type=DType.S8, kernel_size=Pair(7, 9), stride=Pair(1, 1),
@@ -195,7 +195,7 @@ def test_parted_axes_are_refused() -> None:
     graph = network(8, 8)
     parted = RealReshape(name="parted", inputs=("turned",), shape=(4, 4, 2, 2))
     wrong = Graph(graph.inputs, [*graph.nodes, parted], ["parted"])
-    with pytest.raises(GraphError, match="does not tell what"):
+    with pytest.raises(GraphError, match="does not determine what"):
         resized(wrong, 12, 8)
 
 

@@ -214,7 +214,7 @@ def run_natively(row: _native.KernelRow, changes: dict[str, object]) -> None:
     groups = fields.get("groups", some_groups(row, 48))
     element = "s8" if fields["low"] < 0 else "u8"  # type: ignore[operator]
     program = _native.Program(isa=row.isa, threads=1, most_images=1, arena_bytes=1 << 16)
-    # A tight value is the network's input; 48 channels are no multiple of what padding is to.
+    # A tight value is the network's input; 48 channels are not a multiple of what padding is to.
     image = program.add_value(element, 48, 4, 5, True, 0)
     program.set_input(image)
     spec = _native.ConvSpec()

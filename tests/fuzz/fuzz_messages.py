@@ -64,7 +64,7 @@ def mutate(message: Any, draw: random.Random) -> None:
         place = draw.choice([place for place in places if place.field.full_name == name])
         try:
             _change(place, places, draw)
-        except (ValueError, TypeError):  # Out of the range of the field, or a text that is no UTF-8.
+        except (ValueError, TypeError):  # Out of the range of the field, or a text that is not UTF-8.
             continue
 
 

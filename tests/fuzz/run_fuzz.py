@@ -17,6 +17,8 @@ from pathlib import Path
 import atheris
 
 HERE = Path(__file__).parent
+# Of torch, which is imported below: threads would wait for one another at every layer of a network this small.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _escaped(word: bytes) -> str:
@@ -28,7 +30,9 @@ def main() -> None:
     parser.add_argument("target")
     parser.add_argument("--inputs", type=int, default=100_000, help="inputs to run (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=0, help="end after so many seconds; 0: by --inputs only")
-    parser.add_argument("--timeout", type=int, default=60, help="seconds that an input may take (default: %(default)s)")
+    parser.add_argument(
+        "--timeout", type=int, default=1200, help="seconds that an input may take (default: %(default)s)"
+    )
     parser.add_argument("--folder", type=Path, default=Path("build/fuzz"), help="corpus and failures")
     parser.add_argument("--merge", action="store_true", help="only reduce the corpus to DIR/TARGET-small")
     arguments = parser.parse_args()

@@ -144,7 +144,7 @@ def test_tensors_of_the_wrong_kind() -> None:
         file.tensor("k", (DType.S8, DType.S16), 2)
     with pytest.raises(ModelFormatError, match=r"conv:2: k must have 1 dimensions, found 2"):
         file.tensor("k", (DType.S4,), 1)
-    with pytest.raises(ModelFormatError, match=r"conv:3: k is no tensor"):
+    with pytest.raises(ModelFormatError, match=r"conv:3: k is not a tensor"):
         file.text("k")
 
 

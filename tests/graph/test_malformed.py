@@ -218,7 +218,7 @@ EDITS = [
     ("graph", "conv", "bias=s16,1:4", "bias=s8,1:4", "conv:10", "bias must be s16 or s32, found s8"),
     ("graph", "conv", "bias=s16,1:4", "bias=s32,1:4", "conv:11", "has 8 bytes, but s32 of shape 4 takes 16"),
     ("graph", "conv", "!model/npdata/conv.bias\n", "", "conv:10", "followed by a line !path"),
-    ("graph", "conv", "groups=2", "groups=2\n!model/x", "conv:10", "groups is no tensor"),
+    ("graph", "conv", "groups=2", "groups=2\n!model/x", "conv:10", "groups is not a tensor"),
     ("graph", "quantize", "u32,4:1 4 1 1", "u32,4:4 1 1 1", "quantize:6", "shape 1 C 1 1"),
     ("graph", "quantize", "u32,4:1 4 1 1", "u32,1:4", "quantize:6", "must have 4 dimensions"),
     ("graph", "linear", "s8,2:3 144", "s8,2:300000 120000", "linear:5", "at most 268435456 elements"),
@@ -388,7 +388,7 @@ def test_containers_too_deep(copy: Callable[[str], Path]) -> None:
     for _ in range(30):
         (model / name).write_bytes(b"Sequential\nchildren_count=1\n")
         name += "_0"
-    assert_refused(model, "layer1" + "_0" * 16 + ":1", "lie too deep")
+    assert_refused(model, "layer1" + "_0" * 16 + ":1", "nested too deeply")
 
 
 def test_errors_in_a_shared_file_name_it(copy: Callable[[str], Path]) -> None:

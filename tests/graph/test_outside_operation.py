@@ -130,7 +130,7 @@ def test_an_expansion_of_another_type_is_refused(halving: Graph, monkeypatch: py
 
     monkeypatch.setattr(outside_half.operation, "expanded", wrong)
     graph = Graph(halving.inputs, halving.nodes[:2], ["half"])
-    why = r"^half: what PositiveHalf expands to gives s32\[5x4x3\], not u31\[5x4x3\]$"
+    why = r"^half: the expansion of PositiveHalf gives s32\[5x4x3\], not u31\[5x4x3\]$"
     with pytest.raises(GraphError, match=why):
         Engine(graph, threads=1)
 

@@ -33,7 +33,7 @@ class ClampOperation(Operation[Clamp]):
         if source.dtype is not DType.S32:
             raise GraphError(f"cannot clamp {source.dtype}", node=node.name, field="inputs")
         if not -SUM_LIMIT <= node.low <= node.high <= SUM_LIMIT:
-            raise GraphError(f"low={node.low} and high={node.high} are no range", node=node.name, field="low")
+            raise GraphError(f"low={node.low} and high={node.high} are not a range", node=node.name, field="low")
         # All of it may lie beside what the input reaches.
         magnitude = max(abs(node.low), abs(node.high))
         return ValueType(DType.S32, source.shape, magnitude)

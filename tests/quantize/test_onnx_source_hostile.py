@@ -132,7 +132,7 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "shape of real numbers": (lambda m: put(m, "Pad", np.zeros(8, np.float32)), "not a list of integers"),
     "sides too many": (lambda m: put(m, "Pad", np.zeros(10, np.int64)), "sides of"),
     "sides huge": (lambda m: put(m, "Pad", np.full(8, 1 << 40)), "not one of an image|cannot be added to the batch"),
-    "sides none": (lambda m: put(m, "Pad", np.zeros(0, np.int64)), "sides of|is no list|is empty"),
+    "sides none": (lambda m: put(m, "Pad", np.zeros(0, np.int64)), "sides of|is not a list|is empty"),
     "ends without starts": (lambda m: put(m, "Slice", np.zeros(2, np.int64)), "must be of one length"),
     "gather far off": (lambda m: put(m, "Gather", np.array([99])), "cannot be computed"),
     "domain unknown": (lambda m: setattr(node(m, "Relu"), "domain", "mine"), "of domain 'mine' is not known"),
@@ -164,7 +164,7 @@ FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
     ),
     "text for a constant": (
         lambda m: constant(m, "Mul").CopyFrom(helper.make_tensor(constant(m, "Mul").name, 8, [1], [b"text"])),
-        "no numeric type|cannot be read",
+        "not of a numeric type|no numeric type|cannot be read",
     ),
 }
 
@@ -295,7 +295,7 @@ def test_constants_that_are_many(tmp_path: Path) -> None:
     refused(path, "absurd size")
 
 
-# Files that are no files, and files elsewhere
+# Files that are not files, and files elsewhere
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device", "memory", "missing", "empty", "text"])

@@ -193,7 +193,7 @@ def test_a_module_that_casts_to_the_type_it_had(dtype: torch.dtype) -> None:
 
 
 def test_a_map_is_an_output() -> None:
-    """What is no (N, classes) is a result, of a network that is no classifier."""
+    """What is no (N, classes) is a result, of a network that is not a classifier."""
     with_map = net(lambda a, y: {"logits": a, "features": y})
     assert capture(with_map, SHAPE, output="features")
     network, _ = capture_with_module(with_map, SHAPE, output="features")

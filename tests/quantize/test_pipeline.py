@@ -47,7 +47,7 @@ def test_a_module_may_say_it_and_the_configuration_wins() -> None:
 
 
 def test_what_nobody_says_is_assumed_aloud() -> None:
-    with pytest.warns(UserWarning, match="package:make does not say how it reads photos.*--crop"):
+    with pytest.warns(UserWarning, match="package:make does not state its preprocessing.*--crop"):
         assert preprocessing_of_source("package:make", nn.Identity(), NOTHING) == Preprocessing()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""Networks that are no classifiers: from ONNX files and modules with results of any shape to the engine."""
+"""Networks that are not classifiers: from ONNX files and modules with results of any shape to the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photos of networks that are no classifiers: channel order, letterbox, parts of a size, noise."""
+"""Photos of networks that are not classifiers: channel order, letterbox, parts of a size, noise."""
 
 from __future__ import annotations
 

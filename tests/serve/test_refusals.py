@@ -158,7 +158,7 @@ BOMB = gzip.compress(bytes(3 << 20))
         ("/v1/classify", b"x" * 2_000_000, {"content-type": "image/png"}, 413, "at most"),
         ("/v1/classify", BOMB, {"content-type": "image/png", "content-encoding": "gzip"}, 413, "at most"),
         ("/v1/classify", photo()[:-40], {"content-type": "image/png"}, 400, "photo 0: cannot be decoded"),
-        ("/v1/classify", b"", {"content-type": "image/png"}, 400, "photo 0: is no image"),
+        ("/v1/classify", b"", {"content-type": "image/png"}, 400, "photo 0: is not an image"),
         ("/v1/classify", photo(size=(600, 500)), {"content-type": "image/png"}, 400, "600x500 pixels, more than"),
         ("/v1/classify", b"x", {"content-type": "text/plain"}, 415, "content-type 'text/plain'"),
         ("/v1/classify", b"x", {"content-type": "image/png", "content-encoding": "br"}, 415, "content-encoding"),
@@ -176,7 +176,7 @@ BOMB = gzip.compress(bytes(3 << 20))
         ("/v1/classify?top=0", photo(), {"content-type": "image/png"}, 400, "top"),
         ("/v1/classify?model=cat", photo(), {"content-type": "image/png"}, 404, "no model 'cat"),
         (INFER, b"[" * 100_000, {}, 400, "not JSON"),
-        (INFER, b"{}", {"inference-header-content-length": "9"}, 400, "no length within"),
+        (INFER, b"{}", {"inference-header-content-length": "9"}, 400, "not a length within"),
         (INFER, b'{"inputs": []}', {}, 400, "one input, 'images'"),
         ("/v2/models/tiny/versions/7/infer", b"{}", {}, 404, "no version '7'"),
         ("/nowhere", b"", {}, 404, "nothing at this address"),
@@ -332,7 +332,7 @@ def test_grpc_refuses_alike(model: Path, engine: Engine) -> None:
                 photos.contents.bytes_contents.extend([photo(), b"no photo"])
                 bad = messages.ModelInferRequest(model_name="tiny.photos", inputs=[photos])
                 code, text = await refused(infer(channel, bad))
-                assert (code, text.startswith("photo 1: is no image")) == ("INVALID_ARGUMENT", True)
+                assert (code, text.startswith("photo 1: is not an image")) == ("INVALID_ARGUMENT", True)
             await rpc.stop(None)
 
     asyncio.run(run())

@@ -180,7 +180,7 @@ def test_openapi_holds(server: Running, tmp_path: Path) -> None:
     # A drawn name would be that of no model, and the body behind it would not be read.
     settings = tmp_path / "schemathesis.toml"
     settings.write_text('[parameters]\n"path.name" = "tiny"\n"path.version" = "1"\n')
-    # 500 is no documented answer; 503 and 504 are.
+    # 500 is not a documented answer; 503 and 504 are.
     checks = "status_code_conformance,content_type_conformance,response_schema_conformance"
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", settings, "run", f"{server.url}/openapi.json"]
     options = ["--max-examples", "2", "--checks", checks, "--seed", "1", "--workers", "1", "--no-color"]
@@ -219,8 +219,8 @@ def memory(server: Running) -> int:
         (png(60_000, 60_000, 100), "more than"),
         (png(9_000, 9_900, 1), "9000x9900 pixels, more than"),
         (photo(kind="JPEG")[:300], "cannot be decoded"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no image"),
-        (b"GIF89a", "is no image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image"),
+        (b"GIF89a", "is not an image"),
     ],
     ids=["bomb", "huge", "fragment", "postscript", "header"],
 )

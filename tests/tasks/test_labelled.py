@@ -40,7 +40,7 @@ def test_yolo(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("3 0.5 0.5 0.5 0.5", r"a\.txt:1: label '3' is no class of the network and not in 0\.\.2"),
+        ("3 0.5 0.5 0.5 0.5", r"a\.txt:1: label '3' is not a class of the network and not in 0\.\.2"),
         ("1 0.5 0.5 0.5", "a.txt:1: expected class, centre x, y, width, height"),
         ("1 0.5 0.5 0.5 x", "a.txt:1: expected numbers"),
         ("1 0.5 0.5 0.5 nan", "a.txt:1: expected finite numbers"),
@@ -69,7 +69,7 @@ def test_tables_of_boxes(tmp_path: Path) -> None:
     [
         ("file,label\na.png,0\n", "boxes.csv:1: has no column 'left'; the header must be file,label,left,top,right,"),
         ("file,label,left,top,right,bottom\na.png,0,3,0,1,1\n", "boxes.csv:2: right is less than left"),
-        ("file,label,left,top,right,bottom\na.png,cow,0,0,1,1\n", "boxes.csv:2: label 'cow' is no class"),
+        ("file,label,left,top,right,bottom\na.png,cow,0,0,1,1\n", "boxes.csv:2: label 'cow' is not a class"),
         ("file,label,left,top,right,bottom\nc.png,0,0,0,1,1\n", "boxes.csv:2: lists 'c.png', which is not there"),
         ("file,label,left,top,right,bottom\n../a.png,0,0,0,1,1\n", "boxes.csv:2: .* not inside the folder"),
     ],

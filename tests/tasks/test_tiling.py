@@ -43,5 +43,5 @@ def test_tiled_is_whole(rows: int, columns: int, factor: int, overlap: int) -> N
 def test_smaller_images_keep_their_size() -> None:
     made = run_tiled(lambda tile: tile.transpose(2, 0, 1), np.ones((1, 3, 1)), (12, 16), 4)
     assert made.shape == (1, 1, 3) and (made == 1).all()
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="not a multiple"):
         run_tiled(lambda tile: tile.transpose(2, 0, 1)[:, :-1], np.ones((20, 20, 1)), (12, 16), 4)

@@ -15,10 +15,12 @@ for version in 3.11 3.12 3.13; do
   fi
 done
 
+# libstdc++6 is for NumPy, whose wheels do not bring it; those of nybble need none.
 root=$PWD/build/wheels/forky
 if [ ! -e "$root/made" ]; then
   rm -rf "$root"
-  mmdebstrap --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' --include=python3.14,python3.14-venv forky "$root"
+  mmdebstrap --variant=extract --aptopt='Acquire::Check-Valid-Until "false"' \
+    --include=python3.14,python3.14-venv,libstdc++6 forky "$root"
   # What installing the packages would make.
   for name in bin lib lib64 sbin; do [ -e "$root/$name" ] || ln -s "usr/$name" "$root/$name"; done
   touch "$root/made"

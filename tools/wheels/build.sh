@@ -95,8 +95,16 @@ for wheel in "${wheels[@]}"; do
     --wheel-dir "$work/built" "${settings[@]/#/-C}" "$work/source" >"$work.log" 2>&1 ||
     { tail -n 60 "$work.log" >&2; echo "wheels: $wheel FAILED" >&2; exit 1; }
   unset _PYTHON_HOST_PLATFORM SETUPTOOLS_EXT_SUFFIX
-  # Refuses a wheel that needs a newer C library, or another library; has nothing to repair.
-  python -m auditwheel repair --only-plat --plat "manylinux2014_$machine" --wheel-dir "$out" "$work"/built/*.whl
+  # Refuses a wheel that needs a newer C library, or another library; has nothing to repair. It takes names of platforms
+  # of this processor only; for another one `auto` finds the oldest that fits, of which manylinux2014 is the first.
+  platform=manylinux2014_$machine
+  if [ "$machine" != "$(uname -m)" ]; then platform=auto; fi
+  rm -f "$out"/*"${wheel##*-}"*"$machine".whl
+  python -m auditwheel repair --only-plat --plat "$platform" --wheel-dir "$out" "$work"/built/*.whl
+  if ! ls "$out"/*"${wheel##*-}"*"manylinux2014_$machine"*.whl >/dev/null 2>&1; then
+    echo "wheels: $wheel needs a newer C library than 2.17" >&2
+    exit 1
+  fi
   echo "wheels: $(cd "$out" && ls -t -- *"$machine".whl | head -n 1)"
 done
 cp "$sdist" "$out"

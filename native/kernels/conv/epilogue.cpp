@@ -1,3 +1,4 @@
+#include "base/load.h"
 #include "kernels/conv/conv.h"
 
 namespace nybble {
@@ -10,17 +11,6 @@ std::int64_t requantize(std::int64_t value, std::uint32_t factor, std::int32_t s
 }
 
 namespace {
-
-std::int64_t load(const void* data, Element element, std::int64_t index) {
-  switch (element) {
-    case Element::u8:
-      return static_cast<const std::uint8_t*>(data)[index];
-    case Element::s8:
-      return static_cast<const std::int8_t*>(data)[index];
-    default:
-      return static_cast<const std::int32_t*>(data)[index];
-  }
-}
 
 // As requantize, by a factor of either sign.
 std::int64_t requantize_below(std::int64_t value, std::int64_t factor, std::int32_t shift) {
@@ -37,7 +27,7 @@ void finish_exact(const Epilogue& epilogue, const Layout& output, const std::int
     const std::int32_t channel = first + i;
     std::int64_t value = std::int64_t{sums[i]} + epilogue.bias[channel];
     if (epilogue.shortcut) {
-      std::int64_t other = load(shortcut, epilogue.shortcut_type, base + i);
+      std::int64_t other = load_integer(shortcut, epilogue.shortcut_type, base + i);
       if (epilogue.shortcut_requantize)
         other = requantize(other, epilogue.shortcut_factor[channel], epilogue.shortcut_shift);
       value += other;

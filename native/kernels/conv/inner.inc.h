@@ -14,34 +14,42 @@ namespace {
 
 // The sum of (a0 + p)(a1 - q) over some channels of one pixel, 2^17 at most: 2^16 products of 255 * 128 fit 32 bits.
 // Sums are signed, as compilers want them to be to make dot products of this.
+template <class V>
 NYBBLE_INLINE std::int32_t inner_part_sum(const std::uint8_t* pixel, std::int32_t channels, ByteOffsets offsets) {
   const auto p = static_cast<std::uint8_t>(offsets.first), q = static_cast<std::uint8_t>(offsets.second);
   constexpr std::int32_t kHalf = kInnerChannels / 2;
-  std::int32_t sum = 0;
-  for (std::int32_t c = 0; c < channels; c += kInnerChannels)
-    for (std::int32_t i = c; i < c + kHalf; ++i)
-      sum += std::int32_t{static_cast<std::uint8_t>(pixel[i] + p)} * static_cast<std::int8_t>(pixel[i + kHalf] - q);
-  return sum;
+  if constexpr (requires { V::sum_halves(pixel, channels, 0, 0); }) {
+    static_assert(kHalf == 16);
+    return V::sum_halves(pixel, channels, static_cast<char>(p), static_cast<char>(q));
+  } else {
+    std::int32_t sum = 0;
+    for (std::int32_t c = 0; c < channels; c += kInnerChannels)
+      for (std::int32_t i = c; i < c + kHalf; ++i)
+        sum += std::int32_t{static_cast<std::uint8_t>(pixel[i] + p)} * static_cast<std::int8_t>(pixel[i + kHalf] - q);
+    return sum;
+  }
 }
 
 // Over all of them, modulo 2^32.
+template <class V>
 NYBBLE_INLINE std::uint32_t inner_pixel_sum(const std::uint8_t* pixel, std::int32_t channels, ByteOffsets offsets) {
   constexpr std::int32_t kMost = 1 << 14;
   std::uint32_t sum = 0;
   for (; channels > kMost; channels -= kMost, pixel += kMost)
-    sum += static_cast<std::uint32_t>(inner_part_sum(pixel, kMost, offsets));
-  return sum + static_cast<std::uint32_t>(inner_part_sum(pixel, channels, offsets));
+    sum += static_cast<std::uint32_t>(inner_part_sum<V>(pixel, kMost, offsets));
+  return sum + static_cast<std::uint32_t>(inner_part_sum<V>(pixel, channels, offsets));
 }
 
 // Of every pixel of the staged rows, [kernel row][column]. Out of line: among other loops GCC 12 makes no dot products
 // of it, which takes a fifth of a layer's time.
-[[maybe_unused, gnu::noinline]] void inner_pixel_sums(const ConvTask& task, const std::uint8_t* staged,
-                                                      std::int64_t columns, std::int64_t row, std::uint32_t* sums) {
+template <class V>
+[[gnu::noinline]] void inner_pixel_sums(const ConvTask& task, const std::uint8_t* staged, std::int64_t columns,
+                                        std::int64_t row, std::uint32_t* sums) {
   const ConvShape& s = *task.shape;
   const ByteOffsets offsets = task.packed->as<InnerPacked>().offsets;
   for (std::int32_t r = 0; r < s.kernel_h; ++r, staged += row)
     for (std::int64_t c = 0; c < columns; ++c)
-      *sums++ = inner_pixel_sum(staged + c * s.input.stride, s.input.stride, offsets);
+      *sums++ = inner_pixel_sum<V>(staged + c * s.input.stride, s.input.stride, offsets);
 }
 
 // Of the window of one output pixel of the task.
@@ -160,7 +168,7 @@ void conv_inner(const ConvTask& task) {
     stage_rows<std::uint8_t>(task, scratch.row, 0, task.scratch + scratch.staged);
     staged = task.scratch + scratch.staged;
   }
-  inner_pixel_sums(task, staged, scratch.columns, scratch.row, pixel_sums);
+  inner_pixel_sums<V>(task, staged, scratch.columns, scratch.row, pixel_sums);
   const std::int64_t step_bytes =
       std::int64_t{s.kernel_h} * packed.runs_per_row * packed.run_chunks * kInnerChannels * kStep;
 

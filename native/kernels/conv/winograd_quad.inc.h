@@ -131,13 +131,13 @@ NYBBLE_INLINE void winograd_column32(const typename V::I32 (&m)[4], typename V::
 }
 
 // What the pairs of channels of each square add to four times its outputs, [square][output pixel].
-[[maybe_unused]] void winograd_quad_terms(const ConvTask& task, const std::uint8_t* inputs, std::int64_t apart,
-                                          std::uint32_t* terms) {
+template <class V>
+void winograd_quad_terms(const ConvTask& task, const std::uint8_t* inputs, std::int64_t apart, std::uint32_t* terms) {
   const std::int32_t channels = task.shape->input.stride;
   const ByteOffsets offsets{task.packed->as<WinogradQuadPacked>().pair_offset, 0};
   for (std::int32_t t = 0; t < task.pixels; ++t, inputs += channels, terms += 4) {
     std::uint32_t m[4][4], z[2][4];
-    for (int i = 0; i < kPositions; ++i) m[i / 4][i % 4] = inner_pixel_sum(inputs + i * apart, channels, offsets);
+    for (int i = 0; i < kPositions; ++i) m[i / 4][i % 4] = inner_pixel_sum<V>(inputs + i * apart, channels, offsets);
     for (int c = 0; c < 4; ++c) {
       z[0][c] = m[0][c] + m[1][c] + m[2][c];
       z[1][c] = m[1][c] - m[2][c] - m[3][c];
@@ -271,7 +271,7 @@ void conv_winograd_quad(const ConvTask& task) {
   __builtin_memset(task.scratch, 0, static_cast<std::size_t>(channels));
   const Squares squares(s.output);
   winograd_quad_inputs(task, squares, task.scratch, scratch.apart, inputs);
-  if constexpr (kIsInner) winograd_quad_terms(task, inputs, scratch.apart, terms);
+  if constexpr (kIsInner) winograd_quad_terms<V>(task, inputs, scratch.apart, terms);
   const std::uint8_t* weights = task.packed->weights;
   for (std::int32_t first = 0; first < s.output.stride; first += kChannelAlign) {
     for (std::int32_t t = 0; t < task.pixels; t += kTogether) {

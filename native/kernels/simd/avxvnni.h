@@ -4,12 +4,16 @@
 #pragma once
 
 #include "kernels/simd/avx2.h"
+#include "kernels/simd/halves.h"
 
 namespace nybble {
 
 struct AvxVnni : Avx2 {
   static constexpr bool kHasDotProducts = true;
   static constexpr std::int32_t kMostQuadInput = 255;
+  static NYBBLE_INLINE std::int32_t sum_halves(const std::uint8_t* bytes, std::int32_t count, char p, char q) {
+    return sum_of_halves(bytes, count, p, q);
+  }
   // Twelve sums, two weights and an input: eight sums would not hide a product's latency of five at two a cycle.
   static constexpr int kDotPixels = 6;
   // Eight sums, four weights, two inputs and two of their sums with weights: sixteen registers.

@@ -1,4 +1,4 @@
-"""What a backend is: it compiles a network into something that runs. Nothing above it knows which one it has."""
+"""What a backend is: it compiles a network into something that runs. The code above does not depend on which one."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def open_input(place: Path, column: str | None = None) -> Input:
     if suffix == ".parquet":
         return ParquetInput(parts, column)
     if column is not None:
-        raise BatchError(f"{place}: --column names a column of Parquet files; this is none")
+        raise BatchError(f"{place}: --column names a column of Parquet files, and this is not one")
     return TarInput(parts) if suffix == ".tar" else FileInput(place)
 
 
@@ -75,7 +75,7 @@ class FileInput(Input):
     def __init__(self, place: Path) -> None:
         found = open_photos(place)
         named = [(photo.file, photo.path) for photo in found]
-        # What turns out to be no photo has a row, too.
+        # What turns out to be not a photo has a row, too.
         left_out = [(file, place / file) for file, _ in found.left_out] if place.is_dir() else []
         self._files = sorted([*named, *left_out]) if left_out else named
 

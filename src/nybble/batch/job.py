@@ -213,7 +213,7 @@ class Job:
             return error.message
 
     def description(self) -> dict[str, Any]:
-        """What ``job.json`` says: the settings, and fingerprints of the input and the model."""
+        """The content of ``job.json``: the settings, and fingerprints of the input and the model."""
         return {
             "schema": _SCHEMA,
             "photos": len(self._photos),

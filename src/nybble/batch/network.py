@@ -110,7 +110,7 @@ class Network:
         return Found(logits, values.reshape(len(photos), -1).astype(np.float32))
 
     def answer(self, photo: tuple[Array, Fit]) -> dict[str, Any]:
-        """What the network says of a prepared photo, as ``nybble predict --json`` has it."""
+        """The network's answer for a prepared photo, as ``nybble predict --json`` has it."""
         return answer_fitted(self._engine, *photo).to_json()
 
     def close(self) -> None:

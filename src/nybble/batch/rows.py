@@ -169,7 +169,7 @@ def format_named(name: str, *, embeddings: bool, answers: bool = False) -> Forma
     Raises :class:`BatchError` where there is none, or it holds no embeddings.
     """
     if name not in _FORMATS:
-        raise BatchError(f"--format {name}: is none of {', '.join(FORMATS)}")
+        raise BatchError(f"--format {name}: is not one of {', '.join(FORMATS)}")
     if embeddings and name == "csv":
         raise BatchError("--embeddings: a CSV file has no lists; use --format parquet or jsonl")
     return _FORMATS[name](answers)

@@ -35,7 +35,7 @@ class Agreement:
     same_class : int
         Inputs for which both give the same class.
     ties : int
-        Inputs for which the engine's two best logits are equal, so that a different class is no error.
+        Inputs for which the engine's two best logits are equal, so that a different class is not an error.
     equal_logits : int
         Inputs for which all logits are equal, bit for bit.
     largest_difference : float

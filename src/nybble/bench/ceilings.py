@@ -1,4 +1,4 @@
-"""What this machine could do at most: rates of instruction mixes and of memory, each thread on its own data."""
+"""Upper bounds of this machine: rates of instruction mixes and of memory, each thread on its own data."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ BYTE_TILES = "1,024 products of bytes a cycle and core, which four bits cannot r
 
 
 def describe() -> dict[str, Any]:
-    """The machine as far as it can be asked: a field that this system does not tell is empty."""
+    """The machine as far as the system describes it: a field that this system does not report is empty."""
     fields = _cpu_fields()
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     return {
@@ -39,7 +39,7 @@ def describe() -> dict[str, Any]:
 
 
 def _governor() -> str | None:
-    """How the clock follows the load; virtual machines rarely tell."""
+    """How the clock follows the load; virtual machines rarely report it."""
     try:
         return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
     except OSError:

@@ -248,7 +248,7 @@ def choose(candidates: list[Candidate], float_top1: float | None) -> Candidate:
     able = [entry for entry in candidates if entry.failed is None]
     right = [entry for entry in able if entry.top1 is None or entry.top1 >= (float_top1 or 0.0) - MARGIN]
     if not right:
-        # A peer that is wrong is no peer, but the best of them is still the fairest one.
+        # A peer that is wrong is not a peer, but the best of them is still the fairest one.
         return max(able, key=lambda entry: entry.top1 or 0.0)
     chosen = right[0]
     for entry in right[1:]:

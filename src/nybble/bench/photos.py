@@ -1,4 +1,4 @@
-"""What the contestants look at: decoded photos in a file that all of them read."""
+"""The input of all contestants: decoded photos in a file that all of them read."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Worker:
     ----------
     name : str
     about : dict
-        What the process tells of itself: version, instruction set, seconds to load.
+        What the process reports about itself: version, instruction set, seconds to load.
     """
 
     def __init__(

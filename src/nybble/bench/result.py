@@ -84,7 +84,7 @@ def ratio_of(runs: dict[Entry, Runs], ours: list[Contestant], others: list[Conte
     """How many times as fast the fastest of ours is as the fastest of the others: at any batch, and at batch 1."""
     result: dict[str, Any] = {"best_batch": None, "batch_1": None}
     for kind in ("best_batch", "batch_1"):
-        # One photo at a time and its answer awaited: calls that overlap are no latency.
+        # One photo at a time and its answer awaited: calls that overlap have no latency of their own.
         sides = [
             [
                 Entry(entry.name, batch)

@@ -1,7 +1,7 @@
 """How much faster all threads are than one: of our engine, and of a loop that needs nothing but its core.
 
-The machine itself decides how two threads get on: its clock, its shared cores and its other guests. So the engine's
-scaling is compared with that of a loop of the same instructions whose data lies in L1, in the same rounds.
+The machine limits how well two threads run side by side: its clock, its shared cores and its other guests. So the
+engine's scaling is compared with that of a loop of the same instructions whose data lies in L1, in the same rounds.
 """
 
 from __future__ import annotations

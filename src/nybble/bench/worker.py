@@ -45,7 +45,7 @@ def engine_of(name: str) -> Engine:
 
 
 def peak_rss_bytes() -> int | None:
-    """The most memory this process held so far (``VmHWM``); ``None`` where the system does not tell."""
+    """The most memory this process held so far (``VmHWM``); ``None`` where the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -134,6 +134,6 @@ def _answer(value: dict[str, Any]) -> None:
 if __name__ == "__main__":
     # Python puts the script's folder first in the path, where modules named like the peers' would hide theirs.
     sys.path.pop(0)
-    # Whatever an engine prints is no answer.
+    # Whatever an engine prints is not an answer.
     _ANSWERS, sys.stdout = sys.stdout, sys.stderr
     main()

@@ -1,4 +1,4 @@
-"""What ``nybble export`` and ``nybble import`` say of a file's agreement with the engine."""
+"""What ``nybble export`` and ``nybble import`` print about a file's agreement with the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nybble batch``: what a network says of all photos of a folder, a list, or shards."""
+"""``nybble batch``: the answers of a network for all photos of a folder, a list, or shards."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def batch(
     from nybble.models import find
 
     if file_format not in FORMATS:
-        raise WrongUsageError(f"--format {file_format}: is none of {', '.join(FORMATS)}")
+        raise WrongUsageError(f"--format {file_format}: is not one of {', '.join(FORMATS)}")
     if ray is not None:
         check_installed()
     chosen = find(model, ensembles=True)

@@ -13,7 +13,7 @@ import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import CPU, Device, Json, Threads
-from nybble.cli.output import console, is_quiet, plural, print_json, show_disturbance, table
+from nybble.cli.output import is_quiet, plural, print_json, print_table, show_disturbance, table
 from nybble.cli.photos import Exif, end, preprocessing_of, report_left_out
 from nybble.cli.progress import one_bar
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What is said where the peers' network is made of one with tables.
 TABLES = "run activation functions as tables, which is slow for them; for a fair race give --float-model"
+#: With fewer photos the output warns: the number of zeros, and with it the speed, differs from photo to photo.
+_ENOUGH = 100
 
 
 def bench(
@@ -264,13 +266,16 @@ def _show(result: dict[str, Any]) -> None:
     typer.echo(f"photos    {result['photos']}" + (f"; INT8 peers calibrated on some of {peers}" if peers else ""))
     if result["looks_up_tables"]:
         typer.echo(f"peers     {TABLES}")
+    few = _few_photos(result)
+    if few is not None:
+        typer.echo(f"WARNING   {few}")
     _show_machine(about)
     taken = about["disturbance"]
     if taken is not None:
         others, guests = taken["other_processes"], taken["other_guests"]
         typer.echo(f"          other processes used {others:.1%} of it, other guests of the host {guests:.1%}")
     for peer, choice in result["int8_choices"].items():
-        typer.echo(f"{peer:9} INT8 is {choice['chosen']['name']}, the fastest of its right candidates here")
+        typer.echo(f"{peer:9} INT8 is {choice['chosen']['name']}, its fastest candidate here with right answers")
     for peer, reason in result["peers_left_out"].items():
         typer.echo(f"{peer:9} takes no part: {reason}")
     for peer, isa in result["settings"]["isa_of_peers"].items():
@@ -282,15 +287,24 @@ def _show(result: dict[str, Any]) -> None:
     _show_scaling(result)
 
 
+def _few_photos(result: dict[str, Any]) -> str | None:
+    """What to say where the photos are too few."""
+    count = result["photo_count"]
+    if count >= _ENOUGH or "SYNTHETIC" in result["photos"]:
+        return None
+    is_labelled = any(run["top1"] is not None for run in result["runs"])
+    top1 = f", and each answer is {100 / count:.1f} points of top-1" if is_labelled else ""
+    return f"only {plural(count, 'photo')}: speed depends on them{top1}; {_ENOUGH} are enough"
+
+
 def _show_machine(about: dict[str, Any]) -> None:
     from nybble.bench.machine import BYTE_TILES
 
     typer.echo(
         f"machine   {about['cpu']} ({about['family_model']}), {plural(about['usable_cpus'], 'CPU')}, {about['system']}"
     )
-    typer.echo(
-        f"          {' '.join(about['flags'])}; without {' '.join(about['missing_flags']) or 'none of interest'}"
-    )
+    missing = f"; without {' '.join(about['missing_flags'])}" if about["missing_flags"] else ""
+    typer.echo(f"          {' '.join(about['flags'])}{missing}")
     if about["byte_tiles"]:
         typer.echo(f"AMX       {BYTE_TILES}")
 
@@ -326,7 +340,7 @@ def _show_runs(result: dict[str, Any]) -> None:
             "" if rss is None else f"{rss / 1e6:.0f}",
             top1,
         )
-    console().print(grid)
+    print_table(grid, lead=("batch", "contestant"))
 
 
 def _show_ratios(result: dict[str, Any]) -> None:
@@ -345,7 +359,7 @@ def _show_ratios(result: dict[str, Any]) -> None:
             cells += [f"{ratio[kind]:.2f}x", "{:.2f} to {:.2f}".format(*spread["quartiles"])]
             opponent = opponent or f"{spread['to']['contestant']}, batch {spread['to']['batch']}"
         grid.add_row(name, *cells, opponent)
-    console().print(grid)
+    print_table(grid, lead=("ratio", "compared with"))
 
 
 def _show_rooflines(result: dict[str, Any]) -> None:
@@ -367,7 +381,7 @@ def _show_scaling(result: dict[str, Any]) -> None:
             times = f"{spread['engine']:.2f}x", f"{spread['loop']:.2f}x"
             between = "{:.2f} to {:.2f}".format(*spread["quartiles"])
             grid.add_row(name, str(spread["batch"]), *times, f"{scaling[kind]:.2f}", between)
-    console().print(grid)
+    print_table(grid)
 
 
 def _show_ceilings(result: dict[str, Any]) -> None:
@@ -376,7 +390,7 @@ def _show_ceilings(result: dict[str, Any]) -> None:
     for entry in result["ceilings"]:
         best, median = f"{entry['best']:.1f}", f"{entry['median']:.1f}"
         grid.add_row(entry["name"], entry["isa"], str(entry["threads"]), best, median, entry["unit"])
-    console().print(grid)
+    print_table(grid)
     if not result["ceilings"]:
         typer.echo("no ceilings are known for this processor")
 

@@ -12,7 +12,7 @@ import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json, Threads
-from nybble.cli.output import console, print_json, show_disturbance, table
+from nybble.cli.output import print_json, print_table, show_disturbance, table
 from nybble.cli.photos import Exif, Images, Limit, end, open_labelled, report_left_out
 from nybble.cli.progress import one_bar
 
@@ -187,7 +187,7 @@ def _show(found: Calibrated) -> None:
         shares = ", ".join(f"{share:.1%}" for share in chosen.shares(len(found.seconds))[1:])
         row(f"cascade, {shares} deferred", int(chosen.right.sum()), found.cost(chosen))
     grid.title = f"{total} photos, cross-validated"
-    console().print(grid)
+    print_table(grid)
     against = found.against_best
     name = found.settings.member[found.best].model
     typer.echo(f"compared with {name}, its best member: {against}")

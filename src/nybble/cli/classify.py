@@ -13,7 +13,7 @@ import typer
 from nybble.cli.errors import WrongUsageError
 from nybble.cli.inputs import STDIN, photos_named, split
 from nybble.cli.model import CPU, Device, Json, Threads, load_engine
-from nybble.cli.output import console, json_text, table
+from nybble.cli.output import json_text, print_table, table
 from nybble.cli.photos import Exif, end, report_left_out
 from nybble.cli.progress import one_bar
 from nybble.cli.rows import TABLE, Format, Output, chosen_format, csv_line, json_line, lines_to
@@ -153,5 +153,5 @@ def _print_table(answers: Iterator[tuple[str, list[Prediction]]]) -> int:
             grid.add_row(file if rank == 0 else "", str(index), name, f"{score:.1%}")
         grid.add_section()
     if found:
-        console().print(grid)
+        print_table(grid)
     return len(found)

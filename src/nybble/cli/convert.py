@@ -12,7 +12,7 @@ import typer
 
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json
-from nybble.cli.output import console, print_json, table
+from nybble.cli.output import print_json, print_table, table
 
 if TYPE_CHECKING:
     from nybble.graph import Graph, Node
@@ -88,7 +88,7 @@ def convert(
             error = f"{row.error:.1e}" if row.error is not None else ""
             types = (" ".join(row.types_before), " ".join(row.types_after))
             grid.add_row(row.name, row.op, *types, row.unit, ", ".join(row.details), error)
-        console().print(grid)
+        print_table(grid, lead=("layer", "op", "details"))
         typer.echo(
             f"{len(rows)} of {len(conversion.graph)} layers changed; largest error of a factor {worst:.1e}; "
             f"{before / 1e6:.2f} MB became {after / 1e6:.2f} MB"

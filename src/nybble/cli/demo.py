@@ -1,4 +1,4 @@
-"""``nybble demo``: 4-bit networks name what is on a few photos, and how fast they do."""
+"""``nybble demo``: the answers of 4-bit networks for a few photos, and their speed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nybble.cli.model import Json, Threads
-from nybble.cli.output import console, print_json, show_headline, table
+from nybble.cli.output import print_json, print_table, show_headline, table
 from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _print(result: DemoResult) -> None:
         rounds = f"median of {speed.rounds} interleaved runs"
         what = f"{speed.network}, {speed.bits}"
         grid.add_row(what, str(speed.batch), f"{speed.images_per_second:.1f}", rounds)
-    console().print(grid)
+    print_table(grid)
     typer.echo("")
     if result.has_eight_bit_instructions:
         typer.echo(
@@ -102,7 +102,7 @@ def _print_network(result: DemoResult, network: Network) -> None:
         ]
         grid.add_row("\n".join(about), *cells)
         grid.add_section()
-    console().print(grid)
+    print_table(grid)
     if network.judged:
         typer.echo(f"right    {_count(result.right(network.live.key))} photos that a class of ImageNet fits")
     for column in network.columns[:-1]:

@@ -156,7 +156,7 @@ def evaluate(
     typer.echo(f"images_per_second  {speed:.1f} {what}")
     typer.echo(f"                   {whole:.1f} with reading, decoding and resizing the photos")
     for member in asked.record() if asked else ():
-        typer.echo(f"asked              {member['share']:.1%} of the photos: {member['model']}")
+        typer.echo(f"ran                {member['share']:.1%} of the photos: {member['model']}")
     if predictions is not None:
         typer.echo(f"predictions        {predictions}")
     end(left_out)

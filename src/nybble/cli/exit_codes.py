@@ -1,4 +1,4 @@
-"""What a command's exit code says."""
+"""The meaning of a command's exit code."""
 
 from __future__ import annotations
 

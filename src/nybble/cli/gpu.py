@@ -118,7 +118,7 @@ def compile_(
     most = max(one.registers for one in compiled.kernels)
     spilled = sum(one.spilled > 0 for one in compiled.kernels)
     typer.echo(
-        f"{arch}: {len(compiled.kernels)} kernels, {len(compiled.code):,} bytes, at most {most} registers a thread, "
+        f"{arch}: {len(compiled.kernels)} kernels, {len(compiled.code):,} bytes, at most {most} registers per thread, "
         f"{spilled} kernels spill; {path}"
     )
 

@@ -11,7 +11,7 @@ import typer
 from nybble.cli.agreement import INPUTS, Check, CheckImages, CheckLimit, measured, read_inputs
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.model import Json
-from nybble.cli.output import console, print_json, table
+from nybble.cli.output import print_json, print_table, table
 from nybble.cli.photos import Exif
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def import_(
         grid = table("node", "of its", "error", "", numbers=("error",))
         for entry in made.roundings[:SHOWN]:
             grid.add_row(entry.node, entry.what, f"{entry.error:.1e}", entry.detail)
-        console().print(grid)
+        print_table(grid)
         more = f", the largest {SHOWN} shown" if len(made.roundings) > SHOWN else ""
         rounded = f"{len(made.roundings)} of {len(made.graph)} nodes were rounded{more}"
         typer.echo(f"{rounded}; largest error {largest:.1e} steps")

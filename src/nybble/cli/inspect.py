@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nybble.cli.model import Json, Model
-from nybble.cli.output import console, print_json, table
+from nybble.cli.output import print_json, print_table, table
 
 if TYPE_CHECKING:
     from nybble.graph import Graph, Node
@@ -78,7 +78,7 @@ def inspect(model: Model = None, as_json: Json = False) -> None:
         grid.add_row(row.name, row.op, shown[row.name], output, weights, row.attributes, *numbers)
     grid.add_section()
     grid.add_row("total", "", "", "", "", "", f"{totals['macs']:,}", f"{totals['parameter_bytes']:,}")
-    console().print(grid)
+    print_table(grid, lead=("layer", "op", "details"))
     outputs = ", ".join(
         f"{name} {_tensor(graph.values[name].dtype.value, graph.values[name].shape)}" for name in graph.outputs
     )

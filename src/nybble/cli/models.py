@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nybble.cli.model import Json
-from nybble.cli.output import console, print_json, table
+from nybble.cli.output import print_json, print_table, table
 
 if TYPE_CHECKING:
     from nybble.catalog import Listed
@@ -29,7 +29,7 @@ def models(as_json: Json = False) -> None:
     for model in found:
         top1 = "" if model.top1 is None else f"{model.top1.right / model.top1.of:.1%}"
         grid.add_row(model.name, _where(model), f"{model.size / 1e6:.1f} MB", top1, model.license or "")
-    console().print(grid)
+    print_table(grid)
     typer.echo("")
     for model in found:
         typer.echo(f"{model.name}: {model.description}")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
 #: Columns of a table that goes into a file or a pipe, where no terminal sets a width.
@@ -57,30 +56,47 @@ def is_quiet(taken: Mapping[str, float] | None) -> bool:
     return not is_disturbed(taken)
 
 
-def console() -> Console:
-    """A console on standard output that leaves text as it is: no markup, emoji or guessed colours.
+def print_table(grid: Table, lead: tuple[str, ...] = ()) -> None:
+    """Print a table as it is: no markup, emoji or guessed colours in its cells.
 
-    Cells of a table that is wider than the terminal are wrapped between words; where that is not enough, the table is
-    printed as one block of lines for each row.
+    Cells of a table that is wider than the terminal are wrapped between words. Where that is not enough, the columns
+    named in ``lead`` are printed on a line above the rest of their row. A table that is too wide even so is printed as
+    one block of lines for each row.
     """
     from rich.console import Console
     from rich.measure import Measurement
-    from rich.table import Table
-
-    class Narrow(Console):
-        """A console that breaks up tables that do not fit."""
-
-        def print(self, *objects: Any, **options: Any) -> None:
-            for item in objects:
-                if isinstance(item, Table):
-                    wide = self.options.update(width=_UNLIMITED)
-                    if Measurement.get(self, wide, item).minimum > self.width:
-                        super().print(_blocks(item), soft_wrap=True)
-                        continue
-                super().print(item, **options)
 
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Narrow(width=width, markup=False, emoji=False, highlight=False)
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    if Measurement.get(console, console.options.update(width=_UNLIMITED), grid).minimum > console.width:
+        console.print(_led(grid, lead, console.width) or _blocks(grid), soft_wrap=True)
+    else:
+        console.print(grid)
+
+
+def _led(grid: Table, lead: tuple[str, ...], width: int) -> str:
+    """A table with the columns of ``lead`` on a line above the rest of each row; empty where the rest is too wide."""
+    from rich.cells import cell_len, set_cell_size
+
+    columns = [[str(column.header), *map(str, column.cells)] for column in grid.columns]
+    above = [column for column in columns if column[0] in lead]
+    below = [(column, max(map(cell_len, column))) for column in columns if column[0] not in lead]
+    is_plain = not any("\n" in cell for column in columns for cell in column)
+    if not above or not is_plain or 2 * len(below) + sum(size for _, size in below) > width:
+        return ""
+    right = {str(column.header) for column in grid.columns if column.justify == "right"}
+
+    def aligned(cell: str, size: int, is_right: bool) -> str:
+        return " " * (size - cell_len(cell)) + cell if is_right else set_cell_size(cell, size)
+
+    lines = [str(grid.title)] if grid.title else []
+    for row in range(len(columns[0])):
+        lines.append("  ".join(column[row] for column in above if column[row]))
+        rest = "".join("  " + aligned(column[row], size, column[0] in right) for column, size in below).rstrip()
+        lines += [rest] if rest else []
+        if row == 0 or grid.rows[row - 1].end_section:
+            lines.append("\u2500" * width)
+    return "\n".join(lines)
 
 
 def _blocks(grid: Table) -> str:

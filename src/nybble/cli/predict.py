@@ -1,4 +1,4 @@
-"""``nybble predict``: what a network of any task says of photos and videos."""
+"""``nybble predict``: the answers of a network of any task for photos and videos."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nybble.cli.model import CPU, Device, Json, Model, Threads, load_engine
-from nybble.cli.output import console, print_json, show_disturbance, table
+from nybble.cli.output import print_json, print_table, show_disturbance, table
 from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, report_left_out
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def profile(
         grid.add_row(*_cells(layer))
     grid.add_section()
     grid.add_row("total", "", f"{found.seconds * 1e3:.3f}", "100.0%", f"{found.gmacs:.1f}")
-    console().print(grid)
+    print_table(grid, lead=("step", "kernel"))
     what = f"photos of {images}" if images else "seeded noise, no photos: give --images for what photos take"
     typer.echo(f"{found.isa}, threads {found.threads}, {'tuned' if found.tuned else 'not tuned'}")
     typer.echo(f"medians of {found.runs} runs of each of {found.images} inputs: {what}")

@@ -1,4 +1,4 @@
-"""How far a command is: bars on standard error, gone when done; nothing where that is no terminal."""
+"""How far a command is: bars on standard error, gone when done; nothing where that is not a terminal."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import typer
 from nybble.cli.errors import CommandError, WrongUsageError
 from nybble.cli.exit_codes import ExitCode
 from nybble.cli.model import Json, Threads
-from nybble.cli.output import console, print_json, show_disturbance, table
+from nybble.cli.output import print_json, print_table, show_disturbance, table
 from nybble.cli.photos import end, report_left_out
 from nybble.cli.progress import nested_bars
 
@@ -251,7 +251,7 @@ def quantize(
     of the float, the calibrated, the fine-tuned and the integer network on the selection photos. A run that was killed
     resumes when the same command is given again.
 
-    Of a network that is no classifier, the outputs are compared with the float network's. It needs no labels:
+    Of a network that is not a classifier, the outputs are compared with the float network's. It needs no labels:
     --epochs 0, or --distil. `nybble evaluate` then measures what it is for.
     """
     from pydantic import ValidationError
@@ -400,7 +400,7 @@ def _print(outcome: Outcome, report: Path | None) -> None:
 
 
 def _print_outputs(outcome: Outcome) -> None:
-    """The stages of a network that is no classifier."""
+    """The stages of a network that is not a classifier."""
     numbers = ("noise", "worst output", "size", "images/s")
     grid = table("network", *numbers, numbers=(numbers[0], *numbers[2:]))
     for stage in outcome.stages:
@@ -409,7 +409,7 @@ def _print_outputs(outcome: Outcome) -> None:
         share = "" if stage is outcome.stages[0] else f"{stage.outputs.mean_noise:.3%}" if stage.outputs else ""
         named = f"{worst} {noise[worst]:.3%}" if noise[worst] else ""
         grid.add_row(stage.name, share, named, *_cost(stage))
-    console().print(grid)
+    print_table(grid)
     typer.echo(
         "noise: squared error of the outputs as a share of the float network's energy, averaged over the outputs"
     )
@@ -430,7 +430,7 @@ def _print_answers(outcome: Outcome) -> None:
     grid = table("network", numbers[0], "95 % interval", *numbers[1:], numbers=numbers)
     for stage in outcome.stages:
         grid.add_row(*(_row(stage) if labelled else _unlabelled_row(stage)))
-    console().print(grid)
+    print_table(grid)
     if labelled:
         typer.echo(
             "points, lost, won: the change of top-1, and photos that only the float network, or only this one, has "

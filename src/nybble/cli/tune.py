@@ -10,7 +10,7 @@ import typer
 
 from nybble.cli.errors import CommandError
 from nybble.cli.model import CPU, Device, Json, Model, Threads
-from nybble.cli.output import console, print_json, show_disturbance, table
+from nybble.cli.output import print_json, print_table, show_disturbance, table
 from nybble.cli.photos import Exif, OptionalImages, SomeLimit, end, inputs_of, report_left_out
 from nybble.cli.progress import one_bar
 
@@ -154,7 +154,7 @@ def _tune_gpu(
         for one in changed:
             before, after = one.seconds[one.default], one.seconds[one.chosen]
             grid.add_row(one.step, one.default, f"{1e6 * before:.1f}", one.chosen, f"{1e6 * after:.1f}")
-        console().print(grid)
+        print_table(grid, lead=("step",))
     typer.echo(f"{device.name}, {found.images} images together: {len(changed)} of {len(found.steps)} layers changed")
     typer.echo(f"measured layers together: {found.speedup:.3f} x as fast as the defaults")
     typer.echo(f"stored in {file}")
@@ -169,7 +169,7 @@ def _print(found: Tuning, inputs: str, isa: str, threads: int, file: Path) -> No
         grid = table("step", "default", "tuned")
         for name, kernel in changed.items():
             grid.add_row(name, describe(found.defaults[name]), describe(kernel))
-        console().print(grid)
+        print_table(grid, lead=("step",))
     typer.echo(f"{isa}, threads {threads}, on {inputs}")
     if found.pair_shares is not None:
         before, after = found.pair_shares

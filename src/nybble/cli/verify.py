@@ -150,7 +150,7 @@ def _run(
     if unknown:
         raise DifferenceError(f"the engine taps {unknown[0]!r}, which is not a value of the graph")
     if layers and not taps:
-        raise DifferenceError("the engine taps nothing, so no layer can be compared")
+        raise DifferenceError("the engine returns no values of steps, so no layer can be compared")
     found = {}
     for way, results in (("integers", engine.run(integers, integers=True)), ("photos", engine.run(photos))):
         found.update({(name, way): values for name, values in results.items()})

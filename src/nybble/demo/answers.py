@@ -90,7 +90,7 @@ def read_answers(model: Path) -> Recorded | None:
         raise DemoError(f"{path}: not UTF-8; write it anew with the script that made it") from None
     for name, photo in recorded.photos.items():
         if unknown := photo.answers.keys() - recorded.forms.keys():
-            raise DemoError(f"{path}: photos.{name}.answers: {min(unknown)} is none of the forms")
+            raise DemoError(f"{path}: photos.{name}.answers: {min(unknown)} is not one of the forms")
     return recorded
 
 

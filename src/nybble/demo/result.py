@@ -116,7 +116,7 @@ class DemoResult:
 
     @property
     def has_eight_bit_instructions(self) -> bool:
-        """Whether the kernels had VNNI, dot products of 8-bit integers that have no like for 4 bits."""
+        """Whether the kernels had VNNI, dot products of 8-bit integers that have no counterpart for 4 bits."""
         return "vnni" in self.isa
 
     @property

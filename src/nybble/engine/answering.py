@@ -1,4 +1,4 @@
-"""What a network says of photos, by its task: the part of an engine that is the same for ensembles."""
+"""The answers of a network for photos, by its task: the part of an engine that is the same for ensembles."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Answering(ABC):
         Raises
         ------
         ImageError
-            Naming the file that is no image.
+            Naming the file that is not an image.
         EngineError
             If the model has no preprocessing.
         """
@@ -170,7 +170,7 @@ class Answering(ABC):
         Raises
         ------
         ImageError
-            Naming the file that is no image.
+            Naming the file that is not an image.
         EngineError
             If the model has no preprocessing.
         TypeError
@@ -227,7 +227,7 @@ class Answering(ABC):
     ) -> list[Answer]: ...
 
     def predict(self, photos: Any, *, exif: bool = True, score_threshold: float | None = None, top: int = 5) -> Any:
-        """What the network says of a photo, or of each of several photos, by its task.
+        """The network's answer for a photo, or of each of several photos, by its task.
 
         Photos are those of :meth:`classify`, and arrays those of :func:`nybble.engine.predicting.predict`, which has
         the other parameters and the errors.

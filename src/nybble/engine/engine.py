@@ -378,7 +378,7 @@ class Engine(Answering):
         return next(iter(results.values()))
 
     def _checked_photos(self, x: object) -> Preprocessing:
-        """The network's preprocessing. Raises where ``x`` is no batch of photos, normalised or not."""
+        """The network's preprocessing. Raises where ``x`` is not a batch of photos, normalised or not."""
         if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.float32):
             raise self._unexpected(x)
         if self.graph.preprocessing is None:

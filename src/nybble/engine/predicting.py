@@ -34,7 +34,7 @@ class Runner(Protocol):
 def predict(
     engine: Runner, photo: PhotoSource, *, exif: bool = True, score_threshold: float | None = None, top: int = 5
 ) -> Answer:
-    """What a network says of one photo, by its task.
+    """The answers of a network for one photo, by its task.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def predict(
     Raises
     ------
     ImageError
-        Naming the file that is no image.
+        Naming the file that is not an image.
     EngineError
         If the model has no preprocessing.
     GraphError

@@ -1,4 +1,4 @@
-"""What logits say: the best classes, and probabilities."""
+"""From logits to the best classes and probabilities."""
 
 from __future__ import annotations
 

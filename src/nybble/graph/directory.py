@@ -102,7 +102,7 @@ class _Reader:
                 inputs.append(Input(name=name, dtype=dtype, shape=shape))
             elif role == "node" and name:
                 if name in self._reserved or not _NAME.fullmatch(name):
-                    raise root.error(f"{name[:40]!r} cannot name a node: it is no safe or no free file name", key)
+                    raise root.error(f"{name[:40]!r} cannot name a node: it is not a safe file name, or is taken", key)
                 sources = root.words(key)
                 self._files[name] = self._folder.layer(name)
                 nodes.append(read_layer(self._folder, self._files[name], name, sources))
@@ -185,7 +185,7 @@ class _FolderSource:
 
     def too_deep(self, name: str) -> Exception:
         """Containers that lie too deep."""
-        return self._folder.layer(name).error("containers lie too deep in one another")
+        return self._folder.layer(name).error("containers are nested too deeply")
 
 
 def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:

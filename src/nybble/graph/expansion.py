@@ -1,4 +1,4 @@
-"""Operations that are said in terms of others, replaced by these."""
+"""Replaces operations that are defined in terms of others by these."""
 
 from __future__ import annotations
 
@@ -56,5 +56,5 @@ def expand(graph: Graph, keep: Callable[[Operation[Any]], bool] = _none) -> Grap
     for node in graph:
         said, found = graph.values[node.name], expanded.values.get(node.name)
         if found is None or (found.dtype, found.shape) != (said.dtype, said.shape):
-            raise GraphError(f"what {node.op} expands to gives {found}, not {said}", node=node.name)
+            raise GraphError(f"the expansion of {node.op} gives {found}, not {said}", node=node.name)
     return expanded

@@ -104,7 +104,7 @@ def preprocessing_version(preprocessing: Preprocessing | None) -> int:
 
 
 def read_class_names(folder: ModelFolder) -> tuple[str, ...] | None:
-    """The folder's class names, one a line, ``None`` if it has no such file. Raises :class:`ModelFormatError`."""
+    """The folder's class names, one per line, ``None`` if it has no such file. Raises :class:`ModelFormatError`."""
     if not folder.has(CLASS_NAMES):
         return None
     names = split_lines(folder.text(CLASS_NAMES))

@@ -138,7 +138,7 @@ def _check_task(task: Task, outputs: tuple[str, ...]) -> None:
     for name in task.reads():
         if name not in outputs:
             raise GraphError(
-                f"the task {task.kind} reads {name[:40]!r}, which is no output (outputs: {', '.join(outputs)})",
+                f"the task {task.kind} reads {name[:40]!r}, which is not an output (outputs: {', '.join(outputs)})",
                 field="task",
             )
 

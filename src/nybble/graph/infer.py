@@ -35,7 +35,8 @@ def infer(node: Node, inputs: Sequence[ValueType]) -> ValueType:
     least, most = operation.least_inputs, operation.most_inputs
     if len(inputs) < least or (most is not None and len(inputs) > most):
         wanted = f"{least}" if most == least else f"{least} or more" if most is None else f"{least} to {most}"
-        raise GraphError(f"{node.op} reads {wanted} value(s), not {len(inputs)}", node=node.name, field="inputs")
+        values = "1 value" if wanted == "1" else f"{wanted} values"
+        raise GraphError(f"{node.op} reads {values}, not {len(inputs)}", node=node.name, field="inputs")
     result = operation.infer(node, inputs)
     _check_shape(result.shape, node.name, is_real=result.dtype.is_float)
     if not result.dtype.is_float and result.magnitude > SUM_LIMIT:

@@ -1,6 +1,7 @@
 """The line format of a model directory: a type line, then ``key=value`` lines, a tensor's ``!path`` after its own.
 
-Nothing here knows a layer. Each accessor of :class:`LayerFile` checks one value and names the line that is wrong.
+Nothing here depends on the kinds of layers. Each accessor of :class:`LayerFile` checks one value and names the line
+that is wrong.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class LayerFile:
         """The value as it stands."""
         entry = self._entry(key)
         if entry.path is not None:
-            raise ModelFormatError(self.path, f"{key} is no tensor and takes no !path", line=entry.line + 1)
+            raise ModelFormatError(self.path, f"{key} is not a tensor and takes no !path", line=entry.line + 1)
         return entry.value
 
     def integer(self, key: str, low: int, high: int) -> int:

@@ -88,7 +88,7 @@ class Preprocessing:
         self._check_known("fit", FITS)
         if self.fit != "crop":
             if min(self.crop) < 1:
-                raise GraphError(f"crop {self.crop} is no size of an image", field="crop")
+                raise GraphError(f"crop {self.crop} is not a size of an image", field="crop")
             # One form for equal preprocessings.
             object.__setattr__(self, "resize", min(self.crop))
         if self.fit == "letterbox":

@@ -219,7 +219,7 @@ class Segment(Task):
         super().__post_init__()
         for colour in self.palette:
             if len(colour) != 6 or any(digit not in "0123456789abcdefABCDEF" for digit in colour):
-                raise self.error("palette", f"{colour[:40]!r} is no colour RRGGBB")
+                raise self.error("palette", f"{colour[:40]!r} is not a colour RRGGBB")
 
     def class_count(self, values: Mapping[str, ValueType]) -> int | None:
         """The channels of the output; 2 with a threshold; unknown where the output has the classes themselves."""

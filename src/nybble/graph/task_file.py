@@ -97,8 +97,14 @@ def task_fields(task: Task) -> dict[str, Any]:
     for entry, _ in _entries(type(task)):
         value = getattr(task, entry.name)
         if entry.default is dataclasses.MISSING or value != entry.default:
-            made[entry.name] = value.numpy().tolist() if isinstance(value, Tensor) else value
+            made[entry.name] = _plain(value)
     return made
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.numpy().tolist()
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def task_of_fields(held: dict[str, Any]) -> Task:
@@ -146,13 +152,13 @@ def _read(folder: ModelFolder | None, file: LayerFile, key: str, shape: Any) -> 
 
 def _checked(value: Any, shape: Any) -> Any:
     if get_origin(shape) is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"{value!r} is no list")
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{value!r} is not a list")
         return tuple(_checked(entry, get_args(shape)[0]) for entry in value)
     if shape is Tensor:
         return Tensor.from_array(DType.F32, np.asarray(value, dtype=np.float32))
     if shape is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not shape:
-        raise TypeError(f"{value!r} is no {shape.__name__}")
+        raise TypeError(f"{value!r} is not of type {shape.__name__}")
     return value

@@ -1,4 +1,4 @@
-"""What inference knows of a value, and the limits that every value keeps."""
+"""What inference determines for a value, and the limits of every value."""
 
 from __future__ import annotations
 

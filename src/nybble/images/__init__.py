@@ -1,4 +1,4 @@
-"""Photos in: decode, resize and crop, folders and lists of photos, batches, and the names of the classes."""
+"""Reading photos: decode, resize and crop, folders and lists of photos, batches, and the names of the classes."""
 
 from nybble.images.batches import batches
 from nybble.images.collection import PhotoFile, PhotoFiles, open_photos

@@ -1,4 +1,4 @@
-"""Memory: where every value of one image lies, so that values that never live together share it."""
+"""Memory: where every value of one image lies, so that values that are never live at once share it."""
 
 from __future__ import annotations
 

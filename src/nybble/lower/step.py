@@ -185,5 +185,5 @@ class Step:
     def body_as(self, form: type[B]) -> B:
         """The body, in the form that steps of this kind have."""
         if not isinstance(self.body, form):
-            raise TypeError(f"{self.head.name}: the body of a {self.kind} step is no {form.__name__}")
+            raise TypeError(f"{self.head.name}: the body of a {self.kind} step is not a {form.__name__}")
         return self.body

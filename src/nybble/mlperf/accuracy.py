@@ -153,7 +153,7 @@ def _npz(path: Path) -> dict[int, int]:
     except OSError:
         raise
     except Exception as error:  # zipfile and zlib have errors of their own.
-        raise MlperfError(f"{path}: is no .npz file: {error}") from error
+        raise MlperfError(f"{path}: is not an .npz file: {error}") from error
     if predictions.ndim != 1 or predictions.dtype.kind not in "iu" or not len(predictions):
         raise MlperfError(
             f"{path}: 'prediction' must be a list of integers, is {predictions.dtype} {predictions.shape}"

@@ -41,7 +41,7 @@ class Report(NamedTuple):
     problems : list of Finding
         What has to be done again or added.
     shortfalls : list of Finding
-        What a submission may not have, though it is no mistake.
+        What a submission may not have, though it is not a mistake.
     """
 
     results: list[tuple[str, str]]

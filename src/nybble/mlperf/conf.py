@@ -1,6 +1,6 @@
 """LoadGen's conf files: ``model.scenario.key = value``.
 
-LoadGen reads such files itself, but takes any key without a word, knows numbers by their first digits, and reads seeds
+LoadGen reads such files itself, but accepts any key silently, reads numbers by their first digits, and reads seeds
 from its built-in configuration only. So files are read here, every key checked, and LoadGen is told what they mean:
 a setting by the name it has in ``TestSettings``. Of several lines for one setting the order of LoadGen holds:
 ``model.scenario``, ``*.scenario``, ``model.*``, ``*.*``; a later file wins over an earlier one.

@@ -122,7 +122,7 @@ def calibration_note(name: str, card: Path | None) -> str:
 
 
 def shortfalls(settings: Settings, base: Mapping[str, Any], photos: int) -> list[str]:
-    """Why such runs are no submission to the benchmark; empty where nothing known speaks against it."""
+    """Why such runs are not submission to the benchmark; empty where nothing known speaks against it."""
     reasons = []
     if photos != IMAGENET_PHOTOS:
         reasons.append(f"{photos} photos instead of the {IMAGENET_PHOTOS} of ImageNet's validation set")

@@ -1,4 +1,4 @@
-"""What the process that runs LoadGen is told, and what it answers."""
+"""Messages to and from the process that runs LoadGen."""
 
 from __future__ import annotations
 

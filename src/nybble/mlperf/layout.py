@@ -1,4 +1,4 @@
-"""The folders and files of an MLPerf submission, each put in its place whole.
+"""The folders and files of an MLPerf submission, each written as a whole.
 
 ::
 

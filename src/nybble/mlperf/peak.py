@@ -30,7 +30,7 @@ def find_peak(
     Parameters
     ----------
     holds : callable
-        Whether a run at so many queries a second is valid.
+        Whether a run at so many queries per second is valid.
     throughput : float
         Photos a second in full batches, which no rate can exceed for long.
     seconds : float
@@ -62,7 +62,7 @@ def find_peak(
         rate = (low + high) / 2 if low else _LOWER * high
     if not low:
         raise MlperfError(
-            f"no rate keeps the latency bound, not even {high:.2f} queries a second of the {throughput:.1f} "
-            "that the engine can do: raise Server.target_latency in the user.conf, or end what else is running"
+            f"no rate keeps the latency bound, not even {high:.2f} queries per second of the {throughput:.1f} "
+            "that the engine can do: raise Server.target_latency in the user.conf, or stop other programs"
         )
     return low

@@ -1,4 +1,4 @@
-"""What LoadGen's logs say: the figure of a scenario, whether it is valid, and if not, why."""
+"""What LoadGen's logs contain: the figure of a scenario, whether it is valid, and if not, why."""
 
 from __future__ import annotations
 

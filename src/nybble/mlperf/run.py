@@ -49,7 +49,7 @@ class Outcome:
     performance : Result or None
     accuracy : Share or None
     shortfalls : list of str
-        Why it is no submission.
+        Why it is not a submission.
     folders : list of Path
         Where the logs are.
     run : dict
@@ -256,7 +256,7 @@ def _earlier(layout: Layout, scenario: str, about: dict[str, Any]) -> dict[str, 
 
 
 def _gpu(request: Request, outcome: Outcome) -> str | None:
-    """What an engine on a GPU calls it. An emulated one is no accelerator."""
+    """What an engine on a GPU calls it. An emulated one is not an accelerator."""
     if request.device != "cuda":
         return None
     return next((str(run["isa"]) for run in outcome.run["runs"].values() if "isa" in run), None)

@@ -1,4 +1,4 @@
-"""What is run: the benchmark and its scenarios, by LoadGen's names."""
+"""The benchmark and its scenarios, by LoadGen's names."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Photos decoded, resized and cropped once, in a file that is mapped into memory.
 
 A folder of the cache for each list of photos and preprocessing: ``samples`` holds uint8 (N, ...), ``checks`` a
-number a photo, 0 until it is there, then its CRC-32 and a bit that is always set. A photo is written before its check,
-so a killed run goes on where it stopped; whatever does not match its check is made again whenever a store is opened.
+number per photo, 0 until it is there, then its CRC-32 and a bit that is always set. A photo is written before its
+check, so a killed run goes on where it stopped. Whatever does not match its check is made again whenever a store is
+opened.
 """
 
 from __future__ import annotations

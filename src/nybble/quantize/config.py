@@ -1,4 +1,4 @@
-"""What is quantized how, layer by layer: read from and written to YAML."""
+"""How each layer is quantized: read from and written to YAML."""
 
 from __future__ import annotations
 

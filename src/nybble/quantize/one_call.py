@@ -127,9 +127,7 @@ def _batches(photos: Any, preprocessing: Preprocessing, config: QuantizeConfig, 
         few = config.calibration.model_copy(update={"images": limit if images is None else min(images, limit)})
         return batches(Path(photos), preprocessing, few)
     if is_one(photos):
-        raise QuantizeError(
-            "one photo does not tell the ranges of activations; give an iterable of photos, or a folder"
-        )
+        raise QuantizeError("one photo is not enough to calibrate activations; give an iterable of photos, or a folder")
     found = list(_prepared(photos, preprocessing, limit))
     if not found:
         raise QuantizeError("there are no photos to calibrate with")

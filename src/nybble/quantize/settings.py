@@ -1,4 +1,4 @@
-"""What a user may set of calibration and of fine-tuning; :class:`QuantizeConfig` holds one of each."""
+"""The settings of calibration and of fine-tuning; :class:`QuantizeConfig` holds one of each."""
 
 from __future__ import annotations
 

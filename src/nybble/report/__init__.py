@@ -1,4 +1,4 @@
-"""Pictures and reports: pages that stand by themselves, without a request to any network."""
+"""Pictures and reports: self-contained pages that request nothing from a network."""
 
 from nybble.report.demo_page import render_demo, write_demo
 from nybble.report.errors import ReportError

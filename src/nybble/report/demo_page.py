@@ -1,4 +1,4 @@
-"""``demo.html``: one page with photos, answers and bars, which needs nothing beside itself."""
+"""``demo.html``: one self-contained page with photos, answers and bars."""
 
 from __future__ import annotations
 

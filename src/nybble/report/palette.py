@@ -49,7 +49,7 @@ UNKNOWN = "ink"
 #: Of an ensemble.
 ENSEMBLE = "teal"
 #: Colour and marker of kernels' methods: none of the colours of ``BITS``, and a marker each, so that colour is not all
-#: that tells them apart. What is no convolution, and what is rare, shares the last.
+#: that tells them apart. What is not a convolution, and what is rare, shares the last.
 METHODS = {
     "sparse": ("rose", "o"),
     "quad": ("olive", "s"),

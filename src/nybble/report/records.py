@@ -415,7 +415,7 @@ def read_record(path: Path, content: bytes) -> Record | None:
     Raises
     ------
     ReportError
-        Naming the file, and the field where one is wrong: what is no JSON, and what says it is nybble's and is not.
+        Naming the file, and the field where one is wrong: what is not JSON, and what says it is nybble's and is not.
     """
     try:
         document = json.loads(content, parse_constant=_refuse)

@@ -1,4 +1,4 @@
-"""``report.html``: what nybble measured, on one page that needs nothing beside itself."""
+"""``report.html``: what nybble measured, on one self-contained page."""
 
 from __future__ import annotations
 

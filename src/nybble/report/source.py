@@ -1,4 +1,4 @@
-"""The folders of a report: every file in them that a command of nybble wrote, found by what it says."""
+"""The folders of a report: every file in them that a command of nybble wrote, found by its content."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def read_material(folders: Sequence[Path]) -> Material:
     Raises
     ------
     ReportError
-        Where one is no folder, has nothing of nybble, or has a file that is damaged; files are named.
+        Where one is not a folder, has nothing of nybble, or has a file that is damaged; files are named.
     """
     labels = _labels(folders)
     sources = [_read(path, label) for path, label in zip(folders, labels, strict=True)]

@@ -1,4 +1,4 @@
-"""What is let in: so many photos of a model, so many bytes of bodies."""
+"""Limits of what is admitted: photos per model, and bytes of bodies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Bodies:
     def take(self, count: int) -> None:
         """Hold more bytes. Raises :class:`BusyError` where they are too many."""
         if self._held + count > self._limit:
-            raise BusyError(f"the requests under way take all of the {self._limit} bytes there are for bodies")
+            raise BusyError(f"the bodies of current requests take all {self._limit} bytes that the server allows")
         self._held += count
 
 
@@ -82,7 +82,7 @@ class Places:
         """Raise :class:`BusyError` where there are fewer places left; none is taken."""
         if self.taken + count > self.limit:
             raise BusyError(
-                f"the queue is full: {self.taken} photos are waited for, of {self.limit} at most", self.taken * seconds
+                f"the queue is full: it holds {self.taken} photos of at most {self.limit}", self.taken * seconds
             )
 
     def give_back(self, count: int) -> None:

@@ -92,7 +92,7 @@ class Decoder:
         except ImageError:
             raise
         except UnidentifiedImageError as error:
-            raise ImageError(None, f"is no image of the formats {', '.join(FORMATS)}") from error
+            raise ImageError(None, f"is not an image of the formats {', '.join(FORMATS)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageError(None, f"has more than the {self._max_pixels} pixels allowed here") from error
         except Exception as error:  # Pillow's plugins let through whatever a damaged file makes them raise.

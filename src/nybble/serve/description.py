@@ -1,4 +1,4 @@
-"""What clients are told of a model: its metadata and its configuration, as Triton words them."""
+"""What clients receive about a model: its metadata and its configuration, as Triton words them."""
 
 from __future__ import annotations
 

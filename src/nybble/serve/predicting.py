@@ -73,7 +73,7 @@ def answers(served: Served, fitted: Sequence[Fitted], values: Array, how: Asked)
 
 
 def _image(said: Answer) -> Image.Image | None:
-    """The mask of a segmentation, or the image that was made; other answers are no images."""
+    """The mask of a segmentation, or the image that was made; other answers are not images."""
     from nybble.tasks import Restored, Segmentation
 
     if isinstance(said, Segmentation):

@@ -152,7 +152,7 @@ class Processor:
             # Requests are checked before they are queued: whatever is raised here is a bug, which must not end the
             # thread.
             _log.exception("a batch failed", extra={"model": lane.name, "photos": size})
-            self._settle([(work, FailedError("the network failed; the server's log says more")) for work in batch.work])
+            self._settle([(work, FailedError("the network failed; see the server's log")) for work in batch.work])
             return
         ended = time.monotonic()
         lane.ran(size, ended - started)
@@ -180,7 +180,7 @@ class Processor:
         for reason, dropped in (("expired", batch.expired), ("client_gone", batch.gone)):
             if dropped:
                 self._metrics.dropped.labels(lane.name, reason).inc(len(dropped))
-        self._settle([(work, ExpiredError("the request's time was over before it ran")) for work in batch.expired])
+        self._settle([(work, ExpiredError("the request timed out before it ran")) for work in batch.expired])
 
     def _settle(self, answers: list[tuple[Work, Array | Exception]]) -> None:
         """Set answers in the loop that waits for them, in one call."""

@@ -1,4 +1,4 @@
-"""What a server does, whatever a request came by."""
+"""What a server does, independent of the protocol of a request."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class Service:
         """
         if not ticket.served.classifies:
             raise BadRequestError(
-                f"model {ticket.served.name!r} does not classify; POST /v1/predict says what it finds"
+                f"model {ticket.served.name!r} does not classify; POST /v1/predict returns its results"
             )
         ticket.take(len(photos))
         logits = await self._encoded(ticket, photos, self._deadline(ticket, timeout), exif=exif)
@@ -284,7 +284,7 @@ async def _until(deadline: float) -> AsyncIterator[None]:
         async with asyncio.timeout(deadline - time.monotonic()):
             yield
     except TimeoutError:
-        raise ExpiredError("the request's time was over before its answer was there") from None
+        raise ExpiredError("the request timed out before its answer was ready") from None
 
 
 def _check_outputs(served: Served, wanted: Sequence[Wanted]) -> None:

@@ -1,4 +1,4 @@
-"""What a server is told: by its command line, or by a TOML file."""
+"""The settings of a server, from its command line or a TOML file."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Settings(BaseModel):
     drain : float
         How long requests under way may take once the server has been told to stop.
     token_file : Path or None
-        Tokens, one a line; a request needs one of them.
+        Tokens, one per line; a request needs one of them.
     certificate, key : Path or None
         PEM files for TLS.
     control : bool or None
@@ -171,14 +171,14 @@ def _from_file(config: Path) -> dict[str, Any]:
     models = values.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         path = model.get("path") if isinstance(model, dict) else None
-        # What is no folder or ensemble beside the file is the name of a model.
+        # What is not a folder or ensemble beside the file is the name of a model.
         if isinstance(path, str) and _is_model(config.parent / path):
             model["path"] = str(config.parent / path)
     return values
 
 
 def read_tokens(file: Path) -> frozenset[str]:
-    """The tokens of a file, one a line; blank lines and those that begin with # are none.
+    """The tokens of a file, one per line; blank lines and those that begin with # are none.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def read_tokens(file: Path) -> frozenset[str]:
         raise ServeError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     tokens = frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
     if not tokens:
-        raise ServeError(f"{file}: holds no token; write one a line")
+        raise ServeError(f"{file}: holds no token; write one per line")
     return tokens
 
 

@@ -90,7 +90,7 @@ def encoded_of(tensor: Tensor) -> list[bytes]:
     Raises
     ------
     BadRequestError
-        Where datatype, shape or the number of elements is another, or a photo is no base64.
+        Where datatype, shape or the number of elements is another, or a photo is not base64.
     """
     _check(tensor, BYTES)
     if not tensor.shape or tensor.shape[0] < 1 or tensor.shape[1:] not in ((), (1,)):

@@ -59,7 +59,7 @@ class Labelled:
         Raises
         ------
         ImageError
-            Naming the mask: it is no image of one channel or has another size than the photo.
+            Naming the mask: it is not an image of one channel or has another size than the photo.
         """
         from PIL import Image
 
@@ -200,7 +200,7 @@ def _label(path: Path, line: int, text: str, names: Sequence[str], classes: int)
         return int(text)
     if text in names:
         return names.index(text)
-    raise ImageError(path, f"label {text[:40]!r} is no class of the network and not in 0..{classes - 1}", line=line)
+    raise ImageError(path, f"label {text[:40]!r} is not a class of the network and not in 0..{classes - 1}", line=line)
 
 
 def _numbers(path: Path, line: int, words: Sequence[str]) -> list[float]:

@@ -27,7 +27,7 @@ def decode_image(task: Restore, output: Array, samples: Array) -> Array:
     Raises
     ------
     GraphError
-        Where the output is no image or, for a residual, has another shape than the input.
+        Where the output is not an image or, for a residual, has another shape than the input.
     """
     if output.ndim != 3 or output.shape[0] not in (1, 3):
         raise task.error("output", f"{task.output} has the shape {output.shape}, not that of an image")

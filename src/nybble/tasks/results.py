@@ -1,4 +1,4 @@
-"""What a network says of one photo: small types that draw themselves and become JSON."""
+"""The answers of a network for one photo: small types that draw themselves and become JSON."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def decode_map(task: Segment, output: Array, fit: Fit) -> Array:
     Raises
     ------
     GraphError
-        Where the output is no map.
+        Where the output is not a map.
     """
     if output.ndim == 2:
         output = output[None]

@@ -31,7 +31,7 @@ def decode_text(task: Text, output: Array, fit: Fit) -> TextBoxes:
     MissingPackageError
         Without opencv-python-headless and pyclipper.
     GraphError
-        Where the output is no map.
+        Where the output is not a map.
     """
     cv2, pyclipper = needed("cv2", "text"), needed("pyclipper", "text")
     while output.ndim > 2 and output.shape[0] == 1:

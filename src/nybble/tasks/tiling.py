@@ -63,7 +63,7 @@ def run_tiled(run: Callable[[Array], Array], samples: Array, size: tuple[int, in
     Raises
     ------
     ValueError
-        As :func:`tiles`, or where the output is no multiple of the input.
+        As :func:`tiles`, or where the output is not a multiple of the input.
     """
     rows, columns = samples.shape[:2]
     missing = [(0, max(0, wanted - have)) for wanted, have in zip(size, (rows, columns), strict=True)]
@@ -77,7 +77,7 @@ def run_tiled(run: Callable[[Array], Array], samples: Array, size: tuple[int, in
             if made is None:
                 factor = output.shape[1] // size[0]
                 if output.shape[1:] != (factor * size[0], factor * size[1]):
-                    raise ValueError(f"an output of {output.shape[1:]} is no multiple of the input {size}")
+                    raise ValueError(f"an output of {output.shape[1:]} is not a multiple of the input {size}")
                 extent = factor * padded.shape[0], factor * padded.shape[1]
                 made = np.empty((len(output), *extent), dtype=output.dtype)
             place = (

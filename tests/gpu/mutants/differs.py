@@ -23,7 +23,7 @@ def differs(module: SimpleNamespace, generation: int, key: str) -> bool:
     graph, x, kernel = LAYERS[key]
     output = graph.outputs[0]
     expected = interpret(graph, x)[output]
-    # A stem is no choice: it is what the planner gives a first convolution.
+    # A stem is not a choice: it is what the planner gives a first convolution.
     choices = {} if kernel.startswith("stem_") else {output: kernel}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emulated, "emulator", lambda: module)

@@ -33,6 +33,8 @@ class Built:
         self.program = builder.program
         self.ids = builder.ids
         self.step_names = builder.step_names
+        #: Shape and storage of each result, by its name.
+        self._parts = [(name, plan.values[name].shape, plan.values[name].dtype.storage) for name in self.outputs]
         self._buffers: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         self._table: Array | None = None
 
@@ -55,14 +57,12 @@ class Built:
 
     def results(self, images: int) -> tuple[Array, dict[str, Array]]:
         """Bytes for the results of so many images, and the part of each by its name, in the graph's order."""
-        shapes = {name: (images, *self.plan.values[name].shape) for name in self.outputs}
-        sizes = {name: math.prod(shape) * self._itemsize(name) for name, shape in shapes.items()}
-        together = np.empty(sum(sizes.values()), np.uint8)
+        sizes = [images * math.prod(shape) * storage.itemsize for _, shape, storage in self._parts]
+        together = np.empty(sum(sizes), np.uint8)
         parts, first = {}, 0
-        for name, shape in shapes.items():
-            part = together[first : first + sizes[name]]
-            parts[name] = part.view(self.plan.values[name].dtype.storage).reshape(shape)
-            first += sizes[name]
+        for (name, shape, storage), size in zip(self._parts, sizes, strict=True):
+            parts[name] = together[first : first + size].view(storage).reshape(images, *shape)
+            first += size
         return together, {name: parts[name] for name in self.graph.outputs}
 
     def _itemsize(self, name: str) -> int:

@@ -151,7 +151,7 @@ def check_orders(steps: list[Step], orders: Mapping[str, Order]) -> None:
         channels = channels_of[values[0]]
         first = orders[min(named)]
         if not np.array_equal(np.sort(first), np.arange(channels)):
-            raise ChoiceError(f"{values[0]}: the order is no permutation of {channels} channels")
+            raise ChoiceError(f"{values[0]}: the order is not a permutation of {channels} channels")
         if len(named) != len(values) or not all(np.array_equal(orders[name], first) for name in values):
             raise ChoiceError(f"{values[0]}: values that are tied together have different orders")
     if remaining:

@@ -34,7 +34,7 @@ def make_key(graph: Graph, isa: str, threads: int) -> Key:
 
 
 def cpu_identity() -> str:
-    """The processor's name and a digest of its flags, where the system tells."""
+    """The processor's name and a digest of its flags, where the system reports it."""
     name, flags = platform.processor() or platform.machine(), ""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:

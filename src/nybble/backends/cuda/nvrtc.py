@@ -20,7 +20,7 @@ LEAST_ARCH = 75
 
 @dataclass(frozen=True)
 class KernelFacts:
-    """What the assembler says of a kernel: registers a thread, bytes that were spilled to memory."""
+    """What the assembler reports of a kernel: registers per thread, bytes that were spilled to memory."""
 
     name: str
     registers: int

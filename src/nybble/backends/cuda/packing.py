@@ -40,7 +40,7 @@ def pack_groups(conv: Conv, pitch: int) -> Array:
 
 
 def pack_channels(values: Array, dtype: type[np.generic], count: int) -> Array:
-    """One number a channel, zero for padding."""
+    """One number per channel, zero for padding."""
     packed = np.zeros(count, dtype)
     packed[: len(values)] = values
     return packed

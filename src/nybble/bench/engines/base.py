@@ -1,4 +1,4 @@
-"""What is known of an engine, and the two ways of calling one."""
+"""The description of an engine, and the two ways of calling one."""
 
 from __future__ import annotations
 

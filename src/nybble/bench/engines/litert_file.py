@@ -166,7 +166,7 @@ class _Writer:
         )
 
     def mean(self, layer: Layer) -> None:
-        """A global average pool; for fully connected layers its result has no rows and columns, as they want it."""
+        """A global average pool; for fully connected layers its result has no rows and columns, as they require."""
         options = schema.ReducerOptionsT()
         axes = self._constant(f"{layer.output}/axes", np.array([1, 2], dtype=np.int32))
         following = readers(self._network, layer.output)

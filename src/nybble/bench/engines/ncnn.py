@@ -9,7 +9,7 @@ from .base import Array, Engine, RunAll, one_a_thread, one_at_a_time
 
 
 def open_ncnn(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
-    """A batch is a loop, since ncnn takes one photo a call. In throughput mode each call runs on one thread."""
+    """A batch is a loop, since ncnn takes one photo per call. In throughput mode each call runs on one thread."""
     import ncnn
     import numpy as np
 
@@ -29,7 +29,7 @@ def open_ncnn(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
             extractor.input(entry, ncnn.Mat(photo))
             code, value = extractor.extract(last)
             if code:
-                raise OSError(f"ncnn answers {code}")
+                raise OSError(f"ncnn returned {code}")
             logits.append(np.array(value).reshape(-1))
         return np.stack(logits)
 

@@ -14,7 +14,7 @@ def answers_digest(graph: Graph) -> str:
 
 
 def ensemble_digest(ensemble: Ensemble) -> str:
-    """Of an ensemble: what its file says, and its members."""
+    """The settings of an ensemble, and its members."""
     members = [
         f"{answers_digest(member.engine.graph)} {member.temperature!r} {member.weight!r} {member.threshold!r}"
         for member in ensemble.members

@@ -52,7 +52,7 @@ class Member(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What an ensemble says of N photos.
+    """The answers of an ensemble for N photos.
 
     Attributes
     ----------
@@ -164,12 +164,12 @@ class Ensemble(Engine):
         return
 
     def prepare(self, photo: PhotoSource, *, exif: bool = True) -> Array:
-        """Decode a photo once, and resize and crop it as each member wants it; uint8 of :attr:`photo_shape`.
+        """Decode a photo once, and resize and crop it as each member requires; uint8 of :attr:`photo_shape`.
 
         Raises
         ------
         ImageError
-            Naming the file that is no image.
+            Naming the file that is not an image.
         """
         from nybble.images import decode_photo, load_photo
         from nybble.images.errors import ImageError

@@ -44,7 +44,7 @@ def can_be_summed(build: Builder, value: str, window: Window) -> bool:
 
 
 def summed(build: Builder, value: str, window: Window, name: str, weight: int = 1) -> str:
-    """The sum of each window, times a weight: a convolution with one channel a group."""
+    """The sum of each window, times a weight: a convolution with one channel per group."""
     reads = build.types[value]
     channels = reads.shape[0]
     dtype = DType.S4 if reads.dtype.bits == 4 and weight == 1 else DType.S8

@@ -104,7 +104,7 @@ class Builder(NewNodes):
     def quantize(self, real: Real, scale: Array | float, dtype: DType, name: str) -> str:
         """What QuantizeLinear makes of a value: an activation of the narrowest type that says the same.
 
-        ``scale`` is one number or one a channel.
+        ``scale`` is one number or one per channel.
         """
         if real.padding is not None and not are_same(real.unit, scale):
             raise OnnxImportError("its input is padded and has another scale; pad behind it", node=name)

@@ -37,7 +37,7 @@ def clamp(build: NewNodes, value: str, low: Array | int, high: Array | int, name
     value : str
         An activation.
     low, high : int or array
-        Numbers, or one a channel; ``low <= high``.
+        Numbers, or one per channel; ``low <= high``.
     name : str
         What to call the nodes after.
     """

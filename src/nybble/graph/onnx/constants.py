@@ -329,7 +329,7 @@ FOLDED = frozenset({"Constant", "Cast", "Clip", *_SHAPES, *_ELEMENTS})
 def _elements(node: onnx.NodeProto, given: Sequence[Constant]) -> Constant:
     function, count = _ELEMENTS[node.op_type]
     if count and len(given) != count:
-        raise _refuse(node, f"takes {count} input(s), not {len(given)}")
+        raise _refuse(node, f"its {len(given)} inputs are not {count}")
     if any(entry.is_symbolic for entry in given):
         raise _refuse(node, "the size of the batch is not known")
     if len({entry.real.dtype.kind in "iu" for entry in given}) != 1 or any(

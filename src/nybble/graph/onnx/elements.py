@@ -59,7 +59,7 @@ def _cast(node: onnx.NodeProto, given: Sequence[Any]) -> Array:
 def _gather(node: onnx.NodeProto, given: Sequence[Any]) -> Array:
     entries, index = given
     if np.ndim(entries) != 1 or attribute(node, "axis", 0) or np.asarray(index).dtype.kind not in "iu":
-        raise OnnxImportError("gathers by values of the network from what is no list of numbers", node=label(node))
+        raise OnnxImportError("gathers by values of the network from another constant than a list", node=label(node))
     if np.min(index) < -len(entries) or np.max(index) >= len(entries):
         raise OnnxImportError(f"gathers beyond its {len(entries)} entries", node=label(node))
     found: Array = entries[index]

@@ -86,7 +86,7 @@ def to_onnx(graph: Graph, form: Form = "qdq") -> Export:
         If there is no such form.
     """
     if form not in get_args(Form):
-        raise ValueError(f"form {form!r} is none of {', '.join(get_args(Form))}")
+        raise ValueError(f"form {form!r} is not one of {', '.join(get_args(Form))}")
     metadata = properties(writable(graph, form), form)
     wide: Mapping[str, str] = {}
     if form == "exact":

@@ -44,7 +44,7 @@ class GraphForm:
         return self.writer.constant(label, values, dtype)
 
     def channels(self, label: str, values: Array, like: str, dtype: type[Any] = np.float32) -> str:
-        """Add a constant of one number a channel, of a shape that broadcasts to the graph value ``like``."""
+        """Add a constant of one number per channel, of a shape that broadcasts to the graph value ``like``."""
         spatial = len(self.values[like].shape) - 1
         return self.writer.constant(label, values.reshape(-1, *([1] * spatial)), dtype)
 

@@ -76,7 +76,7 @@ def to_even(build: NewNodes, value: str, multiplier: Fraction, dtype: DType, nam
         largest -= 1
     exact = multiplier * (1 << largest)
     away = -(-exact.numerator // exact.denominator)
-    # Off by less than one part in 2**shift, over all sums, which may not reach the nearest number that is no half.
+    # Off by less than one part in 2**shift, over all sums, which may not reach the nearest number that is not a half.
     if magnitude * 2 * multiplier.denominator >= 1 << largest or away < 2:
         return None
     sums = _both(build, value, away, largest, f"{name}_halves")

@@ -156,7 +156,7 @@ class Importer(Importing):
         """Refuse a file that computes more from its constants than a few times what it holds."""
         self._spare -= size_of(node, [found for found in inputs if isinstance(found, Constant)])
         if self._spare < 0:
-            raise OnnxImportError("computes much more from its constants than it holds", node=label(node))
+            raise OnnxImportError("computes constants that are much larger than those it holds", node=label(node))
 
     def _take(self, node: onnx.NodeProto) -> None:
         inputs = [self.values.get(name) if name else None for name in node.input]
@@ -166,7 +166,7 @@ class Importer(Importing):
             made = self._folded(node, inputs)
         found = read(self, node) if made is None else made
         if isinstance(found, Real) and not np.all((abs(found.unit) > _UNITS[0]) & (abs(found.unit) < _UNITS[1])):
-            raise OnnxImportError("its scales multiply to next to 0 or infinity", node=label(node))
+            raise OnnxImportError("the product of its scales is 0, infinite or close to that", node=label(node))
         name = node.output[0]
         if isinstance(found, Real | Stored) and (len(self.readers.get(name, [])) > 1 or name in self.outputs):
             self.build.shared.add(found.value)
@@ -218,7 +218,7 @@ class Importer(Importing):
                 "DequantizeLinear behind it, or cut it off with onnx.utils.extract_model"
             )
         if not isinstance(found, Real):
-            raise OnnxImportError(f"output {name[:80]!r} is nothing that the network computes")
+            raise OnnxImportError(f"output {name[:80]!r} is not computed by the network")
         said = self.metadata.outputs.get(name)
         if said is not None and said is self.build.types[found.value].dtype and not found.is_cut:
             return found.value

@@ -87,7 +87,7 @@ def load(path: str | os.PathLike[str], *, opsets: range = OPSETS) -> onnx.ModelP
 
 
 def _names(model: onnx.ModelProto) -> Iterator[str]:
-    """Everything in a model that stands for something else; protobuf gives bytes where it is no UTF-8."""
+    """Everything in a model that stands for something else; protobuf gives bytes where it is not UTF-8."""
     graph = model.graph
     yield from (entry.domain for entry in model.opset_import)
     for node in graph.node:
@@ -130,7 +130,7 @@ def values_of(tensor: onnx.TensorProto, node: str | None = None) -> Array:
             # bfloat16 and the like.
             return array.astype(np.float32)
         except (TypeError, ValueError) as error:
-            raise OnnxImportError(f"constant {name!r} is of no numeric type", node=node) from error
+            raise OnnxImportError(f"constant {name!r} is not of a numeric type", node=node) from error
     return array
 
 

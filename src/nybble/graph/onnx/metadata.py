@@ -112,7 +112,7 @@ def _preprocessing_fields(known: Preprocessing) -> dict[str, Any]:
 
 
 def _is_hidden(graph: Graph, rule: Requantization, readers: Sequence[Node]) -> bool:
-    """Whether the unit of a requantized sum follows from no scale: what it is added to is no convolution's sum."""
+    """Whether the unit of a requantized sum follows from no scale: what it is added to is not a convolution's sum."""
     if rule.output_type not in SUMS:
         return False
     if len(readers) != 1 or unit_of(readers[0]) is not Unit.JOINT:

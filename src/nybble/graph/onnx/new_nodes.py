@@ -188,7 +188,7 @@ class NewNodes:
                 chosen = rescale(multiplier, reach, shift=hint.shift)
         except GraphError as error:
             raise OnnxImportError(f"its scales do not fit one another: {error.message}", node=name) from error
-        # What the scales' own float32 rounds is no error of the factors.
+        # What the scales' own float32 rounds is not an error of the factors.
         lost = np.abs(chosen.factor.numpy() / 2.0**chosen.shift / multiplier - 1)
         return replace(chosen, error=float((np.where(lost > PRECISION, lost, 0.0) * reach).max()))
 

@@ -1,8 +1,8 @@
 """A graph as ONNX with QuantizeLinear and DequantizeLinear around float operators: 4 bits, 8 bits and mixtures.
 
 Activations and sums are whole numbers in float32: DequantizeLinear has scale 1 for activations, weights and biases, so
-that sums are exact as long as no partial sum passes 2**24. A requantization is a ``Mul`` by one number a channel and a
-QuantizeLinear of scale 1; :mod:`nybble.graph.onnx.multiplier` chooses the number such that the rounding is nybble's.
+that sums are exact as long as no partial sum passes 2**24. A requantization is a ``Mul`` by one number per channel and
+a QuantizeLinear of scale 1; :mod:`nybble.graph.onnx.multiplier` chooses the number such that the rounding is nybble's.
 Only the input's QuantizeLinear has the scale of a normalised photo.
 
 A layer of eight bits on both sides whose sums are requantized at once has that number as the scale of its weights

@@ -83,7 +83,7 @@ class RealGraphForm(GraphForm, ABC):
 
     @abstractmethod
     def divide(self, name: str, source: str, divisor: Array) -> None:
-        """The division of a graph value by a real number a channel."""
+        """The division of a graph value by a real number per channel."""
 
     def unstored(self, name: str) -> str:
         """What the output of a pool or Concat itself is called, before :meth:`store`."""

@@ -127,7 +127,7 @@ def _weights(build: NewNodes, node: Weighted, sign: Array, steps: Array, copy: s
 
 
 def pointwise(build: NewNodes, value: str, weight: Array, steps: Array | None, name: str) -> str:
-    """An activation times an integer a channel, plus a summand: a convolution of 1x1 with one channel a group.
+    """An activation times an integer per channel, plus a summand: a convolution of 1x1 with one channel per group.
 
     Parameters
     ----------

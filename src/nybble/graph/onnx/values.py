@@ -1,4 +1,4 @@
-"""What an importer knows of an ONNX value."""
+"""What an import records of an ONNX value."""
 
 from __future__ import annotations
 

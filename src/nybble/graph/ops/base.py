@@ -1,4 +1,4 @@
-"""What an operation is: everything that the program knows of one type of node."""
+"""What an operation is: everything that the program needs of one type of node."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class Operation(ABC, Generic[N]):
     def parts(self, node: N, types: Sequence[ValueType]) -> int | None:
         """Of an average, rounded with halves up: what its exact values are multiples of, as one step over a number.
 
-        ``types`` are those of what the node reads. ``None`` where it is no average.
+        ``types`` are those of what the node reads. ``None`` where it is not an average.
         """
         return None
 

@@ -21,7 +21,7 @@ def check_input_type(node: Node, source: ValueType, declared: DType, allowed: tu
 
 
 def image_shape(node: Node, source: ValueType) -> tuple[int, int, int]:
-    """(channels, rows, columns) of the input. Raises GraphError if it is no image."""
+    """(channels, rows, columns) of the input. Raises GraphError if it is not an image."""
     if len(source.shape) != 3:
         raise GraphError(f"reads images, but {node.inputs[0]} is {source}", node=node.name, field="inputs")
     channels, rows, columns = source.shape

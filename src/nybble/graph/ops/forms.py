@@ -45,7 +45,7 @@ class Form(Protocol):
         ...
 
     def channels(self, label: str, values: Array, like: str, dtype: type[Any] = np.float32) -> str:
-        """Add a constant of one number a channel, of a shape that broadcasts to the graph value ``like``."""
+        """Add a constant of one number per channel, of a shape that broadcasts to the graph value ``like``."""
         ...
 
     def cast(self, source: str, dtype: type[Any], label: str, *, name: str | None = None) -> str:
@@ -105,7 +105,7 @@ class RealForm(Form, Protocol):
         ...
 
     def clip(self, source: str, low: Array, high: Array, name: str) -> str:
-        """Clip between two real numbers a channel; the output, which is returned, is called ``name``."""
+        """Clip between two real numbers per channel; the output, which is returned, is called ``name``."""
         ...
 
     def weights(self, node: Weighted, *, groups: int = 1, transpose: bool = False) -> list[str]:
@@ -121,7 +121,7 @@ class RealForm(Form, Protocol):
         ...
 
     def divide(self, name: str, source: str, divisor: Array) -> None:
-        """Write the division of a graph value, in steps, by a real number a channel: a real result."""
+        """Write the division of a graph value, in steps, by a real number per channel: a real result."""
         ...
 
     def unstored(self, name: str) -> str:
@@ -164,7 +164,7 @@ def write_exact_sums(form: ExactForm, node: Weighted, source: str, product: Prod
         return
     pieces = _pieces(weight, form.values[node.inputs[0]].magnitude)
     reached = form.values[node.name].magnitude
-    form.report_wide(node.name, f"sums reach {reached}: {len(pieces)} piece(s) added as int32")
+    form.report_wide(node.name, f"sums reach {reached}: added as int32 in pieces: {len(pieces)}")
     total = ""
     for index, values in enumerate(pieces):
         label = f"{node.name}/piece{index}"

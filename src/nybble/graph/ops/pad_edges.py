@@ -65,7 +65,7 @@ class PadEdgesOperation(MovingOperation[PadEdges]):
     def result_shape(self, node: PadEdges, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """More rows and columns."""
         if node.mode not in MODES:
-            raise GraphError(f"mode {node.mode!r} is none of {', '.join(MODES)}", node=node.name, field="mode")
+            raise GraphError(f"mode {node.mode!r} is not one of {', '.join(MODES)}", node=node.name, field="mode")
         for pair, extent in zip(sides(node.padding), shape[1:], strict=True):
             most = most_around(node.mode, extent)
             if min(pair) < 0 or (most is not None and max(pair) > most):

@@ -39,7 +39,7 @@ class PickChannelsOperation(MovingOperation[PickChannels]):
     def result_shape(self, node: PickChannels, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """As many channels as are named."""
         if not node.channels or not all(0 <= channel < shape[0] for channel in node.channels):
-            raise GraphError(f"picks channels that are none of the {shape[0]}", node=node.name, field="channels")
+            raise GraphError(f"picks channels outside of 0..{shape[0] - 1}", node=node.name, field="channels")
         return len(node.channels), shape[1], shape[2]
 
     def moves(self, node: PickChannels, shape: tuple[int, int, int]) -> Moves:
@@ -73,7 +73,7 @@ class PickChannelsOperation(MovingOperation[PickChannels]):
             return None
         count = kind.shape[0]
         if indices.size == 0 or indices.size > MAX_EXTENT or indices.min() < -count or indices.max() >= count:
-            raise GraphError(f"its indices are not such of {count} channels", node=node.name)
+            raise GraphError(f"its indices are not in {-count}..{count - 1}, for {count} channels", node=node.name)
         channels = tuple(int(index) % count for index in indices)
         made = node.add(
             PickChannels(name=node.free(node.name), inputs=(source.name,), input_type=kind.dtype, channels=channels)

@@ -1,4 +1,4 @@
-"""Requantization: from one integer unit to another, by a factor a channel and a shift."""
+"""Requantization: from one integer unit to another, by a factor per channel and a shift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to ask of a node in place of its type."""
+"""Questions about a node, in place of tests of its type."""
 
 from __future__ import annotations
 

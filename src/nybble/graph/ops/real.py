@@ -122,3 +122,32 @@ class RealOperation(Operation[N]):
         name = node.free(node.name)
         made = node.add(self.node(name=name, inputs=tuple(source.name for source in sources), **attributes))
         return OnnxValue(made, np.ones(node.type_of(OnnxValue(made, np.ones(1))).shape[0]))
+
+
+class AlongAxis(RealOperation[N]):
+    """Base of operations whose only attribute is ``axis``, counted without the batch."""
+
+    def attributes(self, node: N) -> Mapping[str, object]:
+        """The axis."""
+        return {"axis": _axis(node)}
+
+    def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
+        """The axis."""
+        return {"axis": file.integer("axis", 0, MAX_RANK - 1)}
+
+    def write_onnx(self, node: N, form: Form, sources: list[str], output: str) -> None:
+        """The operator of the same name; its axis is counted with the batch."""
+        form.node(self.operator, sources, output, name=node.name, axis=_axis(node) + 1)
+
+    def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
+        """The axis."""
+        return {"axis": node.attribute("axis", -1) % (len(shapes[0]) + 1) - 1}
+
+    def details(self, node: N) -> Sequence[str]:
+        """The axis."""
+        return (f"axis {_axis(node)}",)
+
+
+def _axis(node: Node) -> int:
+    axis: int = getattr(node, "axis")  # noqa: B009 - each node of such an operation has one.
+    return axis

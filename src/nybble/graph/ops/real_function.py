@@ -14,7 +14,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example
 from nybble.graph.ops.forms import Form
 from nybble.graph.ops.reading import OnnxNode
-from nybble.graph.ops.real import RealOperation, real
+from nybble.graph.ops.real import AlongAxis, RealOperation, real
 from nybble.graph.ops.registry import register
 from nybble.graph.types import Array
 from nybble.graph.value_type import ValueType
@@ -71,7 +71,7 @@ class RealSoftmax(Node):
     axis: int
 
 
-class RealSoftmaxOperation(RealOperation[RealSoftmax]):
+class RealSoftmaxOperation(AlongAxis[RealSoftmax]):
     """Softmax of real numbers."""
 
     node = RealSoftmax
@@ -81,7 +81,9 @@ class RealSoftmaxOperation(RealOperation[RealSoftmax]):
         """That of the input, which has the axis."""
         if not 0 <= node.axis < len(shapes[0]):
             raise GraphError(
-                f"axis {node.axis} is none of the {len(shapes[0])} of its input", node=node.name, field="axis"
+                f"axis {node.axis} is not an axis of its input, 0..{len(shapes[0]) - 1}",
+                node=node.name,
+                field="axis",
             )
         return shapes[0]
 
@@ -93,27 +95,6 @@ class RealSoftmaxOperation(RealOperation[RealSoftmax]):
             powers = np.exp(source - source.max(axis=axis, keepdims=True))
             result: Array = powers / powers.sum(axis=axis, keepdims=True)
         return result
-
-    def attributes(self, node: RealSoftmax) -> Mapping[str, object]:
-        """The axis."""
-        return {"axis": node.axis}
-
-    def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
-        """The axis."""
-        return {"axis": file.integer("axis", 0, 5)}
-
-    def write_onnx(self, node: RealSoftmax, form: Form, sources: list[str], output: str) -> None:
-        """Softmax; its axis is counted with the batch."""
-        form.node("Softmax", sources, output, name=node.name, axis=node.axis + 1)
-
-    def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
-        """The axis."""
-        axis = node.attribute("axis", -1)
-        return {"axis": axis % (len(shapes[0]) + 1) - 1}
-
-    def details(self, node: RealSoftmax) -> Sequence[str]:
-        """The axis."""
-        return (f"axis {node.axis}",)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[RealSoftmax]]:
         """Every axis of an image and of a vector."""

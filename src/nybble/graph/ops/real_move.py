@@ -15,7 +15,7 @@ from nybble.graph.nodes import Node
 from nybble.graph.ops.base import Example
 from nybble.graph.ops.forms import Form
 from nybble.graph.ops.reading import OnnxNode
-from nybble.graph.ops.real import MAX_RANK, RealOperation, real
+from nybble.graph.ops.real import MAX_RANK, AlongAxis, RealOperation, real
 from nybble.graph.ops.registry import register
 from nybble.graph.types import Array
 from nybble.graph.value_type import MAX_ELEMENTS, ValueType
@@ -47,7 +47,7 @@ class RealTransposeOperation(RealOperation[RealTranspose]):
     def result_shape(self, node: RealTranspose, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """The extents in the order."""
         if sorted(node.order) != list(range(len(shapes[0]))):
-            raise GraphError(f"order {node.order} is none of {len(shapes[0])} axes", node=node.name, field="order")
+            raise GraphError(f"order {node.order} must name {len(shapes[0])} axes", node=node.name, field="order")
         return tuple(shapes[0][axis] for axis in node.order)
 
     def compute(self, node: RealTranspose, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
@@ -113,7 +113,7 @@ class RealReshapeOperation(RealOperation[RealReshape]):
             wide = [axis for axis in results if node.shape[axis] != 1]
             if len(wide) > 1 or not results:
                 raise GraphError(
-                    f"reshapes {old} to {node.shape}, which does not tell what {new} becomes", node=node.name
+                    f"reshapes {old} to {node.shape}, which does not determine what {new} becomes", node=node.name
                 )
             kept = wide[0] if wide else results[0]
             made += [math.prod(changed) if axis == kept else 1 for axis in results]
@@ -174,7 +174,7 @@ class RealConcat(Node):
     axis: int
 
 
-class RealConcatOperation(RealOperation[RealConcat]):
+class RealConcatOperation(AlongAxis[RealConcat]):
     """Concatenation of real numbers."""
 
     node = RealConcat
@@ -186,7 +186,7 @@ class RealConcatOperation(RealOperation[RealConcat]):
         """The sum along the axis."""
         first, axis = shapes[0], node.axis
         if not 0 <= axis < len(first):
-            raise GraphError(f"axis {axis} is none of the {len(first)} of its inputs", node=node.name, field="axis")
+            raise GraphError(f"axis {axis} is not an axis of its inputs", node=node.name, field="axis")
         rest = (*first[:axis], *first[axis + 1 :])
         if any(len(shape) != len(first) or (*shape[:axis], *shape[axis + 1 :]) != rest for shape in shapes):
             raise GraphError(
@@ -198,26 +198,6 @@ class RealConcatOperation(RealOperation[RealConcat]):
         """A copy."""
         result: Array = np.concatenate(values, axis=node.axis + 1)
         return result
-
-    def attributes(self, node: RealConcat) -> Mapping[str, object]:
-        """The axis."""
-        return {"axis": node.axis}
-
-    def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
-        """The axis."""
-        return {"axis": file.integer("axis", 0, MAX_RANK - 1)}
-
-    def write_onnx(self, node: RealConcat, form: Form, sources: list[str], output: str) -> None:
-        """Concat; its axis is counted with the batch."""
-        form.node("Concat", sources, output, name=node.name, axis=node.axis + 1)
-
-    def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
-        """The axis."""
-        return {"axis": node.attribute("axis", 1) % (len(shapes[0]) + 1) - 1}
-
-    def details(self, node: RealConcat) -> Sequence[str]:
-        """The axis."""
-        return (f"axis {node.axis}",)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[RealConcat]]:
         """Two and three values along every axis."""

@@ -61,7 +61,7 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
     def result_shape(self, node: ResizeNearest, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """As it says."""
         if node.grid not in _ROUNDING:
-            raise GraphError(f"grid {node.grid!r} is none of {', '.join(_ROUNDING)}", node=node.name, field="grid")
+            raise GraphError(f"grid {node.grid!r} is not one of {', '.join(_ROUNDING)}", node=node.name, field="grid")
         if not all(1 <= extent <= MAX_EXTENT for extent in node.size):
             raise GraphError(f"size {tuple(node.size)} is not in 1..{MAX_EXTENT}", node=node.name, field="size")
         return shape[0], node.size.rows, node.size.columns

@@ -101,7 +101,7 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         check_input_type(node, source, node.input_type, ACTIVATIONS)
         channels, _, _ = image_shape(node, source)
         if node.grid not in GRIDS:
-            raise GraphError(f"grid {node.grid!r} is none of {', '.join(GRIDS)}", node=node.name, field="grid")
+            raise GraphError(f"grid {node.grid!r} is not one of {', '.join(GRIDS)}", node=node.name, field="grid")
         if not all(1 <= extent <= MAX_EXTENT for extent in node.size):
             raise GraphError(f"size {tuple(node.size)} is not in 1..{MAX_EXTENT}", node=node.name, field="size")
         if channels * node.size.rows * node.size.columns > MAX_ELEMENTS:

@@ -84,5 +84,5 @@ def scaled_size(name: str, size: Pair, before: ValueType, after: ValueType) -> P
     for extent, old, new in zip(size, before.shape[1:], after.shape[1:], strict=True):
         made.append(extent * new // old)
         if extent * new % old:
-            raise GraphError(f"resizes {old} to {extent}, which makes no whole number of {new}", node=name)
+            raise GraphError(f"resizes {old} to {extent}, which gives no whole number for {new}", node=name)
     return Pair(*made)

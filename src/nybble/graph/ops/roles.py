@@ -1,4 +1,4 @@
-"""Roles that nodes of several operations have: what a part of the program needs to know of them, and no more."""
+"""Roles that nodes of several operations have: the interface that a part of the program needs of them."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class ScaleOperation(Operation[Scale]):
             return replace(node, out_scale=Tensor.from_array(DType.F32, scales))
         except ValueError as error:
             raise GraphError(
-                "at 8 bits, a scale passes what float32 holds", node=node.name, field="out_scale"
+                "at 8 bits, a scale exceeds the range of float32", node=node.name, field="out_scale"
             ) from error
 
     def real_unit(self, node: Scale, types: Sequence[ValueType], units: Sequence[Array]) -> Array:

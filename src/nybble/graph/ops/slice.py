@@ -45,7 +45,9 @@ class SliceOperation(MovingOperation[Slice]):
         ):
             if not 0 <= start < stop <= extent or step < 1:
                 raise GraphError(
-                    f"{what} {start}:{stop}:{step} are not such of {extent}", node=node.name, field="start"
+                    f"{what} {start}:{stop}:{step} exceed {extent}",
+                    node=node.name,
+                    field="start",
                 )
         channels, rows, columns = (len(part) for part in _parts(node))
         return channels, rows, columns
@@ -64,7 +66,8 @@ class SliceOperation(MovingOperation[Slice]):
                 continue
             if start >= step or stop - 1 + step < old:
                 raise GraphError(
-                    f"takes {start}:{stop}:{step} of {old}, which does not tell what it takes of {new}", node=node.name
+                    f"takes {start}:{stop}:{step} of {old}, which does not determine what it takes of {new}",
+                    node=node.name,
                 )
             stops[axis] = new
         return replace(node, stop=(stops[0], stops[1], stops[2]))

@@ -46,7 +46,7 @@ def converted_bias(bias: Tensor | None, ratio: Fraction, name: str) -> Tensor | 
         return bias
     values = [rounded(int(value) * ratio) for value in bias.numpy()]
     if max(map(abs, values)) > SUM_LIMIT:
-        raise GraphError("at 8 bits, a bias passes the 32-bit limit", node=name, field="bias")
+        raise GraphError("at 8 bits, a bias exceeds the 32-bit limit", node=name, field="bias")
     array = np.array(values, np.int64)
     fits = all(DType.S16.minimum <= value <= DType.S16.maximum for value in values)
     return Tensor.from_array(bias.dtype if fits else DType.S32, array)

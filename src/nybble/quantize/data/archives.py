@@ -31,7 +31,7 @@ class ZipPhotos(Photos):
     Raises
     ------
     QuantizeError
-        Naming the file, if it is no zip file, has no photos, or is encrypted.
+        Naming the file, if it is not a zip file, has no photos, or is encrypted.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -56,7 +56,7 @@ class QuantizedNetwork(nn.Module):
     tail : sequence of Node
         Nodes of the integer graph that compute real numbers from the results.
     outputs : sequence of str
-        What a network that is no classifier returns: labels of results, names of nodes of the tail.
+        What a network that is not a classifier returns: labels of results, names of nodes of the tail.
     task : Task, optional
         What its outputs mean.
     """
@@ -130,7 +130,7 @@ class QuantizedNetwork(nn.Module):
 
     @property
     def result_steps(self) -> dict[str, str]:
-        """By label, the step of each result of a network that is no classifier."""
+        """By label, the step of each result of a network that is not a classifier."""
         return {step.module.label: step.name for step in self.steps if isinstance(step.module, Returned)}
 
     def results(self, x: Tensor) -> dict[str, Tensor]:

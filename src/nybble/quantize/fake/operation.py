@@ -10,7 +10,7 @@ from nybble.quantize.fake.quantizers import ActivationQuantizer, Mode
 
 
 class FakeOperation(nn.Module):
-    """A step's module that is no quantizer and has no weights.
+    """A step's module that is not a quantizer and has no weights.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class FakeOperation(nn.Module):
 
 
 class Returned(FakeOperation):
-    """An output of a network that is no classifier: the value itself.
+    """An output of a network that is not a classifier: the value itself.
 
     Attributes
     ----------

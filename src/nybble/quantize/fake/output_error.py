@@ -1,4 +1,4 @@
-"""How far the outputs of a network that is no classifier are from the float network's."""
+"""How far the outputs of a network that is not a classifier are from the float network's."""
 
 from __future__ import annotations
 

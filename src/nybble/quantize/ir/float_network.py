@@ -424,7 +424,7 @@ class Slopes(Op):
 
 @dataclass(kw_only=True)
 class Result(Op):
-    """An output of a network that is no classifier: the value itself, called ``label``."""
+    """An output of a network that is not a classifier: the value itself, called ``label``."""
 
     label: str
 
@@ -439,7 +439,7 @@ class Result(Op):
 class FloatNetwork:
     """Operations in execution order; the last one's result is the network's.
 
-    A network that is no classifier ends with a :class:`Result` for each of its outputs.
+    A network that is not a classifier ends with a :class:`Result` for each of its outputs.
 
     Attributes
     ----------
@@ -462,7 +462,7 @@ class FloatNetwork:
 
     @property
     def results(self) -> list[Result]:
-        """The outputs of a network that is no classifier."""
+        """The outputs of a network that is not a classifier."""
         return [op for op in self.ops if isinstance(op, Result)]
 
     @property
@@ -503,7 +503,7 @@ class FloatNetwork:
 
     @torch.no_grad()
     def returned(self, x: Tensor) -> dict[str, Tensor]:
-        """All outputs of a network that is no classifier, by name, for images (N, C, H, W)."""
+        """All outputs of a network that is not a classifier, by name, for images (N, C, H, W)."""
         values = self._unread(x)
         live = {op.label: values[op.name].cpu().numpy() for op in self.results}
         for node in self.tail:

@@ -1,4 +1,4 @@
-"""Bringing a captured network into the form that integers can take, without changing what it computes.
+"""Brings a captured network into a form that integers can represent, without changing what it computes.
 
 Batch norm and constants by channel go to a layer beside them, or become a layer of their own; zero padding goes into
 the convolution or pool that reads it; ReLU moves in front of pools and padding, where the integer network still has

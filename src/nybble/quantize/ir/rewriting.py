@@ -1,4 +1,4 @@
-"""Putting one operation in place of several of the same meaning."""
+"""Replaces several operations by one of the same meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near the integer network is to the fake-quantized one, and both to the float one."""
+"""How close the integer network is to the fake-quantized one, and both to the float one."""
 
 from __future__ import annotations
 
@@ -245,5 +245,5 @@ def input_codes(network: QuantizedNetwork, batch: Tensor) -> Array:
 
 def _quantizer(step: Step) -> ActivationQuantizer:
     if not isinstance(step.module, ActivationQuantizer):
-        raise QuantizeError(f"{step.name} is no activation")
+        raise QuantizeError(f"{step.name} is not an activation")
     return step.module

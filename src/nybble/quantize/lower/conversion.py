@@ -133,7 +133,7 @@ class Conversion:
         )
 
     def _results(self) -> list[str]:
-        """The nodes behind the results of a network that is no classifier, and the names of its outputs."""
+        """The nodes behind the results of a network that is not a classifier, and the names of its outputs."""
         made = {label: self.real(step, label) for label, step in self._network.result_steps.items()}
         for node in self._network.tail:
             name = self.free(node.name)

@@ -1,4 +1,4 @@
-"""The way back: an integer network as one that can be trained.
+"""From an integer network back to one that can be trained.
 
 A graph says what its integers are, not what they stand for: every activation's scale is free, as long as the weights
 before and after it agree. They are chosen so that weights have the size of freshly initialised ones (He et al. 2015),
@@ -274,7 +274,7 @@ class _Restoration(Restoration):
         """The layer in whose units sums are."""
         node = self.root_of(name)
         if not isinstance(node, Conv2d | Linear):
-            raise QuantizeError(f"{name}: reads {node.op}, where it needs a layer's sums")
+            raise QuantizeError(f"{name}: reads the result of {node.op}, where the sums of a layer are needed")
         return node
 
     def is_rescaled(self, name: str) -> bool:

@@ -1,6 +1,6 @@
-"""Float operations: one file each, with all that quantization knows of it.
+"""Float operations: one file each, with everything that quantization needs of it.
 
-How a new one is added says :mod:`nybble.quantize.ops.base`. One of nybble is a file here and one line below.
+:mod:`nybble.quantize.ops.base` describes how to add one. One of nybble is a file here and one line below.
 """
 
 from nybble.quantize.ops import add as add

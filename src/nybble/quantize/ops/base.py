@@ -1,4 +1,4 @@
-"""What a float operation is: everything that quantization knows of one kind of operation.
+"""What a float operation is: everything that quantization needs of one kind of operation.
 
 A new operation is a file of this folder and its line in ``ops/__init__.py``; one of another package is an instance of
 :class:`FloatOperation`, named by an entry point of the group ``nybble.float_operations`` or given to

@@ -87,7 +87,7 @@ def _check_bias(node: Any, inputs: Sequence[Value | None]) -> None:
 def _onnx_conv(node: Any, x: Value, weight: Value, bias: Value | None = None) -> Result:
     x, kernel = image_of(x), constant_of(weight, "weights")
     if kernel.ndim != 4:
-        raise Unsupported("only two-dimensional convolutions can be")
+        raise Unsupported("only two-dimensional convolutions are supported")
     window = Pair(kernel.shape[2], kernel.shape[3])
     stride, dilation = attribute_pair(node, "strides"), attribute_pair(node, "dilations")
     padding = padding_of(node, x, window, stride, dilation)

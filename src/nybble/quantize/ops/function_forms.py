@@ -66,7 +66,7 @@ def _prelu(x: Any, weight: Any) -> Result | None:
     if slope.numel() > 1 and not bool((slope == slope.reshape(-1)[0]).all()):
         return None
     if slope.numel() == 0:
-        raise Unsupported("it has no slope")
+        raise Unsupported("it lacks its slope")
     negative = float(slope.reshape(-1)[0])
     return of_one(x, partial(functional.leaky_relu, negative_slope=negative), "PReLU")
 

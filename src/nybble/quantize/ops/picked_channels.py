@@ -118,7 +118,7 @@ def _onnx_gather(node: Any, x: Value, index: Value) -> Result:
     axis = node.get("axis", 0)
     extent = x.shape[x.axis(axis)]
     if places.dtype.kind not in "iu" or places.ndim > 1 or any(not -extent <= place < extent for place in places.flat):
-        raise Unsupported(f"its indices are not such of {extent} elements")
+        raise Unsupported(f"its indices are not in {-extent}..{extent - 1}, for {extent} elements")
     if places.ndim:
         return vocabulary.pick(x, axis, [int(place) % extent for place in places])
     return vocabulary.select(x, axis, int(places))

@@ -1,4 +1,4 @@
-"""What float operations see of the way back, from an integer network to one that can be trained."""
+"""What float operations use to get from an integer network back to one that can be trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outputs of a network that is no classifier."""
+"""Outputs of a network that is not a classifier."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Lookup(FloatOperation):
         source = preparation.coded(op.inputs[0])[0]
         preparation.sums[op.name] = preparation.step(op.name, TableFunction(op.function, op.label), source)
         preparation.coded(op.name)
-        # Its values are no sums that others could take in.
+        # Its values are not sums that others could take in.
         del preparation.sums[op.name]
 
     def convert(self, module: TableFunction, step: Step, conversion: Conversion) -> None:

@@ -1,4 +1,4 @@
-"""How fast two networks are beside each other, how large, and the engine as something to evaluate."""
+"""Speed of two networks measured side by side, their sizes, and the engine as a network to evaluate."""
 
 from __future__ import annotations
 

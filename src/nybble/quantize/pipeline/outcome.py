@@ -32,7 +32,7 @@ class Stage:
     images_per_second : float or None
         Where it is meant to be fast: fake quantizers are not.
     outputs : OutputEvaluation or None
-        Of a network that is no classifier, in place of answers.
+        Of a network that is not a classifier, in place of answers.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Stage:
 
     @property
     def output_noise(self) -> dict[str, float]:
-        """Of each output of a network that is no classifier."""
+        """Of each output of a network that is not a classifier."""
         return {} if self.outputs is None else self.outputs.noise
 
     @property

@@ -42,9 +42,9 @@ def preprocessing_of_source(source: str, module: nn.Module, config: Preprocessin
         base = Preprocessing()
         if config.crop is None:
             warnings.warn(
-                f"{named} does not say how it reads photos: taken are {base.resize} pixels on the short side, a crop "
-                f"of {base.crop[0]}, ImageNet's mean and deviation; --resize, --crop, --mean and --std, or an "
-                "attribute `preprocessing` of the module, say otherwise",
+                f"{named} does not state its preprocessing; assuming {base.resize} pixels on the short side, a crop of "
+                f"{base.crop[0]}, ImageNet's mean and deviation; to change it, give --resize, --crop, --mean and "
+                "--std, or the module an attribute `preprocessing`",
                 stacklevel=2,
             )
     return config.applied(base)
@@ -70,9 +70,9 @@ def _onnx(source: str, module: OnnxModule, config: PreprocessingConfig) -> Prepr
     base = Preprocessing(resize=resize, crop=size, mean=mean, std=std)
     if config.mean is None or config.std is None:
         warnings.warn(
-            f"{source} does not say how its input is made of photos: taken are {resize} pixels on the short side, a "
-            f"crop of {size[0]}x{size[1]}, ImageNet's mean and deviation; --resize, --crop, --mean and --std say "
-            "otherwise",
+            f"{source} does not state its preprocessing; assuming {resize} pixels on the short side, a crop of "
+            f"{size[0]}x{size[1]}, ImageNet's mean and deviation; to change it, give --resize, --crop, --mean and "
+            "--std",
             stacklevel=3,
         )
     chosen = config.applied(base)

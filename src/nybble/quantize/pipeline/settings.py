@@ -1,8 +1,7 @@
-"""What can be set of the whole way; one YAML file holds all of it."""
+"""The settings of all stages; one YAML file holds them."""
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -128,7 +127,7 @@ class PipelineConfig(QuantizeConfig):
         Even out channels between layers before calibration (Nagel et al. 2019).
     scale_channels : bool, optional
         Give channels beside depthwise layers steps of their own before calibration; by default where the network
-        is no classifier.
+        is not a classifier.
     fit_channels : bool
         Give channels behind a ReLU6 ranges of their own before calibration.
     correct_bias : bool
@@ -199,9 +198,7 @@ class PipelineConfig(QuantizeConfig):
         if given is None:
             return None
         try:
-            # By way of JSON, so that tuples are lists, as in the file.
-            fields: dict[str, Any] = json.loads(json.dumps(given))
-            return dict(json.loads(json.dumps(task_fields(task_of_fields(fields)))))
+            return task_fields(task_of_fields(given))
         except KeyError as error:
             raise ValueError(f"unknown kind {error}, known: {', '.join(TASKS)}") from None
         except (GraphError, TypeError, ValueError) as error:

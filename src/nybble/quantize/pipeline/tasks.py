@@ -1,4 +1,4 @@
-"""What a run of a network that is no classifier has of its own: the task, and outputs instead of answers."""
+"""What a run of a network that is not a classifier has of its own: the task, and outputs instead of answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def task_of_source(source: str, module: nn.Module, config: PipelineConfig, outpu
     names = {name: plain_name(name) for name in outputs}
     if outputs and (unknown := [name for name in task.reads() if name not in {*names, *names.values()}]):
         raise QuantizeError(
-            f"{source}: the task {task.kind} reads {unknown[0][:80]!r}, which is no output; "
+            f"{source}: the task {task.kind} reads {unknown[0][:80]!r}, which is not an output; "
             f"the outputs are {', '.join(outputs[:8])}"
         )
     return _renamed(task, names)
@@ -69,15 +69,15 @@ def check_config(source: str, config: PipelineConfig, outputs: tuple[str, ...], 
     listed = ", ".join(outputs[:4])
     if config.training.epochs and config.training.distillation < 1:
         raise QuantizeError(
-            f"{source}: is no classifier (it returns {listed}), so it is fine-tuned along the float network's outputs: "
+            f"{source}: is not a classifier (it returns {listed}), so the float network's outputs train it: "
             "give --distil, or --epochs 0"
         )
     if config.min_accuracy is not None:
         raise QuantizeError(
-            f"{source}: is no classifier, so it has no top-1 to ask for; choose bits by --speed or --four-bit-share"
+            f"{source}: is not a classifier, so it has no top-1 to ask for; choose bits by --speed or --four-bit-share"
         )
     if config.mixed.criterion != "sqnr":
-        raise QuantizeError(f"{source}: is no classifier; mixed.criterion must be sqnr, the noise of the outputs")
+        raise QuantizeError(f"{source}: is not a classifier; mixed.criterion must be sqnr, the noise of the outputs")
     if config.noise is not None and task is not None and not isinstance(task, Restore):
         raise QuantizeError(f"noise is added for the task restore, not for {task.kind}")
 

@@ -35,7 +35,7 @@ class Choice:
         self._first |= self._normalised
         self._last = self._last_layers()
         self._used: set[str] = set()
-        # Of what is no classifier, depthwise layers carry positions and sizes: four bits ruin those.
+        # Of what is not a classifier, depthwise layers carry positions and sizes: four bits ruin those.
         self._eight_depthwise = config.bits is Bits.MIXED or bool(network.results)
 
     def weight_bits(self, op: Weighted) -> int:

@@ -1,4 +1,4 @@
-"""Cross-layer equalisation: channels of like size, by moving factors from one layer to the next.
+"""Cross-layer equalisation: channels of similar size, by moving factors from one layer to the next.
 
 Nagel, van Baalen, Blankevoort and Welling 2019, "Data-free quantization through weight equalization and bias
 correction". A ReLU lets positive factors pass, so what channel ``i`` of a layer is divided by, the next layer can make

@@ -196,7 +196,7 @@ class _Choice:
             accuracy = self._evaluate(self._mixture(self.points[0]))
             if accuracy < wanted:
                 raise QuantizeError(
-                    f"an accuracy of {wanted:g} % is out of reach: all in 8 bits gives {accuracy:.2f} %; "
+                    f"an accuracy of {wanted:g} % cannot be reached: all layers in 8 bits give {accuracy:.2f} %; "
                     "ask for less, reconstruct or fine-tune"
                 )
             found = self.points[0], self._mixture(self.points[0]), accuracy
@@ -224,8 +224,8 @@ class _Choice:
             limit = min(limit, point.seconds * (1 - 1e-9)) * min(1.0, slow / fast / wanted)
         best = self._seconds_8 / self.points[-1].seconds
         raise QuantizeError(
-            f"a speed of {wanted:g} times all-8-bit is out of reach: "
-            f"by its layers' times, all that gains in 4 bits gives {best:.2f}{reached}; ask for less"
+            f"a speed of {wanted:g} times that of 8 bits cannot be reached: with 4 bits in all layers that gain, the "
+            f"times of the layers give {best:.2f}{reached}; ask for less"
         )
 
     def _mixture(self, point: Point) -> QuantizedNetwork:

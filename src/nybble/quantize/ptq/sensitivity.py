@@ -1,4 +1,4 @@
-"""What 4 bits cost and what they save, one group of layers at a time."""
+"""The noise that 4 bits add and the time that they save, for each group of layers."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class GroupSensitivity:
     group : Group
     noise : float
         Squared error of the logits against the float network's as a share of their energy, beyond what the 8-bit
-        network has; can be slightly negative by chance. Of a network that is no classifier, that of its outputs as
+        network has; can be slightly negative by chance. Of a network that is not a classifier, that of its outputs as
         :func:`nybble.quantize.fake.output_error.output_error` has it.
     sqnr : float
         Signal-to-noise ratio of those logits in dB.
     agreement : float or None
-        Share of images with the float network's top-1 class; ``None`` of a network that is no classifier.
+        Share of images with the float network's top-1 class; ``None`` of a network that is not a classifier.
     lost : float or None
         Top-1 accuracy lost against the 8-bit network, in points; ``None`` without labels.
     seconds_8, seconds_4 : float
@@ -278,7 +278,7 @@ class _Images:
         self.labels = known if len(known) == self.count and bool((known >= 0).all()) else None
 
     def answers(self, network: QuantizedNetwork) -> dict[str, Tensor]:
-        """Logits, or the outputs of a network that is no classifier: float64, by the names of their steps."""
+        """Logits, or the outputs of a network that is not a classifier: float64, by the names of their steps."""
         network.eval()
         device = next(network.parameters()).device
         names = list(network.result_steps.values()) or [network.output]

@@ -12,7 +12,7 @@ from types import FrameType
 from nybble.quantize.errors import QuantizeError
 
 
-class TrainingInterrupted(QuantizeError):  # noqa: N818 (what happened is no error)
+class TrainingInterrupted(QuantizeError):  # noqa: N818 (what happened is not an error)
     """Training stopped because it was asked to; a checkpoint was written and the same call goes on from there."""
 
 

@@ -1,4 +1,4 @@
-"""How near the outputs of two networks are that are no classifiers: noise as a share of each output's energy."""
+"""How close the outputs of two networks are that are not classifiers: noise as a share of each output's energy."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ _LOOK = 50
 class Position:
     """Where a run is: the next step, sums of its epoch so far, and the best epoch yet (-1: none).
 
-    ``best_top1`` is, of a network that is no classifier, the least noise of its outputs, negated.
+    ``best_top1`` is, of a network that is not a classifier, the least noise of its outputs, negated.
     """
 
     epoch: int = 0
@@ -81,7 +81,7 @@ class Run:
         preprocessing = preprocessing_of(network)
         #: Nothing but the teacher's answers is followed.
         self.without_labels = teacher is not None and config.distillation >= 1 and not train.labelled
-        #: Steps of the outputs of a network that is no classifier; it follows the teacher's and nothing else.
+        #: Steps of the outputs of a network that is not a classifier; it follows the teacher's and nothing else.
         self.results = list(network.result_steps.values())
         if self.results:
             self._check_outputs()
@@ -125,14 +125,14 @@ class Run:
         }
 
     def _check_outputs(self) -> None:
-        """Of a network that is no classifier, what makes no sense to ask for."""
+        """Of a network that is not a classifier, what makes no sense to ask for."""
         if self.config.distillation < 1 or not isinstance(self.teacher, type(self.network)):
             raise QuantizeError(
                 f"a network with the outputs {', '.join(self.network.outputs[:4])} is trained by distillation alone: "
                 "distillation=1 (--distil), the teacher being a copy of the network in mode float"
             )
         if self.config.mixup:
-            raise QuantizeError("mixup blends photos of classes; leave it out for a network that is no classifier")
+            raise QuantizeError("mixup blends photos of classes; leave it out for a network that is not a classifier")
         self.without_labels = True
 
     def restore(self) -> bool:

@@ -1,4 +1,4 @@
-"""The sections of a report, each made of the documents that have something to say in it."""
+"""The sections of a report, each made of the documents that have values for it."""
 
 from nybble.report.sections.disturbed import disturbed
 from nybble.report.sections.facts import Fact, facts

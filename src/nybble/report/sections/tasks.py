@@ -7,7 +7,7 @@ from nybble.report.records import Figure
 from nybble.report.sections.section import Section, name_of, table
 from nybble.report.source import Material
 
-#: Metrics that are no shares.
+#: Metrics that are not shares.
 _DECIBELS = ("PSNR",)
 
 

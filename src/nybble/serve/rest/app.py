@@ -32,6 +32,7 @@ def make_app(service: Service, tokens: frozenset[str]) -> ASGIApp:
         description="Image networks of 4- and 8-bit integers: Open Inference Protocol, /v1/classify and /v1/predict.",
         docs_url=None,  # Both pages load scripts from elsewhere.
         redoc_url=None,
+        redirect_slashes=False,  # A redirect would have no body, and an address made of the client's Host header.
         responses=openapi.REFUSALS,
     )
     app.state.service = service
@@ -80,4 +81,4 @@ async def _wrong_address(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     # The error goes on to the guard, which logs it.
-    return JSONResponse({"error": "the server failed; its log says more"}, 500)
+    return JSONResponse({"error": "the server failed; see its log"}, 500)

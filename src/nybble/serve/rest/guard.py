@@ -1,4 +1,4 @@
-"""What stands before every address: the number of requests, tokens, pages of other sites, errors, the log."""
+"""Runs before the handler of every address: the limit of requests, tokens, pages of other sites, errors, the log."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Guard:
         except Exception:
             _log.exception("a request failed", extra={"path": scope["path"]})
             if not status:
-                await _refuse(noting, FailedError("the server failed; its log says more"))
+                await _refuse(noting, FailedError("the server failed; see its log"))
         finally:
             self._under_way -= 1
             if self._log:
@@ -71,7 +71,7 @@ class Guard:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             matches = [hmac.compare_digest(given.strip(), token) for token in self._tokens]
             if scheme.lower() != b"bearer" or not any(matches):
-                raise UnauthorizedError("this server wants a token: header `Authorization: Bearer TOKEN`")
+                raise UnauthorizedError("this server requires a token: header `Authorization: Bearer TOKEN`")
 
 
 def _host_of(origin: bytes) -> bytes | None:

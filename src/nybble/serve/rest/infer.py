@@ -37,7 +37,7 @@ def parse(body: bytes, json_length: str | None) -> InferCall:
     length = len(body)
     if json_length is not None:
         if not json_length.isdecimal() or int(json_length) > len(body):
-            raise BadRequestError(f"{JSON_LENGTH}: {json_length[:20]!r} is no length within the body")
+            raise BadRequestError(f"{JSON_LENGTH}: {json_length[:20]!r} is not a length within the body")
         length = int(json_length)
     request = parse_json(InferRequest, bytes(view[:length]))
     binary = view[length:]

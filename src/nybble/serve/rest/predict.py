@@ -1,4 +1,4 @@
-"""``/v1/predict``: photos in, what the network says of them by its task out."""
+"""``/v1/predict``: photos in, the network's answers by its task out."""
 
 from __future__ import annotations
 

@@ -59,5 +59,5 @@ def _integer(parameters: Mapping[str, messages.InferParameter], name: str) -> in
     choice = parameters[name].WhichOneof("parameter_choice")
     value = getattr(parameters[name], choice) if choice in ("int64_param", "uint64_param") else -1
     if value < 0:
-        raise BadRequestError(f"parameter {name} is not a number from 0 up")
+        raise BadRequestError(f"parameter {name} is not a non-negative number")
     return int(value)

@@ -93,7 +93,7 @@ def _guarded(behaviour: Callable[..., Any], tokens: frozenset[str], settings: Se
         except Exception:
             code = "INTERNAL"
             _log.exception("a call failed", extra={"method": behaviour.__name__})
-            await _abort(context, FailedError("the server failed; its log says more"))
+            await _abort(context, FailedError("the server failed; see its log"))
         finally:
             if settings.access_log:
                 seconds = round(time.monotonic() - began, 6)
@@ -130,4 +130,4 @@ def _check(context: grpc.aio.ServicerContext, tokens: frozenset[str]) -> None:
             matches = [hmac.compare_digest(given.strip().encode(), token.encode()) for token in tokens]
             if scheme.lower() == "bearer" and any(matches):
                 return
-    raise UnauthorizedError("this server wants a token: metadata `authorization: Bearer TOKEN`")
+    raise UnauthorizedError("this server requires a token: metadata `authorization: Bearer TOKEN`")

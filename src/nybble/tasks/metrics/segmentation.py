@@ -41,7 +41,7 @@ class SegmentationMetric:
             raise ValueError(f"the map has the size {labels.shape}, but the labels have {true.shape}")
         counted = (true < self._classes) & (true >= 0) & (true != self._void)
         answer = labels[counted].astype(np.int64)
-        # Answers that are no class are counted in a column of their own.
+        # Answers that are not class are counted in a column of their own.
         answer = np.where((answer < 0) | (answer >= self._classes), self._classes, answer)
         cells = true[counted].astype(np.int64) * (self._classes + 1) + answer
         size = self._classes * (self._classes + 1)

@@ -1,4 +1,4 @@
-"""What each ONNX operator means in a graph: one file a family, each of which registers its readers.
+"""What each ONNX operator means in a graph: one file per family, each of which registers its readers.
 
 A new family is a file here and one line below. Where an operator means one operation, the operation itself can say so:
 see :attr:`nybble.graph.ops.Operation.onnx_operators`.

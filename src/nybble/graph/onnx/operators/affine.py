@@ -77,7 +77,7 @@ def batch_normalization(importer: Importing, node: onnx.NodeProto) -> Value:
     real = importer.real(node, 0)
     shape = importer.build.types[real.value].shape
     if attribute(node, "training_mode", 0) or channel_axis(real, shape) != 1:
-        raise OnnxImportError("is not one of use, over channels: export the network in eval mode", node=label(node))
+        raise OnnxImportError("is in training mode, or not over channels: export it in eval mode", node=label(node))
     names = ("scale", "bias", "mean", "variance")
     given = [importer.constant(node, index, name).real.astype(np.float64) for index, name in enumerate(names, 1)]
     if any(values.shape != (shape[0],) or not np.all(np.isfinite(values)) for values in given):
@@ -92,7 +92,7 @@ def batch_normalization(importer: Importing, node: onnx.NodeProto) -> Value:
 
 
 def scaled(importer: Importing, node: onnx.NodeProto, real: Real, factor: Array) -> Real:
-    """A value times one factor a channel."""
+    """A value times one factor per channel."""
     build, name = importer.build, label(node)
     is_last = not importer.readers.get(node.output[0]) and np.all(factor != 0)
     if np.all(factor > 0) or is_last:
@@ -109,7 +109,7 @@ def scaled(importer: Importing, node: onnx.NodeProto, real: Real, factor: Array)
 
 
 def offset(importer: Importing, node: onnx.NodeProto, real: Real, number: Array) -> Real:
-    """A value plus one number a channel."""
+    """A value plus one number per channel."""
     if not np.any(number):
         return real
     return _offset_steps(importer, node, real, number / real.unit)
@@ -151,6 +151,6 @@ def per_channel(importer: Importing, node: onnx.NodeProto, real: Real, constant:
     aligned = (1,) * (rank - values.ndim) + values.shape
     if axis is None or len(aligned) != rank or aligned[axis] != shape[0] or values.size != shape[0]:
         raise OnnxImportError(
-            f"its constant of shape {constant.shape} is neither one number nor one a channel", node=label(node)
+            f"its constant of shape {constant.shape} is neither one number nor one per channel", node=label(node)
         )
     return values.reshape(-1)

@@ -1,4 +1,4 @@
-"""Relu, Clip, Max and Min: bounds that wait for the QuantizeLinear behind, which often does them anyway."""
+"""Relu, Clip, Max and Min: bounds that are kept until the QuantizeLinear behind, which often implies them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def minimum(importer: Importing, node: onnx.NodeProto) -> Value:
 
 
 def _operands(importer: Importing, node: onnx.NodeProto) -> tuple[int, Array | None]:
-    """The place of the one operand that is no constant, and the bound that the others make."""
+    """The place of the one operand that is not a constant, and the bound that the others make."""
     values = [importer.value(node, index) for index in range(len(node.input))]
     places = [index for index, value in enumerate(values) if not isinstance(value, Constant)]
     if len(places) != 1:

@@ -107,7 +107,7 @@ def tabled(importer: Importing, node: onnx.NodeProto) -> Value | None:
 
 
 def _function(importer: Importing, found: Computed) -> str:
-    """What people call a function: as a model of ours says, else as far as its values tell."""
+    """The usual name of a function: from the metadata of a model of ours, else found from its values."""
     build = importer.build
     if build.is_ours:
         said = build.hint(found.name).other.get("function")

@@ -1,4 +1,4 @@
-"""What readers of ONNX operators ask of the import that is under way, and what they tell it."""
+"""The interface between an import and its readers of ONNX operators."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def global_average_pool(importer: Importing, node: onnx.NodeProto) -> Value:
 
 
 def _over_images(importer: Importing, node: onnx.NodeProto) -> tuple[Real, bool]:
-    """Images that are reduced to one number a channel, and whether rows and columns of 1 are left over."""
+    """Images that are reduced to one number per channel, and whether rows and columns of 1 are left over."""
     real = importer.real(node, 0)
     if not node.op_type.startswith("Reduce"):
         _check_images(importer, node, real)

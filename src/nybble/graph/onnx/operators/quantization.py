@@ -128,8 +128,8 @@ def activation_scale(importer: Importing, node: onnx.NodeProto, seen: Real | Sto
     axis += rank if axis < 0 else 0
     if scales.shape != (shape[0],) or axis != channel_axis(seen, shape):
         raise OnnxImportError(
-            f"its {scales.size} scales along axis {axis} are not one a channel: quantize activations with one scale, "
-            "or with one a channel",
+            f"its {scales.size} scales along axis {axis} are not one per channel: quantize activations with one scale, "
+            "or with one per channel",
             node=label(node),
         )
     return scales.reshape(-1)

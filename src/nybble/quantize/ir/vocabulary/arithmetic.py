@@ -67,7 +67,7 @@ def multiply(left: Operand, right: Operand) -> Result:
 def divide(left: Operand, right: Operand) -> Result:
     """A value divided by a constant."""
     if isinstance(right, Translation):
-        raise Unsupported("nothing can be divided by a value that depends on the image; divide by a constant")
+        raise Unsupported("a value that depends on the image cannot be a divisor; divide by a constant")
     if isinstance(left, Translation):
         return affine(left, 1.0 / _constant(right), 0.0)
     return _constant(left) / _constant(right)
@@ -89,7 +89,7 @@ def sum_of_stack(x: Stack, axes: Sequence[int] | None, keepdim: bool, *, average
     """The sum, or the mean, of what is stacked."""
     rank = len(x.values[0].shape) + 2
     if keepdim or axes is None or [axis % rank for axis in axes] != [x.axis]:
-        raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
+        raise Unsupported("values stacked on a new axis can only be summed or averaged along it")
     result = sum_of(x.values)
     if not average or not isinstance(result, Made):
         return result
@@ -102,7 +102,7 @@ def sum_of_stack(x: Stack, axes: Sequence[int] | None, keepdim: bool, *, average
 
 
 def clip(x: Translation, low: float | None, high: float | None) -> Result:
-    """``min(max(x, low), high)``; None and infinities are no limits.
+    """``min(max(x, low), high)``; None and infinities are not limits.
 
     Only 0 can be a lower end, unless what is read, or what alone reads it, is limited to 0 itself.
     """
@@ -112,7 +112,7 @@ def clip(x: Translation, low: float | None, high: float | None) -> Result:
         return x
     if (least is not None and least > 0) or (most is not None and not most > 0):
         raise Unsupported(f"it clips to {_limit(least)}..{_limit(most)}; the lower end must be 0, the upper above it")
-    # One below 0, or none, is no limit for what is positive anyway: `fold.join_limits` knows.
+    # One below 0, or none, is not a limit for what is positive anyway: `fold.join_limits` knows.
     op = Rectifier(name="", inputs=(x.name,), shape=x.extents, minimum=least, maximum=most)
     return Made((op,), x.axes)
 

@@ -95,7 +95,7 @@ def select(x: Translation, axis: int, index: int) -> Made | Translation:
     if extent == 1:
         return squeeze(x, [axis])
     if place != x.channel_axis():
-        raise Unsupported(f"one element of an axis of {extent} cannot be taken; only of channels, or of an axis of 1")
+        raise Unsupported(f"one element of an axis of {extent} cannot be taken; only channels, or an axis of 1, can")
     made = pick(x, axis, [index % extent])
     return Made(made.ops, tuple(group for at, group in enumerate(made.axes) if at != place))
 
@@ -223,7 +223,7 @@ def concat(values: Sequence[Translation | Stack | Tensor], axis: int) -> Result:
         return _joined(found, place)
     x = image(first)
     if len(found) != 1 or place != 0 or any(bool(constant.any()) for constant in constants):
-        raise Unsupported("a concatenation with constants cannot be, except one value with channels of zeros")
+        raise Unsupported("a concatenation with constants is not supported, except of one value with channels of zeros")
     at = next(i for i, value in enumerate(values) if value is first)
     before, after = (sum(int(zeros.shape[1]) for zeros in part) for part in (constants[:at], constants[at:]))
     return pad(x, Padding(), (before, after))

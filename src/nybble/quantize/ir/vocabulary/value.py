@@ -129,7 +129,7 @@ def settled(result: Op | Made | Translation, add: Callable[[Op], str]) -> Transl
 def value_of(value: object) -> Translation:
     """A value that depends on the image."""
     if isinstance(value, Stack):
-        raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
+        raise Unsupported("values stacked on a new axis can only be summed or averaged along it")
     if not isinstance(value, Translation):
         raise Unsupported("it must read what depends on the image, and constants only besides")
     return value

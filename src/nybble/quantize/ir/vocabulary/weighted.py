@@ -34,7 +34,7 @@ def conv(
     """A two-dimensional convolution by weights (K, C / groups, rows, columns)."""
     kernel = weights_of(weight, "weights of a convolution")
     if kernel.dim() != 4:
-        raise Unsupported("only two-dimensional convolutions of images can be")
+        raise Unsupported("only two-dimensional convolutions of images are supported")
     x = image(x)
     outputs, inputs, rows, columns = kernel.shape
     if groups < 1 or outputs % groups or inputs * groups != x.extents[0]:

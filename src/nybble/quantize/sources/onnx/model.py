@@ -73,7 +73,7 @@ class OnnxModel:
     batch : int
         Images that its shapes are computed for: as many as it fixes, else ``STAND_IN``.
     outputs : tuple of str
-        Names of all results of a network that is no classifier; else empty.
+        Names of all results of a network that is not a classifier; else empty.
     """
 
     path: Path

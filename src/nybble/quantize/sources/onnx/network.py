@@ -88,7 +88,7 @@ class _Builder:
         return self._network
 
     def _tensors(self) -> FloatNetwork:
-        """A network that is no classifier: its results, and what the host makes of them."""
+        """A network that is not a classifier: its results, and what the host makes of them."""
         model, network = self._model, self._network
         tail = tail_of(model)
         self._visit_all(_needed(model, (*tail.cuts, *tail.constants)))
@@ -141,7 +141,7 @@ class _Builder:
             self._held[node.outputs[0]] = result
             return
         if isinstance(result, torch.Tensor):
-            raise AssertionError(f"{node.label}: a constant of what depends on the image")
+            raise AssertionError(f"{node.label}: a tensor was returned for a value that depends on the image")
         ended = any(isinstance(value, Translation) and value.ending for value in inputs)
         results = result if isinstance(result, tuple) else (result,)
         if ended and not all(isinstance(entry, Translation) for entry in results):

@@ -26,7 +26,7 @@ from nybble.quantize.sources.pytorch.outputs import Classifier, Tensors, choose_
 from nybble.quantize.sources.pytorch.source_lines import frames_of, recorded, user_line
 from nybble.quantize.sources.pytorch.walk import BATCH, Walk
 
-#: What the output of a module that is no classifier is called.
+#: What the output of a module that is not a classifier is called.
 OUTPUT = "output"
 #: Largest difference between module and captured network, relative to the largest logit.
 _TOLERANCE = 1e-3
@@ -76,7 +76,7 @@ def capture_with_module(
 ) -> tuple[FloatNetwork, nn.Module]:
     """As :func:`capture`; with the module as one that returns one tensor alone, in float32.
 
-    What is no (N, classes) becomes an output of a network that is no classifier, called ``output``.
+    What is no (N, classes) becomes an output of a network that is not a classifier, called ``output``.
 
     Returns
     -------
@@ -188,7 +188,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_tensors(expected: Sequence[Tensor], network: FloatNetwork, example: Tensor, kind: str) -> None:
-    """Compare all outputs of a network that is no classifier with those of the module."""
+    """Compare all outputs of a network that is not a classifier with those of the module."""
     found = network.returned(example)
     for name, wanted in zip(network.outputs, expected, strict=True):
         if not bool(torch.isfinite(wanted).all()):

@@ -85,7 +85,7 @@ def named_outputs(result: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def choose_outputs(kind: str, result: Any, output: str | int | None) -> tuple[str, ...]:
-    """The name of the logits among a module's outputs, or the names of all outputs of what is no classifier.
+    """The name of the logits among a module's outputs, or the names of all outputs of what is not a classifier.
 
     Parameters
     ----------

@@ -124,7 +124,7 @@ class Walk:
         try:
             stacked = any(isinstance(self._held[entry], Stack) for entry in node.all_input_nodes)
             if stacked and not reads_stacks(target):
-                raise Unsupported("values stacked on a new axis can only be summed up or averaged along it")
+                raise Unsupported("values stacked on a new axis can only be summed or averaged along it")
             if before is not None:
                 raise Unsupported(before.why)
             result = translate(target, tuple(args), dict(kwargs), shape)
