@@ -8,10 +8,25 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 
 from nybble.backends.cuda.kernels import CODES, JOIN, ConvKernel
 from nybble.engine import Engine
-from nybble.graph import Add, Conv2d, DType, Graph, Input, MaxPool2d, Node, Padding, Pair, Quantize, ReLU, Tensor
+from nybble.graph import (
+    Add,
+    Conv2d,
+    DType,
+    Graph,
+    Input,
+    MaxPool2d,
+    Node,
+    Padding,
+    Pair,
+    Preprocessing,
+    Quantize,
+    ReLU,
+    Tensor,
+)
 from nybble.graph.types import ACTIVATIONS, Array
 from nybble.reference import interpret
 from nybble.synthetic import bottleneck_resnet
@@ -256,6 +271,36 @@ NETWORKS = {
     "mixed": mixed_networks(),
     "gated": gated_networks(),
 }
+
+
+def numbers(dtype: DType) -> tuple[Graph, Array]:
+    """A network that returns its input, and normalised photos: halves, ends, infinities, the smallest numbers."""
+    entry = Input(name="x", dtype=dtype, shape=(3, 5, 7))
+    preprocessing = Preprocessing(
+        crop=entry.shape[1:], resize=7, input_type=dtype, scale_numerator=3.0, scale_denominator=0.7
+    )
+    node = MaxPool2d(name="copy", inputs=("x",), input_type=dtype, kernel_size=Pair(1, 1), stride=Pair(1, 1))
+    random = np.random.default_rng(dtype.bits)
+    x = random.normal(0, 0.4 * dtype.maximum, (3, *entry.shape)).astype(np.float32)
+    flat = x.reshape(-1)
+    # Halves of codes, and their neighbours.
+    halves = ((np.arange(90) - 40.5) * 0.7 / 3).astype(np.float32)
+    flat[:270] = np.concatenate([np.nextafter(halves, np.float32(side)) for side in (-9e9, 9e9)] + [halves])
+    flat[270:278] = (np.inf, -np.inf, 3e38, -3e38, 1e-45, -1e-45, 0.0, -0.0)
+    return Graph([entry], [node], ["copy"], preprocessing=preprocessing), x
+
+
+def assert_numbers_agree(dtype: DType, generation: int) -> None:
+    graph, x = numbers(dtype)
+    preprocessing = graph.preprocessing
+    assert preprocessing is not None
+    with np.errstate(over="ignore"):
+        expected = preprocessing.quantize(x)
+    with Engine(graph, device="cuda-emulated", isa=f"sm_{generation}") as engine:
+        np.testing.assert_array_equal(engine(x), expected)
+        x[1, 2, 3, 4] = np.nan
+        with pytest.raises(ValueError, match="without NaN, but the input holds NaN"):
+            engine(x)
 
 
 def every_kind_of_block() -> tuple[Graph, Array]:

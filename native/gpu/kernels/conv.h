@@ -222,23 +222,32 @@ struct Conv {
     return block_x() * Rows + first_row() + m * 16 + half * 8 + lane() / 4;
   }
 
-  // The eight neighbouring sums of a row, without the bias where that comes later.
-  NYBBLE_DEVICE void sums_of(s32 m, s32 half, s32 (&v)[8]) const {
+  // Sums that are scaled become sums, with the bias that comes later.
+  NYBBLE_DEVICE void settle() {
+    if constexpr (kScale == 0) return;
     NYBBLE_UNROLL
-    for (s32 i = 0; i < 8; ++i) v[i] = accumulators[m][i / 2][half * 2 + i % 2] >> kScale;
+    for (s32 n = 0; n < kColumnTiles; ++n) {
+      const Words2 bias = global_load(reinterpret_cast<const Words2*>(p.bias + channel() + n * 2));
+      NYBBLE_UNROLL
+      for (s32 m = 0; m < kRowTiles; ++m) {
+        NYBBLE_UNROLL
+        for (s32 i = 0; i < 4; ++i) {
+          accumulators[m][n][i] = (accumulators[m][n][i] >> kScale) + static_cast<s32>(bias.word[i % 2]);
+        }
+      }
+    }
   }
 
-  // The bias of the eight neighbours, where it comes later; else zeros.
-  NYBBLE_DEVICE void later_bias(s32 first, s32 (&bias)[8]) const {
+  // The eight neighbouring sums of a row.
+  NYBBLE_DEVICE void sums_of(s32 m, s32 half, s32 (&v)[8]) const {
     NYBBLE_UNROLL
-    for (s32 i = 0; i < 8; ++i) bias[i] = kScale != 0 ? global_load(p.bias + first + i) : 0;
+    for (s32 i = 0; i < 8; ++i) v[i] = accumulators[m][i / 2][half * 2 + i % 2];
   }
 
   NYBBLE_DEVICE void finish() {
     const s32 first = channel();
     if (first >= p.epilogue.out.pitch) return;
-    s32 bias[8];
-    later_bias(first, bias);
+    settle();
     NYBBLE_UNROLL
     for (s32 m = 0; m < kRowTiles; ++m) {
       NYBBLE_UNROLL
@@ -247,68 +256,81 @@ struct Conv {
         if (row >= p.rows) continue;
         s32 v[8];
         sums_of(m, half, v);
-        NYBBLE_UNROLL
-        for (s32 i = 0; i < 8; ++i) v[i] += bias[i];
         finish8(p.epilogue, row, first, v);
       }
     }
   }
 
-  // Codes from 0 to 15: requantizing needs no care for sums below 0, and packing clamps.
+  // Codes from 0 to 15: requantizing needs no care for sums below 0, and packing clamps. Two channels at a time, as the
+  // factors of eight would not fit the registers.
   template <bool HasShortcut>
   NYBBLE_DEVICE void finish_codes() {
     const Epilogue& e = p.epilogue;
     const s32 first = channel();
     if (first >= e.out.pitch) return;
+    settle();
+    u32 others[kRowTiles][2] = {};
+    if constexpr (HasShortcut) {
+      NYBBLE_UNROLL
+      for (s32 m = 0; m < kRowTiles; ++m) {
+        NYBBLE_UNROLL
+        for (s32 half = 0; half < 2; ++half) {
+          if (row_of(m, half) < p.rows) others[m][half] = global_load(codes_of(e.shortcut, m, half));
+        }
+      }
+    }
     const s32 half_unit = half_of(e.shift), shortcut_half = half_of(e.shortcut_shift);
-    u32 factor[8], shortcut_factor[8];
-    load_factors(e.factor + first, factor);
-    if constexpr (HasShortcut) load_factors(e.shortcut_factor + first, shortcut_factor);
-    s32 bias[8];
-    later_bias(first, bias);
+    NYBBLE_UNROLL
+    for (s32 n = 0; n < kColumnTiles; ++n) {
+      const Words2 factor = global_load(reinterpret_cast<const Words2*>(e.factor + first + n * 2));
+      Words2 shortcut_factor{};
+      if constexpr (HasShortcut) {
+        shortcut_factor = global_load(reinterpret_cast<const Words2*>(e.shortcut_factor + first + n * 2));
+      }
+      NYBBLE_UNROLL
+      for (s32 m = 0; m < kRowTiles; ++m) {
+        NYBBLE_UNROLL
+        for (s32 i = 0; i < 4; ++i) {
+          s32& sum = accumulators[m][n][i];
+          if constexpr (HasShortcut) {
+            const s32 code = nibble_at(others[m][i / 2], n * 2 + i % 2, false);
+            sum += (code * static_cast<s32>(shortcut_factor.word[i % 2]) + shortcut_half) >> e.shortcut_shift;
+          }
+          sum = (sum * static_cast<s32>(factor.word[i % 2]) + half_unit) >> e.shift;
+        }
+      }
+    }
     NYBBLE_UNROLL
     for (s32 m = 0; m < kRowTiles; ++m) {
       NYBBLE_UNROLL
       for (s32 half = 0; half < 2; ++half) {
-        const s32 row = row_of(m, half);
-        if (row >= p.rows) continue;
-        const s64 at = static_cast<s64>(row) * (e.out.pitch / 2) + first / 2;
         s32 v[8];
         sums_of(m, half, v);
-        u32 others = 0;
-        if constexpr (HasShortcut) {
-          others = global_load(reinterpret_cast<const u32*>(e.shortcut.data + at));
-        }
-        NYBBLE_UNROLL
-        for (s32 i = 0; i < 8; ++i) {
-          v[i] += bias[i];
-          if constexpr (HasShortcut) {
-            const s32 other = nibble_at(others, i, false) * static_cast<s32>(shortcut_factor[i]);
-            v[i] += (other + shortcut_half) >> e.shortcut_shift;
-          }
-          v[i] = (v[i] * static_cast<s32>(factor[i]) + half_unit) >> e.shift;
-        }
-        global_store(reinterpret_cast<u32*>(e.out.data + at), pack_nibbles<false>(v));
+        if (row_of(m, half) < p.rows) global_store(codes_of(e.out, m, half), pack_nibbles<false>(v));
       }
     }
   }
 
-  // What the projection's sums add to those of another convolution, in their place. Two channels at a time, as the
-  // factors of eight would not fit the registers.
+  // Where this thread's eight nibbles of a row lie.
+  NYBBLE_DEVICE u32* codes_of(const Tensor& tensor, s32 m, s32 half) const {
+    return reinterpret_cast<u32*>(tensor.data + static_cast<s64>(row_of(m, half)) * (tensor.pitch / 2) + channel() / 2);
+  }
+
+  // What the projection's sums add to those of another convolution, in their place.
   NYBBLE_DEVICE void rescale() {
     const Epilogue& e = p.epilogue;
     const s32 first = channel();
+    settle();
     NYBBLE_UNROLL
     for (s32 n = 0; n < kColumnTiles; ++n) {
       const Words2 factor = global_load(reinterpret_cast<const Words2*>(e.factor + first + n * 2));
       const Words2 shortcut_factor = global_load(reinterpret_cast<const Words2*>(e.shortcut_factor + first + n * 2));
       NYBBLE_UNROLL
       for (s32 i = 0; i < 4; ++i) {
-        const s32 bias = kScale != 0 ? global_load(p.bias + first + n * 2 + i % 2) : 0;
         NYBBLE_UNROLL
         for (s32 m = 0; m < kRowTiles; ++m) {
           s32& sum = accumulators[m][n][i];
-          const s32 code = clamped(requantized((sum >> kScale) + bias, factor.word[i % 2], e.shift), e.low, e.high);
+          const s32 code = clamped(requantized(sum, factor.word[i % 2], e.shift), e.low, e.high);
           sum = requantized(code, shortcut_factor.word[i % 2], e.shortcut_shift);
         }
       }

@@ -217,7 +217,7 @@ NYBBLE_DEVICE void compute_points(const PointParams& p) {
     NYBBLE_UNROLL
     for (s32 i = 0; i < 8; ++i) v[i] *= factor[i];
   }
-  finish8(p.epilogue, pixel, channel, v);
+  finish8_inline(p.epilogue, pixel, channel, v);
 }
 
 constexpr s32 kMostParts = 16;

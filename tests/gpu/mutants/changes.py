@@ -145,20 +145,25 @@ _STEM = (
 
 #: Of codes of 0 to 15.
 _CODES = (
-    Mutant("half of codes", "conv.h", "factor[i]) + half_unit)", "factor[i]))"),
+    Mutant("half of codes", "conv.h", "% 2]) + half_unit)", "% 2]))"),
     Mutant(
         "end of the rows of codes",
         "conv.h",
-        "if (row >= p.rows) continue;\n        const s64 at",
-        "if (row > p.rows) continue;\n        const s64 at",
+        "half) < p.rows) global_store",
+        "half) <= p.rows) global_store",
     ),
-    Mutant("place of codes", "conv.h", "(e.out.pitch / 2) + first / 2;", "(e.out.pitch / 2) + first / 4;"),
-    Mutant("later bias", "conv.h", "v[i] += bias[i];\n          if", "if", (90,)),
+    Mutant("place of codes", "conv.h", "(tensor.pitch / 2) + channel() / 2", "(tensor.pitch / 2) + channel() / 4"),
+    Mutant("factor of codes", "conv.h", "(factor.word[i % 2]) + half", "(factor.word[i / 2]) + half"),
+    Mutant("later bias", "conv.h", ">> kScale) + static_cast<s32>(bias.word[i % 2]);", ">> kScale);", (90,)),
+    Mutant(
+        "bias of a channel", "conv.h", "static_cast<s32>(bias.word[i % 2])", "static_cast<s32>(bias.word[i / 2])", (90,)
+    ),
 )
 #: Of codes that are added to them.
 _ADDED = (
-    Mutant("nibble of a shortcut", "conv.h", "nibble_at(others, i, false)", "nibble_at(others, i ^ 1, false)"),
-    Mutant("half of a shortcut", "conv.h", "(other + shortcut_half)", "other"),
+    Mutant("nibble of a shortcut", "conv.h", "n * 2 + i % 2, false)", "n * 2 + i / 2, false)"),
+    Mutant("row of a shortcut", "conv.h", "others[m][i / 2]", "others[m][i % 2]"),
+    Mutant("half of a shortcut", "conv.h", "% 2]) + shortcut_half)", "% 2]))"),
     Mutant("shift of a shortcut", "conv.h", "half) >> e.shortcut_shift;", "half) >> e.shift;"),
 )
 #: Of projections.
@@ -168,8 +173,12 @@ _JOIN = (
     Mutant("least code of a projection", "conv.h", "e.shift), e.low, e.high);", "e.shift), kLowest, e.high);"),
     Mutant("largest code of a projection", "conv.h", "e.shift), e.low, e.high);", "e.shift), e.low, kHighest);"),
     Mutant("channel of a factor", "conv.h", "factor.word[i % 2], e.shift)", "factor.word[i / 2], e.shift)"),
-    Mutant("channels of factors", "conv.h", "(e.shortcut_factor + first + n * 2)", "(e.shortcut_factor + first)"),
-    Mutant("bias of a projection", "conv.h", "+ bias, factor.word", ", factor.word", (90,)),
+    Mutant(
+        "channel of a second factor",
+        "conv.h",
+        "(code, shortcut_factor.word[i % 2]",
+        "(code, shortcut_factor.word[i / 2]",
+    ),
     Mutant("scale of a projection", "conv.h", "[m][n][i] << kScale", "[m][n][i]", (90,)),
 )
 #: Of other layers.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nybble.backends.cuda.proof.cases import _moved
+from nybble.backends.cuda.proof.cases import moved_network
 from nybble.graph import Add, Conv2d, DType, Graph, Input, MaxPool2d, Padding, Pair, Quantize, ReLU, Tensor
 from nybble.graph.types import Array
 
@@ -120,7 +120,7 @@ def _stem() -> Layer:
 def _added(kernel: str, dtype: DType, most: int) -> Layer:
     """The sums of two convolutions, one of them rescaled from codes; a kernel for both, or for one of them."""
     random = np.random.default_rng(5)
-    outputs, shape = 75, (100, 9, 19)
+    outputs, shape = 75, (300, 9, 19)
 
     def factors(count: int) -> Tensor:
         return Tensor.from_array(DType.U32, random.integers(count // 8, count, outputs))
@@ -146,7 +146,7 @@ def _added(kernel: str, dtype: DType, most: int) -> Layer:
 
 def _several() -> Layer:
     """The bundle's network of moves, interpolation, PReLU and rescaled sums."""
-    graph = _moved()
+    graph = moved_network()
     x = np.random.default_rng(6).integers(0, 16, (2, *graph.inputs[0].shape)).astype(np.uint8)
     layers = {
         "input": ("InputParams", "read_input"),

@@ -62,7 +62,7 @@ def cases() -> Iterator[Case]:
     for name, graph in (
         ("bottlenecks", bottleneck_resnet((1, 1), width=16, classes=10, image=32, seed=1)),
         ("depthwise, grouped, gates, tables, pools, concatenation", _mixed()),
-        ("moves, interpolation, PReLU, sums of rescaled codes", _moved()),
+        ("moves, interpolation, PReLU, sums of rescaled codes", moved_network()),
     ):
         yield Case(name, graph, _inputs(graph, 2, 7), {})
     yield _numbers()
@@ -245,7 +245,7 @@ def _mixed() -> Graph:
     return Graph([Input(name="x", dtype=u4, shape=(24, 8, 6))], nodes, ["logits"])
 
 
-def _moved() -> Graph:
+def moved_network() -> Graph:
     """Codes that move or are interpolated, and sums that a ResNet lacks."""
     random = np.random.default_rng(9)
     u4, s8 = DType.U4, DType.S8
