@@ -61,7 +61,7 @@ def cases() -> Iterator[Case]:
         yield _stem(name)
     for name, graph in (
         ("bottlenecks", bottleneck_resnet((1, 1), width=16, classes=10, image=32, seed=1)),
-        ("depthwise, grouped, gates, tables, pools, concatenation", _mixed()),
+        ("depthwise, grouped, gates, tables, pools, concatenation", mixed_network()),
         ("moves, interpolation, PReLU, sums of rescaled codes", moved_network()),
     ):
         yield Case(name, graph, _inputs(graph, 2, 7), {})
@@ -212,7 +212,7 @@ def _numbers() -> Case:
     return Case("normalised photos", graph, x.astype(np.float32), {})
 
 
-def _mixed() -> Graph:
+def mixed_network() -> Graph:
     """Every kind of block that a ResNet lacks, with logits at the end."""
     random = np.random.default_rng(3)
     u4 = DType.U4
