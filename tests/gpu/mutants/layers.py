@@ -126,7 +126,7 @@ def _added(kernel: str, dtype: DType, most: int) -> Layer:
         return Tensor.from_array(DType.U32, random.integers(count // 8, count, outputs))
 
     def conv(name: str) -> Conv2d:
-        weight = random.integers(-8, 8, (outputs, shape[0], 1, 1))
+        weight = random.integers(-7, 8, (outputs, shape[0], 1, 1))
         bias = Tensor.from_array(DType.S32, random.integers(-2999, 2999, outputs))
         tensor = Tensor.from_array(DType.S4, weight)
         return Conv2d(name=name, inputs=("x",), input_type=DType.U4, weight=tensor, bias=bias, stride=Pair(2, 1))
@@ -135,7 +135,7 @@ def _added(kernel: str, dtype: DType, most: int) -> Layer:
     nodes = [
         conv("side"),
         Quantize(name="codes", inputs=("side",), input_type=s32, output_type=dtype, factor=factors(most), shift=14),
-        Quantize(name="again", inputs=("codes",), input_type=dtype, output_type=s32, factor=factors(999), shift=3),
+        Quantize(name="again", inputs=("codes",), input_type=dtype, output_type=s32, factor=factors(60), shift=3),
         conv("conv"),
         Add(name="add", inputs=("conv", "again")),
         Quantize(name="sums", inputs=("add",), input_type=s32, output_type=DType.U4, factor=factors(60), shift=13),
@@ -169,8 +169,8 @@ def _several() -> Layer:
 
 LAYERS = {
     "stem": _stem(),
-    "join": _added("join_u4s4_m64n64k32", DType.S8, 900),
-    "added": _added("conv_u4s4_m64n64k32_one_codes", DType.U4, 900),
+    "join": _added("join_u4s4_m64n64k32", DType.S8, 3000),
+    "added": _added("conv_u4s4_m64n64k32_one_codes", DType.U4, 3000),
     "several": _several(),
     "taps": _layer(
         "conv_u4s4_m64n64k32_any_any",
