@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import nybble
+from emulated_gpu import NEEDS_EMULATOR
 from nybble.backends.errors import EngineError
+from nybble.backends.reference.interpreter import ReferenceBackend
 from nybble.engine import Engine, available_isas
 from nybble.graph import (
     Conv2d,
@@ -122,6 +124,18 @@ def test_the_directory_keeps_them(tmp_path: Path) -> None:
         np.testing.assert_array_equal(value, interpret(graph, codes)[name])
 
 
-def test_a_device_of_one_output_refuses_several_in_one_line() -> None:
-    with pytest.raises(EngineError, match=r"^device='cuda-emulated' runs networks of one output; this one has 3$"):
-        Engine(two_headed(), device="cuda-emulated")
+@NEEDS_EMULATOR
+def test_the_emulated_gpu_returns_them_all() -> None:
+    graph = two_headed()
+    codes = integers(graph, 2)
+    with Engine(graph, device="cuda-emulated") as engine, Engine(graph, 1) as other:
+        found, expected = engine.run(codes, integers=True), other.run(codes, integers=True)
+    assert list(found) == list(expected)
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+
+
+def test_a_device_of_one_output_refuses_several_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReferenceBackend, "takes_several_outputs", False)
+    with pytest.raises(EngineError, match=r"^device='reference' runs networks of one output; this one has 3$"):
+        Engine(two_headed(), device="reference")

@@ -8,11 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
+from emulated_gpu import NEEDS_EMULATOR
 from nybble.backends.cuda import nvrtc
+from nybble.backends.cuda.proof.cases import mixed_network
 from nybble.backends.cuda.source import ENTRY, source_folder, source_hash
 from nybble.backends.errors import EngineError
+from nybble.cli import app
+from nybble.graph import Conv2d, DType, Graph, Input, Preprocessing, Quantize, Tensor, write_graph
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -25,6 +32,35 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env=environment,
     )
+
+
+@pytest.fixture
+def every_layer(tmp_path: Path) -> Path:
+    """A model of depthwise and grouped layers and a gate behind a first convolution, and a photo for it."""
+    mixed = mixed_network()
+    random = np.random.default_rng(0)
+    weight = Tensor.from_array(DType.S8, random.integers(-128, 128, (24, 3, 3, 3)))
+    stem = Conv2d(name="stem", inputs=("photo",), input_type=DType.S8, weight=weight)
+    factor = Tensor.from_array(DType.U32, random.integers(1, 60, 24))
+    codes = Quantize(name="x", inputs=("stem",), input_type=DType.S32, output_type=DType.U4, factor=factor, shift=16)
+    preprocessing = Preprocessing(crop=(10, 8), resize=10, input_type=DType.S8)
+    entry = Input(name="photo", dtype=DType.S8, shape=(3, 10, 8))
+    write_graph(
+        Graph([entry], [stem, codes, *mixed], mixed.outputs, preprocessing=preprocessing), tmp_path / "every_layer"
+    )
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(random.integers(0, 256, (20, 16, 3), np.uint8)).save(tmp_path / "photos" / "0.png")
+    return tmp_path
+
+
+@NEEDS_EMULATOR
+@pytest.mark.parametrize("isa", ["sm_75", "sm_80", "sm_90"])
+def test_verify_finds_no_difference_in_depthwise_grouped_and_gated_layers(every_layer: Path, isa: str) -> None:
+    line = [str(every_layer / "every_layer"), "--images", str(every_layer / "photos"), "--layers", "--json"]
+    found = CliRunner().invoke(app, ["verify", *line, "--device", "cuda-emulated", "--isa", isa])
+    assert found.exit_code == 0, found.output
+    result = json.loads(found.stdout)
+    assert result["equal"] and result["steps"] >= 9
 
 
 def test_info_says_what_is_there() -> None:

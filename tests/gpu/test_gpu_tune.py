@@ -33,7 +33,7 @@ class Moment(Event):
 
 
 class Clocked(EmulatedDevice):
-    """Kernels take simulated times. One tile is the fastest; narrow kernels of one tap are 1 % slower."""
+    """Kernels take simulated times. One tile is the fastest; those of codes with one tap are 1 % slower."""
 
     def __init__(self, fast: str = "m128n64") -> None:
         super().__init__(80)
@@ -43,7 +43,7 @@ class Clocked(EmulatedDevice):
     def launch(self, launch: Launch) -> None:
         super().launch(launch)
         self.launched.append(launch.kernel)
-        self.now += 1000 if self.fast in launch.kernel else 1010 if "_one_narrow" in launch.kernel else 3000
+        self.now += 1000 if self.fast in launch.kernel else 1010 if "_one_codes" in launch.kernel else 3000
 
     def event(self) -> Event:
         return Moment(self.now)

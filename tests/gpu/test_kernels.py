@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from cases import NETWORKS, assert_agrees, every_kind_of_block, layers, stems
+from cases import NETWORKS, assert_agrees, assert_numbers_agree, every_kind_of_block, layers, stems
 from hypothesis import given, settings
 
 from emulated_gpu import NEEDS_EMULATOR
@@ -17,6 +17,7 @@ from nybble.backends.cuda.kernels import STEMS, ConvKernel, all_kernels
 from nybble.backends.cuda.plan import make_plan
 from nybble.engine import Engine, EngineError
 from nybble.graph import Conv2d, DType, Graph, Input, Tensor
+from nybble.graph.types import ACTIVATIONS
 
 sys.path.append(str(Path(__file__).parent.parent / "engine"))
 from networks import images, stacked_networks
@@ -61,6 +62,12 @@ def test_drawn_layers_with_any_epilogue(kind: str, generation: int, data: st.Dat
 def test_stacked_blocks(generation: int, data: st.DataObject) -> None:
     graph = data.draw(stacked_networks())
     assert_agrees(graph, data.draw(images(graph, 5)), generation)
+
+
+@GENERATION
+@pytest.mark.parametrize("dtype", ACTIVATIONS)
+def test_normalised_photos(dtype: DType, generation: int) -> None:
+    assert_numbers_agree(dtype, generation)
 
 
 @GENERATION

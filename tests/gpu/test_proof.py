@@ -55,7 +55,7 @@ def test_a_bundle_comes_back_as_it_was(bundle: Bundle, file: Path) -> None:
 def test_the_cases_use_every_kernel(bundle: Bundle) -> None:
     used = {launch.kernel for program in bundle.programs["cases"] for launch in program.launches}
     # Single instructions are the probe's.
-    others = {name for name in PARAMS if name not in ("conv_", "stem_", "layer_probe")}
+    others = {name for name in PARAMS if name not in ("conv_", "join_", "stem_", "layer_probe")}
     assert used == {kernel.name for kernel in all_kernels()} | set(STEMS) | others
 
 

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from cases import NETWORKS, assert_agrees, every_kind_of_block, layers, stems
+from cases import NETWORKS, assert_agrees, assert_numbers_agree, every_kind_of_block, layers, stems
 from compiled import compiled, needs_nvrtc, on_ptx, ptx_module
 from hypothesis import given, settings
 from ptx.module import PtxModule
 
 from nybble.backends.cuda.kernels import STEMS, ConvKernel, all_kernels
+from nybble.backends.cuda.proof.cases import moved_network
+from nybble.graph import DType
+from strategies import STYLES, values_of
 
 sys.path.append(str(Path(__file__).parent.parent / "engine"))
 from networks import images
@@ -71,6 +74,24 @@ def test_drawn_layers_with_any_epilogue(kind: str, arch: int, data: st.DataObjec
     graph = data.draw(NETWORKS[kind])
     with on_ptx(ptx_module(arch)):
         assert_agrees(graph, data.draw(images(graph, 2)), ARCHS[arch])
+
+
+@ARCH
+def test_normalised_photos(arch: int) -> None:
+    if is_as_80(arch, "layer_quantize"):
+        return
+    with on_ptx(ptx_module(arch)):
+        assert_numbers_agree(DType.S8, ARCHS[arch])
+
+
+@ARCH
+def test_what_a_resnet_lacks(arch: int) -> None:
+    if is_as_80(arch, "layer_"):
+        return
+    graph = moved_network()
+    x = values_of(DType.U4, (3, *graph.inputs[0].shape), STYLES[0], 1)
+    with on_ptx(ptx_module(arch)):
+        assert_agrees(graph, x, ARCHS[arch])
 
 
 @ARCH

@@ -35,15 +35,17 @@ from nybble.lower import Window
 @pytest.mark.parametrize("kernel", STEMS)
 @settings(max_examples=5)
 @given(data=st.data())
-def test_photos_are_normalised_in_the_stem(kernel: str, data: st.DataObject) -> None:
+def test_photos_are_normalised_on_the_device(kernel: str, data: st.DataObject) -> None:
     graph, x = data.draw(stems(kernel.removeprefix("stem_"), channels=3))
     entry = graph.inputs[0]
     preprocessing = Preprocessing(crop=entry.shape[1:], resize=max(entry.shape), input_type=entry.dtype)
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     photos = random.integers(0, 256, (len(x), *entry.shape[1:], 3), np.uint8)
-    codes = preprocessing.quantize(preprocessing.normalise(photos)).transpose(0, 3, 1, 2).copy()
+    numbers = np.ascontiguousarray(preprocessing.normalise(photos).transpose(0, 3, 1, 2))
     executable = CudaBackend("test", open_emulated, batch_images=2).compile(graph, Options(isa="sm_75"))
-    np.testing.assert_array_equal(executable.run_photos(photos, preprocessing), executable.run(codes))
+    expected = executable.run(preprocessing.quantize(numbers))
+    np.testing.assert_array_equal(executable.run_photos(photos, preprocessing), expected)
+    np.testing.assert_array_equal(executable.run_normalised(numbers, preprocessing), expected)
     executable.close()
 
 

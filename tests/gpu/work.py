@@ -25,22 +25,25 @@ class Machine:
 
     Attributes
     ----------
-    loop : int
-        Instructions of the loop over the depth; 0: there is none.
+    loop : float
+        Instructions of the loop over the depth; the mean of two loops; 0: there is none.
     rest : int
         All others, but for what fills the end.
-    products, wavefronts : int
+    products, wavefronts : float
         Matrix instructions and wavefronts of shared memory of one round of the loop.
     """
 
-    loop: int
+    loop: float
     rest: int
-    products: int
-    wavefronts: int
+    products: float
+    wavefronts: float
 
 
 def read_machine(text: str) -> Machine:
-    """Read the SASS that nvdisasm writes. The loop over the depth is the one that contains matrix instructions."""
+    """Read the SASS that nvdisasm writes. The loop over the depth is the one that contains matrix instructions.
+
+    Where a kernel computes two convolutions it has two such loops, of which the mean is taken.
+    """
     found: list[tuple[str, str]] = []
     labels: dict[str, int] = {}
     for line in text.splitlines():
@@ -51,24 +54,26 @@ def read_machine(text: str) -> Machine:
             found.append((instruction["op"], instruction["rest"]))
     while found and found[-1][0] in ("NOP", "BRA"):
         found.pop()
-    first, last = _loop(found, labels)
-    inside = [op for op, _ in found[first:last]]
+    loops = _loops(found, labels)
+    inside = [op for first, last in loops for op, _ in found[first:last]]
+    count = max(1, len(loops))
     return Machine(
-        len(inside),
+        len(inside) / count,
         len(found) - len(inside),
-        sum(op.startswith("IMMA") for op in inside),
-        sum(next((count for start, count in _WAVEFRONTS if op.startswith(start)), 0) for op in inside),
+        sum(op.startswith("IMMA") for op in inside) / count,
+        sum(next((count for start, count in _WAVEFRONTS if op.startswith(start)), 0) for op in inside) / count,
     )
 
 
-def _loop(found: list[tuple[str, str]], labels: Mapping[str, int]) -> tuple[int, int]:
+def _loops(found: list[tuple[str, str]], labels: Mapping[str, int]) -> list[tuple[int, int]]:
+    loops: list[tuple[int, int]] = []
     for i, (op, rest) in enumerate(found):
         target = re.search(r"\((\.L_x_\d+)\)", rest)
         if op == "BRA" and target and labels.get(target[1], i) < i:
-            first = labels[target[1]]
-            if any(other.startswith("IMMA") for other, _ in found[first:i]):
-                return first, i + 1
-    return 0, 0
+            first, after = labels[target[1]], loops[-1][1] if loops else 0
+            if first >= after and any(other.startswith("IMMA") for other, _ in found[first:i]):
+                loops.append((first, i + 1))
+    return loops
 
 
 def launch_work(name: str, counts: Counts, machine: Machine, written: int, memory_bytes: float) -> Work:
@@ -79,7 +84,7 @@ def launch_work(name: str, counts: Counts, machine: Machine, written: int, memor
     written : int
         Instructions of the kernel's PTX outside of the loop.
     """
-    bits = int(name.split("_")[1][1]) if name.startswith("conv_") else 8
+    bits = int(name.split("_")[1][1]) if name.startswith(("conv_", "join_")) else 8
     # m8n8 over 16 bytes of depth on 7.5.
     products = counts.rounds * machine.products * 64 * (16 * 8 // bits)
     return Work(

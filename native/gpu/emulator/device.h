@@ -1,6 +1,7 @@
 // The machine as emulated: the same functions as kernels/ptx.h, for the thread that runs. Every access is checked.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 
 #include "gpu/emulator/block.h"
@@ -131,6 +132,18 @@ u32 pack_nibbles(const s32 (&v)[8]) {
     packed |= (static_cast<u32>(nibble) & 15U) << (4 * i);
   }
   return packed;
+}
+
+// NaN becomes `low`, as the instructions have it.
+inline s32 quantized(u32 value, u32 numerator, u32 denominator, u32 low, u32 high) {
+  const auto real = [](u32 bits) {
+    float number;
+    std::memcpy(&number, &bits, sizeof number);
+    return number;
+  };
+  const float scaled = real(value) * real(numerator) / real(denominator);
+  const float raised = scaled > real(low) ? scaled : real(low);
+  return static_cast<s32>(std::nearbyint(raised < real(high) ? raised : real(high)));
 }
 
 inline u32 divided(s32 value, u32 divisor) {

@@ -19,12 +19,22 @@ struct ConvParams {
   s32 kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
 };
 
+// A convolution whose sums begin with those of another one, the projection: requantized, clamped, rescaled as its
+// epilogue says. Both are of one pixel and have the same columns.
+struct JoinParams {
+  ConvParams conv, projection;
+};
+
 // How a depth step finds its bytes: at one pixel that is never outside the image, or at a tap that may be.
 enum Taps : s32 { kOneTap = 0, kAnyTaps = 1 };
 
+// What sums become: anything, as the epilogue says; or unsigned nibbles, requantized in 32 bits, behind a shortcut of
+// unsigned nibbles or none.
+enum Rule : s32 { kAny = 0, kCodes = 1 };
+
 // Columns are permuted within each group of 32: fragment column 8j + 2q + e holds channel 8q + 2j + e, so that each
 // thread has eight neighbouring channels of a row and stores them at once.
-template <class Arch, class T, s32 Rows, s32 Columns, s32 Depth, s32 Stages, s32 TapMode, s32 Rule>
+template <class Arch, class T, s32 Rows, s32 Columns, s32 Depth, s32 Stages, s32 TapMode, s32 How>
 struct Conv {
   static constexpr s32 kWarpRows = Rows / 2, kWarpColumns = 32, kWarpsAcross = Columns / kWarpColumns;
   static constexpr s32 kThreads = 2 * kWarpsAcross * kWarp;
@@ -34,6 +44,7 @@ struct Conv {
   static constexpr s32 kColumnCopies = Columns * kChunks / kThreads;
   static constexpr s32 kStageBytes = (Rows + Columns) * Depth;
   static constexpr s32 kShared = Stages * kStageBytes;
+  static constexpr s32 kScale = Arch::template kScale<T>;
   static_assert(kWarpRows % 16 == 0 && Columns % kWarpColumns == 0 && (kChunks == 2 || kChunks == 4));
   static_assert(kThreads % kChunks == 0 && Stages >= 2);
 
@@ -142,8 +153,8 @@ struct Conv {
     for (s32 n = 0; n < kColumnTiles; ++n) {
       NYBBLE_UNROLL
       for (s32 e = 0; e < 2; ++e) {
-        const bool later = Arch::template kScale<T> != 0;
-        const s32 bias = later ? 0 : global_load(p.bias + channel() + n * 2 + e);
+        // Where sums are scaled the bias comes later.
+        const s32 bias = kScale != 0 ? 0 : global_load(p.bias + channel() + n * 2 + e);
         NYBBLE_UNROLL
         for (s32 m = 0; m < kRowTiles; ++m) accumulators[m][n][e] = accumulators[m][n][2 + e] = bias;
       }
@@ -207,41 +218,176 @@ struct Conv {
     }
   }
 
-  NYBBLE_DEVICE void finish() {
-    constexpr s32 scale = Arch::template kScale<T>;
-    const s32 first = channel();
-    if (first >= p.epilogue.out.pitch) return;
+  NYBBLE_DEVICE s32 row_of(s32 m, s32 half) const {
+    return block_x() * Rows + first_row() + m * 16 + half * 8 + lane() / 4;
+  }
+
+  // Sums that are scaled become sums, with the bias that comes later.
+  NYBBLE_DEVICE void settle() {
+    if constexpr (kScale == 0) return;
     NYBBLE_UNROLL
-    for (s32 m = 0; m < kRowTiles; ++m) {
+    for (s32 n = 0; n < kColumnTiles; ++n) {
+      const Words2 bias = global_load(reinterpret_cast<const Words2*>(p.bias + channel() + n * 2));
       NYBBLE_UNROLL
-      for (s32 half = 0; half < 2; ++half) {
-        const s32 row = block_x() * Rows + first_row() + m * 16 + half * 8 + lane() / 4;
-        if (row >= p.rows) continue;
-        s32 v[8];
+      for (s32 m = 0; m < kRowTiles; ++m) {
         NYBBLE_UNROLL
-        for (s32 i = 0; i < 8; ++i) {
-          v[i] = accumulators[m][i / 2][half * 2 + i % 2];
-          if constexpr (scale != 0) v[i] = (v[i] >> scale) + global_load(p.bias + first + i);
+        for (s32 i = 0; i < 4; ++i) {
+          accumulators[m][n][i] = (accumulators[m][n][i] >> kScale) + static_cast<s32>(bias.word[i % 2]);
         }
-        finish8<Rule>(p.epilogue, row, first, v);
       }
     }
   }
 
-  NYBBLE_DEVICE void run() {
+  // The eight neighbouring sums of a row.
+  NYBBLE_DEVICE void sums_of(s32 m, s32 half, s32 (&v)[8]) const {
+    NYBBLE_UNROLL
+    for (s32 i = 0; i < 8; ++i) v[i] = accumulators[m][i / 2][half * 2 + i % 2];
+  }
+
+  NYBBLE_DEVICE void finish() {
+    const s32 first = channel();
+    if (first >= p.epilogue.out.pitch) return;
+    settle();
+    NYBBLE_UNROLL
+    for (s32 m = 0; m < kRowTiles; ++m) {
+      NYBBLE_UNROLL
+      for (s32 half = 0; half < 2; ++half) {
+        const s32 row = row_of(m, half);
+        if (row >= p.rows) continue;
+        s32 v[8];
+        sums_of(m, half, v);
+        finish8(p.epilogue, row, first, v);
+      }
+    }
+  }
+
+  // Codes from 0 to 15: requantizing needs no care for sums below 0, and packing clamps. Two channels at a time, as the
+  // factors of eight would not fit the registers.
+  template <bool HasShortcut>
+  NYBBLE_DEVICE void finish_codes() {
+    const Epilogue& e = p.epilogue;
+    const s32 first = channel();
+    if (first >= e.out.pitch) return;
+    settle();
+    u32 others[kRowTiles][2] = {};
+    if constexpr (HasShortcut) {
+      NYBBLE_UNROLL
+      for (s32 m = 0; m < kRowTiles; ++m) {
+        NYBBLE_UNROLL
+        for (s32 half = 0; half < 2; ++half) {
+          if (row_of(m, half) < p.rows) others[m][half] = global_load(codes_of(e.shortcut, m, half));
+        }
+      }
+    }
+    const s32 half_unit = half_of(e.shift), shortcut_half = half_of(e.shortcut_shift);
+    NYBBLE_UNROLL
+    for (s32 n = 0; n < kColumnTiles; ++n) {
+      const Words2 factor = global_load(reinterpret_cast<const Words2*>(e.factor + first + n * 2));
+      Words2 shortcut_factor{};
+      if constexpr (HasShortcut) {
+        shortcut_factor = global_load(reinterpret_cast<const Words2*>(e.shortcut_factor + first + n * 2));
+      }
+      NYBBLE_UNROLL
+      for (s32 m = 0; m < kRowTiles; ++m) {
+        NYBBLE_UNROLL
+        for (s32 i = 0; i < 4; ++i) {
+          s32& sum = accumulators[m][n][i];
+          if constexpr (HasShortcut) {
+            const s32 code = nibble_at(others[m][i / 2], n * 2 + i % 2, false);
+            sum += (code * static_cast<s32>(shortcut_factor.word[i % 2]) + shortcut_half) >> e.shortcut_shift;
+          }
+          sum = (sum * static_cast<s32>(factor.word[i % 2]) + half_unit) >> e.shift;
+        }
+      }
+    }
+    NYBBLE_UNROLL
+    for (s32 m = 0; m < kRowTiles; ++m) {
+      NYBBLE_UNROLL
+      for (s32 half = 0; half < 2; ++half) {
+        s32 v[8];
+        sums_of(m, half, v);
+        if (row_of(m, half) < p.rows) global_store(codes_of(e.out, m, half), pack_nibbles<false>(v));
+      }
+    }
+  }
+
+  // Where this thread's eight nibbles of a row lie.
+  NYBBLE_DEVICE u32* codes_of(const Tensor& tensor, s32 m, s32 half) const {
+    return reinterpret_cast<u32*>(tensor.data + static_cast<s64>(row_of(m, half)) * (tensor.pitch / 2) + channel() / 2);
+  }
+
+  // What the projection's sums add to those of another convolution, in their place.
+  NYBBLE_DEVICE void rescale() {
+    const Epilogue& e = p.epilogue;
+    const s32 first = channel();
+    settle();
+    NYBBLE_UNROLL
+    for (s32 n = 0; n < kColumnTiles; ++n) {
+      const Words2 factor = global_load(reinterpret_cast<const Words2*>(e.factor + first + n * 2));
+      const Words2 shortcut_factor = global_load(reinterpret_cast<const Words2*>(e.shortcut_factor + first + n * 2));
+      NYBBLE_UNROLL
+      for (s32 i = 0; i < 4; ++i) {
+        NYBBLE_UNROLL
+        for (s32 m = 0; m < kRowTiles; ++m) {
+          s32& sum = accumulators[m][n][i];
+          const s32 code = clamped(requantized(sum, factor.word[i % 2], e.shift), e.low, e.high);
+          sum = requantized(code, shortcut_factor.word[i % 2], e.shortcut_shift);
+        }
+      }
+    }
+  }
+
+  // Sums that begin with those of a projection. The host keeps them within 32 bits where they are scaled.
+  NYBBLE_DEVICE void start_with(const Conv& projection) {
     start_sums();
+    NYBBLE_UNROLL
+    for (s32 m = 0; m < kRowTiles; ++m) {
+      NYBBLE_UNROLL
+      for (s32 n = 0; n < kColumnTiles; ++n) {
+        NYBBLE_UNROLL
+        for (s32 i = 0; i < 4; ++i) accumulators[m][n][i] += projection.accumulators[m][n][i] << kScale;
+      }
+    }
+  }
+
+  NYBBLE_DEVICE void add_up() {
     if constexpr (Arch::kAsync) {
       run_async();
     } else {
       run_through_registers();
     }
-    finish();
+  }
+
+  NYBBLE_DEVICE void run() {
+    start_sums();
+    add_up();
+    if constexpr (How == kAny) {
+      finish();
+    } else if (p.epilogue.shortcut.data != nullptr) {
+      finish_codes<true>();
+    } else {
+      finish_codes<false>();
+    }
   }
 };
 
 template <class C>
 NYBBLE_DEVICE void convolve(const ConvParams& p) {
   C(p).run();
+}
+
+template <class C>
+NYBBLE_DEVICE void join(const JoinParams& p) {
+  C projection(p.projection);
+  projection.start_sums();
+  projection.add_up();
+  projection.rescale();
+  // The stages are filled again.
+  block_barrier();
+  C conv(p.conv);
+  conv.start_with(projection);
+  conv.add_up();
+  conv.template finish_codes<false>();
 }
 
 }  // namespace nybble::gpu

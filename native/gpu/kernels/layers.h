@@ -105,7 +105,7 @@ NYBBLE_DEVICE void convolve_groups(const GroupedParams& p) {
     }
   }
   // Inline: a call would keep registers for itself, and the loops above would spill.
-  finish8_inline<kAny>(p.epilogue, pixel, channel, v);
+  finish8_inline(p.epilogue, pixel, channel, v);
 }
 
 // One input a channel: eight channels of a tap are one load of each operand.
@@ -130,7 +130,7 @@ NYBBLE_DEVICE void convolve_depthwise(const GroupedParams& p) {
       for (s32 i = 0; i < 8; ++i) v[i] += a[i] * byte_at(weights.word[i / 4], i % 4, true);
     }
   }
-  finish8<kAny>(p.epilogue, pixel, channel, v);
+  finish8(p.epilogue, pixel, channel, v);
 }
 
 struct PoolParams {
@@ -188,10 +188,21 @@ NYBBLE_DEVICE void pool(const PoolParams& p) {
 // Element by element: a value, or its product with another, or with one number a channel of the image.
 struct PointParams {
   Epilogue epilogue;
-  Tensor input, other;  // other: data null where there is none
+  Tensor input, other;      // other: data null where there is none
+  const u32* input_factor;  // null: `input` as it is
   s32 pixels, image_pixels;
   s32 is_gate;
+  s32 input_shift;
 };
+
+// Rescales values whose results fit 32 bits; null factors: leaves them.
+NYBBLE_DEVICE void rescale(const u32* factors, s32 shift, s32 channel, s32 (&v)[8]) {
+  if (factors == nullptr) return;
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) {
+    v[i] = static_cast<s32>(requantized_wide(v[i], global_load(factors + channel + i), shift));
+  }
+}
 
 NYBBLE_DEVICE void compute_points(const PointParams& p) {
   s32 pixel, channel;
@@ -199,13 +210,14 @@ NYBBLE_DEVICE void compute_points(const PointParams& p) {
   s32 v[8] = {};
   // The result may be padded to more channels than what is read.
   if (channel < p.input.pitch) load8(p.input, pixel, channel, v);
+  rescale(p.input_factor, p.input_shift, channel, v);
   if (p.other.data != nullptr && channel < p.other.pitch) {
     s32 factor[8];
     load8(p.other, p.is_gate != 0 ? pixel / p.image_pixels : pixel, channel, factor);
     NYBBLE_UNROLL
     for (s32 i = 0; i < 8; ++i) v[i] *= factor[i];
   }
-  finish8<kAny>(p.epilogue, pixel, channel, v);
+  finish8_inline(p.epilogue, pixel, channel, v);
 }
 
 constexpr s32 kMostParts = 16;
@@ -233,8 +245,10 @@ NYBBLE_DEVICE void concatenate(const ConcatParams& p) {
 // Sums to real logits.
 struct ScaleParams {
   Tensor input, out;
-  const u32* scale;  // float32, one a channel
+  const u32* scale;         // float32, one a channel
+  const u32* input_factor;  // null: `input` as it is
   s32 pixels;
+  s32 input_shift;
 };
 
 NYBBLE_DEVICE void scale_sums(const ScaleParams& p) {
@@ -242,9 +256,112 @@ NYBBLE_DEVICE void scale_sums(const ScaleParams& p) {
   if (!find_place(p.out, p.pixels, pixel, channel)) return;
   s32 v[8];
   load8(p.input, pixel, channel, v);
+  rescale(p.input_factor, p.input_shift, channel, v);
   NYBBLE_UNROLL
   for (s32 i = 0; i < 8; ++i) v[i] = static_cast<s32>(divided(v[i], global_load(p.scale + channel + i)));
   store8(p.out, pixel, channel, v);
+}
+
+// Codes that only move: where each row, column and channel comes from, -1 for zeros. The channels of a pixel are those
+// of map row_maps[row] + column_maps[column].
+struct MoveParams {
+  Tensor input, out;
+  const s32 *rows, *columns, *row_maps, *column_maps, *channels;
+  s32 pixels, height, width, out_height, out_width, map_pitch;
+};
+
+NYBBLE_DEVICE void move_codes(const MoveParams& p) {
+  s32 pixel, channel;
+  if (!find_place(p.out, p.pixels, pixel, channel)) return;
+  const s32 size = p.out_height * p.out_width, place = pixel % size;
+  const s32 row = place / p.out_width, column = place % p.out_width;
+  const s32 y = global_load(p.rows + row), x = global_load(p.columns + column);
+  s32 v[8] = {};
+  if (y >= 0 && x >= 0) {
+    const s64 first = static_cast<s64>(pixel / size) * p.height * p.width;
+    const u8* source = pixel_address(p.input, first + y * p.width + x);
+    const s32 map = global_load(p.row_maps + row) + global_load(p.column_maps + column);
+    NYBBLE_UNROLL
+    for (s32 i = 0; i < 8; ++i) {
+      const s32 from = global_load(p.channels + map * p.map_pitch + channel + i);
+      if (from >= 0) v[i] = load1(p.input, source, from);
+    }
+  }
+  store8(p.out, pixel, channel, v);
+}
+
+// One axis of an interpolation: each row is `weight` of `divisor` parts of row `high`, the rest of row `low`.
+struct Axis {
+  const s32 *low, *high, *weight;
+  s32 divisor;
+};
+
+struct BilinearParams {
+  Tensor input, out;
+  Axis rows, columns;
+  s32 pixels, height, width, out_height, out_width;
+};
+
+// Adds a pixel, so many times. The result may be padded to more channels.
+NYBBLE_DEVICE void add_pixel(const Tensor& from, s64 pixel, s32 channel, s64 times, s64 (&sums)[8]) {
+  if (channel >= from.pitch) return;
+  s32 v[8];
+  load8(from, pixel, channel, v);
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) sums[i] += times * v[i];
+}
+
+// floor((2 sum + divisor) / (2 divisor)): halves go up.
+NYBBLE_DEVICE void interpolate(const BilinearParams& p) {
+  s32 pixel, channel;
+  if (!find_place(p.out, p.pixels, pixel, channel)) return;
+  const s32 size = p.out_height * p.out_width, place = pixel % size;
+  const s32 row = place / p.out_width, column = place % p.out_width;
+  const s64 first = static_cast<s64>(pixel / size) * p.height * p.width;
+  const s64 above = first + static_cast<s64>(global_load(p.rows.low + row)) * p.width;
+  const s64 below = first + static_cast<s64>(global_load(p.rows.high + row)) * p.width;
+  const s32 left = global_load(p.columns.low + column), right = global_load(p.columns.high + column);
+  const s64 y = global_load(p.rows.weight + row), x = global_load(p.columns.weight + column);
+  s64 sums[8] = {};
+  add_pixel(p.input, above + left, channel, (p.rows.divisor - y) * (p.columns.divisor - x), sums);
+  add_pixel(p.input, above + right, channel, (p.rows.divisor - y) * x, sums);
+  add_pixel(p.input, below + left, channel, y * (p.columns.divisor - x), sums);
+  add_pixel(p.input, below + right, channel, y * x, sums);
+  const s64 down = 2 * static_cast<s64>(p.rows.divisor) * p.columns.divisor;
+  s32 v[8];
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 8; ++i) {
+    const s64 up = 2 * sums[i] + down / 2;
+    v[i] = static_cast<s32>(up >= 0 ? up / down : -((down - 1 - up) / down));
+  }
+  store8(p.out, pixel, channel, v);
+}
+
+// Normalised photos to the integers of the network's input, a byte each: 16 a thread, and a word for each thread that
+// says whether one of them was NaN. The arrays are padded to whole groups of 16.
+struct QuantizeParams {
+  const u32* source;  // float32
+  u8* out;
+  u32* found;
+  s64 count;
+  u32 numerator, denominator, low, high;  // float32
+};
+
+NYBBLE_DEVICE void quantize_input(const QuantizeParams& p) {
+  const s64 thread = static_cast<s64>(block_x()) * block_threads() + thread_index(), first = thread * 16;
+  if (first >= p.count) return;
+  Words4 codes{};
+  u32 is_nan = 0;
+  NYBBLE_UNROLL
+  for (s32 i = 0; i < 16; ++i) {
+    if (first + i >= p.count) break;
+    const u32 value = global_load(p.source + first + i);
+    is_nan |= (value & 0x7fffffffU) > 0x7f800000U ? 1 : 0;
+    const s32 code = quantized(value, p.numerator, p.denominator, p.low, p.high);
+    codes.word[i / 4] |= (static_cast<u32>(code) & 255U) << (8 * (i % 4));
+  }
+  global_store(reinterpret_cast<Words4*>(p.out + first), codes);
+  global_store(p.found + thread, is_nan);
 }
 
 }  // namespace nybble::gpu

@@ -22,11 +22,11 @@ using Typess4s4 = Types<4, true>;
 using Typesu8s8 = Types<8, false>;
 using Typess8s8 = Types<8, true>;
 constexpr s32 kTaps_one = kOneTap, kTaps_any = kAnyTaps;
-constexpr s32 kRule_any = kAny, kRule_narrow = kNarrow;
+constexpr s32 kRule_any = kAny, kRule_codes = kCodes;
 constexpr s32 kStages = Arch::kAsync ? 3 : 2;
 
-template <class T, s32 Rows, s32 Columns, s32 Depth, s32 TapMode, s32 Rule>
-using ConvOf = Conv<Arch, T, Rows, Columns, Depth, kStages, TapMode, Rule>;
+template <class T, s32 Rows, s32 Columns, s32 Depth, s32 TapMode, s32 How>
+using ConvOf = Conv<Arch, T, Rows, Columns, Depth, kStages, TapMode, How>;
 
 }  // namespace nybble::gpu
 
@@ -35,6 +35,11 @@ using ConvOf = Conv<Arch, T, Rows, Columns, Depth, kStages, TapMode, Rule>;
                 (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>::kThreads), \
                 (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>::kShared),  \
                 convolve<ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kTaps_##TAPS, kRule_##RULE>>)
+#define NYBBLE_GPU_JOIN(TYPES, ROWS, COLUMNS, DEPTH)                                     \
+  NYBBLE_KERNEL(join_##TYPES##_m##ROWS##n##COLUMNS##k##DEPTH, JoinParams,                \
+                (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kOneTap, kCodes>::kThreads), \
+                (ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kOneTap, kCodes>::kShared),  \
+                join<ConvOf<Types##TYPES, ROWS, COLUMNS, DEPTH, kOneTap, kCodes>>)
 #define NYBBLE_GPU_STEM(TYPES)                                                                                       \
   NYBBLE_KERNEL(stem_##TYPES, StemParams, (Stem<Arch, Types##TYPES>::kThreads), (Stem<Arch, Types##TYPES>::kShared), \
                 run_stem<Stem<Arch, Types##TYPES>>)

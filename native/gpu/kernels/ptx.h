@@ -140,6 +140,13 @@ NYBBLE_DEVICE u32 pack_nibbles(const s32 (&v)[8]) {
   return packed;
 }
 
+// The integer nearest to value * numerator / denominator, to the even one of two, in low..high; all are float32.
+NYBBLE_DEVICE s32 quantized(u32 value, u32 numerator, u32 denominator, u32 low, u32 high) {
+  const float product = __fmul_rn(__uint_as_float(value), __uint_as_float(numerator));
+  const float scaled = __fdiv_rn(product, __uint_as_float(denominator));
+  return __float2int_rn(fminf(fmaxf(scaled, __uint_as_float(low)), __uint_as_float(high)));
+}
+
 // One division in float32, rounded to nearest even.
 NYBBLE_DEVICE u32 divided(s32 value, u32 divisor) {
   return __float_as_uint(__fdiv_rn(__int2float_rn(value), __uint_as_float(divisor)));

@@ -196,7 +196,7 @@ struct Stem {
       if (y >= p.out_height || x >= p.out_width || channel >= p.epilogue.out.pitch) continue;
       s32 v[8];
       largest(y, x, i % 4, v);
-      finish8<kAny>(p.epilogue, (static_cast<s64>(image) * p.out_height + y) * p.out_width + x, channel, v);
+      finish8(p.epilogue, (static_cast<s64>(image) * p.out_height + y) * p.out_width + x, channel, v);
     }
   }
 

@@ -154,8 +154,8 @@ class Executable(ABC):
     def run_on_device(self, photos: object, preprocessing: Preprocessing) -> object:
         """The output for photos in the memory of a GPU, as an array on the GPU. Both support DLPack.
 
-        Photos are uint8 (N, H, W, C) of the input's size. Raises :class:`ValueError` on a backend that does not use
-        the GPU.
+        Photos are uint8 (N, H, W, C) of the input's size, or float32 (N, C, H, W), normalised. Raises
+        :class:`ValueError` on a backend that does not use the GPU, and :class:`NotANumberError` on NaN.
         """
         raise ValueError(f"expected an array in host memory; {self.isa} does not take arrays on a GPU")
 

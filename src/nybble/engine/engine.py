@@ -155,13 +155,13 @@ class Engine(Answering):
         ----------
         x : array
             uint8 (N, H, W, C), photos resized and cropped to the network's input; or float32
-            (N, C, H, W), normalised as the network's preprocessing says. With ``device="cuda"`` also uint8 photos on
-            that GPU, in any array that supports DLPack.
+            (N, C, H, W), normalised as the network's preprocessing says. With ``device="cuda"`` also on that GPU, in
+            any array that supports DLPack.
 
         Returns
         -------
         array
-            float32 (N, classes). For photos on a GPU an array on that GPU, which supports DLPack:
+            float32 (N, classes). For an ``x`` on a GPU an array on that GPU, which supports DLPack:
             ``torch.from_dlpack(engine(photos))``.
 
         Raises
@@ -184,7 +184,10 @@ class Engine(Answering):
                 raise EngineError(NO_PREPROCESSING)
             if self._tail.nodes:
                 raise EngineError("the network ends on the host; pass an array in host memory")
-            return executable.run_on_device(x, preprocessing)
+            try:
+                return executable.run_on_device(x, preprocessing)
+            except NotANumberError:
+                raise self._unexpected(x, " without NaN, but the input holds NaN") from None
         preprocessing = self._checked_photos(x)
         assert isinstance(x, np.ndarray)  # noqa: S101
         if not self._has_one_result:

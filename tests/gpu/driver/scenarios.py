@@ -78,7 +78,7 @@ def threads(driver: Driver) -> None:
 
 
 def dlpack(driver: Driver) -> None:
-    """Photos that lie on the GPU, and logits that stay there."""
+    """Photos that lie on the GPU, as samples or normalised, and logits that stay there."""
     from cuda.core import Device
     from cuda.core.utils import StridedMemoryView
 
@@ -89,23 +89,33 @@ def dlpack(driver: Driver) -> None:
     photos = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     with Engine(graph, device="cuda") as made:
         stream = Device(0).create_stream()
-        buffer = Device(0).allocate(photos.nbytes, stream=stream)
-        driver.emulator.write(int(buffer.handle), photos.reshape(-1))
-        view = StridedMemoryView.from_buffer(buffer, photos.shape, dtype=photos.dtype, itemsize=1)
-        lent: Any = made(view)
-        assert lent.__dlpack_device__() == (2, 0)
-        logits = StridedMemoryView.from_dlpack(lent, stream_ptr=int(stream.handle))
-        stream.sync()
-        found = np.empty((5, logits.strides[0]), np.float32)
-        driver.emulator.read(logits.ptr, found.reshape(-1).view(np.uint8))
-        np.testing.assert_array_equal(found[:, : logits.shape[1]], made(photos))
-        for wrong in (StridedMemoryView.from_buffer(buffer, (5, 768), dtype=photos.dtype, itemsize=1),):
+        numbers = np.ascontiguousarray(preprocessing.normalise(photos).transpose(0, 3, 1, 2))
+        buffer = Device(0).allocate(numbers.nbytes, stream=stream)
+
+        def on_gpu(values: np.ndarray, shape: tuple[int, ...]) -> Any:
+            driver.emulator.write(int(buffer.handle), values.reshape(-1).view(np.uint8))
+            return StridedMemoryView.from_buffer(buffer, shape, dtype=values.dtype, itemsize=values.itemsize)
+
+        for values in (photos, numbers):
+            lent: Any = made(on_gpu(values, values.shape))
+            assert lent.__dlpack_device__() == (2, 0)
+            logits = StridedMemoryView.from_dlpack(lent, stream_ptr=int(stream.handle))
+            stream.sync()
+            found = np.empty((5, logits.strides[0]), np.float32)
+            driver.emulator.read(logits.ptr, found.reshape(-1).view(np.uint8))
+            np.testing.assert_array_equal(found[:, : logits.shape[1]], made(photos))
+        np.testing.assert_array_equal(made(numbers), made(photos))
+        numbers[3, 1, 2, 3] = np.nan
+        for wrong, shape, why in (
+            (photos, (5, 768), "expected uint8 (N, 16, 16, 3) photos or float32 (N, 3, 16, 16) on the device"),
+            (numbers, numbers.shape, "the input holds NaN"),
+        ):
             try:
-                made(wrong)
+                made(on_gpu(wrong, shape))
             except ValueError as error:
-                assert "expected uint8 (N, 16, 16, 3) photos on the device" in str(error)
+                assert why in str(error), error
             else:
-                raise AssertionError("a wrong shape passed")
+                raise AssertionError(f"not refused: {why}")
 
 
 def lateness(driver: Driver) -> None:

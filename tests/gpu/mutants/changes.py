@@ -38,7 +38,12 @@ _LAYERS = (
     Mutant("row of a thread", "conv.h", "half * 8 + lane() / 4", "half * 8 + lane() % 8"),
     Mutant("half of a fragment", "conv.h", "[half * 2 + i % 2]", "[half + i % 2 * 2]"),
     Mutant("tile of a channel", "conv.h", "accumulators[m][i / 2]", "accumulators[m][i % 4]"),
-    Mutant("end of the rows", "conv.h", "if (row >= p.rows) continue;", "if (row > p.rows) continue;"),
+    Mutant(
+        "end of the rows",
+        "conv.h",
+        "if (row >= p.rows) continue;\n        s32 v[8];",
+        "if (row > p.rows) continue;\n        s32 v[8];",
+    ),
     Mutant("end of the channels", "conv.h", "if (first >= p.epilogue.out.pitch)", "if (first > p.epilogue.out.pitch)"),
     # Where operands come from.
     Mutant("stride", "conv.h", "% p.out_width * p.stride_w", "% p.out_width * p.stride_h"),
@@ -100,9 +105,9 @@ _LAYERS = (
     Mutant(
         "half",
         "epilogue.h",
-        "const s32 half = static_cast<s32>((1U << shift) >> 1);",
-        "const s32 half = 0;",
-        layer="codes",
+        "static_cast<s32>((1U << shift) >> 1)",
+        "static_cast<s32>((1U << shift) >> 2)",
+        layer="narrow",
     ),
     Mutant("ties of negative sums", "epilogue.h", "(shift > 0 ? v >> 63 : 0)", "0", layer="bytes"),
     Mutant("ReLU", "epilogue.h", "clamped(v[i], e.relu_low, e.relu_high)", "clamped(v[i], kLowest, e.relu_high)"),
@@ -137,7 +142,64 @@ _STEM = (
     Mutant("step of the pool", "stem.h", "y0 = y * p.pool_stride_h", "y0 = y * p.pool_stride_w"),
     Mutant("largest", "stem.h", "sum > v[part * 4 + i]", "sum < v[part * 4 + i]"),
 )
-MUTANTS = (*_LAYERS, *(mutant._replace(layer="stem") for mutant in _STEM))
+
+#: Of codes of 0 to 15.
+_CODES = (
+    Mutant("half of codes", "conv.h", "% 2]) + half_unit)", "% 2]))"),
+    Mutant(
+        "end of the rows of codes",
+        "conv.h",
+        "half) < p.rows) global_store",
+        "half) <= p.rows) global_store",
+    ),
+    Mutant("place of codes", "conv.h", "(tensor.pitch / 2) + channel() / 2", "(tensor.pitch / 2) + channel() / 4"),
+    Mutant("factor of codes", "conv.h", "(factor.word[i % 2]) + half", "(factor.word[i / 2]) + half"),
+    Mutant("later bias", "conv.h", ">> kScale) + static_cast<s32>(bias.word[i % 2]);", ">> kScale);", (90,)),
+    Mutant(
+        "bias of a channel", "conv.h", "static_cast<s32>(bias.word[i % 2])", "static_cast<s32>(bias.word[i / 2])", (90,)
+    ),
+)
+#: Of codes that are added to them.
+_ADDED = (
+    Mutant("nibble of a shortcut", "conv.h", "n * 2 + i % 2, false)", "n * 2 + i / 2, false)"),
+    Mutant("row of a shortcut", "conv.h", "others[m][i / 2]", "others[m][i % 2]"),
+    Mutant("half of a shortcut", "conv.h", "% 2]) + shortcut_half)", "% 2]))"),
+    Mutant("shift of a shortcut", "conv.h", "half) >> e.shortcut_shift;", "half) >> e.shift;"),
+)
+#: Of projections.
+_JOIN = (
+    Mutant("no barrier between products", "conv.h", "  block_barrier();\n  C conv", "  C conv"),
+    Mutant("sums of one product", "conv.h", "conv.start_with(projection);", "conv.start_sums();"),
+    Mutant("least code of a projection", "conv.h", "e.shift), e.low, e.high);", "e.shift), kLowest, e.high);"),
+    Mutant("largest code of a projection", "conv.h", "e.shift), e.low, e.high);", "e.shift), e.low, kHighest);"),
+    Mutant("channel of a factor", "conv.h", "factor.word[i % 2], e.shift)", "factor.word[i / 2], e.shift)"),
+    Mutant(
+        "channel of a second factor",
+        "conv.h",
+        "(code, shortcut_factor.word[i % 2]",
+        "(code, shortcut_factor.word[i / 2]",
+    ),
+    Mutant("scale of a projection", "conv.h", "[m][n][i] << kScale", "[m][n][i]", (90,)),
+)
+#: Of other layers.
+_SEVERAL = (
+    Mutant("row of a move", "layers.h", "load(p.rows + row), x", "load(p.rows + column), x"),
+    Mutant("map of a move", "layers.h", "p.row_maps + row)", "p.column_maps + column)"),
+    Mutant("channel of a move", "layers.h", "map * p.map_pitch + channel", "map * p.map_pitch"),
+    Mutant("weights of rows", "layers.h", "left, channel, (p.rows.divisor - y)", "left, channel, y"),
+    Mutant("right neighbour", "layers.h", "below + right", "below + left"),
+    Mutant("halves between pixels", "layers.h", "2 * sums[i] + down / 2", "2 * sums[i]"),
+    Mutant("factor of sums below 0", "epilogue.h", "!= nullptr && v[i] < 0)", "!= nullptr && v[i] > 0)"),
+    Mutant("rescaled operand", "layers.h", "factors + channel + i), shift", "factors + channel), shift"),
+)
+MUTANTS = (
+    *_LAYERS,
+    *(mutant._replace(layer="stem") for mutant in _STEM),
+    *(mutant._replace(layer="codes") for mutant in _CODES),
+    *(mutant._replace(layer="added") for mutant in _ADDED),
+    *(mutant._replace(layer="join") for mutant in _JOIN),
+    *(mutant._replace(layer="several") for mutant in _SEVERAL),
+)
 
 #: Changes of inline assembly, which the host does not compile: their PTX must show them.
 ASSEMBLY = (

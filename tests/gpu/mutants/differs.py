@@ -20,11 +20,10 @@ _ORDERS = 3
 
 def differs(module: SimpleNamespace, generation: int, key: str) -> bool:
     """Whether a layer gives another result than the reference, or a fault, in any of some orders."""
-    graph, x, kernel = LAYERS[key]
+    graph, x = LAYERS[key].graph, LAYERS[key].x
     output = graph.outputs[0]
     expected = interpret(graph, x)[output]
-    # A stem is not a choice: it is what the planner gives a first convolution.
-    choices = {} if kernel.startswith("stem_") else {output: kernel}
+    choices = LAYERS[key].choices
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emulated, "emulator", lambda: module)
         with Engine(graph, device="cuda-emulated", isa=f"sm_{generation}", choices=choices) as engine:  # type: ignore[arg-type]

@@ -6,20 +6,39 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nybble.graph import Conv2d, DType, Graph, Input, MaxPool2d, Padding, Pair, Quantize, ReLU, Tensor
+from nybble.backends.cuda.proof.cases import moved_network
+from nybble.graph import Add, Conv2d, DType, Graph, Input, MaxPool2d, Padding, Pair, Quantize, ReLU, Tensor
 from nybble.graph.types import Array
 
 
 class Layer(NamedTuple):
-    """A network of one convolution, perhaps with a pool, an input, and the kernel that runs it."""
+    """A network of one convolution, perhaps with a pool or a projection, an input, and the kernel that runs it.
+
+    Or one of several kernels, all of which are defaults: then ``kernel`` is empty, and ``several`` names them.
+    """
 
     graph: Graph
     x: Array
     kernel: str
+    several: tuple[str, ...] = ()
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """Kernels to use. A stem is no choice: it is what the planner gives a first convolution."""
+        return {} if self.several or self.kernel.startswith("stem_") else {self.graph.outputs[0]: self.kernel}
 
     @property
     def entries(self) -> tuple[str, ...]:
         """What ``kernels.h`` needs for it."""
+        if self.several:
+            return self.several
+        if self.kernel.startswith("join_"):
+            types, tile = self.kernel.removeprefix("join_").split("_")
+            numbers = tile.removeprefix("m").replace("n", ", ").replace("k", ", ")
+            return (
+                f"NYBBLE_GPU_JOIN({types}, {numbers})",
+                "NYBBLE_GPU_LAYER(input, InputParams, read_input)",
+            )
         if self.kernel.startswith("stem_"):
             return (f"NYBBLE_GPU_STEM({self.kernel.removeprefix('stem_')})",)
         types, tile, taps, rule = self.kernel.removeprefix("conv_").split("_")
@@ -98,8 +117,61 @@ def _stem() -> Layer:
     return Layer(Graph([entry], [conv, codes, pool], ["pool"]), x, "stem_s8s8")
 
 
+def _added(kernel: str, dtype: DType, most: int) -> Layer:
+    """The sums of two convolutions, one of them rescaled from codes; a kernel for both, or for one of them."""
+    random = np.random.default_rng(5)
+    outputs, shape = 75, (300, 9, 19)
+
+    def factors(count: int) -> Tensor:
+        return Tensor.from_array(DType.U32, random.integers(count // 8, count, outputs))
+
+    def conv(name: str) -> Conv2d:
+        weight = random.integers(-7, 8, (outputs, shape[0], 1, 1))
+        bias = Tensor.from_array(DType.S32, random.integers(-2999, 2999, outputs))
+        tensor = Tensor.from_array(DType.S4, weight)
+        return Conv2d(name=name, inputs=("x",), input_type=DType.U4, weight=tensor, bias=bias, stride=Pair(2, 1))
+
+    s32 = DType.S32
+    nodes = [
+        conv("side"),
+        Quantize(name="codes", inputs=("side",), input_type=s32, output_type=dtype, factor=factors(most), shift=14),
+        Quantize(name="again", inputs=("codes",), input_type=dtype, output_type=s32, factor=factors(60), shift=3),
+        conv("conv"),
+        Add(name="add", inputs=("conv", "again")),
+        Quantize(name="sums", inputs=("add",), input_type=s32, output_type=DType.U4, factor=factors(60), shift=13),
+    ]
+    x = random.integers(0, 16, (1, *shape)).astype(np.uint8)
+    return Layer(Graph([Input(name="x", dtype=DType.U4, shape=shape)], nodes, ["sums"]), x, kernel)
+
+
+def _several() -> Layer:
+    """The bundle's network of moves, interpolation, PReLU and rescaled sums."""
+    graph = moved_network()
+    x = np.random.default_rng(6).integers(0, 16, (2, *graph.inputs[0].shape)).astype(np.uint8)
+    layers = {
+        "input": ("InputParams", "read_input"),
+        "move": ("MoveParams", "move_codes"),
+        "bilinear": ("BilinearParams", "interpolate"),
+        "pool": ("PoolParams", "pool"),
+        "point": ("PointParams", "compute_points"),
+    }
+    return Layer(
+        graph,
+        x,
+        "",
+        (
+            "NYBBLE_GPU_CONV(u4s4, 64, 64, 32, one, any)",
+            "NYBBLE_GPU_CONV(u4s4, 128, 64, 32, one, any)",
+            *(f"NYBBLE_GPU_LAYER({name}, {params}, {function})" for name, (params, function) in layers.items()),
+        ),
+    )
+
+
 LAYERS = {
     "stem": _stem(),
+    "join": _added("join_u4s4_m64n64k32", DType.S8, 3000),
+    "added": _added("conv_u4s4_m64n64k32_one_codes", DType.U4, 3000),
+    "several": _several(),
     "taps": _layer(
         "conv_u4s4_m64n64k32_any_any",
         None,
@@ -112,8 +184,9 @@ LAYERS = {
         dilation=Pair(2, 1),
     ),
     "codes": _layer(
-        "conv_u4s4_m64n64k32_any_narrow", DType.U4, (130, 5, 13), 140, Pair(2, 3), 9, padding=Padding(1, 0, 1, 1)
+        "conv_u4s4_m64n64k32_any_codes", DType.U4, (130, 5, 13), 140, Pair(2, 3), 9, padding=Padding(1, 0, 1, 1)
     ),
+    "narrow": _layer("conv_u4s4_m64n64k32_one_any", DType.S8, (130, 5, 13), 140, Pair(1, 1), 6),
     "bytes": _layer("conv_u4s4_m128n64k32_one_any", DType.S8, (200, 5, 26), 20, Pair(1, 1), 6, wide=True),
     "end": _layer("conv_u4s4_m128n64k32_one_any", None, (200, 1, 129), 20, Pair(1, 1)),
 }

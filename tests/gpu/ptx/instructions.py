@@ -76,6 +76,13 @@ def _bytes_of_two(a: Array, b: Array, selectors: Array) -> Array:
     return found
 
 
+def _nearest(a: Array) -> Array:
+    """``cvt.rni.s32.f32`` of numbers within 32 bits, which the kernels clamp them to."""
+    if np.any(np.abs(a[np.isfinite(a)]) >= 2**31):
+        raise PtxError("cvt.rni.s32.f32: a number beyond 32 bits")
+    return np.rint(np.where(np.isfinite(a), a, 0)).astype(np.int32)
+
+
 def _inserted(a: Array, b: Array, start: Array, length: Array) -> Array:
     """``bfi.b32``: the lowest bits of `a` in place of those of `b` from ``start`` on."""
     first, count = (np.asarray(v, np.uint64) & np.uint64(255) for v in (start, length))
@@ -100,8 +107,9 @@ def _packed(kind: str) -> Callable[[Array, Array, Array], Array]:
 _PLAIN: dict[str, np.ufunc] = {
     "add": np.add, "sub": np.subtract, "mul.lo": np.multiply, "min": np.minimum, "max": np.maximum,
     "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert, "neg": np.negative,
-    "div.rn": np.divide,
 }  # fmt: skip
+#: Those of float32. Of NaN and a number, ``min`` and ``max`` give the number.
+_FLOAT: dict[str, np.ufunc] = {"div.rn": np.divide, "mul.rn": np.multiply, "min": np.fmin, "max": np.fmax}
 _COMPARE = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal
 }  # fmt: skip
@@ -362,7 +370,11 @@ def _of_values(statement: Statement, stem: str, kind: str) -> Act:
     sources = len(statement.operands) - 1
     if stem == "mov":
         return _move(statement, kind)
-    if stem in _PLAIN and (stem != "div.rn" or kind == "f32"):
+    if kind == "f32" and stem in _FLOAT:
+        return _plain(_FLOAT[stem], statement, [kind] * sources, kind)
+    if statement.op == "cvt.rni.s32.f32":
+        return _computed(_nearest, statement, ["f32"], "s32")
+    if stem in _PLAIN and kind != "f32":
         return _plain(_PLAIN[stem], statement, [kind] * sources, kind)
     if stem in ("div", "rem"):
         act = _computed(_COMPUTED[stem], statement, [kind] * 2, kind)

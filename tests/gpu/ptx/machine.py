@@ -63,11 +63,11 @@ class Counts:
     Attributes
     ----------
     rounds : int
-        Of the loop over the depth, of all warps.
+        Of the loops over the depth, of all warps.
     outside : int
-        Instructions of all warps outside of that loop.
+        Instructions of all warps outside of these loops.
     wavefronts : int
-        Of shared memory, outside of that loop.
+        Of shared memory, outside of these loops.
     blocks : int
         That ran.
     """
@@ -85,15 +85,15 @@ class Program:
         self.kernel = kernel
         self._shared = shared
         self._pieces = _pieces(kernel.statements)
-        self._loop = _loop(self._pieces)
+        self._loops = _loops(self._pieces)
         nbytes = sum({"pred": 1, "b32": 4, "b64": 8}[kind] for kind in kernel.registers.values())
         lanes = min(_MOST_LANES, _MOST_BYTES // nbytes)
         self._most = max(1, lanes // kernel.threads)
 
     @property
     def inside(self) -> int:
-        """Instructions of the loop over the depth."""
-        return sum(self._pieces[i].instructions for i in self._loop)
+        """Instructions of the loops over the depth."""
+        return sum(self._pieces[i].instructions for i in self._loops)
 
     def run(self, grid: tuple[int, int], params: bytes, memory: GlobalMemory, all_blocks: bool = True) -> Counts:
         """Run every block, or as many as run together. Raises :class:`PtxError` for faults of the kernel."""
@@ -129,7 +129,7 @@ class Program:
             for act in piece.acts:
                 act(state)
             warps = int(mask.reshape(-1, 32).any(axis=1).sum())
-            if at not in self._loop:
+            if at not in self._loops:
                 counts.outside += warps * piece.instructions
                 counts.wavefronts += warps * piece.wavefronts
             elif piece.products:
@@ -203,10 +203,12 @@ def _wavefronts(op: str) -> int:
     return int(vector[1]) if vector else 1
 
 
-def _loop(pieces: list[_Piece]) -> range:
-    """The pieces of the loop that contains matrix products; empty without such a loop."""
+def _loops(pieces: list[_Piece]) -> frozenset[int]:
+    """The pieces of the loops that contain matrix products: one for each convolution of a kernel."""
+    found: set[int] = set()
     for i, piece in enumerate(pieces):
         first = i + 1 if piece.taken is None else piece.taken
-        if first <= i and any(one.products for one in pieces[first : i + 1]):
-            return range(first, i + 1)
-    return range(0)
+        inside = range(first, i + 1)
+        if not found.intersection(inside) and any(pieces[one].products for one in inside):
+            found.update(inside)
+    return frozenset(found)

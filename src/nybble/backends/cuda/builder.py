@@ -10,8 +10,9 @@ from nybble.backends.cuda.kernels import THREADS
 from nybble.backends.cuda.layout import Stored
 from nybble.backends.cuda.packing import pack_channels
 from nybble.backends.cuda.plan import CudaPlan
+from nybble.backends.cuda.rules import fits, is_narrow
 from nybble.backends.cuda.structures import S32_HIGH, S32_LOW
-from nybble.graph import PReLU, Quantize
+from nybble.graph import Quantize, Tensor
 from nybble.lower import Step, Value, Window
 
 #: How sums become codes; values of ``native/gpu/kernels/epilogue.h``.
@@ -79,18 +80,20 @@ class Builder:
         if step.shortcut is not None:
             found.shortcut = self.tensor(step.shortcut)
         if step.shortcut is not None and step.shortcut_quantize is not None:
-            found.shortcut_factor = self._factors(step.shortcut_quantize, count)
+            found.shortcut_factor = self.factors(step.shortcut_quantize.factor, count)
             found.shortcut_shift = step.shortcut_quantize.shift
-            found.shortcut_is_narrow = _fits(step.shortcut.dtype.magnitude, step.shortcut_quantize)
+            found.shortcut_is_narrow = fits(step.shortcut.dtype.magnitude, step.shortcut_quantize)
         if step.relu is not None:
             found.relu_low = 0
             found.relu_high = S32_HIGH if step.relu.maximum is None else step.relu.maximum
         if step.quantize is not None:
             found.requantize = NARROW if is_narrow(step) else WIDE
-            found.factor = self._factors(step.quantize, count)
+            found.factor = self.factors(step.quantize.factor, count)
             found.shift = step.quantize.shift
             found.low, found.high = step.quantize.output_type.minimum, step.quantize.output_type.maximum
-            if step.relu is not None and step.relu.maximum is None:
+            if step.negative_factor is not None:
+                found.negative_factor = self.constants.add(pack_channels(step.negative_factor.numpy(), np.int32, count))
+            elif step.relu is not None and step.relu.maximum is None:
                 # Requantizing keeps the order and 0: codes below 0 are those of sums below 0.
                 found.relu_low, found.low = S32_LOW, max(found.low, 0)
         if step.table is not None and step.quantize is not None:
@@ -102,24 +105,35 @@ class Builder:
         epilogue.table = self.constants.add(entries.astype(np.int16).astype(np.uint8))
         epilogue.table_low = low
 
-    def _factors(self, quantize: Quantize | PReLU, count: int) -> int:
-        return self.constants.add(pack_channels(quantize.factor.numpy(), np.uint32, count))
+    def codes(self, step: Step) -> structures.Epilogue:
+        """As :meth:`epilogue`, for kernels that give codes of 0 to 15 and add no more than such codes."""
+        found = self.epilogue(step)
+        if step.shortcut is not None and step.shortcut_quantize is None:
+            found.shortcut_factor = self._ones(padded_channels(self.stored(step.result)))
+        return found
+
+    def addend(self, projection: Step, rescaling: Quantize | None, count: int) -> structures.Epilogue:
+        """What a projection's sums go through before they are added to those of so many channels."""
+        quantize = projection.quantize
+        found = structures.Epilogue(low=S32_LOW, high=S32_HIGH)
+        found.factor = self._ones(count) if quantize is None else self.factors(quantize.factor, count)
+        if quantize is not None:
+            target = quantize.output_type
+            found.shift, found.low, found.high = quantize.shift, target.minimum, target.maximum
+        if projection.relu is not None:
+            found.low = max(found.low, 0)
+        found.shortcut_factor = self._ones(count) if rescaling is None else self.factors(rescaling.factor, count)
+        found.shortcut_shift = 0 if rescaling is None else rescaling.shift
+        return found
+
+    def factors(self, factors: Tensor, count: int) -> int:
+        """Address of so many factors, zeros for padding."""
+        return self.constants.add(pack_channels(factors.numpy(), np.uint32, count))
+
+    def _ones(self, count: int) -> int:
+        return self.constants.add(np.ones(count, np.uint32))
 
 
 def padded_channels(stored: Stored) -> int:
     """Length of an array with one number per channel: as many as any tile of columns may read."""
     return -(-stored.pitch // 128) * 128
-
-
-def is_narrow(step: Step) -> bool:
-    """Whether a step's sums, times their factors, are rounded within 32 bits."""
-    quantize = step.quantize
-    if quantize is None:
-        return False
-    return _fits(max(step.sum_bound, *(value.magnitude for value in step.inputs)), quantize)
-
-
-def _fits(most: int, quantize: Quantize | PReLU) -> bool:
-    """Whether values up to a magnitude, times their factors, are rounded within 32 bits."""
-    half = (1 << quantize.shift) >> 1
-    return most * int(quantize.factor.numpy().max()) + half < 1 << 31

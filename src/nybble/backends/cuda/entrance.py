@@ -7,6 +7,7 @@ import numpy as np
 from nybble.backends.cuda import structures
 from nybble.backends.cuda.builder import Builder, padded_channels
 from nybble.backends.cuda.device import Launch
+from nybble.backends.cuda.kernels import THREADS
 from nybble.backends.cuda.packing import pack_channels
 from nybble.backends.cuda.stem import COLUMNS, Stem
 from nybble.graph import Preprocessing
@@ -33,6 +34,40 @@ def entrance(builder: Builder, source: int, preprocessing: Preprocessing | None)
         out=builder.tensor(entry.value), pixels=builder.pixels(entry.value), image_pixels=entry.pixels, **common
     )
     return Launch("layer_input", builder.layer_grid(entry.value), params)
+
+
+#: Numbers that one thread of ``layer_quantize`` converts.
+QUANTIZED = 16
+
+
+def words_found(count: int) -> int:
+    """Words that say whether any of so many numbers is NaN."""
+    return -(-count // QUANTIZED)
+
+
+def quantizing(source: int, target: int, found: int, count: int, preprocessing: Preprocessing) -> Launch:
+    """The launch that converts normalised float32 numbers to integers, which :func:`entrance` then reads.
+
+    Parameters
+    ----------
+    source, target, found : int
+        Addresses of the numbers; of the integers, a multiple of :data:`QUANTIZED`; and of :func:`words_found`, where
+        others than 0 stand for NaN.
+    count : int
+    preprocessing : Preprocessing
+    """
+    high = float(preprocessing.input_type.maximum)
+    params = structures.QuantizeParams(
+        source=source,
+        out=target,
+        found=found,
+        count=count,
+        numerator=preprocessing.scale_numerator,
+        denominator=preprocessing.scale_denominator,
+        low=-high if preprocessing.input_type.is_signed else 0.0,
+        high=high,
+    )
+    return Launch("layer_quantize", (-(-words_found(count) // THREADS), 1), params)
 
 
 def _stem(stem: Stem, builder: Builder, common: dict[str, int]) -> Launch:

@@ -8,11 +8,11 @@ from threading import RLock
 
 import numpy as np
 
-from nybble.backends.base import Backend, Executable, Options
+from nybble.backends.base import Backend, Executable, NotANumberError, Options
 from nybble.backends.cuda.builder import Builder
 from nybble.backends.cuda.constants import Constants
 from nybble.backends.cuda.device import Borrowed, Captured, Device, Launch
-from nybble.backends.cuda.entrance import entrance
+from nybble.backends.cuda.entrance import entrance, quantizing, words_found
 from nybble.backends.cuda.kinds import kind_of, launches_of
 from nybble.backends.cuda.layout import Form
 from nybble.backends.cuda.plan import make_plan
@@ -39,6 +39,7 @@ class CudaBackend(Backend):
     """
 
     name = "cuda"
+    takes_several_outputs = True
 
     def __init__(self, name: str, opener: Opener, batch_images: int) -> None:
         self.name = name  # type: ignore[misc]
@@ -105,6 +106,8 @@ class CudaExecutable(Executable):
         self._batches: dict[int, _Batch] = {}
         self._arena = self._capacity = 0
         self._sources: list[int] = []
+        self._numbers: list[int] = []
+        self._found = 0
         self._batch(1)
 
     @property
@@ -132,24 +135,37 @@ class CudaExecutable(Executable):
 
     def run(self, x: Array) -> Array:
         """Run images in batches, each as one captured graph. The next batch is copied while one runs."""
-        return self._run(x, None)
+        return self._first(self.run_several(x, None))
 
     def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
         """As :meth:`run`; photos are converted to codes on the device."""
-        return self._run(photos, preprocessing)
+        return self._first(self.run_several(photos, preprocessing))
+
+    def run_normalised(self, x: Array, preprocessing: Preprocessing) -> Array:
+        """As :meth:`run`; numbers are converted to codes on the device."""
+        return self._first(self.run_several(x, preprocessing))
+
+    def _first(self, results: dict[str, Array]) -> Array:
+        return results[self.graph.outputs[0]]
 
     def run_on_device(self, photos: object, preprocessing: Preprocessing) -> object:
         """Photos are read in place. The output is a copy that the caller owns."""
         with self._using() as device:
             borrowed = device.borrow(photos)
             images = self._images_on_device(borrowed)
+            is_float = borrowed.dtype == np.float32
             output = self.plan_of_values.output
             kept = device.allocate(max(1, images) * output.nbytes)
             try:
                 for first in range(0, images, self._most):
                     count = min(self._most, images - first)
                     batch = self._batch(count)
-                    self._enter(borrowed.address + first * self._source_bytes, count, preprocessing)
+                    source = borrowed.address + first * self._source_bytes * borrowed.dtype.itemsize
+                    if is_float:
+                        self._quantize(source, self._sources[0], count, preprocessing)
+                        self._check_numbers(count)
+                        source = self._sources[0]
+                    self._enter(source, count, None if is_float else preprocessing)
                     self._replay(batch)
                     to = kept + first * output.nbytes
                     device.copy(to, self._address(output.value.name, count), count * output.nbytes)
@@ -160,12 +176,16 @@ class CudaExecutable(Executable):
 
     def _images_on_device(self, borrowed: Borrowed) -> int:
         entry, output = self.plan_of_values.input, self.plan_of_values.output
-        if output.form is not Form.WORDS or len(output.value.shape) != 1:
+        is_vector = output.form is Form.WORDS and len(output.value.shape) == 1
+        if not is_vector or len(self.plan_of_values.outputs) != 1:
             raise ValueError("arrays on a GPU require a network that ends in logits; pass an array in host memory")
-        expected = (*entry.extents, entry.channels)
-        if borrowed.dtype != np.uint8 or borrowed.shape[1:] != expected:
-            extents = ", ".join(map(str, ("N", *expected)))
-            raise ValueError(f"expected uint8 ({extents}) photos on the device, got {borrowed.dtype} {borrowed.shape}")
+        shapes = {"uint8": (*entry.extents, entry.channels), "float32": (entry.channels, *entry.extents)}
+        if borrowed.shape[1:] != shapes.get(str(borrowed.dtype)):
+            photos, numbers = (", ".join(map(str, ("N", *shape))) for shape in shapes.values())
+            raise ValueError(
+                f"expected uint8 ({photos}) photos or float32 ({numbers}) on the device, got {borrowed.dtype} "
+                f"{borrowed.shape}"
+            )
         return borrowed.shape[0]
 
     @property
@@ -236,39 +256,72 @@ class CudaExecutable(Executable):
         device, plan = self._open(), self.plan_of_values
         if images > self._capacity:
             self._batches.clear()
-            for address in (self._arena, *self._sources):
+            for address in (self._arena, self._found, *self._sources, *self._numbers):
                 if address:
                     device.release(address)
-            self._capacity = images
+            self._capacity, self._numbers, self._found = images, [], 0
             self._arena = device.allocate(plan.arena_bytes * images)
-            self._sources = [device.allocate(self._source_bytes * images) for _ in range(_SOURCES)]
+            # What quantizes numbers writes whole groups of 16.
+            size = -(-self._source_bytes * images // 16) * 16
+            self._sources = [device.allocate(size) for _ in range(_SOURCES)]
         if images not in self._batches:
             builder = Builder(plan, self._constants, self._arena, images)
             steps = [(run.output, launches_of(run, builder)) for run in plan.runs]
             self._batches[images] = _Batch(steps)
         return self._batches[images]
 
-    def _run(self, x: Array, preprocessing: Preprocessing | None) -> Array:
-        output = self.plan_of_values.output
-        result = np.empty((len(x), *output.value.shape), output.value.dtype.storage)
+    def run_several(self, x: Array, preprocessing: Preprocessing | None) -> dict[str, Array]:
+        """All outputs, as :meth:`run`."""
+        outputs = self.plan_of_values.outputs
+        results = {
+            output.value.name: np.empty((len(x), *output.value.shape), output.value.dtype.storage) for output in outputs
+        }
         parts = [x[first : first + self._most] for first in range(0, len(x), self._most)]
+        is_float = x.dtype == np.float32
+        if is_float and np.isnan(x).any():
+            raise NotANumberError("the input holds NaN")
         with self._using() as device:
             if parts:
                 # The largest batch comes first, so that the arena is not reallocated while a batch runs.
                 self._batch(len(parts[0]))
-                device.write(self._sources[0], np.ascontiguousarray(parts[0]))
+                device.write(self._targets(is_float)[0], np.ascontiguousarray(parts[0]))
             done = 0
             for number, part in enumerate(parts):
-                batch = self._batch(len(part))
-                self._enter(self._sources[number % _SOURCES], len(part), preprocessing)
+                batch, source = self._batch(len(part)), self._sources[number % _SOURCES]
+                if is_float:
+                    self._quantize(self._numbers[number % _SOURCES], source, len(part), preprocessing)
+                self._enter(source, len(part), None if is_float else preprocessing)
                 self._replay(batch)
                 if number + 1 < len(parts):
                     # This buffer is free: the result of the previous batch has been read.
                     following = np.ascontiguousarray(parts[number + 1])
-                    device.write(self._sources[(number + 1) % _SOURCES], following)
-                result[done : done + len(part)] = self._value(output.value.name, len(part))
+                    device.write(self._targets(is_float)[(number + 1) % _SOURCES], following)
+                for name, result in results.items():
+                    result[done : done + len(part)] = self._value(name, len(part))
                 done += len(part)
-        return result
+        return results
+
+    def _targets(self, is_float: bool) -> list[int]:
+        """The buffers that inputs are copied to. Those of float32 numbers are allocated when they are needed."""
+        if is_float and not self._numbers:
+            size = 4 * self._source_bytes * self._capacity
+            self._numbers = [self._open().allocate(size) for _ in range(_SOURCES)]
+        return self._numbers if is_float else self._sources
+
+    def _quantize(self, source: int, target: int, images: int, preprocessing: Preprocessing | None) -> None:
+        """Launch what converts normalised float32 numbers to the integers of the network's input."""
+        assert preprocessing is not None  # noqa: S101
+        if not self._found:
+            self._found = self._open().allocate(4 * words_found(self._source_bytes * self._capacity))
+        count = self._source_bytes * images
+        self._open().launch(quantizing(source, target, self._found, count, preprocessing))
+
+    def _check_numbers(self, images: int) -> None:
+        """Raise :class:`NotANumberError` if what :meth:`_quantize` read last holds NaN. Waits for it."""
+        found = np.empty(words_found(self._source_bytes * images), np.uint32)
+        self._open().read(self._found, found)
+        if found.any():
+            raise NotANumberError("the input holds NaN")
 
     def _replay(self, batch: _Batch) -> None:
         """Run all steps.

@@ -31,8 +31,10 @@ _PROBE_BYTES = THREADS * 16
 #: Kernels of first convolutions, their threads and shared memory.
 STEMS = ("stem_u8s8", "stem_s8s8")
 _STEM_THREADS, STEM_BYTES = 256, 32 << 10
-#: Types whose kernels have the quick epilogue too.
-_NARROW = ("u4s4",)
+#: Types whose kernels have the quick epilogue too, and the fused projection.
+QUICK = ("u4s4",)
+#: What a kernel does with its sums: anything; codes of 0 to 15; the same behind a projection that it computes first.
+ANY, CODES, JOIN = "any", "codes", "join"
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,22 @@ class ConvKernel:
     tile : Tile
     one_tap : bool
         Whether windows are one pixel that never lies outside the image.
-    narrow : bool
-        Whether requantizing in 32 bits is compiled in; else the step says how, when it runs.
+    rule : str
+        What it does with its sums: :data:`ANY`, :data:`CODES` or :data:`JOIN`.
     """
 
     types: str
     tile: Tile
     one_tap: bool
-    narrow: bool
+    rule: str
 
     @property
     def name(self) -> str:
         """As ``native/gpu/kernels/module.h`` makes it."""
-        tile = self.tile
-        taps, rule = "one" if self.one_tap else "any", "narrow" if self.narrow else "any"
-        return f"conv_{self.types}_m{tile.rows}n{tile.columns}k{tile.depth}_{taps}_{rule}"
+        tile = f"{self.types}_m{self.tile.rows}n{self.tile.columns}k{self.tile.depth}"
+        if self.rule == JOIN:
+            return f"join_{tile}"
+        return f"conv_{tile}_{'one' if self.one_tap else 'any'}_{self.rule}"
 
     @property
     def threads(self) -> int:
@@ -100,10 +103,10 @@ def types_of(stored: Stored) -> str:
     return f"{'s' if stored.value.dtype.is_signed else 'u'}{bits}s{bits}"
 
 
-def candidates(stored: Stored, one_tap: bool, narrow: bool) -> list[ConvKernel]:
+def candidates(stored: Stored, one_tap: bool, codes: bool) -> list[ConvKernel]:
     """Every kernel that can run a convolution of a value, the default for any size first."""
     types = types_of(stored)
-    rules = (True, False) if narrow and types in _NARROW else (False,)
+    rules = (CODES, ANY) if codes and types in QUICK else (ANY,)
     return [
         ConvKernel(types, tile, one_tap, rule)
         for rule in rules
@@ -112,15 +115,26 @@ def candidates(stored: Stored, one_tap: bool, narrow: bool) -> list[ConvKernel]:
     ]
 
 
-def all_kernels() -> list[ConvKernel]:
-    """Every kernel that :func:`candidates` can give."""
+def join_candidates(stored: Stored, other: Stored) -> list[ConvKernel]:
+    """Every kernel that can run a convolution of a value and a projection of another one."""
+    types = types_of(stored)
     return [
-        ConvKernel(types, tile, one_tap, narrow)
+        ConvKernel(types, tile, one_tap=True, rule=JOIN)
+        for tile in TILES[types]
+        if stored.pixel_bytes % tile.depth == 0 and other.pixel_bytes % tile.depth == 0
+    ]
+
+
+def all_kernels() -> list[ConvKernel]:
+    """Every kernel that :func:`candidates` and :func:`join_candidates` can give."""
+    found = [
+        ConvKernel(types, tile, one_tap, rule)
         for types, tiles in TILES.items()
         for tile in tiles
-        for narrow in ((False, True) if types in _NARROW else (False,))
+        for rule in ((ANY, CODES) if types in QUICK else (ANY,))
         for one_tap in (True, False)
     ]
+    return found + [ConvKernel(types, tile, one_tap=True, rule=JOIN) for types in QUICK for tile in TILES[types]]
 
 
 def choose(found: list[ConvKernel], rows: int, columns: int) -> ConvKernel:
@@ -128,6 +142,6 @@ def choose(found: list[ConvKernel], rows: int, columns: int) -> ConvKernel:
     fitting = [
         kernel
         for kernel in found
-        if kernel.narrow == found[0].narrow and kernel.tile.rows <= rows and kernel.tile.columns <= columns
+        if kernel.rule == found[0].rule and kernel.tile.rows <= rows and kernel.tile.columns <= columns
     ]
     return max(fitting, key=lambda kernel: kernel.tile.rows * kernel.tile.columns, default=found[0])

@@ -19,6 +19,10 @@ class StepKind(BaseKind):
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
         """What computes the step's result, for the builder's batch."""
 
+    def joined(self, projection: Step, step: Step, builder: Builder) -> list[Launch]:
+        """As :meth:`launches`, with the projection that the step adds."""
+        raise NotImplementedError
+
 
 #: Kinds by name. Modules of ``nybble.backends.cuda.steps`` register theirs; other packages use entry points of the
 #: group ``nybble.cuda_steps``, each of which names an instance of :class:`StepKind`.
@@ -32,7 +36,13 @@ KINDS: Registry[str, StepKind] = Registry(
 
 def launches_of(run: Run, builder: Builder) -> list[Launch]:
     """What computes a run after the entrance: nothing, if it is the stem."""
-    return [] if builder.plan.is_stem(run) else kind_of(run.steps[-1]).launches(run.steps[-1], builder)
+    if builder.plan.is_stem(run):
+        return []
+    kind = kind_of(run.steps[-1])
+    if run.has_projection:
+        projection, step = run.steps
+        return kind.joined(projection, step, builder)
+    return kind.launches(run.steps[-1], builder)
 
 
 def kind_of(step: Step) -> StepKind:

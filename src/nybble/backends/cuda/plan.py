@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from nybble.backends.cuda.layout import Stored, forms
+from nybble.backends.cuda.rules import projection_of
 from nybble.backends.cuda.stem import Stem, find_stem
 from nybble.backends.errors import EngineError
 from nybble.graph import Graph
@@ -15,7 +17,9 @@ from nybble.lower.arena import Lifetime, place
 
 @dataclass(frozen=True)
 class Run:
-    """Steps that are computed together: usually one. Only the result of the last one is stored.
+    """Steps that are computed together. Only the result of the last one is stored.
+
+    Usually one; a convolution and its pool; or a projection and the convolution that adds it.
 
     Attributes
     ----------
@@ -42,11 +46,18 @@ class Run:
 
     @property
     def whole(self) -> Step:
-        """All of them as one step: the first one, with the result of the last."""
+        """All of them as one step: the convolution, the one that adds if there are two."""
         if len(self.steps) == 1:
             return self.steps[0]
         nodes = [node for step in self.steps for node in step.nodes]
-        return replace(self.steps[0], nodes=nodes, result=self.result, macs=sum(step.macs for step in self.steps))
+        conv = self.steps[-1] if self.has_projection else self.steps[0]
+        macs = sum(step.macs for step in self.steps)
+        return replace(conv, nodes=nodes, inputs=self.inputs, result=self.result, macs=macs)
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether the first of two steps is the projection that the second one adds."""
+        return len(self.steps) == 2 and self.steps[1].shortcut is not None
 
 
 @dataclass
@@ -94,31 +105,51 @@ class CudaPlan:
 
     @property
     def output(self) -> Stored:
-        """The network's output."""
+        """The network's first output."""
         return self.values[self.graph.outputs[0]]
+
+    @property
+    def outputs(self) -> list[Stored]:
+        """All outputs."""
+        return [self.values[name] for name in self.graph.outputs]
 
 
 def make_plan(graph: Graph, kernels: Mapping[str, str]) -> CudaPlan:
     """Fuse and place. Raises :class:`EngineError` on kernels for steps that there are not."""
-    steps = fuse(graph, takes_operands=False)
-    for step in steps:
-        if step.negative_factor is not None:
-            raise EngineError(f"{step.nodes[-1].name}: PReLU does not run on a GPU; use device='cpu'")
+    steps = fuse(graph)
     unknown = sorted(kernels.keys() - {step.output for step in steps if step.conv is not None})
     if unknown:
         raise EngineError(f"choices: {unknown[0]!r} is not the result of a convolution")
     form = forms(steps)
     values = {v.name: Stored(v, form[v.name]) for step in steps for v in (*step.inputs, step.result)}
-    stem = find_stem(steps, values, kernels, graph.outputs[0])
+    stem = find_stem(steps, values, kernels, graph.outputs)
     first = () if stem is None else stem.steps
     runs = [Run(first)] if first else []
-    runs += [Run((step,)) for step in steps if not any(step is one for one in first)]
+    runs += _runs([step for step in steps if not any(step is one for one in first)], values, kernels)
     # The stem reads the input where the caller put it.
     written = ({} if first else {graph.inputs[0].name: -1}) | {run.output: i for i, run in enumerate(runs)}
     last = dict(written)
     for i, run in enumerate(runs):
         last.update((value.name, i) for value in run.inputs if value.name in written)
-    last[graph.outputs[0]] = len(runs)
+    last.update((name, len(runs)) for name in graph.outputs if name in written)
     lifetimes = [Lifetime(values[name].nbytes, written[name], last[name]) for name in written]
     offsets, total = place(lifetimes)
     return CudaPlan(graph, runs, stem, values, dict(zip(written, offsets, strict=True)), total, kernels)
+
+
+def _runs(steps: list[Step], values: Mapping[str, Stored], kernels: Mapping[str, str]) -> list[Run]:
+    """A run for each step, but one for a convolution and its projection, unless kernels are chosen for them apart."""
+    readers = Counter(name for step in steps for name in step.reads)
+    alone = {step.output: step for step in steps if readers[step.output] == 1 and not step.result.is_output}
+    joined = {}
+    for step in steps:
+        projection = projection_of(step, alone, values)
+        chosen = kernels.get(step.output, "join_")
+        if projection is not None and projection.output not in kernels and chosen.startswith("join_"):
+            joined[step.output] = projection
+    taken = {projection.output for projection in joined.values()}
+    return [
+        Run((joined[step.output], step)) if step.output in joined else Run((step,))
+        for step in steps
+        if step.output not in taken
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,7 +121,9 @@ class Stem:
 _ONE = Window(kernel_size=Window._field_defaults["stride"])
 
 
-def find_stem(steps: list[Step], values: Mapping[str, Stored], chosen: Mapping[str, str], output: str) -> Stem | None:
+def find_stem(
+    steps: list[Step], values: Mapping[str, Stored], chosen: Mapping[str, str], outputs: Sequence[str]
+) -> Stem | None:
     """The stem of a network, or ``None``: then a convolution kernel runs its first layer.
 
     Parameters
@@ -131,8 +133,8 @@ def find_stem(steps: list[Step], values: Mapping[str, Stored], chosen: Mapping[s
         By name, as they are stored.
     chosen : mapping
         Steps that must run with a given kernel.
-    output : str
-        The network's output.
+    outputs : sequence of str
+        Those of the network.
     """
     step = steps[0] if steps else None
     if step is None or step.conv is None or not step.input.is_input or step.output in chosen:
@@ -145,12 +147,13 @@ def find_stem(steps: list[Step], values: Mapping[str, Stored], chosen: Mapping[s
         or source.channels > MOST_CHANNELS
         or window.kernel_size.columns > MOST_WIDE
         or window.dilation.columns > 1
-        or step.source == output
+        or step.source in outputs
         or any(step.source in other.reads for other in steps[1:])
     ):
         return None
     readers = [other for other in steps if step.output in other.reads]
-    if len(readers) == 1 and step.output != output and step.table is None:
+    keeps_order = step.table is None and step.negative_factor is None
+    if len(readers) == 1 and step.output not in outputs and keeps_order:
         pool = readers[0].body
         tile = None
         if isinstance(pool, Pool) and not pool.average:

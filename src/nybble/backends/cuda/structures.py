@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_int32, c_uint64
+from ctypes import c_float, c_int32, c_int64, c_uint64
 
 S32_LOW, S32_HIGH = -(1 << 31), (1 << 31) - 1
 
@@ -28,6 +28,7 @@ class Epilogue(ctypes.Structure):
         ("shortcut", Tensor),
         ("shortcut_factor", c_uint64),
         ("factor", c_uint64),
+        ("negative_factor", c_uint64),
         ("table", c_uint64),
         ("shortcut_shift", c_int32),
         ("shortcut_is_narrow", c_int32),
@@ -53,6 +54,12 @@ class ConvParams(ctypes.Structure):
         *((name, c_int32) for name in ("kernel_h", "kernel_w", "stride_h", "stride_w")),
         *((name, c_int32) for name in ("pad_top", "pad_left", "dilation_h", "dilation_w")),
     )
+
+
+class JoinParams(ctypes.Structure):
+    """A convolution whose sums begin with those of a projection."""
+
+    _fields_ = (("conv", ConvParams), ("projection", ConvParams))
 
 
 class Window(ctypes.Structure):
@@ -127,7 +134,8 @@ class PointParams(ctypes.Structure):
         ("epilogue", Epilogue),
         ("input", Tensor),
         ("other", Tensor),
-        *((name, c_int32) for name in ("pixels", "image_pixels", "is_gate")),
+        ("input_factor", c_uint64),
+        *((name, c_int32) for name in ("pixels", "image_pixels", "is_gate", "input_shift")),
     )
 
 
@@ -144,7 +152,55 @@ class ConcatParams(ctypes.Structure):
 class ScaleParams(ctypes.Structure):
     """Sums to real logits."""
 
-    _fields_ = (("input", Tensor), ("out", Tensor), ("scale", c_uint64), ("pixels", c_int32))
+    _fields_ = (
+        ("input", Tensor),
+        ("out", Tensor),
+        ("scale", c_uint64),
+        ("input_factor", c_uint64),
+        ("pixels", c_int32),
+        ("input_shift", c_int32),
+    )
+
+
+class MoveParams(ctypes.Structure):
+    """Codes that only move."""
+
+    _fields_ = (
+        ("input", Tensor),
+        ("out", Tensor),
+        *((name, c_uint64) for name in ("rows", "columns", "row_maps", "column_maps", "channels")),
+        *((name, c_int32) for name in ("pixels", "height", "width", "out_height", "out_width", "map_pitch")),
+    )
+
+
+class Axis(ctypes.Structure):
+    """Rows or columns that others lie between."""
+
+    _fields_ = (("low", c_uint64), ("high", c_uint64), ("weight", c_uint64), ("divisor", c_int32))
+
+
+class BilinearParams(ctypes.Structure):
+    """Bilinear interpolation."""
+
+    _fields_ = (
+        ("input", Tensor),
+        ("out", Tensor),
+        ("rows", Axis),
+        ("columns", Axis),
+        *((name, c_int32) for name in ("pixels", "height", "width", "out_height", "out_width")),
+    )
+
+
+class QuantizeParams(ctypes.Structure):
+    """Normalised photos, to the integers of the network's input."""
+
+    _fields_ = (
+        ("source", c_uint64),
+        ("out", c_uint64),
+        ("found", c_uint64),
+        ("count", c_int64),
+        *((name, c_float) for name in ("numerator", "denominator", "low", "high")),
+    )
 
 
 class ProbeParams(ctypes.Structure):
@@ -156,6 +212,7 @@ class ProbeParams(ctypes.Structure):
 #: Structure of each kernel's parameters, by what its name begins with.
 PARAMS: dict[str, type[ctypes.Structure]] = {
     "conv_": ConvParams,
+    "join_": JoinParams,
     "stem_": StemParams,
     "layer_input": InputParams,
     "layer_grouped": GroupedParams,
@@ -164,5 +221,8 @@ PARAMS: dict[str, type[ctypes.Structure]] = {
     "layer_point": PointParams,
     "layer_concat": ConcatParams,
     "layer_scale": ScaleParams,
+    "layer_move": MoveParams,
+    "layer_bilinear": BilinearParams,
+    "layer_quantize": QuantizeParams,
     "layer_probe": ProbeParams,
 }

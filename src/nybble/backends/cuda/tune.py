@@ -10,13 +10,12 @@ from nybble.backends.cuda.builder import Builder
 from nybble.backends.cuda.constants import Constants
 from nybble.backends.cuda.device import Device, Launch
 from nybble.backends.cuda.entrance import entrance
-from nybble.backends.cuda.kinds import kind_of
-from nybble.backends.cuda.plan import CudaPlan, make_plan
+from nybble.backends.cuda.kinds import launches_of
+from nybble.backends.cuda.plan import CudaPlan, Run, make_plan
 from nybble.backends.cuda.steps.conv import kernels_of
 from nybble.graph import Graph
 from nybble.graph.expansion import expand
 from nybble.graph.types import Array
-from nybble.lower import Step
 from nybble.progress import Progress, silent
 
 #: Minimum rounds of each step. The first is a warm-up.
@@ -92,12 +91,12 @@ def tune(graph: Graph, x: Array, device: Device, seconds: float, progress: Progr
     device.launch(entrance(Builder(plan, constants, arena, len(x)), source, None))
     found = []
     # The stem has been computed, and has no other kernel.
-    steps = [step for run in plan.runs if not plan.is_stem(run) for step in run.steps]
-    for number, step in enumerate(steps):
-        progress("measuring steps", number, len(steps))
-        candidates = _candidates(plan, step, constants, arena, len(x))
+    runs = [run for run in plan.runs if not plan.is_stem(run)]
+    for number, run in enumerate(runs):
+        progress("measuring steps", number, len(runs))
+        candidates = _candidates(plan, run, constants, arena, len(x))
         if len(candidates) > 1:
-            found.append(_measured(step.output, candidates, device, seconds / len(steps)))
+            found.append(_measured(run.output, candidates, device, seconds / len(runs)))
         # The default kernel writes what the next steps read.
         for launch in next(iter(candidates.values())):
             device.launch(launch)
@@ -107,16 +106,17 @@ def tune(graph: Graph, x: Array, device: Device, seconds: float, progress: Progr
     return Tuning(tuple(found), len(x))
 
 
-def _candidates(plan: CudaPlan, step: Step, constants: Constants, arena: int, images: int) -> dict[str, list[Launch]]:
-    """The launches of a step with each kernel that it can use, the default first."""
+def _candidates(plan: CudaPlan, run: Run, constants: Constants, arena: int, images: int) -> dict[str, list[Launch]]:
+    """The launches of a run with each kernel that it can use, the default first."""
     builder = Builder(plan, constants, arena, images)
-    launches = kind_of(step).launches(step, builder)
+    launches = launches_of(run, builder)
     found = {launches[-1].kernel: launches}
-    if step.conv is not None and step.conv.groups == 1:
-        for kernel in kernels_of(step, builder):
+    conv = run.steps[-1].conv
+    if conv is not None and conv.groups == 1:
+        for kernel in kernels_of(run, builder):
             if kernel.name not in found:
-                chosen = replace(plan, kernels={step.output: kernel.name})
-                found[kernel.name] = kind_of(step).launches(step, Builder(chosen, constants, arena, images))
+                chosen = replace(plan, kernels={run.output: kernel.name})
+                found[kernel.name] = launches_of(run, Builder(chosen, constants, arena, images))
     return found
 
 

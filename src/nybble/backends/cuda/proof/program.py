@@ -11,13 +11,14 @@ import numpy as np
 
 from nybble.backends.cuda.builder import Builder
 from nybble.backends.cuda.constants import Constants
-from nybble.backends.cuda.entrance import entrance
+from nybble.backends.cuda.device import Launch
+from nybble.backends.cuda.entrance import entrance, quantizing, words_found
 from nybble.backends.cuda.kinds import launches_of
 from nybble.backends.cuda.layout import Form, Stored
 from nybble.backends.cuda.plan import CudaPlan, Run, make_plan
 from nybble.backends.cuda.recording import Pointer, Recorded, RecordingDevice
 from nybble.backends.cuda.roofline import Demand, demand
-from nybble.graph import DType, Graph
+from nybble.graph import DType, Graph, Preprocessing
 from nybble.graph.expansion import expand
 from nybble.graph.types import Array
 from nybble.lower import Value
@@ -162,8 +163,9 @@ def record(
     expected: Mapping[str, Array] | None = None,
     keep_first: bool = True,
     again: int = 1,
+    preprocessing: Preprocessing | None = None,
 ) -> Program:
-    """The program of a graph for integer inputs (N, C, H, W).
+    """The program of a graph for integer inputs (N, C, H, W), or with its preprocessing for normalised float32.
 
     Parameters
     ----------
@@ -180,6 +182,7 @@ def record(
         Whether the first image's values are stored, so that a difference can be located.
     again : int
         How often ``x`` is repeated in the input.
+    preprocessing : Preprocessing, optional
     """
     images = len(x) * again
     plan = make_plan(expand(graph), kernels or {})
@@ -187,14 +190,21 @@ def record(
     builder = Builder(plan, Constants(device), device.allocate(plan.arena_bytes * images), images)
     source = device.allocate(max(1, x.nbytes * again))
     if expected is None:
-        expected = reference_values(plan, x)
-    launches = [device.recorded(entrance(builder, source, None))]
+        expected = reference_values(plan, x if preprocessing is None else preprocessing.quantize(x))
+    first: list[Launch] = []
+    numbers = source
+    if preprocessing is not None:
+        count = x.size * again
+        source, found_nan = device.allocate(16 * words_found(count)), device.allocate(4 * words_found(count))
+        first.append(quantizing(numbers, source, found_nan, count, preprocessing))
+    first.append(entrance(builder, source, None))
+    launches = [device.recorded(launch) for launch in first]
     checks: list[Check] = []
     for run in plan.runs:
         found = [device.recorded(launch) for launch in launches_of(run, builder)]
         launches += found
-        # The entrance belongs to the first step.
-        count = len(found) + (not checks)
+        # What reads the input belongs to the first step.
+        count = len(found) + (0 if checks else len(first))
         kernel = launches[-1].kernel
         checks.append(_check(run, builder, device, count, kernel, expected.get(run.output), arrays, keep_first))
     return Program(
@@ -202,7 +212,7 @@ def record(
         images=images,
         blocks=tuple(device.blocks),
         contents={str(block): arrays.add(data) for block, data in device.contents.items()},
-        source=device.place(source)[0],
+        source=device.place(numbers)[0],
         input=arrays.add(x),
         launches=tuple(launches),
         checks=tuple(checks),

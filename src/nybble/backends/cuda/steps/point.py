@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nybble.backends.cuda import structures
-from nybble.backends.cuda.builder import Builder
+from nybble.backends.cuda.builder import Builder, padded_channels
 from nybble.backends.cuda.device import Launch
 from nybble.backends.cuda.kinds import KINDS, StepKind
 from nybble.graph import Tensor
@@ -17,6 +17,10 @@ def _launch(step: Step, builder: Builder, epilogue: structures.Epilogue, other: 
         pixels=builder.pixels(step.result),
         image_pixels=builder.stored(step.result).pixels,
     )
+    if step.input_quantize is not None:
+        count = padded_channels(builder.stored(step.result))
+        params.input_factor = builder.factors(step.input_quantize.factor, count)
+        params.input_shift = step.input_quantize.shift
     if other is not None:
         params.other = builder.tensor(other)
         params.is_gate = other.shape != step.input.shape
@@ -24,7 +28,7 @@ def _launch(step: Step, builder: Builder, epilogue: structures.Epilogue, other: 
 
 
 class PointKind(StepKind):
-    """One value or the sum of two, then an epilogue."""
+    """One value or the sum of two, each rescaled or not, then an epilogue."""
 
     kind = "point"
 

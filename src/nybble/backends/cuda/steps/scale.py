@@ -28,6 +28,9 @@ class ScaleKind(StepKind):
             scale=builder.constants.add(scales),
             pixels=builder.pixels(step.result),
         )
+        if step.input_quantize is not None:
+            params.input_factor = builder.factors(step.input_quantize.factor, len(scales))
+            params.input_shift = step.input_quantize.shift
         return [Launch("layer_scale", builder.layer_grid(step.result), params)]
 
 
