@@ -111,7 +111,7 @@ def _with_statistics(module: nn.Module, size: int) -> nn.Module:
         nn.init.uniform_(norm.weight, 0.6, 1.4)
         nn.init.normal_(norm.bias, 0.0, 0.2)
     if norms:
-        module(images(8, size, 1))
+        module(images(4, size, 1))
     for norm in norms:
         norm.momentum = 0.1
     return module.eval()
@@ -157,6 +157,14 @@ def _compared(graph: Graph, codes: Any) -> dict[str, Any]:
     return {"nodes": len(graph), "steps": len(steps), "values": values, "outputs": len(graph.outputs)}
 
 
+def _import_once(names: Sequence[str], size: int) -> None:
+    """Everything that a network imports when it is captured, so that forked processes find it imported."""
+    if any(name.startswith("timm:") for name in names):
+        import timm  # noqa: F401
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    prepare(nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)), (3, size, size))
+
+
 def _child(name: str, size: int, is_quick: bool, queue: Any) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
@@ -199,6 +207,7 @@ def convolutional_families() -> list[str]:
 def run(names: Sequence[str], output: Path, *, again: bool, seconds: float, size: int, is_quick: bool) -> None:
     """Try every network, writing the file after each."""
     torch.set_num_threads(1)
+    _import_once(names, size)
     record: dict[str, Any] = _known(output)
     left = [name for name in names if name not in record or (again and "error" in record[name])]
     show(f"{len(names) - len(left)} of {len(names)} are in {output}")

@@ -61,6 +61,34 @@ def reshape(x: Translation, shape: Sequence[int]) -> Translation:
     return _viewed(x, tuple(groups))
 
 
+def reshape_stack(x: Stack, shape: Sequence[int]) -> Made:
+    """Another view of all that is stacked: images, or vectors of one pixel, become one with the channels of all."""
+    first = x.values[0]
+    if x.axis != 1 or any(value.extents != first.extents or not value.is_natural for value in x.values):
+        raise Unsupported("only images stacked in front of their channels can be joined by reshaping")
+    if len(first.extents) != 3:
+        raise Unsupported("only images (N, C, H, W) can be joined by reshaping, not vectors")
+    joined = Concat(
+        name="",
+        inputs=tuple(value.name for value in x.values),
+        shape=(first.extents[0] * len(x.values), *first.extents[1:]),
+    )
+    return Made((joined,), reshape(Translation("", joined.shape), shape).axes)
+
+
+def expand(x: Translation, shape: Sequence[int]) -> Made | Translation:
+    """A value of one pixel repeated along rows and columns."""
+    if tuple(shape) == x.shape:
+        return x
+    rest = [own for own, wanted in zip(x.shape, shape, strict=False) if own != wanted]
+    if len(shape) != 3 or len(x.shape) != 3 or x.channel_axis() != 0 or x.extents[1:] not in ((), (1, 1)):
+        raise Unsupported("only a value (N, C, 1, 1) can be expanded along rows and columns")
+    if any(own != 1 for own in rest) or shape[0] != x.extents[0]:
+        raise Unsupported(f"{seen(x)} does not expand to (N, {', '.join(map(str, shape))})")
+    # A vector becomes an image where it gates one; `gates` says what else may not be.
+    return Made((Enlarge(name="", inputs=(x.name,), shape=tuple(shape), grid="asymmetric"),))
+
+
 def permute(x: Translation, order: Sequence[int]) -> Translation:
     """Axes in another order, counted with the batch, which stays first."""
     count = len(x.axes) + 1

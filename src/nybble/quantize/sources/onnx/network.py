@@ -16,10 +16,10 @@ from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT
 from nybble.quantize.errors import CaptureError, SourceError
 from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Result
 from nybble.quantize.ir.fold import join_limits
-from nybble.quantize.ir.vocabulary import Stack, Translation, Unsupported, settled
+from nybble.quantize.ir.vocabulary import MadeStack, Stack, Translation, Unsupported, settled
 from nybble.quantize.ops import onnx_forms, rewrite
 from nybble.quantize.ops.onnx_arguments import Value
-from nybble.quantize.sources.moved import Moved, settled_images
+from nybble.quantize.sources.moved import Moved, settled_images, stacked
 from nybble.quantize.sources.onnx.folding import FOLDED, Folder
 from nybble.quantize.sources.onnx.model import OnnxModel, OnnxNode
 from nybble.quantize.sources.onnx.moves import follow
@@ -29,6 +29,8 @@ from nybble.quantize.sources.onnx.tail import host_nodes, tail_of
 
 #: Of names at most, which become those of files.
 _LONGEST = 120
+#: Operators that take a stack.
+_READ_STACKS = ("Mul", "ReduceMean", "ReduceSum", "Softmax")
 
 
 def build(model: OnnxModel, size: tuple[int, int], channels: int | None = None) -> FloatNetwork:
@@ -134,6 +136,9 @@ class _Builder:
             self._held.update(self._fold(node, self._held))  # type: ignore[arg-type]
             return
         result = self._translated(node, inputs)
+        if isinstance(result, MadeStack):
+            self._held[node.outputs[0]] = result.settled(lambda part: settled(part, functools.partial(self._add, node)))
+            return
         if isinstance(result, Moved):
             self._held[node.outputs[0]] = result
             return
@@ -151,6 +156,8 @@ class _Builder:
 
     def _translated(self, node: OnnxNode, inputs: list[Any]) -> Any:
         """What the first operation makes of a node; else where its elements lie, if it moves them."""
+        if node.op in _READ_STACKS:
+            inputs = [self._stacked(node, value) if isinstance(value, Moved) else value for value in inputs]
         before = next((value for value in inputs if isinstance(value, Moved)), None)
         try:
             if before is not None:
@@ -164,6 +171,13 @@ class _Builder:
                 raise
             found = settled_images(moved, node.batch)
             return moved if found is None else found
+
+    def _stacked(self, node: OnnxNode, value: Moved) -> Stack | Moved:
+        """Images side by side as a stack."""
+        found = stacked(value, node.batch)
+        return (
+            value if found is None else found.settled(lambda part: settled(part, functools.partial(self._add, node)))
+        )
 
     def _unreadable(self, moved: Moved) -> SourceError:
         return SourceError(f"{self._model.path}: node {moved.node}: cannot be quantized: {moved.why}")
