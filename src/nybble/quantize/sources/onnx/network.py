@@ -58,6 +58,8 @@ class _Builder:
         self._model = model
         self._network = FloatNetwork(input_shape)
         self._held: dict[str, Value | Moved] = {**model.constants, model.entry: Translation(INPUT, input_shape)}
+        #: Stacks of what they hold as elements that were moved.
+        self._stacks: dict[str, Stack] = {}
         self._shapes: dict[str, tuple[int, ...]] = {INPUT: input_shape}
         self._keys = {INPUT}
         self._fold = Folder(model.constants, model.opset)
@@ -135,6 +137,9 @@ class _Builder:
                 raise Unsupported("it reads constants alone; let onnxsim compute what depends on no image")
             self._held.update(self._fold(node, self._held))  # type: ignore[arg-type]
             return
+        if node.op in _READ_STACKS:
+            pairs = zip(node.inputs, inputs, strict=True)
+            inputs = [self._stacked(node, name, value) if isinstance(value, Moved) else value for name, value in pairs]
         result = self._translated(node, inputs)
         if isinstance(result, MadeStack):
             self._held[node.outputs[0]] = result.settled(lambda part: settled(part, functools.partial(self._add, node)))
@@ -156,8 +161,6 @@ class _Builder:
 
     def _translated(self, node: OnnxNode, inputs: list[Any]) -> Any:
         """What the first operation makes of a node; else where its elements lie, if it moves them."""
-        if node.op in _READ_STACKS:
-            inputs = [self._stacked(node, value) if isinstance(value, Moved) else value for value in inputs]
         before = next((value for value in inputs if isinstance(value, Moved)), None)
         try:
             if before is not None:
@@ -172,12 +175,14 @@ class _Builder:
             found = settled_images(moved, node.batch)
             return moved if found is None else found
 
-    def _stacked(self, node: OnnxNode, value: Moved) -> Stack | Moved:
-        """Images side by side as a stack."""
-        found = stacked(value, node.batch)
-        return (
-            value if found is None else found.settled(lambda part: settled(part, functools.partial(self._add, node)))
-        )
+    def _stacked(self, node: OnnxNode, name: str, value: Moved) -> Stack | Moved:
+        """Images side by side as a stack, which is made once."""
+        if name not in self._stacks:
+            found = stacked(value, node.batch)
+            if found is None:
+                return value
+            self._stacks[name] = found.settled(lambda part: settled(part, functools.partial(self._add, node)))
+        return self._stacks[name]
 
     def _unreadable(self, moved: Moved) -> SourceError:
         return SourceError(f"{self._model.path}: node {moved.node}: cannot be quantized: {moved.why}")
