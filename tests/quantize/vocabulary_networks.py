@@ -186,6 +186,8 @@ BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "selective kernel": _selective,
     "along channels": _along_channels,
     "along channels, not expanded": lambda n, x: _along_channels(n, x, expand=False),
+    "rows joined": lambda n, x: n.head(n.b(torch.cat([(y := n.stem(x)), n.point(y[:, :, 2:5])], 2))),
+    "columns joined": lambda n, x: n.head(n.b(torch.cat([(y := n.stem(x))[..., :3], y, n.point(y)], 3))),
     "one tap": lambda n, x: n.head(functional.conv1d(n.stem(x).flatten(2), n.point.weight[..., 0]).view(-1, 8, 9, 8)),
     "product": lambda n, x: n.head((y := n.stem(x)) * n.b(y).tanh()),
     "silu in parts": lambda n, x: n.head((y := n.a(x)) * torch.sigmoid(y)),

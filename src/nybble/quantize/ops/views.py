@@ -23,11 +23,14 @@ from nybble.quantize.ops.registry import register
 
 forms = Forms()
 
+_VIEWS = ("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int")
 #: Of TensorProto.DataType.
 _FLOAT = 1
 
 
-@forms.aten("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int", stacks=True)
+@forms.aten(
+    "view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int", stacks=True
+)
 def _view(shape: tuple[int, ...], x: Translation | Stack, *_: Any) -> Result:
     return vocabulary.reshape_stack(x, shape) if isinstance(x, Stack) else vocabulary.reshape(x, shape)
 
@@ -145,7 +148,7 @@ def _onnx_expand(node: Any, x: Value, target: Value) -> Result:
     wanted = [1] * (len(own) - len(wanted)) + wanted
     if len(wanted) != len(own) or wanted[0] not in (1, node.batch):
         raise Unsupported(f"it cannot be expanded to {wanted}; only along rows and columns")
-    if any(extent < 1 or 1 not in (extent, before) and extent != before for extent, before in zip(wanted, own, strict=True)):
+    if any(pair[0] < 1 or (1 not in pair and pair[0] != pair[1]) for pair in zip(wanted, own, strict=True)):
         raise Unsupported(f"it does not expand to {wanted}")
     return vocabulary.expand(x, [max(pair) for pair in zip(wanted[1:], x.shape, strict=True)])
 

@@ -10,8 +10,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from nybble.quantize.ir.float_network import Affine, Op, Rectifier, Sum
 from nybble.quantize.ir.elementwise import Function
+from nybble.quantize.ir.float_network import Affine, Op, Rectifier, Sum
 from nybble.quantize.ir.vocabulary.value import STACKED, Made, MadeStack, Result, Stack, Translation, Unsupported, seen
 
 #: A value, or a constant.
@@ -170,9 +170,7 @@ def _more_of(left: Translation, right: Translation) -> Made:
     ops: list[Op] = []
     difference = _local(_summed(left, right, -1.0), ops)
     _local(
-        Function(
-            name="", inputs=(difference.name,), shape=difference.extents, function=torch.sigmoid, label="Sigmoid"
-        ),
+        Function(name="", inputs=(difference.name,), shape=difference.extents, function=torch.sigmoid, label="Sigmoid"),
         ops,
     )
     return Made(tuple(ops), left.axes)
