@@ -159,7 +159,8 @@ class _Steps:
         def check(tried: Array) -> Array:
             reached = np.rint(least * tried[:, None]) >= self._results
             below = np.rint(most * tried[:, None]) < self._results
-            return ~self._alive | ((reached | ~self._reached) & below).all(axis=1)
+            right: Array = ~self._alive | ((reached | ~self._reached) & below).all(axis=1)
+            return right
 
         is_right = check(best)
         for distance in range(1, _TRIED + 1):
