@@ -119,8 +119,8 @@ def _with_statistics(module: nn.Module, size: int) -> nn.Module:
     for norm in norms:
         norm.train()
         norm.momentum = None
-        nn.init.uniform_(norm.weight, 0.6, 1.4)
-        nn.init.normal_(norm.bias, 0.0, 0.2)
+        nn.init.uniform_(norm.weight, 0.3, 0.7)
+        nn.init.normal_(norm.bias, 0.0, 0.1)
     if norms:
         # White noise too, as capture draws: filters that smooth images hardly pass would let it explode.
         white = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(4))
