@@ -119,12 +119,12 @@ def _with_statistics(module: nn.Module, size: int) -> nn.Module:
     for norm in norms:
         norm.train()
         norm.momentum = None
-        nn.init.uniform_(norm.weight, 0.3, 0.7)
-        nn.init.normal_(norm.bias, 0.0, 0.1)
+        nn.init.uniform_(norm.weight, 0.6, 1.4)
+        nn.init.normal_(norm.bias, 0.0, 0.2)
     if norms:
         # White noise too, as capture draws: filters that smooth images hardly pass would let it explode.
-        white = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(4))
-        module(torch.cat([images(4, size, 1), white]))
+        white = torch.randn(32, 3, size, size, generator=torch.Generator().manual_seed(4))
+        module(torch.cat([images(16, size, 1), white]))
     for norm in norms:
         norm.momentum = 0.1
         # The variance of a few pixels may be close to 0: rounding of floats would then decide the logits.
