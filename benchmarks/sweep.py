@@ -48,6 +48,7 @@ SIZES = {
     "timm:inception_v4": 107,
     "tv:googlenet": 64,
     **dict.fromkeys((f"tv:vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")), 32),
+    "timm:vgg11": 224,
     "tv-det:ssdlite320_mobilenet_v3_large": 320,
     "tv-det:ssd300_vgg16": 300,
 }
