@@ -2,7 +2,7 @@
 
 ``python benchmarks/sweep.py run --list FILE`` reads one network per line, ``tv:NAME`` (torchvision, classification),
 ``tv-seg:NAME``, ``tv-det:NAME`` (its body: backbone and heads, without anchors and boxes) or ``timm:NAME``. ``--timm``
-takes every convolutional family of timm in place of a list, one network per family. Each network is captured,
+takes one network of each convolutional family of timm in place of a list. Each network is captured,
 calibrated on drawn images, converted, written, read again, and every value of every fused step is compared with the
 reference. Results go to ``--output`` after each network; a network that is in it is skipped, unless it failed and
 ``--again`` is given. ``table`` counts them.
@@ -44,12 +44,24 @@ SIZES = {
     "tv:alexnet": 224,
     "tv:inception_v3": 107,
     "timm:inception_v3": 107,
+    "timm:inception_resnet_v2": 107,
     "timm:inception_v4": 107,
     "tv:googlenet": 64,
     **dict.fromkeys((f"tv:vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")), 32),
+    "timm:vgg11": 224,
     "tv-det:ssdlite320_mobilenet_v3_large": 320,
     "tv-det:ssd300_vgg16": 300,
 }
+#: A small network of each module of timm without attention between pixels.
+FAMILIES = (
+    *("gernet_s", "convmixer_768_32", "convnext_nano", "cspresnet50", "densenet121", "dla34", "dpn68b", "mnasnet_100"),
+    *("fasternet_t0", "focalnet_tiny_srf", "ghostnet_100", "hardcorenas_a", "hgnetv2_b0", "hrnet_w18"),
+    *("inception_next_tiny", "inception_resnet_v2", "inception_v3", "inception_v4", "lcnetv2_base", "mambaout_tiny"),
+    *("poolformer_s12", "mobilenetv3_small_100", "nasnetalarge", "nfnet_l0", "pnasnet5large", "rdnet_tiny"),
+    *("regnetx_008", "repghostnet_100", "repvit_m1", "res2net50_14w_8s", "resnest14d", "resnet18", "resnetv2_50"),
+    *("rexnet_100", "selecsls42b", "legacy_seresnet18", "skresnet18", "starnet_s1", "tresnet_m", "vgg11"),
+    *("ese_vovnet19b_dw", "legacy_xception", "xception41", "cspnext_tiny"),
+)
 #: Classes of classifiers.
 CLASSES = 16
 #: Bytes and seconds of one network at most.
@@ -111,9 +123,13 @@ def _with_statistics(module: nn.Module, size: int) -> nn.Module:
         nn.init.uniform_(norm.weight, 0.6, 1.4)
         nn.init.normal_(norm.bias, 0.0, 0.2)
     if norms:
-        module(images(8, size, 1))
+        # White noise too, as capture draws: filters that smooth images hardly pass would let it explode.
+        white = torch.randn(32, 3, size, size, generator=torch.Generator().manual_seed(4))
+        module(torch.cat([images(16, size, 1), white]))
     for norm in norms:
         norm.momentum = 0.1
+        # The variance of a few pixels may be close to 0: rounding of floats would then decide the logits.
+        norm.running_var.clamp_(min=0.25 * float(norm.running_var.mean()))
     return module.eval()
 
 
@@ -157,6 +173,14 @@ def _compared(graph: Graph, codes: Any) -> dict[str, Any]:
     return {"nodes": len(graph), "steps": len(steps), "values": values, "outputs": len(graph.outputs)}
 
 
+def _import_once(names: Sequence[str], size: int) -> None:
+    """Everything that a network imports when it is captured, so that forked processes find it imported."""
+    if any(name.startswith("timm:") for name in names):
+        import timm  # noqa: F401
+    layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    prepare(nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)), (3, size, size))
+
+
 def _child(name: str, size: int, is_quick: bool, queue: Any) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     torch.set_num_threads(1)
@@ -182,23 +206,10 @@ def _tried_apart(name: str, size: int, seconds: float, is_quick: bool) -> dict[s
     return {**record, "seconds": round(time.time() - begun, 1)}
 
 
-def convolutional_families() -> list[str]:
-    """The first network of each of timm's modules whose code names no attention, mixer or Mamba."""
-    import timm
-    from timm.models import _registry
-
-    found: dict[str, str] = {}
-    for name in timm.list_models():
-        module = _registry._model_to_module[_registry.get_arch_name(name)]
-        source = Path(sys.modules[f"timm.models.{module}"].__file__ or "").read_text(encoding="utf-8")
-        if not re.search(r"Attention\b|class Attn|scaled_dot_product|Mixer|Mamba", source):
-            found.setdefault(module, f"timm:{name}")
-    return list(found.values())
-
-
 def run(names: Sequence[str], output: Path, *, again: bool, seconds: float, size: int, is_quick: bool) -> None:
     """Try every network, writing the file after each."""
     torch.set_num_threads(1)
+    _import_once(names, size)
     record: dict[str, Any] = _known(output)
     left = [name for name in names if name not in record or (again and "error" in record[name])]
     show(f"{len(names) - len(left)} of {len(names)} are in {output}")
@@ -233,7 +244,7 @@ def _known(path: Path) -> dict[str, Any]:
 
 def _names(given: argparse.Namespace) -> Iterator[str]:
     if given.timm:
-        yield from convolutional_families()
+        yield from (f"timm:{name}" for name in FAMILIES)
     if given.list is not None:
         yield from given.list.read_text(encoding="utf-8").split()
     yield from given.networks

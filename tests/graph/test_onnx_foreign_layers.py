@@ -283,3 +283,37 @@ def test_halves_of_products(one_in: int) -> None:
     value = net.node("Relu", net.node("Conv", net.qdq("input", 1 / 32), weight))
     out = one_in / 32 / 64
     assert_same_codes(net.model(net.qdq(value, out)), net.photos(), out, most=0)
+
+
+# Slopes below 0
+
+SLOPED: dict[str, Callable[[Net, str], str]] = {
+    "by channel": lambda net, x: net.node("PRelu", x, net.constant(np.linspace(-0.5, 1.5, 6).reshape(6, 1, 1))),
+    "with a batch axis": lambda net, x: net.node("PRelu", x, net.constant(np.linspace(0, 0.7, 6).reshape(1, 6, 1, 1))),
+    "one": lambda net, x: net.node("PRelu", x, net.constant([0.25])),
+    "leaky": lambda net, x: net.node("LeakyRelu", x, alpha=0.1),
+}
+
+
+@pytest.mark.parametrize("kind", ["s8", "u8"])
+@pytest.mark.parametrize("slope", SLOPED)
+def test_slopes_of_sums(slope: str, kind: str) -> None:
+    net = Net(seed=5)
+    value = net.qdq(SLOPED[slope](net, net.conv(net.input(), 6, 4)), OUT, kind)
+    made = assert_same_codes(net.model(value), net.photos(), OUT, most=0.01, by=1)
+    assert "PReLU" in {node.op for node in made.graph}
+
+
+def test_slopes_of_an_activation() -> None:
+    net = Net(seed=6)
+    value = net.qdq(net.conv(net.input(), 6, 4), 0.02)
+    value = net.qdq(SLOPED["by channel"](net, value), OUT)
+    assert_same_codes(net.model(value), net.photos(), OUT, most=0.01, by=1)
+
+
+def test_slopes_that_nothing_rounds_at_once_are_refused() -> None:
+    net = Net(seed=7)
+    value = SLOPED["by channel"](net, net.conv(net.input(), 6, 4))
+    value = net.qdq(net.node("MaxPool", value, kernel_shape=[2, 2]), OUT)
+    with pytest.raises(OnnxImportError, match="only one QuantizeLinear may read it"):
+        from_onnx(net.model(value))

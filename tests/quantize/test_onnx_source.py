@@ -378,7 +378,11 @@ def _unsupported(build: Callable[[File], object]) -> File:
         (lambda f: f.node("Transpose", perm=[1, 0, 2, 3]), "(Transpose)", "do not leave the batch first"),
         (lambda f: f.node("DepthToSpace", blocksize=3), "(DepthToSpace)", "not divisible into blocks of 3"),
         (lambda f: f.node("Conv", f.last), "(Conv)", "weights must be constant"),
-        (lambda f: f.node("Concat", f.last, axis=2), "(Concat)", "only channels (axis 1)"),
+        (
+            lambda f: f.node("Concat", f.last, f.conv(4, 4), first=False, axis=2),
+            "(Concat)",
+            "that have the rest in common",
+        ),
         (
             lambda f: f.node("Pad", f.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64), f.constant(1.0)),
             "(Pad)",

@@ -89,6 +89,33 @@ def _split_in_sizes(n: Small, x: Tensor) -> Tensor:
     return n.fc(torch.cat([first, second], 1).mean((2, 3)))
 
 
+def _split_attention(n: Small, x: Tensor) -> Tensor:
+    """As ResNeSt: halves of the channels, of which a softmax between two gates keeps more of one or the other."""
+    y = n.stem(x)
+    halves = y.reshape(-1, 2, 4, 9, 8)
+    gate = functional.conv2d(halves.sum(1).mean((2, 3), keepdim=True), n.point.weight[:, :4])
+    gate = functional.softmax(gate.view(-1, 1, 2, 4).transpose(1, 2), dim=1).reshape(x.shape[0], -1)
+    joined = (halves * gate.view(-1, 8, 1, 1).reshape(-1, 2, 4, 1, 1)).sum(dim=1)
+    return functional.linear(joined.mean((2, 3)), n.fc.weight[:, :4])
+
+
+def _selective(n: Small, x: Tensor) -> Tensor:
+    """As SKNet: a softmax between gates of two branches."""
+    y = n.stem(x)
+    branches = torch.stack([n.point(y), n.b(y)], dim=1)
+    gate = functional.conv2d(branches.sum(1).mean((2, 3), keepdim=True), n.fc.weight[:6, :, None, None])
+    gate = functional.conv2d(functional.relu(gate), n.wide.weight.reshape(80, 6)[:16, :, None, None])
+    return n.head((branches * torch.softmax(gate.view(-1, 2, 8, 1, 1), dim=1)).sum(1))
+
+
+def _along_channels(n: Small, x: Tensor, expand: bool = True) -> Tensor:
+    """As ECA: a convolution along the channels makes the gate, which is expanded."""
+    y = n.stem(x)
+    gate = functional.conv1d(y.mean((2, 3)).view(-1, 1, 8), n.fc.weight[:1, None, :3], padding=1)
+    gate = torch.sigmoid(gate).view(-1, 8, 1, 1)
+    return n.head(y * (gate.expand_as(y) if expand else gate))
+
+
 #: By name. All can be exported with opset 17; see NOT_EXPORTED.
 BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "normalise inside, padded": lambda n, x: n.head(n.stem((x - n.mean) / n.std)),
@@ -153,6 +180,15 @@ BODIES: dict[str, Callable[[Small, Tensor], Tensor]] = {
     "skipped": lambda n, x: n.head(n.stem(x)[:, :, ::2, ::3]),
     "gate": lambda n, x: n.head((y := n.stem(x)) * torch.sigmoid(n.point(y.mean((2, 3), keepdim=True)))),
     "gate first": lambda n, x: n.head(functional.hardsigmoid(n.point((y := n.stem(x)).mean((2, 3), True))) * y),
+    "gate expanded": lambda n, x: n.head((y := n.stem(x)) * n.point(y.mean((2, 3), keepdim=True)).expand_as(y)),
+    "pixel expanded": lambda n, x: n.head(n.b((y := n.stem(x)).mean((2, 3), keepdim=True).expand(-1, 8, 9, 8)) + y),
+    "split attention": _split_attention,
+    "selective kernel": _selective,
+    "along channels": _along_channels,
+    "along channels, not expanded": lambda n, x: _along_channels(n, x, expand=False),
+    "rows joined": lambda n, x: n.head(n.b(torch.cat([(y := n.stem(x)), n.point(y[:, :, 2:5])], 2))),
+    "columns joined": lambda n, x: n.head(n.b(torch.cat([(y := n.stem(x))[..., :3], y, n.point(y)], 3))),
+    "one tap": lambda n, x: n.head(functional.conv1d(n.stem(x).flatten(2), n.point.weight[..., 0]).view(-1, 8, 9, 8)),
     "product": lambda n, x: n.head((y := n.stem(x)) * n.b(y).tanh()),
     "silu in parts": lambda n, x: n.head((y := n.a(x)) * torch.sigmoid(y)),
     "silu by exp": lambda n, x: n.head((y := n.a(x)) / (1 + torch.exp(-y))),

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from nybble.graph.errors import GraphError
 from nybble.graph.onnx.units import SILENT, step_of
 from nybble.graph.ops.roles import Requantization
 from nybble.graph.types import SUM_LIMIT, SUMS, Array, DType
@@ -74,6 +75,43 @@ def merged(node: Requantization, magnitude: int) -> Array | None:
     return found[place] if is_right.all() else None
 
 
+def by_sign(factor: Array, negative_factor: Array, shift: int, dtype: DType, magnitude: int) -> tuple[Array, Array]:
+    """Multipliers, and slopes of what is below 0 then, with which rounding to even gives what a PReLU gives.
+
+    Parameters
+    ----------
+    factor, negative_factor : array
+        (channels): of values from 0 on, and below.
+    shift : int
+    dtype : DType
+        Of the result, an activation.
+    magnitude : int
+        Largest magnitude of what it reads.
+
+    Returns
+    -------
+    tuple of two ndarrays
+        (channels): float32, or float64 where float32 holds no such numbers for some channel.
+
+    Raises
+    ------
+    GraphError
+        If a factor is 0 where that of negative values is not.
+    """
+    above, below = factor.astype(np.int64), negative_factor.astype(np.int64)
+    if np.any((above == 0) & (below != 0)):
+        raise GraphError("its factor is 0 where that of negative values is not; export it with --exact")
+    upper, lower = (_Steps(np.abs(part), shift, dtype, magnitude) for part in (above, below))
+    for number in (np.float32, np.float64):
+        multipliers, is_right = upper.search(number)
+        slopes, is_sloped = lower.search_behind(multipliers)
+        if is_right.all() and is_sloped.all():
+            break
+    # As above: two roundings of float64 move no product across a half.
+    assert is_right.all() and is_sloped.all()  # noqa: S101
+    return multipliers, slopes * np.sign(below).astype(slopes.dtype)
+
+
 class _Steps:
     """The inputs at which the results of some factors rise, and what multipliers make of them.
 
@@ -107,6 +145,30 @@ class _Steps:
                 for _ in range(distance):
                     tried = np.nextafter(tried, number(direction))
                 better = ~is_right & self._check(tried)
+                best = np.where(better, tried, best)
+                is_right |= better
+        return best, is_right
+
+    def search_behind(self, multipliers: Array) -> tuple[Array, Array]:
+        """The best numbers by which to multiply products with ``multipliers``, and whether each is right."""
+        number = multipliers.dtype.type
+        with np.errstate(divide="ignore", invalid="ignore"):
+            best = np.where(self._alive, self._guess() / multipliers, 0).astype(number)
+        least, most = (places.astype(number) * multipliers[:, None] for places in (self._least, self._most))
+
+        def check(tried: Array) -> Array:
+            reached = np.rint(least * tried[:, None]) >= self._results
+            below = np.rint(most * tried[:, None]) < self._results
+            right: Array = ~self._alive | ((reached | ~self._reached) & below).all(axis=1)
+            return right
+
+        is_right = check(best)
+        for distance in range(1, _TRIED + 1):
+            for direction in (np.inf, -np.inf):
+                tried = best
+                for _ in range(distance):
+                    tried = np.nextafter(tried, number(direction))
+                better = ~is_right & check(tried)
                 best = np.where(better, tried, best)
                 is_right |= better
         return best, is_right

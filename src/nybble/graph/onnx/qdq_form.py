@@ -24,7 +24,7 @@ from nybble.graph.graph import Graph
 from nybble.graph.nodes import Node
 from nybble.graph.onnx.float_form import photo_unit
 from nybble.graph.onnx.form import operation, writable
-from nybble.graph.onnx.multiplier import AWAY, into_sum, merged, requantizing
+from nybble.graph.onnx.multiplier import AWAY, by_sign, into_sum, merged, requantizing
 from nybble.graph.onnx.real import RealGraphForm
 from nybble.graph.ops.questions import requantization, unit_of, weighted
 from nybble.graph.ops.registry import operation_of
@@ -168,6 +168,23 @@ class _QdqForm(RealGraphForm):
             self._stored(node.name, source, node.name, scale=AWAY)
         else:
             self._stored(node.name, self._multiplied(node, source, f"{node.name}/multiplied"), node.name)
+
+    def requantize_by_sign(self, name: str, source: str, factor: Array, negative_factor: Array, shift: int) -> None:
+        values = self.graph.values
+        above, slope = by_sign(factor, negative_factor, shift, values[name].dtype, values[source].magnitude)
+        wide, label = self.source(source), f"{name}/value"
+        is_double = above.dtype == np.float64
+        if is_double:
+            wide = self.node("Cast", [wide], f"{name}/wide", to=TensorProto.DOUBLE)
+        kind = above.dtype.type
+        product = self.node("Mul", [wide, self.channels(f"{name}/multiplier", above, name, kind)], f"{name}/product")
+        slopes = self.channels(f"{name}/slope", slope, name, kind)
+        value = self.node("PRelu", [product, slopes], f"{name}/sloped" if is_double else label, name=name)
+        if is_double:
+            # The way to float32 would round too.
+            value = self.node("Round", [value], f"{name}/whole")
+            self.node("Cast", [value], label, to=TensorProto.FLOAT)
+        self._stored(name, label, name, f"{name}/quantize")
 
     def _into_sum(self, node: Requantization, source: str) -> None:
         multiplier = self._multipliers[node.name]

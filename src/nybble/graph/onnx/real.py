@@ -77,6 +77,10 @@ class RealGraphForm(GraphForm, ABC):
     def requantize(self, node: Requantization) -> None:
         """A requantization, to an activation or into a sum."""
 
+    def requantize_by_sign(self, name: str, source: str, factor: Array, negative_factor: Array, shift: int) -> None:
+        """A requantization with other factors below 0: of the QDQ form alone."""
+        raise NotImplementedError
+
     @abstractmethod
     def relu(self, name: str, source: str, maximum: int | None) -> None:
         """A ReLU and its maximum."""

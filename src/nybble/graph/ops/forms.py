@@ -116,6 +116,10 @@ class RealForm(Form, Protocol):
         """Write a requantization, to an activation or into a sum."""
         ...
 
+    def requantize_by_sign(self, name: str, source: str, factor: Array, negative_factor: Array, shift: int) -> None:
+        """Write a requantization of the graph value ``source`` that has other factors below 0, in the QDQ form."""
+        ...
+
     def relu(self, name: str, source: str, maximum: int | None) -> None:
         """Write a ReLU; the maximum is in steps of the value."""
         ...

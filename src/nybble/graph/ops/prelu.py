@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,10 +18,19 @@ from nybble.graph.ops.checks import check_input_type
 from nybble.graph.ops.examples import activation, drawn, sums
 from nybble.graph.ops.forms import ExactForm, RealForm
 from nybble.graph.ops.quantize import FACTORS
+from nybble.graph.ops.reading import OnnxNode, OnnxValue
 from nybble.graph.ops.registry import register
+from nybble.graph.rescale import rescale
 from nybble.graph.tensor import Tensor
 from nybble.graph.types import ACTIVATIONS, SUMS, Array, DType
 from nybble.graph.value_type import MAX_SHIFT, ValueType
+
+#: Two scales of float32 give factors up to here back.
+_EXACT_FACTOR = 1 << 18
+#: Part by which factors that a file names may differ from its scales.
+_SAME = 2.0**-19
+#: Error of factors, in steps of the result, that is small.
+_TOLERANCE = 2.0**-9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -139,21 +149,56 @@ class PReLUOperation(Operation[PReLU]):
         unit = form.units[node.name]
         form.clip(value, node.output_type.minimum * unit, node.output_type.maximum * unit, node.name)
 
-    def has_form(self, form: str) -> bool:
-        """No QDQ form: two factors round in one place there."""
-        return form != "qdq"
-
     def write_qdq(self, node: PReLU, form: RealForm) -> None:
-        """None yet."""
-        raise GraphError(f"no QDQ form is defined for {node.op}; export it with --exact", node=node.name)
+        """Mul and PRelu whose products are rounded as here."""
+        form.requantize_by_sign(
+            node.name, node.inputs[0], node.factor.numpy(), node.negative_factor.numpy(), node.shift
+        )
 
     def details(self, node: PReLU) -> Sequence[str]:
         """The shift."""
         return (f"shift {node.shift}",)
 
     def onnx_hint(self, node: PReLU) -> Mapping[str, object]:
-        """None."""
-        return {}
+        """The shift and the type of the factors, and those that scales of float32 do not give back."""
+        hint: dict[str, object] = {"prelu": [node.shift, str(node.factor.dtype)]}
+        factors = [tensor.numpy().astype(np.int64) for tensor in (node.factor, node.negative_factor)]
+        if max(int(np.abs(values).max()) for values in factors) > _EXACT_FACTOR:
+            hint["above"], hint["below"] = (values.tolist() for values in factors)
+        return hint
+
+    onnx_operators = ("PRelu", "LeakyRelu")
+
+    def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
+        """Of what QuantizeLinear rounds at once; the import makes tables of functions of one activation before."""
+        source = node.value(0)
+        kind = node.type_of(source)
+        channels = kind.shape[0]
+        if node.operator == "LeakyRelu":
+            slope = np.full(channels, node.attribute("alpha", 0.01))
+        else:
+            given = node.constant(1, "slope").astype(np.float64)
+            if given.size not in (1, channels) or max(given.shape, default=1) != given.size:
+                raise GraphError(f"{given.size} slopes are not one, or one for each of {channels}", node=node.name)
+            slope = np.broadcast_to(given.reshape(-1), channels)
+        if node.behind is None:
+            raise GraphError("only one QuantizeLinear may read it", node=node.name)
+        scale, dtype = node.behind
+        if scale.size not in (1, channels) or not np.isfinite(slope).all():
+            raise GraphError("its slopes, or the scales behind it, are not numbers by channel", node=node.name)
+        scales = np.broadcast_to(scale.reshape(-1).astype(np.float64), channels)
+        above = source.unit / scales
+        factors = _hinted(node, above, slope * above) or _chosen(node, above, slope * above, kind)
+        made = PReLU(
+            name=node.free(node.name),
+            inputs=(source.name,),
+            input_type=kind.dtype,
+            output_type=dtype,
+            factor=Tensor.from_array(factors.dtype, factors.above),
+            negative_factor=Tensor.from_array(DType.S32, factors.below),
+            shift=factors.shift,
+        )
+        return OnnxValue(node.add(made), scales)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[PReLU]]:
         """From every type to every type, slopes of either sign, with ties, clips and shift 0."""
@@ -182,6 +227,53 @@ class PReLUOperation(Operation[PReLU]):
             shift=1,
         )
         yield Example(node, (sums(DType.S32, 6, magnitude=20),))
+
+
+class _Factors(NamedTuple):
+    """Factors of values from 0 on, and below."""
+
+    above: Array
+    below: Array
+    shift: int
+    dtype: DType
+
+
+def _hinted(node: OnnxNode, above: Array, below: Array) -> _Factors | None:
+    """What the file says of a node of this name, if it agrees with its numbers."""
+    known = node.hint.get("prelu")
+    if not isinstance(known, list) or len(known) != 2 or known[1] not in [str(dtype) for dtype in FACTORS]:
+        return None
+    shift, dtype = known[0], DType(known[1])
+    if type(shift) is not int or not 0 <= shift <= MAX_SHIFT:
+        return None
+    found = []
+    for name, wanted in (("above", above), ("below", below)):
+        held = node.hint.get(name)
+        steps = wanted * 2.0**shift
+        values = np.rint(steps)
+        if isinstance(held, list) and len(held) == len(wanted) and all(type(value) is int for value in held):
+            values = np.array(held, np.float64)
+        if np.any(np.abs(values - steps) > _SAME * np.abs(values) + 0.5):
+            return None
+        found.append(values)
+    if found[0].max() > dtype.maximum or found[0].min() < 0 or np.abs(found[1]).max() > DType.S32.maximum:
+        return None
+    return _Factors(found[0].astype(np.int64), found[1].astype(np.int64), shift, dtype)
+
+
+def _chosen(node: OnnxNode, above: Array, below: Array, kind: ValueType) -> _Factors:
+    """Factors and a shift whose error is small in steps of the result."""
+    most = np.maximum(above, np.abs(below))
+    if most.max() > DType.S32.maximum:
+        raise GraphError(f"a multiplier of {most.max():.3g} does not fit 32 bits", node=node.name)
+    highest = min(MAX_SHIFT, int(np.floor(np.log2(DType.S32.maximum / max(float(most.max()), 2.0**-MAX_SHIFT)))))
+    chosen = rescale(most, kind.magnitude * most, tolerance=_TOLERANCE, highest=highest)
+    parts = [np.rint(wanted * 2.0**chosen.shift).astype(np.int64) for wanted in (above, below)]
+    lost = [np.abs(part / 2.0**chosen.shift - wanted) for part, wanted in zip(parts, (above, below), strict=True)]
+    error = float((np.maximum(*lost) * kind.magnitude).max())
+    node.rounded("factor", error, f"in steps of the result, shift {chosen.shift}")
+    dtype = DType.U16 if parts[0].max() <= DType.U16.maximum else DType.U32
+    return _Factors(parts[0], parts[1], chosen.shift, dtype)
 
 
 register(PReLUOperation())

@@ -71,6 +71,10 @@ class OnnxNode(Protocol):
         """An input that must be an activation, as DequantizeLinear gives it."""
         ...
 
+    def value(self, index: int) -> OnnxValue:
+        """An input as it is, an activation or a sum."""
+        ...
+
     def sums(self, index: int) -> OnnxValue:
         """An input as a sum; an activation is made one."""
         ...

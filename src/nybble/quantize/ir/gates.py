@@ -11,7 +11,38 @@ from dataclasses import replace
 
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.ir.elementwise import Product
-from nybble.quantize.ir.float_network import Conv, Dense, FloatNetwork, Norm, Op
+from nybble.quantize.ir.float_network import Conv, Dense, Enlarge, FloatNetwork, Norm, Op
+
+
+def drop_repetitions(network: FloatNetwork) -> None:
+    """Let products read gates as they are, where those are repeated along rows and columns before.
+
+    Raises
+    ------
+    CaptureError
+        Naming a vector that is repeated and read by something else than a product.
+    """
+    shapes = network.shapes()
+    repeated = {
+        op.name: op.inputs[0]
+        for op in network
+        if isinstance(op, Enlarge) and shapes[op.inputs[0]] in (op.shape[:1], (op.shape[0], 1, 1))
+    }
+    if not repeated:
+        return
+    for op in network:
+        if isinstance(op, Product):
+            value, gate = op.inputs
+            if value in repeated:
+                value, gate = gate, value
+            if gate in repeated and value not in repeated:
+                op.inputs = (value, repeated[gate])
+    network.prune(network.output)
+    for op in network:
+        if op.name in repeated and len(shapes[op.inputs[0]]) == 1:
+            raise CaptureError(
+                f"{op.place or op.name}: a vector can be expanded along rows and columns only to be multiplied"
+            )
 
 
 def make_gates_images(network: FloatNetwork) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from nybble.graph import Conv2d, Padding, Pair
+from nybble.graph.types import Array
 from nybble.quantize.fake.weighted import QuantizedConv2d
 from nybble.quantize.ir import float_network, vocabulary
-from nybble.quantize.ir.vocabulary import Result, Unsupported, value_of
+from nybble.quantize.ir.vocabulary import Result, Translation, Unsupported, value_of
 from nybble.quantize.ops.aten_arguments import pair_of, sides_of
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.conv_transpose import transposed_convolution
@@ -59,6 +60,26 @@ def _conv2d(
     return vocabulary.conv(value_of(x), weight, bias, pair_of(stride), sides, spread, groups)
 
 
+@forms.aten("conv1d.default", "conv1d.padding")
+def _conv1d(
+    shape: tuple[int, ...],
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Sequence[int] = (1,),
+    padding: str | Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+) -> Result:
+    (step, *_), (spread, *_) = stride, dilation
+    if isinstance(padding, str):
+        total = spread * (weight.shape[-1] - 1) if padding == "same" and isinstance(weight, Tensor) else 0
+        sides = (total // 2, total - total // 2)
+    else:
+        sides = (padding[0], padding[0])
+    return vocabulary.conv_of_vector(value_of(x), weight, bias, step, sides, spread, groups)
+
+
 @forms.aten("convolution.default")
 def _convolution(
     shape: tuple[int, ...],
@@ -72,6 +93,8 @@ def _convolution(
     output_padding: Sequence[int],
     groups: int,
 ) -> Result:
+    if isinstance(weight, Tensor) and weight.dim() == 3 and not transposed:
+        return _conv1d(shape, x, weight, bias, stride, padding, dilation, groups)
     if transposed:
         return transposed_convolution(shape, x, weight, bias, stride, padding, output_padding, groups, dilation)
     return _conv2d(shape, x, weight, bias, stride, padding, dilation, groups)
@@ -83,9 +106,12 @@ def _check_bias(node: Any, inputs: Sequence[Value | None]) -> None:
         check_bias(arrays, outputs, (outputs,))
 
 
-@forms.onnx("Conv", ranks={1: 4, 2: 1}, weight=1, check=_check_bias)
+@forms.onnx("Conv", ranks={2: 1}, weight=1, check=_check_bias)
 def _onnx_conv(node: Any, x: Value, weight: Value, bias: Value | None = None) -> Result:
-    x, kernel = image_of(x), constant_of(weight, "weights")
+    kernel = constant_of(weight, "weights")
+    if kernel.ndim == 3:
+        return _onnx_conv1d(node, value_of(x), kernel, bias)
+    x = image_of(x)
     if kernel.ndim != 4:
         raise Unsupported("only two-dimensional convolutions are supported")
     window = Pair(kernel.shape[2], kernel.shape[3])
@@ -93,6 +119,16 @@ def _onnx_conv(node: Any, x: Value, weight: Value, bias: Value | None = None) ->
     padding = padding_of(node, x, window, stride, dilation)
     offset = None if bias is None else tensor_of(constant_of(bias, "biases"))
     return vocabulary.conv(x, tensor_of(kernel), offset, stride, padding, dilation, int(node.get("group", 1)))
+
+
+def _onnx_conv1d(node: Any, x: Translation, kernel: Array, bias: Value | None) -> Result:
+    (stride, *more), (dilation, *others) = node.get("strides", [1]), node.get("dilations", [1])
+    before, after, *rest = node.get("pads", [0, 0])
+    if more or others or rest or node.get("auto_pad", "NOTSET") != "NOTSET":
+        raise Unsupported("its strides, dilations or padding are not those of a one-dimensional convolution")
+    offset = None if bias is None else tensor_of(constant_of(bias, "biases"))
+    group = int(node.get("group", 1))
+    return vocabulary.conv_of_vector(x, tensor_of(kernel), offset, stride, (before, after), dilation, group)
 
 
 class Convolution(FloatOperation):

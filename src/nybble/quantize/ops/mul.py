@@ -16,8 +16,8 @@ from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.fake.quantizers import number
 from nybble.quantize.ir.elementwise import GatedProduct, Product
 from nybble.quantize.ir.float_network import FloatNetwork
-from nybble.quantize.ir.gates import make_gates_images
-from nybble.quantize.ir.vocabulary import Made, Result, Translation, Unsupported
+from nybble.quantize.ir.gates import drop_repetitions, make_gates_images
+from nybble.quantize.ir.vocabulary import STACKED, Made, MadeStack, Result, Stack, Translation, Unsupported
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.examples import FloatExample, around
 from nybble.quantize.ops.forms import Forms
@@ -56,7 +56,7 @@ class Mul(FakeOperation):
         return product if self.ratio is None else product * self.ratio.reshape(-1, *[1] * (x.dim() - 2))
 
 
-@forms.aten("mul.Tensor", "multiply.Tensor")
+@forms.aten("mul.Tensor", "multiply.Tensor", stacks=True)
 def _mul(shape: tuple[int, ...], left: Any, right: Any) -> Result | None:
     return product(left, right)
 
@@ -67,7 +67,11 @@ def _onnx_mul(node: Any, left: Value, right: Value) -> Result | None:
 
 
 def product(left: object, right: object) -> Result | None:
-    """The product of two values, in either order; ``None`` where one is a constant."""
+    """The product of two values, in either order, or of two stacks; ``None`` where one is a constant."""
+    if isinstance(left, Stack) and isinstance(right, Stack):
+        return _of_stacks(left, right)
+    if isinstance(left, Stack) or isinstance(right, Stack):
+        raise Unsupported(STACKED)
     if not isinstance(left, Translation) or not isinstance(right, Translation):
         return None
     if _is_gate(right, left):
@@ -80,6 +84,13 @@ def product(left: object, right: object) -> Result | None:
         f"values of (N, {_text(left)}) and (N, {_text(right)}) cannot be multiplied; only values of one shape, or by a "
         "gate (N, C, 1, 1) that convolutions of 1x1 or linear layers make"
     )
+
+
+def _of_stacks(left: Stack, right: Stack) -> MadeStack:
+    if left.axis != right.axis or len(left.values) != len(right.values):
+        raise Unsupported("stacks can be multiplied only if they are of as many values, on the same axis")
+    found = [product(*pair) for pair in zip(left.values, right.values, strict=True)]
+    return MadeStack(tuple(part for part in found if isinstance(part, Made)), left.axis)
 
 
 def _made(value: Translation, other: Translation) -> Made:
@@ -131,7 +142,8 @@ class Multiplication(FloatOperation):
         yield around("gate first", lambda: lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True)) * functional.relu(x))
 
     def rewrite(self, network: FloatNetwork) -> None:
-        """Gates that linear layers make become images of one pixel."""
+        """Gates are repeated by the product itself; those that linear layers make become images of one pixel."""
+        drop_repetitions(network)
         make_gates_images(network)
 
     def prepare(self, op: Product, preparation: Preparation) -> None:

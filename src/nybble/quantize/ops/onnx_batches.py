@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nybble.quantize.ir.vocabulary import Translation, Unsupported
+from nybble.quantize.ir.vocabulary import Stack, Translation, Unsupported
 from nybble.quantize.ops.onnx_arguments import Value, constant_of
 
 
@@ -60,9 +60,9 @@ def reshape_one(node: Any, inputs: Sequence[Value | None]) -> tuple[Any, list[Va
     return replace(node, attributes=attributes), [x, np.array([1, *shape[1:]], np.int64)]
 
 
-def _reshaped(inputs: Sequence[Value | None]) -> Translation:
+def _reshaped(inputs: Sequence[Value | None]) -> Translation | Stack:
     x = inputs[0]
-    if not isinstance(x, Translation):
+    if not isinstance(x, Translation | Stack):
         raise Unsupported("it must reshape what depends on the image")
     return x
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from nybble.quantize.ir import vocabulary
-from nybble.quantize.ir.vocabulary import Result, Translation, value_of
+from nybble.quantize.ir.vocabulary import Result, Stack, Translation, value_of
 from nybble.quantize.ops.base import FloatOperation
 from nybble.quantize.ops.examples import Around, FloatExample, example
 from nybble.quantize.ops.forms import Forms
@@ -18,8 +18,10 @@ from nybble.quantize.ops.registry import register
 forms = Forms()
 
 
-@forms.aten("softmax.int", "_softmax.default")
-def _softmax(shape: tuple[int, ...], x: Translation, dim: int, dtype: Any = None) -> Result:
+@forms.aten("softmax.int", "_softmax.default", stacks=True)
+def _softmax(shape: tuple[int, ...], x: Translation | Stack, dim: int, dtype: Any = None) -> Result:
+    if isinstance(x, Stack):
+        return vocabulary.softmax_of_stack(x, dim)
     return vocabulary.softmax(x, dim)
 
 
@@ -30,6 +32,8 @@ def _log_softmax(shape: tuple[int, ...], x: Translation, dim: int, dtype: Any = 
 
 @forms.onnx("Softmax", "LogSoftmax")
 def _onnx_softmax(node: Any, x: Value) -> Result:
+    if isinstance(x, Stack) and node.op == "Softmax":
+        return vocabulary.softmax_of_stack(x, node.get("axis", -1))
     # At the end: the order of the classes stays, and logits are what is compared and distilled.
     x = value_of(x)
     axis = node.get("axis", 1 if len(x.shape) == 1 else -1)

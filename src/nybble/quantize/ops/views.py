@@ -23,13 +23,16 @@ from nybble.quantize.ops.registry import register
 
 forms = Forms()
 
+_VIEWS = ("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int")
 #: Of TensorProto.DataType.
 _FLOAT = 1
 
 
-@forms.aten("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int")
-def _view(shape: tuple[int, ...], x: Translation, *_: Any) -> Result:
-    return vocabulary.reshape(x, shape)
+@forms.aten(
+    "view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int", stacks=True
+)
+def _view(shape: tuple[int, ...], x: Translation | Stack, *_: Any) -> Result:
+    return vocabulary.reshape_stack(x, shape) if isinstance(x, Stack) else vocabulary.reshape(x, shape)
 
 
 @forms.aten("squeeze.default")
@@ -61,12 +64,7 @@ def _transpose(shape: tuple[int, ...], x: Translation, first: int, second: int) 
 
 @forms.aten("expand.default")
 def _expand(shape: tuple[int, ...], x: Translation, *_: Any, implicit: bool = False) -> Result:
-    if shape != x.shape:
-        raise Unsupported(
-            "a value cannot be expanded along rows and columns; multiply by the gate (N, C, 1, 1) as it is, which "
-            "repeats it"
-        )
-    return x
+    return vocabulary.expand(x, shape)
 
 
 @forms.aten("dropout.default", "feature_dropout.default", "alpha_dropout.default", "native_dropout.default")
@@ -110,6 +108,8 @@ def _onnx_flatten(node: Any, x: Value) -> Result:
 def _onnx_reshape(node: Any, x: Value, target: Value) -> Result:
     """The reader says the new shape for one image, its extents resolved."""
     wanted: list[int] = constant_of(target, "the new shape").reshape(-1).tolist()
+    if isinstance(x, Stack):
+        return vocabulary.reshape_stack(x, wanted[1:])
     return vocabulary.reshape(value_of(x), wanted[1:])
 
 
@@ -137,6 +137,20 @@ def _onnx_unsqueeze(node: Any, x: Value, axes: Value | None = None) -> Result:
     for axis in sorted(axis % rank for axis in given):
         result = vocabulary.unsqueeze(value_of(result), axis)
     return result
+
+
+@forms.onnx("Expand", integers=(1,))
+def _onnx_expand(node: Any, x: Value, target: Value) -> Result:
+    """The longer shape of both, from the right."""
+    x = value_of(x)
+    wanted = constant_of(target, "the new shape").reshape(-1).tolist()
+    own = (node.batch, *x.shape)
+    wanted = [1] * (len(own) - len(wanted)) + wanted
+    if len(wanted) != len(own) or wanted[0] not in (1, node.batch):
+        raise Unsupported(f"it cannot be expanded to {wanted}; only along rows and columns")
+    if any(pair[0] < 1 or (1 not in pair and pair[0] != pair[1]) for pair in zip(wanted, own, strict=True)):
+        raise Unsupported(f"it does not expand to {wanted}")
+    return vocabulary.expand(x, [max(pair) for pair in zip(wanted[1:], x.shape, strict=True)])
 
 
 @forms.onnx("Identity")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,10 +11,12 @@ from nybble.graph import Pair
 from nybble.graph.types import Array
 from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.float_network import Concat, Op
-from nybble.quantize.ir.vocabulary import Made, Translation
+from nybble.quantize.ir.vocabulary import Made, MadeStack, Translation
 
 #: Most elements that are followed.
 _MOST = 1 << 24
+#: Most images that are taken apart to be stacked.
+_MOST_STACKED = 16
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,35 @@ def settled_images(moved: Moved, batch: int) -> Made | Translation | None:
     return None
 
 
+def stacked(moved: Moved, batch: int) -> MadeStack | None:
+    """What a value of one axis more than images is made of: images side by side; ``None`` where it is none of that."""
+    for axis in range(1, moved.index.ndim):
+        count = moved.index.shape[axis]
+        if not 1 < count <= _MOST_STACKED:
+            continue
+        parts = [_part(replace(moved, index=moved.index.take(place, axis)), batch) for place in range(count)]
+        found = [part for part in parts if part is not None]
+        if len(found) == count:
+            return MadeStack(tuple(found), axis)
+    return None
+
+
+def _part(moved: Moved, batch: int) -> Made | Translation | None:
+    """Images; or vectors of one pixel, with the axes that readers see."""
+    if moved.index.ndim == 4:
+        return settled_images(moved, batch)
+    shape = moved.index.shape[1:]
+    if moved.source.extents[1:] != (1, 1) or sum(extent > 1 for extent in shape) > 1:
+        return None
+    found = settled_images(replace(moved, index=moved.index.reshape(batch, -1, 1, 1)), batch)
+    if found is None:
+        return None
+    axes = tuple((0,) if extent > 1 else () for extent in shape)
+    if isinstance(found, Translation):
+        return replace(found, axes=axes)
+    return replace(found, axes=axes)
+
+
 def _is(index: Array, extents: tuple[int, ...], channels: Array, rows: Array, columns: Array) -> bool:
     """Whether an element lies at these places, which broadcast to (C, H, W), in its own image."""
     _, high, wide = extents
@@ -99,6 +130,9 @@ def _to_pixels(x: Translation, index: Array) -> Made | Translation | None:
     _, high, wide = x.extents
     block = Pair(index.shape[2] // high, index.shape[3] // wide)
     if (block.rows * high, block.columns * wide) != index.shape[2:] or block.rows * block.columns < 2:
+        return None
+    if (high, wide) == (1, 1) and block.rows != block.columns:
+        # A vector in parts, which may be stacked, more likely than an oblong image.
         return None
     channels, _, _ = _places(index, x.extents)
     corner = channels[:, : block.rows, : block.columns]

@@ -69,6 +69,9 @@ class _Given:
     def activation(self, index: int) -> OnnxValue:
         return self._given(self._importer.activation(self._node, index))
 
+    def value(self, index: int) -> OnnxValue:
+        return self._given(self._importer.build.settle(self._importer.real(self._node, index), self.name))
+
     def sums(self, index: int) -> OnnxValue:
         build = self._importer.build
         return self._given(build.lift(build.settle(self._importer.real(self._node, index), self.name)))

@@ -15,6 +15,7 @@ from nybble.quantize.ir.vocabulary.arithmetic import (
     negate,
     smaller,
     softmax,
+    softmax_of_stack,
     subtract,
     sum_of,
     sum_of_stack,
@@ -22,10 +23,12 @@ from nybble.quantize.ir.vocabulary.arithmetic import (
 from nybble.quantize.ir.vocabulary.moving import (
     concat,
     crop,
+    expand,
     pad,
     permute,
     pick,
     reshape,
+    reshape_stack,
     resize_bilinear,
     resize_nearest,
     select,
@@ -39,7 +42,9 @@ from nybble.quantize.ir.vocabulary.moving import (
     unsqueeze,
 )
 from nybble.quantize.ir.vocabulary.value import (
+    STACKED,
     Made,
+    MadeStack,
     Result,
     Results,
     Stack,
@@ -49,11 +54,13 @@ from nybble.quantize.ir.vocabulary.value import (
     settled,
     value_of,
 )
-from nybble.quantize.ir.vocabulary.weighted import batch_norm, conv, conv_transpose, dense, matmul
+from nybble.quantize.ir.vocabulary.weighted import batch_norm, conv, conv_of_vector, conv_transpose, dense, matmul
 from nybble.quantize.ir.vocabulary.windows import adaptive_pool, average_pool, largest, max_pool, mean, total
 
 __all__ = [
+    "STACKED",
     "Made",
+    "MadeStack",
     "Result",
     "Results",
     "Stack",
@@ -68,10 +75,12 @@ __all__ = [
     "clip",
     "concat",
     "conv",
+    "conv_of_vector",
     "conv_transpose",
     "crop",
     "dense",
     "divide",
+    "expand",
     "image",
     "larger",
     "largest",
@@ -84,6 +93,7 @@ __all__ = [
     "permute",
     "pick",
     "reshape",
+    "reshape_stack",
     "resize_bilinear",
     "resize_nearest",
     "select",
@@ -92,6 +102,7 @@ __all__ = [
     "skip",
     "smaller",
     "softmax",
+    "softmax_of_stack",
     "split",
     "split_evenly",
     "squeeze",

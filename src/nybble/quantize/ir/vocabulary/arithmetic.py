@@ -10,8 +10,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from nybble.quantize.ir.elementwise import Function
 from nybble.quantize.ir.float_network import Affine, Op, Rectifier, Sum
-from nybble.quantize.ir.vocabulary.value import Made, Result, Stack, Translation, Unsupported, seen
+from nybble.quantize.ir.vocabulary.value import STACKED, Made, MadeStack, Result, Stack, Translation, Unsupported, seen
 
 #: A value, or a constant.
 Operand: TypeAlias = Translation | Tensor | float
@@ -89,7 +90,7 @@ def sum_of_stack(x: Stack, axes: Sequence[int] | None, keepdim: bool, *, average
     """The sum, or the mean, of what is stacked."""
     rank = len(x.values[0].shape) + 2
     if keepdim or axes is None or [axis % rank for axis in axes] != [x.axis]:
-        raise Unsupported("values stacked on a new axis can only be summed or averaged along it")
+        raise Unsupported(STACKED)
     result = sum_of(x.values)
     if not average or not isinstance(result, Made):
         return result
@@ -154,6 +155,25 @@ def softmax(x: Translation, axis: int, log: bool = False) -> Translation:
     if x.ending:
         raise Unsupported("one softmax at the end can be left out, not two")
     return Translation(x.name, x.extents, x.axes, "log_softmax" if log else "softmax")
+
+
+def softmax_of_stack(x: Stack, axis: int) -> MadeStack:
+    """A softmax of two values, element by element: ``sigmoid(a - b)`` and ``sigmoid(b - a)``."""
+    if axis % (len(x.values[0].shape) + 2) != x.axis:
+        raise Unsupported("a softmax of stacked values can be along the axis on which they are stacked only")
+    if len(x.values) != 2:
+        raise Unsupported(f"a softmax of {len(x.values)} stacked values has no integer form; only of two")
+    return MadeStack(tuple(_more_of(*pair) for pair in (x.values, x.values[::-1])), x.axis)
+
+
+def _more_of(left: Translation, right: Translation) -> Made:
+    ops: list[Op] = []
+    difference = _local(_summed(left, right, -1.0), ops)
+    _local(
+        Function(name="", inputs=(difference.name,), shape=difference.extents, function=torch.sigmoid, label="Sigmoid"),
+        ops,
+    )
+    return Made(tuple(ops), left.axes)
 
 
 def _summed(left: Translation, right: Translation, alpha: float) -> Made:

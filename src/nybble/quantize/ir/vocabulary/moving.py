@@ -21,6 +21,7 @@ from nybble.quantize.ir.float_network import (
     Op,
     Pad,
     Shuffle,
+    Sum,
     Surround,
 )
 from nybble.quantize.ir.vocabulary.value import (
@@ -35,7 +36,9 @@ from nybble.quantize.ir.vocabulary.value import (
     seen,
 )
 
-_ONLY_CHANNELS = "a concatenation can join only channels (axis 1) of images (N, C, H, W) with the same rows and columns"
+_ONLY_CHANNELS = (
+    "a concatenation can join channels, rows or columns of images (N, C, H, W) that have the rest in common"
+)
 
 #: Weights of the convolution that picks channels.
 _MOST_PICKED = 1 << 24
@@ -59,6 +62,34 @@ def reshape(x: Translation, shape: Sequence[int]) -> Translation:
         raise Unsupported(f"reshaping {seen(x)} to ({wanted}) is not flattening: it splits or mixes axes")
     groups[-1] = (*groups[-1], *rest)
     return _viewed(x, tuple(groups))
+
+
+def reshape_stack(x: Stack, shape: Sequence[int]) -> Made:
+    """Another view of all that is stacked: images, or vectors of one pixel, become one with the channels of all."""
+    first = x.values[0]
+    if x.axis != 1 or any(value.extents != first.extents or not value.is_natural for value in x.values):
+        raise Unsupported("only images stacked in front of their channels can be joined by reshaping")
+    if len(first.extents) != 3:
+        raise Unsupported("only images (N, C, H, W) can be joined by reshaping, not vectors")
+    joined = Concat(
+        name="",
+        inputs=tuple(value.name for value in x.values),
+        shape=(first.extents[0] * len(x.values), *first.extents[1:]),
+    )
+    return Made((joined,), reshape(Translation("", joined.shape), shape).axes)
+
+
+def expand(x: Translation, shape: Sequence[int]) -> Made | Translation:
+    """A value of one pixel repeated along rows and columns."""
+    if tuple(shape) == x.shape:
+        return x
+    rest = [own for own, wanted in zip(x.shape, shape, strict=False) if own != wanted]
+    if len(shape) != 3 or len(x.shape) != 3 or x.channel_axis() != 0 or x.extents[1:] not in ((), (1, 1)):
+        raise Unsupported("only a value (N, C, 1, 1) can be expanded along rows and columns")
+    if any(own != 1 for own in rest) or shape[0] != x.extents[0]:
+        raise Unsupported(f"{seen(x)} does not expand to (N, {', '.join(map(str, shape))})")
+    # A vector becomes an image where it gates one; `gates` says what else may not be.
+    return Made((Enlarge(name="", inputs=(x.name,), shape=tuple(shape), grid="asymmetric"),))
 
 
 def permute(x: Translation, order: Sequence[int]) -> Translation:
@@ -254,6 +285,8 @@ def _joined(values: Sequence[Translation], place: int) -> Result:
         # On an axis that each of them got for it.
         axes_before = (*first.axes[:place], *first.axes[place + 1 :])
         return Stack(tuple(Translation(value.name, value.extents, axes_before) for value in values), place + 1)
+    if len(first.extents) == 3 and place in (1, 2) and all(value.layout() == ((0,), (1,), (2,)) for value in values):
+        return _side_by_side(values, place)
     for value in values:
         if len(value.axes) != len(first.axes) or len(value.extents) != 3:
             raise Unsupported(_ONLY_CHANNELS)
@@ -270,6 +303,29 @@ def _joined(values: Sequence[Translation], place: int) -> Result:
     op = Concat(name="", inputs=tuple(value.name for value in values), shape=shape)
     inner = tuple(axis for axis in first.axes[place] if axis)
     return Made((op,), (*first.axes[:place], (0, *inner), *first.axes[place + 1 :]))
+
+
+def _side_by_side(values: Sequence[Translation], place: int) -> Made:
+    """Rows or columns one after the other: the sum of images, each with zeros where the others are."""
+    if any(
+        value.extents[:place] + value.extents[place + 1 :] != values[0].extents[:place] + values[0].extents[place + 1 :]
+        for value in values
+    ):
+        raise Unsupported(_ONLY_CHANNELS)
+    ops: list[Op] = []
+    total = sum(value.extents[place] for value in values)
+    before, summed = 0, None
+    for value in values:
+        after = total - before - value.extents[place]
+        sides = Padding(before, 0, after, 0) if place == 1 else Padding(0, before, 0, after)
+        padded = _appended(pad(value, sides), value, ops)
+        summed = (
+            padded
+            if summed is None
+            else _appended(Sum(name="", inputs=(summed.name, padded.name), shape=padded.extents), padded, ops)
+        )
+        before += value.extents[place]
+    return Made(tuple(ops))
 
 
 def _viewed(x: Translation, axes: Axes) -> Translation:

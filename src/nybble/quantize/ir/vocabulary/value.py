@@ -15,6 +15,13 @@ from nybble.quantize.ir.float_network import Op
 Axes = tuple[tuple[int, ...], ...]
 
 
+#: What can be done with a stack.
+STACKED = (
+    "values stacked on a new axis can only be summed up, averaged or multiplied, or joined by reshaping; of two a "
+    "softmax can be taken"
+)
+
+
 class Unsupported(Exception):  # noqa: N818 - it becomes the reason in an error with a place
     """Why an operation cannot be part of a network, and what to do. A front end adds the place."""
 
@@ -94,14 +101,35 @@ class Made:
 
 @dataclass(frozen=True)
 class Stack:
-    """Values side by side on an axis of their own, counted with the batch. All that can be done is to sum them up."""
+    """Values side by side on an axis of their own, counted with the batch.
+
+    They can be summed up, multiplied by those of another stack, and joined by reshaping; of two there is a softmax.
+    """
 
     values: tuple[Translation, ...]
     axis: int
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """What readers see, without the batch."""
+        one = self.values[0].shape
+        return (*one[: self.axis - 1], len(self.values), *one[self.axis - 1 :])
+
+
+@dataclass(frozen=True)
+class MadeStack:
+    """What makes the values of a :class:`Stack`, in their order."""
+
+    parts: tuple[Op | Made | Translation, ...]
+    axis: int
+
+    def settled(self, settle: Callable[[Op | Made | Translation], Translation]) -> Stack:
+        """The stack of what ``settle`` puts into a network."""
+        return Stack(tuple(settle(part) for part in self.parts), self.axis)
+
 
 #: An operation, several, a value that stays as it is, values that wait for their sum, or a constant.
-Result: TypeAlias = Op | Made | Translation | Stack | Tensor
+Result: TypeAlias = Op | Made | Translation | Stack | MadeStack | Tensor
 #: What a call with several results returns, in their order.
 Results: TypeAlias = tuple[Op | Made | Translation, ...]
 
@@ -129,7 +157,7 @@ def settled(result: Op | Made | Translation, add: Callable[[Op], str]) -> Transl
 def value_of(value: object) -> Translation:
     """A value that depends on the image."""
     if isinstance(value, Stack):
-        raise Unsupported("values stacked on a new axis can only be summed or averaged along it")
+        raise Unsupported(STACKED)
     if not isinstance(value, Translation):
         raise Unsupported("it must read what depends on the image, and constants only besides")
     return value

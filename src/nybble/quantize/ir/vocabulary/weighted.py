@@ -52,6 +52,47 @@ def conv(
     )
 
 
+def conv_of_vector(
+    x: Translation,
+    weight: Any,
+    bias: Any = None,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+    dilation: int = 1,
+    groups: int = 1,
+) -> Result:
+    """A one-dimensional convolution by weights (K, C / groups, taps).
+
+    Along the channels of a vector, as in an ECA gate, it is a linear layer with a band of weights. With one tap it is
+    a convolution of 1x1.
+    """
+    kernel = weights_of(weight, "weights of a convolution")
+    if kernel.dim() != 3 or len(x.shape) != 2:
+        raise Unsupported("only one-dimensional convolutions of (N, C, L) can be")
+    outputs, inputs, taps = kernel.shape
+    if groups < 1 or outputs % groups or inputs * groups != x.shape[0]:
+        raise Unsupported(f"a weight {tuple(kernel.shape)} in {groups} groups does not fit {seen(x)}")
+    if min(stride, dilation) < 1 or min(padding) < 0:
+        raise Unsupported("its stride or dilation is below 1, or its padding below 0")
+    extent = x.shape[1]
+    if taps == 1 and stride == 1 and not any(padding) and len(x.extents) == 3 and x.channel_axis() == 0:
+        made = conv(Translation(x.name, x.extents), kernel[..., None], bias, groups=groups)
+        return Made((made,), x.axes) if isinstance(made, Conv) else made
+    count = (extent + sum(padding) - dilation * (taps - 1) - 1) // stride + 1
+    if outputs != 1 or inputs != 1 or count < 1:
+        raise Unsupported(
+            "a one-dimensional convolution can be along the channels of a vector (N, 1, C) only, and give as many"
+        )
+    if extent * count > MAX_ELEMENTS:
+        raise Unsupported(f"a one-dimensional convolution of {extent} channels is too large")
+    matrix = kernel.new_zeros(count, extent)
+    for tap in range(taps):
+        places = torch.arange(count) * stride + tap * dilation - padding[0]
+        inside = (places >= 0) & (places < extent)
+        matrix[torch.arange(count)[inside], places[inside]] += kernel[0, 0, tap]
+    return dense(x, matrix, None if bias is None else weights_of(bias, "biases of a convolution").expand(count))
+
+
 def conv_transpose(
     x: Translation,
     weight: Any,

@@ -16,10 +16,10 @@ from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT
 from nybble.quantize.errors import CaptureError, SourceError
 from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Result
 from nybble.quantize.ir.fold import join_limits
-from nybble.quantize.ir.vocabulary import Stack, Translation, Unsupported, settled
+from nybble.quantize.ir.vocabulary import MadeStack, Stack, Translation, Unsupported, settled
 from nybble.quantize.ops import onnx_forms, rewrite
 from nybble.quantize.ops.onnx_arguments import Value
-from nybble.quantize.sources.moved import Moved, settled_images
+from nybble.quantize.sources.moved import Moved, settled_images, stacked
 from nybble.quantize.sources.onnx.folding import FOLDED, Folder
 from nybble.quantize.sources.onnx.model import OnnxModel, OnnxNode
 from nybble.quantize.sources.onnx.moves import follow
@@ -29,6 +29,8 @@ from nybble.quantize.sources.onnx.tail import host_nodes, tail_of
 
 #: Of names at most, which become those of files.
 _LONGEST = 120
+#: Operators that take a stack.
+_READ_STACKS = ("Mul", "ReduceMean", "ReduceSum", "Softmax")
 
 
 def build(model: OnnxModel, size: tuple[int, int], channels: int | None = None) -> FloatNetwork:
@@ -56,6 +58,8 @@ class _Builder:
         self._model = model
         self._network = FloatNetwork(input_shape)
         self._held: dict[str, Value | Moved] = {**model.constants, model.entry: Translation(INPUT, input_shape)}
+        #: Stacks of what they hold as elements that were moved.
+        self._stacks: dict[str, Stack] = {}
         self._shapes: dict[str, tuple[int, ...]] = {INPUT: input_shape}
         self._keys = {INPUT}
         self._fold = Folder(model.constants, model.opset)
@@ -133,7 +137,13 @@ class _Builder:
                 raise Unsupported("it reads constants alone; let onnxsim compute what depends on no image")
             self._held.update(self._fold(node, self._held))  # type: ignore[arg-type]
             return
+        if node.op in _READ_STACKS:
+            pairs = zip(node.inputs, inputs, strict=True)
+            inputs = [self._stacked(node, name, value) if isinstance(value, Moved) else value for name, value in pairs]
         result = self._translated(node, inputs)
+        if isinstance(result, MadeStack):
+            self._held[node.outputs[0]] = result.settled(lambda part: settled(part, functools.partial(self._add, node)))
+            return
         if isinstance(result, Moved):
             self._held[node.outputs[0]] = result
             return
@@ -164,6 +174,15 @@ class _Builder:
                 raise
             found = settled_images(moved, node.batch)
             return moved if found is None else found
+
+    def _stacked(self, node: OnnxNode, name: str, value: Moved) -> Stack | Moved:
+        """Images side by side as a stack, which is made once."""
+        if name not in self._stacks:
+            found = stacked(value, node.batch)
+            if found is None:
+                return value
+            self._stacks[name] = found.settled(lambda part: settled(part, functools.partial(self._add, node)))
+        return self._stacks[name]
 
     def _unreadable(self, moved: Moved) -> SourceError:
         return SourceError(f"{self._model.path}: node {moved.node}: cannot be quantized: {moved.why}")

@@ -48,6 +48,11 @@ _MOVES = frozenset(
 )
 
 
+def moves(node: Node) -> bool:
+    """Whether a call computes nothing."""
+    return str(node.target).removeprefix("aten.").split(".")[0] in _MOVES
+
+
 def follow(node: Node, args: Sequence[Any], batch: int, why: str) -> Moved | tuple[Moved, ...] | None:
     """What a call that only moves elements makes of images, or of what another one moved; ``None`` of all else.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,11 @@ from nybble import graph
 from nybble.quantize.errors import CaptureError
 from nybble.quantize.ir.float_network import INPUT, FloatNetwork, Op, Result, Weighted
 from nybble.quantize.ir.fold import join_limits
-from nybble.quantize.ir.vocabulary import Made, Stack, Translation, Unsupported, settled
+from nybble.quantize.ir.vocabulary import STACKED, Made, MadeStack, Stack, Translation, Unsupported, settled
 from nybble.quantize.ops import rewrite
-from nybble.quantize.sources.moved import Moved, settled_images
+from nybble.quantize.sources.moved import Moved, settled_images, stacked
 from nybble.quantize.sources.pytorch.aten_calls import IGNORED, reads_stacks, translate
-from nybble.quantize.sources.pytorch.moves import follow
+from nybble.quantize.sources.pytorch.moves import follow, moves
 from nybble.quantize.sources.pytorch.source_lines import frames_of_trace, user_line
 from nybble.quantize.sources.pytorch.tail import copy_of, host_node, read_by, tail_of, views_of
 
@@ -59,6 +60,8 @@ class Walk:
         self._device = next((entry.device for entry in program.state_dict.values()), None)
         #: What each node holds: a value, or a constant.
         self._held: dict[Node, Any] = {}
+        #: Stacks of what they hold as elements that were moved.
+        self._stacks: dict[Node, Stack] = {}
         #: Names of parameters and buffers by the node that holds them, transposed perhaps.
         self._owners: dict[Node, str] = {}
         self._keys: set[str] = {INPUT}
@@ -117,14 +120,14 @@ class Walk:
                 raise self._unsupported(node, "only the first of its results can be used", source)
             self._held[node] = results[index]
             return
-        args = torch.fx.node.map_arg(node.args, lambda entry: self._held[entry])
-        kwargs = torch.fx.node.map_arg(node.kwargs, lambda entry: self._held[entry])
+        read = self._read(node, stacks=reads_stacks(target) and not moves(node))
+        args = torch.fx.node.map_arg(node.args, read.__getitem__)
+        kwargs = torch.fx.node.map_arg(node.kwargs, read.__getitem__)
         shape = _shape(node)
-        before = next((held for held in map(self._held.get, node.all_input_nodes) if isinstance(held, Moved)), None)
+        before = next((held for held in read.values() if isinstance(held, Moved)), None)
         try:
-            stacked = any(isinstance(self._held[entry], Stack) for entry in node.all_input_nodes)
-            if stacked and not reads_stacks(target):
-                raise Unsupported("values stacked on a new axis can only be summed or averaged along it")
+            if any(isinstance(held, Stack) for held in read.values()) and not reads_stacks(target):
+                raise Unsupported(STACKED)
             if before is not None:
                 raise Unsupported(before.why)
             result = translate(target, tuple(args), dict(kwargs), shape)
@@ -135,11 +138,13 @@ class Walk:
                 raise (why if before is None else CaptureError(before.why)) from None
             self._hold_moved(node, moved)
             return
+        if isinstance(result, MadeStack):
+            self._held[node] = result.settled(lambda part: self._settled(node, part))
+            return
         if isinstance(result, Tensor | Stack):
             self._held[node] = result
             return
-        read = [self._held[entry] for entry in node.all_input_nodes]
-        ended = any(isinstance(held, Translation) and held.ending for held in read)
+        ended = any(isinstance(held, Translation) and held.ending for held in read.values())
         results = result if isinstance(result, tuple) else (result,)
         if ended and not all(isinstance(entry, Translation) for entry in results):
             raise self._unsupported(node, "nothing can be computed from a softmax; it can be left out at the end only")
@@ -147,6 +152,18 @@ class Walk:
         if values[0].shape != shape:
             raise AssertionError(f"{self._place(node)}: {target} gives {shape}, but was captured as {values[0].shape}")
         self._held[node] = values if isinstance(result, tuple) else values[0]
+
+    def _read(self, node: Node, *, stacks: bool) -> dict[Node, Any]:
+        """What a call reads; with ``stacks``, elements that are images side by side as a stack of these."""
+        held = {entry: self._held[entry] for entry in node.all_input_nodes}
+        for entry, value in held.items() if stacks else ():
+            if isinstance(value, Moved) and entry not in self._stacks:
+                found = stacked(value, BATCH)
+                if found is None:
+                    continue
+                settle = functools.partial(self._settled, entry)
+                self._stacks[entry] = found.settled(settle)
+        return {**held, **({entry: self._stacks[entry] for entry in held if entry in self._stacks} if stacks else {})}
 
     def _hold_moved(self, node: Node, moved: Moved | tuple[Moved, ...]) -> None:
         """Hold elements that a call moved: as images where they are such again."""
