@@ -49,7 +49,7 @@ CLIENTS = (1, 8, 32, 128)
 #: Offered rates, as multiples of the peak, and the clients that offer them: more than the queue holds, so that those
 #: who wait for an answer leave enough others.
 OVERLOADS = (2, 5)
-OVERLOADING_CLIENTS = 900
+OVERLOADING_CLIENTS = 600
 #: What asks the neighbour for more than it can do.
 NEIGHBOUR_CLIENTS = 256
 #: Clients of the comparison with other servers.

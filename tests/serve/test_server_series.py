@@ -133,7 +133,10 @@ def tensors(name: str, kind: str, shape: tuple[int, ...], content: bytes) -> tup
 
 
 def logits_of(reply: Reply) -> Any:
-    length = int(reply.headers["inference-header-content-length"])
+    """Of one photo."""
+    length = int(reply.headers.get("inference-header-content-length", 0))
+    if not length:  # The change was one of the field that asks for binary outputs.
+        return np.array(json.loads(reply.content)["outputs"][0]["data"], "f4")
     return np.frombuffer(reply.content[length:], "<f4")
 
 
@@ -143,9 +146,8 @@ def classes_of(engine: Engine, content: bytes) -> list[dict[str, Any]]:
 
 def tensor_is_right(engine: Engine, body: bytes, reply: Reply) -> None:
     """An answer to a whole tensor, which is the end of the body, is the engine's."""
-    if len(logits_of(reply)) == 10:
-        array = np.frombuffer(body[-SIZE:], np.uint8).reshape(1, *SHAPE)
-        assert np.array_equal(logits_of(reply), engine(array)[0])
+    array = np.frombuffer(body[-SIZE:], np.uint8).reshape(1, *SHAPE)
+    assert np.array_equal(logits_of(reply), engine(array)[0])
 
 
 def photo_is_right(engine: Engine, body: bytes, reply: Reply) -> None:
