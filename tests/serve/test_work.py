@@ -99,6 +99,51 @@ def test_a_network_does_not_wait_for_anothers_batch(monkeypatch: pytest.MonkeyPa
     assert turns == {"busy": [None, OVERLOADED_SECONDS, OVERLOADED_SECONDS, None], "quiet": [None]}
 
 
+@pytest.mark.parametrize(("waiting", "sizes"), [(7, [1]), (8, [1, 8]), (20, [1, 8])])
+def test_a_full_batch_waits_in_the_engine(waiting: int, sizes: list[int]) -> None:
+    """While one runs, a full one follows it, and no third."""
+    entered: list[int] = []
+    go_on = threading.Event()
+
+    def run(photos: Any) -> Any:
+        entered.append(len(photos))
+        assert go_on.wait(30)
+        return photos.reshape(len(photos), -1)
+
+    async def all_of_them() -> None:
+        loop = asyncio.get_running_loop()
+        processor = Processor(Metrics(), loop)
+        lane = Lane("lane", run, 8)
+        processor.add(lane)
+
+        def submit() -> asyncio.Future[Any]:
+            future = loop.create_future()
+            processor.submit(lane, Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 60, future))
+            return future
+
+        futures = [submit()]
+        until = time.monotonic() + 30
+        while len(entered) < 1 and time.monotonic() < until:
+            await asyncio.sleep(0.001)
+        futures += [submit() for _ in range(waiting)]
+        while len(entered) < len(sizes) and time.monotonic() < until:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        assert entered == sizes
+        go_on.set()
+        await asyncio.gather(*futures)
+        await asyncio.to_thread(processor.stop)
+        assert lane.running == 0
+
+    asyncio.run(all_of_them())
+
+
+def test_a_batch_that_begins_later_does_not_outlast_a_member() -> None:
+    # It begins at 10.2; two photos would run until 10.4.
+    batch = queue(work(1, 10.35), work(1)).take(8, 0.1, 10.0, 10.2)
+    assert (len(batch.work), batch.reason) == (1, "deadline")
+
+
 def test_deadlines_reckon_with_the_dearest_photos() -> None:
     """Photos ran fast so far, but one may take ten seconds: two together could outlast a member with 15 left."""
     sizes: list[int] = []

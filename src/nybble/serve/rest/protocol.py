@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -10,6 +11,8 @@ from nybble.serve.admission import EXPECTED
 
 #: Of a request with one of these the usual way has to decide where its body ends, and whether it is sent.
 _UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"connection"))
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 
 
 class Head(NamedTuple):
@@ -36,7 +39,7 @@ def plain_head(data: bytes) -> Head | None:
     for line in lines:
         name, colon, value = line.partition(b":")
         name = name.lower()
-        if not colon or name in _UNUSUAL or (name == b"content-length" and body):
+        if not colon or not _TOKEN.fullmatch(name) or name in _UNUSUAL or (name == b"content-length" and body):
             return None
         value = value.strip(b" \t")
         if name == b"content-length":
