@@ -96,21 +96,27 @@ def latency(models: Sequence[str], photo: Path, seconds: float, folder: Path) ->
 
 
 def overload(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> dict[str, Any]:
-    """Goodput at multiples of the peak, and memory before and after."""
+    """Goodput at multiples of the peak, and memory, second by second."""
     with serving(models[:1]) as server, load(models[0], threads=THREADS) as engine:
         body = tensor_body("m0", _image(engine, photo), folder)
         asked(server, body, 32, seconds / 4)
         peak = asked(server, body, 32, seconds).summary()
-        found: dict[str, Any] = {"peak": peak, "resident_mb": [server.resident_mb()]}
+        found: dict[str, Any] = {"peak": peak, "resident_mb": server.resident_mb()}
         for factor in OVERLOADS:
             rate = factor * peak["images_per_second"]
-            answers = offered(server, body, OVERLOADING_CLIENTS, seconds, rate, folder)
+            with ThreadPoolExecutor(1) as pool:
+                offering = pool.submit(offered, server, body, OVERLOADING_CLIENTS, seconds, rate, folder)
+                memory = []
+                while not offering.done():
+                    memory.append(round(server.resident_mb()))
+                    time.sleep(1)
+            answers = offering.result()
             summary = answers.summary()
             found[f"{factor} times"] = summary | {
                 "offered_per_second": summary["requests"] / answers.wall,
                 "goodput_of_peak": summary["images_per_second"] / peak["images_per_second"],
+                "resident_mb": memory,
             }
-            found["resident_mb"].append(server.resident_mb())
     return found
 
 
