@@ -99,21 +99,35 @@ def test_a_network_does_not_wait_for_anothers_batch(monkeypatch: pytest.MonkeyPa
     assert turns == {"busy": [None, OVERLOADED_SECONDS, OVERLOADED_SECONDS, None], "quiet": [None]}
 
 
-@pytest.mark.parametrize(("waiting", "sizes"), [(7, [1]), (8, [1, 8]), (20, [1, 8])])
-def test_a_full_batch_waits_in_the_engine(waiting: int, sizes: list[int]) -> None:
-    """While one runs, a full one follows it, and no third."""
-    entered: list[int] = []
+@pytest.mark.parametrize(
+    ("width", "waiting", "entered"),
+    [
+        (1, 7, [("all", 1)]),
+        (1, 8, [("all", 1), ("all", 8)]),
+        (1, 30, [("all", 1), ("all", 8)]),
+        (2, 15, [("all", 1)]),
+        (2, 16, [("all", 1), ("single", 8), ("single", 8)]),
+        (2, 40, [("all", 1), ("single", 8), ("single", 8)]),
+    ],
+)
+def test_where_many_wait_each_thread_gets_a_batch(width: int, waiting: int, entered: list[tuple[str, int]]) -> None:
+    """And one more waits in the engine; afterwards a batch runs on all threads again."""
+    seen: list[tuple[str, int]] = []
     go_on = threading.Event()
 
-    def run(photos: Any) -> Any:
-        entered.append(len(photos))
-        assert go_on.wait(30)
-        return photos.reshape(len(photos), -1)
+    def runner(name: str) -> Any:
+        def run(photos: Any) -> Any:
+            seen.append((name, len(photos)))
+            assert go_on.wait(30)
+            return photos.reshape(len(photos), -1)
+
+        return run
 
     async def all_of_them() -> None:
         loop = asyncio.get_running_loop()
         processor = Processor(Metrics(), loop)
-        lane = Lane("lane", run, 8)
+        single = runner("single") if width > 1 else None
+        lane = Lane("lane", runner("all"), 8, single=single, width=width)
         processor.add(lane)
 
         def submit() -> asyncio.Future[Any]:
@@ -121,27 +135,25 @@ def test_a_full_batch_waits_in_the_engine(waiting: int, sizes: list[int]) -> Non
             processor.submit(lane, Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 60, future))
             return future
 
+        async def wait_for(count: int) -> None:
+            async with asyncio.timeout(30):
+                while len(seen) < count:
+                    await asyncio.sleep(0.001)
+
         futures = [submit()]
-        until = time.monotonic() + 30
-        while len(entered) < 1 and time.monotonic() < until:
-            await asyncio.sleep(0.001)
+        await wait_for(1)
         futures += [submit() for _ in range(waiting)]
-        while len(entered) < len(sizes) and time.monotonic() < until:
-            await asyncio.sleep(0.001)
+        await wait_for(len(entered))
         await asyncio.sleep(0.05)
-        assert entered == sizes
+        assert seen == entered
         go_on.set()
         await asyncio.gather(*futures)
+        assert sum(photos for _, photos in seen) == 1 + waiting
+        await submit()
+        assert (seen[-1], lane.running) == (("all", 1), 0)
         await asyncio.to_thread(processor.stop)
-        assert lane.running == 0
 
     asyncio.run(all_of_them())
-
-
-def test_a_batch_that_begins_later_does_not_outlast_a_member() -> None:
-    # It begins at 10.2; two photos would run until 10.4.
-    batch = queue(work(1, 10.35), work(1)).take(8, 0.1, 10.0, 10.2)
-    assert (len(batch.work), batch.reason) == (1, "deadline")
 
 
 def test_deadlines_reckon_with_the_dearest_photos() -> None:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,9 +20,6 @@ from nybble.serve.work import Batch, Work, WorkQueue
 #: How long a network whose queue does not empty keeps the engine's threads while another one, whose queue does, waits
 #: for them. Between two steps they are then passed on. Two such networks take turns of 50 ms, as all engines do.
 OVERLOADED_SECONDS = 0.003
-#: Batches of a network under way: one runs, and the next one, if it is full, waits in the engine. So the engine goes on
-#: at once, whatever holds Python meanwhile.
-BATCHES = 2
 #: The weight of the newest batch in the mean of a photo's seconds.
 _NEWEST = 0.2
 
@@ -30,6 +28,10 @@ _log = logging.getLogger("nybble.serve")
 
 class Lane:
     """One network's work.
+
+    A batch runs on all threads. If so many photos wait that each thread could have a batch, batches run on one thread
+    each: no thread then waits for another one, which matters where other work takes processors. One more waits in the
+    engine, so that a thread goes on at once, whatever holds Python meanwhile.
 
     Attributes
     ----------
@@ -42,8 +44,14 @@ class Lane:
         The photos of several works to those of a batch.
     dearest : callable
         Seconds that a photo may take where some take longer than others, as in a cascade; 0 where that is not known.
+    single : callable or None
+        As ``run``, on one thread.
+    width : int
+        Threads that ``run`` has, where ``single`` is there.
     seconds : float
-        How long a photo took of late, in the mean; 0 before the first batch.
+        How long a photo took of late, in the mean, while others did not; 0 before the first batch.
+    running : int
+        Batches under way.
     """
 
     def __init__(
@@ -54,19 +62,22 @@ class Lane:
         *,
         join: Callable[[Sequence[Array]], Array] = np.concatenate,
         dearest: Callable[[], float] = lambda: 0.0,
+        single: Callable[[Array], Array] | None = None,
+        width: int = 1,
     ) -> None:
         self.name = name
         self.run = run
         self.limit = limit
         self.join = join
+        self.single = single
+        self.width = width if single else 1
         #: Guards the queue and tells of changes.
         self.changed = threading.Condition()
         self.queue = WorkQueue()
         self.seconds = 0.0
-        self.is_ended = False
-        #: Batches under way, when the last of them will probably end, and when the last one before them ended.
         self.running = 0
-        self.ends = self.ended = 0.0
+        self.is_ended = False
+        self._is_split = False
         self._dearest = dearest
 
     @property
@@ -74,29 +85,41 @@ class Lane:
         """Seconds that a photo may take: what limits and deadlines reckon with."""
         return max(self.seconds, self._dearest())
 
+    @property
     def may_leave(self) -> bool:
-        """Whether a batch may leave: the engine is free, or will be and gets a full one."""
-        return bool(self.queue) and (not self.running or (self.running < BATCHES and self.queue.photos >= self.limit))
+        """Whether a batch may: nothing runs, or a full one gets a thread, or is the one that waits for a thread."""
+        if not self.running:
+            return bool(self.queue)
+        enough = self.limit if self._is_split else self.width * self.limit
+        return self.running <= self.width and self.queue.photos >= enough
 
-    def take(self) -> tuple[Batch, bool]:
-        """The next batch, and whether others wait behind it. Under the lock, as is :meth:`leave`."""
-        now = time.monotonic()
-        begins = max(now, self.ends) if self.running else now
-        batch = self.queue.take(self.limit, self.longest, now, begins)
+    def take(self) -> Leaving:
+        """The next batch. Under the lock, as is :meth:`ended`."""
+        self._is_split = self.running > 0 or self.queue.photos >= self.width * self.limit
         self.running += 1
-        self.ends = begins + sum(len(work.photos) for work in batch.work) * self.seconds
-        if self.may_leave():
+        batch = self.queue.take(self.limit, self.running * self.longest, time.monotonic())
+        if self.may_leave:
             self.changed.notify()
-        return batch, bool(self.queue)
+        run = self.single if self._is_split and self.single else self.run
+        return Leaving(batch, run, self.running, bool(self.queue))
 
-    def leave(self) -> None:
+    def ended(self) -> None:
         """Note that a batch is no longer under way."""
         self.running -= 1
         self.changed.notify_all()
 
     def ran(self, photos: int, seconds: float) -> None:
-        """Note how long a batch took."""
+        """Note how long a batch took, divided by the batches that were under way."""
         self.seconds = mean_with(self.seconds, seconds / photos)
+
+
+class Leaving(NamedTuple):
+    """A batch that leaves the queue, what runs it, how many are then under way, and whether work waits behind it."""
+
+    batch: Batch
+    run: Callable[[Array], Array]
+    running: int
+    is_overloaded: bool
 
 
 def mean_with(before: float, newest: float) -> float:
@@ -107,9 +130,9 @@ def mean_with(before: float, newest: float) -> float:
 class Processor:
     """Runs the work of each lane on threads of its own.
 
-    A batch leaves as soon as the one before it has run, a full one earlier. A run takes all processors, so the engine
-    lets runs of several networks take turns, which are short for a network whose queue does not empty: another one then
-    waits for little more than its own work.
+    A batch leaves as soon as the one before it has run. A run takes all processors, so the engine lets runs of several
+    networks take turns, which are short for a network whose queue does not empty: another one then waits for little
+    more than its own work.
     """
 
     def __init__(self, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
@@ -122,7 +145,7 @@ class Processor:
         """Serve a lane from now on."""
         threads = [
             threading.Thread(target=self._work, args=(lane,), name=f"nybble-run-{lane.name}", daemon=True)
-            for _ in range(BATCHES)
+            for _ in range(lane.width + 1)
         ]
         with self._lock:
             self._lanes[lane] = threads
@@ -156,14 +179,14 @@ class Processor:
     def _work(self, lane: Lane) -> None:
         while True:
             with lane.changed:
-                lane.changed.wait_for(lambda: lane.may_leave() or (lane.is_ended and not lane.queue))
+                lane.changed.wait_for(lambda: lane.may_leave or (lane.is_ended and not lane.queue))
                 if not lane.queue:
                     return
-                batch, is_overloaded = lane.take()
-            limit_turn(OVERLOADED_SECONDS if is_overloaded else None)
+                leaving = lane.take()
+            limit_turn(OVERLOADED_SECONDS if leaving.is_overloaded else None)
             self._show(lane.name)
-            self._drop(lane, batch)
-            self._run(lane, batch)
+            self._drop(lane, leaving.batch)
+            self._run(lane, leaving)
 
     def _show(self, name: str) -> None:
         """Set the gauge of what waits for a model, in all its versions."""
@@ -171,27 +194,25 @@ class Processor:
             waiting = sum(lane.queue.photos for lane in self._lanes if lane.name == name)
         self._metrics.queued.labels(name).set(waiting)
 
-    def _run(self, lane: Lane, batch: Batch) -> None:
+    def _run(self, lane: Lane, leaving: Leaving) -> None:
+        batch, logits = leaving.batch, None
         started = time.monotonic()
         size = sum(len(work.photos) for work in batch.work)
-        logits = None
         try:
             if batch.work:
                 parts = [work.photos for work in batch.work]
-                logits = lane.run(parts[0] if len(parts) == 1 else lane.join(parts))
+                logits = leaving.run(parts[0] if len(parts) == 1 else lane.join(parts))
         except Exception:
             # Requests are checked before they are queued: whatever is raised here is a bug, which must not end the
             # thread.
             _log.exception("a batch failed", extra={"model": lane.name, "photos": size})
             self._settle([(work, FailedError("the network failed; the server's log says more")) for work in batch.work])
+        ended = time.monotonic()
         with lane.changed:
-            lane.leave()
+            lane.ended()
             if logits is None:
                 return
-            # A batch that waited in the engine began when the one before it ended.
-            ended = time.monotonic()
-            started, lane.ended = max(started, lane.ended), ended
-            lane.ran(size, ended - started)
+            lane.ran(size, (ended - started) / leaving.running)
         self._observe(lane, batch, size, ended - started)
         answers: list[tuple[Work, Array | Exception]] = []
         first = 0

@@ -60,7 +60,7 @@ class WorkQueue:
         self._waiting.append(work)
         self.photos += len(work.photos)
 
-    def take(self, limit: int, seconds: float, now: float, begins: float | None = None) -> Batch:
+    def take(self, limit: int, seconds: float, now: float) -> Batch:
         """The next batch: as much as waits, up to a limit, so that no member's deadline passes while it runs.
 
         Parameters
@@ -70,10 +70,7 @@ class WorkQueue:
         seconds : float
             How long a photo may run; 0 where that is not known.
         now : float
-        begins : float or None
-            When the batch will begin to run; ``None``: now.
         """
-        begins = now if begins is None else begins
         taken: list[Work] = []
         expired: list[Work] = []
         gone: list[Work] = []
@@ -86,7 +83,7 @@ class WorkQueue:
             elif taken and count + size > limit:
                 reason = "full"
                 break
-            elif taken and begins + (count + size) * seconds > earliest:
+            elif taken and now + (count + size) * seconds > earliest:
                 reason = "deadline"
                 break
             else:
