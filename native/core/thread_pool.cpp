@@ -28,6 +28,10 @@ constexpr std::int64_t kYieldNanoseconds = 500'000;
 // 30 ms, and 0.5 % without turns.
 constexpr std::int64_t kTurnNanoseconds = 50'000'000;
 
+// How often a patient run offers its processors to other threads. Linux leaves a busy thread on its processor for some
+// milliseconds while others wait, among them those that bring the photos of other networks.
+constexpr std::int64_t kGiveWayNanoseconds = 500'000;
+
 // Of the runs that this thread begins; negative: that of all runs.
 thread_local std::int64_t turn_of_thread = -1;
 
@@ -237,6 +241,15 @@ Crew::~Crew() {
   const auto other = std::find_if(queue.begin(), queue.end(), [&](const Crew* crew) { return crew->owner_ != owner_; });
   if (other != queue.end()) std::rotate(queue.begin(), other, other + 1);
   shared_threads.admit();
+}
+
+void Crew::give_way() const {
+  thread_local std::int64_t given = 0;
+  if (!is_patient_) return;
+  const std::int64_t now = now_ns();
+  if (now - given < kGiveWayNanoseconds) return;
+  given = now;
+  sched_yield();
 }
 
 // The first run that this one has to pass its threads to by now; the end of the queue if there is none.

@@ -88,6 +88,9 @@ class Crew {
   // Waits until every thread of the running job has reached the barrier.
   void barrier();
 
+  // Of a patient run, now and then: offers the processor of the calling thread to other threads.
+  void give_way() const;
+
   // Whether a run of another owner is waiting and this one's turn is over.
   bool is_due() const;
   // Between two jobs: passes the threads to the first run of another owner, and waits for the next turn.
