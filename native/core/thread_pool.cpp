@@ -30,7 +30,7 @@ constexpr std::int64_t kTurnNanoseconds = 50'000'000;
 
 // How often a patient run offers its processors to other threads. Linux leaves a busy thread on its processor for some
 // milliseconds while others wait, among them those that bring the photos of other networks.
-constexpr std::int64_t kGiveWayNanoseconds = 500'000;
+constexpr std::int64_t kGiveWayNanoseconds = 1'000'000;
 
 // Of the runs that this thread begins; negative: that of all runs.
 thread_local std::int64_t turn_of_thread = -1;

@@ -85,6 +85,7 @@ def test_a_network_does_not_wait_for_anothers_batch(monkeypatch: pytest.MonkeyPa
             processor.submit(lane, Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 60, future))
             return future
 
+        await asyncio.wait_for(submit(quiet), 30)
         held_ones = [submit(busy)]
         assert await asyncio.to_thread(entered.wait, 30)
         held_ones += [submit(busy) for _ in range(20)]
@@ -96,7 +97,28 @@ def test_a_network_does_not_wait_for_anothers_batch(monkeypatch: pytest.MonkeyPa
 
     asyncio.run(both())
     # Batches of 1, 8, 8 and 4 photos.
-    assert turns == {"busy": [None, OVERLOADED_SECONDS, OVERLOADED_SECONDS, None], "quiet": [None]}
+    assert turns == {"busy": [None, OVERLOADED_SECONDS, OVERLOADED_SECONDS, None], "quiet": [None, None]}
+
+
+def test_a_network_that_is_asked_alone_considers_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[float | None] = []
+    monkeypatch.setattr(processor_module, "limit_turn", turns.append)
+
+    async def alone() -> None:
+        loop = asyncio.get_running_loop()
+        processor = Processor(Metrics(), loop)
+        lane, other = (Lane(name, lambda photos: photos.reshape(len(photos), -1), 1) for name in ("lane", "other"))
+        other.asked = time.monotonic() - processor_module.CONSIDERATE_SECONDS
+        processor.add(lane)
+        processor.add(other)
+        futures = [loop.create_future() for _ in range(10)]
+        for future in futures:
+            processor.submit(lane, Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 60, future))
+        await asyncio.gather(*futures)
+        await asyncio.to_thread(processor.stop)
+
+    asyncio.run(alone())
+    assert set(turns) == {None}
 
 
 @pytest.mark.parametrize(

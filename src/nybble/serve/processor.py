@@ -20,6 +20,9 @@ from nybble.serve.work import Batch, Work, WorkQueue
 #: How long a network whose queue does not empty keeps the engine's threads while another one, whose queue does, waits
 #: for them. Between two steps they are then passed on. Two such networks take turns of 50 ms, as all engines do.
 OVERLOADED_SECONDS = 0.003
+#: For so long after a request to another network, a network whose queue does not empty considers it. That delays its
+#: own batches, which also give way to threads that decode.
+CONSIDERATE_SECONDS = 60.0
 #: The weight of the newest batch in the mean of a photo's seconds.
 _NEWEST = 0.2
 
@@ -52,6 +55,8 @@ class Lane:
         How long a photo took of late, in the mean, while others did not; 0 before the first batch.
     running : int
         Batches under way.
+    asked : float
+        When work came last.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Lane:
         self.queue = WorkQueue()
         self.seconds = 0.0
         self.running = 0
+        self.asked = float("-inf")
         self.is_ended = False
         self._is_split = False
         self._dearest = dearest
@@ -163,6 +169,7 @@ class Processor:
         """Queue work; its answer is set when it has run, or to the error."""
         with lane.changed:
             lane.queue.add(work)
+            lane.asked = work.queued
             lane.changed.notify()
         self._show(lane.name)
 
@@ -183,10 +190,16 @@ class Processor:
                 if not lane.queue:
                     return
                 leaving = lane.take()
-            limit_turn(OVERLOADED_SECONDS if leaving.is_overloaded else None)
+            limit_turn(OVERLOADED_SECONDS if leaving.is_overloaded and self._has_neighbours(lane) else None)
             self._show(lane.name)
             self._drop(lane, leaving.batch)
             self._run(lane, leaving)
+
+    def _has_neighbours(self, lane: Lane) -> bool:
+        """Whether other networks are asked, too."""
+        since = time.monotonic() - CONSIDERATE_SECONDS
+        with self._lock:
+            return any(other is not lane and other.asked > since for other in self._lanes)
 
     def _show(self, name: str) -> None:
         """Set the gauge of what waits for a model, in all its versions."""
