@@ -100,7 +100,8 @@ def start(model: Path, photos: Path, out: Path, *more: object) -> subprocess.Pop
 
 
 def content(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+    """The files of a job, which has none where it was killed before it had begun."""
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())} if out.exists() else {}
 
 
 def wait_for_files(process: subprocess.Popen[str], out: Path, count: int) -> None:
