@@ -38,7 +38,9 @@ if __name__ == "__main__":
     folder = str(Path(__file__).resolve().parent)
     environment = {"env_vars": {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}"}}
     cpus = len(os.sched_getaffinity(0))
-    ray.init(num_cpus=cpus, include_dashboard=False, _node_ip_address="127.0.0.1", runtime_env=environment)
+    # A cluster of its own, whatever others run on this machine.
+    local = {"address": "local", "_node_ip_address": "127.0.0.1"}
+    ray.init(num_cpus=cpus, include_dashboard=False, runtime_env=environment, **local)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     deployment = serve.deployment(Deployed, max_ongoing_requests=256, ray_actor_options={"num_cpus": 1})
     serve.run(deployment.bind(), name="classify", route_prefix="/predict", blocking=True)

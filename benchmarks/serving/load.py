@@ -154,6 +154,8 @@ def hey(server: Server, body: Body, clients: int, seconds: float, options: Seque
     return [*command, "-D", str(body.file), *options, server.url + body.path]
 
 
+#: Photos that a server's queue holds.
+QUEUE = 256
 #: Asks after a pause of random length, so that requests arrive at a rate, whatever the answers take.
 _SCRIPT = """
 local file = io.open({file!r}, "rb")
@@ -164,13 +166,15 @@ function delay() return math.random(0, {most}) end
 
 
 def offered(server: Server, body: Body, clients: int, seconds: float, rate: float, folder: Path) -> Answers:
-    """Let ``wrk`` offer requests at a rate, at random times.
+    """Let ``wrk`` offer requests at a rate, or more, at random times.
 
-    Answers and times are those of the server's log, of the last three quarters of the time.
+    Where the server cannot answer them all, so many clients as its queue holds wait for an answer: the others offer the
+    rate. Answers and times are those of the server's log, of the last three quarters of the time.
     """
     headers = "\n".join(f"wrk.headers[{key!r}] = {value!r}" for key, value in body.headers.items())
     script = folder / "offer.lua"
-    script.write_text(_SCRIPT.format(file=str(body.file), headers=headers, most=int(2e3 * clients / rate)))
+    most = int(2e3 * (clients - QUEUE) / rate)
+    script.write_text(_SCRIPT.format(file=str(body.file), headers=headers, most=most))
     before = server.log.stat().st_size
     begun = time.time()
     command = ["wrk", "-t", "1", "-c", str(clients), "-d", f"{seconds:.0f}s", "--timeout", "60", "-s", str(script)]
@@ -182,9 +186,11 @@ def offered(server: Server, body: Body, clients: int, seconds: float, rate: floa
     rows = [
         entry
         for entry in entries
-        if entry["message"] == "request" and first <= datetime.fromisoformat(entry["time"]).timestamp() < last
+        if entry["message"].startswith("request") and first <= datetime.fromisoformat(entry["time"]).timestamp() < last
     ]
-    return Answers([row["seconds"] for row in rows], [row["status"] for row in rows], last - first)
+    # A record has how many requests were refused by their headers.
+    counted = [(row.get("seconds", 0.0), row["status"]) for row in rows for _ in range(row.get("requests", 1))]
+    return Answers([each[0] for each in counted], [each[1] for each in counted], last - first)
 
 
 def _quantile(values: Sequence[float], share_below: float) -> float:

@@ -49,7 +49,7 @@ CLIENTS = (1, 8, 32, 128)
 #: Offered rates, as multiples of the peak, and the clients that offer them: more than the queue holds, so that those
 #: who wait for an answer leave enough others.
 OVERLOADS = (2, 5)
-OVERLOADING_CLIENTS = 900
+OVERLOADING_CLIENTS = 600
 #: What asks the neighbour for more than it can do.
 NEIGHBOUR_CLIENTS = 256
 #: Clients of the comparison with other servers.
@@ -96,21 +96,27 @@ def latency(models: Sequence[str], photo: Path, seconds: float, folder: Path) ->
 
 
 def overload(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> dict[str, Any]:
-    """Goodput at multiples of the peak, and memory before and after."""
+    """Goodput at multiples of the peak, and memory, second by second."""
     with serving(models[:1]) as server, load(models[0], threads=THREADS) as engine:
         body = tensor_body("m0", _image(engine, photo), folder)
         asked(server, body, 32, seconds / 4)
         peak = asked(server, body, 32, seconds).summary()
-        found: dict[str, Any] = {"peak": peak, "resident_mb": [server.resident_mb()]}
+        found: dict[str, Any] = {"peak": peak, "resident_mb": server.resident_mb()}
         for factor in OVERLOADS:
             rate = factor * peak["images_per_second"]
-            answers = offered(server, body, OVERLOADING_CLIENTS, seconds, rate, folder)
+            with ThreadPoolExecutor(1) as pool:
+                offering = pool.submit(offered, server, body, OVERLOADING_CLIENTS, seconds, rate, folder)
+                memory = []
+                while not offering.done():
+                    memory.append(round(server.resident_mb()))
+                    time.sleep(1)
+            answers = offering.result()
             summary = answers.summary()
             found[f"{factor} times"] = summary | {
                 "offered_per_second": summary["requests"] / answers.wall,
                 "goodput_of_peak": summary["images_per_second"] / peak["images_per_second"],
+                "resident_mb": memory,
             }
-            found["resident_mb"].append(server.resident_mb())
     return found
 
 

@@ -440,6 +440,7 @@ bool Program::Run::go_on(int thread, Place& place) {
 // All threads leave the job once one of them has found that another run is due.
 bool Program::Run::is_passing() {
   if (passing_.load(std::memory_order_relaxed)) return true;
+  crew_.give_way();
   if (!crew_.is_due()) return false;
   passing_.store(true, std::memory_order_relaxed);
   return true;

@@ -28,6 +28,10 @@ constexpr std::int64_t kYieldNanoseconds = 500'000;
 // 30 ms, and 0.5 % without turns.
 constexpr std::int64_t kTurnNanoseconds = 50'000'000;
 
+// How often a patient run offers its processors to other threads. Linux leaves a busy thread on its processor for some
+// milliseconds while others wait, among them those that bring the photos of other networks.
+constexpr std::int64_t kGiveWayNanoseconds = 1'000'000;
+
 // Of the runs that this thread begins; negative: that of all runs.
 thread_local std::int64_t turn_of_thread = -1;
 
@@ -214,7 +218,8 @@ void ThreadPool::wait_for_turn(Crew& crew, std::unique_lock<std::mutex>& lock) {
 
 Crew::Crew(const void* owner, int threads) : owner_(owner), threads_(threads) {
   ThreadPool& shared_threads = ThreadPool::shared();
-  turn_limit_ = turn_of_thread >= 0 ? turn_of_thread : shared_threads.turn_.load(std::memory_order_relaxed);
+  is_patient_ = turn_of_thread >= 0;
+  turn_limit_ = is_patient_ ? turn_of_thread : shared_threads.turn_.load(std::memory_order_relaxed);
   std::unique_lock lock(process_mutex());
   shared_threads.forget_before_fork();
   if (shared_threads.queue_.empty() && shared_threads.has_room(*this)) {
@@ -227,29 +232,51 @@ Crew::Crew(const void* owner, int threads) : owner_(owner), threads_(threads) {
   begun_ = now_ns();
 }
 
+// Runs of other engines come first, so that an engine with several callers does not take two turns in a row.
 Crew::~Crew() {
   ThreadPool& shared_threads = ThreadPool::shared();
   const std::lock_guard lock(process_mutex());
   if (has_turn_) shared_threads.end(*this);
+  std::vector<Crew*>& queue = shared_threads.queue_;
+  const auto other = std::find_if(queue.begin(), queue.end(), [&](const Crew* crew) { return crew->owner_ != owner_; });
+  if (other != queue.end()) std::rotate(queue.begin(), other, other + 1);
   shared_threads.admit();
 }
 
+void Crew::give_way() const {
+  thread_local std::int64_t given = 0;
+  if (!is_patient_) return;
+  const std::int64_t now = now_ns();
+  if (now - given < kGiveWayNanoseconds) return;
+  given = now;
+  sched_yield();
+}
+
+// The first run that this one has to pass its threads to by now; the end of the queue if there is none.
+std::vector<Crew*>::iterator ThreadPool::next_after(const Crew& crew) {
+  const std::int64_t held = now_ns() - crew.begun_;
+  const bool is_over = crew.used_ + held >= turn_.load(std::memory_order_relaxed);
+  return std::find_if(queue_.begin(), queue_.end(), [&](const Crew* other) {
+    return other->owner_ != crew.owner_ && (other->is_patient_ ? is_over : held >= crew.turn_limit_);
+  });
+}
+
 bool Crew::is_due() const {
-  const ThreadPool& shared_threads = ThreadPool::shared();
+  ThreadPool& shared_threads = ThreadPool::shared();
   if (shared_threads.waiting_.load(std::memory_order_relaxed) == 0) return false;
   if (now_ns() - begun_ < turn_limit_) return false;
   const std::lock_guard lock(process_mutex());
-  return std::any_of(shared_threads.queue_.begin(), shared_threads.queue_.end(),
-                     [&](const Crew* crew) { return crew->owner_ != owner_; });
+  return shared_threads.next_after(*this) != shared_threads.queue_.end();
 }
 
-// This run is queued directly behind one run of another owner, so that few runs have begun and hold memory.
+// This run is queued directly behind the other, so that few runs have begun and hold memory.
 void Crew::pass() {
   ThreadPool& shared_threads = ThreadPool::shared();
   std::unique_lock lock(process_mutex());
   std::vector<Crew*>& queue = shared_threads.queue_;
-  const auto other = std::find_if(queue.begin(), queue.end(), [&](const Crew* crew) { return crew->owner_ != owner_; });
+  const auto other = shared_threads.next_after(*this);
   if (other == queue.end()) return;
+  used_ = (*other)->is_patient_ ? 0 : used_ + now_ns() - begun_;
   shared_threads.end(*this);
   std::rotate(queue.begin(), other, other + 1);
   queue.insert(queue.begin() + 1, this);

@@ -36,7 +36,8 @@ class ThreadPool {
   void release(int threads);
 
   // The time after which a run passes its threads to a waiting one: of all runs, and of those that the calling thread
-  // begins. A negative time is that of all runs.
+  // begins. A negative time is that of all runs. Runs with a time of their own are patient: they wait as long as all
+  // runs may take, and the short time is for others.
   void set_turn(std::int64_t nanoseconds) { turn_.store(nanoseconds); }
   static void set_turn_of_thread(std::int64_t nanoseconds);
 
@@ -50,6 +51,7 @@ class ThreadPool {
   void forget_before_fork();
   bool start_worker();
   bool has_room(const Crew& crew);
+  std::vector<Crew*>::iterator next_after(const Crew& crew);
   void begin(Crew& crew);
   void end(Crew& crew);
   void admit();
@@ -86,6 +88,9 @@ class Crew {
   // Waits until every thread of the running job has reached the barrier.
   void barrier();
 
+  // Of a patient run, now and then: offers the processor of the calling thread to other threads.
+  void give_way() const;
+
   // Whether a run of another owner is waiting and this one's turn is over.
   bool is_due() const;
   // Between two jobs: passes the threads to the first run of another owner, and waits for the next turn.
@@ -101,8 +106,10 @@ class Crew {
   Worker* workers_ = nullptr;
   Job job_ = nullptr;
   void* context_ = nullptr;
-  std::int64_t begun_ = 0;  // nanoseconds: when its turn began
+  std::int64_t begun_ = 0;  // nanoseconds: when it got its threads
+  std::int64_t used_ = 0;   // nanoseconds, before that, since a patient run was let in
   std::int64_t turn_limit_;
+  bool is_patient_;
   bool has_turn_ = false, is_refused_ = false;
   std::condition_variable turn_;
   alignas(64) std::atomic<std::uint32_t> arrived_{0};

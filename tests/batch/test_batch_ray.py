@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ pytest.importorskip("pyarrow")
 COUNT, SHARD = 160, 4
 BROKEN = "007.png"
 SECONDS = 240.0
+#: Drivers and workers that are killed; 50 for a series by hand, which says how many there were.
+KILLS = int(os.environ.get("NYBBLE_KILLS", "1"))
 #: Ray takes 127.0.0.1 for the machine's other address, at which a cluster bound to loopback does not listen, unless its
 #: clusters of several machines are off. Its workers would give way to all other processes.
 ENVIRONMENT = {
@@ -97,7 +100,8 @@ def start(model: Path, photos: Path, out: Path, *more: object) -> subprocess.Pop
 
 
 def content(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+    """The files of a job, which has none where it was killed before it had begun."""
+    return {path.name: path.read_bytes() for path in sorted(out.iterdir())} if out.exists() else {}
 
 
 def wait_for_files(process: subprocess.Popen[str], out: Path, count: int) -> None:
@@ -105,6 +109,22 @@ def wait_for_files(process: subprocess.Popen[str], out: Path, count: int) -> Non
     while len(list(out.glob("part-*"))) < count:
         assert process.poll() is None and time.monotonic() < until, process.communicate()
         time.sleep(0.005)
+
+
+def kill(driver: subprocess.Popen[str]) -> None:
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate(timeout=SECONDS)
+
+
+def finished(
+    model: Path, photos: Path, whole: dict[str, bytes], out: Path, following: Path, arguments: tuple[str, ...]
+) -> Path:
+    """Let a job end, compare what it wrote, and name the folder of the next one."""
+    driver = start(model, photos, out, *arguments)
+    said = driver.communicate(timeout=SECONDS)
+    assert driver.returncode == 4, said
+    assert content(out) == whole
+    return following
 
 
 def workers(parent: int) -> list[int]:
@@ -132,26 +152,42 @@ def test_two_nodes_and_what_is_lost(
 ) -> None:
     """A job as a whole; a driver killed, and resumed; a worker killed; a node lost."""
     arguments = ("--ray", cluster.args, "--resume")
+    draw = random.Random(11)
     out = tmp_path / "killed"
     driver = start(model, photos, out, *arguments)
     wait_for_files(driver, out, 2)
     seen: set[int] = set()
     while len(seen) < 2 and driver.poll() is None:
         seen |= set(workers(cluster.pid))
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate(timeout=SECONDS)
+    kill(driver)
     assert len(seen) == 2
     assert 2 <= len(content(out)) < len(whole)
+    for number in range(1, KILLS):
+        if len(content(out)) > len(whole) - 5:
+            out = finished(model, photos, whole, out, tmp_path / f"killed{number}", arguments)
+        driver = start(model, photos, out, *arguments)
+        if draw.random() < 0.5:
+            wait_for_files(driver, out, len(list(out.glob("part-*"))) + 1)
+        time.sleep(draw.random() * 3)
+        kill(driver)
 
     driver = start(model, photos, out, *arguments)
     wait_for_files(driver, out, 4)
-    until = time.monotonic() + SECONDS
-    while not (busy := workers(cluster.pid)) and time.monotonic() < until:
+    killed = 0
+    while killed < KILLS:
+        if driver.poll() is not None:
+            out = finished(model, photos, whole, out, tmp_path / f"workers{killed}", arguments)
+            driver = start(model, photos, out, *arguments)
+        if busy := workers(cluster.pid):
+            os.kill(draw.choice(busy), signal.SIGKILL)
+            killed += 1
+            # A task is repeated five times at most.
+            time.sleep(draw.random() * 4 if KILLS > 1 else 0)
         time.sleep(0.005)
-    os.kill(busy[0], signal.SIGKILL)
     said = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 4, said
     assert content(out) == whole
+    sys.stdout.write(f"{KILLS} drivers and {killed} workers killed\n")
 
     out = tmp_path / "smaller"
     driver = start(model, photos, out, *arguments)
@@ -170,8 +206,7 @@ def test_a_cluster_of_its_own(model: Path, photos: Path, whole: dict[str, bytes]
     out = tmp_path / "out"
     driver = start(model, photos, out)
     wait_for_files(driver, out, 1)
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate(timeout=SECONDS)
+    kill(driver)
     assert "has other settings" in refused(model, photos, out, "--ray", "local", "--resume", "--top", 2)
     driver = start(model, photos, out, "--ray", "local", "--resume")
     said = driver.communicate(timeout=SECONDS)

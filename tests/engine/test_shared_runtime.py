@@ -146,6 +146,44 @@ def test_a_long_run_lets_another_engine_go_before(graphs: list[Graph], images: l
     assert answered >= 3
 
 
+def test_patient_runs_wait_for_each_other_and_let_others_go_before(graphs: list[Graph], images: list[Array]) -> None:
+    """Runs with turns of their own pass the threads on to those without, and to one another when all runs do."""
+    threads = max(2, len(os.sched_getaffinity(0)))
+    long, patient, short = (Engine(graph, threads=threads) for graph in (graphs[0], graphs[1], graphs[1]))
+    many = np.tile(images[0], (300, 1, 1, 1))
+    ended: list[str] = []
+    begun = threading.Event()
+
+    def run(name: str, engine: Engine, photos: Array) -> None:
+        limit_turn(0.0)
+        begun.set()
+        engine.run_integer(photos)
+        ended.append(name)
+
+    _native.set_turn_nanoseconds(10**15)
+    try:
+        first = threading.Thread(target=run, args=("long", long, many))
+        second = threading.Thread(target=run, args=("patient", patient, images[1][:1]))
+        first.start()
+        assert begun.wait(60)
+        # Its photos have been copied and it has begun before the other can.
+        time.sleep(0.05)
+        second.start()
+        answered = 0
+        while first.is_alive():
+            short.run_integer(images[1][:1])
+            answered += 1
+            time.sleep(0.001)
+        first.join()
+        second.join()
+    finally:
+        _native.set_turn_nanoseconds(TURN)
+        for engine in (long, patient, short):
+            engine.close()
+    assert ended == ["long", "patient"]
+    assert answered >= 3
+
+
 def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

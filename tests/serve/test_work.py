@@ -85,6 +85,7 @@ def test_a_network_does_not_wait_for_anothers_batch(monkeypatch: pytest.MonkeyPa
             processor.submit(lane, Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 60, future))
             return future
 
+        await asyncio.wait_for(submit(quiet), 30)
         held_ones = [submit(busy)]
         assert await asyncio.to_thread(entered.wait, 30)
         held_ones += [submit(busy) for _ in range(20)]
@@ -96,7 +97,85 @@ def test_a_network_does_not_wait_for_anothers_batch(monkeypatch: pytest.MonkeyPa
 
     asyncio.run(both())
     # Batches of 1, 8, 8 and 4 photos.
-    assert turns == {"busy": [None, OVERLOADED_SECONDS, OVERLOADED_SECONDS, None], "quiet": [None]}
+    assert turns == {"busy": [None, OVERLOADED_SECONDS, OVERLOADED_SECONDS, None], "quiet": [None, None]}
+
+
+def test_a_network_that_is_asked_alone_considers_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[float | None] = []
+    monkeypatch.setattr(processor_module, "limit_turn", turns.append)
+
+    async def alone() -> None:
+        loop = asyncio.get_running_loop()
+        processor = Processor(Metrics(), loop)
+        lane, other = (Lane(name, lambda photos: photos.reshape(len(photos), -1), 1) for name in ("lane", "other"))
+        other.asked = time.monotonic() - processor_module.CONSIDERATE_SECONDS
+        processor.add(lane)
+        processor.add(other)
+        futures = [loop.create_future() for _ in range(10)]
+        for future in futures:
+            processor.submit(lane, Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 60, future))
+        await asyncio.gather(*futures)
+        await asyncio.to_thread(processor.stop)
+
+    asyncio.run(alone())
+    assert set(turns) == {None}
+
+
+@pytest.mark.parametrize(
+    ("width", "waiting", "entered"),
+    [
+        (1, 7, [("all", 1)]),
+        (1, 8, [("all", 1), ("all", 8)]),
+        (1, 30, [("all", 1), ("all", 8)]),
+        (2, 15, [("all", 1)]),
+        (2, 16, [("all", 1), ("single", 8), ("single", 8)]),
+        (2, 40, [("all", 1), ("single", 8), ("single", 8)]),
+    ],
+)
+def test_where_many_wait_each_thread_gets_a_batch(width: int, waiting: int, entered: list[tuple[str, int]]) -> None:
+    """And one more waits in the engine; afterwards a batch runs on all threads again."""
+    seen: list[tuple[str, int]] = []
+    go_on = threading.Event()
+
+    def runner(name: str) -> Any:
+        def run(photos: Any) -> Any:
+            seen.append((name, len(photos)))
+            assert go_on.wait(30)
+            return photos.reshape(len(photos), -1)
+
+        return run
+
+    async def all_of_them() -> None:
+        loop = asyncio.get_running_loop()
+        processor = Processor(Metrics(), loop)
+        single = runner("single") if width > 1 else None
+        lane = Lane("lane", runner("all"), 8, single=single, width=width)
+        processor.add(lane)
+
+        def submit() -> asyncio.Future[Any]:
+            future = loop.create_future()
+            processor.submit(lane, Work(np.zeros((1, 1, 1, 1), np.uint8), time.monotonic() + 60, future))
+            return future
+
+        async def wait_for(count: int) -> None:
+            async with asyncio.timeout(30):
+                while len(seen) < count:
+                    await asyncio.sleep(0.001)
+
+        futures = [submit()]
+        await wait_for(1)
+        futures += [submit() for _ in range(waiting)]
+        await wait_for(len(entered))
+        await asyncio.sleep(0.05)
+        assert seen == entered
+        go_on.set()
+        await asyncio.gather(*futures)
+        assert sum(photos for _, photos in seen) == 1 + waiting
+        await submit()
+        assert (seen[-1], lane.running) == (("all", 1), 0)
+        await asyncio.to_thread(processor.stop)
+
+    asyncio.run(all_of_them())
 
 
 def test_deadlines_reckon_with_the_dearest_photos() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from typing import Any
 
 from nybble.serve.errors import BusyError, TooLargeError
 
@@ -51,11 +52,24 @@ class Places:
     Attributes
     ----------
     limit, taken : int
+    expected : int
+        Requests that are there and will take places in a moment.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.taken = 0
+        self.expected = 0
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether it is worth looking at each request before it is let in."""
+        return 2 * (self.taken + self.expected) >= self.limit
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no place, or none will be."""
+        return self.taken + self.expected >= self.limit
 
     def take(self, count: int, seconds: float) -> None:
         """Take places.
@@ -81,10 +95,37 @@ class Places:
     def check(self, count: int, seconds: float) -> None:
         """Raise :class:`BusyError` where there are fewer places left; none is taken."""
         if self.taken + count > self.limit:
-            raise BusyError(
-                f"the queue is full: it holds {self.taken} photos of at most {self.limit}", self.taken * seconds
-            )
+            raise self.why(seconds)
+
+    def why(self, seconds: float) -> BusyError:
+        """What is said where there is no place."""
+        text = f"the queue is full: it holds {self.taken} photos of at most {self.limit}"
+        return BusyError(text, self.taken * seconds)
 
     def give_back(self, count: int) -> None:
         """Give places back."""
         self.taken -= count
+
+
+class Expected:
+    """A request that will take places, until it does or ends."""
+
+    def __init__(self, places: Places) -> None:
+        self._places: Places | None = places
+        places.expected += 1
+
+    def end(self) -> None:
+        """Expect it no longer."""
+        if self._places is not None:
+            self._places.expected -= 1
+            self._places = None
+
+
+#: Where the state of a request over REST holds that it is expected.
+EXPECTED = "nybble.expected"
+
+
+def expected_of(scope: MutableMapping[str, Any]) -> Expected | None:
+    """That the request of an ASGI scope is expected, if it is."""
+    found: Expected | None = scope.get("state", {}).get(EXPECTED)
+    return found

@@ -16,7 +16,7 @@ from nybble.serve.processor import mean_with
 class Members:
     """An ensemble whose members' time is taken and whose questions to them are counted.
 
-    Used by the thread that runs networks.
+    Used by the threads that run it.
     """
 
     def __init__(self, model: str, ensemble: Ensemble, metrics: Metrics) -> None:

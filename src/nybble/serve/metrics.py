@@ -13,6 +13,8 @@ class Metrics:
     """Counters and histograms of one server."""
 
     def __init__(self) -> None:
+        # To look labels up takes longer than to count.
+        self._outcomes: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "nybble_requests", "Requests for a model, by outcome.", ("model", "protocol", "code"), registry=registry
@@ -60,6 +62,16 @@ class Metrics:
             ("model",),
             registry=registry,
         )
+
+    def note_request(self, model: str, protocol: str, code: str, seconds: float) -> None:
+        """Count a request and its time."""
+        outcome = (model, protocol, code)
+        found = self._outcomes.get(outcome)
+        if found is None:
+            found = self._outcomes[outcome] = self.requests.labels(*outcome), self.seconds.labels(model, protocol)
+        counter, histogram = found
+        counter.inc()
+        histogram.observe(seconds)
 
     def text(self) -> bytes:
         """All of it in the text format of Prometheus."""

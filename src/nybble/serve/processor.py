@@ -1,4 +1,4 @@
-"""The threads that run networks, one per network."""
+"""The threads that run networks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,12 @@ from nybble.serve.errors import ExpiredError, FailedError
 from nybble.serve.metrics import Metrics
 from nybble.serve.work import Batch, Work, WorkQueue
 
-#: How long a network whose queue does not empty keeps the engine's threads while another one waits for them. Between
-#: two steps they are then passed on; a batch of a network without a queue runs to its end.
-OVERLOADED_SECONDS = 0.006
+#: How long a network whose queue does not empty keeps the engine's threads while another one, whose queue does, waits
+#: for them. Between two steps they are then passed on. Two such networks take turns of 50 ms, as all engines do.
+OVERLOADED_SECONDS = 0.003
+#: For so long after a request to another network, a network whose queue does not empty considers it. That delays its
+#: own batches, which also give way to threads that decode.
+CONSIDERATE_SECONDS = 60.0
 #: The weight of the newest batch in the mean of a photo's seconds.
 _NEWEST = 0.2
 
@@ -27,6 +31,10 @@ _log = logging.getLogger("nybble.serve")
 
 class Lane:
     """One network's work.
+
+    A batch runs on all threads. If so many photos wait that each thread could have a batch, batches run on one thread
+    each: no thread then waits for another one, which matters where other work takes processors. One more waits in the
+    engine, so that a thread goes on at once, whatever holds Python meanwhile.
 
     Attributes
     ----------
@@ -39,8 +47,16 @@ class Lane:
         The photos of several works to those of a batch.
     dearest : callable
         Seconds that a photo may take where some take longer than others, as in a cascade; 0 where that is not known.
+    single : callable or None
+        As ``run``, on one thread.
+    width : int
+        Threads that ``run`` has, where ``single`` is there.
     seconds : float
-        How long a photo took of late, in the mean; 0 before the first batch.
+        How long a photo took of late, in the mean, while others did not; 0 before the first batch.
+    running : int
+        Batches under way.
+    asked : float
+        When work came last.
     """
 
     def __init__(
@@ -51,16 +67,23 @@ class Lane:
         *,
         join: Callable[[Sequence[Array]], Array] = np.concatenate,
         dearest: Callable[[], float] = lambda: 0.0,
+        single: Callable[[Array], Array] | None = None,
+        width: int = 1,
     ) -> None:
         self.name = name
         self.run = run
         self.limit = limit
         self.join = join
+        self.single = single
+        self.width = width if single else 1
         #: Guards the queue and tells of changes.
         self.changed = threading.Condition()
         self.queue = WorkQueue()
         self.seconds = 0.0
+        self.running = 0
+        self.asked = float("-inf")
         self.is_ended = False
+        self._is_split = False
         self._dearest = dearest
 
     @property
@@ -68,9 +91,41 @@ class Lane:
         """Seconds that a photo may take: what limits and deadlines reckon with."""
         return max(self.seconds, self._dearest())
 
+    @property
+    def may_leave(self) -> bool:
+        """Whether a batch may: nothing runs, or a full one gets a thread, or is the one that waits for a thread."""
+        if not self.running:
+            return bool(self.queue)
+        enough = self.limit if self._is_split else self.width * self.limit
+        return self.running <= self.width and self.queue.photos >= enough
+
+    def take(self) -> Leaving:
+        """The next batch. Under the lock, as is :meth:`ended`."""
+        self._is_split = self.running > 0 or self.queue.photos >= self.width * self.limit
+        self.running += 1
+        batch = self.queue.take(self.limit, self.running * self.longest, time.monotonic())
+        if self.may_leave:
+            self.changed.notify()
+        run = self.single if self._is_split and self.single else self.run
+        return Leaving(batch, run, self.running, bool(self.queue))
+
+    def ended(self) -> None:
+        """Note that a batch is no longer under way."""
+        self.running -= 1
+        self.changed.notify_all()
+
     def ran(self, photos: int, seconds: float) -> None:
-        """Note how long a batch took."""
+        """Note how long a batch took, divided by the batches that were under way."""
         self.seconds = mean_with(self.seconds, seconds / photos)
+
+
+class Leaving(NamedTuple):
+    """A batch that leaves the queue, what runs it, how many are then under way, and whether work waits behind it."""
+
+    batch: Batch
+    run: Callable[[Array], Array]
+    running: int
+    is_overloaded: bool
 
 
 def mean_with(before: float, newest: float) -> float:
@@ -79,7 +134,7 @@ def mean_with(before: float, newest: float) -> float:
 
 
 class Processor:
-    """Runs the work of each lane on a thread of its own.
+    """Runs the work of each lane on threads of its own.
 
     A batch leaves as soon as the one before it has run. A run takes all processors, so the engine lets runs of several
     networks take turns, which are short for a network whose queue does not empty: another one then waits for little
@@ -90,14 +145,18 @@ class Processor:
         self._metrics = metrics
         self._loop = loop
         self._lock = threading.Lock()
-        self._lanes: dict[Lane, threading.Thread] = {}
+        self._lanes: dict[Lane, list[threading.Thread]] = {}
 
     def add(self, lane: Lane) -> None:
         """Serve a lane from now on."""
-        thread = threading.Thread(target=self._work, args=(lane,), name=f"nybble-run-{lane.name}", daemon=True)
+        threads = [
+            threading.Thread(target=self._work, args=(lane,), name=f"nybble-run-{lane.name}", daemon=True)
+            for _ in range(lane.width + 1)
+        ]
         with self._lock:
-            self._lanes[lane] = thread
-        thread.start()
+            self._lanes[lane] = threads
+        for thread in threads:
+            thread.start()
 
     def remove(self, lane: Lane) -> None:
         """Forget a lane, which has no work but what was dropped."""
@@ -110,6 +169,7 @@ class Processor:
         """Queue work; its answer is set when it has run, or to the error."""
         with lane.changed:
             lane.queue.add(work)
+            lane.asked = work.queued
             lane.changed.notify()
         self._show(lane.name)
 
@@ -119,22 +179,27 @@ class Processor:
             lanes = dict(self._lanes)
         for lane in lanes:
             _end(lane)
-        for thread in lanes.values():
-            thread.join()
+        for threads in lanes.values():
+            for thread in threads:
+                thread.join()
 
     def _work(self, lane: Lane) -> None:
         while True:
             with lane.changed:
-                lane.changed.wait_for(lambda: lane.is_ended or lane.queue)
+                lane.changed.wait_for(lambda: lane.may_leave or (lane.is_ended and not lane.queue))
                 if not lane.queue:
                     return
-                batch = lane.queue.take(lane.limit, lane.longest, time.monotonic())
-                is_overloaded = bool(lane.queue)
-            limit_turn(OVERLOADED_SECONDS if is_overloaded else None)
+                leaving = lane.take()
+            limit_turn(OVERLOADED_SECONDS if leaving.is_overloaded and self._has_neighbours(lane) else None)
             self._show(lane.name)
-            self._drop(lane, batch)
-            if batch.work:
-                self._run(lane, batch)
+            self._drop(lane, leaving.batch)
+            self._run(lane, leaving)
+
+    def _has_neighbours(self, lane: Lane) -> bool:
+        """Whether other networks are asked, too."""
+        since = time.monotonic() - CONSIDERATE_SECONDS
+        with self._lock:
+            return any(other is not lane and other.asked > since for other in self._lanes)
 
     def _show(self, name: str) -> None:
         """Set the gauge of what waits for a model, in all its versions."""
@@ -142,20 +207,25 @@ class Processor:
             waiting = sum(lane.queue.photos for lane in self._lanes if lane.name == name)
         self._metrics.queued.labels(name).set(waiting)
 
-    def _run(self, lane: Lane, batch: Batch) -> None:
+    def _run(self, lane: Lane, leaving: Leaving) -> None:
+        batch, logits = leaving.batch, None
         started = time.monotonic()
         size = sum(len(work.photos) for work in batch.work)
         try:
-            parts = [work.photos for work in batch.work]
-            logits = lane.run(parts[0] if len(parts) == 1 else lane.join(parts))
+            if batch.work:
+                parts = [work.photos for work in batch.work]
+                logits = leaving.run(parts[0] if len(parts) == 1 else lane.join(parts))
         except Exception:
             # Requests are checked before they are queued: whatever is raised here is a bug, which must not end the
             # thread.
             _log.exception("a batch failed", extra={"model": lane.name, "photos": size})
             self._settle([(work, FailedError("the network failed; see the server's log")) for work in batch.work])
-            return
         ended = time.monotonic()
-        lane.ran(size, ended - started)
+        with lane.changed:
+            lane.ended()
+            if logits is None:
+                return
+            lane.ran(size, (ended - started) / leaving.running)
         self._observe(lane, batch, size, ended - started)
         answers: list[tuple[Work, Array | Exception]] = []
         first = 0
@@ -191,7 +261,7 @@ class Processor:
 def _end(lane: Lane) -> None:
     with lane.changed:
         lane.is_ended = True
-        lane.changed.notify()
+        lane.changed.notify_all()
 
 
 def _set(answers: list[tuple[Work, Array | Exception]]) -> None:

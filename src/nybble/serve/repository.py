@@ -156,7 +156,7 @@ class Repository:
                 loaded[version] = Served(name, version, path, settings, self._threads, self._metrics)
         except BaseException:
             for served in loaded.values():
-                served.engine.close()
+                served.close()
             raise
         return loaded
 
@@ -171,7 +171,7 @@ class Repository:
         while not served.is_idle:
             await asyncio.sleep(_LOOK)
         self._processor.remove(served.lane)
-        await asyncio.to_thread(served.engine.close)
+        await asyncio.to_thread(served.close)
 
 
 _UNLOADED = "it was unloaded"

@@ -56,6 +56,7 @@ class Served:
     ) -> None:
         self.name, self.version = name, version
         self.engine: Engine = load(path, threads=threads)
+        self._single: Engine | None = None
         graph = self.engine.graph
         try:
             if graph.preprocessing is None:
@@ -72,7 +73,11 @@ class Served:
             self.lane = Lane(name, members.run, settings.batch, join=members.join, dearest=members.dearest)
         else:
             self.tensor_shape = self.engine.photo_shape
-            self.lane = Lane(name, self._run if self.classifies else self._run_all, settings.batch)
+            if self.engine.threads > 1:
+                # Of what has been read: the folder may have changed. Both have the same weights in memory.
+                self._single = Engine(graph, threads=1)
+            single = self._run_single if self._single else None
+            self.lane = Lane(name, self._run, settings.batch, single=single, width=self.engine.threads)
         self.places = Places(settings.queue)
         self.statistics = {False: Statistics(), True: Statistics()}
         self._requests = 0
@@ -106,11 +111,21 @@ class Served:
             return (Output(LOGITS, np.dtype(np.float32), (len(self.class_names),)),)
         return outputs_of(graph)
 
-    def _run(self, photos: Array) -> Array:
-        return self.engine(photos).reshape(len(photos), -1)
+    def close(self) -> None:
+        """Give the memory back."""
+        self.engine.close()
+        if self._single is not None:
+            self._single.close()
 
-    def _run_all(self, photos: Array) -> Array:
-        return packed(self.engine.run(photos), self.outputs)
+    def _run(self, photos: Array) -> Array:
+        return self._answer(self.engine, photos)
+
+    def _run_single(self, photos: Array) -> Array:
+        assert self._single is not None  # noqa: S101
+        return self._answer(self._single, photos)
+
+    def _answer(self, engine: Engine, photos: Array) -> Array:
+        return engine(photos).reshape(len(photos), -1) if self.classifies else packed(engine.run(photos), self.outputs)
 
 
 def _task(graph: Graph) -> Task | None:

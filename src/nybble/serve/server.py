@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -16,11 +18,16 @@ import uvicorn
 from nybble.serve.errors import RefusedError, ServeError
 from nybble.serve.logs import start_logging
 from nybble.serve.rest import make_app
+from nybble.serve.rest.protocol import Protocol
 from nybble.serve.rpc import start_grpc
 from nybble.serve.service import Service
 from nybble.serve.settings import Settings, read_tokens
 
 _log = logging.getLogger("nybble.serve")
+
+#: Seconds after which Python lets another thread go on that wants to. While requests are refused the loop's thread
+#: always runs, and by default, 5 ms, a thread that has run a batch would wait for it for nearly as long as that took.
+_SWITCH = 0.0005
 
 
 class Address(NamedTuple):
@@ -61,6 +68,7 @@ def run(settings: Settings, told: Callable[[Address], None]) -> signal.Signals:
     """
     if not settings.models:
         raise ServeError("there is no model to serve; name one")
+    sys.setswitchinterval(_SWITCH)
     start_logging(settings.log)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(settings, told))
@@ -83,6 +91,9 @@ async def _serve(settings: Settings, told: Callable[[Address], None]) -> signal.
     with _listening(settings) as listener:
         async with Service(settings) as service:
             await _load(service)
+            # What is there now stays: collections need not look at it, and every request makes some objects.
+            gc.collect()
+            gc.freeze()
             grpc_server, grpc_port = None, None
             if settings.grpc_port is not None:
                 grpc_server, grpc_port = await start_grpc(service, tokens)
@@ -116,6 +127,7 @@ async def _load(service: Service) -> None:
 def _configuration(settings: Settings, service: Service, tokens: frozenset[str]) -> uvicorn.Config:
     return uvicorn.Config(
         make_app(service, tokens),
+        http=Protocol,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -13,10 +13,10 @@ import numpy as np
 from nybble.engine import Ensemble, Prediction
 from nybble.engine.scores import ranked, softmax
 from nybble.graph.types import Array
-from nybble.serve.admission import Bodies, Places
+from nybble.serve.admission import Bodies, Expected, Places
 from nybble.serve.decoding import Decoder
 from nybble.serve.description import input_of, public_name
-from nybble.serve.errors import BadRequestError, ExpiredError, ForbiddenError, RefusedError
+from nybble.serve.errors import BadRequestError, BusyError, ExpiredError, ForbiddenError, RefusedError
 from nybble.serve.metrics import Metrics
 from nybble.serve.predicting import Asked, answers, fitting
 from nybble.serve.processor import Processor
@@ -24,6 +24,7 @@ from nybble.serve.repository import Repository
 from nybble.serve.results import LOGITS, unpacked
 from nybble.serve.served import Served
 from nybble.serve.settings import PHOTOS, Settings
+from nybble.serve.statistics import Statistics
 from nybble.serve.tensors import InferCall, Wanted, encoded_of, photos_of
 from nybble.serve.work import Work
 
@@ -49,7 +50,7 @@ class Ticket:
         Whether the request was addressed to the form that takes encoded photos.
     """
 
-    def __init__(self, served: Served, encoded: bool, metrics: Metrics) -> None:
+    def __init__(self, served: Served, encoded: bool, metrics: Metrics, expected: Expected | None = None) -> None:
         self.served = served
         self.encoded = encoded
         self.arrived = time.monotonic()
@@ -57,6 +58,7 @@ class Ticket:
         self.decoding = self.waiting = self.running = 0.0
         self._places: Places = served.places
         self._taken = 0
+        self._expected = expected
         self._gauge = metrics.admitted.labels(served.name)
 
     def check(self) -> None:
@@ -65,6 +67,8 @@ class Ticket:
 
     def take(self, photos: int) -> None:
         """Take a place for each photo, once. Raises as :meth:`Places.take`."""
+        if self._expected is not None:
+            self._expected.end()
         self._places.take(photos, self.served.lane.seconds)
         self._taken = photos
         self._gauge.inc(photos)
@@ -101,13 +105,37 @@ class Service:
         """Whether requests should be sent here."""
         return not self.is_draining and self.repository.is_ready
 
+    @property
+    def first(self) -> str:
+        """The model that requests mean which name none; "" where none is loaded."""
+        return next(iter(self.repository.names()), "")
+
     def find(self, name: str, version: str = "") -> tuple[Served, bool]:
         """A loaded model, and whether it was named in the form that takes photos. Raises :class:`NotFoundError`."""
         encoded = name.endswith(PHOTOS)
         return self.repository.get(name.removesuffix(PHOTOS), version), encoded
 
+    def named(self, name: str, version: str) -> tuple[Served, bool]:
+        """As :meth:`find`; the first model, for encoded photos, where none is named."""
+        return self.find(name or self.first + PHOTOS, version)
+
+    def refusal(self, name: str, version: str, protocol: str) -> BusyError | None:
+        """Why a request is not let in, whose body has not been read; it is counted. ``None`` where it is let in.
+
+        Raises
+        ------
+        NotFoundError
+            Where there is no such model, or none is named and none is loaded.
+        """
+        served, encoded = self.named(name, version)
+        if not served.places.is_full:
+            return None
+        error = served.places.why(served.lane.seconds)
+        self._count(served, encoded, error.code, protocol, 0.0).fail.add(0.0)
+        return error
+
     @contextmanager
-    def admitted(self, name: str, version: str, protocol: str) -> Iterator[Ticket]:
+    def admitted(self, name: str, version: str, protocol: str, expected: Expected | None = None) -> Iterator[Ticket]:
         """Let a request in, before its body is read. Afterwards it takes places; it is counted when it ends.
 
         Raises
@@ -118,7 +146,7 @@ class Service:
             Where its queue is full.
         """
         served, encoded = self.find(name, version)
-        ticket = Ticket(served, encoded, self.metrics)
+        ticket = Ticket(served, encoded, self.metrics, expected)
         code = "INTERNAL"
         with served.request():
             try:
@@ -133,7 +161,12 @@ class Service:
                 raise
             finally:
                 ticket.close()
-                self._count(ticket, code, protocol)
+                seconds = time.monotonic() - ticket.arrived
+                statistics = self._count(served, encoded, code, protocol, seconds)
+                if code == "OK":
+                    statistics.succeeded(ticket.photos, seconds, ticket.decoding, ticket.waiting, ticket.running)
+                else:
+                    statistics.fail.add(seconds)
 
     async def infer(self, ticket: Ticket, call: InferCall) -> Answer:
         """Answer a request of the Open Inference Protocol.
@@ -265,16 +298,10 @@ class Service:
         ticket.running = sum(piece.ended - piece.started for piece in pieces)
         return logits[0] if len(logits) == 1 else _joined(logits)
 
-    def _count(self, ticket: Ticket, code: str, protocol: str) -> None:
-        seconds = time.monotonic() - ticket.arrived
-        name = public_name(ticket.served, ticket.encoded)
-        self.metrics.requests.labels(name, protocol, code).inc()
-        self.metrics.seconds.labels(name, protocol).observe(seconds)
-        statistics = ticket.served.statistics[ticket.encoded]
-        if code == "OK":
-            statistics.succeeded(ticket.photos, seconds, ticket.decoding, ticket.waiting, ticket.running)
-        else:
-            statistics.fail.add(seconds)
+    def _count(self, served: Served, encoded: bool, code: str, protocol: str, seconds: float) -> Statistics:
+        """Count a request, but for the statistics."""
+        self.metrics.note_request(public_name(served, encoded), protocol, code, seconds)
+        return served.statistics[encoded]
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.types import ASGIApp
 
 import nybble
 from nybble.serve.errors import RefusedError
@@ -24,7 +23,7 @@ _PAGE_POLICY = (
 )
 
 
-def make_app(service: Service, tokens: frozenset[str]) -> ASGIApp:
+def make_app(service: Service, tokens: frozenset[str]) -> Guard:
     """All addresses of a server, behind the guard."""
     app = FastAPI(
         title="nybble",
@@ -59,7 +58,7 @@ def make_app(service: Service, tokens: frozenset[str]) -> ASGIApp:
         return Response(service.metrics.text(), media_type=service.metrics.media_type)
 
     app.openapi = lambda: openapi.schema(app)
-    return Guard(Direct(app), tokens, service.settings.access_log, service.settings.connections)
+    return Guard(Direct(app), tokens, service)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Request
 
+from nybble.serve.admission import expected_of
 from nybble.serve.errors import NotFoundError
 from nybble.serve.rest.body import read_body
 from nybble.serve.rest.models import service_of
@@ -25,9 +26,10 @@ async def asked(request: Request, model: str, protocol: str) -> AsyncIterator[tu
         Where there is no such model or no place, or the body cannot be used.
     """
     service = service_of(request)
-    name = model.removesuffix(PHOTOS) or next(iter(service.repository.names()), "")
+    name = model.removesuffix(PHOTOS) or service.first
     if not name:
         raise NotFoundError("no model is loaded")
-    with service.admitted(name + PHOTOS, "", protocol) as ticket, service.bodies.held() as held:
+    expected = expected_of(request.scope)
+    with service.admitted(name + PHOTOS, "", protocol, expected) as ticket, service.bodies.held() as held:
         body = await read_body(request, service.settings, held)
         yield ticket, await uploads(body, request.headers, ticket.served.places.limit + 1)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hmac
 import json
 import logging
 import time
+from collections import Counter
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nybble.serve.admission import Expected, expected_of
 from nybble.serve.errors import BusyError, FailedError, ForbiddenError, RefusedError, UnauthorizedError
+from nybble.serve.rest.direct import addressed
+from nybble.serve.service import Service
 
 #: Addresses that need no token, and answer at any load: a load balancer has none, and the page asks for one.
 OPEN = frozenset(("/", "/v2/health/live", "/v2/health/ready"))
+#: Seconds after which refusals that came early are logged, in one record for each address.
+_SUMMED = 1.0
 
 _log = logging.getLogger("nybble.serve")
 _access = logging.getLogger("nybble.serve.access")
@@ -22,12 +30,14 @@ _access = logging.getLogger("nybble.serve.access")
 class Guard:
     """An ASGI application around another one, which answers with JSON where a request is refused."""
 
-    def __init__(self, app: ASGIApp, tokens: frozenset[str], log: bool, most: int) -> None:
+    def __init__(self, app: ASGIApp, tokens: frozenset[str], service: Service) -> None:
         self._app = app
         self._tokens = [token.encode() for token in tokens]
-        self._log = log
-        self._most = most
+        self._service = service
+        self._log = service.settings.access_log
+        self._most = service.settings.connections
         self._under_way = 0
+        self._refused: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -44,7 +54,7 @@ class Guard:
 
         self._under_way += 1
         try:
-            self._check(scope)
+            self._check(scope["path"], scope["headers"])
             await self._app(scope, receive, noting)
         except RefusedError as error:
             await _refuse(noting, error)
@@ -54,24 +64,77 @@ class Guard:
                 await _refuse(noting, FailedError("the server failed; see its log"))
         finally:
             self._under_way -= 1
+            expected = expected_of(scope)
+            if expected is not None:
+                expected.end()
             if self._log:
                 client = scope["client"] or ("", 0)
                 what = {"method": scope["method"], "path": scope["path"], "status": status}
                 seconds = round(time.monotonic() - began, 6)
                 _access.info("request", extra={**what, "seconds": seconds, "client": client[0]})
 
-    def _check(self, scope: Scope) -> None:
-        if self._under_way > self._most and scope["path"] not in OPEN:
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the queue of any model may soon be full."""
+        return any(served.places.is_crowded for served in self._service.repository.all())
+
+    def expect(self, url: bytes) -> Expected | None:
+        """Expect a request to take a place, until it has or ends; ``None`` where it will not."""
+        asked = addressed(url)
+        try:
+            return Expected(self._service.named(asked.model, asked.version)[0].places) if asked else None
+        except RefusedError:
+            return None
+
+    def refusal(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+        """The whole answer to a request with photos for a model whose queue is full.
+
+        ``None``: the request goes the usual way, and may be refused there.
+        """
+        asked = addressed(url)
+        if asked is None:
+            return None
+        try:
+            self._check(asked.path, headers)
+            error = self._service.refusal(asked.model, asked.version, asked.protocol)
+        except RefusedError:
+            return None
+        if error is None:
+            return None
+        if self._log:
+            if not self._refused:
+                asyncio.get_running_loop().call_later(_SUMMED, self._log_refused)
+            self._refused[asked.path] += 1
+        return _whole(error.status, error.message, error.seconds)
+
+    def _log_refused(self) -> None:
+        for path, requests in self._refused.items():
+            what = {"method": "POST", "path": path, "status": BusyError.status, "requests": requests}
+            _access.info("requests refused", extra=what)
+        self._refused.clear()
+
+    def _check(self, path: str, fields: list[tuple[bytes, bytes]]) -> None:
+        if self._under_way > self._most and path not in OPEN:
             raise BusyError(f"too many requests at a time; this server takes at most {self._most}")
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        headers: dict[bytes, bytes] = dict(fields)
         # A page of another site may send a request from the browser of a user who can reach this server.
         if b"origin" in headers and _host_of(headers[b"origin"]) != headers.get(b"host"):
             raise ForbiddenError("requests of pages of other sites are refused")
-        if self._tokens and scope["path"] not in OPEN:
+        if self._tokens and path not in OPEN:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             matches = [hmac.compare_digest(given.strip(), token) for token in self._tokens]
             if scheme.lower() != b"bearer" or not any(matches):
                 raise UnauthorizedError("this server requires a token: header `Authorization: Bearer TOKEN`")
+
+
+@functools.lru_cache(maxsize=64)
+def _whole(status: int, message: str, seconds: int) -> bytes:
+    """A refusal as it is sent. Nearly all of an overload are alike."""
+    error = BusyError(message, seconds)
+    body = json.dumps(error.to_json()).encode()
+    fields = {"content-type": "application/json", "content-length": str(len(body)), **error.headers()}
+    lines = [f"HTTP/1.1 {status} Service Unavailable", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
 
 
 def _host_of(origin: bytes) -> bytes | None:

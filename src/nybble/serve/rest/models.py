@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from nybble.serve.admission import expected_of
 from nybble.serve.description import model_config, model_metadata, public_name, server_metadata
 from nybble.serve.rest import openapi
 from nybble.serve.rest.body import read_body, unless_gone
@@ -95,7 +96,8 @@ _INFER: dict[str, Any] = {
 async def infer(request: Request, name: str, version: str = "") -> Response:
     """Inference: photos to logits."""
     service = service_of(request)
-    with service.admitted(name, version, "rest") as ticket, service.bodies.held() as held:
+    expected = expected_of(request.scope)
+    with service.admitted(name, version, "rest", expected) as ticket, service.bodies.held() as held:
         body = await read_body(request, service.settings, held)
         length = request.headers.get(JSON_LENGTH)
         call = await asyncio.to_thread(parse, body, length) if len(body) > _LONG else parse(body, length)

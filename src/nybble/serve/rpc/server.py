@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from nybble.serve.errors import FailedError, RefusedError, ServeError, UnauthorizedError
+from nybble.serve.errors import BadRequestError, FailedError, RefusedError, ServeError, UnauthorizedError
 from nybble.serve.rpc import inference_pb2 as messages
 from nybble.serve.rpc.servicer import Servicer
 from nybble.serve.service import Service
@@ -66,7 +67,7 @@ def _handlers(service: Service, tokens: frozenset[str]) -> grpc.GenericRpcHandle
     servicer, handlers = Servicer(service), {}
     declared = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"]
     for method in declared.methods:
-        request = getattr(messages, method.input_type.name)
+        read = _reader(getattr(messages, method.input_type.name))
         response = getattr(messages, method.output_type.name)
         behaviour = getattr(servicer, method.name)
         wanted = frozenset() if method.name in _OPEN else tokens
@@ -74,8 +75,27 @@ def _handlers(service: Service, tokens: frozenset[str]) -> grpc.GenericRpcHandle
             make, behaviour = grpc.stream_stream_rpc_method_handler, _guarded_stream(behaviour, wanted)
         else:
             make, behaviour = grpc.unary_unary_rpc_method_handler, _guarded(behaviour, wanted, service.settings)
-        handlers[method.name] = make(behaviour, request.FromString, response.SerializeToString)
+        handlers[method.name] = make(behaviour, read, response.SerializeToString)
     return grpc.method_handlers_generic_handler(declared.full_name, handlers)
+
+
+def _reader(message: Any) -> Callable[[bytes], Any]:
+    """Reads a message, or returns the refusal: gRPC would call whatever is raised here unknown."""
+
+    def read(content: bytes) -> Any:
+        try:
+            return message.FromString(content)
+        except DecodeError:
+            return BadRequestError(f"the request is no {message.DESCRIPTOR.name}")
+
+    return read
+
+
+def _readable(request: Any) -> Any:
+    """A message as it was read. Raises the refusal where it was none."""
+    if isinstance(request, RefusedError):
+        raise request
+    return request
 
 
 def _guarded(behaviour: Callable[..., Any], tokens: frozenset[str], settings: Settings) -> Callable[..., Any]:
@@ -86,7 +106,7 @@ def _guarded(behaviour: Callable[..., Any], tokens: frozenset[str], settings: Se
         began, code = time.monotonic(), "OK"
         try:
             _check(context, tokens)
-            return await behaviour(request, context)
+            return await behaviour(_readable(request), context)
         except RefusedError as error:
             code = error.code
             await _abort(context, error)
@@ -108,7 +128,8 @@ def _guarded_stream(behaviour: Callable[..., Any], tokens: frozenset[str]) -> Ca
     async def call(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
         try:
             _check(context, tokens)
-            async for response in behaviour(requests, context):
+            readable = (_readable(request) async for request in requests)
+            async for response in behaviour(readable, context):
                 yield response
         except RefusedError as error:
             await _abort(context, error)
