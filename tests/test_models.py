@@ -12,7 +12,7 @@ import nybble
 from nybble import models
 from nybble.cache import cache_folder
 from nybble.graph import write_graph
-from nybble.models import CASCADE, LARGER, SHIPPED, Found, ModelNotFoundError, find, locate, names
+from nybble.models import CASCADE, DETECTOR, LARGER, SHIPPED, Found, ModelNotFoundError, find, locate, names
 from nybble.synthetic import bottleneck_resnet
 
 FETCHED = "nvidia-resnet50-int4"
@@ -66,9 +66,8 @@ def test_the_order_of_resolution(installation: Path, tiny: Path, monkeypatch: py
 
 def test_a_wrong_wish_is_not_replaced(installation: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny, installation / "data" / "models" / SHIPPED)
-    with pytest.raises(
-        ModelNotFoundError, match=f"nowhere: there is no such folder or file; {SHIPPED}, {LARGER} and {CASCADE}"
-    ):
+    known = f"{', '.join(models.NETWORKS)} and {CASCADE}"
+    with pytest.raises(ModelNotFoundError, match=f"nowhere: there is no such folder or file; {known}"):
         find("nowhere")
     monkeypatch.setenv("NYBBLE_MODEL", "nowhere")
     with pytest.raises(ModelNotFoundError, match="NYBBLE_MODEL: nowhere: there is no such folder"):
@@ -109,13 +108,13 @@ def test_a_name_that_is_almost_right_is_suggested(wrong: str, meant: str) -> Non
 
 
 def test_what_a_name_means(tiny: Path) -> None:
-    assert names() == [SHIPPED, LARGER, CASCADE, FETCHED]
+    assert names() == [SHIPPED, LARGER, DETECTOR, CASCADE, FETCHED]
     assert locate(str(tiny)) == tiny
     with pytest.raises(ModelNotFoundError, match=f"run: nybble fetch {FETCHED}"):
         locate(FETCHED)
     with pytest.raises(ModelNotFoundError, match="is not a model: a model is a folder"):
         locate(str(tiny / "model" / "model"))
-    for name in (SHIPPED, LARGER, CASCADE):
+    for name in (SHIPPED, LARGER, DETECTOR, CASCADE):
         with pytest.raises(ModelNotFoundError, match=f"{name} is missing .* install nybble again"):
             locate(name, ensembles=True)
     with pytest.raises(ModelNotFoundError, match=f"{CASCADE}: describes an ensemble, and this needs a single network"):

@@ -85,6 +85,21 @@ BLOCKS = TRAINING.model_copy(
         "compile": True,
     }
 )
+#: One long run from the calibrated network, in place of several short ones.
+WHOLE = TRAINING.model_copy(
+    update={
+        "seed": SEED + 5,
+        "epochs": 20,
+        "learning_rate": 5e-4,
+        "warmup_epochs": 0.5,
+        "distillation": 0.9,
+        "temperature": 4.0,
+        "damping": 1e-2,
+        "ema": 0.998,
+        "compile": True,
+        "amp": "off",
+    }
+)
 #: Eight bits need little: a part of an epoch.
 SHORT_IMAGES = 12_800
 SHORT = TRAINING.model_copy(update={"epochs": 1, "learning_rate": 5e-5})
@@ -231,6 +246,7 @@ STAGES = {
     "w4a4-lsq-3": lambda: trained(Bits.W4A4, "w4a4-lsq-3", "lsq", "w4a4-lsq-2", LONG),
     "w4a4-lsq-4": lambda: trained(Bits.W4A4, "w4a4-lsq-4", "lsq", "w4a4-lsq-3", LONGER),
     "w4a4-blocks": lambda: trained(Bits.W4A4, "w4a4-blocks", "lsq", "w4a4-lsq-4", BLOCKS),
+    "w4a4-whole": lambda: trained(Bits.W4A4, "w4a4-whole", "lsq", None, WHOLE),
     "w4a4-ste": lambda: trained(Bits.W4A4, "w4a4-ste", "ste"),
     "w8a8-lsq": lambda: trained(Bits.W8A8, "w8a8-lsq", "lsq", None, SHORT),
     "w4a4-reconstructed": lambda: reconstructed("w4a4-reconstructed"),

@@ -16,6 +16,15 @@ CARD = "card.json"
 
 
 @dataclass(frozen=True)
+class Figure:
+    """How good a model that is no classifier is: the metric of its task, as a share, and on which photos."""
+
+    metric: str
+    share: float
+    photos: str
+
+
+@dataclass(frozen=True)
 class Listed:
     """A model in the list.
 
@@ -30,6 +39,8 @@ class Listed:
         Bytes of its files; of an ensemble, of its members' too.
     top1 : Measured or None
     license : str or None
+    figure : Figure or None
+        In place of ``top1`` where the model is no classifier.
     """
 
     name: str
@@ -39,17 +50,20 @@ class Listed:
     size: int
     top1: Measured | None
     license: str | None
+    figure: Figure | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Ready for JSON; accuracy as a share, with the counts."""
         top1 = None if self.top1 is None else {"share": self.top1.right / self.top1.of, **asdict(self.top1)}
-        return {**vars(self), "path": None if self.path is None else str(self.path), "top1": top1}
+        figure = None if self.figure is None else asdict(self.figure)
+        return {**vars(self), "path": None if self.path is None else str(self.path), "top1": top1, "figure": figure}
 
 
 def listed() -> list[Listed]:
     """All models that have a name: bundled ones first, then published ones, then others in the cache."""
     bundled = [_bundled(name) for name in models.NETWORKS]
-    cascade = _bundled(models.CASCADE, sum(network.size for network in bundled))
+    members = sum(network.size for network in bundled if network.name in models.CLASSIFIERS)
+    cascade = _bundled(models.CASCADE, members)
     return [*bundled, cascade, *map(_published, published.available()), *_others()]
 
 
@@ -60,8 +74,9 @@ def _bundled(name: str, members: int = 0) -> Listed:
     folder = place if place.is_dir() else place.parent
     card = json.loads((folder / CARD).read_text("utf-8"))
     size = _size(folder / "model") if place.is_dir() else place.stat().st_size
-    measured = Measured(**card["top1"])
-    return Listed(name, card["description"], "bundled", place, size + members, measured, card["license"])
+    top1 = Measured(**card["top1"]) if "top1" in card else None
+    figure = Figure(**card["figure"]) if "figure" in card else None
+    return Listed(name, card["description"], "bundled", place, size + members, top1, card["license"], figure)
 
 
 def _published(name: str) -> Listed:

@@ -11,11 +11,15 @@ from nybble.graph.reading import is_model_file
 
 #: The variable that names the model where none is given.
 MODEL_VARIABLE = "NYBBLE_MODEL"
+#: The bundled classifiers: the one that is the default, and the larger one.
+CLASSIFIERS = ("efficientnet-lite0", "resnet50")
+SHIPPED, LARGER = CLASSIFIERS
+#: The bundled network that finds objects.
+DETECTOR = "fastestdet"
 #: The bundled networks: folders of ``models/`` in the repository, of ``nybble/data/models/`` once installed.
-NETWORKS = ("efficientnet-lite0", "resnet50")
-#: The bundled network that is the default, and the larger one.
-SHIPPED, LARGER = NETWORKS
-#: The bundled cascade of the two: the file ``NAME.toml`` in a folder of that name, beside those of the networks.
+NETWORKS = (*CLASSIFIERS, DETECTOR)
+#: The bundled cascade of the two classifiers: the file ``NAME.toml`` in a folder of that name, beside those of the
+#: networks.
 CASCADE = "lite0-resnet50"
 
 

@@ -145,6 +145,7 @@ def test_from_float_to_integer_and_again_from_the_settings_it_wrote(
         "layers.png",
         "metrics.csv",
         "result.json",
+        "worst.csv",
     }
     layers = (report / "layers.csv").read_text().splitlines()
     assert len(layers) == 1 + 3 + 2 and layers[0].startswith("name,kind,type,alone,network,integer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def run(folder: Path, out: Path, *options: str, task: bool = True) -> Any:
 
 
 def test_a_denoiser_is_distilled_without_labels(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    result = run(folder, out, "--distil", "--epochs", "4")
+    out, report = tmp_path / "out", tmp_path / "report"
+    result = run(folder, out, "--distil", "--epochs", "4", "--report", str(report))
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["task"] == "restore"
@@ -64,6 +65,11 @@ def test_a_denoiser_is_distilled_without_labels(folder: Path, tmp_path: Path) ->
     graph = read_graph(out)
     assert graph.task == Restore("output", form="residual", overlap=3)
     assert graph.preprocessing is not None and graph.preprocessing.fit == "none"
+    with Image.open(report / "answers.png") as sheet:
+        assert sheet.width > sheet.height / 4 > 50
+    rows = list(csv.DictReader((report / "worst.csv").read_text().splitlines()))
+    ratios = [float(row["integer"]) for row in rows if row["kind"] == "activation"]
+    assert ratios == sorted(ratios) and {row["kind"] for row in rows} == {"activation", "weights"}
     # Noise passes the range of black and white.
     assert graph.preprocessing.scale_denominator == pytest.approx(1 + 4 * 25 / 255, abs=1e-3)
     # What is written beside the network repeats the run.
@@ -143,15 +149,18 @@ def test_tasks_that_do_not_fit(folder: Path, tmp_path: Path, text: str, words: s
     assert not (tmp_path / "out").exists()
 
 
-def test_a_share_of_the_multiplications_gets_four_bits(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("of", ["multiplications", "weights"])
+def test_a_share_gets_four_bits(folder: Path, tmp_path: Path, of: str) -> None:
     out = tmp_path / "out"
     settings = tmp_path / "settings.yaml"
-    settings.write_text(yaml.safe_dump({**SETTINGS, "bits": "mixed", "mixed": {"four": "w4a8"}}))
+    criterion = {"multiplications": "sqnr", "weights": "accuracy"}[of]
+    mixed = {"four": "w4a8", "share_of": of, "criterion": criterion}
+    settings.write_text(yaml.safe_dump({**SETTINGS, "bits": "mixed", "mixed": mixed}))
     result = run(folder, out, "--epochs", "0", "--config", str(settings), "--four-bit-share", "0.8")
     assert result.exit_code == 0, result.output
     bits = json.loads(result.stdout)["details"]["bits"]
     # The first and the last layer stay in eight bits: there is one to choose.
     assert bits["groups"] == len(bits["four_bits"]) == 1
-    assert bits["share_of_multiplications"] == {"of_choosable": 1.0, "of_all": pytest.approx(64 / 80)}
+    assert bits[f"share_of_{of}"] == {"of_choosable": 1.0, "of_all": pytest.approx(64 / 80)}
     weights = [node.weight.dtype for node in read_graph(out) if isinstance(node, Conv2d)]
     assert weights == ["s8", "s4", "s8"]

@@ -12,12 +12,13 @@ from tiny_networks import network
 from torch.nn import functional
 
 from nybble.graph import DType, Pair
-from nybble.quantize.fake.quantizers import ActivationQuantizer
+from nybble.quantize.fake.quantizers import ActivationQuantizer, WeightQuantizer
+from nybble.quantize.fake.weighted import QuantizedConv2d
 from nybble.quantize.ops.avg_pool import AvgPool2d
 from nybble.quantize.ops.relu import ReLU
 from nybble.quantize.settings import TrainingConfig
 from nybble.quantize.train.average import WeightAverage
-from nybble.quantize.train.loss import feature_loss, loss, mixed
+from nybble.quantize.train.loss import damping_loss, feature_loss, loss, mixed
 from nybble.quantize.train.optimizer import make_optimizer, parameter_groups
 from nybble.quantize.train.schedule import rate, set_rate
 from nybble.statistics import Discordance, Share
@@ -121,6 +122,21 @@ def test_features_are_compared_by_their_energy() -> None:
     wanted = {"a": torch.full((2, 3), 2.0), "b": torch.tensor([3.0, 4.0])}
     values = {"a": torch.full((2, 3), 1.0), "b": torch.tensor([3.0, 4.0])}
     assert float(feature_loss(values, wanted)) == pytest.approx((0.25 + 0) / 2)
+
+
+def test_damping_pulls_weights_to_their_codes() -> None:
+    conv = QuantizedConv2d(
+        "conv", torch.zeros(1, 4, 1, 1), None, WeightQuantizer(1, 4), ActivationQuantizer("x", DType.U4)
+    )
+    conv.weight.data.copy_(torch.tensor([0.2, -0.6, 3.0, 9.0]).reshape(1, 4, 1, 1))
+    conv.weight_quantizer.set_range(torch.tensor([7.0]))
+    eight = QuantizedConv2d("eight", torch.full((1, 1, 1, 1), 0.3), None, WeightQuantizer(1, 8), conv.input_quantizer)
+    found = damping_loss([conv, eight])
+    assert float(found.detach()) == pytest.approx(0.2**2 + 0.4**2)
+    found.backward()
+    assert conv.weight.grad is not None and eight.weight.grad is None
+    # Towards 0 and -1; 3 lies on a code, 9 beyond them.
+    np.testing.assert_allclose(conv.weight.grad.flatten(), [0.4, 0.8, 0, 0], atol=1e-6)
 
 
 def test_mixed_images_are_blends_of_two() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nybble.demo import Answer, Column, DemoResult, Network, Sample, Shown, Speed
+from nybble.demo import Answer, Column, DemoResult, Detector, Network, Sample, Shown, Speed
 from nybble.models import Found
+from nybble.tasks import Detections
 
 LIVE = Column("tiny now", "4-bit", False, "run here, now, by nybble", 3_200_000)
 PAST = Column("tiny float", "float", True, "PyTorch & <friends>", 18_500_000)
@@ -48,4 +49,15 @@ def demo_result(folder: Path) -> DemoResult:
         ),
         disturbance=None,
         notes=("b.png: not recorded",),
+        detectors=(
+            Detector(
+                Found(folder, "finder", "comes with nybble"), 0.1, 280_000, {"a.png": _boxes(), "b.png": _boxes(0)}
+            ),
+        ),
     )
+
+
+def _boxes(count: int = 1) -> Detections:
+    """A box on a hen, or none."""
+    boxes = np.asarray([[10, 20, 400, 250]], np.float32)[:count]
+    return Detections(boxes, np.full(count, 0.7, np.float32), np.zeros(count, np.int64), ("hen <i>",))

@@ -40,7 +40,12 @@ def test_nothing_is_loaded_from_anywhere(result: DemoResult) -> None:
 
 def test_photos_are_in_the_page_and_described(result: DemoResult) -> None:
     images = Page(render_demo(result)).all("img")
-    assert [image["alt"] for image in images] == ["Photo of a hen", "Photo of nothing"]
+    assert [image["alt"] for image in images] == [
+        "Photo of a hen",
+        "Photo of nothing",
+        "Photo of a hen with boxes: hen <i> 70.0 %",
+        "Photo of nothing with boxes: no object found",
+    ]
     for image in images:
         kind, _, data = (image["src"] or "").partition(",")
         assert kind == "data:image/jpeg;base64"

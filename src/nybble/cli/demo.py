@@ -13,7 +13,7 @@ from nybble.cli.output import print_json, print_table, show_headline, table
 from nybble.cli.progress import one_bar
 
 if TYPE_CHECKING:
-    from nybble.demo import DemoResult, Network, Shown
+    from nybble.demo import DemoResult, Detector, Network, Shown
     from nybble.models import Found
 
 
@@ -24,7 +24,7 @@ def demo(
             "--model",
             metavar="MODEL",
             help="A model folder or file, an ensemble's TOML file, or the name of a model.",
-            show_default="NYBBLE_MODEL, else the bundled networks and their cascade",
+            show_default="NYBBLE_MODEL, else all that is bundled",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The page to write.")] = Path("demo.html"),
@@ -32,18 +32,21 @@ def demo(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Classify sample photos, measure speed, and write it all into one page.
+    """Classify sample photos, find objects, measure speed, and write it all into one page.
 
     Two photos come with nybble, four more with scikit-image. Recorded answers of the float networks stand beside those
     of the networks that run.
     """
     from nybble.demo import show
     from nybble.files import HTML, check_free
+    from nybble.models import DETECTOR, find
     from nybble.report import write_demo
 
     check_free(out, HTML)
     with one_bar() as progress:
-        result = show(_chosen(model), threads=threads, seconds=seconds, progress=progress)
+        chosen = _chosen(model)
+        detectors = [] if len(chosen) == 1 else [find(DETECTOR)._replace(why=chosen[0].why)]
+        result = show(chosen, detectors=detectors, threads=threads, seconds=seconds, progress=progress)
     write_demo(out, result)
     if as_json:
         print_json({**result.document(), "page": str(out)})
@@ -53,7 +56,7 @@ def demo(
 
 
 def _chosen(model: str | None) -> list[Found]:
-    """The model that is named; otherwise all that are bundled."""
+    """The model that is named; otherwise all bundled ones that classify."""
     from nybble.models import CASCADE, LARGER, MODEL_VARIABLE, find
 
     first = find(model, ensembles=True)
@@ -69,6 +72,9 @@ def _print(result: DemoResult) -> None:
     for network in result.networks:
         typer.echo("")
         _print_network(result, network)
+    for detector in result.detectors:
+        typer.echo("")
+        _print_detector(detector)
     typer.echo("")
     for note in result.notes:
         typer.echo(f"note     {note}")
@@ -108,6 +114,15 @@ def _print_network(result: DemoResult, network: Network) -> None:
     for column in network.columns[:-1]:
         recorded = " (recorded)" if column.recorded else ""
         typer.echo(f"same     answer as {column.label}{recorded} on {_count(result.agreement(network, column.key))}")
+
+
+def _print_detector(detector: Detector) -> None:
+    typer.echo(f"model    {detector.model.name} ({detector.model.why}), loaded in {detector.load_seconds:.2f} s")
+    grid = table("photo", "boxes")
+    for file, found in detector.found.items():
+        rows = found.to_json()["boxes"]
+        grid.add_row(file, "\n".join(f"{row['name']} {row['score']:.1%}" for row in rows) or "none")
+    console().print(grid)
 
 
 def _verdict(photo: Shown, network: Network) -> str:

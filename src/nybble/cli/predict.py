@@ -35,14 +35,17 @@ class _Item(NamedTuple):
 
 def predict(
     arguments: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="[MODEL] INPUT...",
+            metavar="[MODEL] [INPUT]...",
             help="Photos, folders of photos, patterns such as 'photos/*.jpg', videos, or - for a photo on standard "
             "input. A model folder or file or the name of a model may precede them.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Take the two photos that come with nybble as well.")
+    ] = False,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -68,8 +71,13 @@ def predict(
     left out; the exit code is then 4. JSON lines are written while photos are read, one for each photo or frame; CSV is
     not offered.
     """
+    from nybble.examples import example_photos
+
     form = chosen_format(file_format, output, as_json, _FORMATS)
-    model, named = split(arguments)
+    examples = [str(photo) for photo in example_photos()] if example else []
+    if not arguments and not examples:
+        raise WrongUsageError("INPUT is missing; name photos, folders or videos, or try --example")
+    model, named = split([*(arguments or []), *examples])
     if not named:
         raise WrongUsageError(f"{model} is a model; name photos after it (see nybble predict --help)")
     from nybble.engine.predicting import predict as predicted

@@ -3,7 +3,7 @@
 from nybble.demo.answers import ANSWERS, Answer, Form, PhotoAnswers, Recorded, read_answers, write_answers
 from nybble.demo.errors import DemoError
 from nybble.demo.photos import Sample, samples
-from nybble.demo.result import Column, DemoResult, Network, Shown
+from nybble.demo.result import Column, DemoResult, Detector, Network, Shown
 from nybble.demo.show import show
 from nybble.demo.speed import Contestant, Speed, measure_in_turns
 
@@ -14,6 +14,7 @@ __all__ = [
     "Contestant",
     "DemoError",
     "DemoResult",
+    "Detector",
     "Form",
     "Network",
     "PhotoAnswers",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nybble.demo.answers import Answer
 from nybble.demo.photos import Sample
 from nybble.demo.speed import Speed
 from nybble.disturbance import warning
 from nybble.models import Found
+
+if TYPE_CHECKING:
+    from nybble.tasks import Detections
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,26 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Detector:
+    """A network that draws boxes, and those that it found here and now.
+
+    Attributes
+    ----------
+    model : Found
+    load_seconds : float
+    bytes : int
+        Bytes of its constants.
+    found : dict of str to Detections
+        By the file of the photo, the boxes that are shown.
+    """
+
+    model: Found
+    load_seconds: float
+    bytes: int
+    found: dict[str, Detections]
+
+
+@dataclass(frozen=True)
 class Shown:
     """A photo and the answers to it, by the key of the column; a recorded form may lack some."""
 
@@ -113,6 +136,7 @@ class DemoResult:
     speeds: tuple[Speed, ...]
     disturbance: float | None
     notes: tuple[str, ...]
+    detectors: tuple[Detector, ...] = ()
 
     @property
     def has_eight_bit_instructions(self) -> bool:
@@ -156,6 +180,7 @@ class DemoResult:
             "isa": self.isa,
             "threads": self.threads,
             "networks": [self._network(network) for network in self.networks],
+            "detectors": [_detector(detector) for detector in self.detectors],
             "photos": [self._photo(photo) for photo in self.photos],
             "speeds": [asdict(speed) for speed in self.speeds],
             "disturbance": self.disturbance,
@@ -193,3 +218,13 @@ class DemoResult:
                 for key, answers in photo.answers.items()
             },
         }
+
+
+def _detector(detector: Detector) -> dict[str, Any]:
+    path, name, why = detector.model
+    return {
+        "model": {"path": str(path), "name": name, "why": why},
+        "load_seconds": detector.load_seconds,
+        "bytes": detector.bytes,
+        "photos": [{"file": file, **found.to_json()} for file, found in detector.found.items()],
+    }

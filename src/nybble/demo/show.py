@@ -14,7 +14,7 @@ from nybble.bench.machine import describe
 from nybble.demo.answers import Answer, Recorded, read_answers
 from nybble.demo.errors import DemoError
 from nybble.demo.photos import Sample, fingerprint, samples
-from nybble.demo.result import Column, DemoResult, Network, Shown
+from nybble.demo.result import Column, DemoResult, Detector, Network, Shown
 from nybble.demo.speed import Contestant, Speed, measure_in_turns
 from nybble.disturbance import Watch
 from nybble.engine.scores import ranked, softmax
@@ -37,6 +37,10 @@ _IMAGENET = 1000
 #: The key of 8-bit forms.
 _EIGHT = "int8"
 _HERE = "run here, now, by nybble"
+#: Least score of a box that the demo shows: below it most are wrong or doubled.
+SURE = 0.5
+#: Photos that boxes are shown on.
+_BOXED = ("chelsea.png", "coffee.png", "motorcycle_left.png")
 
 
 class _Live(NamedTuple):
@@ -58,7 +62,12 @@ class _Opened(NamedTuple):
 
 
 def show(
-    models: Sequence[Found], *, threads: int | None = None, seconds: float = 12.0, progress: Progress = silent
+    models: Sequence[Found],
+    *,
+    detectors: Sequence[Found] = (),
+    threads: int | None = None,
+    seconds: float = 12.0,
+    progress: Progress = silent,
 ) -> DemoResult:
     """Everything the demo shows of some models.
 
@@ -67,6 +76,8 @@ def show(
     models : sequence of Found
         Networks and ensembles. Answers of other forms are shown where a model has recorded ones. A network with 4-bit
         layers also runs in 8 bits, unless answers of an 8-bit form are recorded.
+    detectors : sequence of Found
+        Networks that find objects: their boxes are shown on three of the photos.
     threads : int, optional
         As for :class:`nybble.Engine`.
     seconds : float
@@ -91,6 +102,7 @@ def show(
         notes += _recall(model, photos, answers)
         for form in model.live:
             _ask(form, model.photos, answers)
+    boxed = tuple(_boxed(found, threads, photos) for found in detectors)
     watch = Watch()
     speeds = _speeds(opened, seconds, progress)
     taken = watch.taken()
@@ -106,6 +118,7 @@ def show(
         speeds=tuple(speeds),
         disturbance=sum(taken.values()) if taken is not None else None,
         notes=tuple(notes),
+        detectors=boxed,
     )
 
 
@@ -130,6 +143,8 @@ def _open(found: Found, threads: int | None, paths: Sequence[Path]) -> _Opened:
     graph = engine.graph
     if graph.preprocessing is None:
         raise DemoError(f"{found.path}: the model has no file `preprocessing`, so it takes no photos")
+    if graph.task is not None and graph.task.kind != "classify":
+        raise DemoError(f"{found.path}: is no classifier; run: nybble predict {found.name} PHOTO --save DIR")
     recorded = read_answers(found.path)
     share = four_bit_share(graph)
     forms = []
@@ -139,6 +154,18 @@ def _open(found: Found, threads: int | None, paths: Sequence[Path]) -> _Opened:
         forms.append(_Live(column, nybble.Engine(eight, threads=engine.threads)))
     forms.append(_Live(_column(found, "now", "4-bit" if share else "8-bit", _HERE, constant_bytes(graph)), engine))
     return _Opened(found, taken, share, tuple(forms), recorded, _prepared(engine, paths))
+
+
+def _boxed(found: Found, threads: int | None, photos: Sequence[tuple[Sample, Path]]) -> Detector:
+    """The boxes of a model that finds objects."""
+    import nybble
+
+    begun = time.perf_counter()
+    engine = nybble.load(found.path, threads=threads)
+    taken = time.perf_counter() - begun
+    chosen = {sample.file: path for sample, path in photos if sample.file in _BOXED}
+    boxes = {file: engine.detect(path).above(SURE) for file, path in chosen.items()}
+    return Detector(found, taken, constant_bytes(engine.graph), boxes)
 
 
 def _column(found: Found, key: str, label: str, how: str, size: int, *, recorded: bool = False) -> Column:

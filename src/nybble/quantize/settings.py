@@ -101,6 +101,12 @@ class TrainingConfig(BaseModel):
         description="weight of the blocks' relative squared error against the teacher's, which then has to be the "
         "network itself in floating point",
     )
+    damping: float = Field(
+        default=0.0,
+        ge=0,
+        description="against weights that oscillate between two codes: weight of their squared distance from their "
+        "codes, which grows from 0 to this value in the course of training",
+    )
     mixup: float = Field(
         default=0.0, ge=0, description="alpha of the beta distribution by which pairs of photos are blended; 0: none"
     )
@@ -179,6 +185,9 @@ class MixedConfig(BaseModel):
     )
     four: Literal["w4a4", "w4a8"] = Field(
         default="w4a4", description="what layers of 4 bits have: activations of 4 bits too, or of 8"
+    )
+    share_of: Literal["multiplications", "weights"] = Field(
+        default="multiplications", description="what four_bit_share is a share of: work, or size"
     )
     images: int | None = Field(default=256, ge=1, description="use only the first so many images; all where absent")
     timed_images: int = Field(default=4, ge=1, description="different images that the engine is timed on")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from nybble.demo import DemoError, DemoResult, Speed
-from nybble.demo.show import BATCHES
+from nybble.demo import DemoError, DemoResult, Detector, Speed
+from nybble.demo.show import BATCHES, SURE
 from nybble.files import HTML, write_text
 from nybble.report.page import has_jinja, render
 from nybble.report.palette import BITS, ENSEMBLE
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 #: Longest side of the pictures in the page, in pixels: sharp enough on a phone, 20 to 40 KB each.
 PICTURE = 640
@@ -26,6 +29,15 @@ class SpeedRow(NamedTuple):
     network: str
     bits: str
     speeds: dict[int, Speed]
+
+
+class BoxedPhoto(NamedTuple):
+    """A photo with boxes drawn: its file, what it shows, the boxes in words, and the picture as a URL."""
+
+    file: str
+    shows: str
+    words: str
+    picture: str
 
 
 def render_demo(result: DemoResult) -> str:
@@ -50,7 +62,9 @@ def render_demo(result: DemoResult) -> str:
         },
         result=result,
         pictures={photo.sample.file: picture(photo.path) for photo in result.photos},
+        boxed={detector.model.name: _boxed(result, detector) for detector in result.detectors},
         rows=rows,
+        sure=SURE,
         judged=any(network.judged for network in result.networks),
         batches=BATCHES,
         fastest=max((speed.images_per_second for speed in result.speeds), default=1.0),
@@ -64,14 +78,29 @@ def write_demo(path: Path, result: DemoResult) -> None:
     write_text(path, render_demo(result), HTML)
 
 
+def _boxed(result: DemoResult, detector: Detector) -> list[BoxedPhoto]:
+    """The photos with a detector's boxes drawn."""
+    shown = {photo.sample.file: photo for photo in result.photos}
+    made = []
+    for file, found in detector.found.items():
+        rows = found.to_json()["boxes"]
+        words = ", ".join(f"{row['name']} {_percent(row['score'])}" for row in rows) or "no object found"
+        made.append(BoxedPhoto(file, shown[file].sample.shows, words, _data_url(found.draw(shown[file].path))))
+    return made
+
+
 def picture(path: Path) -> str:
     """A photo as the ``data:`` URL of a small JPEG."""
-    from PIL import Image
-
     from nybble.images.photo import decode_photo
 
-    photo = decode_photo(path)
-    photo.thumbnail((PICTURE, PICTURE), Image.Resampling.LANCZOS)
+    return _data_url(decode_photo(path))
+
+
+def _data_url(photo: Image) -> str:
+    """A picture, made smaller, as the ``data:`` URL of a JPEG."""
+    from PIL.Image import Resampling
+
+    photo.thumbnail((PICTURE, PICTURE), Resampling.LANCZOS)
     sink = io.BytesIO()
     photo.save(sink, "JPEG", quality=_QUALITY, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(sink.getvalue()).decode('ascii')}"

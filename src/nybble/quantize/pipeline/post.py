@@ -17,12 +17,21 @@ from nybble.quantize.data import Loader, Photos, batches
 from nybble.quantize.fake.network import QuantizedNetwork
 from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.pipeline.store import digest_of
+from nybble.quantize.pipeline.task_score import TaskScore
 from nybble.quantize.ptq.bias import correct_bias
 from nybble.quantize.ptq.channels import fit_channels
 from nybble.quantize.ptq.equalize import equalize
-from nybble.quantize.ptq.mixed import choose_bits, engine_times, multiplications, network_timer, shares_of_layers
+from nybble.quantize.ptq.mixed import (
+    choose_bits,
+    engine_times,
+    multiplications,
+    network_timer,
+    shares_of_layers,
+    weights_of,
+)
 from nybble.quantize.ptq.reconstruct import reconstruct
 from nybble.quantize.ptq.sensitivity import sensitivity, top1
+from nybble.quantize.settings import MixedConfig
 from nybble.quantize.train.evaluate import preprocessing_of
 
 Details = dict[str, Any]
@@ -120,8 +129,12 @@ def _measured(
         before_calibration(network, data, config, {})
         calibrate(network, data, config.calibration, work=work / f"all-{bits}-bit", progress=progress)
     share = config.four_bit_share
-    times, seconds_8 = engine_times(eight, four, data, settings) if share is None else shares_of_layers(eight, four)
-    found = sensitivity(eight, four, data, times, seconds_8, images=settings.images, progress=progress)
+    times, seconds_8 = (
+        engine_times(eight, four, data, settings) if share is None else shares_of_layers(eight, four, settings.share_of)
+    )
+    by_task = bool(eight.outputs) and settings.criterion == "accuracy"
+    score = TaskScore(eight, data, settings.images) if by_task else None
+    found = sensitivity(eight, four, data, times, seconds_8, images=settings.images, score=score, progress=progress)
     labelled = selection.labelled and not eight.outputs
     held = Loader(selection, preprocessing, batch=config.batch, workers=config.calibration.workers)
     choice = choose_bits(
@@ -148,13 +161,13 @@ def _measured(
             "groups": len(found.groups),
             "accuracy": choice.accuracy,
             "times_as_fast_as_8_bits": choice.speed if share is None else None,
-            "share_of_multiplications": None if share is None else _shares(choice.network, seconds_8),
+            f"share_of_{settings.share_of}": None if share is None else _shares(choice.network, settings, seconds_8),
         },
     }
 
 
-def _shares(network: QuantizedNetwork, choosable: float) -> dict[str, float]:
-    """Multiplications by 4-bit weights, as a share of those that may have them and of all."""
-    counts = multiplications(network)
+def _shares(network: QuantizedNetwork, settings: MixedConfig, choosable: float) -> dict[str, float]:
+    """Multiplications by 4-bit weights, or these, as a share of those that may have them and of all."""
+    counts = weights_of(network) if settings.share_of == "weights" else multiplications(network)
     four = sum(counts[name] for name, layer in network.layers().items() if layer.weight_quantizer.bits == 4)
     return {"of_choosable": four / choosable, "of_all": four / sum(counts.values())}

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nybble.engine import Engine
 from nybble.graph import Graph
 from nybble.quantize import atomic
 from nybble.quantize.calibrate.report import CalibrationReport
@@ -25,10 +26,14 @@ from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.lower.agreement import Agreement, compare
 from nybble.quantize.lower.conversion import ConversionReport
 from nybble.quantize.pipeline.outcome import Outcome
+from nybble.quantize.pipeline.pictures import can_be_drawn, draw_answers
 
 #: Columns of ``layers.csv``. ``alone`` is the signal-to-noise ratio when nothing but this is rounded; ``network``
 #: and ``integer`` those of the value within the fake-quantized and the integer network. All in dB.
 COLUMNS = ("name", "kind", "type", "alone", "network", "integer", "off_by_one", "bias", "shift")
+
+#: Rows of each kind in ``worst.csv``.
+_WORST = 10
 
 
 class Report:
@@ -40,6 +45,8 @@ class Report:
     ``calibration.json``          the same in figures
     ``curves.png, metrics.csv``   of training
     ``layers.csv, layers.png``    signal-to-noise ratio of each layer's weights and each activation
+    ``worst.csv``                 the rows of ``layers.csv`` with the most noise, worst first
+    ``answers.png``               answers of the float and the integer network, side by side
     ============================  ==================================================================
     """
 
@@ -68,13 +75,22 @@ class Report:
         some = list(images)
         found = compare(network, graph, conversion, some)
         rows = _rows(network, conversion, found, _alone(network, some))
+        self._table("layers.csv", rows)
+        _draw(self._folder / "layers.png", rows)
+        self._table("worst.csv", _worst(rows))
+        return rows
+
+    def answers(self, teacher: QuantizedNetwork, engine: Engine, images: Iterable[Tensor]) -> None:
+        """Boxes, masks, text or restored images of both networks, where the task has such."""
+        if can_be_drawn(engine.graph):
+            draw_answers(self._folder / "answers.png", teacher, engine, images)
+
+    def _table(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-        atomic.write(self._folder / "layers.csv", lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
-        _draw(self._folder / "layers.png", rows)
-        return rows
+        atomic.write(self._folder / name, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
 
     def _json(self, name: str, value: Any) -> None:
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
@@ -149,6 +165,13 @@ def _rows(
                 }
             )
     return rows
+
+
+def _worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The activations with the most noise in the integer network, then the weights with the most noise."""
+    activations = sorted((row for row in rows if "integer" in row), key=lambda row: row["integer"])
+    weights = sorted((row for row in rows if row["kind"] == "weights"), key=lambda row: row["alone"])
+    return activations[:_WORST] + weights[:_WORST]
 
 
 def _cell(value: Any) -> Any:

@@ -34,6 +34,7 @@ from nybble.quantize.pipeline import post, tasks
 from nybble.quantize.pipeline.lock import locked
 from nybble.quantize.pipeline.measure import EngineModule, float_bytes, graph_bytes, in_turns
 from nybble.quantize.pipeline.outcome import Outcome, Stage
+from nybble.quantize.pipeline.pictures import PHOTOS
 from nybble.quantize.pipeline.preprocessing import preprocessing_of_source, with_noise
 from nybble.quantize.pipeline.report import Report
 from nybble.quantize.pipeline.selection import Chosen, choose_photos, fit_labels, needed_labels
@@ -172,6 +173,9 @@ class _Run:
             report = Report(folder, outcome)
             report.write(calibration, self._work / "training")
             report.layers(network, graph, conversion, self._first_images(config.report_images))
+            if network.outputs:
+                with Engine(graph, threads=self._threads) as engine:
+                    report.answers(self._teacher.to("cpu"), engine, self._first_images(PHOTOS))
         outcome.seconds = time.perf_counter() - begun
         return Finished(graph, outcome)
 

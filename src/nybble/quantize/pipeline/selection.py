@@ -74,7 +74,9 @@ def needed_labels(config: PipelineConfig) -> Needed:
         if training
         else None
     )
-    criterion = "mixed.criterion=accuracy" if config.has_budget and config.mixed.criterion == "accuracy" else None
+    # With a task the float network's answers stand for labels.
+    by_accuracy = config.has_budget and config.mixed.criterion == "accuracy" and config.task is None
+    criterion = "mixed.criterion=accuracy" if by_accuracy else None
     budget = "--min-accuracy" if config.min_accuracy is not None else None
     return Needed(tuned or criterion, tuned or budget)
 

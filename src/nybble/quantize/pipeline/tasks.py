@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from nybble.engine import Engine
-from nybble.graph import GraphError, Restore, Task
+from nybble.graph import Detect, GraphError, Restore, Segment, Task, Text
 from nybble.graph.task_file import task_of_fields
 from nybble.graph.types import Array
 from nybble.quantize.errors import QuantizeError
@@ -76,8 +76,11 @@ def check_config(source: str, config: PipelineConfig, outputs: tuple[str, ...], 
         raise QuantizeError(
             f"{source}: is not a classifier, so it has no top-1 to ask for; choose bits by --speed or --four-bit-share"
         )
-    if config.mixed.criterion != "sqnr":
-        raise QuantizeError(f"{source}: is not a classifier; mixed.criterion must be sqnr, the noise of the outputs")
+    if config.mixed.criterion != "sqnr" and not isinstance(task, Detect | Segment | Restore | Text):
+        raise QuantizeError(
+            f"{source}: is not a classifier; without a task that has a metric, mixed.criterion must be sqnr, the noise of "
+            "the outputs"
+        )
     if config.noise is not None and task is not None and not isinstance(task, Restore):
         raise QuantizeError(f"noise is added for the task restore, not for {task.kind}")
 

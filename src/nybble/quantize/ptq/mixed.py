@@ -287,12 +287,19 @@ def multiplications(network: QuantizedNetwork) -> dict[str, float]:
     return found
 
 
-def shares_of_layers(eight: QuantizedNetwork, four: QuantizedNetwork) -> tuple[dict[str, tuple[float, float]], float]:
-    """As :func:`engine_times`, with multiplications in place of seconds: 4 bits save all of a group's.
+def weights_of(network: QuantizedNetwork) -> dict[str, float]:
+    """By layer, the number of its weights."""
+    return {name: float(layer.weight.numel()) for name, layer in network.layers().items()}
+
+
+def shares_of_layers(
+    eight: QuantizedNetwork, four: QuantizedNetwork, share_of: str = "multiplications"
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """As :func:`engine_times`, with multiplications or weights in place of seconds: 4 bits save all of a group's.
 
     Only layers count whose weights have 4 bits in ``four`` and 8 in ``eight``.
     """
-    counts = multiplications(eight)
+    counts = weights_of(eight) if share_of == "weights" else multiplications(eight)
     bits = {name: layer.weight_quantizer.bits for name, layer in four.layers().items()}
     other = {name: layer.weight_quantizer.bits for name, layer in eight.layers().items()}
     found = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -55,7 +55,8 @@ class GroupSensitivity:
     agreement : float or None
         Share of images with the float network's top-1 class; ``None`` of a network that is not a classifier.
     lost : float or None
-        Top-1 accuracy lost against the 8-bit network, in points; ``None`` without labels.
+        Top-1 accuracy lost against the 8-bit network, in points; ``None`` without labels. Of a network that is no
+        classifier, what it loses of the ``score`` that was asked for.
     seconds_8, seconds_4 : float
         The engine's time for the group's layers.
     """
@@ -187,6 +188,7 @@ def sensitivity(
     seconds_8: float,
     *,
     images: int | None = None,
+    score: Callable[[QuantizedNetwork], float] | None = None,
     progress: Progress = silent,
 ) -> Sensitivities:
     """Give each group 4 bits alone, and see what becomes of the logits.
@@ -204,6 +206,8 @@ def sensitivity(
         Engine time of an image with all in 8 bits.
     images : int, optional
         Use only the first so many.
+    score : callable, optional
+        In place of top-1: how good a network is, in points.
     progress : callable
 
     Returns
@@ -222,6 +226,7 @@ def sensitivity(
     reference = copy.deepcopy(eight)
     reference.set_mode("float")
     exact = cached.answers(reference)
+    cached.score = score
     noise_8, _, accuracy_8 = cached.compare(mixture(eight, four, []), exact)
     noise_4, _, accuracy_4 = cached.compare(mixture(eight, four, found), exact)
     result = Sensitivities(
@@ -275,6 +280,8 @@ class _Images:
         if not self.count:
             raise QuantizeError("sensitivity needs at least one image, and the data had none")
         known = torch.cat(labels)[: self.count] if labels else torch.empty(0)
+        #: In place of top-1.
+        self.score: Callable[[QuantizedNetwork], float] | None = None
         self.labels = known if len(known) == self.count and bool((known >= 0).all()) else None
 
     def answers(self, network: QuantizedNetwork) -> dict[str, Tensor]:
@@ -298,7 +305,7 @@ class _Images:
         """Noise as a share of the energy, share of equal top-1 classes, accuracy."""
         found = self.answers(network)
         if network.outputs:
-            return float(output_error(found, exact)), None, None
+            return float(output_error(found, exact)), None, None if self.score is None else self.score(network)
         (logits,), (wanted,) = found.values(), exact.values()
         noise = float((logits - wanted).square().sum() / wanted.square().sum().clamp_min(1e-30))
         agreement = float((logits.flatten(1).argmax(1) == wanted.flatten(1).argmax(1)).double().mean())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nybble.quantize.fake.weighted import QuantizedLayer
 from nybble.quantize.settings import TrainingConfig
 
 
@@ -54,6 +55,25 @@ def feature_loss(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -
         for name, wanted in teacher.items()
     ]
     return torch.stack(shares).mean()
+
+
+def damping_loss(layers: Iterable[QuantizedLayer]) -> Tensor:
+    """Squared distance of weights of up to 4 bits from their codes, summed.
+
+    It damps oscillation between two codes (Nagel et al. 2022, "Overcoming Oscillations in Quantization-Aware
+    Training"). Weights beyond the range of the codes do not oscillate; they have no part in it. Codes and steps get no
+    gradient.
+    """
+    total = torch.zeros(())
+    for layer in layers:
+        quantizer, weight = layer.weight_quantizer, layer.weight
+        if quantizer.bits <= 4:
+            with torch.no_grad():
+                step = quantizer.shaped(weight).detach()
+                rounded = quantizer.codes(weight) * step
+                inside = (weight >= quantizer.low * step) & (weight <= quantizer.high * step)
+            total = total.to(weight.device) + ((weight - rounded) * inside).square().sum()
+    return total
 
 
 def mixed(images: Tensor, alpha: float, random: np.random.Generator) -> tuple[Tensor, Tensor, float]:

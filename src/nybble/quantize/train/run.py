@@ -27,7 +27,7 @@ from nybble.quantize.train.adjust import adjust_ranges
 from nybble.quantize.train.average import WeightAverage
 from nybble.quantize.train.evaluate import check_labels, evaluate, preprocessing_of
 from nybble.quantize.train.interrupt import StopRequest, TrainingInterrupted
-from nybble.quantize.train.loss import feature_loss, mixed
+from nybble.quantize.train.loss import damping_loss, feature_loss, mixed
 from nybble.quantize.train.loss import loss as loss_of
 from nybble.quantize.train.metrics import Board, Row, draw_curves, write_csv
 from nybble.quantize.train.optimizer import make_optimizer
@@ -92,6 +92,8 @@ class Run:
                 f"features={config.features:g} compares blocks, for which the teacher has to be a copy of the network "
                 "in mode float"
             )
+        if config.augmentation.size is not None:
+            self._check_size(config.augmentation.size)
         self.loader = Loader(
             train,
             preprocessing,
@@ -108,6 +110,7 @@ class Run:
                 f"{processes.count} processes; choose a smaller batch"
             )
         self.optimizer = make_optimizer(network, config)
+        self._layers = list(network.layers().values())
         self.average = WeightAverage(network, config.ema) if config.ema else None
         self.amp = {"off": None, "float16": torch.float16, "bfloat16": torch.bfloat16}[config.amp]
         if processes.device.type != "cuda" and self.amp is torch.float16:
@@ -134,6 +137,17 @@ class Run:
         if self.config.mixup:
             raise QuantizeError("mixup blends photos of classes; leave it out for a network that is not a classifier")
         self.without_labels = True
+
+    def _check_size(self, size: int) -> None:
+        """Parts of another size than the input need a network without fixed sizes."""
+        try:
+            with torch.no_grad():
+                self.network(torch.zeros(1, self.network.input_shape[0], size, size, device=self.processes.device))
+        except RuntimeError as error:
+            raise QuantizeError(
+                f"augmentation.size={size}: this network has sizes of its own, so it is trained at that of its input; "
+                "leave augmentation.size out"
+            ) from error
 
     def restore(self) -> bool:
         """Go on from the last checkpoint, if there is one."""
@@ -268,6 +282,8 @@ class Run:
                     value = value + (1 - own) * loss_of(logits, truth[partners], told, config)
                 if apart is not None:
                     value = value + apart
+                if config.damping:
+                    value = value + config.damping * self._progress_share() * damping_loss(self._layers)
                 share = len(truth) / len(batch.labels)
                 self.scaler.scale(value * share).backward()
             sums[0] += value.detach().double() * len(truth)
@@ -280,6 +296,11 @@ class Run:
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.network)
+
+    def _progress_share(self) -> float:
+        """From 0 at the beginning to 1 at the end, slowly at both: half a cosine."""
+        done = (self.at.epoch * self.steps + self.at.step) / max(1, self.config.epochs * self.steps)
+        return 0.5 * (1 - math.cos(math.pi * done))
 
     def _answers(self, wrapped: nn.Module, images: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The network's logits, the teacher's, and the loss of what is apart: blocks, outputs."""
