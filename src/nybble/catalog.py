@@ -17,7 +17,7 @@ CARD = "card.json"
 
 @dataclass(frozen=True)
 class Figure:
-    """How good a model that is no classifier is: the metric of its task, as a share, and on which photos."""
+    """How good a model that is not a classifier is: the metric of its task, as a share, and on which photos."""
 
     metric: str
     share: float
@@ -40,7 +40,7 @@ class Listed:
     top1 : Measured or None
     license : str or None
     figure : Figure or None
-        In place of ``top1`` where the model is no classifier.
+        In place of ``top1`` where the model is not a classifier.
     """
 
     name: str

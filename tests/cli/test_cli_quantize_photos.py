@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 from sources_to_quantize import CLASSES, stripes
-from test_cli_quantize import SETTINGS, SOURCE, quick  # noqa: F401 - a fixture
+from test_cli_quantize import SETTINGS, SOURCE
 from typer.testing import CliRunner
 
 from nybble.cli import app
@@ -20,6 +20,8 @@ from nybble.cli.exit_codes import ExitCode
 from nybble.graph import Graph, read_graph, write_graph
 from nybble.quantize.pipeline import post
 from nybble.report.records import Quantization, read_record
+
+pytestmark = pytest.mark.usefixtures("quick_quantization")
 
 
 @pytest.fixture(scope="module")

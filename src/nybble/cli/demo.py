@@ -122,7 +122,7 @@ def _print_detector(detector: Detector) -> None:
     for file, found in detector.found.items():
         rows = found.to_json()["boxes"]
         grid.add_row(file, "\n".join(f"{row['name']} {row['score']:.1%}" for row in rows) or "none")
-    console().print(grid)
+    print_table(grid)
 
 
 def _verdict(photo: Shown, network: Network) -> str:

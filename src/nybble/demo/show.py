@@ -144,7 +144,7 @@ def _open(found: Found, threads: int | None, paths: Sequence[Path]) -> _Opened:
     if graph.preprocessing is None:
         raise DemoError(f"{found.path}: the model has no file `preprocessing`, so it takes no photos")
     if graph.task is not None and graph.task.kind != "classify":
-        raise DemoError(f"{found.path}: is no classifier; run: nybble predict {found.name} PHOTO --save DIR")
+        raise DemoError(f"{found.path}: is not a classifier; run: nybble predict {found.name} PHOTO --save DIR")
     recorded = read_answers(found.path)
     share = four_bit_share(graph)
     forms = []

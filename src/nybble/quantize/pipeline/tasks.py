@@ -78,8 +78,8 @@ def check_config(source: str, config: PipelineConfig, outputs: tuple[str, ...], 
         )
     if config.mixed.criterion != "sqnr" and not isinstance(task, Detect | Segment | Restore | Text):
         raise QuantizeError(
-            f"{source}: is not a classifier; without a task that has a metric, mixed.criterion must be sqnr, the noise of "
-            "the outputs"
+            f"{source}: is not a classifier; without a task that has a metric, mixed.criterion must be sqnr, the noise "
+            "of the outputs"
         )
     if config.noise is not None and task is not None and not isinstance(task, Restore):
         raise QuantizeError(f"noise is added for the task restore, not for {task.kind}")
