@@ -23,7 +23,6 @@ OURS = {
     "mlperf/job.py",
     "mlperf/process.py",
     "published.py",
-    "quantize/pipeline/settings.py",
     "quantize/sources/pytorch/source_lines.py",
 }
 DEPTH = 5_000
