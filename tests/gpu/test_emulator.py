@@ -94,7 +94,9 @@ def test_released_memory_is_out_of_bounds() -> None:
 def test_python_and_the_kernels_agree_on_names_and_parameters(generation: int) -> None:
     kernels = _gpu_emulator.kernels(generation)
     names = [name for name, *_ in kernels]
-    assert sorted(name for name in names if name.startswith("conv_")) == sorted(one.name for one in all_kernels())
+    assert sorted(name for name in names if name.startswith(("conv_", "join_"))) == sorted(
+        one.name for one in all_kernels()
+    )
     assert len(names) <= 60
     for name, nbytes, threads, shared in kernels:
         (params,) = {found for start, found in PARAMS.items() if name.startswith(start)}

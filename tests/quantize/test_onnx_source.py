@@ -332,7 +332,7 @@ def test_how_photos_become_its_input(tmp_path: Path) -> None:
     file.node("GlobalAveragePool")
     file.head(4)
     module = load_onnx(file.save(tmp_path / "fixed.onnx"))
-    with pytest.warns(UserWarning, match=r"fixed.onnx does not say .* 34 pixels on the short side, a crop of 20x30"):
+    with pytest.warns(UserWarning, match=r"fixed.onnx does not state .* 34 pixels on the short side, a crop of 20x30"):
         found = preprocessing_of_source("fixed.onnx", module, PreprocessingConfig())
     assert found == Preprocessing(resize=34, crop=(20, 30))
     given = PreprocessingConfig(mean=(0.5,) * 3, std=(0.5,) * 3, resize=40)

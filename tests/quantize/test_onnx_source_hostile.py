@@ -96,7 +96,7 @@ def test_the_network_itself_is_read(tmp_path: Path) -> None:
 
 #: What is changed, and a word of what is said about it.
 FAULTS: dict[str, tuple[Callable[[Any], object], str]] = {
-    "weights of another rank": (lambda m: put(m, "Conv", np.zeros((4, 3), np.float32)), r"must have 4 dimensions"),
+    "weights of another rank": (lambda m: put(m, "Conv", np.zeros((4, 3), np.float32)), r"must have 3 or 4 dimensions"),
     "weights that do not fit": (lambda m: put(m, "Conv", np.zeros((4, 2, 3, 3), np.float32)), "does not fit"),
     "weights of no size": (lambda m: put(m, "Conv", np.zeros((4, 0, 3, 3), np.float32)), "is empty"),
     "weights with NaN": (lambda m: put(m, "Gemm", np.full((5, 8), np.nan, np.float32)), r"\(Gemm\).* NaN"),

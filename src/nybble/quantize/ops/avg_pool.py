@@ -158,12 +158,12 @@ def _onnx_global_average(node: Any, x: Value) -> Result:
     return vocabulary.mean(image_of(x), (2, 3), keepdim=True)
 
 
-@forms.onnx("ReduceMean", integers=(1,))
+@forms.onnx("ReduceMean", integers=(1,), stacks=True)
 def _onnx_mean(node: Any, x: Value, axes: Value | None = None) -> Result:
     return vocabulary.mean(_summand(x), axes_of(node, axes), bool(node.get("keepdims", 1)))
 
 
-@forms.onnx("ReduceSum")
+@forms.onnx("ReduceSum", stacks=True)
 def _onnx_total(node: Any, x: Value, axes: Value | None = None) -> Result:
     return vocabulary.total(_summand(x), axes_of(node, axes), bool(node.get("keepdims", 1)))
 

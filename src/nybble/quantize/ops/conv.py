@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from nybble.graph import Conv2d, Padding, Pair
@@ -100,20 +101,21 @@ def _convolution(
     return _conv2d(shape, x, weight, bias, stride, padding, dilation, groups)
 
 
-def _check_bias(node: Any, inputs: Sequence[Value | None]) -> None:
+def _check(node: Any, inputs: Sequence[Value | None]) -> None:
+    weight = inputs[1]
+    if isinstance(weight, np.ndarray) and weight.ndim not in (3, 4):
+        raise Unsupported(f"its input 1 of shape {weight.shape} must have 3 or 4 dimensions")
     if len(arrays := constants_behind(inputs)) == 2:
         outputs = arrays[0].shape[0]
         check_bias(arrays, outputs, (outputs,))
 
 
-@forms.onnx("Conv", ranks={2: 1}, weight=1, check=_check_bias)
+@forms.onnx("Conv", ranks={2: 1}, weight=1, check=_check)
 def _onnx_conv(node: Any, x: Value, weight: Value, bias: Value | None = None) -> Result:
     kernel = constant_of(weight, "weights")
     if kernel.ndim == 3:
         return _onnx_conv1d(node, value_of(x), kernel, bias)
     x = image_of(x)
-    if kernel.ndim != 4:
-        raise Unsupported("only two-dimensional convolutions are supported")
     window = Pair(kernel.shape[2], kernel.shape[3])
     stride, dilation = attribute_pair(node, "strides"), attribute_pair(node, "dilations")
     padding = padding_of(node, x, window, stride, dilation)

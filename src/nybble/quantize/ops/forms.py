@@ -51,6 +51,8 @@ class OnnxForm:
         Takes the node and its inputs, and raises ``Unsupported`` if they do not belong together.
     per_image : callable, optional
         Takes the node and its inputs, in which shapes and axes are those of a batch, and returns both for one image.
+    stacks : bool
+        Whether it reads values that are stacked on a new axis.
     """
 
     handler: Handler
@@ -61,6 +63,7 @@ class OnnxForm:
     weight: int | None = None
     check: Callable[..., None] | None = None
     per_image: Callable[..., Any] | None = None
+    stacks: bool = False
 
 
 class Forms:
@@ -96,11 +99,12 @@ class Forms:
         weight: int | None = None,
         check: Callable[..., None] | None = None,
         per_image: Callable[..., Any] | None = None,
+        stacks: bool = False,
     ) -> Callable[[_H], _H]:
         """The function below is the handler of these ONNX operators; see :class:`OnnxForm` for the rest."""
 
         def add(handler: _H) -> _H:
-            form = OnnxForm(handler, integers, numbers, empty, ranks or {}, weight, check, per_image)
+            form = OnnxForm(handler, integers, numbers, empty, ranks or {}, weight, check, per_image, stacks)
             self.of_onnx.update(dict.fromkeys(operators, form))
             return handler
 

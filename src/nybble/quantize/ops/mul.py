@@ -61,7 +61,7 @@ def _mul(shape: tuple[int, ...], left: Any, right: Any) -> Result | None:
     return product(left, right)
 
 
-@forms.onnx("Mul")
+@forms.onnx("Mul", stacks=True)
 def _onnx_mul(node: Any, left: Value, right: Value) -> Result | None:
     return product(left, right)
 

@@ -30,7 +30,8 @@ def _log_softmax(shape: tuple[int, ...], x: Translation, dim: int, dtype: Any = 
     return vocabulary.softmax(x, dim, log=True)
 
 
-@forms.onnx("Softmax", "LogSoftmax")
+@forms.onnx("LogSoftmax")
+@forms.onnx("Softmax", stacks=True)
 def _onnx_softmax(node: Any, x: Value) -> Result:
     if isinstance(x, Stack) and node.op == "Softmax":
         return vocabulary.softmax_of_stack(x, node.get("axis", -1))

@@ -29,8 +29,6 @@ from nybble.quantize.sources.onnx.tail import host_nodes, tail_of
 
 #: Of names at most, which become those of files.
 _LONGEST = 120
-#: Operators that take a stack.
-_READ_STACKS = ("Mul", "ReduceMean", "ReduceSum", "Softmax")
 
 
 def build(model: OnnxModel, size: tuple[int, int], channels: int | None = None) -> FloatNetwork:
@@ -137,7 +135,7 @@ class _Builder:
                 raise Unsupported("it reads constants alone; let onnxsim compute what depends on no image")
             self._held.update(self._fold(node, self._held))  # type: ignore[arg-type]
             return
-        if node.op in _READ_STACKS:
+        if any(form.stacks for form in onnx_forms(node.op)):
             pairs = zip(node.inputs, inputs, strict=True)
             inputs = [self._stacked(node, name, value) if isinstance(value, Moved) else value for name, value in pairs]
         result = self._translated(node, inputs)
