@@ -176,6 +176,7 @@ def test_two_nodes_and_what_is_lost(
     killed = 0
     while killed < KILLS:
         if driver.poll() is not None:
+            driver.communicate(timeout=SECONDS)
             out = finished(model, photos, whole, out, tmp_path / f"workers{killed}", arguments)
             driver = start(model, photos, out, *arguments)
         if busy := workers(cluster.pid):
