@@ -173,11 +173,6 @@ void conv_inner(const ConvTask& task) {
       std::int64_t{s.kernel_h} * packed.runs_per_row * packed.run_chunks * kInnerChannels * kStep;
 
   const std::int32_t group = pixel_group<V, kPixels>(task.pixels);
-  const auto prefetch = [&](std::int32_t from) NYBBLE_LAMBDA {
-    for (std::int32_t i = from; i < task.pixels && i < from + group; ++i)
-      prefetch_finish(e, s.output, task.first_pixel + i, block.first, block.outputs, task.shortcut, task.output);
-  };
-  prefetch(0);
   for (std::int32_t p = 0; p < task.pixels; p += group) {
     const std::int32_t count = task.pixels - p < group ? task.pixels - p : group;
     const std::uint8_t* windows[kPixels];
@@ -188,7 +183,8 @@ void conv_inner(const ConvTask& task) {
       windows[i] = staged + std::int64_t{pixel} * s.stride_w * s.input.stride;
       window_sums[i] = inner_window_sum(s, pixel_sums, scratch.columns, pixel);
     }
-    prefetch(p + group);
+    for (std::int32_t i = 0; i < count; ++i)
+      prefetch_finish(e, s.output, task.first_pixel + p + i, block.first, block.outputs, task.shortcut, task.output);
     const std::uint8_t* weights = task.packed->weights + block.offset;
     const std::int64_t pixel = task.first_pixel + p;
     for (std::int32_t k = 0; k < block.outputs; k += kStep, weights += step_bytes) {

@@ -76,10 +76,10 @@ NYBBLE_INLINE void finish_word_sums(const Finish& f, const std::int32_t* sums) {
   finish_words<V, kWords, true>(f, words, 0);
 }
 
-// P pixels of kChannelAlign sums that have their bias, in registers.
-template <class V, Words kWords, int P>
-NYBBLE_INLINE void finish_word_pixels(const ConvTask& task, std::int64_t pixel, std::int32_t first,
-                                      typename V::I32 (&sums)[P][2]) {
+// Calls finish(Finish, sums) for each of P pixels of kChannelAlign sums in registers.
+template <class V, int P, class F>
+NYBBLE_INLINE void for_each_finish(const ConvTask& task, std::int64_t pixel, std::int32_t first,
+                                   typename V::I32 (&sums)[P][2], const F& finish) {
   // GCC 12 would copy every sum in every turn of the loop before, or spill some.
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
     V::hold(sums[p][0]);
@@ -90,9 +90,18 @@ NYBBLE_INLINE void finish_word_pixels(const ConvTask& task, std::int64_t pixel, 
   const Layout& output = task.shape->output;
   std::int64_t base = pixel * output.stride + first;
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    const auto words = V::join32_saturated(sums[p][0], sums[p][1]);
-    finish_words<V, kWords, true>(Finish{e, output, pixel + p, base, first, task.shortcut, task.output}, &words, 0);
+    finish(Finish{e, output, pixel + p, base, first, task.shortcut, task.output}, sums[p]);
     base += output.stride;
+  });
+}
+
+// Sums that have their bias, as words.
+template <class V, int P, Words kWords>
+NYBBLE_INLINE void finish_in_registers(WordsIs<kWords>, const ConvTask& task, std::int64_t pixel, std::int32_t first,
+                                       typename V::I32 (&sums)[P][2]) {
+  for_each_finish<V, P>(task, pixel, first, sums, [](const Finish& f, const typename V::I32* of_pixel) NYBBLE_LAMBDA {
+    const auto words = V::join32_saturated(of_pixel[0], of_pixel[1]);
+    finish_words<V, kWords, true>(f, &words, 0);
   });
 }
 
@@ -101,36 +110,15 @@ struct ShortcutIs {
   static constexpr Shortcut value = kValue;
 };
 
-// P pixels of kChannelAlign sums without their bias, in registers, finished in 32-bit lanes: finish_unsigned.
-template <class V, Shortcut kShortcut, int P>
-NYBBLE_INLINE void finish_lane_pixels(const ConvTask& task, std::int64_t pixel, std::int32_t first,
-                                      typename V::I32 (&sums)[P][2]) {
-  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    V::hold(sums[p][0]);
-    V::hold(sums[p][1]);
-  });
-  const Epilogue e = *task.epilogue;
-  const Layout& output = task.shape->output;
-  std::int64_t base = pixel * output.stride + first;
-  for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    const Finish f{e, output, pixel + p, base, first, task.shortcut, task.output};
-    const typename V::I32 results[2] = {finish_unsigned<V, kShortcut>(f, sums[p][0], 0),
-                                        finish_unsigned<V, kShortcut>(f, sums[p][1], V::kLanes32)};
-    V::store_positive_bytes(static_cast<std::uint8_t*>(task.output) + base, results);
-    base += output.stride;
-  });
-}
-
-template <class V, int P, Words kWords>
-NYBBLE_INLINE void finish_in_registers(WordsIs<kWords>, const ConvTask& task, std::int64_t pixel, std::int32_t first,
-                                       typename V::I32 (&sums)[P][2]) {
-  finish_word_pixels<V, kWords, P>(task, pixel, first, sums);
-}
-
+// Sums without their bias, in 32-bit lanes: finish_unsigned.
 template <class V, int P, Shortcut kShortcut>
 NYBBLE_INLINE void finish_in_registers(ShortcutIs<kShortcut>, const ConvTask& task, std::int64_t pixel,
                                        std::int32_t first, typename V::I32 (&sums)[P][2]) {
-  finish_lane_pixels<V, kShortcut, P>(task, pixel, first, sums);
+  for_each_finish<V, P>(task, pixel, first, sums, [](const Finish& f, const typename V::I32* of_pixel) NYBBLE_LAMBDA {
+    const typename V::I32 results[2] = {finish_unsigned<V, kShortcut>(f, of_pixel[0], 0),
+                                        finish_unsigned<V, kShortcut>(f, of_pixel[1], V::kLanes32)};
+    V::store_positive_bytes(static_cast<std::uint8_t*>(f.out) + f.base, results);
+  });
 }
 
 template <class V, Words kWords>
