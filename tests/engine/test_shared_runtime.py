@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from agreement import ISAS, assert_same
 from hypothesis import given, settings
+from long_runs import answers_beside_a_long_run, wait_until_it_runs
 
 from nybble import _native
 from nybble.backends.cpu.turns import limit_turn
@@ -127,61 +128,58 @@ def test_a_long_run_lets_another_engine_go_before(graphs: list[Graph], images: l
     """A photo does not wait for the end of a batch of thousands."""
     threads = max(2, len(os.sched_getaffinity(0)))
     long, short = (Engine(graph, threads=threads) for graph in graphs)
-    many = np.tile(images[0], (300, 1, 1, 1))
-    ended = threading.Event()
 
-    def run() -> None:
-        long.run_integer(many)
-        ended.set()
+    def answers_beside(many: Array) -> int:
+        runner = threading.Thread(target=long.run_integer, args=(many,))
+        runner.start()
+        wait_until_it_runs(runner)
+        answered = 0
+        while runner.is_alive():
+            short.run_integer(images[1][:1])
+            answered += 1
+            time.sleep(0.001)
+        return answered
 
-    runner = threading.Thread(target=run)
-    runner.start()
-    answered = 0
-    while not ended.is_set():
-        short.run_integer(images[1][:1])
-        answered += 1
-        time.sleep(0.001)
-    runner.join()
     # Without turns the first photo would be answered after the whole batch.
-    assert answered >= 3
+    assert answers_beside_a_long_run(images[0], answers_beside) >= 3
 
 
 def test_patient_runs_wait_for_each_other_and_let_others_go_before(graphs: list[Graph], images: list[Array]) -> None:
     """Runs with turns of their own pass the threads on to those without, and to one another when all runs do."""
     threads = max(2, len(os.sched_getaffinity(0)))
     long, patient, short = (Engine(graph, threads=threads) for graph in (graphs[0], graphs[1], graphs[1]))
-    many = np.tile(images[0], (300, 1, 1, 1))
-    ended: list[str] = []
-    begun = threading.Event()
 
-    def run(name: str, engine: Engine, photos: Array) -> None:
-        limit_turn(0.0)
-        begun.set()
-        engine.run_integer(photos)
-        ended.append(name)
+    def answers_beside(many: Array) -> int:
+        # Long enough that the first has noted its end before this one has.
+        some = np.tile(images[1], (len(many) // len(images[1]), 1, 1, 1))
+        ended: list[str] = []
 
-    _native.set_turn_nanoseconds(10**15)
-    try:
+        def run(name: str, engine: Engine, photos: Array) -> None:
+            limit_turn(0.0)
+            engine.run_integer(photos)
+            ended.append(name)
+
         first = threading.Thread(target=run, args=("long", long, many))
-        second = threading.Thread(target=run, args=("patient", patient, images[1][:1]))
+        second = threading.Thread(target=run, args=("patient", patient, some))
         first.start()
-        assert begun.wait(60)
-        # Its photos have been copied and it has begun before the other can.
-        time.sleep(0.05)
+        wait_until_it_runs(first)
         second.start()
         answered = 0
         while first.is_alive():
             short.run_integer(images[1][:1])
             answered += 1
             time.sleep(0.001)
-        first.join()
         second.join()
+        assert ended == ["long", "patient"]
+        return answered
+
+    _native.set_turn_nanoseconds(10**15)
+    try:
+        assert answers_beside_a_long_run(images[0], answers_beside) >= 3
     finally:
         _native.set_turn_nanoseconds(TURN)
         for engine in (long, patient, short):
             engine.close()
-    assert ended == ["long", "patient"]
-    assert answered >= 3
 
 
 def resident_bytes() -> int:
