@@ -50,11 +50,10 @@ void EpilogueData::add_shortcut(const Layout& shortcut, std::int64_t magnitude, 
   shortcut_factor_ = padded(rule.factor, "shortcut: wrong number of factors");
   epilogue_.shortcut_factor = shortcut_factor_.data();
   epilogue_.shortcut_shift = rule.shift;
-  const std::int64_t most = *std::max_element(shortcut_factor_.begin(), shortcut_factor_.end());
-  const std::int64_t half = rule.shift > 0 ? std::int64_t{1} << (rule.shift - 1) : 0;
-  // The product in 32 bits, and the clamp to the shortcut's own type, must be idle.
-  fits_lanes_ = most == 0 || magnitude <= (INT32_MAX - half) / most;
-  epilogue_.narrow = fits_lanes_;
+  // The clamp to the shortcut's own type is idle in a valid graph.
+  shortcut_lanes_ = LaneFactorData(shortcut_factor_, rule.shift, magnitude);
+  epilogue_.shortcut_lanes = shortcut_lanes_.get();
+  epilogue_.narrow = shortcut_lanes_.fits();
 }
 
 void EpilogueData::finish(const EpilogueSpec& spec) {
@@ -83,8 +82,8 @@ void EpilogueData::set_requantize(const Requantize& rule) {
   const std::int64_t magnitude = std::max(std::int64_t{rule.high}, -std::int64_t{rule.low});
   const bool exact = most <= kExactFloat && magnitude + 1 <= kExactFloat >> rule.shift;
   const bool is_byte = element_bytes(output_.element) == 1;
-  epilogue_.narrow = fits_lanes_ && exact && is_byte;
-  if (exact || !fits_lanes_ || !is_byte) return;
+  epilogue_.narrow = shortcut_lanes_.fits() && exact && is_byte;
+  if (exact || !shortcut_lanes_.fits() || !is_byte) return;
   for (std::uint32_t factor : factor_) scale_double_.push_back(std::ldexp(static_cast<double>(factor), -rule.shift));
   epilogue_.scale_double = scale_double_.data();
   set_guard();
@@ -126,7 +125,7 @@ void EpilogueData::set_negative(const std::vector<std::int32_t>& factor) {
   const bool is_guarded = e.guarded;
   e.narrow = e.guarded = false;
   e.scale_double = nullptr;
-  if (!is_guarded || !fits_lanes_) return;
+  if (!is_guarded || !shortcut_lanes_.fits()) return;
   for (std::int64_t each : negative_)
     negative_scale_.push_back(std::ldexp(static_cast<float>(each), kGuardBits - e.shift));
   e.negative_scale = negative_scale_.data();

@@ -47,7 +47,7 @@ class EpilogueData {
   std::int64_t requantized_words(std::int64_t value, std::size_t channel) const;
 
   Layout output_;
-  bool fits_lanes_ = true;  // whether 32-bit lanes hold the shortcut's product
+  LaneFactorData shortcut_lanes_;
   std::int64_t shortcut_magnitude_ = 0;
   WordSums word_sums_ = WordSums::none;
   std::vector<std::int32_t> bias_;

@@ -13,15 +13,17 @@ namespace {
 
 class PointStep final : public Step {
  public:
+  // `kernel` where 32-bit lanes hold the products of the input's factors.
   PointStep(PointKernel kernel, const Layout& input, const Layout& out, std::unique_ptr<EpilogueData> epilogue,
             OutputTable table, std::vector<std::uint32_t> factor, const PointSpec& spec)
-      : kernel_(kernel),
-        in_(input),
+      : in_(input),
         out_(out),
         epilogue_(std::move(epilogue)),
         table_(std::move(table)),
         factor_(std::move(factor)),
         shift_(spec.input_rule.shift),
+        lanes_(factor_, shift_, spec.magnitude),
+        kernel_(lanes_.fits() ? kernel : point_exact),
         input_(spec.input),
         other_(spec.other) {}
 
@@ -36,6 +38,7 @@ class PointStep final : public Step {
     task.input_stride = in_.stride;
     task.input_factor = factor_.empty() ? nullptr : factor_.data();
     task.input_shift = shift_;
+    task.input_lanes = lanes_.get();
     task.input = memory.at(input_);
     task.other = other_ < 0 ? nullptr : memory.at(other_);
     task.out = memory.at(output);
@@ -48,12 +51,13 @@ class PointStep final : public Step {
   }
 
  private:
-  PointKernel kernel_;
   Layout in_, out_;
   std::unique_ptr<EpilogueData> epilogue_;
   OutputTable table_;
   std::vector<std::uint32_t> factor_;  // padded, empty where values are taken as they are
   std::int32_t shift_;
+  LaneFactorData lanes_;
+  PointKernel kernel_;
   int input_, other_;
 };
 
@@ -66,14 +70,6 @@ std::vector<std::uint32_t> input_factor(const PointSpec& spec, const Layout& in,
   std::vector<std::uint32_t> factor = rule.factor;
   factor.resize(static_cast<std::size_t>(out.stride), 0);
   return factor;
-}
-
-// Whether products and their rounding stay below 2^31.
-bool fits_lanes(const std::vector<std::uint32_t>& factor, const PointSpec& spec) {
-  if (factor.empty()) return true;
-  const std::int64_t most = *std::max_element(factor.begin(), factor.end());
-  const std::int64_t half = spec.input_rule.shift > 0 ? std::int64_t{1} << (spec.input_rule.shift - 1) : 0;
-  return most == 0 || spec.magnitude <= (INT32_MAX - half) / most;
 }
 
 }  // namespace
@@ -100,11 +96,9 @@ void add_point(Program& program, const PointSpec& spec) {
   require(spec.requantize || out.element == Element::s32, "point: sums need 32 bits");
   std::vector<std::uint32_t> factor = input_factor(spec, in, out);
   const bool is_padded = in.stride == out.stride && out.stride % kChannelAlign == 0;
-  const bool has_vectors = is_padded && fits_lanes(factor, spec);
-  const PointKernel kernel = has_vectors ? point_kernels(program.isa()).run : point_exact;
-  program.add_step(
-      std::make_unique<PointStep>(kernel, in, out, std::move(epilogue), std::move(table), std::move(factor), spec),
-      access);
+  program.add_step(std::make_unique<PointStep>(is_padded ? point_kernels(program.isa()).run : point_exact, in, out,
+                                               std::move(epilogue), std::move(table), std::move(factor), spec),
+                   access);
 }
 
 }  // namespace nybble

@@ -40,8 +40,11 @@ def guarded_networks(draw: st.DrawFn, grouped: bool) -> tuple[Graph, Array]:
     source = copied(network, kind or DType.U4)
     images = random.integers(network.entry.dtype.minimum, network.entry.dtype.maximum, (3, channels, 1, 1))
     if kind is not None:
-        rescale = random.integers(0, draw(st.sampled_from((1, 300, 2**16))), channels, endpoint=True)
-        network.requantize("rescale", source, DType.S32, rescale, draw(st.integers(0, 12)), DType.U32)
+        # With products of 32 bits and more, which lanes multiply in two parts, or not at all.
+        rescale_shift = draw(st.integers(0, 31))
+        most = draw(st.sampled_from((1, 300, 2**16, 2**24, 2**32 - 1)))
+        rescale = random.integers(0, min(most, 2 ** (22 + rescale_shift)), channels, endpoint=True)
+        network.requantize("rescale", source, DType.S32, rescale, rescale_shift, DType.U32)
         shortcut = Graph([network.entry], network.nodes, ["rescale"])
         values = values - first_image(shortcut, images)
     bound = LARGEST - (network.values["rescale"].magnitude if kind is not None else 0)

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/lane_factor.h"
 #include "base/tensor.h"
 
 namespace nybble {
@@ -20,6 +21,7 @@ struct Epilogue {
   bool shortcut_requantize = false;  // v * factor, rounded off by shift, before it is added
   const std::uint32_t* shortcut_factor = nullptr;
   std::int32_t shortcut_shift = 0;
+  LaneFactor shortcut_lanes;  // the same factor and shift
 
   bool relu = false;
   std::int32_t relu_maximum = INT32_MAX;
@@ -36,7 +38,7 @@ struct Epilogue {
   const std::int64_t* negative = nullptr;
   const float* negative_scale = nullptr;
 
-  // Whether 32-bit lanes are exact: the shortcut's product and its rounding stay below 2^31, and
+  // Whether 32-bit lanes are exact: `shortcut_lanes` fits, and
   // requantizing in float32 cannot round: high + 1 times 2^shift is at most 2^24 and every factor is a
   // float32. (Below 2^24 every step is exact; above it every step is monotonic, and the result clamps.)
   bool narrow = false;
@@ -65,6 +67,10 @@ struct Epilogue {
   const std::int32_t* bias_staged = nullptr;
   const float* scale_staged = nullptr;
 
+  // Whether the shortcut is bytes without a sign, whose products 32 bits hold.
+  NYBBLE_INLINE bool has_plain_shortcut() const {
+    return shortcut && shortcut_type == Element::u8 && shortcut_requantize && shortcut_lanes.low == nullptr;
+  }
   // Whether results are bytes that only a largest one bounds, as 0 is the least (a ReLU, or the clamp)...
   NYBBLE_INLINE bool is_unsigned() const { return relu ? relu_maximum == INT32_MAX && low <= 0 : low == 0; }
   // ... or bytes of both signs.

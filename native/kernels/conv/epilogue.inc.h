@@ -69,7 +69,7 @@ NYBBLE_INLINE void finish_sums(const Epilogue& e, const Layout& output, std::int
   }
   if (!e.shortcut)
     finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::none>(f, v, i); });
-  else if (e.shortcut_type == Element::u8 && e.shortcut_requantize)
+  else if (e.has_plain_shortcut())
     finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::u8_scaled>(f, v, i); });
   else
     finish([&](I32 v, std::int32_t i) { return finish_unsigned<V, Shortcut::any>(f, v, i); });

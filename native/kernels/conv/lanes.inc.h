@@ -20,13 +20,31 @@ struct Finish {
 
 enum class Shortcut { none, u8_scaled, any };
 
+// kLanes32 values times their factors from `i`, rounded off, with the sign that they have. LaneFactor says why it is
+// exact.
+template <class V>
+NYBBLE_INLINE typename V::I32 rescaled(typename V::I32 value, const LaneFactor& rule, std::int32_t i) {
+  const auto factor = V::load32(reinterpret_cast<const std::int32_t*>(rule.factor) + i);
+  if (rule.low != nullptr) {
+    const auto size = V::abs32(value);
+    const auto low = V::mul32(size, V::load32(reinterpret_cast<const std::int32_t*>(rule.low) + i));
+    const auto rest = V::add32(V::shift_right32(low, kLowFactorBits), V::set32(1 << (rule.shift - 1 - kLowFactorBits)));
+    const auto sum = V::add32(V::mul32(size, factor), rest);
+    return V::copy_sign32(V::shift_right32(sum, rule.shift - kLowFactorBits), value);
+  }
+  value = V::mul32(value, factor);
+  if (rule.shift == 0) return value;
+  const auto half = V::set32(1 << (rule.shift - 1));
+  return V::copy_sign32(V::shift_right32(V::add32(V::abs32(value), half), rule.shift), value);
+}
+
 // The shortcut of kLanes32 channels from `i`.
 template <class V, Shortcut kShortcut>
 NYBBLE_INLINE typename V::I32 shortcut_lanes(const Finish& f, std::int32_t i) {
   const Epilogue& e = f.epilogue;
-  const auto* factor = reinterpret_cast<const std::int32_t*>(e.shortcut_factor) + f.first + i;
   if constexpr (kShortcut == Shortcut::u8_scaled) {
     // Never negative, so that adding half and shifting rounds.
+    const auto* factor = reinterpret_cast<const std::int32_t*>(e.shortcut_factor) + f.first + i;
     const auto value = V::widen_u8(static_cast<const std::uint8_t*>(f.shortcut) + f.base + i);
     const auto half = V::set32(e.shortcut_shift > 0 ? 1 << (e.shortcut_shift - 1) : 0);
     return V::shift_right32(V::add32(V::mul32(value, V::load32(factor)), half), e.shortcut_shift);
@@ -42,11 +60,7 @@ NYBBLE_INLINE typename V::I32 shortcut_lanes(const Finish& f, std::int32_t i) {
       default:
         value = V::load32(static_cast<const std::int32_t*>(f.shortcut) + f.base + i);
     }
-    if (!e.shortcut_requantize) return value;
-    value = V::mul32(value, V::load32(factor));
-    if (e.shortcut_shift == 0) return value;
-    const auto half = V::set32(1 << (e.shortcut_shift - 1));
-    return V::copy_sign32(V::shift_right32(V::add32(V::abs32(value), half), e.shortcut_shift), value);
+    return e.shortcut_requantize ? rescaled<V>(value, e.shortcut_lanes, f.first + i) : value;
   }
 }
 

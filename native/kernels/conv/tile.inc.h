@@ -48,8 +48,7 @@ __attribute__((noinline)) void finish_tile(const Epilogue& e, const Layout& outp
     });
   };
   const bool is_plain = e.requantize && !e.shortcut && e.is_unsigned();
-  const bool is_sum = e.requantize && e.is_unsigned() && e.shortcut && e.shortcut_type == Element::u8 &&
-                      e.shortcut_requantize && !e.guarded;
+  const bool is_sum = e.requantize && e.is_unsigned() && e.has_plain_shortcut() && !e.guarded;
   if (is_plain && e.guarded) {
     each([&](const Finish& f) NYBBLE_LAMBDA {
       finish_guarded<V, Shortcut::none>(
@@ -179,7 +178,7 @@ struct TileFinish {
     if (!fits_lanes()) return false;
     if (!e.shortcut)
       function(ShortcutIs<Shortcut::none>{});
-    else if (e.shortcut_type == Element::u8 && e.shortcut_requantize)
+    else if (e.has_plain_shortcut())
       function(ShortcutIs<Shortcut::u8_scaled>{});
     else
       function(ShortcutIs<Shortcut::any>{});

@@ -17,6 +17,7 @@ struct PointTask {
   // What input values are multiplied by, rounded off by the shift; null: they are taken as they are.
   const std::uint32_t* input_factor;
   std::int32_t input_shift;
+  LaneFactor input_lanes;  // the same factor and shift
   const void* input;
   const void* other;
   void* out;

@@ -22,15 +22,6 @@ NYBBLE_INLINE typename V::I32 point_value(const T* p) {
     return V::widen_u8(p);
 }
 
-// The products of `factor`, rounded off, with the sign that they have.
-template <class V>
-NYBBLE_INLINE typename V::I32 point_scaled(typename V::I32 value, const std::uint32_t* factor, std::int32_t shift) {
-  value = V::mul32(value, V::load32(reinterpret_cast<const std::int32_t*>(factor)));
-  if (shift == 0) return value;
-  const auto half = V::set32(1 << (shift - 1));
-  return V::copy_sign32(V::shift_right32(V::add32(V::abs32(value), half), shift), value);
-}
-
 template <class V, class T>
 void point_pixels(const PointTask& task) {
   const Epilogue& e = *task.epilogue;
@@ -44,7 +35,7 @@ void point_pixels(const PointTask& task) {
                        [&](std::int32_t i) NYBBLE_LAMBDA { return point_value<V>(in + k + i); });
       else
         finish_sums<V>(e, output, pixel, k, count, task.other, task.out, [&](std::int32_t i) NYBBLE_LAMBDA {
-          return point_scaled<V>(point_value<V>(in + k + i), task.input_factor + k + i, task.input_shift);
+          return rescaled<V>(point_value<V>(in + k + i), task.input_lanes, k + i);
         });
     }
   }
