@@ -42,10 +42,19 @@ bool has_feature(const CpuidBit& wanted, SavedVectors vectors) {
   return has_cpuid_bit(wanted) && saves(vectors == SavedVectors::zmm ? kZmm : kYmm);
 }
 
-bool is_intel() {
-  std::uint32_t last, name[3];
-  if (__get_cpuid(0, &last, &name[0], &name[2], &name[1]) == 0) return false;
-  return std::memcmp(name, "GenuineIntel", sizeof name) == 0;
+Processor this_processor() {
+  Processor found;
+  std::uint32_t eax, name[3], others[3];
+  if (__get_cpuid(0, &eax, &name[0], &name[2], &name[1]) == 0) return found;
+  char vendor[sizeof name];
+  std::memcpy(vendor, name, sizeof name);
+  found.vendor.assign(vendor, sizeof vendor);
+  if (__get_cpuid(1, &eax, &others[0], &others[1], &others[2]) == 0) return found;
+  // The extended family counts where the family is 15, the extended model where it is 15 or 6.
+  const std::uint32_t family = eax >> 8 & 15;
+  found.family = static_cast<int>(family == 15 ? family + (eax >> 20 & 255) : family);
+  found.model = static_cast<int>((eax >> 4 & 15) | (family == 15 || family == 6 ? eax >> 12 & 240 : 0));
+  return found;
 }
 
 bool has_byte_tiles() {
@@ -59,7 +68,7 @@ bool has_cpuid_bit(const CpuidBit&) { return false; }
 
 bool has_feature(const CpuidBit&, SavedVectors) { return false; }
 
-bool is_intel() { return false; }
+Processor this_processor() { return {}; }
 
 bool has_byte_tiles() { return false; }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace nybble {
 
@@ -24,8 +25,13 @@ bool has_cpuid_bit(const CpuidBit& wanted);
 // Whether the bit is set, and the system saves these vectors.
 bool has_feature(const CpuidBit& wanted, SavedVectors vectors);
 
-// Whether Intel made it.
-bool is_intel();
+// Who made a processor of x86, and which it is.
+struct Processor {
+  std::string vendor;         // as CPUID says: GenuineIntel, AuthenticAMD; empty where there is no CPUID
+  int family = 0, model = 0;  // as /proc/cpuinfo counts them
+};
+
+Processor this_processor();
 
 // Whether the processor multiplies tiles of bytes (AMX-TILE and AMX-INT8), and the system saves tiles.
 bool has_byte_tiles();

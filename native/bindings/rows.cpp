@@ -146,7 +146,11 @@ void bind_rows(nb::module_& m) {
   m.def("isa_needs", [](const std::string& isa) { return nybble::isa_needs(nybble::known_isa(isa)); });
   m.def("isa_like", [](const std::string& isa) { return nybble::isa_like(nybble::known_isa(isa)); });
   m.def("has_byte_tiles", &nybble::has_byte_tiles);
-  m.def("is_intel", &nybble::is_intel);
+  // Vendor, family and model of a processor of x86, as /proc/cpuinfo names them.
+  m.def("processor", [] {
+    const nybble::Processor found = nybble::this_processor();
+    return std::make_tuple(found.vendor, found.family, found.model);
+  });
   m.def("is_for_tests", [](const std::string& isa) { return nybble::is_for_tests(nybble::known_isa(isa)); });
   m.attr("CHANNEL_ALIGN") = nybble::kChannelAlign;
 #if defined(NYBBLE_EMULATED)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from agreement import ISAS, assert_engine_agrees, assert_same
 from networks import Network, copied
+from processors import PROCESSORS, pretend
 
-from nybble import _native
 from nybble.backends.cpu.choices import ChoiceError, Choices, candidates, check, convolutions, methods
 from nybble.backends.cpu.kernel import LIST_GROUPS, Kernel, choose_kernel
 from nybble.backends.cpu.order import channel_orders, match, order_classes
@@ -183,12 +183,12 @@ def test_orders_of_values_that_are_tied_together_must_be_the_same() -> None:
             check(graph, "scalar", Choices({}, wrong))
 
 
-@pytest.mark.parametrize("is_intel", [False, True])
-def test_lists_of_pairs_beside_dot_products(is_intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_lists_of_pairs_beside_dot_products(processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where dense dot products are twice as fast lists are for late layers alone, and elsewhere for most."""
-    monkeypatch.setattr(_native, "is_intel", lambda: is_intel)
+    pretend(processor, monkeypatch)
     for isa in {"avx512vnni", "avxvnni"} & set(VECTOR_ISAS):
-        is_fast = is_intel and isa == "avx512vnni"
+        is_fast = processor == "intel" and isa == "avx512vnni"
         layers = (256, 1, 14, False), (512, 1, 16, True), (512, 1, 17, False), (128, 3, 9, False), (256, 3, 9, True)
         for channels, kernel, size, is_late in layers:
             network = Network(DType.U4, (channels, size, size))
@@ -200,10 +200,10 @@ def test_lists_of_pairs_beside_dot_products(is_intel: bool, monkeypatch: pytest.
             assert method == ("sparse" if is_late or not is_fast else "quad")
 
 
-@pytest.mark.parametrize("is_intel", [False, True])
-def test_the_fast_inner_product_by_default(is_intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_the_fast_inner_product_by_default(processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where sums have ports of their own: pointwise layers, but those of few channels and late ones."""
-    monkeypatch.setattr(_native, "is_intel", lambda: is_intel)
+    pretend(processor, monkeypatch)
     for isa in VECTOR_ISAS:
         for channels, outputs, kernel, size, is_wanted in (
             (256, 128, 1, 56, True),
@@ -216,7 +216,10 @@ def test_the_fast_inner_product_by_default(is_intel: bool, monkeypatch: pytest.M
             (1024, 480, 1, 28, True),
             (1024, 512, 1, 28, False),
             (992, 512, 1, 28, True),
+            (256, 128, 3, 57, processor == "zen5"),
             (256, 128, 3, 56, False),
+            (256, 64, 3, 57, False),
+            (32, 128, 3, 57, False),
         ):
             weight = np.ones((outputs, channels, kernel, kernel), np.int64)
             network = Network(DType.U4, (channels, size, size))
@@ -224,7 +227,25 @@ def test_the_fast_inner_product_by_default(is_intel: bool, monkeypatch: pytest.M
             tensor = Tensor.from_array(DType.S4, weight)
             network.add(Conv2d(name="conv", inputs=(source,), input_type=DType.U4, weight=tensor, stride=Pair(2, 2)))
             method = choose_kernel(convolutions(network.graph())["conv"], isa).method
-            assert (method == "inner") is (is_wanted and not is_intel and isa == "avx512vnni")
+            assert (method == "inner") is (is_wanted and processor != "intel" and isa == "avx512vnni")
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_lists_of_quads_beside_dot_products(processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight bits: lists are for large windows of many channels, and on Zen 5 for small images alone."""
+    pretend(processor, monkeypatch)
+    for isa in {"avx512vnni", "avxvnni"} & set(VECTOR_ISAS):
+        is_doubled = processor == "zen5" and isa == "avx512vnni"
+        for channels, size, wanted in ((256, 8, True), (256, 9, not is_doubled), (224, 8, False)):
+            network = Network(DType.U8, (channels, size, size))
+            source = copied(network, DType.U8)
+            tensor = Tensor.from_array(DType.S8, np.full((128, channels, 3, 3), 127))
+            network.add(
+                Conv2d(name="conv", inputs=(source,), input_type=DType.U8, weight=tensor, padding=Padding(1, 1, 1, 1))
+            )
+            found = choose_kernel(convolutions(network.graph())["conv"], isa)
+            assert found.method == ("sparse_quad" if wanted else "quad")
+            assert wanted or found.block_outputs == (256 if is_doubled else 128)
 
 
 def test_lists_of_each_group_have_a_place_of_their_own() -> None:

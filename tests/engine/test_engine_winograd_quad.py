@@ -9,8 +9,8 @@ from agreement import ISAS, assert_agrees
 from hypothesis import given
 from kernels import always, forced
 from networks import Network, conv_networks, copied, images
+from processors import PROCESSORS, pretend
 
-from nybble import _native
 from nybble.backends.cpu.choices import candidates, convolutions
 from nybble.backends.cpu.kernel import choose_kernel
 from nybble.backends.cpu.rows import layer, rows
@@ -161,17 +161,17 @@ def test_the_tuner_may_try_them(dtype: DType) -> None:
                 assert (method in tried) == (dtype in TYPES and kind is DType.S4)
 
 
-@pytest.mark.parametrize("is_intel", [False, True])
-def test_who_gets_them_by_default(is_intel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_who_gets_them_by_default(processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers of 32 channels and more on images that are not tiny; without dot products, of signed inputs alone.
 
-    On AMD's processors with vectors of 64 bytes, by the fast inner product.
+    On AMD's processors with vectors of 64 bytes, by the fast inner product; on Zen 5 from 65 channels on.
     """
-    monkeypatch.setattr(_native, "is_intel", lambda: is_intel)
+    pretend(processor, monkeypatch)
     weight = np.ones((40, 64, 3, 3), np.int64)
     for isa in isas_of("winograd_quad"):
         has_dot_products = rows(isa)["quad"].has_dot_products
-        usual = "winograd_inner" if isa == "avx512vnni" and not is_intel else "winograd_quad"
+        has_sums = isa == "avx512vnni" and processor != "intel"
         # NEON's dot products: lists lose everywhere. Without them NEON multiplies single channels.
         is_neon = rows(isa)["quad"].has_signed_quads
         has_no_lists = has_dot_products and is_neon
@@ -188,5 +188,7 @@ def test_who_gets_them_by_default(is_intel: bool, monkeypatch: pytest.MonkeyPatc
         ):
             (step,) = convolutions(graph).values()
             method = choose_kernel(step, isa).method
+            is_inner = has_sums and (processor == "zen4" or step.input.shape[0] > 64)
+            usual = "winograd_inner" if is_inner else "winograd_quad"
             assert (method == usual) is wanted
             assert method == usual or method not in METHODS

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nybble import _native
 from nybble.backends.cpu.layout import stored_shape
+from nybble.backends.cpu.rates import Rates, rates
 from nybble.backends.cpu.rows import LIST_GROUPS, layer, rows
 from nybble.lower import Conv, Step
 
@@ -60,20 +61,20 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
         return Kernel("grouped")
     if may == {"direct"}:
         return Kernel("direct")
-    has_dot_products = table["quad"].has_dot_products
+    has_dot_products, speed = table["quad"].has_dot_products, rates(isa)
     if table["quad"].has_signed_quads and (found := _neon_kernel(step, table, asked, may)) is not None:
         return found
     # A dot product stands for two products of pairs and their sums; without, quads are for signed inputs alone.
     if "winograd_quad" in may and (has_dot_products or "winograd" not in may) and _is_worth_winograd_quad(step, may):
-        return WINOGRAD_INNER if "winograd_inner" in may and _has_ports_for_sums(isa) else WINOGRAD_QUAD
+        return _winograd_of_dots(step, may, speed)
     if "winograd" in may and _is_worth_winograd(step):
         return WINOGRAD
     if "pair" in may and not has_dot_products and _is_worth_pairs(step, conv, "sparse" in may):
         return PAIR
     # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
     is_narrow = has_dot_products and conv.weight.shape[0] <= 64
-    is_dense = has_dot_products and _has_fast_dot_products(isa) and not _is_worth_pairs_of_dots(step)
-    if "inner" in may and _has_ports_for_sums(isa) and _is_worth_inner(step):
+    is_dense = has_dot_products and speed.beats_pairs and not _is_worth_pairs_of_dots(step)
+    if "inner" in may and speed.has_ports_for_sums and _is_worth_inner(step, speed):
         return INNER
     if not is_narrow and not is_dense and "sparse" in may:
         blocks = table["sparse"].list_blocks(asked)
@@ -87,7 +88,7 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     # pointwise layers on large images, which are early ones.
     is_point = conv.window.kernel_size == (1, 1)
     if has_dot_products:
-        is_worth_lists = not is_point and channels >= 256
+        is_worth_lists = not is_point and channels >= 256 and (not speed.is_doubled or height * width <= 8 * 8)
     else:
         is_worth_lists = is_image and (not is_point or height * width < 28 * 28)
     if is_image and is_worth_lists and "sparse_quad" in may:
@@ -95,35 +96,33 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
         return Kernel("sparse_quad", block_outputs=outputs, list_block=table["sparse_quad"].list_blocks(asked)[-1])
     if not is_image:
         return Kernel("quad", block_outputs=32)
-    return Kernel("quad", block_outputs=128 if has_dot_products else 256)
+    return Kernel("quad", block_outputs=128 if has_dot_products and not speed.is_doubled else 256)
 
 
-def _has_fast_dot_products(isa: str) -> bool:
-    """Whether dense dot products do twice the products a cycle that pairs do, which lists of pairs add up.
+def _winograd_of_dots(step: Step, may: set[str], speed: Rates) -> Kernel:
+    """Winograd by dot products, by the fast inner product where that is faster.
 
-    In vectors of 64 bytes on Intel's processors, where products of either kind and sums share two ports.
+    Where dot products are doubled, few channels do not make up for its sums, and squares of small images are one task.
     """
-    return isa == "avx512vnni" and _native.is_intel()
+    channels, height, width = stored_shape(step.input)
+    is_small = speed.is_doubled and height * width <= 16 * 16
+    if "winograd_inner" in may and speed.has_ports_for_sums and not (speed.is_doubled and channels <= 64):
+        return replace(WINOGRAD_INNER, tile_pixels=64) if is_small else WINOGRAD_INNER
+    return WINOGRAD_QUAD
 
 
-def _has_ports_for_sums(isa: str) -> bool:
-    """Whether sums of bytes cost dot products nothing, so that the fast inner product does twice the work of one.
-
-    On AMD's processors with vectors of 64 bytes: sums have ports of their own, and on Zen 4 a dot product takes two
-    cycles (measured: docs/log/performance.md).
-    """
-    return isa == "avx512vnni" and not _native.is_intel()
-
-
-def _is_worth_inner(step: Step) -> bool:
+def _is_worth_inner(step: Step, speed: Rates) -> bool:
     """Whether ``inner`` beats lists of pairs: in 1x1 layers but for late ones, where most pairs are zero.
 
     Late ones have small results, or many channels on both sides (measured: docs/log/performance.md). It also wins where
-    outputs are few, if there are enough inputs to make up for the sums of pixels.
+    outputs are few, if there are enough inputs to make up for the sums of pixels. Where dot products are doubled it
+    wins in larger windows of early layers too.
     """
     channels = stored_shape(step.input)[0]
     outputs, height, width = stored_shape(step.result)
-    if step.body_as(Conv).window.kernel_size != (1, 1) or height * width < 14 * 14:
+    if step.body_as(Conv).window.kernel_size != (1, 1):
+        return speed.is_doubled and height * width >= 28 * 28 and channels >= 64 and outputs > 64
+    if height * width < 14 * 14:
         return False
     if outputs <= 64:
         return channels >= 256
