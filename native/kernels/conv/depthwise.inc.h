@@ -38,6 +38,7 @@ template <bool kHasOffset>
 void stage_quads(const QuadRows& from, std::int64_t columns, std::int64_t stride, std::int32_t offset,
                  std::uint8_t* out) {
   const auto add = Staging::set8(static_cast<std::int8_t>(offset));
+  const std::uint8_t* pixels[4];
   // Columns that all four have, or that are blank as a whole.
   std::int64_t first = 0, last = columns, steps[4];
   for (int n = 0; n < 4; ++n) {
@@ -47,15 +48,20 @@ void stage_quads(const QuadRows& from, std::int64_t columns, std::int64_t stride
     first = inside.from > first ? inside.from : first;
     last = inside.from + inside.count < last ? inside.from + inside.count : last;
   }
-  for (std::int64_t x = 0; x < columns; ++x, out += kDepthwiseBytes) {
-    const std::uint8_t* pixels[4];
-    if (x >= first && x < last) {
-      for_each_index<4>([&](auto n) NYBBLE_LAMBDA { pixels[n] = from.rows[n] + x * steps[n]; });
-    } else {
+  const auto stage_each = [&](std::int64_t x, std::int64_t end) {
+    for (; x < end; ++x, out += kDepthwiseBytes) {
       for (int n = 0; n < 4; ++n) pixels[n] = from.inside[n].has(x) ? from.rows[n] + x * stride : kBlankPixel;
+      stage_quad<kHasOffset>(pixels, add, out);
     }
+  };
+  first = first < columns ? first : columns;
+  stage_each(0, first);
+  for_each_index<4>([&](auto n) NYBBLE_LAMBDA { pixels[n] = from.rows[n] + first * steps[n]; });
+  for (std::int64_t x = first; x < last; ++x, out += kDepthwiseBytes) {
     stage_quad<kHasOffset>(pixels, add, out);
+    for_each_index<4>([&](auto n) NYBBLE_LAMBDA { pixels[n] += steps[n]; });
   }
+  stage_each(first < last ? last : first, columns);
 }
 
 // Stages the window of a unit: the pixels of an output row that a task covers, from `first_pixel`, or where `is_pair`

@@ -2,13 +2,13 @@
 #pragma once
 
 #include "kernels/simd/avx512vnni.h"
-#include "kernels/simd/bytes32.h"
+#include "kernels/simd/bytes32_avx512.h"
 
 namespace nybble {
 namespace {
 
 using Vector = Avx512Vnni;
-using Staging = Bytes32;
+using Staging = Bytes32Avx512;
 
 }  // namespace
 }  // namespace nybble
