@@ -294,7 +294,7 @@ void conv_dot(const ConvTask& task) {
       std::int64_t{s.kernel_h} * packed.runs_per_row * packed.run_groups * Dot::kGroup * kStep;
 
   if constexpr (Dot::kGroup == 4 && kFewGroups<V> > 0)
-    if (is_few<V>(task)) return run_few<Dot>(task, staged);
+    if (is_few<V>(task)) return run_few<Dot>(task, staged, staged_row);
   const std::int32_t most = pixel_group<V, kPixels>(task.pixels);
   for (std::int32_t p = 0; p < task.pixels; p += most) {
     const std::int32_t count = task.pixels - p < most ? task.pixels - p : most;

@@ -75,10 +75,39 @@ NYBBLE_INLINE void finish_word_sums(const Finish& f, const std::int32_t* sums) {
   finish_words<V, kWords, true>(f, words, 0);
 }
 
-// Calls finish(Finish, sums) for each of P pixels of kChannelAlign sums in registers.
-template <class V, int P, class F>
-NYBBLE_INLINE void for_each_finish(const ConvTask& task, std::int64_t pixel, std::int32_t first,
-                                   typename V::I32 (&sums)[P][2], const F& finish) {
+template <Shortcut kValue>
+struct ShortcutIs {
+  static constexpr Shortcut value = kValue;
+};
+
+struct GuardIs {};
+
+// How kChannelAlign sums of a pixel in two vectors are finished. As words: sums that have their bias.
+template <class V, Words kWords>
+NYBBLE_INLINE void finish_two(WordsIs<kWords>, const Finish& f, const typename V::I32* sums) {
+  const auto words = V::join32_saturated(sums[0], sums[1]);
+  finish_words<V, kWords, true>(f, &words, 0);
+}
+
+// In 32-bit lanes, by finish_unsigned: sums without their bias.
+template <class V, Shortcut kShortcut>
+NYBBLE_INLINE void finish_two(ShortcutIs<kShortcut>, const Finish& f, const typename V::I32* sums) {
+  const typename V::I32 results[2] = {finish_unsigned<V, kShortcut>(f, sums[0], 0),
+                                      finish_unsigned<V, kShortcut>(f, sums[1], V::kLanes32)};
+  V::store_positive_bytes(static_cast<std::uint8_t*>(f.out) + f.base, results);
+}
+
+// In float32 with a guard: likewise, without a shortcut.
+template <class V>
+NYBBLE_INLINE void finish_two(GuardIs, const Finish& f, const typename V::I32* sums) {
+  finish_guarded<V, Shortcut::none>(
+      f, kChannelAlign, [&](std::int32_t i) NYBBLE_LAMBDA { return sums[i / V::kLanes32]; }, false);
+}
+
+// P pixels of kChannelAlign sums in registers.
+template <class V, int P, class HowTo>
+NYBBLE_INLINE void finish_in_registers(HowTo how_to, const ConvTask& task, std::int64_t pixel, std::int32_t first,
+                                       typename V::I32 (&sums)[P][2]) {
   // GCC 12 would copy every sum in every turn of the loop before, or spill some.
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
     V::hold(sums[p][0]);
@@ -89,34 +118,8 @@ NYBBLE_INLINE void for_each_finish(const ConvTask& task, std::int64_t pixel, std
   const Layout& output = task.shape->output;
   std::int64_t base = pixel * output.stride + first;
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-    finish(Finish{e, output, pixel + p, base, first, task.shortcut, task.output}, sums[p]);
+    finish_two<V>(how_to, Finish{e, output, pixel + p, base, first, task.shortcut, task.output}, sums[p]);
     base += output.stride;
-  });
-}
-
-// Sums that have their bias, as words.
-template <class V, int P, Words kWords>
-NYBBLE_INLINE void finish_in_registers(WordsIs<kWords>, const ConvTask& task, std::int64_t pixel, std::int32_t first,
-                                       typename V::I32 (&sums)[P][2]) {
-  for_each_finish<V, P>(task, pixel, first, sums, [](const Finish& f, const typename V::I32* of_pixel) NYBBLE_LAMBDA {
-    const auto words = V::join32_saturated(of_pixel[0], of_pixel[1]);
-    finish_words<V, kWords, true>(f, &words, 0);
-  });
-}
-
-template <Shortcut kValue>
-struct ShortcutIs {
-  static constexpr Shortcut value = kValue;
-};
-
-// Sums without their bias, in 32-bit lanes: finish_unsigned.
-template <class V, int P, Shortcut kShortcut>
-NYBBLE_INLINE void finish_in_registers(ShortcutIs<kShortcut>, const ConvTask& task, std::int64_t pixel,
-                                       std::int32_t first, typename V::I32 (&sums)[P][2]) {
-  for_each_finish<V, P>(task, pixel, first, sums, [](const Finish& f, const typename V::I32* of_pixel) NYBBLE_LAMBDA {
-    const typename V::I32 results[2] = {finish_unsigned<V, kShortcut>(f, of_pixel[0], 0),
-                                        finish_unsigned<V, kShortcut>(f, of_pixel[1], V::kLanes32)};
-    V::store_positive_bytes(static_cast<std::uint8_t*>(f.out) + f.base, results);
   });
 }
 
@@ -151,8 +154,8 @@ struct TileFinish {
         is_word(e.words != nullptr && e.words[first / kChannelAlign] != 0),
         bias(is_word ? e.bias + first : kNoBias) {}
 
-  // Calls function(std::integral_constant<int, count>, WordsIs or ShortcutIs) where finish_in_registers does so many
-  // pixels of at most kMost, and the epilogue. Otherwise false.
+  // Calls function(std::integral_constant<int, count>, how_to) where finish_in_registers does so many pixels of at most
+  // kMost, and the epilogue, by WordsIs, ShortcutIs or GuardIs. Otherwise false.
   template <int kMost, class F>
   NYBBLE_INLINE bool in_registers(std::int32_t count, const F& function) const {
     if (count != kMost && count != kMost - 1 && count != kMost / 2) return false;
@@ -169,16 +172,29 @@ struct TileFinish {
   // Whether finish_unsigned is exact.
   NYBBLE_INLINE bool fits_lanes() const { return e.narrow && e.requantize && e.is_unsigned(); }
 
+  // Calls function(how_to) where finish_two does an epilogue without a shortcut. Otherwise false.
+  template <class F>
+  NYBBLE_INLINE bool with_plain_epilogue(const F& function) const {
+    if (is_word)
+      with_plain_words(e, function);
+    else if (e.guarded && e.is_unsigned())
+      function(GuardIs{});
+    else if (fits_lanes())
+      function(ShortcutIs<Shortcut::none>{});
+    else
+      return false;
+    return true;
+  }
+
   template <class F>
   NYBBLE_INLINE bool with_epilogue(const F& function) const {
+    if (!e.shortcut) return with_plain_epilogue(function);
     if (is_word) {
       with_words(e, function);
       return true;
     }
     if (!fits_lanes()) return false;
-    if (!e.shortcut)
-      function(ShortcutIs<Shortcut::none>{});
-    else if (e.has_plain_shortcut())
+    if (e.has_plain_shortcut())
       function(ShortcutIs<Shortcut::u8_scaled>{});
     else
       function(ShortcutIs<Shortcut::any>{});

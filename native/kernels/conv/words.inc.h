@@ -172,21 +172,23 @@ struct WordsIs {
   static constexpr Words value = kValue;
 };
 
+// Calls function(WordsIs<what there is to do>{}) for an epilogue without a shortcut.
+template <class F>
+NYBBLE_INLINE void with_plain_words(const Epilogue& e, const F& function) {
+  const bool is_signed = e.low < 0 && !e.relu;
+  if (e.factor16_low == nullptr)
+    is_signed ? function(WordsIs<Words::signed_result>{}) : function(WordsIs<Words::none>{});
+  else
+    is_signed ? function(WordsIs<Words::wide_signed_result>{}) : function(WordsIs<Words::wide>{});
+}
+
 // Calls function(WordsIs<what there is to do>{}).
 template <class F>
 NYBBLE_INLINE void with_words(const Epilogue& e, const F& function) {
-  if (e.low < 0 && !e.relu) {
-    if (e.shortcut)
-      function(WordsIs<Words::signed_sum>{});
-    else if (e.factor16_low != nullptr)
-      function(WordsIs<Words::wide_signed_result>{});
-    else
-      function(WordsIs<Words::signed_result>{});
-  } else if (!e.shortcut) {
-    if (e.factor16_low != nullptr)
-      function(WordsIs<Words::wide>{});
-    else
-      function(WordsIs<Words::none>{});
+  if (!e.shortcut) {
+    with_plain_words(e, function);
+  } else if (e.low < 0 && !e.relu) {
+    function(WordsIs<Words::signed_sum>{});
   } else if (e.shortcut_type == Element::s8) {
     function(WordsIs<Words::signed_shortcut>{});
   } else if (e.shortcut_shift16 == 0) {
