@@ -17,6 +17,7 @@
 #include "kernels/conv/matrix.inc.h"
 #include "kernels/conv/stage.inc.h"
 #include "kernels/conv/tile.inc.h"
+#include "kernels/conv/windows.inc.h"
 
 namespace nybble {
 namespace {
@@ -139,8 +140,8 @@ NYBBLE_INLINE typename V::I32 dot_start(const ConvTask& task, std::int32_t first
   return V::add32(V::load32(task.packed->as<DotPacked>().correction + first + i), V::load32(bias + i));
 }
 
-template <class Dot, int P>
-NYBBLE_INLINE void add_dots(const ConvTask& task, const typename Dot::Staged* const* windows, std::int64_t staged_row,
+template <class Dot, int P, class Windows>
+NYBBLE_INLINE void add_dots(const ConvTask& task, const Windows& windows, std::int64_t staged_row,
                             const std::uint8_t* weights, std::int32_t first, const std::int32_t* bias,
                             DotSums<Dot, P>& acc) {
   using V = typename Dot::V;
@@ -155,9 +156,7 @@ NYBBLE_INLINE void add_dots(const ConvTask& task, const typename Dot::Staged* co
   });
   for (std::int32_t r = 0; r < s.kernel_h; ++r)
     for (std::int32_t c = 0; c < packed.runs_per_row; ++c) {
-      const typename Dot::Staged* inputs[P];
-      const std::int64_t start = r * staged_row + std::int64_t{c} * s.dilation_w * s.input.stride;
-      for_each_index<P>([&](auto p) NYBBLE_LAMBDA { inputs[p] = windows[p] + start; });
+      const auto inputs = windows.run(r * staged_row + std::int64_t{c} * s.dilation_w * s.input.stride);
       const std::int64_t end = std::int64_t{packed.run_groups} * Dot::kGroup;
       std::int64_t at = 0;
       if constexpr (Dot::kTogether > 1) {
@@ -165,16 +164,17 @@ NYBBLE_INLINE void add_dots(const ConvTask& task, const typename Dot::Staged* co
         const std::int64_t together_end = std::int64_t{packed.groups_together} * Dot::kGroup;
         for (; at + kStep <= together_end; at += kStep) {
           __asm__("" : "+r"(at));
-          Dot::template add_together<P>(acc, inputs, at, weights);
+          Dot::template add_together<P>(acc, inputs.of_pixel, at, weights);
         }
       }
       for (; at != end; at += Dot::kGroup, weights += 2 * kVectorBytes) {
         // Opaque: the compiler would keep a pointer for each pixel and move all of them, more than there are registers.
         __asm__("" : "+r"(at));
+        const auto here = inputs.at(at);
         const auto w0 = Dot::weights(weights);
         const auto w1 = Dot::weights(weights + kVectorBytes);
         for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
-          const auto input = Dot::inputs(inputs[p] + at);
+          const auto input = Dot::inputs(here[p]);
           acc[p][0] = Dot::accumulate(acc[p][0], input, w0);
           acc[p][1] = Dot::accumulate(acc[p][1], input, w1);
         });
@@ -189,7 +189,8 @@ __attribute__((noinline)) void dot_pixels(const ConvTask& task, const typename D
                                           const std::int32_t* bias, std::int32_t* sums, std::int64_t sums_of_pixel) {
   using V = typename Dot::V;
   DotSums<Dot, P> acc;
-  add_dots<Dot, P>(task, windows, staged_row, weights, first, bias, acc);
+  const AnyWindows<typename Dot::Staged, P> any{windows};
+  add_dots<Dot, P>(task, any, staged_row, weights, first, bias, acc);
   for_each_index<P>([&](auto p) NYBBLE_LAMBDA {
     V::store32(sums + p * sums_of_pixel, Dot::result(acc[p][0], dot_start<V>(task, first, bias, 0)));
     V::store32(sums + p * sums_of_pixel + V::kLanes32,
@@ -208,10 +209,12 @@ constexpr bool finishes_dots() {
 
 // The same of P pixels from `pixel`, finished in registers.
 template <class Dot, int P, class HowTo>
-__attribute__((noinline)) void dot_finished(const ConvTask& task, const typename Dot::Staged* const* windows,
+__attribute__((noinline)) void dot_finished(const ConvTask& task, const typename Dot::Staged* window,
                                             std::int64_t staged_row, const std::uint8_t* weights,
                                             const std::int32_t* bias, std::int32_t first, std::int64_t pixel) {
   DotSums<Dot, P> acc;
+  const EvenWindows<typename Dot::Staged> windows{window,
+                                                  std::int64_t{task.shape->stride_w} * task.shape->input.stride};
   add_dots<Dot, P>(task, windows, staged_row, weights, first, bias, acc);
   finish_in_registers<typename Dot::V, P>(HowTo{}, task, pixel, first, acc);
 }
@@ -311,7 +314,7 @@ void conv_dot(const ConvTask& task) {
         const TileFinish<V> finish(e, first);
         if constexpr (finishes_dots<Dot>())
           if (finish.template in_registers<kPixels>(count, [&](auto pixels, auto how_to) NYBBLE_LAMBDA {
-                dot_finished<Dot, pixels, decltype(how_to)>(task, windows, staged_row, weights, finish.bias, first,
+                dot_finished<Dot, pixels, decltype(how_to)>(task, windows[0], staged_row, weights, finish.bias, first,
                                                             pixel);
               })) {
             weights += step_bytes;

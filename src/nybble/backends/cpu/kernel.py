@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -102,13 +102,11 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
 def _winograd_of_dots(step: Step, may: set[str], speed: Rates) -> Kernel:
     """Winograd by dot products, by the fast inner product where that is faster.
 
-    Where dot products are doubled, few channels do not make up for its sums, and squares of small images are one task.
+    Where dot products are doubled, few channels do not make up for its sums.
     """
-    channels, height, width = stored_shape(step.input)
-    is_small = speed.is_doubled and height * width <= 16 * 16
-    if "winograd_inner" in may and speed.has_ports_for_sums and not (speed.is_doubled and channels <= 64):
-        return replace(WINOGRAD_INNER, tile_pixels=64) if is_small else WINOGRAD_INNER
-    return WINOGRAD_QUAD
+    channels = stored_shape(step.input)[0]
+    is_few = speed.is_doubled and channels <= 64
+    return WINOGRAD_INNER if "winograd_inner" in may and speed.has_ports_for_sums and not is_few else WINOGRAD_QUAD
 
 
 def _is_worth_inner(step: Step, speed: Rates) -> bool:
