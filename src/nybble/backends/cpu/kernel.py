@@ -88,7 +88,9 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     # pointwise layers on large images, which are early ones.
     is_point = conv.window.kernel_size == (1, 1)
     if has_dot_products:
-        is_worth_lists = not is_point and channels >= 256 and (not speed.is_doubled or height * width <= 8 * 8)
+        _, rows_out, columns_out = stored_shape(step.result)
+        is_late = not speed.is_doubled or rows_out * columns_out <= 8 * 8
+        is_worth_lists = not is_point and channels >= 256 and is_late
     else:
         is_worth_lists = is_image and (not is_point or height * width < 28 * 28)
     if is_image and is_worth_lists and "sparse_quad" in may:
