@@ -53,6 +53,11 @@ bool has_byte_tiles() {
          saves(kTiles);
 }
 
+bool permutes_bytes() {
+  static const bool found = has_cpuid_bit({7, 0, CpuidRegister::ecx, 1});
+  return found;
+}
+
 #else
 
 bool has_cpuid_bit(const CpuidBit&) { return false; }
@@ -62,6 +67,8 @@ bool has_feature(const CpuidBit&, SavedVectors) { return false; }
 bool is_intel() { return false; }
 
 bool has_byte_tiles() { return false; }
+
+bool permutes_bytes() { return false; }
 
 #endif
 

@@ -14,7 +14,7 @@ namespace {
 bool has_vbmi() { return true; }
 #define NYBBLE_VBMI
 #else
-bool has_vbmi() { return has_cpuid_bit({7, 0, CpuidRegister::ecx, 1}); }
+bool has_vbmi() { return permutes_bytes(); }
 #define NYBBLE_VBMI __attribute__((target("avx512vbmi")))
 #endif
 
