@@ -14,7 +14,7 @@ from nybble.graph.onnx.errors import OnnxImportError
 from nybble.graph.onnx.load import label
 from nybble.graph.onnx.operators.importing import Importing
 from nybble.graph.onnx.operators.registry import reads
-from nybble.graph.onnx.values import Constant, Value
+from nybble.graph.onnx.values import Value
 from nybble.graph.ops.prelu import below_label, sloped_label
 
 
