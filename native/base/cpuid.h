@@ -18,7 +18,8 @@ struct CpuidBit {
 // The vector registers that the system saves when it switches threads: of 32 bytes; of 64 bytes, with masks.
 enum class SavedVectors { ymm, zmm };
 
-// Whether the bit is set; not for kernels, since a virtual machine may take microseconds to answer. False where the processor has no such leaf, or is none of x86.
+// Whether the bit is set; false where the processor has no such leaf, or is none of x86. Not for kernels: a virtual
+// machine may take microseconds to answer.
 bool has_cpuid_bit(const CpuidBit& wanted);
 
 // Whether the bit is set, and the system saves these vectors.

@@ -23,10 +23,18 @@ struct ChannelMap {
 
 // Shorter runs on average than this cost more than single copies.
 constexpr std::size_t kShortRun = 4;
+// A run costs more than so many shuffles of 16 bytes.
+constexpr std::size_t kPartsOfRun = 3;
+
+// Channels of padding are zero.
+std::vector<std::int32_t> padded_channels(const std::vector<int>& channels, std::int32_t stride) {
+  std::vector<std::int32_t> padded(channels.begin(), channels.end());
+  padded.resize(static_cast<std::size_t>(stride), -1);
+  return padded;
+}
 
 ChannelMap channel_map(const std::vector<int>& channels, std::int32_t stride, std::int32_t size) {
-  std::vector<int> padded = channels;
-  padded.resize(static_cast<std::size_t>(stride), -1);
+  const std::vector<std::int32_t> padded = padded_channels(channels, stride);
   ChannelMap map;
   for (std::size_t c = 0; c < padded.size(); ++c) {
     const std::int32_t to = static_cast<std::int32_t>(c) * size;
@@ -40,7 +48,7 @@ ChannelMap channel_map(const std::vector<int>& channels, std::int32_t stride, st
     }
     map.runs.push_back({from, to, size});
   }
-  if (map.runs.size() * kShortRun > padded.size()) map.singles.assign(padded.begin(), padded.end());
+  if (map.runs.size() * kShortRun > padded.size()) map.singles = padded;
   return map;
 }
 
@@ -136,9 +144,10 @@ class MoveStep final : public Step {
     if (kernel == nullptr || is_run_of_pixels_ || in.stride * size_ % 16 != 0 ||
         out.stride * size_ % kChannelAlign != 0)
       return;
-    for (const ChannelMap& map : maps_)
-      if (map.singles.empty()) return;
-    for (const ChannelMap& map : maps_) shuffles_.push_back(shuffle_map(map.singles, size_));
+    for (std::size_t i = 0; i < maps_.size(); ++i) {
+      shuffles_.push_back(shuffle_map(padded_channels(spec.channels[i], out.stride), size_));
+      if (maps_[i].singles.empty() && shuffles_[i].parts.size() > kPartsOfRun * maps_[i].runs.size()) return;
+    }
     for (const ShuffleMap& map : shuffles_)
       shuffle_views_.push_back({map.parts.data(), map.ends.data(), static_cast<std::int32_t>(map.ends.size())});
     kernel_ = kernel;
@@ -203,7 +212,7 @@ class MoveStep final : public Step {
   int input_;
   std::vector<int> rows_, columns_, row_maps_, column_maps_;
   std::vector<ChannelMap> maps_;
-  // Where all maps are of single channels.
+  // Where shuffles are faster than copies of runs.
   std::vector<ShuffleMap> shuffles_;
   std::vector<MoveMap> shuffle_views_;
   MoveKernel kernel_ = nullptr;
