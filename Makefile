@@ -32,7 +32,7 @@ SANITIZE_TESTS ?= tests/engine tests/backends tests/graph/test_outside_operation
 SANITIZE_ARGS ?=
 EMULATE_DIR := build/emulated
 # Every kernel, on small layers.
-EMULATE_TESTS ?= $(addprefix tests/engine/test_,rows.py pool_kernels.py point_kernels.py engine_table.py::test_every_code_of_every_table engine_mul.py)
+EMULATE_TESTS ?= $(addprefix tests/engine/test_,rows.py pool_kernels.py move_kernels.py point_kernels.py engine_table.py::test_every_code_of_every_table engine_mul.py)
 EMULATE_ARGS ?=
 # Tests in place of those that tests/cross/run.sh names; it reads more variables of this kind.
 CROSS_TESTS ?=

@@ -62,6 +62,11 @@ bool has_byte_tiles() {
          saves(kTiles);
 }
 
+bool permutes_bytes() {
+  static const bool found = has_cpuid_bit({7, 0, CpuidRegister::ecx, 1});
+  return found;
+}
+
 #else
 
 bool has_cpuid_bit(const CpuidBit&) { return false; }
@@ -71,6 +76,8 @@ bool has_feature(const CpuidBit&, SavedVectors) { return false; }
 Processor this_processor() { return {}; }
 
 bool has_byte_tiles() { return false; }
+
+bool permutes_bytes() { return false; }
 
 #endif
 

@@ -19,7 +19,8 @@ struct CpuidBit {
 // The vector registers that the system saves when it switches threads: of 32 bytes; of 64 bytes, with masks.
 enum class SavedVectors { ymm, zmm };
 
-// Whether the bit is set; false where the processor has no such leaf, or is none of x86.
+// Whether the bit is set; false where the processor has no such leaf, or is none of x86. Not for kernels: a virtual
+// machine may take microseconds to answer.
 bool has_cpuid_bit(const CpuidBit& wanted);
 
 // Whether the bit is set, and the system saves these vectors.
@@ -35,5 +36,8 @@ Processor this_processor();
 
 // Whether the processor multiplies tiles of bytes (AMX-TILE and AMX-INT8), and the system saves tiles.
 bool has_byte_tiles();
+
+// Whether the processor picks bytes from 128 of them (AVX512_VBMI). Asked once.
+bool permutes_bytes();
 
 }  // namespace nybble

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/step.h"
+#include "kernels/move/kernels.h"
 
 namespace nybble {
 namespace {
@@ -22,10 +23,18 @@ struct ChannelMap {
 
 // Shorter runs on average than this cost more than single copies.
 constexpr std::size_t kShortRun = 4;
+// A run costs more than so many shuffles of 16 bytes.
+constexpr std::size_t kPartsOfRun = 3;
+
+// Channels of padding are zero.
+std::vector<std::int32_t> padded_channels(const std::vector<int>& channels, std::int32_t stride) {
+  std::vector<std::int32_t> padded(channels.begin(), channels.end());
+  padded.resize(static_cast<std::size_t>(stride), -1);
+  return padded;
+}
 
 ChannelMap channel_map(const std::vector<int>& channels, std::int32_t stride, std::int32_t size) {
-  std::vector<int> padded = channels;
-  padded.resize(static_cast<std::size_t>(stride), -1);
+  const std::vector<std::int32_t> padded = padded_channels(channels, stride);
   ChannelMap map;
   for (std::size_t c = 0; c < padded.size(); ++c) {
     const std::int32_t to = static_cast<std::int32_t>(c) * size;
@@ -39,7 +48,7 @@ ChannelMap channel_map(const std::vector<int>& channels, std::int32_t stride, st
     }
     map.runs.push_back({from, to, size});
   }
-  if (map.runs.size() * kShortRun > padded.size()) map.singles.assign(padded.begin(), padded.end());
+  if (map.runs.size() * kShortRun > padded.size()) map.singles = padded;
   return map;
 }
 
@@ -80,6 +89,37 @@ void copy_singles(const std::vector<std::int32_t>& singles, const std::uint8_t* 
   for (std::size_t c = 0; c < singles.size(); ++c) to[c] = singles[c] < 0 ? T{} : from[singles[c]];
 }
 
+// The channels of a pixel as shuffles: for each kChannelAlign bytes of the result, those of every 16 bytes of the
+// input.
+struct ShuffleMap {
+  std::vector<MovePart> parts;
+  std::vector<std::int32_t> ends;
+};
+
+ShuffleMap shuffle_map(const std::vector<std::int32_t>& singles, std::int32_t size) {
+  ShuffleMap map;
+  const std::size_t bytes = singles.size() * static_cast<std::size_t>(size);
+  for (std::size_t first = 0; first < bytes; first += kChannelAlign) {
+    const std::size_t begin = map.parts.size();
+    for (std::size_t i = 0; i < kChannelAlign; ++i) {
+      const auto unit = static_cast<std::size_t>(size);
+      const std::int32_t channel = singles[(first + i) / unit];
+      if (channel < 0) continue;
+      const std::int32_t from = channel * size + static_cast<std::int32_t>((first + i) % unit);
+      std::size_t p = begin;
+      while (p < map.parts.size() && map.parts[p].from != from / 16 * 16) ++p;
+      if (p == map.parts.size()) {
+        map.parts.emplace_back();
+        map.parts[p].from = from / 16 * 16;
+        std::memset(map.parts[p].picks, 128, sizeof map.parts[p].picks);
+      }
+      map.parts[p].picks[i] = static_cast<std::uint8_t>(from % 16);
+    }
+    map.ends.push_back(static_cast<std::int32_t>(map.parts.size()));
+  }
+  return map;
+}
+
 bool rises_by_one(const std::vector<int>& indices) {
   for (std::size_t i = 1; i < indices.size(); ++i)
     if (indices[i] != indices[i - 1] + 1) return false;
@@ -88,7 +128,7 @@ bool rises_by_one(const std::vector<int>& indices) {
 
 class MoveStep final : public Step {
  public:
-  MoveStep(const Layout& in, const Layout& out, const MoveSpec& spec)
+  MoveStep(MoveKernel kernel, const Layout& in, const Layout& out, const MoveSpec& spec)
       : in_(in),
         out_(out),
         size_(static_cast<std::int32_t>(element_bytes(out.element))),
@@ -101,6 +141,16 @@ class MoveStep final : public Step {
     is_run_of_pixels_ = spec.channels.size() == 1 && in.stride == out.stride && in.channels == out.channels &&
                         rises_by_one(spec.channels[0]) && spec.channels[0][0] == 0 && rises_by_one(columns_) &&
                         columns_[0] >= 0;
+    if (kernel == nullptr || is_run_of_pixels_ || in.stride * size_ % 16 != 0 ||
+        out.stride * size_ % kChannelAlign != 0)
+      return;
+    for (std::size_t i = 0; i < maps_.size(); ++i) {
+      shuffles_.push_back(shuffle_map(padded_channels(spec.channels[i], out.stride), size_));
+      if (maps_[i].singles.empty() && shuffles_[i].parts.size() > kPartsOfRun * maps_[i].runs.size()) return;
+    }
+    for (const ShuffleMap& map : shuffles_)
+      shuffle_views_.push_back({map.parts.data(), map.ends.data(), static_cast<std::int32_t>(map.ends.size())});
+    kernel_ = kernel;
   }
 
   std::int64_t chunks(std::int64_t images) const override { return images * out_.height; }
@@ -114,6 +164,20 @@ class MoveStep final : public Step {
     const std::uint8_t* in = memory.at(input_) + image * in_.image_bytes() + row * in_.width * in_pixel;
     if (is_run_of_pixels_ && row >= 0) {
       std::memcpy(out, in + columns_[0] * in_pixel, static_cast<std::size_t>(out_.width * out_pixel));
+      output_lists.build(memory, chunk * out_.width, out_.width);
+      return;
+    }
+    if (kernel_ != nullptr && row >= 0) {
+      MoveTask task;
+      task.maps = shuffle_views_.data() + row_maps_[y];
+      task.columns = columns_.data();
+      task.column_maps = column_maps_.data();
+      task.in = in;
+      task.out = out;
+      task.in_pixel = in_pixel;
+      task.out_pixel = out_pixel;
+      task.width = out_.width;
+      kernel_(task);
       output_lists.build(memory, chunk * out_.width, out_.width);
       return;
     }
@@ -148,6 +212,10 @@ class MoveStep final : public Step {
   int input_;
   std::vector<int> rows_, columns_, row_maps_, column_maps_;
   std::vector<ChannelMap> maps_;
+  // Where shuffles are faster than copies of runs.
+  std::vector<ShuffleMap> shuffles_;
+  std::vector<MoveMap> shuffle_views_;
+  MoveKernel kernel_ = nullptr;
   bool is_run_of_pixels_ = false;  // whether a row is copied at once
 };
 
@@ -184,7 +252,7 @@ void add_move(Program& program, const MoveSpec& spec) {
     require(channels.size() == static_cast<std::size_t>(out.channels), "move: an index for each channel");
     require(lie_below(channels, -1, in.channels), "move: reads a channel that the input lacks");
   }
-  program.add_step(std::make_unique<MoveStep>(in, out, spec), access);
+  program.add_step(std::make_unique<MoveStep>(move_kernels(program.isa()).run, in, out, spec), access);
 }
 
 }  // namespace nybble

@@ -12,12 +12,13 @@ class PoolStep final : public Step {
   PoolStep(PoolKernel kernel, const PoolShape& shape, int input) : kernel_(kernel), shape_(shape), input_(input) {}
 
   std::int64_t chunks(std::int64_t images) const override { return images * shape_.output.height; }
+  std::int64_t scratch_bytes() const override { return pool_scratch_bytes(shape_); }
 
-  void run(const Memory& memory, std::int64_t chunk, std::int64_t, std::uint8_t*) const override {
+  void run(const Memory& memory, std::int64_t chunk, std::int64_t, std::uint8_t* scratch) const override {
     const std::int64_t image = chunk / shape_.output.height;
     kernel_(shape_, memory.at(input_) + image * shape_.input.image_bytes(),
             static_cast<std::int32_t>(chunk % shape_.output.height),
-            memory.at(output) + image * shape_.output.image_bytes());
+            memory.at(output) + image * shape_.output.image_bytes(), scratch);
     output_lists.build(memory, chunk * shape_.output.width, shape_.output.width);
   }
 

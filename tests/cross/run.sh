@@ -43,7 +43,7 @@ fi
 # Bytecode is written, or every process would compile the library anew, emulated.
 unset PYTHONDONTWRITEBYTECODE
 # Every kernel, on small layers.
-kernels=(tests/cross tests/engine/test_{rows,pool_kernels,point_kernels,engine_mul}.py
+kernels=(tests/cross tests/engine/test_{rows,pool_kernels,move_kernels,point_kernels,engine_mul}.py
   tests/engine/test_engine_table.py::test_every_code_of_every_table)
 # The instruction sets whose kernels are tested on a processor: what runs on a lesser one is tested there.
 isas_of() {

@@ -161,12 +161,35 @@ def test_the_qdq_form_is_imported_as_the_same(operation: Operation[Any]) -> None
         if operation.on_host:
             # Its scales come back rounded.
             np.testing.assert_allclose(found, expected, rtol=1e-5)
+            assert [node.name for node in again] == [node.name for node in graph]
         else:
             np.testing.assert_array_equal(found, expected)
         # What was an own form comes back as the operation itself.
         if operation.has_form("qdq"):
             assert again.outputs == graph.outputs
             assert operation.kind in {node.op for node in again}
+
+
+@having("qdq")
+def test_the_qdq_form_runs(operation: Operation[Any]) -> None:
+    for graph, model in exported(operation, "qdq"):
+        inputs = codes(graph)
+        (expected,) = interpret(graph, inputs).values()
+        for level in LEVELS:
+            (found,) = run(model, {name: values.astype(np.float32) for name, values in inputs.items()}, level)
+            if operation.on_host:
+                np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
+            elif graph.values[graph.outputs[0]].dtype in SUMS:
+                # The form carries sums as float32.
+                np.testing.assert_allclose(found, expected, rtol=2.0**-23)
+            else:
+                np.testing.assert_array_equal(found, expected)
+
+
+def test_a_requantization_by_sign_is_written_in_both_precisions() -> None:
+    """ONNX Runtime has PRelu in float32 only: factors that need float64 are written with other operators."""
+    written = {node.op_type for _, model in exported(operations()["PReLU"], "qdq") for node in model.graph.node}
+    assert {"PRelu", "Where"} <= written
 
 
 @having("float")

@@ -204,6 +204,10 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
     refused("15: has no label", train=unlabelled)
     unlabelled._labels = [9] * 16
     refused(r"label 9 is not in 0\.\.3", train=unlabelled)
+    smaller = changed(augmentation=AugmentationConfig(size=12))
+    refused(
+        "augmentation.size=12: this network has sizes of its own, so .*; leave augmentation.size out", config=smaller
+    )
     refused("the loss became NaN", config=changed(learning_rate=1e30, range_batches=0))
 
 

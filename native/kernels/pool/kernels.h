@@ -19,8 +19,29 @@ struct PoolShape {
   bool count_padding = true;
 };
 
-// One output row.
-using PoolKernel = void (*)(const PoolShape& shape, const void* image, std::int32_t row, void* output_image);
+// One output row. `scratch` has room for pool_scratch_bytes().
+using PoolKernel = void (*)(const PoolShape& shape, const void* image, std::int32_t row, void* output_image,
+                            void* scratch);
+
+// A row of the input in 16 bits, and a vector more.
+inline std::int64_t pool_scratch_bytes(const PoolShape& shape) {
+  return 2 * (std::int64_t{shape.input.width} * shape.input.stride + 64);
+}
+
+// Indices of a window that lie in the input, or in the input grown by padding.
+struct PoolSpan {
+  std::int32_t low, high;
+  std::int32_t length() const { return high > low ? high - low : 0; }
+};
+
+inline PoolSpan pool_span(std::int32_t start, std::int32_t kernel, std::int32_t low, std::int32_t high) {
+  const std::int32_t end = start + kernel;
+  return {start < low ? low : start, end > high ? high : end};
+}
+
+// Any processor, any strides: the definitions for the kernels.
+void max_pool_exact(const PoolShape& shape, const void* image, std::int32_t row, void* output_image, void* scratch);
+void average_pool_exact(const PoolShape& shape, const void* image, std::int32_t row, void* output_image, void* scratch);
 
 struct PoolKernels {
   PoolKernel max, average;

@@ -23,6 +23,8 @@ struct Bytes32 {
   static NYBBLE_INLINE Bytes or8(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
   static NYBBLE_INLINE Bytes and8(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
   static NYBBLE_INLINE Bytes xor8(Bytes a, Bytes b) { return _mm256_xor_si256(a, b); }
+  static NYBBLE_INLINE Bytes max_u8(Bytes a, Bytes b) { return _mm256_max_epu8(a, b); }
+  static NYBBLE_INLINE Bytes max_s8(Bytes a, Bytes b) { return _mm256_max_epi8(a, b); }
   // Of signed bytes.
   static NYBBLE_INLINE Bytes sub_saturated8(Bytes a, Bytes b) { return _mm256_subs_epi8(a, b); }
   // Byte i of `part`, the same 16 bytes in each part of 16, is picked by index[i] % 16; 0 where index[i] is negative.

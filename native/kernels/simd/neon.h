@@ -281,6 +281,10 @@ struct NeonBytes {
   static NYBBLE_INLINE void store(std::uint8_t* p, Bytes v) { vst1q_u8(p, v); }
   static NYBBLE_INLINE Bytes or8(Bytes a, Bytes b) { return vorrq_u8(a, b); }
   static NYBBLE_INLINE Bytes and8(Bytes a, Bytes b) { return vandq_u8(a, b); }
+  static NYBBLE_INLINE Bytes max_u8(Bytes a, Bytes b) { return vmaxq_u8(a, b); }
+  static NYBBLE_INLINE Bytes max_s8(Bytes a, Bytes b) {
+    return vreinterpretq_u8_s8(vmaxq_s8(vreinterpretq_s8_u8(a), vreinterpretq_s8_u8(b)));
+  }
   static NYBBLE_INLINE Bytes load_part(const std::uint8_t* p) { return load(p); }
   // An index beyond the 16 bytes gives zero.
   static NYBBLE_INLINE Bytes shuffle(Bytes v, const std::uint8_t* picks) { return vqtbl1q_u8(v, load(picks)); }

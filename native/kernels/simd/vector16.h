@@ -252,6 +252,11 @@ struct Bytes16 {
   static NYBBLE_INLINE Bytes or8(Bytes a, Bytes b) { return a | b; }
   static NYBBLE_INLINE Bytes and8(Bytes a, Bytes b) { return a & b; }
   static NYBBLE_INLINE Bytes xor8(Bytes a, Bytes b) { return a ^ b; }
+  static NYBBLE_INLINE Bytes max_u8(Bytes a, Bytes b) { return a > b ? a : b; }
+  static NYBBLE_INLINE Bytes max_s8(Bytes a, Bytes b) {
+    return Vector16::lanes<Bytes>(
+        [&](int i) NYBBLE_LAMBDA { return Vector16::signed_byte(a[i]) > Vector16::signed_byte(b[i]) ? a[i] : b[i]; });
+  }
   static NYBBLE_INLINE Bytes sub_saturated8(Bytes a, Bytes b) {
     return Vector16::lanes<Bytes>([&](int i) NYBBLE_LAMBDA {
       return Vector16::clamp(Vector16::signed_byte(a[i]) - Vector16::signed_byte(b[i]), INT8_MIN, INT8_MAX);

@@ -12,7 +12,8 @@ namespace {
 
 // Bits of a code that are no part of its index are ignored.
 template <int kEntries>
-NYBBLE_INLINE void table_run(const CodeTable& table, const std::uint8_t* in, std::uint8_t* out, std::int64_t units) {
+NYBBLE_INLINE void table_run(const CodeTable& table, const std::uint8_t* in, std::uint8_t* out, std::int64_t units,
+                             const std::uint8_t* kept) {
   constexpr int kParts = kEntries == 16 ? 1 : kEntries / 64;
   const uint8x16_t step = vdupq_n_u8(64), mask = vdupq_n_u8(kEntries - 1);
   uint8x16x4_t parts[kParts];
@@ -28,14 +29,14 @@ NYBBLE_INLINE void table_run(const CodeTable& table, const std::uint8_t* in, std
       index = vsubq_u8(index, step);
       results = vqtbx4q_u8(results, parts[k + 1], index);
     });
-    vst1q_u8(out, results);
+    vst1q_u8(out, vandq_u8(results, vld1q_u8(kept + (stop - in) % kChannelAlign)));
   }
 }
 
 template <int kEntries>
 void table_lookups(const TableTask& task) {
-  table_pixels(task, [&](const std::uint8_t* in, std::uint8_t* out, std::int64_t units)
-                         NYBBLE_LAMBDA { table_run<kEntries>(*task.table, in, out, units); });
+  table_pixels(task, [&](const std::uint8_t* in, std::uint8_t* out, std::int64_t units, const std::uint8_t* kept)
+                         NYBBLE_LAMBDA { table_run<kEntries>(*task.table, in, out, units, kept); });
 }
 
 void table_neon(const TableTask& task) {

@@ -53,14 +53,17 @@ NYBBLE_INLINE void pick_results(const CodeTable& table, typename B::Bytes (&byte
 
 // `units` times kChannelAlign bytes.
 template <class B, int kEntries>
-NYBBLE_INLINE void table_run(const CodeTable& table, const std::uint8_t* in, std::uint8_t* out, std::int64_t units) {
+NYBBLE_INLINE void table_run(const CodeTable& table, const std::uint8_t* in, std::uint8_t* out, std::int64_t units,
+                             const std::uint8_t* mask) {
   constexpr int kUnit = kChannelAlign / B::kBytes;
+  typename B::Bytes kept[kUnit];
+  for_each_index<kUnit>([&](auto i) NYBBLE_LAMBDA { kept[i] = B::load(mask + i * B::kBytes); });
   const auto together = [&](auto n) NYBBLE_LAMBDA {
     constexpr int N = decltype(n)::value;
     typename B::Bytes bytes[N];
     for_each_index<N>([&](auto i) NYBBLE_LAMBDA { bytes[i] = B::load(in + i * B::kBytes); });
     pick_results<B, kEntries, N>(table, bytes);
-    for_each_index<N>([&](auto i) NYBBLE_LAMBDA { B::store(out + i * B::kBytes, bytes[i]); });
+    for_each_index<N>([&](auto i) NYBBLE_LAMBDA { B::store(out + i * B::kBytes, B::and8(bytes[i], kept[i % kUnit])); });
     in += N * B::kBytes;
     out += N * B::kBytes;
   };
@@ -70,8 +73,8 @@ NYBBLE_INLINE void table_run(const CodeTable& table, const std::uint8_t* in, std
 
 template <class B, int kEntries>
 void table_shuffled(const TableTask& task) {
-  table_pixels(task, [&](const std::uint8_t* in, std::uint8_t* out, std::int64_t units)
-                         NYBBLE_LAMBDA { table_run<B, kEntries>(*task.table, in, out, units); });
+  table_pixels(task, [&](const std::uint8_t* in, std::uint8_t* out, std::int64_t units, const std::uint8_t* mask)
+                         NYBBLE_LAMBDA { table_run<B, kEntries>(*task.table, in, out, units, mask); });
 }
 
 void table_shuffles(const TableTask& task) {

@@ -26,6 +26,7 @@ from nybble.graph.onnx.float_form import photo_unit
 from nybble.graph.onnx.form import operation, writable
 from nybble.graph.onnx.multiplier import AWAY, by_sign, into_sum, merged, requantizing
 from nybble.graph.onnx.real import RealGraphForm
+from nybble.graph.ops.prelu import below_label, sloped_label
 from nybble.graph.ops.questions import requantization, unit_of, weighted
 from nybble.graph.ops.registry import operation_of
 from nybble.graph.ops.roles import Requantization, Weighted
@@ -179,11 +180,15 @@ class _QdqForm(RealGraphForm):
         kind = above.dtype.type
         product = self.node("Mul", [wide, self.channels(f"{name}/multiplier", above, name, kind)], f"{name}/product")
         slopes = self.channels(f"{name}/slope", slope, name, kind)
-        value = self.node("PRelu", [product, slopes], f"{name}/sloped" if is_double else label, name=name)
         if is_double:
-            # The way to float32 would round too.
+            # ONNX Runtime has PRelu in float32 only, and the way to float32 would round too.
+            below = self.node("Less", [product, self.constant(f"{name}/nothing", 0.0, kind)], below_label(name))
+            sloped = self.node("Mul", [product, slopes], sloped_label(name))
+            value = self.node("Where", [below, sloped, product], f"{name}/chosen", name=name)
             value = self.node("Round", [value], f"{name}/whole")
             self.node("Cast", [value], label, to=TensorProto.FLOAT)
+        else:
+            self.node("PRelu", [product, slopes], label, name=name)
         self._stored(name, label, name, f"{name}/quantize")
 
     def _into_sum(self, node: Requantization, source: str) -> None:

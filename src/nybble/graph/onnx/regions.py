@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import onnx
 
 from nybble.graph.onnx.elements import EVALUATORS, FUNCTIONS, INTEGERS, OF_TWO
-from nybble.graph.onnx.load import attribute
+from nybble.graph.onnx.load import attribute, label
 from nybble.graph.onnx.values import Constant, Value
 from nybble.graph.types import Array
 
@@ -26,6 +26,8 @@ class Regions:
     is_ours : bool
         Whether nybble has written the file. A product of an activation with itself is then one, whatever reads it; in
         other files it belongs to a function.
+    apart : collection of str
+        Names of nodes that are nodes of the graph, whatever they read.
 
     Attributes
     ----------
@@ -47,6 +49,7 @@ class Regions:
         outputs: Collection[str],
         *,
         is_ours: bool = False,
+        apart: Collection[str] = (),
     ) -> None:
         self.roots: dict[str, str] = {}
         self.tabled: set[str] = set()
@@ -62,7 +65,7 @@ class Regions:
                 continue
             if node.op_type == "DequantizeLinear":
                 activations[node.output[0]] = first.setdefault(tuple(node.input), node.output[0])
-            elif node.op_type in EVALUATORS:
+            elif node.op_type in EVALUATORS and label(node) not in apart:
                 self._visit(node, activations)
         for node in reversed(nodes):
             name = node.output[0] if node.output else ""

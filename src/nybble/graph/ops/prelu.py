@@ -167,11 +167,17 @@ class PReLUOperation(Operation[PReLU]):
             hint["above"], hint["below"] = (values.tolist() for values in factors)
         return hint
 
-    onnx_operators = ("PRelu", "LeakyRelu")
+    onnx_operators = ("PRelu", "LeakyRelu", "Where")
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Of what QuantizeLinear rounds at once; the import makes tables of functions of one activation before."""
-        source = node.value(0)
+        """Of what QuantizeLinear rounds at once; the import makes tables of functions of one activation before.
+
+        Where is the form in float64, whose parts ``onnx/operators/by_sign.py`` reads: the slopes come in place of what
+        they are multiplied by.
+        """
+        if node.operator == "Where" and "prelu" not in node.hint:
+            return None
+        source = node.value(2 if node.operator == "Where" else 0)
         kind = node.type_of(source)
         channels = kind.shape[0]
         if node.operator == "LeakyRelu":
@@ -227,6 +233,15 @@ class PReLUOperation(Operation[PReLU]):
             shift=1,
         )
         yield Example(node, (sums(DType.S32, 6, magnitude=20),))
+        # Small factors and a large shift: many sums lie close to a half, which float32 does not tell apart.
+        node = replace(
+            node,
+            output_type=DType.S8,
+            factor=Tensor.from_array(DType.U16, np.array([316, 452, 271, 389, 331, 7])),
+            negative_factor=Tensor.from_array(DType.S32, np.array([35, 7, 0, -8, 1, -7])),
+            shift=21,
+        )
+        yield Example(node, (sums(DType.S32, 6, 2, 3, magnitude=1 << 23),))
 
 
 class _Factors(NamedTuple):
@@ -274,6 +289,16 @@ def _chosen(node: OnnxNode, above: Array, below: Array, kind: ValueType) -> _Fac
     node.rounded("factor", error, f"in steps of the result, shift {chosen.shift}")
     dtype = DType.U16 if parts[0].max() <= DType.U16.maximum else DType.U32
     return _Factors(parts[0], parts[1], chosen.shift, dtype)
+
+
+def below_label(name: str) -> str:
+    """What the ONNX node is called that says where a value is below 0, in the form in float64."""
+    return f"{name}/below"
+
+
+def sloped_label(name: str) -> str:
+    """What the ONNX node is called that multiplies by slopes, in the form in float64."""
+    return f"{name}/sloped"
 
 
 register(PReLUOperation())

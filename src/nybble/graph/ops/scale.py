@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -112,6 +112,10 @@ class ScaleOperation(Operation[Scale]):
         form.is_float[node.name] = True
         scale = form.channels(f"{node.name}/scale", node.out_scale.numpy(), node.name)
         form.node("Div", [form.converted(node.inputs[0], np.float32, node.name), scale], form.source(node.name))
+
+    def onnx_hint(self, node: Scale) -> Mapping[str, object]:
+        """That the division is a node of the graph, which others may read."""
+        return {"scale": True}
 
     def write_real(self, node: Scale, form: RealForm) -> None:
         """Div of the steps, or nothing where the sums are in the unit of the logits."""

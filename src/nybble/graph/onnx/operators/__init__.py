@@ -5,6 +5,7 @@ see :attr:`nybble.graph.ops.Operation.onnx_operators`.
 """
 
 from nybble.graph.onnx.operators import affine as _affine  # noqa: F401
+from nybble.graph.onnx.operators import by_sign as _by_sign  # noqa: F401
 from nybble.graph.onnx.operators import clipping as _clipping  # noqa: F401
 from nybble.graph.onnx.operators import concat as _concat  # noqa: F401
 from nybble.graph.onnx.operators import elementwise as _elementwise  # noqa: F401

@@ -37,7 +37,13 @@ def divide(importer: Importing, node: onnx.NodeProto) -> Value:
     if np.any(divisor == 0):
         raise OnnxImportError("divides by 0", node=label(node))
     real = importer.real(node, 0)
-    return scaled(importer, node, real, 1.0 / per_channel(importer, node, real, divisor))
+    made = scaled(importer, node, real, 1.0 / per_channel(importer, node, real, divisor))
+    if (
+        importer.build.hint(label(node)).other.get("scale") is True
+        and not importer.build.types[made.value].dtype.is_float
+    ):
+        return importer.build.scaled(made, label(node))
+    return made
 
 
 @reads("Neg")

@@ -47,11 +47,15 @@ class Importing(ABC):
                 self.readers.setdefault(name, []).append(node)
         self.outputs = set(outputs)
         self._nodes = nodes
+        #: Names of nodes of real numbers, as nybble has written them.
+        self._real = [name for name, hint in metadata.nodes.items() if not {"scale", "host"}.isdisjoint(hint.other)]
 
     @cached_property
     def regions(self) -> Regions:
         """Which values are functions of one activation; to be asked for when constants are known."""
-        return Regions(self._nodes, self.values, self.readers, self.outputs, is_ours=self.build.is_ours)
+        return Regions(
+            self._nodes, self.values, self.readers, self.outputs, is_ours=self.build.is_ours, apart=self._real
+        )
 
     @abstractmethod
     def behind(self, node: onnx.NodeProto, *, commuting: bool = False) -> tuple[list[Quantizer], list[str]]:
