@@ -1,0 +1,333 @@
+"""Channels of one size where values are joined, although codes that are joined have one step for all.
+
+A concatenation copies codes, so everything that it joins is rounded with one step. Where one part has a range of 0.6
+and another one of 0.007, a code or two are left of the second. Dividing each channel by what suits it, and multiplying
+the weights that read it, removes this: cross-layer equalisation (Nagel, van Baalen, Blankevoort and Welling 2019) over
+all layers that a concatenation connects.
+
+Factors pass through what is positively homogeneous: ReLU, PReLU, pools, resizing, additions whose operands have the
+same factors, concatenations. Layers with weights end them: rows of the layer that makes a channel are divided, columns
+of those that read it are multiplied. Weights have a step for each row, so the first costs nothing. The second costs
+nothing where an output reads one channel. Other layers have one step over the channels that they read: those channels
+get the square root between the ranges of the activations and of the weights. What neither makes nor ends factors (the
+network's input, its results, ReLU6, tables, products) has a factor of 1, and so has all that is connected with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nybble.quantize.errors import QuantizeError
+from nybble.quantize.ir.float_network import (
+    INPUT,
+    AvgPool,
+    ChannelDivision,
+    Concat,
+    Conv,
+    Crop,
+    Dense,
+    Enlarge,
+    FloatNetwork,
+    Interpolate,
+    MaxPool,
+    Op,
+    Pad,
+    Pick,
+    Rectifier,
+    Shuffle,
+    Slopes,
+    Sum,
+    Surround,
+    Weighted,
+)
+from nybble.quantize.prepare.joined import joined_values, origin_of
+from nybble.quantize.ptq.blocks import first_images
+
+#: Of the widest channel's range, the least that a channel is given: a nearly dead one would only be noise.
+_LEAST = 2.0**-8
+#: Each channel of their result is a function of the same channel that lets positive factors pass.
+_BY_CHANNEL = (AvgPool, Crop, Enlarge, Interpolate, MaxPool, Slopes, Surround)
+
+
+@dataclass(frozen=True)
+class ScaledJoin:
+    """A concatenation, and the smallest and the largest factor that channels of it were divided by."""
+
+    name: str
+    smallest: float
+    largest: float
+
+
+@torch.no_grad()
+def scale_joins(
+    network: FloatNetwork, batches: Iterable[Any], *, images: int | None = None
+) -> tuple[FloatNetwork, list[ScaledJoin]]:
+    """Divide channels that concatenations join by factors that make their ranges alike.
+
+    The network computes the same function. It belongs before ``prepare_captured``. A channel's range is the largest
+    magnitude seen. A part that cannot be divided keeps its range, and the others get that one.
+
+    Parameters
+    ----------
+    network : FloatNetwork
+        Folded. It is left as it is.
+    batches : iterable
+        float32 (N, C, H, W), or tuples that start with such a tensor.
+    images : int, optional
+        Use only the first so many.
+
+    Returns
+    -------
+    FloatNetwork
+    list of ScaledJoin
+        Empty where no concatenation joins channels that may be divided.
+
+    Raises
+    ------
+    QuantizeError
+        If no image was given.
+    """
+    groups = {id(joined): joined.results for joined in joined_values(network).values()}
+    if not groups:
+        return network, []
+    made = replace(network, ops=[replace(op) for op in network])
+    edges = _divided_edges(made, [name for names in groups.values() for name in names])
+    classes = _Classes(made)
+    joins = [_classes_of(classes, names) for names in groups.values()]
+    if not any(bool(classes.free[group].any()) for group in joins):
+        return network, []
+    factors = _factors(made, classes, list(groups.values()), _ranges(made, groups.values(), batches, images))
+    for op in list(made):
+        _apply(made, op, classes, factors)
+    _settle_edges(made, edges)
+    found = []
+    for name in (name for names in groups.values() for name in names):
+        own = factors[classes.of(name)]
+        if bool((own != 1).any()):
+            found.append(ScaledJoin(name, float(own.min()), float(own.max())))
+    return made, found
+
+
+def _divided_edges(network: FloatNetwork, names: Sequence[str]) -> list[ChannelDivision]:
+    """Put divisions where concatenations read codes of another quantizer, which are rounded once more anyway."""
+    joined = joined_values(network)
+    found = []
+    for name in names:
+        op = network[name]
+        inputs = list(op.inputs)
+        for place, source in enumerate(inputs):
+            if origin_of(network, source) in joined:
+                continue
+            shape = network.shapes()[source]
+            divided = ChannelDivision(
+                name=f"{name}.part_{place + 1}",
+                inputs=(source,),
+                shape=shape,
+                place=op.place,
+                divisor=torch.ones(shape[0], device=_device(network)),
+            )
+            network.ops.insert(network.ops.index(op), divided)
+            inputs[place] = divided.name
+            found.append(divided)
+        op.inputs = tuple(inputs)
+    return found
+
+
+def _settle_edges(network: FloatNetwork, edges: Sequence[ChannelDivision]) -> None:
+    """Take out the divisions that divide by nothing."""
+    for edge in edges:
+        if bool((edge.divisor == 1).all()):
+            network.ops = [op for op in network if op is not edge]
+            for reader in network:
+                reader.inputs = tuple(edge.inputs[0] if name == edge.name else name for name in reader.inputs)
+
+
+def _device(network: FloatNetwork) -> torch.device | None:
+    return next((op.weight.device for op in network if isinstance(op, Weighted)), None)
+
+
+class _Classes:
+    """Channels of all values in classes with one factor each.
+
+    Attributes
+    ----------
+    free : Tensor
+        bool, by class: whether its factor may differ from 1.
+    """
+
+    def __init__(self, network: FloatNetwork) -> None:
+        self._parents: list[int] = []
+        self._pinned: set[int] = set()
+        self._labels: dict[str, list[int]] = {INPUT: self._fresh(network.input_shape[0], pinned=True)}
+        for op in network:
+            self._labels[op.name] = self._made(op)
+            if not _passes(op):
+                self._pinned.update(label for name in op.inputs for label in self._labels[name])
+        roots = [self._root(label) for label in range(len(self._parents))]
+        fixed = {self._root(label) for label in self._pinned}
+        self._index = torch.tensor(roots)
+        self.free = torch.tensor([root not in fixed for root in roots])
+
+    def of(self, name: str) -> Tensor:
+        """(C,) int64: the class of each channel of a value."""
+        return self._index[torch.tensor(self._labels[name])]
+
+    def _made(self, op: Op) -> list[int]:
+        labels = [self._labels[name] for name in op.inputs]
+        if isinstance(op, Weighted | ChannelDivision):
+            return self._fresh(op.shape[0])
+        if not _passes(op):
+            return self._fresh(op.shape[0], pinned=True)
+        if isinstance(op, Concat):
+            return [label for part in labels for label in part]
+        first = labels[0]
+        if isinstance(op, Sum):
+            for left, right in zip(*labels, strict=True):
+                self._join(left, right)
+        elif isinstance(op, Pick):
+            return [first[channel] for channel in op.channels]
+        elif isinstance(op, Shuffle):
+            size = op.block.rows * op.block.columns
+            for place, label in enumerate(first):
+                self._join(label, first[place // size * size])
+            return first[::size]
+        elif isinstance(op, Pad):
+            before, behind = op.channels
+            return [*self._fresh(before, pinned=True), *first, *self._fresh(behind, pinned=True)]
+        return first
+
+    def _fresh(self, count: int, *, pinned: bool = False) -> list[int]:
+        first = len(self._parents)
+        found = list(range(first, first + count))
+        self._parents += found
+        if pinned:
+            self._pinned.update(found)
+        return found
+
+    def _root(self, label: int) -> int:
+        while self._parents[label] != label:
+            self._parents[label] = self._parents[self._parents[label]]
+            label = self._parents[label]
+        return label
+
+    def _join(self, left: int, right: int) -> None:
+        self._parents[self._root(left)] = self._root(right)
+
+
+def _passes(op: Op) -> bool:
+    """Whether factors of what it reads are known behind it, or end in its weights."""
+    if isinstance(op, Rectifier):
+        return op.maximum is None and op.minimum == 0
+    if isinstance(op, Weighted):
+        return type(op) in (Conv, Dense)
+    return isinstance(op, (*_BY_CHANNEL, Concat, Sum, Pick, Shuffle, Pad))
+
+
+def _classes_of(classes: _Classes, names: Iterable[str]) -> Tensor:
+    return torch.cat([classes.of(name) for name in names])
+
+
+def _ranges(
+    network: FloatNetwork, groups: Iterable[Sequence[str]], batches: Iterable[Any], images: int | None
+) -> dict[str, Tensor]:
+    """(C,) by concatenation: the largest magnitude of each channel."""
+    wanted = {name for names in groups for name in names}
+    found: dict[str, Tensor] = {}
+    last = {name: op.name for op in network for name in op.inputs}
+    for batch in first_images(batches, images):
+        values = {INPUT: batch}
+        for op in network:
+            values[op.name] = op(*(values[name] for name in op.inputs))
+            if op.name in wanted:
+                largest = values[op.name].abs().transpose(0, 1).flatten(1).amax(1)
+                found[op.name] = torch.maximum(found[op.name], largest) if op.name in found else largest
+            for name in set(op.inputs):
+                if last[name] == op.name:
+                    del values[name]
+    if not found:
+        raise QuantizeError("channels cannot be scaled by no images; pass at least one batch")
+    return found
+
+
+def _factors(
+    network: FloatNetwork, classes: _Classes, groups: Sequence[Sequence[str]], ranges: dict[str, Tensor]
+) -> Tensor:
+    """(classes,): what each one is divided by."""
+    columns = _columns(network, classes)
+    found = torch.zeros(len(classes.free))
+    for names in groups:
+        members = _classes_of(classes, names)
+        reach = torch.zeros(len(found)).scatter_reduce(
+            0, members, torch.cat([ranges[name].cpu() for name in names]), "amax"
+        )
+        inside = torch.zeros(len(found), dtype=torch.bool)
+        inside[members] = True
+        fixed, free = inside & ~classes.free, inside & classes.free
+        # One step serves the widest: what cannot be divided, or else what is widest now.
+        common = float(reach[fixed].max()) if bool(fixed.any()) else float(reach.max())
+        if common <= 0 or not bool(free.any()):
+            continue
+        size = reach.clamp_min(common * _LEAST)
+        alone = free & (columns == 0)
+        found[alone] = torch.maximum(found[alone], size[alone] / common)
+        shared = free & (columns > 0)
+        if bool(shared.any()):
+            balanced = (size / columns.clamp_min(_LEAST)).sqrt()
+            balanced = balanced * float((size / balanced)[shared].max()) / common
+            found[shared] = torch.maximum(found[shared], balanced[shared])
+    return torch.where(found > 0, found, torch.ones_like(found))
+
+
+def _columns(network: FloatNetwork, classes: _Classes) -> Tensor:
+    """(classes,): of weights that share a step with other channels, the largest in terms of its row's largest; or 0."""
+    found = torch.zeros(len(classes.free))
+    for op in network:
+        if not isinstance(op, Conv | Dense):
+            continue
+        read = classes.of(op.inputs[0])
+        weight = _by_channel(op, len(read)).abs().cpu()
+        if weight.shape[2] == 1:
+            continue
+        # (groups, rows, channels, ...): a row's channels share its step.
+        largest = weight.flatten(3).amax(3)
+        shares = (largest / largest.amax(2, keepdim=True).clamp_min(1e-30)).amax(1).reshape(-1)
+        found.scatter_reduce_(0, read, shares.clamp_min(_LEAST), "amax")
+    return found
+
+
+def _by_channel(op: Conv | Dense, channels: int) -> Tensor:
+    """A layer's weights as (groups, rows, channels of a group, ...)."""
+    if isinstance(op, Conv):
+        return op.weight.reshape(op.groups, len(op.weight) // op.groups, *op.weight.shape[1:])
+    return op.weight.reshape(1, len(op.weight), channels, -1)
+
+
+def _apply(network: FloatNetwork, op: Op, classes: _Classes, factors: Tensor) -> None:
+    """Divide what an operation makes, and multiply the weights by which it reads."""
+    made = factors[classes.of(op.name)]
+    if isinstance(op, ChannelDivision):
+        op.divisor = op.divisor * made.to(op.divisor.device)
+    if not isinstance(op, Weighted):
+        return
+    read = factors[classes.of(op.inputs[0])]
+    if isinstance(op, Conv | Dense) and bool((read != 1).any()):
+        weight = _by_channel(op, len(read))
+        groups, _, channels = weight.shape[:3]
+        factor = read.to(weight.device).reshape(groups, 1, channels, *[1] * (weight.dim() - 3))
+        op.weight = (weight * factor).reshape(op.weight.shape)
+    if bool((made != 1).any()):
+        _divide_rows(op, made.to(op.weight.device))
+
+
+def _divide_rows(op: Weighted, factor: Tensor) -> None:
+    if op.norm is not None:
+        op.norm = replace(op.norm, gain=op.norm.gain / factor, offset=op.norm.offset / factor)
+        return
+    op.weight = op.weight / factor.reshape(-1, *[1] * (op.weight.dim() - 1))
+    if op.bias is not None:
+        op.bias = op.bias / factor
