@@ -101,7 +101,12 @@ def scale_joins(
     joins = [_classes_of(classes, names) for names in groups.values()]
     if not any(bool(classes.free[group].any()) for group in joins):
         return network, []
-    factors = _factors(made, classes, list(groups.values()), _ranges(made, groups.values(), batches, images))
+    scaled = torch.zeros(len(classes.free), dtype=torch.bool)
+    for group in joins:
+        scaled[group] = classes.free[group]
+    rounded = [names for names in _rounded(made) if bool(scaled[_classes_of(classes, names)].any())]
+    ranges = _ranges(made, {name for names in rounded for name in names}, batches, images)
+    factors = _factors(classes, rounded, ranges, scaled, _shared(made, classes))
     for op in list(made):
         _apply(made, op, classes, factors)
     _settle_edges(made, edges)
@@ -228,15 +233,29 @@ def _passes(op: Op) -> bool:
     return isinstance(op, (*_BY_CHANNEL, Concat, Sum, Pick, Shuffle, Pad))
 
 
+def _rounded(network: FloatNetwork) -> list[tuple[str, ...]]:
+    """Values by the quantizers that round them: what is joined together, and every other value by itself."""
+    joined = joined_values(network)
+    groups = [found.results for found in {id(entry): entry for entry in joined.values()}.values()]
+    readers = network.readers()
+    for op in network:
+        reading = readers[op.name]
+        if op.keeps_codes or op.name in joined or all(isinstance(entry, Rectifier | Slopes) for entry in reading):
+            continue
+        # A layer's sums that an addition takes as they are.
+        if not (isinstance(op, Weighted) and len(reading) == 1 and isinstance(reading[0], Sum)):
+            groups.append((op.name,))
+    return groups
+
+
 def _classes_of(classes: _Classes, names: Iterable[str]) -> Tensor:
     return torch.cat([classes.of(name) for name in names])
 
 
 def _ranges(
-    network: FloatNetwork, groups: Iterable[Sequence[str]], batches: Iterable[Any], images: int | None
+    network: FloatNetwork, wanted: set[str], batches: Iterable[Any], images: int | None
 ) -> dict[str, Tensor]:
-    """(C,) by concatenation: the largest magnitude of each channel."""
-    wanted = {name for names in groups for name in names}
+    """(C,) by value: the largest magnitude of each channel."""
     found: dict[str, Tensor] = {}
     last = {name: op.name for op in network for name in op.inputs}
     for batch in first_images(batches, images):
@@ -244,7 +263,7 @@ def _ranges(
         for op in network:
             values[op.name] = op(*(values[name] for name in op.inputs))
             if op.name in wanted:
-                largest = values[op.name].abs().transpose(0, 1).flatten(1).amax(1)
+                largest = values[op.name].abs().transpose(0, 1).flatten(1).amax(1).cpu()
                 found[op.name] = torch.maximum(found[op.name], largest) if op.name in found else largest
             for name in set(op.inputs):
                 if last[name] == op.name:
@@ -255,48 +274,36 @@ def _ranges(
 
 
 def _factors(
-    network: FloatNetwork, classes: _Classes, groups: Sequence[Sequence[str]], ranges: dict[str, Tensor]
+    classes: _Classes, groups: Sequence[Sequence[str]], ranges: dict[str, Tensor], scaled: Tensor, shared: Tensor
 ) -> Tensor:
-    """(classes,): what each one is divided by."""
-    columns = _columns(network, classes)
-    found = torch.zeros(len(classes.free))
+    """(classes,): what each one is divided by, from 0 to 1.
+
+    No value gets a wider range, so every step stays, and stands for less where channels were divided by less than one.
+    """
+    share = torch.zeros(len(scaled))
     for names in groups:
         members = _classes_of(classes, names)
-        reach = torch.zeros(len(found)).scatter_reduce(
-            0, members, torch.cat([ranges[name].cpu() for name in names]), "amax"
-        )
-        inside = torch.zeros(len(found), dtype=torch.bool)
+        reach = torch.zeros(len(share)).scatter_reduce(0, members, torch.cat([ranges[name] for name in names]), "amax")
+        inside = torch.zeros(len(share), dtype=torch.bool)
         inside[members] = True
-        fixed, free = inside & ~classes.free, inside & classes.free
-        # One step serves the widest: what cannot be divided, or else what is widest now.
+        fixed = inside & ~scaled
+        # What cannot be divided says the step, or else what is widest.
         common = float(reach[fixed].max()) if bool(fixed.any()) else float(reach.max())
-        if common <= 0 or not bool(free.any()):
-            continue
-        size = reach.clamp_min(common * _LEAST)
-        alone = free & (columns == 0)
-        found[alone] = torch.maximum(found[alone], size[alone] / common)
-        shared = free & (columns > 0)
-        if bool(shared.any()):
-            balanced = (size / columns.clamp_min(_LEAST)).sqrt()
-            balanced = balanced * float((size / balanced)[shared].max()) / common
-            found[shared] = torch.maximum(found[shared], balanced[shared])
-    return torch.where(found > 0, found, torch.ones_like(found))
+        if common <= 0:
+            common = float(reach.max()) or 1.0
+        share = torch.where(inside, torch.maximum(share, reach / common), share)
+    share = share.clamp_min(_LEAST)
+    return torch.where(scaled, torch.where(shared, share.sqrt(), share), torch.ones_like(share))
 
 
-def _columns(network: FloatNetwork, classes: _Classes) -> Tensor:
-    """(classes,): of weights that share a step with other channels, the largest in terms of its row's largest; or 0."""
-    found = torch.zeros(len(classes.free))
+def _shared(network: FloatNetwork, classes: _Classes) -> Tensor:
+    """(classes,) bool: whether weights that read it share a step with those of other channels."""
+    found = torch.zeros(len(classes.free), dtype=torch.bool)
     for op in network:
-        if not isinstance(op, Conv | Dense):
-            continue
-        read = classes.of(op.inputs[0])
-        weight = _by_channel(op, len(read)).abs().cpu()
-        if weight.shape[2] == 1:
-            continue
-        # (groups, rows, channels, ...): a row's channels share its step.
-        largest = weight.flatten(3).amax(3)
-        shares = (largest / largest.amax(2, keepdim=True).clamp_min(1e-30)).amax(1).reshape(-1)
-        found.scatter_reduce_(0, read, shares.clamp_min(_LEAST), "amax")
+        if isinstance(op, Conv | Dense):
+            read = classes.of(op.inputs[0])
+            if _by_channel(op, len(read)).shape[2] > 1:
+                found[read] = True
     return found
 
 
