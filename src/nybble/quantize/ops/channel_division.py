@@ -46,7 +46,7 @@ class Divided(FakeOperation):
 
 
 class ChannelDivisions(FloatOperation):
-    """No front end makes them; :mod:`nybble.quantize.ptq.depthwise` and :mod:`nybble.quantize.ptq.joins` do."""
+    """No front end makes them; :mod:`nybble.quantize.ptq.depthwise` and :mod:`nybble.quantize.ptq.even` do."""
 
     ops = (float_network.ChannelDivision,)
     modules = (Divided,)

@@ -31,7 +31,6 @@ class Joined:
 def joined_values(network: FloatNetwork) -> dict[str, Joined]:
     """By value, and by concatenation, what it is joined with."""
 
-
     def origin(name: str) -> str:
         return origin_of(network, name)
 

@@ -1,16 +1,17 @@
-"""Channels of one size where values are joined, although codes that are joined have one step for all.
+"""Channels of one size in every value, as far as factors can be moved to the weights beside it.
 
-A concatenation copies codes, so everything that it joins is rounded with one step. Where one part has a range of 0.6
-and another one of 0.007, a code or two are left of the second. Dividing each channel by what suits it, and multiplying
-the weights that read it, removes this: cross-layer equalisation (Nagel, van Baalen, Blankevoort and Welling 2019) over
-all layers that a concatenation connects.
+All channels of a value are rounded with one step, and so is everything that a concatenation joins, because it copies
+codes. Where one part has a range of 0.6 and another one of 0.007, a code or two are left of the second. Dividing each
+channel by what suits it, and multiplying the weights that read it, removes this: cross-layer equalisation (Nagel, van
+Baalen, Blankevoort and Welling 2019), by the activations' ranges and over whole networks rather than pairs of layers.
 
 Factors pass through what is positively homogeneous: ReLU, PReLU, pools, resizing, additions whose operands have the
 same factors, concatenations. Layers with weights end them: rows of the layer that makes a channel are divided, columns
 of those that read it are multiplied. Weights have a step for each row, so the first costs nothing. The second costs
-nothing where an output reads one channel. Other layers have one step over the channels that they read: those channels
-get the square root between the ranges of the activations and of the weights. What neither makes nor ends factors (the
-network's input, its results, ReLU6, tables, products) has a factor of 1, and so has all that is connected with it.
+nothing where an output reads one channel, and such channels are divided by their share of the value's range. Other
+layers have one step over the channels that they read: those channels are divided by the square root of their share.
+What neither makes nor ends factors (the network's input, its results, ReLU6, tables, products) has a factor of 1, and
+so has all that is connected with it.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ _BY_CHANNEL = (AvgPool, Crop, Enlarge, Interpolate, MaxPool, Slopes, Surround)
 
 
 @dataclass(frozen=True)
-class ScaledJoin:
-    """A concatenation, and the smallest and the largest factor that channels of it were divided by."""
+class EvenChannels:
+    """A value, and the smallest and the largest factor that channels of it were divided by."""
 
     name: str
     smallest: float
@@ -64,13 +65,13 @@ class ScaledJoin:
 
 
 @torch.no_grad()
-def scale_joins(
+def even_channels(
     network: FloatNetwork, batches: Iterable[Any], *, images: int | None = None
-) -> tuple[FloatNetwork, list[ScaledJoin]]:
-    """Divide channels that concatenations join by factors that make their ranges alike.
+) -> tuple[FloatNetwork, list[EvenChannels]]:
+    """Divide channels by factors that make their ranges alike. The network computes the same function.
 
-    The network computes the same function. It belongs before ``prepare_captured``. A channel's range is the largest
-    magnitude seen. A part that cannot be divided keeps its range, and the others get that one.
+    It belongs before ``prepare_captured``. A channel's range is the largest magnitude seen. No value gets a wider
+    range. Channels that cannot be divided keep theirs, and what is joined with them gets that one.
 
     Parameters
     ----------
@@ -84,53 +85,45 @@ def scale_joins(
     Returns
     -------
     FloatNetwork
-    list of ScaledJoin
-        Empty where no concatenation joins channels that may be divided.
+    list of EvenChannels
+        Values that are rounded and whose channels were divided; empty where there are none.
 
     Raises
     ------
     QuantizeError
         If no image was given.
     """
-    groups = {id(joined): joined.results for joined in joined_values(network).values()}
-    if not groups:
-        return network, []
     made = replace(network, ops=[replace(op) for op in network])
-    edges = _divided_edges(made, [name for names in groups.values() for name in names])
+    edges = _divided_edges(made)
     classes = _Classes(made)
-    joins = [_classes_of(classes, names) for names in groups.values()]
-    if not any(bool(classes.free[group].any()) for group in joins):
+    rounded = [names for names in _rounded(made) if bool(classes.free[_classes_of(classes, names)].any())]
+    if not rounded:
         return network, []
-    scaled = torch.zeros(len(classes.free), dtype=torch.bool)
-    for group in joins:
-        scaled[group] = classes.free[group]
-    rounded = [names for names in _rounded(made) if bool(scaled[_classes_of(classes, names)].any())]
     ranges = _ranges(made, {name for names in rounded for name in names}, batches, images)
-    factors = _factors(classes, rounded, ranges, scaled, _shared(made, classes))
+    factors = _factors(classes, rounded, ranges, _shared(made, classes))
     for op in list(made):
-        _apply(made, op, classes, factors)
+        _apply(op, classes, factors)
     _settle_edges(made, edges)
     found = []
-    for name in (name for names in groups.values() for name in names):
+    for name in (name for names in rounded for name in names):
         own = factors[classes.of(name)]
         if bool((own != 1).any()):
-            found.append(ScaledJoin(name, float(own.min()), float(own.max())))
+            found.append(EvenChannels(name, float(own.min()), float(own.max())))
     return made, found
 
 
-def _divided_edges(network: FloatNetwork, names: Sequence[str]) -> list[ChannelDivision]:
+def _divided_edges(network: FloatNetwork) -> list[ChannelDivision]:
     """Put divisions where concatenations read codes of another quantizer, which are rounded once more anyway."""
     joined = joined_values(network)
     found = []
-    for name in names:
-        op = network[name]
+    for op in [op for op in network if isinstance(op, Concat)]:
         inputs = list(op.inputs)
         for place, source in enumerate(inputs):
             if origin_of(network, source) in joined:
                 continue
             shape = network.shapes()[source]
             divided = ChannelDivision(
-                name=f"{name}.part_{place + 1}",
+                name=f"{op.name}.part_{place + 1}",
                 inputs=(source,),
                 shape=shape,
                 place=op.place,
@@ -173,6 +166,8 @@ class _Classes:
             self._labels[op.name] = self._made(op)
             if not _passes(op):
                 self._pinned.update(label for name in op.inputs for label in self._labels[name])
+        if not network.results:
+            self._pinned.update(self._labels[network.output])
         roots = [self._root(label) for label in range(len(self._parents))]
         fixed = {self._root(label) for label in self._pinned}
         self._index = torch.tensor(roots)
@@ -252,9 +247,7 @@ def _classes_of(classes: _Classes, names: Iterable[str]) -> Tensor:
     return torch.cat([classes.of(name) for name in names])
 
 
-def _ranges(
-    network: FloatNetwork, wanted: set[str], batches: Iterable[Any], images: int | None
-) -> dict[str, Tensor]:
+def _ranges(network: FloatNetwork, wanted: set[str], batches: Iterable[Any], images: int | None) -> dict[str, Tensor]:
     """(C,) by value: the largest magnitude of each channel."""
     found: dict[str, Tensor] = {}
     last = {name: op.name for op in network for name in op.inputs}
@@ -273,27 +266,26 @@ def _ranges(
     return found
 
 
-def _factors(
-    classes: _Classes, groups: Sequence[Sequence[str]], ranges: dict[str, Tensor], scaled: Tensor, shared: Tensor
-) -> Tensor:
-    """(classes,): what each one is divided by, from 0 to 1.
+def _factors(classes: _Classes, groups: Sequence[Sequence[str]], ranges: dict[str, Tensor], shared: Tensor) -> Tensor:
+    """(classes,): what each one is divided by.
 
-    No value gets a wider range, so every step stays, and stands for less where channels were divided by less than one.
+    Of several values with the same factors, the one that allows least decides.
     """
-    share = torch.zeros(len(scaled))
+    share = torch.zeros(len(classes.free))
     for names in groups:
         members = _classes_of(classes, names)
         reach = torch.zeros(len(share)).scatter_reduce(0, members, torch.cat([ranges[name] for name in names]), "amax")
         inside = torch.zeros(len(share), dtype=torch.bool)
         inside[members] = True
-        fixed = inside & ~scaled
+        fixed = inside & ~classes.free
         # What cannot be divided says the step, or else what is widest.
         common = float(reach[fixed].max()) if bool(fixed.any()) else float(reach.max())
         if common <= 0:
             common = float(reach.max()) or 1.0
         share = torch.where(inside, torch.maximum(share, reach / common), share)
+    divided = classes.free & (share > 0)
     share = share.clamp_min(_LEAST)
-    return torch.where(scaled, torch.where(shared, share.sqrt(), share), torch.ones_like(share))
+    return torch.where(divided, torch.where(shared, share.sqrt(), share), torch.ones_like(share))
 
 
 def _shared(network: FloatNetwork, classes: _Classes) -> Tensor:
@@ -314,7 +306,7 @@ def _by_channel(op: Conv | Dense, channels: int) -> Tensor:
     return op.weight.reshape(1, len(op.weight), channels, -1)
 
 
-def _apply(network: FloatNetwork, op: Op, classes: _Classes, factors: Tensor) -> None:
+def _apply(op: Op, classes: _Classes, factors: Tensor) -> None:
     """Divide what an operation makes, and multiply the weights by which it reads."""
     made = factors[classes.of(op.name)]
     if isinstance(op, ChannelDivision):
