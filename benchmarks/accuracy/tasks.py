@@ -65,6 +65,8 @@ class Subject:
     images: Path | None = None
     noise: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    #: Further settings of rows with 8-bit activations.
+    eight: dict[str, Any] = field(default_factory=dict)
 
 
 def denoiser() -> nn.Module:
@@ -90,9 +92,12 @@ SUBJECTS = {
     "dncnn": Subject(
         f"tasks:denoiser@{NETWORKS / 'dncnn_25.pth'}",
         {"kind": "Restore", "output": "output", "form": "residual", "overlap": 17},
-        {"crop": (96, 96), "fit": "none", "mean": (0.0,), "std": (1.0,)},
+        # Two deviations of noise beyond black and white: a finer step of the input is worth more than what it clips.
+        {"crop": (96, 96), "fit": "none", "mean": (0.0,), "std": (1.0,), "input_range": 1.2},
         DATA / "denoise-bsd68",
         noise=25.0,
+        settings={"correct_bias": True},
+        eight={"activations": {f"model.{place}": {"dtype": "u8"} for place in range(0, 32, 2)}},
     ),
     "espnet": Subject(
         str(NETWORKS / "espnet_camvid.onnx"),
@@ -175,6 +180,7 @@ def configuration(subject: Subject, row: str, method: str, epochs: int, photos: 
             **({"four_bit_share": SHARE} if row == "mixed" else {}),
             **({"four_bit_share": SMALL_SHARE} if row == "small" else {}),
             **subject.settings,
+            **(subject.eight if row in ("w8a8", "w4a8") else {}),
         }
     )
     if row != "w8a8":

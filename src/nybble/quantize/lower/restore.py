@@ -330,9 +330,10 @@ class _Restoration(Restoration):
             if ties is not None:
                 return sums, ties
         names = [node.name for nodes in self._roundings.values() if len(nodes) > 1 for node in nodes]
+        names += [node.name for node in self.graph if self._rounds_codes(node)]
         raise QuantizeError(
-            f"{', '.join(names)}: their factors belong to no common unit of the sums that they read; such a graph "
-            "cannot be restored"
+            f"{', '.join(names)}: their factors belong to no common unit of what they read; such a graph cannot be "
+            "restored"
         )
 
     def _rounds_sums(self, node: Quantize) -> bool:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class Divided(FakeOperation):
-    """Sums divided by a constant for each channel.
+    """Sums, or codes that are rounded once more, divided by a constant for each channel.
 
-    The integer network computes nothing for it: a unit of the sums stands for less, and the factors by channel of the
+    The integer network computes nothing for it: a unit of them stands for less, and the factors by channel of the
     Quantize behind follow from that.
 
     Parameters
@@ -46,7 +46,7 @@ class Divided(FakeOperation):
 
 
 class ChannelDivisions(FloatOperation):
-    """No front end makes them; :func:`nybble.quantize.ptq.depthwise.scale_channels` does."""
+    """No front end makes them; :mod:`nybble.quantize.ptq.depthwise` and :mod:`nybble.quantize.ptq.even` do."""
 
     ops = (float_network.ChannelDivision,)
     modules = (Divided,)
@@ -57,8 +57,13 @@ class ChannelDivisions(FloatOperation):
         yield around("gated", lambda: _Gated())
 
     def prepare(self, op: float_network.ChannelDivision, preparation: Preparation) -> None:
-        """Exact sums remain such."""
-        preparation.sums[op.name] = preparation.step(op.name, Divided(op.divisor), preparation.sums[op.inputs[0]])
+        """Exact sums remain such. What has none, or is clipped by its quantizer, is read as codes."""
+        (source,) = op.inputs
+        before = None if source == float_network.INPUT else preparation.network[source]
+        clipped = isinstance(before, float_network.Rectifier) and before.maximum is not None
+        has_sums = source in preparation.sums and not clipped
+        read = preparation.sums[source] if has_sums else preparation.coded(source)[0]
+        preparation.sums[op.name] = preparation.step(op.name, Divided(op.divisor), read)
 
     def convert(self, module: Divided, step: Step, conversion: Conversion) -> None:
         """The same integers, of other units."""

@@ -42,6 +42,7 @@ from nybble.quantize.pipeline.settings import PipelineConfig
 from nybble.quantize.pipeline.store import evaluated, remembered
 from nybble.quantize.prepare.prepare import prepare_captured
 from nybble.quantize.ptq.depthwise import scale_channels
+from nybble.quantize.ptq.even import even_channels
 from nybble.quantize.sources.load import load_source
 from nybble.quantize.sources.pytorch.capture import capture_with_module
 from nybble.quantize.train import Evaluation, OutputEvaluation, evaluate, evaluate_outputs, finetune
@@ -227,7 +228,7 @@ class _Run:
         return module.to(self._device), network
 
     def _scaled(self, captured: FloatNetwork) -> FloatNetwork:
-        """With steps by channel in front of depthwise layers, where these are wanted."""
+        """With channels of one size, and steps by channel beside depthwise layers, where these are wanted."""
         wanted = self._config.scale_channels
         if wanted is None:
             wanted = self._config.scale_channels = bool(captured.outputs)
@@ -235,7 +236,9 @@ class _Run:
             return captured
         data = batches(self._photos.train, self._preprocessing, self._config.calibration)
         made: FloatNetwork
-        made, found = scale_channels(captured, data, images=_SCALED)
+        made, even = even_channels(captured, data, images=_SCALED)
+        self._details["even_channels"] = [[entry.name, entry.smallest, entry.largest] for entry in even]
+        made, found = scale_channels(made, data, images=_SCALED)
         self._details["scaled_channels"] = [[entry.name, entry.smallest, entry.largest] for entry in found]
         return made
 

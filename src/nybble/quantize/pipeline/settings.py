@@ -126,8 +126,8 @@ class PipelineConfig(QuantizeConfig):
     equalize : bool
         Even out channels between layers before calibration (Nagel et al. 2019).
     scale_channels : bool, optional
-        Give channels beside depthwise layers steps of their own before calibration; by default where the network
-        is not a classifier.
+        Make the channels of each value alike, and give those beside depthwise layers steps of their own, before
+        calibration; by default where the network is not a classifier.
     fit_channels : bool
         Give channels behind a ReLU6 ranges of their own before calibration.
     correct_bias : bool

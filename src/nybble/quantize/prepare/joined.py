@@ -32,10 +32,7 @@ def joined_values(network: FloatNetwork) -> dict[str, Joined]:
     """By value, and by concatenation, what it is joined with."""
 
     def origin(name: str) -> str:
-        """What a value's codes are those of: pools and padding keep them."""
-        while name != INPUT and (op := network[name]).keeps_codes:
-            (name,) = op.inputs
-        return name
+        return origin_of(network, name)
 
     found: dict[str, Joined] = {}
     order = [op.name for op in network]
@@ -48,6 +45,13 @@ def joined_values(network: FloatNetwork) -> dict[str, Joined]:
         joined = Joined(results[0], tuple(values), tuple(results))
         found.update(dict.fromkeys((*values, *results), joined))
     return found
+
+
+def origin_of(network: FloatNetwork, name: str) -> str:
+    """The value whose codes a value's are: pools and padding keep them."""
+    while name != INPUT and (op := network[name]).keeps_codes:
+        (name,) = op.inputs
+    return name
 
 
 def joined_groups(concatenations: Iterable[tuple[str, Sequence[str]]], origin: Callable[[str], str]) -> list[list[str]]:
