@@ -20,7 +20,8 @@ from servers import PATIENCE, SHAPE, Inside, images, inside, photo
 from nybble.engine import Engine
 from nybble.serve.admission import Expected, Places
 from nybble.serve.rest.direct import addressed
-from nybble.serve.rest.protocol import Protocol, plain_head
+from nybble.serve.rest.heads import plain_head
+from nybble.serve.rest.protocol import Protocol
 
 NAMES = st.text("abcXYZ-", min_size=1, max_size=8).filter(lambda name: name.lower() not in ("expect", "upgrade"))
 VALUES = st.text("abc :;=/", max_size=9)

@@ -25,9 +25,13 @@ class Bodies:
         finally:
             self._held -= held.count
 
+    def takes(self, count: int) -> bool:
+        """Whether so many more may be held."""
+        return self._held + count <= self._limit
+
     def take(self, count: int) -> None:
         """Hold more bytes. Raises :class:`BusyError` where they are too many."""
-        if self._held + count > self._limit:
+        if not self.takes(count):
             raise BusyError(f"the bodies of current requests take all {self._limit} bytes that the server allows")
         self._held += count
 

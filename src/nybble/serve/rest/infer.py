@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 from typing import Any
 
@@ -17,14 +19,23 @@ from nybble.serve.tensors import BYTES, InferCall, Tensor, Wanted, join_bytes, l
 
 #: The header that says how many bytes of a body are JSON.
 JSON_LENGTH = "inference-header-content-length"
+#: Bodies of so many bytes are parsed in a thread: others go on meanwhile.
+_LONG = 1 << 20
+#: JSON of so many bytes or less before binary tensors is kept with what it says: a client mostly repeats it.
+_KEPT = 1024
 
 
-def parse(body: bytes, json_length: str | None) -> InferCall:
+async def parse_apart(body: bytes | memoryview, json_length: str | None) -> InferCall:
+    """As :func:`parse`, in a thread where the body is long."""
+    return await asyncio.to_thread(parse, body, json_length) if len(body) > _LONG else parse(body, json_length)
+
+
+def parse(body: bytes | memoryview, json_length: str | None) -> InferCall:
     """The request of a body.
 
     Parameters
     ----------
-    body : bytes
+    body : bytes or memoryview
     json_length : str or None
         The value of the header :data:`JSON_LENGTH`.
 
@@ -39,7 +50,9 @@ def parse(body: bytes, json_length: str | None) -> InferCall:
         if not json_length.isdecimal() or int(json_length) > len(body):
             raise BadRequestError(f"{JSON_LENGTH}: {json_length[:20]!r} is not a length within the body")
         length = int(json_length)
-    request = parse_json(InferRequest, bytes(view[:length]))
+    # What follows only reads the request.
+    read = _kept_request if length <= _KEPT and length < len(body) else _read_request
+    request = read(bytes(view[:length]))
     binary = view[length:]
     inputs: list[Tensor] = []
     for entry in request.inputs:
@@ -59,6 +72,14 @@ def parse(body: bytes, json_length: str | None) -> InferCall:
     ]
     timeout = timeout_of(request.parameters.timeout or 0)
     return InferCall(inputs, outputs, request.id, timeout, request.parameters.binary_data_output)
+
+
+def _read_request(text: bytes) -> InferRequest:
+    request: InferRequest = parse_json(InferRequest, text)
+    return request
+
+
+_kept_request = functools.lru_cache(maxsize=256)(_read_request)
 
 
 def parse_json(model: type[Any], body: bytes) -> Any:
