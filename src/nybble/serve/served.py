@@ -40,6 +40,8 @@ class Served:
     lane : Lane
     places : Places
         Of the photos under way.
+    admitted : Gauge
+        Of these, of all versions.
     statistics : dict
         By whether the model takes encoded photos.
 
@@ -79,6 +81,7 @@ class Served:
             single = self._run_single if self._single else None
             self.lane = Lane(name, self._run, settings.batch, single=single, width=self.engine.threads)
         self.places = Places(settings.queue)
+        self.admitted = metrics.admitted.labels(name)
         self.statistics = {False: Statistics(), True: Statistics()}
         self._requests = 0
         self._is_retired = False
