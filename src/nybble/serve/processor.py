@@ -113,7 +113,10 @@ class Lane:
     def ended(self) -> None:
         """Note that a batch is no longer under way."""
         self.running -= 1
-        self.changed.notify_all()
+        if self.is_ended:
+            self.changed.notify_all()
+        elif self.may_leave:
+            self.changed.notify()
 
     def ran(self, photos: int, seconds: float) -> None:
         """Note how long a batch took, divided by the batches that were under way."""
@@ -171,7 +174,9 @@ class Processor:
         with lane.changed:
             lane.queue.add(work)
             lane.asked = work.queued
-            lane.changed.notify()
+            # A thread that is woken for nothing takes the processor from one that runs.
+            if lane.may_leave:
+                lane.changed.notify()
 
     def stop(self) -> None:
         """Run what is queued, then end the threads."""

@@ -149,25 +149,26 @@ class Service:
         served, encoded = self.find(name, version)
         ticket = Ticket(served, encoded, expected)
         code = "INTERNAL"
-        with served.request():
-            try:
-                ticket.check()
-                yield ticket
-                code = "OK"
-            except RefusedError as error:
-                code = error.code
-                raise
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            finally:
-                ticket.close()
-                seconds = time.monotonic() - ticket.arrived
-                statistics = self._count(served, encoded, code, protocol, seconds)
-                if code == "OK":
-                    statistics.succeeded(ticket.photos, seconds, ticket.decoding, ticket.waiting, ticket.running)
-                else:
-                    statistics.fail.add(seconds)
+        served.enter()
+        try:
+            ticket.check()
+            yield ticket
+            code = "OK"
+        except RefusedError as error:
+            code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        finally:
+            ticket.close()
+            served.leave()
+            seconds = time.monotonic() - ticket.arrived
+            statistics = self._count(served, encoded, code, protocol, seconds)
+            if code == "OK":
+                statistics.succeeded(ticket.photos, seconds, ticket.decoding, ticket.waiting, ticket.running)
+            else:
+                statistics.fail.add(seconds)
 
     async def infer(self, ticket: Ticket, call: InferCall) -> Answer:
         """Answer a request of the Open Inference Protocol.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import time
@@ -35,10 +36,16 @@ class Reply(NamedTuple):
 
     def to_bytes(self, fields: bytes = b"") -> bytes:
         """As it is sent, with more headers, which have been written already."""
-        length = {"content-length": str(len(self.content))} | ({"connection": "close"} if self.closes else {})
-        written = "".join(f"{name}: {value}\r\n" for name, value in (self.fields | length).items())
-        line = f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
-        return b"%s%s%s\r\n%s" % (line.encode(), fields, written.encode("latin-1"), self.content)
+        written = _written(self.status, tuple(self.fields.items()), len(self.content), self.closes)
+        return b"%s%s\r\n%s" % (written, fields, self.content)
+
+
+@functools.lru_cache(maxsize=256)
+def _written(status: int, fields: tuple[tuple[str, str], ...], length: int, closes: bool) -> bytes:
+    """The first line and the headers."""
+    more = (("content-length", str(length)), *((("connection", "close"),) if closes else ()))
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in fields + more)]
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")
 
 
 def refusal_reply(error: RefusedError, closes: bool = False) -> Reply:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nybble.serve.admission import Expected, expected_of
 from nybble.serve.errors import BusyError, FailedError, ForbiddenError, RefusedError, UnauthorizedError
+from nybble.serve.logs import AccessLog
 from nybble.serve.rest.direct import addressed
 from nybble.serve.rest.exchange import Exchange, refusal_reply
 from nybble.serve.rest.heads import Head
@@ -27,7 +28,6 @@ OPEN = frozenset(("/", "/v2/health/live", "/v2/health/ready"))
 _SUMMED = 1.0
 
 _log = logging.getLogger("nybble.serve")
-_access = logging.getLogger("nybble.serve.access")
 
 
 class Guard:
@@ -38,6 +38,7 @@ class Guard:
         self._tokens = [token.encode() for token in tokens]
         self._service = service
         self._log = service.settings.access_log
+        self._access = AccessLog()
         self._most = service.settings.connections
         self._under_way = 0
         self._refused: Counter[str] = Counter()
@@ -104,8 +105,9 @@ class Guard:
         if expected is not None:
             expected.end()
         if self._log:
-            what = {"method": method, "path": path, "status": status, "seconds": round(time.monotonic() - began, 6)}
-            _access.info("request", extra={**what, "client": client[0] if client else ""})
+            seconds = round(time.monotonic() - began, 6)
+            address = client[0] if client else ""
+            self._access.note("request", method=method, path=path, status=status, seconds=seconds, client=address)
 
     @property
     def is_crowded(self) -> bool:
@@ -143,8 +145,7 @@ class Guard:
 
     def _log_refused(self) -> None:
         for path, requests in self._refused.items():
-            what = {"method": "POST", "path": path, "status": BusyError.status, "requests": requests}
-            _access.info("requests refused", extra=what)
+            self._access.note("requests refused", method="POST", path=path, status=BusyError.status, requests=requests)
         self._refused.clear()
 
     def _check(self, path: str, headers: Mapping[bytes, bytes]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from nybble.serve.classification import classification
@@ -96,6 +98,12 @@ def parse_json(model: type[Any], body: bytes) -> Any:
 
 def compose(served: Served, name: str, call: InferCall, answer: Answer) -> tuple[bytes, int | None]:
     """The body of an answer, and how many bytes of it are JSON where tensors follow."""
+    if not call.id and all(wanted.is_binary and not wanted.classes for wanted in answer.outputs):
+        tensors = [(wanted.name, answer.tensors[wanted.name]) for wanted in answer.outputs]
+        text = _binary_header(
+            name, answer.version, tuple((output, tensor.dtype, tensor.shape) for output, tensor in tensors)
+        )
+        return b"".join([text, *(little_endian(tensor) for _, tensor in tensors)]), len(text)
     outputs: list[dict[str, Any]] = []
     binary: list[bytes] = []
     for wanted in answer.outputs:
@@ -121,6 +129,21 @@ def compose(served: Served, name: str, call: InferCall, answer: Answer) -> tuple
         header["id"] = call.id
     text = json.dumps(header).encode()
     return (text + b"".join(binary), len(text)) if binary else (text, None)
+
+
+@functools.lru_cache(maxsize=256)
+def _binary_header(name: str, version: str, tensors: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> bytes:
+    """The JSON of an answer whose tensors all follow it. Nearly all of a model are alike."""
+    outputs = [
+        {
+            "name": output,
+            "datatype": DATATYPES[dtype.name],
+            "shape": list(shape),
+            "parameters": {"binary_data_size": math.prod(shape) * dtype.itemsize},
+        }
+        for output, dtype, shape in tensors
+    ]
+    return json.dumps({"model_name": name, "model_version": version, "outputs": outputs}).encode()
 
 
 def _content(entry: RequestInput, binary: memoryview) -> tuple[Any, memoryview]:
