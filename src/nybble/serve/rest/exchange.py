@@ -86,7 +86,7 @@ class Exchange:
         self._head = head
         self._client = client
         self._expected = expected
-        self._parts: list[bytes | memoryview] = []
+        self._body: bytes | memoryview | bytearray = b""
         self.missing = head.body
         self._whole: asyncio.Future[None] | None = None
         self._began = time.monotonic()
@@ -96,7 +96,12 @@ class Exchange:
         """Take what belongs to the body, and return what does not."""
         part, behind = data[: self.missing], data[self.missing :]
         if part:
-            self._parts.append(part)
+            if not self._body:
+                self._body = part
+            else:
+                # Many small pieces would take more memory than their bytes.
+                self._body = self._body if isinstance(self._body, bytearray) else bytearray(self._body)
+                self._body += part
             self.missing -= len(part)
             if not self.missing and self._whole is not None and not self._whole.done():
                 self._whole.set_result(None)
@@ -144,9 +149,7 @@ class Exchange:
             held.grow_to(self._head.body)
             if self.missing:
                 await self._arrival()
-            parts, self._parts = self._parts, []
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            call = await parse_apart(body, self._head.first(_JSON_LENGTH))
+            call = await parse_apart(self._body, self._head.first(_JSON_LENGTH))
             answer = await service.infer(ticket, call)
             content, json_length = compose(ticket.served, public_name(ticket.served, ticket.encoded), call, answer)
         fields = {"content-type": "application/json"}

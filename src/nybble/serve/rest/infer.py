@@ -27,17 +27,17 @@ _LONG = 1 << 20
 _KEPT = 1024
 
 
-async def parse_apart(body: bytes | memoryview, json_length: str | None) -> InferCall:
+async def parse_apart(body: bytes | memoryview | bytearray, json_length: str | None) -> InferCall:
     """As :func:`parse`, in a thread where the body is long."""
     return await asyncio.to_thread(parse, body, json_length) if len(body) > _LONG else parse(body, json_length)
 
 
-def parse(body: bytes | memoryview, json_length: str | None) -> InferCall:
+def parse(body: bytes | memoryview | bytearray, json_length: str | None) -> InferCall:
     """The request of a body.
 
     Parameters
     ----------
-    body : bytes or memoryview
+    body : bytes, memoryview or bytearray
     json_length : str or None
         The value of the header :data:`JSON_LENGTH`.
 
