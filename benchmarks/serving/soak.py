@@ -37,8 +37,8 @@ from nybble.files import JSON, write_text
 from nybble.serve.rpc import inference_pb2 as messages
 
 CLIENTS = 4
-#: Seconds of a point, and between two reloads.
-POINT, RELOAD = 5.0, 45.0
+#: Seconds of a point.
+POINT = 5.0
 #: A thread that sleeps for `TICK` seconds and wakes `LATE` later was stopped.
 TICK, LATE = 0.05, 0.5
 #: Seconds after a stop in which requests still wait longer because of it.
@@ -107,8 +107,10 @@ class Stops:
             before = now
 
     def _note(self, since: float, until: float) -> None:
+        before = self._found[-1][1] if self._found else since
         self._found.append((since, until))
-        self.seconds += until - since
+        # What was noted before, of the other one, may overlap.
+        self.seconds += max(0.0, until - max(since, before))
 
 
 class Client:
@@ -230,9 +232,14 @@ def ask(
 
 
 def soak(
-    models: Sequence[str], photos: Sequence[bytes], seconds: float, rate: float, keep: Callable[[Any], None]
+    models: Sequence[str],
+    photos: Sequence[bytes],
+    seconds: float,
+    rate: float,
+    pause: float,
+    keep: Callable[[Any], None],
 ) -> Any:
-    """Ask for a while; ``keep`` gets what was found every few seconds."""
+    """Ask for a while, and reload a model after each pause; ``keep`` gets what was found every minute."""
     wanted = {f"m{place}": expected_of(model, photos) for place, model in enumerate(models)}
     tally, ended = Tally(), threading.Event()
     with ExitStack() as stack:
@@ -277,7 +284,7 @@ def soak(
 
         def reload() -> None:
             client, names, count = Client(server, server.grpc, tally), list(wanted), 0
-            while not ended.wait(RELOAD):
+            while not ended.wait(pause):
                 try:
                     client.reload(names[count % len(names)], count // len(names) % 2 == 1)
                     with tally.lock:
@@ -395,6 +402,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--image", type=Path, nargs="+", default=[], metavar="FILE", help="JPEG files")
     parser.add_argument("--seconds", type=float, default=3600.0, help="how long (3600)")
     parser.add_argument("--rate", type=float, default=12.0, help="requests per second of all clients (12)")
+    parser.add_argument("--reload", type=float, default=45.0, help="seconds between two reloads (45)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, once a minute")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="where the picture goes")
     parser.add_argument("--draw", action="store_true", help="only read --json again, and draw")
@@ -409,7 +417,8 @@ def main(words: Sequence[str]) -> int:
     elif not given.models or not given.image:
         parser.error("name a model and an --image")
     else:
-        found = soak(given.models, [file.read_bytes() for file in given.image], given.seconds, given.rate, keep)
+        photos = [file.read_bytes() for file in given.image]
+        found = soak(given.models, photos, given.seconds, given.rate, given.reload, keep)
     sys.stdout.write(json.dumps(summary(found), indent=1) + "\n")
     sys.stdout.write("".join(f"{line}\n" for line in found["wrong"][:20]))
     if given.plot:
