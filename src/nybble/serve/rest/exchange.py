@@ -1,4 +1,4 @@
-"""A plain request for inference and its answer, without ASGI, which takes a tenth of a small network's time."""
+"""A plain request for inference and its answer, without ASGI, which takes as long as all else of such a request."""
 
 from __future__ import annotations
 

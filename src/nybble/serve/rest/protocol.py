@@ -119,7 +119,7 @@ class Protocol(HttpToolsProtocol):
         fields = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)
         self.transport.write(answer.to_bytes(fields))
         self.server_state.total_requests += 1
-        if answer.closes:
+        if answer.closes or exchange.is_last:
             self.transport.close()
             return
         # Of a request that was refused on its way.
