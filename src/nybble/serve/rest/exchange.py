@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,6 @@ from nybble.serve.service import Service
 
 if TYPE_CHECKING:
     from nybble.serve.rest.direct import Addressed
-    from nybble.serve.rest.guard import Guard
 
 _log = logging.getLogger("nybble.serve")
 
@@ -59,6 +59,8 @@ def refusal_reply(error: RefusedError, closes: bool = False) -> Reply:
 class Exchange:
     """A request whose head has been found good, and that has been let in.
 
+    ``ended`` is called once, with the status of the answer and when the request began, by ``time.monotonic``.
+
     Attributes
     ----------
     is_last : bool
@@ -71,20 +73,18 @@ class Exchange:
 
     def __init__(
         self,
-        guard: Guard,
+        ended: Callable[[int, float], None],
         service: Service,
         asked: Addressed,
         head: Head,
-        client: tuple[str, int] | None,
         expected: Expected | None,
     ) -> None:
         self.is_last = False
         self.task: asyncio.Task[None] | None = None
-        self._guard = guard
+        self._ended = ended
         self._service = service
         self._asked = asked
         self._head = head
-        self._client = client
         self._expected = expected
         self._body: bytes | memoryview | bytearray = b""
         self.missing = head.body
@@ -138,7 +138,7 @@ class Exchange:
             self._leave(status)
 
     def _leave(self, status: int) -> None:
-        self._guard.leave("POST", self._asked.path, status, self._began, self._client, self._expected)
+        self._ended(status, self._began)
 
     async def _answer(self) -> Reply:
         service, asked = self._service, self._asked

@@ -89,7 +89,8 @@ class Guard:
             return None
         self._under_way += 1
         expected = Expected(places) if is_whole else None
-        return Exchange(self, service, asked, head, client, expected)
+        ended = functools.partial(self.leave, "POST", asked.path, client=client, expected=expected)
+        return Exchange(ended, service, asked, head, expected)
 
     def leave(
         self,
