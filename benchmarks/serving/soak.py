@@ -381,12 +381,13 @@ def draw(found: Any, path: Path) -> None:
         middle.plot([span[-1]["minutes"] for span in spans], values, label=f"p{100 * share:.0f}", linewidth=1)
     middle.set(ylabel="ms, by the minute", yscale="log")
     middle.legend()
-    lower.plot(
-        minutes, [point["answered_per_second"] for point in points], linewidth=1, label="right answers per second"
-    )
-    lower.plot(minutes, [point["stopped_seconds"] for point in points], linewidth=1, label="seconds stopped")
-    lower.set(xlabel="minutes", ylim=(0, None))
-    lower.legend()
+    durations = [60 * (now - then) for now, then in zip(minutes, [0.0, *minutes], strict=False)]
+    answered = [point["answered_per_second"] for point in points]
+    stopped = [min(1.0, point["stopped_seconds"] / length) for point, length in zip(points, durations, strict=True)]
+    lower.plot(minutes, answered, linewidth=1, label="right answers per second")
+    lower.step(minutes, [-5 * share for share in stopped], linewidth=0.7, label="-5 times the share of time stopped")
+    lower.set(xlabel="minutes")
+    lower.legend(loc="upper right")
     figure.savefig(path, dpi=80)
 
 
