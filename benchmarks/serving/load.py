@@ -37,6 +37,7 @@ class Server:
     process: subprocess.Popen[str]
     url: str
     log: Path
+    grpc: str = ""
 
     def processor_seconds(self) -> float:
         """Processor time of all its threads so far, in user and system mode."""
@@ -55,20 +56,21 @@ class Server:
 
 
 @contextmanager
-def serving(models: Sequence[str]) -> Iterator[Server]:
-    """``nybble serve`` on a free port, until the end of the block."""
+def serving(models: Sequence[str], more: Sequence[str] = ()) -> Iterator[Server]:
+    """``nybble serve`` on free ports, with more options, until the end of the block."""
     named = [f"m{index}={model}" for index, model in enumerate(models)]
     options = ["--port", "0", "--grpc-port", "0", "--threads", str(THREADS), "--batch", str(BATCH), "--log", "json"]
+    options += more
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         process = subprocess.Popen(  # noqa: S603 - our own command
             [sys.executable, "-m", "nybble", "serve", *named, *options], stdout=subprocess.PIPE, stderr=log, text=True
         )
         try:
             line = process.stdout.readline() if process.stdout else ""
-            found = re.search(r"on (http://\S+),", line)
+            found = re.search(r"on (http://\S+), gRPC on (\S+)", line)
             if found is None:
                 raise SystemExit("nybble serve did not start; try: nybble serve " + " ".join(named))
-            yield Server(process, found[1], Path(log.name))
+            yield Server(process, found[1], Path(log.name), found[2])
         finally:
             process.terminate()
             process.wait()

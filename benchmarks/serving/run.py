@@ -8,9 +8,7 @@ STAGE is one of
 - ``overload``: requests at 2 and 5 times the rate that the server can answer;
 - ``neighbours``: the time of a request to MODEL while OTHER is overloaded, and the other way round;
 - ``peers``: photos per second of nybble's server, LitServe and Ray Serve, with the same engine, interleaved; those that
-  are not installed are left out;
-- ``soak``: some requests per second, tensors and photos, for ``--seconds``; memory and times by the minute, drawn to
-  ``--plot``.
+  are not installed are left out.
 
 ``hey`` and ``wrk`` (packages of Debian and Ubuntu) make the requests, on the same processors. Every request holds the
 same image. Measure on a quiet machine.
@@ -31,7 +29,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,6 +40,7 @@ from nybble import Engine, load
 from nybble.disturbance import Watch, warning
 from nybble.files import JSON, write_text
 from nybble.images import load_photo
+from nybble.serve.rpc import inference_pb2 as messages
 
 ROUNDS = 5
 CLIENTS = (1, 8, 32, 128)
@@ -54,9 +52,6 @@ OVERLOADING_CLIENTS = 600
 NEIGHBOUR_CLIENTS = 256
 #: Clients of the comparison with other servers.
 PEER_CLIENTS = 32
-#: Requests per second of each kind, and seconds of a point of the plot.
-SOAK_RATE, SOAK_POINT = 10.0, 60.0
-SOAK_CLIENTS = 4
 
 
 def share(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> dict[str, Any]:
@@ -65,10 +60,12 @@ def share(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> d
         image = _image(engine, photo)
         batch = np.repeat(image, BATCH, axis=0)
         one, many, encoded = tensor_body("m0", image, folder), tensor_body("m0", batch, folder), photo_body("m0", photo)
+        message = _message("m0", image, folder)
         contestants: dict[str, Callable[[], float]] = {
             "engine": lambda: _engine_rate(engine, batch, seconds),
             "tensors, 1 per request": lambda: _server_rate(server, one, 3 * BATCH, seconds),
             f"tensors, {BATCH} per request": lambda: _server_rate(server, many, 3, seconds),
+            "gRPC, 1 per request": lambda: _grpc_rate(server, message, 3 * BATCH, seconds),
             "classify": lambda: _classify_rate(models[0], photo, folder, seconds, engine, image),
             "JPEG": lambda: _server_rate(server, encoded, 3 * BATCH, seconds),
         }
@@ -79,7 +76,7 @@ def share(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> d
         batches = server.metric("nybble_photos_total") / server.metric("nybble_batches_total")
     shares = {
         name: statistics.median(a / b for a, b in zip(rates[name], rates[beside], strict=True))
-        for name, beside in zip(list(rates)[1:], ("engine", "engine", "engine", "classify"), strict=True)
+        for name, beside in zip(list(rates)[1:], ("engine", "engine", "engine", "engine", "classify"), strict=True)
         if name != "classify"
     }
     return {"images_per_processor_second": rates, "share": shares, "mean_batch": batches}
@@ -173,39 +170,6 @@ def peers(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> d
     return {"rounds": rounds, "nybble_against": ratios, "left_out": sorted(left_out)}
 
 
-def soak(models: Sequence[str], photo: Path, seconds: float, folder: Path) -> dict[str, Any]:
-    """Memory and times of answers over a long time, at a small rate."""
-    points = []
-    with serving(models[:1]) as server, load(models[0], threads=THREADS) as engine:
-        bodies = {"tensors": tensor_body("m0", _image(engine, photo), folder), "JPEG": photo_body("m0", photo)}
-        begun = time.monotonic()
-        while (now := time.monotonic() - begun) < seconds:
-            length = min(SOAK_POINT, seconds - now)
-            with ThreadPoolExecutor() as pool:
-                asking = {
-                    name: pool.submit(asked, server, body, SOAK_CLIENTS, length, SOAK_RATE)
-                    for name, body in bodies.items()
-                }
-            summaries = {name: each.result().summary() for name, each in asking.items()}
-            points.append({"minutes": now / 60, "resident_mb": server.resident_mb(), **summaries})
-    return {"points": points}
-
-
-def draw_soak(points: Sequence[dict[str, Any]], path: Path) -> None:
-    """Memory and times of answers by the minute."""
-    pyplot = import_module("matplotlib.pyplot")
-    figure, (upper, lower) = pyplot.subplots(2, 1, sharex=True, figsize=(8, 5), layout="constrained")
-    minutes = [point["minutes"] for point in points]
-    upper.plot(minutes, [point["resident_mb"] for point in points])
-    upper.set(ylabel="resident memory, MB", ylim=(0, None))
-    for name in ("tensors", "JPEG"):
-        for quantile in ("p50_ms", "p99_ms"):
-            lower.plot(minutes, [point[name][quantile] for point in points], label=f"{name}, {quantile[:3]}")
-    lower.set(xlabel="minutes", ylabel="ms", yscale="log")
-    lower.legend()
-    figure.savefig(path)
-
-
 def _busy(server: Server, body: Body, seconds: float) -> subprocess.Popen[bytes]:
     command = hey(server, body, NEIGHBOUR_CLIENTS, seconds)
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603
@@ -232,6 +196,23 @@ def _server_rate(server: Server, body: Body, clients: int, seconds: float) -> fl
     if len(answers.good()) < len(answers.seconds):
         raise SystemExit("some requests were refused")
     return len(answers.seconds) * body.photos / (server.processor_seconds() - begun)
+
+
+def _message(name: str, image: np.ndarray[Any, Any], folder: Path) -> Path:
+    """The file of a request over gRPC."""
+    request = messages.ModelInferRequest(model_name=name, raw_input_contents=[image.tobytes()])
+    request.inputs.add(name="images", datatype="UINT8", shape=image.shape)
+    file = folder / "request.pb"
+    file.write_bytes(request.SerializeToString())
+    return file
+
+
+def _grpc_rate(server: Server, message: Path, clients: int, seconds: float) -> float:
+    script = Path(__file__).with_name("grpc_clients.py")
+    command = [sys.executable, str(script), server.grpc, str(message), str(clients), str(seconds)]
+    begun = server.processor_seconds()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    return int(done.stdout) / (server.processor_seconds() - begun)
 
 
 def _classify_rate(
@@ -262,7 +243,6 @@ STAGES = {
     "overload": overload,
     "neighbours": neighbours,
     "peers": peers,
-    "soak": soak,
 }
 
 
@@ -273,7 +253,6 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--image", type=Path, required=True, help="a JPEG file")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="of soak: where the picture goes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     given = parser.parse_args(words)
     if not all(map(shutil.which, ("hey", "wrk"))):
@@ -282,8 +261,6 @@ def main(words: Sequence[str]) -> None:
         watch = Watch()
         found = STAGES[given.stage](given.models, given.image, given.seconds, Path(folder))
         disturbed = warning(watch.taken())
-    if given.plot and given.stage == "soak":
-        draw_soak(found["points"], given.plot)
     text = json.dumps({"stage": given.stage, "models": given.models, "warning": disturbed, **found}, indent=1)
     sys.stdout.write(text + "\n")
     if given.json:

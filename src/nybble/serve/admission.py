@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import MutableMapping
+from typing import Any, Self
 
 from nybble.serve.errors import BusyError, TooLargeError
 
@@ -16,28 +15,37 @@ class Bodies:
         self._limit = limit
         self._held = 0
 
-    @contextmanager
-    def held(self) -> Iterator[HeldBytes]:
-        """Bytes that grow while the block runs, and are given back at its end."""
-        held = HeldBytes(self)
-        try:
-            yield held
-        finally:
-            self._held -= held.count
+    def held(self) -> HeldBytes:
+        """Bytes that grow in a ``with`` block, and are given back at its end."""
+        return HeldBytes(self)
+
+    def takes(self, count: int) -> bool:
+        """Whether so many more may be held."""
+        return self._held + count <= self._limit
 
     def take(self, count: int) -> None:
         """Hold more bytes. Raises :class:`BusyError` where they are too many."""
-        if self._held + count > self._limit:
+        if not self.takes(count):
             raise BusyError(f"the bodies of current requests take all {self._limit} bytes that the server allows")
         self._held += count
 
+    def give_back(self, count: int) -> None:
+        """Hold fewer bytes."""
+        self._held -= count
+
 
 class HeldBytes:
-    """The bytes of one body."""
+    """The bytes of one body. A context manager, at whose end they are given back."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         self.count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bodies.give_back(self.count)
 
     def grow_to(self, count: int) -> None:
         """Hold so many bytes in all, at least as many as before. Raises as :meth:`Bodies.take`."""

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 #: Seconds, from a millisecond to ten.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class _Batch(NamedTuple):
+    """What counts the batches of a model that leave for a reason."""
+
+    count: Counter
+    size: Histogram
+    photos: Counter
+    run: Histogram
+    queue: Histogram
 
 
 class Metrics:
@@ -15,6 +28,7 @@ class Metrics:
     def __init__(self) -> None:
         # To look labels up takes longer than to count.
         self._outcomes: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._batches: dict[tuple[str, str], _Batch] = {}
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "nybble_requests", "Requests for a model, by outcome.", ("model", "protocol", "code"), registry=registry
@@ -72,6 +86,24 @@ class Metrics:
         counter, histogram = found
         counter.inc()
         histogram.observe(seconds)
+
+    def note_batch(self, model: str, reason: str, photos: int, seconds: float, waits: Sequence[float]) -> None:
+        """Count a batch, how long it ran, and how long each request in it waited."""
+        found = self._batches.get((model, reason))
+        if found is None:
+            found = self._batches[model, reason] = _Batch(
+                self.batches.labels(model, reason),
+                self.batch_photos.labels(model),
+                self.photos.labels(model),
+                self.stages.labels(model, "run"),
+                self.stages.labels(model, "queue"),
+            )
+        found.count.inc()
+        found.size.observe(photos)
+        found.photos.inc(photos)
+        found.run.observe(seconds)
+        for wait in waits:
+            found.queue.observe(wait)
 
     def text(self) -> bytes:
         """All of it in the text format of Prometheus."""

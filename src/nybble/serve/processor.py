@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import threading
 import time
@@ -112,7 +113,10 @@ class Lane:
     def ended(self) -> None:
         """Note that a batch is no longer under way."""
         self.running -= 1
-        self.changed.notify_all()
+        if self.is_ended:
+            self.changed.notify_all()
+        elif self.may_leave:
+            self.changed.notify()
 
     def ran(self, photos: int, seconds: float) -> None:
         """Note how long a batch took, divided by the batches that were under way."""
@@ -155,6 +159,7 @@ class Processor:
         ]
         with self._lock:
             self._lanes[lane] = threads
+        self._metrics.queued.labels(lane.name).set_function(functools.partial(self._waiting, lane.name))
         for thread in threads:
             thread.start()
 
@@ -163,15 +168,15 @@ class Processor:
         with self._lock:
             del self._lanes[lane]
         _end(lane)
-        self._show(lane.name)
 
     def submit(self, lane: Lane, work: Work) -> None:
         """Queue work; its answer is set when it has run, or to the error."""
         with lane.changed:
             lane.queue.add(work)
             lane.asked = work.queued
-            lane.changed.notify()
-        self._show(lane.name)
+            # A thread that is woken for nothing takes the processor from one that runs.
+            if lane.may_leave:
+                lane.changed.notify()
 
     def stop(self) -> None:
         """Run what is queued, then end the threads."""
@@ -191,7 +196,6 @@ class Processor:
                     return
                 leaving = lane.take()
             limit_turn(OVERLOADED_SECONDS if leaving.is_overloaded and self._has_neighbours(lane) else None)
-            self._show(lane.name)
             self._drop(lane, leaving.batch)
             self._run(lane, leaving)
 
@@ -201,11 +205,10 @@ class Processor:
         with self._lock:
             return any(other is not lane and other.asked > since for other in self._lanes)
 
-    def _show(self, name: str) -> None:
-        """Set the gauge of what waits for a model, in all its versions."""
+    def _waiting(self, name: str) -> int:
+        """Photos that wait for a model, in all its versions."""
         with self._lock:
-            waiting = sum(lane.queue.photos for lane in self._lanes if lane.name == name)
-        self._metrics.queued.labels(name).set(waiting)
+            return sum(lane.queue.photos for lane in self._lanes if lane.name == name)
 
     def _run(self, lane: Lane, leaving: Leaving) -> None:
         batch, logits = leaving.batch, None
@@ -236,15 +239,9 @@ class Processor:
         self._settle(answers)
 
     def _observe(self, lane: Lane, batch: Batch, photos: int, seconds: float) -> None:
-        metrics = self._metrics
-        metrics.batches.labels(lane.name, batch.reason).inc()
-        metrics.batch_photos.labels(lane.name).observe(photos)
-        metrics.photos.labels(lane.name).inc(photos)
-        metrics.stages.labels(lane.name, "run").observe(seconds)
-        waited = metrics.stages.labels(lane.name, "queue")
         now = time.monotonic()
-        for work in batch.work:
-            waited.observe(now - seconds - work.queued)
+        waits = [now - seconds - work.queued for work in batch.work]
+        self._metrics.note_batch(lane.name, batch.reason, photos, seconds, waits)
 
     def _drop(self, lane: Lane, batch: Batch) -> None:
         for reason, dropped in (("expired", batch.expired), ("client_gone", batch.gone)):

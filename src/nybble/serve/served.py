@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +38,8 @@ class Served:
     lane : Lane
     places : Places
         Of the photos under way.
+    admitted : Gauge
+        Of these, of all versions.
     statistics : dict
         By whether the model takes encoded photos.
 
@@ -79,6 +79,7 @@ class Served:
             single = self._run_single if self._single else None
             self.lane = Lane(name, self._run, settings.batch, single=single, width=self.engine.threads)
         self.places = Places(settings.queue)
+        self.admitted = metrics.admitted.labels(name)
         self.statistics = {False: Statistics(), True: Statistics()}
         self._requests = 0
         self._is_retired = False
@@ -93,14 +94,13 @@ class Served:
         """Whether it is retired and nothing is under way: it may be closed."""
         return self._is_retired and not self._requests
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """A request that is under way: the engine stays open as long."""
+    def enter(self) -> None:
+        """Note that a request is under way: the engine stays open until :meth:`leave`."""
         self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
+
+    def leave(self) -> None:
+        """Note that a request has ended."""
+        self._requests -= 1
 
     def retire(self) -> None:
         """No new request will come."""

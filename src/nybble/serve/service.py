@@ -30,6 +30,7 @@ from nybble.serve.work import Work
 
 #: Whether a model is addressed with decoded or encoded photos.
 _FORMS = (False, True)
+_EXPIRED = "the request timed out before its answer was ready"
 
 
 class Answer(NamedTuple):
@@ -50,7 +51,7 @@ class Ticket:
         Whether the request was addressed to the form that takes encoded photos.
     """
 
-    def __init__(self, served: Served, encoded: bool, metrics: Metrics, expected: Expected | None = None) -> None:
+    def __init__(self, served: Served, encoded: bool, expected: Expected | None = None) -> None:
         self.served = served
         self.encoded = encoded
         self.arrived = time.monotonic()
@@ -59,7 +60,6 @@ class Ticket:
         self._places: Places = served.places
         self._taken = 0
         self._expected = expected
-        self._gauge = metrics.admitted.labels(served.name)
 
     def check(self) -> None:
         """Raise :class:`BusyError` where there is no place. A body that arrives slowly takes none."""
@@ -71,13 +71,14 @@ class Ticket:
             self._expected.end()
         self._places.take(photos, self.served.lane.seconds)
         self._taken = photos
-        self._gauge.inc(photos)
+        self.served.admitted.inc(photos)
 
     def close(self) -> None:
         """Give all places back."""
-        self._places.give_back(self._taken)
-        self._gauge.dec(self._taken)
-        self._taken = 0
+        if self._taken:
+            self._places.give_back(self._taken)
+            self.served.admitted.dec(self._taken)
+            self._taken = 0
 
 
 class Service:
@@ -146,27 +147,28 @@ class Service:
             Where its queue is full.
         """
         served, encoded = self.find(name, version)
-        ticket = Ticket(served, encoded, self.metrics, expected)
+        ticket = Ticket(served, encoded, expected)
         code = "INTERNAL"
-        with served.request():
-            try:
-                ticket.check()
-                yield ticket
-                code = "OK"
-            except RefusedError as error:
-                code = error.code
-                raise
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            finally:
-                ticket.close()
-                seconds = time.monotonic() - ticket.arrived
-                statistics = self._count(served, encoded, code, protocol, seconds)
-                if code == "OK":
-                    statistics.succeeded(ticket.photos, seconds, ticket.decoding, ticket.waiting, ticket.running)
-                else:
-                    statistics.fail.add(seconds)
+        served.enter()
+        try:
+            ticket.check()
+            yield ticket
+            code = "OK"
+        except RefusedError as error:
+            code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        finally:
+            ticket.close()
+            served.leave()
+            seconds = time.monotonic() - ticket.arrived
+            statistics = self._count(served, encoded, code, protocol, seconds)
+            if code == "OK":
+                statistics.succeeded(ticket.photos, seconds, ticket.decoding, ticket.waiting, ticket.running)
+            else:
+                statistics.fail.add(seconds)
 
     async def infer(self, ticket: Ticket, call: InferCall) -> Answer:
         """Answer a request of the Open Inference Protocol.
@@ -188,8 +190,7 @@ class Service:
         else:
             photos = photos_of(call.inputs[0], served.tensor_shape)
             ticket.take(len(photos))
-            async with _until(deadline):
-                values = await self._run(ticket, photos, deadline)
+            values = await self._run(ticket, photos, deadline)
         tensors = {LOGITS: values} if served.classifies else unpacked(values, served.outputs)
         wanted = call.outputs or [Wanted(name, is_binary=call.is_binary) for name in tensors]
         return Answer(served.version, wanted, tensors)
@@ -277,17 +278,26 @@ class Service:
         self.metrics.stages.labels(ticket.served.name, "decode").observe(ticket.decoding)
 
     async def _run(self, ticket: Ticket, photos: Array, deadline: float) -> Array:
-        """What the lane answers for decoded photos, in pieces of a batch. Dropped where the caller is cancelled."""
+        """What the lane answers for decoded photos, in pieces of a batch. Dropped where the caller is cancelled.
+
+        Raises
+        ------
+        ExpiredError
+            Where that takes longer than until the deadline.
+        """
         loop, lane = asyncio.get_running_loop(), ticket.served.lane
         pieces = [
             Work(photos[first : first + lane.limit], deadline, loop.create_future())
             for first in range(0, len(photos), lane.limit)
         ]
+        # Cheaper than asyncio.timeout, which every small request would pay for.
+        timer = loop.call_later(max(0.0, deadline - time.monotonic()), _expire, pieces)
         try:
             for piece in pieces:
                 self._processor.submit(lane, piece)
             logits = [await piece.answer for piece in pieces]
         finally:
+            timer.cancel()
             for piece in pieces:
                 if not piece.answer.done() or piece.answer.cancelled():
                     piece.is_dropped = True
@@ -304,6 +314,12 @@ class Service:
         return served.statistics[encoded]
 
 
+def _expire(pieces: Sequence[Work]) -> None:
+    for piece in pieces:
+        if not piece.answer.done():
+            piece.answer.set_exception(ExpiredError(_EXPIRED))
+
+
 @asynccontextmanager
 async def _until(deadline: float) -> AsyncIterator[None]:
     """Raise :class:`ExpiredError` where the block takes longer."""
@@ -311,7 +327,7 @@ async def _until(deadline: float) -> AsyncIterator[None]:
         async with asyncio.timeout(deadline - time.monotonic()):
             yield
     except TimeoutError:
-        raise ExpiredError("the request timed out before its answer was ready") from None
+        raise ExpiredError(_EXPIRED) from None
 
 
 def _check_outputs(served: Served, wanted: Sequence[Wanted]) -> None:

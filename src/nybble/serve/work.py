@@ -11,7 +11,7 @@ from typing import NamedTuple
 from nybble.graph.types import Array
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Work:
     """Photos of one request that run together.
 

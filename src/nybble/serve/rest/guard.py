@@ -9,13 +9,17 @@ import json
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nybble.serve.admission import Expected, expected_of
 from nybble.serve.errors import BusyError, FailedError, ForbiddenError, RefusedError, UnauthorizedError
+from nybble.serve.logs import AccessLog
 from nybble.serve.rest.direct import addressed
+from nybble.serve.rest.exchange import Exchange, refusal_reply
+from nybble.serve.rest.heads import Head
 from nybble.serve.service import Service
 
 #: Addresses that need no token, and answer at any load: a load balancer has none, and the page asks for one.
@@ -24,7 +28,6 @@ OPEN = frozenset(("/", "/v2/health/live", "/v2/health/ready"))
 _SUMMED = 1.0
 
 _log = logging.getLogger("nybble.serve")
-_access = logging.getLogger("nybble.serve.access")
 
 
 class Guard:
@@ -35,6 +38,7 @@ class Guard:
         self._tokens = [token.encode() for token in tokens]
         self._service = service
         self._log = service.settings.access_log
+        self._access = AccessLog()
         self._most = service.settings.connections
         self._under_way = 0
         self._refused: Counter[str] = Counter()
@@ -54,7 +58,7 @@ class Guard:
 
         self._under_way += 1
         try:
-            self._check(scope["path"], scope["headers"])
+            self._check(scope["path"], dict(scope["headers"]))
             await self._app(scope, receive, noting)
         except RefusedError as error:
             await _refuse(noting, error)
@@ -63,15 +67,48 @@ class Guard:
             if not status:
                 await _refuse(noting, FailedError("the server failed; see its log"))
         finally:
-            self._under_way -= 1
-            expected = expected_of(scope)
-            if expected is not None:
-                expected.end()
-            if self._log:
-                client = scope["client"] or ("", 0)
-                what = {"method": scope["method"], "path": scope["path"], "status": status}
-                seconds = round(time.monotonic() - began, 6)
-                _access.info("request", extra={**what, "seconds": seconds, "client": client[0]})
+            self.leave(scope["method"], scope["path"], status, began, scope["client"], expected_of(scope))
+
+    def exchange(self, head: Head, client: tuple[str, int] | None, is_whole: bool) -> Exchange | None:
+        """A request for inference that is let in, to be answered without ASGI.
+
+        ``None``: the request goes the usual way, and may be refused there. ``is_whole``: whether the body has arrived.
+        """
+        asked = addressed(head.url)
+        if asked is None or asked.protocol != "rest" or "%" in asked.path or self._under_way >= self._most:
+            return None
+        service = self._service
+        if head.fields.get(b"content-encoding", b"identity") != b"identity" or not service.bodies.takes(head.body):
+            return None
+        try:
+            self._check(asked.path, head.fields)
+            places = service.named(asked.model, asked.version)[0].places
+        except RefusedError:
+            return None
+        if head.body > service.settings.max_body or places.is_full:
+            return None
+        self._under_way += 1
+        expected = Expected(places) if is_whole else None
+        ended = functools.partial(self.leave, "POST", asked.path, client=client, expected=expected)
+        return Exchange(ended, service, asked, head, expected)
+
+    def leave(
+        self,
+        method: str,
+        path: str,
+        status: int,
+        began: float,
+        client: tuple[str, int] | None,
+        expected: Expected | None,
+    ) -> None:
+        """Note that a request has been answered, and log it."""
+        self._under_way -= 1
+        if expected is not None:
+            expected.end()
+        if self._log:
+            seconds = round(time.monotonic() - began, 6)
+            address = client[0] if client else ""
+            self._access.note("request", method=method, path=path, status=status, seconds=seconds, client=address)
 
     @property
     def is_crowded(self) -> bool:
@@ -86,16 +123,16 @@ class Guard:
         except RefusedError:
             return None
 
-    def refusal(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    def refusal(self, head: Head) -> bytes | None:
         """The whole answer to a request with photos for a model whose queue is full.
 
         ``None``: the request goes the usual way, and may be refused there.
         """
-        asked = addressed(url)
+        asked = addressed(head.url)
         if asked is None:
             return None
         try:
-            self._check(asked.path, headers)
+            self._check(asked.path, head.fields)
             error = self._service.refusal(asked.model, asked.version, asked.protocol)
         except RefusedError:
             return None
@@ -105,18 +142,16 @@ class Guard:
             if not self._refused:
                 asyncio.get_running_loop().call_later(_SUMMED, self._log_refused)
             self._refused[asked.path] += 1
-        return _whole(error.status, error.message, error.seconds)
+        return _whole(error.message, error.seconds)
 
     def _log_refused(self) -> None:
         for path, requests in self._refused.items():
-            what = {"method": "POST", "path": path, "status": BusyError.status, "requests": requests}
-            _access.info("requests refused", extra=what)
+            self._access.note("requests refused", method="POST", path=path, status=BusyError.status, requests=requests)
         self._refused.clear()
 
-    def _check(self, path: str, fields: list[tuple[bytes, bytes]]) -> None:
+    def _check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         if self._under_way > self._most and path not in OPEN:
             raise BusyError(f"too many requests at a time; this server takes at most {self._most}")
-        headers: dict[bytes, bytes] = dict(fields)
         # A page of another site may send a request from the browser of a user who can reach this server.
         if b"origin" in headers and _host_of(headers[b"origin"]) != headers.get(b"host"):
             raise ForbiddenError("requests of pages of other sites are refused")
@@ -128,13 +163,9 @@ class Guard:
 
 
 @functools.lru_cache(maxsize=64)
-def _whole(status: int, message: str, seconds: int) -> bytes:
+def _whole(message: str, seconds: int) -> bytes:
     """A refusal as it is sent. Nearly all of an overload are alike."""
-    error = BusyError(message, seconds)
-    body = json.dumps(error.to_json()).encode()
-    fields = {"content-type": "application/json", "content-length": str(len(body)), **error.headers()}
-    lines = [f"HTTP/1.1 {status} Service Unavailable", *(f"{name}: {value}" for name, value in fields.items()), "", ""]
-    return "\r\n".join(lines).encode("latin-1") + body
+    return refusal_reply(BusyError(message, seconds)).to_bytes()
 
 
 def _host_of(origin: bytes) -> bytes | None:

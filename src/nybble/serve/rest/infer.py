@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
+import math
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from nybble.serve.classification import classification
@@ -17,14 +21,23 @@ from nybble.serve.tensors import BYTES, InferCall, Tensor, Wanted, join_bytes, l
 
 #: The header that says how many bytes of a body are JSON.
 JSON_LENGTH = "inference-header-content-length"
+#: Bodies of so many bytes are parsed in a thread: others go on meanwhile.
+_LONG = 1 << 20
+#: JSON of so many bytes or less before binary tensors is kept with what it says: a client mostly repeats it.
+_KEPT = 1024
 
 
-def parse(body: bytes, json_length: str | None) -> InferCall:
+async def parse_apart(body: bytes | memoryview | bytearray, json_length: str | None) -> InferCall:
+    """As :func:`parse`, in a thread where the body is long."""
+    return await asyncio.to_thread(parse, body, json_length) if len(body) > _LONG else parse(body, json_length)
+
+
+def parse(body: bytes | memoryview | bytearray, json_length: str | None) -> InferCall:
     """The request of a body.
 
     Parameters
     ----------
-    body : bytes
+    body : bytes, memoryview or bytearray
     json_length : str or None
         The value of the header :data:`JSON_LENGTH`.
 
@@ -39,7 +52,9 @@ def parse(body: bytes, json_length: str | None) -> InferCall:
         if not json_length.isdecimal() or int(json_length) > len(body):
             raise BadRequestError(f"{JSON_LENGTH}: {json_length[:20]!r} is not a length within the body")
         length = int(json_length)
-    request = parse_json(InferRequest, bytes(view[:length]))
+    # What follows only reads the request.
+    read = _kept_request if length <= _KEPT and length < len(body) else _read_request
+    request = read(bytes(view[:length]))
     binary = view[length:]
     inputs: list[Tensor] = []
     for entry in request.inputs:
@@ -61,6 +76,14 @@ def parse(body: bytes, json_length: str | None) -> InferCall:
     return InferCall(inputs, outputs, request.id, timeout, request.parameters.binary_data_output)
 
 
+def _read_request(text: bytes) -> InferRequest:
+    request: InferRequest = parse_json(InferRequest, text)
+    return request
+
+
+_kept_request = functools.lru_cache(maxsize=256)(_read_request)
+
+
 def parse_json(model: type[Any], body: bytes) -> Any:
     """A checked JSON document. Raises :class:`BadRequestError` naming the field."""
     try:
@@ -75,6 +98,12 @@ def parse_json(model: type[Any], body: bytes) -> Any:
 
 def compose(served: Served, name: str, call: InferCall, answer: Answer) -> tuple[bytes, int | None]:
     """The body of an answer, and how many bytes of it are JSON where tensors follow."""
+    if not call.id and all(wanted.is_binary and not wanted.classes for wanted in answer.outputs):
+        tensors = [(wanted.name, answer.tensors[wanted.name]) for wanted in answer.outputs]
+        text = _binary_header(
+            name, answer.version, tuple((output, tensor.dtype, tensor.shape) for output, tensor in tensors)
+        )
+        return b"".join([text, *(little_endian(tensor) for _, tensor in tensors)]), len(text)
     outputs: list[dict[str, Any]] = []
     binary: list[bytes] = []
     for wanted in answer.outputs:
@@ -100,6 +129,21 @@ def compose(served: Served, name: str, call: InferCall, answer: Answer) -> tuple
         header["id"] = call.id
     text = json.dumps(header).encode()
     return (text + b"".join(binary), len(text)) if binary else (text, None)
+
+
+@functools.lru_cache(maxsize=256)
+def _binary_header(name: str, version: str, tensors: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]) -> bytes:
+    """The JSON of an answer whose tensors all follow it. Nearly all of a model are alike."""
+    outputs = [
+        {
+            "name": output,
+            "datatype": DATATYPES[dtype.name],
+            "shape": list(shape),
+            "parameters": {"binary_data_size": math.prod(shape) * dtype.itemsize},
+        }
+        for output, dtype, shape in tensors
+    ]
+    return json.dumps({"model_name": name, "model_version": version, "outputs": outputs}).encode()
 
 
 def _content(entry: RequestInput, binary: memoryview) -> tuple[Any, memoryview]:

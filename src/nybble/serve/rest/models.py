@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,12 +11,9 @@ from nybble.serve.admission import expected_of
 from nybble.serve.description import model_config, model_metadata, public_name, server_metadata
 from nybble.serve.rest import openapi
 from nybble.serve.rest.body import read_body, unless_gone
-from nybble.serve.rest.infer import JSON_LENGTH, compose, parse
+from nybble.serve.rest.infer import JSON_LENGTH, compose, parse_apart
 from nybble.serve.rest.schemas import InferResponse, ModelMetadata, ModelStatistics, ServerMetadata
 from nybble.serve.service import Service
-
-#: Bodies of so many bytes are parsed in a thread: others go on meanwhile.
-_LONG = 1 << 20
 
 router = APIRouter(tags=["Open Inference Protocol"])
 
@@ -99,8 +95,7 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
     expected = expected_of(request.scope)
     with service.admitted(name, version, "rest", expected) as ticket, service.bodies.held() as held:
         body = await read_body(request, service.settings, held)
-        length = request.headers.get(JSON_LENGTH)
-        call = await asyncio.to_thread(parse, body, length) if len(body) > _LONG else parse(body, length)
+        call = await parse_apart(body, request.headers.get(JSON_LENGTH))
         answer = await unless_gone(request, service.infer(ticket, call))
         content, json_length = compose(ticket.served, public_name(ticket.served, ticket.encoded), call, answer)
     if json_length is None:

@@ -1,59 +1,25 @@
-"""Requests that are refused as soon as their headers are there: an overloaded server has little time for each."""
+"""Requests that take uvicorn's way, and those that need not: an overloaded server has little time for each."""
 
 from __future__ import annotations
 
-import re
-from typing import Any, NamedTuple
+import asyncio
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from nybble.serve.admission import EXPECTED
-
-#: Of a request with one of these the usual way has to decide where its body ends, and whether it is sent.
-_UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade", b"connection"))
-
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
-
-
-class Head(NamedTuple):
-    """A request's headers: its address, their names in small letters and values, and the bytes of head and body."""
-
-    url: bytes
-    headers: list[tuple[bytes, bytes]]
-    size: int
-    body: int
-
-
-def plain_head(data: bytes) -> Head | None:
-    """The head of a POST request at the start of some bytes; ``None`` where it is not whole, or not a plain one."""
-    if not data.startswith(b"POST "):
-        return None
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    first, *lines = data[:end].split(b"\r\n")
-    words = first.split(b" ")
-    if len(words) != 3 or words[2] != b"HTTP/1.1":
-        return None
-    headers, body = [], b""
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        name = name.lower()
-        if not colon or not _TOKEN.fullmatch(name) or name in _UNUSUAL or (name == b"content-length" and body):
-            return None
-        value = value.strip(b" \t")
-        if name == b"content-length":
-            body = value
-        headers.append((name, value))
-    # Digits alone: int() reads more than that.
-    return Head(words[1], headers, end + 4, int(body)) if body.isdigit() else None
+from nybble.serve.rest.exchange import Exchange
+from nybble.serve.rest.heads import Head, plain_head
 
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol over httptools, which asks the application before it parses a request and starts a task.
 
-    The application is a :class:`nybble.serve.rest.guard.Guard`. The connection is kept, and what follows of the body is
-    read and dropped: a client that has to connect again costs more.
+    The application is a :class:`nybble.serve.rest.guard.Guard`.
+
+    - Requests that are refused by their headers are answered at once. The connection is kept, and what follows of the
+      body is read and dropped: a client that has to connect again costs more.
+    - Plain requests for inference are answered without ASGI, in an :class:`Exchange`.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -63,15 +29,22 @@ class Protocol(HttpToolsProtocol):
         self._dropping = 0
         # uvicorn's own `app` is one of its middlewares.
         self._guard: Any = self.config.app
+        self._exchange: Exchange | None = None
+        # What came behind the request that is being answered.
+        self._behind = b""
 
     def data_received(self, data: bytes) -> None:
-        """Drop what belongs to a refused body, refuse, or go on as uvicorn does."""
+        """Drop what belongs to a refused body, refuse, answer, or go on as uvicorn does."""
+        if self._exchange is not None:
+            self._continue(self._exchange, data)
+            return
         while data:
             if not self._dropping:
                 head = self._head(data)
-                answer = self._guard.refusal(head.url, head.headers) if head else None
+                answer = self._guard.refusal(head) if head and self._guard.is_crowded else None
                 if head is None or answer is None:
-                    self._go_on(data, head)
+                    if head is None or not self._begin(head, data):
+                        self._go_on(data, head)
                     return
                 self.transport.write(answer)
                 self._dropping = head.size + head.body
@@ -79,6 +52,19 @@ class Protocol(HttpToolsProtocol):
             self._dropping -= dropped
             data = data[dropped:]
             self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop the work for the client."""
+        if self._exchange is not None:
+            self._exchange.abandon()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Answer the request under way and close, or close at once."""
+        if self._exchange is not None:
+            self._exchange.is_last = True
+        else:
+            super().shutdown()
 
     def on_message_begin(self) -> None:
         """Note that the parser is within a request."""
@@ -91,13 +77,65 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def _head(self, data: bytes) -> Head | None:
-        """The head of a request that begins here and may have to be refused."""
+        """The head of a request that begins here and may be refused or answered without the parser."""
         is_next = self._is_between and (self.cycle is None or self.cycle.response_complete)
-        return plain_head(data) if is_next and self._guard.is_crowded and not self.transport.is_closing() else None
+        return plain_head(data) if is_next and not self.transport.is_closing() else None
+
+    def _begin(self, head: Head, data: bytes) -> bool:
+        """Begin to answer a request past uvicorn, where nothing is wrong with its head; whether that was done."""
+        is_whole = len(data) >= head.size + head.body
+        exchange: Exchange | None = self._guard.exchange(head, self.client, is_whole)
+        if exchange is None:
+            return False
+        self._unset_keepalive_if_required()
+        self._exchange = exchange
+        self._continue(exchange, memoryview(data)[head.size :])
+        task = self.loop.create_task(self._answer(exchange))
+        exchange.task = task
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+        return True
+
+    def _continue(self, exchange: Exchange, data: bytes | memoryview) -> None:
+        """Take what belongs to the body; more is left until the answer is sent."""
+        behind = exchange.add(data)
+        if behind:
+            self._behind += behind
+            self.flow.pause_reading()
+
+    async def _answer(self, exchange: Exchange) -> None:
+        try:
+            answer = await exchange.answer()
+            if self.flow.write_paused:
+                await self.flow.drain()
+        except asyncio.CancelledError:
+            # The client is gone, or the server's time to drain is over.
+            self.transport.close()
+            raise
+        finally:
+            self._exchange = None
+        if self.transport.is_closing():
+            return
+        fields = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)
+        self.transport.write(answer.to_bytes(fields))
+        self.server_state.total_requests += 1
+        if answer.closes or exchange.is_last:
+            self.transport.close()
+            return
+        # Of a request that was refused on its way.
+        self._dropping = exchange.missing
+        self.flow.resume_reading()
+        behind, self._behind = self._behind, b""
+        if behind:
+            self.data_received(behind)
+        else:
+            self._await_request()
 
     def _go_on(self, data: bytes, head: Head | None) -> None:
         super().data_received(data)
-        if head is not None and len(data) == head.size + head.body and not self.transport.is_closing():
+        if head is None or not self._guard.is_crowded or self.transport.is_closing():
+            return
+        if len(data) == head.size + head.body:
             # Nothing of it is missing, so it will take its place in a moment, but after the requests of other clients
             # have been looked at. Its task has not begun.
             self.scope["state"][EXPECTED] = self._guard.expect(head.url)
@@ -106,6 +144,7 @@ class Protocol(HttpToolsProtocol):
         """Give the client its time for the next request, once the body of the last one is there."""
         self._unset_keepalive_if_required()
         if not self._dropping:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._start_keep_alive()
+
+    def _start_keep_alive(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

@@ -13,13 +13,14 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from nybble.serve.errors import BadRequestError, FailedError, RefusedError, ServeError, UnauthorizedError
+from nybble.serve.logs import AccessLog
 from nybble.serve.rpc import inference_pb2 as messages
 from nybble.serve.rpc.servicer import Servicer
 from nybble.serve.service import Service
 from nybble.serve.settings import Settings
 
 _log = logging.getLogger("nybble.serve")
-_access = logging.getLogger("nybble.serve.access")
+_access = AccessLog()
 _OPEN = ("ServerLive", "ServerReady")
 
 
@@ -117,8 +118,7 @@ def _guarded(behaviour: Callable[..., Any], tokens: frozenset[str], settings: Se
         finally:
             if settings.access_log:
                 seconds = round(time.monotonic() - began, 6)
-                what = {"method": behaviour.__name__, "code": code, "seconds": seconds}
-                _access.info("call", extra={**what, "client": context.peer()})
+                _access.note("call", method=behaviour.__name__, code=code, seconds=seconds, client=context.peer())
 
     return call
 
