@@ -21,7 +21,7 @@ _GRAY = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"))
 
 
 class Decoded(NamedTuple):
-    """A photo that was asked for: its samples, uint8 (rows, columns, channels), or why there are none."""
+    """A photo: its samples, uint8 (rows, columns, channels), or the reason why there are none."""
 
     number: int
     name: str
