@@ -1,4 +1,4 @@
-"""What a server does, independent of the protocol of a request."""
+"""The service, independent of the protocol of a request."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 
 
 class Ticket:
-    """A request that has been let in.
+    """An admitted request.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class Service:
 
     @property
     def first(self) -> str:
-        """The model that requests mean which name none; "" where none is loaded."""
+        """The model for requests that name none; "" if none is loaded."""
         return next(iter(self.repository.names()), "")
 
     def find(self, name: str, version: str = "") -> tuple[Served, bool]:
@@ -120,7 +120,7 @@ class Service:
         return self.find(name or self.first + PHOTOS, version)
 
     def refusal(self, name: str, version: str, protocol: str) -> BusyError | None:
-        """Why a request is not let in, whose body has not been read; it is counted. ``None`` where it is let in.
+        """The refusal of a request before its body is read, which is counted; ``None`` if the request is admitted.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class Service:
 
     @contextmanager
     def admitted(self, name: str, version: str, protocol: str, expected: Expected | None = None) -> Iterator[Ticket]:
-        """Let a request in, before its body is read. Afterwards it takes places; it is counted when it ends.
+        """Admit a request before its body is read. It then takes places, and is counted when it ends.
 
         Raises
         ------
@@ -220,7 +220,7 @@ class Service:
     async def predict(
         self, ticket: Ticket, photos: Sequence[bytes], how: Asked, timeout: float | None, *, exif: bool
     ) -> list[dict[str, Any]]:
-        """What the network says of each photo, by its task.
+        """The network's answer for each photo, by its task.
 
         Returns
         -------
@@ -265,7 +265,7 @@ class Service:
         return ticket.arrived + min(timeout or self.settings.timeout, self.settings.timeout)
 
     async def _encoded(self, ticket: Ticket, encoded: Sequence[bytes], deadline: float, *, exif: bool) -> Array:
-        """What the lane answers for encoded photos."""
+        """The lane's results for encoded photos."""
         began = time.monotonic()
         async with _until(deadline):
             photos = await self._decoder.decode(encoded, ticket.served.engine.prepare, exif=exif)
@@ -277,7 +277,7 @@ class Service:
         self.metrics.stages.labels(ticket.served.name, "decode").observe(ticket.decoding)
 
     async def _run(self, ticket: Ticket, photos: Array, deadline: float) -> Array:
-        """What the lane answers for decoded photos, in pieces of a batch. Dropped where the caller is cancelled."""
+        """The lane's results for decoded photos, in pieces of a batch. Dropped if the caller is cancelled."""
         loop, lane = asyncio.get_running_loop(), ticket.served.lane
         pieces = [
             Work(photos[first : first + lane.limit], deadline, loop.create_future())
@@ -292,7 +292,7 @@ class Service:
                 if not piece.answer.done() or piece.answer.cancelled():
                     piece.is_dropped = True
                 elif piece.answer.exception() is not None:
-                    pass  # Looking at it is what asyncio wants of an error that nobody awaits.
+                    pass  # asyncio logs the exception of a future that is never awaited, unless it is retrieved.
         ticket.photos = len(photos)
         ticket.waiting = pieces[0].started - pieces[0].queued
         ticket.running = sum(piece.ended - piece.started for piece in pieces)

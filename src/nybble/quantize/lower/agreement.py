@@ -72,7 +72,7 @@ class Flip:
 
 @dataclass
 class Agreement:
-    """What :func:`compare` found. ``logit_error`` is the largest difference of logits, relative to the largest one."""
+    """The result of :func:`compare`. ``logit_error`` is the largest difference of logits, as a share of the largest."""
 
     values: list[ValueAgreement] = field(default_factory=list)
     images: int = 0

@@ -18,7 +18,7 @@ from nybble.serve.errors import BusyError, FailedError, ForbiddenError, RefusedE
 from nybble.serve.rest.direct import addressed
 from nybble.serve.service import Service
 
-#: Addresses that need no token, and answer at any load: a load balancer has none, and the page asks for one.
+#: Addresses that need no token and answer at any load: load balancers have no token, and the page asks the user for it.
 OPEN = frozenset(("/", "/v2/health/live", "/v2/health/ready"))
 #: Seconds after which refusals that came early are logged, in one record for each address.
 _SUMMED = 1.0
@@ -129,7 +129,7 @@ class Guard:
 
 @functools.lru_cache(maxsize=64)
 def _whole(status: int, message: str, seconds: int) -> bytes:
-    """A refusal as it is sent. Nearly all of an overload are alike."""
+    """A refusal as it is sent, cached: in an overload nearly all are equal."""
     error = BusyError(message, seconds)
     body = json.dumps(error.to_json()).encode()
     fields = {"content-type": "application/json", "content-length": str(len(body)), **error.headers()}
