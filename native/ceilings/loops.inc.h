@@ -46,7 +46,7 @@ struct MaddAdd32 {
   static NYBBLE_INLINE Ints step(Ints sum, Ints input, Ints weight, Ints) { return add32(sum, madd(input, weight)); }
 };
 
-// Reads and does next to nothing with it.
+// Reads, with as little arithmetic as possible.
 struct ReadOnly {
   static NYBBLE_INLINE Ints step(Ints sum, Ints, Ints read, Ints) { return either(sum, read); }
 };

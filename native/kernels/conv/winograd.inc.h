@@ -150,7 +150,7 @@ __attribute__((noinline)) void winograd_segment(const WinogradScratch& scratch, 
   const std::int64_t position_bytes = std::int64_t{groups} * kWinogradGroup * kOutputs;
   const std::int64_t inputs_apart = scratch.inputs_apart / static_cast<std::int64_t>(sizeof(WinogradInput));
   for (int position = 0; position < kPositions; ++position) {
-    // The next position's weights come from L2 or beyond: asked for now, a few lines a turn.
+    // The next position's weights come from L2 or beyond: prefetch a few cache lines per iteration.
     const std::uint8_t* ahead = weights + position_bytes;
     const std::int64_t ahead_each = (position_bytes * T / squares + 63) / 64 * 64;
     std::int32_t t = 0;

@@ -188,7 +188,7 @@ class Job:
         return list(zip(best.tolist(), scores.tolist(), embeddings, strict=True))
 
     def _loaded(self, part: Part, pool: ThreadPoolExecutor, batch: int) -> Iterator[tuple[Photo, Any]]:
-        """Each photo, and its samples or why there are none; a few are decoded ahead, which bounds memory."""
+        """Each photo, and its samples or the reason for their absence. Few are decoded ahead, to bound memory."""
         upcoming = self._photos.photos(part.first, part.last)
         waiting: deque[tuple[Photo, Future[Any]]] = deque()
         try:
