@@ -14,7 +14,7 @@ _LISTED = 5
 
 @dataclass
 class PhotoReport:
-    """Photos by number, so that one read again, by whichever worker, counts once.
+    """Photos by number, so that a photo counts once even if several workers read it.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class PhotoReport:
     tiny: dict[int, str] = field(default_factory=dict)
 
     def note(self, index: int, name: str, kinds: tuple[str, ...], failure: str | None) -> None:
-        """Record one photo that was asked for."""
+        """Record one photo that was requested."""
         if failure is not None:
             self.failed[index] = (name, failure)
             return

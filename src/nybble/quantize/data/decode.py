@@ -1,4 +1,4 @@
-"""One photo as the loaders' workers make it."""
+"""The preparation of one photo in the loaders' workers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Decoded(NamedTuple):
 
 
 def evaluated(photos: Photos, index: int, preprocessing: Preprocessing) -> Decoded:
-    """A photo exactly as the engine sees it: :func:`nybble.images.load_photo`, upright if the photos say so.
+    """A photo prepared exactly as for the engine, by :func:`nybble.images.load_photo`; upright if ``photos`` says so.
 
     Where photos are not resized (``fit`` ``none``), the centre of a larger one is cut out.
     """
