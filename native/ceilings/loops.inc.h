@@ -2,7 +2,7 @@
 // either, zero, ones16 and NYBBLE_OPAQUE (an empty asm that the compiler must believe to change a vector, so that it
 // can move nothing out of the loop).
 //
-// Twelve sums: enough to cover a latency of five cycles at two instructions a cycle, and few enough that the sums, an
+// Twelve sums: enough to cover a latency of five cycles at two instructions per cycle, and few enough that the sums, an
 // input, a weight, the constant and a product fit sixteen registers.
 #pragma once
 

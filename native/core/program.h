@@ -89,7 +89,7 @@ class Program {
 
   // Integer input (images, channels, height, width).
   void run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out);
-  // 8-bit samples (images, height, width, channels) through a table of 256 values a channel.
+  // 8-bit samples (images, height, width, channels) through a table of 256 values per channel.
   void run_samples(const std::uint8_t* nhwc, const std::uint8_t* table, std::int64_t images, std::uint8_t* out);
   // float32 (images, channels, height, width): clip(rint(x * numerator / denominator), low, high).
   // Returns false, with nothing computed, where x has a NaN.

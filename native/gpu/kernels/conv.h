@@ -12,7 +12,7 @@ struct ConvParams {
   Epilogue epilogue;
   const u8* input;    // pixels of input_bytes each
   const u8* weights;  // a row of taps * input_bytes for each column: see below for their order
-  const s32* bias;    // one a channel
+  const s32* bias;    // one per channel
   s32 input_bytes, height, width;
   s32 rows;  // pixels of all images
   s32 out_height, out_width;

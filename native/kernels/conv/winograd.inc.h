@@ -1,5 +1,5 @@
 // Winograd convolution F(2x2, 3x3), exact (Lavin and Gray 2016, "Fast algorithms for convolutional neural
-// networks", section 4.1): a square of 2x2 outputs takes 16 products a channel in place of 36. Included by one
+// networks", section 4.1): a square of 2x2 outputs takes 16 products per channel in place of 36. Included by one
 // file per instruction set, after the vector type.
 //
 //   inputs of 4x4 pixels d -> B'dB, 16 positions, each plus 30: in 0..90

@@ -107,7 +107,7 @@ class Parquet(Format):
 
 
 class JsonLines(Format):
-    """One JSON object a line, with the fields of :class:`Row`."""
+    """One JSON object per line, with the fields of :class:`Row`."""
 
     suffix = ".jsonl"
 

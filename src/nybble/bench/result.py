@@ -39,7 +39,7 @@ def is_wrong(top1: float | None, float_top1: float | None) -> bool | None:
 def run_records(
     contestants: Sequence[Contestant], runs: dict[Entry, Runs], threads: int, top1: dict[str, float | None]
 ) -> list[dict[str, Any]]:
-    """The ``runs`` of the result: one object a contestant and batch size."""
+    """The ``runs`` of the result: one object per contestant and batch size."""
     reference = float_top1(contestants, top1)
     return [
         _record(contestant, batch, runs[Entry(name, batch)], threads, top1[name], reference)

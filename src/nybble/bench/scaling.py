@@ -27,7 +27,7 @@ SETTLE = 0.005
 
 @dataclass
 class Speeds:
-    """Work a second on one thread and on all of them, a number a round."""
+    """Work per second on one thread and on all of them, one number per round."""
 
     one: list[float] = field(default_factory=list)
     all: list[float] = field(default_factory=list)

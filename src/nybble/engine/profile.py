@@ -43,7 +43,7 @@ class LayerProfile:
         Least number of bytes that a convolution reads and writes for one image: input, weights and output, one byte per
         element; 0 for other steps.
     gmacs : float or None
-        10**9 MACs a second.
+        10**9 MACs per second.
     zero_share, zero_pair_share : float or None
         Share of zeros among the activations that it reads, and of zero pairs of neighbouring channels in the
         engine's own order; ``None`` for wider values than 8 bits, and pairs for the network's input.

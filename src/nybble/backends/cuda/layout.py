@@ -12,7 +12,7 @@ from nybble.lower import Step, Value
 
 
 class Form(IntEnum):
-    """Two channels a byte, the first in the low nibble; one a byte; one in 32 bits, a sum or a float32."""
+    """Two channels per byte, the first in the low nibble; one per byte; one in 32 bits, a sum or a float32."""
 
     NIBBLES = 0
     BYTES = 1

@@ -151,7 +151,7 @@ class Quantizer:
     added: float = 0.0
 
     def scale(self, real: Real) -> Array | None:
-        """One scale a channel of a value; ``None`` if there are others."""
+        """One scale per channel of a value; ``None`` if the scales have another form."""
         scales = self.scales.reshape(-1)
         if scales.size == 1 or np.all(scales == scales[0]):
             return np.full(real.unit.shape, float(scales[0]))
