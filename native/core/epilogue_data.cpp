@@ -52,7 +52,7 @@ void EpilogueData::add_shortcut(const Layout& shortcut, std::int64_t magnitude, 
   epilogue_.shortcut_shift = rule.shift;
   const std::int64_t most = *std::max_element(shortcut_factor_.begin(), shortcut_factor_.end());
   const std::int64_t half = rule.shift > 0 ? std::int64_t{1} << (rule.shift - 1) : 0;
-  // The product must fit 32 bits, and the clamp to the shortcut's own type must have no effect.
+  // The product in 32 bits, and the clamp to the shortcut's own type, must be idle.
   fits_lanes_ = most == 0 || magnitude <= (INT32_MAX - half) / most;
   epilogue_.narrow = fits_lanes_;
 }

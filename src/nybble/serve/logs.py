@@ -22,7 +22,7 @@ def start_logging(form: str) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON document per record: time, level, message, and the fields given as ``extra``."""
+    """One JSON document a record: time, level, message, and what was given as ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -39,7 +39,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """One line per record; a traceback follows if there is one."""
+    """One line a record; a traceback follows where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line. Values are shown by ``repr``, so that none of them breaks it."""

@@ -95,7 +95,7 @@ class Served:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """A request in progress, during which the engine stays open."""
+        """A request that is under way: the engine stays open as long."""
         self._requests += 1
         try:
             yield

@@ -277,7 +277,7 @@ class Service:
         self.metrics.stages.labels(ticket.served.name, "decode").observe(ticket.decoding)
 
     async def _run(self, ticket: Ticket, photos: Array, deadline: float) -> Array:
-        """The lane's results for decoded photos, in pieces of a batch. Dropped if the caller is cancelled."""
+        """What the lane answers for decoded photos, in pieces of a batch. Dropped where the caller is cancelled."""
         loop, lane = asyncio.get_running_loop(), ticket.served.lane
         pieces = [
             Work(photos[first : first + lane.limit], deadline, loop.create_future())

@@ -64,16 +64,14 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
     has_dot_products = table["quad"].has_dot_products
     if table["quad"].has_signed_quads and (found := _neon_kernel(step, table, asked, may)) is not None:
         return found
-    # A dot product replaces two products of pairs and their sums. Without dot products quads are for signed inputs
-    # only.
+    # A dot product stands for two products of pairs and their sums; without, quads are for signed inputs alone.
     if "winograd_quad" in may and (has_dot_products or "winograd" not in may) and _is_worth_winograd_quad(step, may):
         return WINOGRAD_INNER if "winograd_inner" in may and _has_ports_for_sums(isa) else WINOGRAD_QUAD
     if "winograd" in may and _is_worth_winograd(step):
         return WINOGRAD
     if "pair" in may and not has_dot_products and _is_worth_pairs(step, conv, "sparse" in may):
         return PAIR
-    # Sums of 64 outputs fill two vectors, too few to hide the latency at the ends of lists: dense dot products are
-    # faster.
+    # Sums of 64 outputs are two vectors, too few to hide the ends of lists: dense dot products are faster there.
     is_narrow = has_dot_products and conv.weight.shape[0] <= 64
     is_dense = has_dot_products and _has_fast_dot_products(isa) and not _is_worth_pairs_of_dots(step)
     if "inner" in may and _has_ports_for_sums(isa) and _is_worth_inner(step):
@@ -102,27 +100,27 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
 
 
 def _has_fast_dot_products(isa: str) -> bool:
-    """Whether dense dot products reach twice the products per cycle of the products of pairs that lists use.
+    """Whether dense dot products do twice the products a cycle that pairs do, which lists of pairs add up.
 
-    That is so for vectors of 64 bytes on Intel's processors, where products of either kind and sums share two ports.
+    In vectors of 64 bytes on Intel's processors, where products of either kind and sums share two ports.
     """
     return isa == "avx512vnni" and _native.is_intel()
 
 
 def _has_ports_for_sums(isa: str) -> bool:
-    """Whether sums of bytes run beside dot products for free, so that the fast inner product does twice their work.
+    """Whether sums of bytes cost dot products nothing, so that the fast inner product does twice the work of one.
 
-    That is so on AMD's processors with vectors of 64 bytes: sums have their own ports, and on Zen 4 a dot product takes
-    two cycles (measured: docs/log/performance.md).
+    On AMD's processors with vectors of 64 bytes: sums have ports of their own, and on Zen 4 a dot product takes two
+    cycles (measured: docs/log/performance.md).
     """
     return isa == "avx512vnni" and not _native.is_intel()
 
 
 def _is_worth_inner(step: Step) -> bool:
-    """Whether ``inner`` is faster than lists of pairs: in 1x1 layers, except late ones, where most pairs are zero.
+    """Whether ``inner`` beats lists of pairs: in 1x1 layers but for late ones, where most pairs are zero.
 
-    Late ones have small results, or many channels on both sides (measured: docs/log/performance.md). ``inner`` is also
-    faster for few outputs, if there are enough inputs to make up for the sums of pixels.
+    Late ones have small results, or many channels on both sides (measured: docs/log/performance.md). It also wins where
+    outputs are few, if there are enough inputs to make up for the sums of pixels.
     """
     channels = stored_shape(step.input)[0]
     outputs, height, width = stored_shape(step.result)

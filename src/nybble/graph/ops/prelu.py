@@ -170,7 +170,7 @@ class PReLUOperation(Operation[PReLU]):
     onnx_operators = ("PRelu", "LeakyRelu")
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Reads PRelu followed by a QuantizeLinear; functions of one activation became tables before."""
+        """Of what QuantizeLinear rounds at once; the import makes tables of functions of one activation before."""
         source = node.value(0)
         kind = node.type_of(source)
         channels = kind.shape[0]

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Divided(FakeOperation):
     """Sums divided by a constant for each channel.
 
-    This costs the integer network nothing: the unit of the sums changes, and with it the factors by channel of the
-    Quantize behind.
+    The integer network computes nothing for it: a unit of the sums stands for less, and the factors by channel of the
+    Quantize behind follow from that.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class ChannelDivisions(FloatOperation):
         yield around("gated", lambda: _Gated())
 
     def prepare(self, op: float_network.ChannelDivision, preparation: Preparation) -> None:
-        """Exact sums stay exact sums."""
+        """Exact sums remain such."""
         preparation.sums[op.name] = preparation.step(op.name, Divided(op.divisor), preparation.sums[op.inputs[0]])
 
     def convert(self, module: Divided, step: Step, conversion: Conversion) -> None:

@@ -126,10 +126,10 @@ class PipelineConfig(QuantizeConfig):
     equalize : bool
         Even out channels between layers before calibration (Nagel et al. 2019).
     scale_channels : bool, optional
-        Give channels beside depthwise layers their own steps before calibration; by default for networks that are not
-        classifiers.
+        Give channels beside depthwise layers steps of their own before calibration; by default where the network
+        is not a classifier.
     fit_channels : bool
-        Give channels behind a ReLU6 their own ranges before calibration.
+        Give channels behind a ReLU6 ranges of their own before calibration.
     correct_bias : bool
         Subtract the average error that rounding causes in a channel, after calibration.
     reconstruct : bool

@@ -129,7 +129,7 @@ class Guard:
 
 @functools.lru_cache(maxsize=64)
 def _whole(status: int, message: str, seconds: int) -> bytes:
-    """A refusal as it is sent, cached: in an overload nearly all are equal."""
+    """A refusal as it is sent. Nearly all of an overload are alike."""
     error = BusyError(message, seconds)
     body = json.dumps(error.to_json()).encode()
     fields = {"content-type": "application/json", "content-length": str(len(body)), **error.headers()}

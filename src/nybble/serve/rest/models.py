@@ -16,7 +16,7 @@ from nybble.serve.rest.infer import JSON_LENGTH, compose, parse
 from nybble.serve.rest.schemas import InferResponse, ModelMetadata, ModelStatistics, ServerMetadata
 from nybble.serve.service import Service
 
-#: Bodies from this size on are parsed in a thread, so that other requests continue meanwhile.
+#: Bodies of so many bytes are parsed in a thread: others go on meanwhile.
 _LONG = 1 << 20
 
 router = APIRouter(tags=["Open Inference Protocol"])

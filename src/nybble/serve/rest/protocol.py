@@ -1,4 +1,4 @@
-"""Refuses requests as soon as their headers have arrived: an overloaded server has little time for each."""
+"""Requests that are refused as soon as their headers are there: an overloaded server has little time for each."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Importing(ABC):
 
     @cached_property
     def regions(self) -> Regions:
-        """The values that are functions of one activation; available once the constants are known."""
+        """Which values are functions of one activation; to be asked for when constants are known."""
         return Regions(self._nodes, self.values, self.readers, self.outputs, is_ours=self.build.is_ours)
 
     @abstractmethod
