@@ -10,6 +10,7 @@ on, so figures on them are higher than on the test set). ``final`` runs the 10,0
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from typing import Any
 
@@ -256,7 +257,7 @@ STAGES = {
 
 def main(names: list[str]) -> None:
     """Run the stages named."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in names:
         stage(f"cifar/{name}", STAGES[name])

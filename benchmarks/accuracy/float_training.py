@@ -19,6 +19,9 @@ from nybble.quantize.train.evaluate import evaluate
 from nybble.quantize.train.optimizer import make_optimizer
 from nybble.quantize.train.schedule import set_rate
 
+#: Steps between two checkpoints within an epoch.
+SAVE_EVERY = 50
+
 
 def train(
     network: nn.Module,
@@ -29,22 +32,32 @@ def train(
     work: Path,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Train in place with bfloat16 autocast, resuming after the last whole epoch; the selection set's figures."""
+    """Train in place with bfloat16 autocast; returns the selection set's figures, epoch by epoch.
+
+    The state is written to ``work`` after each epoch and every :data:`SAVE_EVERY` steps. A run that was killed
+    continues from there with the same photos.
+    """
     network.to(memory_format=torch.channels_last)
     loader = Loader(photos, preprocessing, batch=config.batch, augmentation=config.augmentation, seed=config.seed)
     optimizer = make_optimizer(network, config)
     steps = len(photos) // config.batch
     state = atomic.load(work) or {"epoch": 0, "rows": []}
-    if state["epoch"]:
+    if "network" in state:
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
     rows: list[dict[str, Any]] = state["rows"]
+    # Files of finished epochs, also of earlier versions, have neither key.
+    first, total = state.get("step", 0), state.get("total", 0.0)
+
+    def save(epoch: int, **position: float) -> None:
+        parts = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        atomic.save(work, {"epoch": epoch, "rows": rows, **parts, **position})
+
     for epoch in range(state["epoch"], config.epochs):
         network.train()
         order = np.random.default_rng((config.seed, epoch)).permutation(len(photos)).tolist()
         groups = [order[step * config.batch : (step + 1) * config.batch] for step in range(steps)]
-        total = 0.0
-        for step, batch in enumerate(loader.load(groups, epoch)):
+        for step, batch in enumerate(loader.load(groups[first:], epoch), first):
             set_rate(optimizer, config, epoch * steps + step, steps)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = network(batch.images)
@@ -53,10 +66,12 @@ def train(
             loss.backward()
             optimizer.step()
             total += float(loss.detach())
+            if (step + 1) % SAVE_EVERY == 0:
+                save(epoch, step=step + 1, total=total)
             progress(f"float epoch {epoch + 1} of {config.epochs}, loss {total / (step + 1):.4f}", step + 1, steps)
         found = evaluate(network, selection, preprocessing, batch=250)
         rows.append({"epoch": epoch + 1, "loss": total / steps, "top1": found.top1.value})
         show(rows[-1])
-        saved = {"epoch": epoch + 1, "rows": rows, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
-        atomic.save(work, saved)
+        save(epoch + 1)
+        first, total = 0, 0.0
     return rows

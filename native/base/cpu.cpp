@@ -21,7 +21,8 @@ struct Known {
   bool (*is_supported)();
 };
 
-// On x86, CPUID tells what the processor has, XGETBV what the system saves. On aarch64 the system says so by getauxval.
+// On x86, CPUID reports the features of the processor, XGETBV the registers that the system saves. On aarch64 getauxval
+// reports both.
 constexpr Known kAll[] = {
 #define NYBBLE_ISA(name, like, needs, is_for_tests, is_built, is_supported) \
   {Isa::name, #name, like, needs, is_for_tests, is_built, [] { return is_built && (is_supported); }},

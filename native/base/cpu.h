@@ -21,17 +21,17 @@ const char* isa_name(Isa isa);
 // The processor's features that it needs, by their names in /proc/cpuinfo, separated by spaces.
 const char* isa_needs(Isa isa);
 
-// The one whose kernels it takes where there are none for it, and whose instructions it has; empty if there is none.
+// The instruction set that it extends, whose kernels it uses where it has no own ones; empty if there is none.
 const char* isa_like(Isa isa);
 
-// Whether it is there to test the kernels, and never chosen: vectors of 16 bytes in the compiler's own operations,
-// which any processor has, or another encoding of instructions.
+// Whether it exists only to test the kernels and is never chosen by default: vectors of 16 bytes in the compiler's own
+// operations, which any processor has, or another encoding of instructions.
 bool is_for_tests(Isa isa);
 
 // Every line, whatever was built.
 std::vector<Isa> all_isas();
 
-// Those that this build has kernels for, whatever the machine has.
+// Those that this build has kernels for, also if the machine lacks them.
 std::vector<Isa> built_isas();
 
 // Every instruction set that the processor and the operating system support, slowest first, but for those for tests.

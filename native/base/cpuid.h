@@ -1,4 +1,4 @@
-// What a processor of x86 tells of itself.
+// The features that an x86 processor reports.
 #pragma once
 
 #include <cstdint>

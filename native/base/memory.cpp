@@ -22,7 +22,7 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 std::size_t round_up(std::size_t size, std::size_t unit) { return (size + unit - 1) / unit * unit; }
 
-// Under AddressSanitizer memory comes from malloc, so that reading past its end is seen.
+// Under AddressSanitizer memory comes from malloc, so that reads past its end are detected.
 #if defined(__SANITIZE_ADDRESS__)
 #define NYBBLE_MAP 0
 #elif defined(__has_feature)
@@ -39,11 +39,11 @@ std::size_t round_up(std::size_t size, std::size_t unit) { return (size + unit -
 #endif
 
 #if NYBBLE_MAP
-// Weights of a layer and more. malloc would keep them for reuse between smaller ones that stay, and the
-// process would hold the holes.
+// The weights of a layer, or more. malloc would keep freed blocks between smaller ones that are in use, and the process
+// would not return that memory.
 constexpr std::size_t kMapped = std::size_t{128} << 10;
 
-// Where memory is only promised, address space costs nothing; elsewhere a chunk is held whole.
+// Where memory is reserved without being committed, address space costs nothing; elsewhere a whole chunk is committed.
 constexpr std::size_t kChunk = 32 * kHugePage;
 
 // Zeroed, `alignment` a power of two that divides `size`. Null where there is no memory.
@@ -153,7 +153,7 @@ const std::uint8_t* WeightStore::keep(const AlignedBytes& bytes) {
     for (auto entry = first; entry != last; ++entry)
       if (entry->second.size == bytes.size()) candidates.emplace_back(entry->second.place, entry->second.chunk.lock());
   }
-  // Not under the lock: what is in the index does not change as long as its chunk lives.
+  // Without the lock: entries of the index do not change during the lifetime of their chunk.
   for (const auto& [place, chunk] : candidates) {
     if (chunk == nullptr || std::memcmp(place, bytes.data(), bytes.size()) != 0) continue;
     if (std::find(shared_.begin(), shared_.end(), chunk) == shared_.end()) shared_.push_back(chunk);

@@ -9,7 +9,7 @@
 namespace nybble {
 
 // Zeroed and aligned to 64 bytes (large ones to huge pages), with room for a vector to read past the end.
-// What nobody touches of a large one takes no memory, and its memory goes back to the system with it.
+// Untouched pages of a large one take no memory, and freeing it returns its memory to the system.
 class AlignedBytes {
  public:
   explicit AlignedBytes(std::size_t size = 0);

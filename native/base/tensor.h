@@ -7,9 +7,9 @@
 
 // Headers that files of several instruction sets include may hold no function that could be emitted out
 // of line: the linker would keep one copy, perhaps of an instruction set that the machine lacks. NYBBLE_LAMBDA, between
-// the parameters of a lambda and its body, says the same of it. NYBBLE_UNROLL goes before a loop over registers: an
-// array that is indexed by a loop variable lies in memory. NYBBLE_HOLD keeps a vector in its register: the compiler
-// takes it for changed; the constraint names the kind of register.
+// the parameters of a lambda and its body, has the same effect on it. NYBBLE_UNROLL goes before a loop over registers:
+// an array that is indexed by a loop variable lies in memory. NYBBLE_HOLD keeps a vector in its register, since the
+// compiler has to assume that it changes; the constraint names the kind of register.
 #if defined(NYBBLE_EMULATED)
 // Vectors are loops over lanes: every file is compiled for the baseline, and inlining would take minutes.
 #define NYBBLE_INLINE inline
@@ -71,10 +71,10 @@ NYBBLE_INLINE constexpr std::int32_t list_groups(std::int32_t stride, std::int32
   return (stride / group + 15) / 16 * 16;
 }
 
-// The channels, or groups of two or four neighbouring ones, of every pixel that are not all zero: what a sparse
-// convolution reads. The entries of a pixel start `groups` apart, those of its block b `b * block_groups` after them.
-// Channels: `singles` in place of entries; one is (index of the channel in its block) << 8 | channel.
-// Pairs: an entry is (index of the pair in its block) << 16 | second channel << 8 | first channel.
+// The channels of every pixel that are not zero, or the groups of two or four neighbouring channels that are not all
+// zero. Sparse convolutions read them. The entries of a pixel start `groups` apart, those of its block b `b *
+// block_groups` after them. Channels: `singles` in place of entries; one is (index of the channel in its block) << 8 |
+// channel. Pairs: an entry is (index of the pair in its block) << 16 | second channel << 8 | first channel.
 // Quads: an entry is the four channels, first lowest; `indices` has the index of each in its block.
 // `counts[pixel * blocks + b]` are the entries of block b.
 struct NonZeroLists {

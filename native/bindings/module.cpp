@@ -1,4 +1,4 @@
-// The only place that knows Python. Arrays arrive with their shapes and dtypes checked by
+// The only native code that depends on Python. Arrays arrive with their shapes and dtypes checked by
 // nybble.engine; every size is checked once more against the program before memory is touched.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -87,7 +87,7 @@ NB_MODULE(_native, m) {
   m.def("measure_ceiling", &nybble::measure_ceiling, nb::arg("name"), nb::arg("isa"), nb::arg("threads"),
         nb::arg("seconds"), nb::call_guard<nb::gil_scoped_release>());
 
-  // What engines of this process share, for tests.
+  // The resources that the engines of this process share, for tests.
   m.def("kept_weight_bytes", &nybble::WeightStore::kept_bytes);
   m.def("worker_threads", [] { return nybble::ThreadPool::shared().workers(); });
   m.def("set_turn_nanoseconds", [](std::int64_t turn) { nybble::ThreadPool::shared().set_turn(turn); });

@@ -1,4 +1,4 @@
-// What the operations' bindings share.
+// Shared by the bindings of operations.
 #pragma once
 
 #include <nanobind/nanobind.h>

@@ -1,4 +1,4 @@
-// The table of convolution kernels for Python: what each row claims, and its answers.
+// The table of convolution kernels for Python: the limits that each row states, and its checks.
 #include "bindings/rows.h"
 
 #include <nanobind/stl/optional.h>
@@ -139,7 +139,7 @@ void bind_rows(nb::module_& m) {
   m.def(
       "operations_with_kernels", [](const std::string& isa) { return operations_with_kernels(nybble::known_isa(isa)); },
       nb::arg("isa"));
-  // Every instruction set that there is a line for, whatever was built and whatever this machine has.
+  // Every instruction set with a line in CMakeLists.txt, also if it was not built or this machine lacks it.
   m.def("all_isas", [] { return names_of(nybble::all_isas()); });
   // Those that this machine can run, those for tests too.
   m.def("runnable_isas", [] { return names_of(nybble::runnable_isas()); });

@@ -17,7 +17,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Between two looks at the clock: bytes of data gone through, a few microseconds.
+// Bytes of data processed between two readings of the clock, in a few microseconds.
 constexpr std::size_t kBytesPerLook = std::size_t{1} << 20;
 
 std::vector<Ceiling> all() {
@@ -39,7 +39,7 @@ struct Window {
 class Data {
  public:
   explicit Data(std::size_t bytes) : bytes_(static_cast<std::uint8_t*>(::operator new(bytes, std::align_val_t{64}))) {
-    // Nibbles, as the kernels see them; written, so that every page is there before the clock starts.
+    // Nibbles, as in the kernels. They are written so that every page is committed before the clock starts.
     for (std::size_t i = 0; i < bytes; ++i) bytes_[i] = static_cast<std::uint8_t>((i * 7 + i / 13) & 15);
   }
   ~Data() { ::operator delete(bytes_, std::align_val_t{64}); }
@@ -54,7 +54,7 @@ class Data {
 // Work a second of one thread.
 double run(const Ceiling& ceiling, const Data& data, Window& window, double seconds) {
   const auto turns_per_look = static_cast<std::int64_t>(std::max<std::size_t>(1, kBytesPerLook / ceiling.bytes));
-  // One look's worth unmeasured: the data comes into its cache, the core out of its sleep.
+  // One unmeasured interval brings the data into the cache and the core out of its sleep state.
   std::uint64_t sink = ceiling.loop(data.get(), ceiling.bytes, turns_per_look);
   window.waiting.fetch_sub(1);
   while (window.waiting.load() > 0 && !window.abandoned.load()) std::this_thread::yield();

@@ -1,4 +1,4 @@
-// How fast this machine can possibly be: loops that do nothing but one mix of instructions, or nothing but read.
+// Peak rates of this machine: loops that execute one mix of instructions, or only read.
 // A kernel's speed is compared with them (nybble bench --ceilings); the engine does not use them.
 #pragma once
 

@@ -2,7 +2,7 @@
 // either, zero, ones16 and NYBBLE_OPAQUE (an empty asm that the compiler must believe to change a vector, so that it
 // can move nothing out of the loop).
 //
-// Twelve sums: enough to cover a latency of five cycles at two instructions a cycle, and few enough that the sums, an
+// Twelve sums: enough to cover a latency of five cycles at two instructions per cycle, and few enough that the sums, an
 // input, a weight, the constant and a product fit sixteen registers.
 #pragma once
 
@@ -46,7 +46,7 @@ struct MaddAdd32 {
   static NYBBLE_INLINE Ints step(Ints sum, Ints input, Ints weight, Ints) { return add32(sum, madd(input, weight)); }
 };
 
-// Reads and does next to nothing with it.
+// Reads, with as little arithmetic as possible.
 struct ReadOnly {
   static NYBBLE_INLINE Ints step(Ints sum, Ints, Ints read, Ints) { return either(sum, read); }
 };

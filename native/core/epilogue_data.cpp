@@ -110,7 +110,7 @@ void EpilogueData::set_guard() {
   for (float& scale : scale_) scale = std::ldexp(scale, kGuardBits);
 }
 
-// What was chosen for one factor a channel is undone. The bound of set_guard holds for factors of either sign.
+// Choices that hold for one factor per channel are reverted. The bound of set_guard holds for factors of either sign.
 void EpilogueData::set_negative(const std::vector<std::int32_t>& factor) {
   Epilogue& e = epilogue_;
   require(e.requantize && !e.relu && element_bytes(output_.element) == 1,
@@ -137,7 +137,7 @@ std::int64_t EpilogueData::requantized(std::int64_t value, std::size_t channel) 
   return std::clamp<std::int64_t>(requantize(value, factor_[channel], epilogue_.shift), epilogue_.low, epilogue_.high);
 }
 
-// The same in 16-bit lanes, which cut values and know no maximum of a ReLU.
+// The same in 16-bit lanes, which saturate and have no maximum of a ReLU.
 std::int64_t EpilogueData::requantized_words(std::int64_t value, std::size_t channel) const {
   for (std::int32_t i = 0; i <= epilogue_.doublings; ++i)
     value = std::clamp<std::int64_t>(i == 0 ? value : 2 * value, INT16_MIN, INT16_MAX);
@@ -206,7 +206,7 @@ bool EpilogueData::fits_word_shortcut(std::size_t channel, std::int64_t most, st
   const std::uint64_t factor = shortcut_factor16(channel);
   if (factor != shortcut_factor16_[channel]) return false;
   const bool is_signed = epilogue_.shortcut_type == Element::s8;
-  // 16-bit factors are signed, but for a signed result.
+  // 16-bit factors are signed, except for a signed result.
   if (is_signed && factor > INT16_MAX && !is_signed_result()) return false;
   if (!is_signed && (shortcut_magnitude_ * shortcut_factor16_[channel] > UINT16_MAX || most > INT16_MAX)) return false;
   // A sum that saturates before a shortcut of the other sign is added is less far out than it should be: that must not

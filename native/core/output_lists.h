@@ -17,7 +17,7 @@ struct Memory {
   const std::vector<Value>* values;
   // Of the running step, Step::counters of them: 0 before it and after it.
   std::atomic<std::int32_t>* finished;
-  // Nanoseconds that this thread spent on lists, by their id; null where nobody asks.
+  // Nanoseconds that this thread spent on lists, by their id; null if they are not measured.
   std::int64_t* list_times;
 
   std::uint8_t* at(int value) const { return arena + (*values)[static_cast<std::size_t>(value)].offset * most_images; }

@@ -35,7 +35,7 @@ WorkspaceSize first_size(int threads, int most_images, std::int64_t arena_bytes)
 
 namespace {
 
-// Tables of samples that are all one: clamp(sample, low, high) - less, modulo 2^8. Vectors compute that; looking
+// Tables of samples of one form: clamp(sample, low, high) - less, modulo 2^8. Vectors compute that; looking
 // samples up one by one takes as long as a layer.
 struct SampleRule {
   bool holds = false;
@@ -292,7 +292,7 @@ class Program::Run {
 
   void all(std::int64_t images);
 
-  // What an exception has interrupted is not used again.
+  // A workspace that an exception has interrupted is not reused.
   void finish() { WorkspacePool::shared().give_back(std::move(work_)); }
 
  private:
@@ -363,7 +363,7 @@ void Program::Run::all(std::int64_t images) {
   }
 }
 
-// A step is done when its last thread is. Stamps are taken before the barriers: a thread that has to wait for
+// A step ends when its last thread has finished. Stamps are taken before the barriers: a thread that has to wait for
 // its processor may leave a barrier when the others have already done the next step.
 void Program::Run::add_step_times() {
   const auto& steps = program_.steps_;

@@ -38,7 +38,7 @@ struct Requantize {
   std::int32_t low = INT32_MIN, high = INT32_MAX;
 };
 
-// What a step does with its sums before they are stored, after the bias and the shortcut.
+// The epilogue of a step: what happens to its sums after the bias and the shortcut, before they are stored.
 struct EpilogueSpec {
   bool relu = false;
   std::int32_t relu_maximum = INT32_MAX;
@@ -79,8 +79,8 @@ class Program {
   void set_input(int value);
   // Of several results each lies behind those before it in what a run fills: (images, channels, rows, columns) each.
   void set_outputs(const std::vector<int>& values);
-  // A step reads values, and lists unless that is negative, which still hold what was written to them. What it writes,
-  // a value and lists of it, lies apart from all that and from each other. Throws std::invalid_argument elsewhere.
+  // A step reads a value, and lists unless their id is negative, whose contents must not have been overwritten. The
+  // value and the lists that it writes must not overlap those or each other. Otherwise throws std::invalid_argument.
   void check(const Access& access) const;
   // Steps run in the order in which they are added. Checks `access` once more.
   void add_step(std::unique_ptr<Step> step, const Access& access);
@@ -89,7 +89,7 @@ class Program {
 
   // Integer input (images, channels, height, width).
   void run_integer(const std::uint8_t* nchw, std::int64_t images, std::uint8_t* out);
-  // 8-bit samples (images, height, width, channels) through a table of 256 values a channel.
+  // 8-bit samples (images, height, width, channels) through a table of 256 values per channel.
   void run_samples(const std::uint8_t* nhwc, const std::uint8_t* table, std::int64_t images, std::uint8_t* out);
   // float32 (images, channels, height, width): clip(rint(x * numerator / denominator), low, high).
   // Returns false, with nothing computed, where x has a NaN.

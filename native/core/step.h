@@ -1,4 +1,4 @@
-// What a program is made of.
+// The steps that a program consists of.
 #pragma once
 
 #include <memory>

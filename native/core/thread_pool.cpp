@@ -16,9 +16,9 @@ namespace nybble {
 namespace {
 
 // Threads that sleep between the steps of a run cost a third of its speed, since waking one takes as
-// long as a step. So a thread spins for 10 to 20 microseconds, the wait of an even step; then offers its
-// processor to others between looks, in case the thread it waits for needs it; and sleeps after half a
-// millisecond, longer than most steps and than Python takes between two calls. Idle engines sleep.
+// long as a step. So a thread spins for 10 to 20 microseconds, the wait of an evenly divided step. It then yields its
+// processor between checks, in case the thread that it waits for needs it. After half a millisecond, longer than most
+// steps and than Python needs between two calls, it sleeps. Idle engines sleep.
 constexpr int kSpins = 1000;
 constexpr int kYields = 300;
 constexpr std::int64_t kYieldNanoseconds = 500'000;
@@ -200,7 +200,7 @@ void ThreadPool::admit() {
     queue_.erase(queue_.begin());
     if (room)
       begin(crew);
-    else  // Nobody will give way, and the system has no more threads.
+    else  // No other run will release threads, and the system has no more.
       crew.is_refused_ = true;
     crew.turn_.notify_one();
   }
@@ -299,7 +299,7 @@ void Crew::run(Job job, void* context) {
     worker->started.notify_one();
   }
   job(context, 0);
-  // What a worker touches last is its own: the crew may be gone as soon as all have finished.
+  // A worker accesses only its own data from here on: the crew may be destroyed as soon as all have finished.
   for (Worker* worker = workers_; worker != nullptr; worker = worker->next)
     wait_for_change(worker->finished, worker->started.load(std::memory_order_relaxed) - 1);
 }

@@ -39,7 +39,7 @@ void WorkspacePool::remove(const WorkspaceSize* need) {
   std::vector<std::unique_ptr<Workspace>> surplus;
   const std::lock_guard lock(process_mutex());
   needs_.erase(std::find(needs_.begin(), needs_.end(), need));
-  // Of a size that no program has a use for.
+  // A workspace of a size that no program needs.
   const auto is_needed = [&](const std::unique_ptr<Workspace>& workspace) {
     return std::any_of(needs_.begin(), needs_.end(), [&](const WorkspaceSize* other) {
       return other->threads == workspace->size.threads && other->arena >= workspace->size.arena;
@@ -55,14 +55,14 @@ std::unique_ptr<Workspace> WorkspacePool::take(const WorkspaceSize& need) {
   WorkspaceSize size = need;
   {
     const std::lock_guard lock(process_mutex());
-    // The last one given back is likeliest in the caches.
+    // The most recently returned one is most likely in the caches.
     for (auto place = idle_.rbegin(); place != idle_.rend(); ++place)
       if ((*place)->fits(need)) {
         std::unique_ptr<Workspace> found = std::move(*place);
         idle_.erase(std::next(place).base());
         return found;
       }
-    // One that is too small makes room for one that suits both who used it and who takes it.
+    // One that is too small is replaced by one that is large enough for its previous and its next user.
     const auto small = std::find_if(idle_.begin(), idle_.end(), [&](const std::unique_ptr<Workspace>& workspace) {
       return workspace->size.threads == need.threads;
     });

@@ -1,9 +1,9 @@
-// Makes this process believe that it runs on an older processor: CPUID no longer tells of newer vector instructions.
+// Simulates an older processor for this process: CPUID no longer reports newer vector instructions.
 //
 // Linux lets a thread give up CPUID (arch_prctl ARCH_CPUID, "CPUID faulting", inherited by the threads it starts, gone
 // with exec); each use of it then raises SIGSEGV, and the handler here answers in its place with bits cleared. So any
-// library that asks the processor what it can do, and is loaded later, takes the code it would take on the older one.
-// A library of its own, which knows neither the engine nor Python: the benchmark's peers run in processes without
+// library that is loaded later and reads the processor's features selects the code that it would select on the older
+// one. It is a separate library without the engine and Python, since the benchmark's peers run in processes without
 // nybble.
 #include <cerrno>
 #include <cstddef>

@@ -85,7 +85,8 @@ class ConvStep final : public Step {
     if (!table_.empty()) apply_table(task);
     if (output_lists.empty()) return;
     if (per_tile > 1) {
-      // Whoever finishes the last block of a tile sees what the others wrote, and builds its lists.
+      // The thread that finishes the last block of a tile sees the results of the others, and builds the lists of the
+      // tile.
       std::atomic<std::int32_t>& finished = memory.finished[tile];
       if (finished.fetch_add(1, std::memory_order_acq_rel) + 1 < per_tile) return;
       finished.store(0, std::memory_order_relaxed);
@@ -146,7 +147,8 @@ class ConvStep final : public Step {
       return images * divide_up(shape_.output.height, task_rows()) * divide_up(shape_.output.width, tile_pixels_);
     const std::int64_t parts = divide_up(units(images), grain());
     const std::int64_t count = divide_up(parts, tile_pixels_ / grain());
-    // Few chunks are shared out evenly, so that no thread waits for another's last one.
+    // If there are few chunks, their number is a multiple of the threads, so that no thread waits for another's last
+    // one.
     if (count * blocks() % threads_ == 0 || count * blocks() > 16 * threads_) return count;
     return std::min(parts, divide_up(count, threads_) * threads_);
   }
@@ -212,7 +214,7 @@ std::int32_t shared_outputs(const ConvShape& shape, const ConvSpec& spec, std::i
 // With the bounds of the weights that there are.
 ConvLayer layer_of(const ConvShape& shape, const ConvSpec& spec) {
   const bool is_signed = shape.input.element == Element::s8;
-  // What no row takes stays that.
+  // Limited so that a magnitude beyond the type's range stays one that no row accepts.
   const std::int32_t magnitude = std::clamp(spec.magnitude, 0, is_signed ? 128 : 256);
   ConvLayer layer;
   layer.shape = shape;
@@ -239,7 +241,7 @@ void allow(const ConvRow& row, const std::string& why_not) {
 void add_conv(Program& program, const ConvSpec& spec) {
   require(!program.value(spec.input).is_lists, "conv: lists in place of a value");
   Access access{{}, spec.lists, spec.output, spec.output_lists};
-  // Of a value with lists nothing else is read: it may have been overwritten since.
+  // If a value has lists, only these are read: the value may have been overwritten since.
   if (spec.lists < 0) access.reads.push_back(spec.input);
   if (spec.shortcut >= 0) access.reads.push_back(spec.shortcut);
   program.check(access);

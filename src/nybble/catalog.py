@@ -11,13 +11,13 @@ from nybble import models, published
 from nybble.cache import cache_folder
 from nybble.published import Measured
 
-#: The file beside a bundled model that has what a list shows of it.
+#: The file beside a bundled model with the facts that a list shows.
 CARD = "card.json"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """How good a model that is not a classifier is: the metric of its task, as a share, and on which photos."""
+    """The accuracy of a model that is not a classifier: the metric of its task, as a share, and the photos it is of."""
 
     metric: str
     share: float

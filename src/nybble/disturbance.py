@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 #: Share of the processor time used by other work above which speeds come with a warning.
 DISTURBED = 0.05
-#: Least processor time to judge by: the system counts in hundredths of a second, two of which look like other work.
+#: Least processor time, in seconds, that allows a verdict: the system counts in hundredths of a second, and a rounding
+#: error of two of them would look like other work.
 _LEAST_SECONDS = 1.0
 
 
 class Usage(NamedTuple):
-    """Processor time so far, in seconds over all CPUs: of everything, not idle, taken by other guests, and ours."""
+    """Processor time so far, in seconds over all CPUs: the total, the busy part, that of other guests, and our own."""
 
     total: float
     busy: float
@@ -23,7 +24,7 @@ class Usage(NamedTuple):
 
 
 def usage() -> Usage | None:
-    """The processor time until now; children count once they have ended. ``None`` where it cannot be read."""
+    """The processor time until now; child processes count once they have ended. ``None`` where it cannot be read."""
     try:
         ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     except (OSError, ValueError):
@@ -44,7 +45,7 @@ def disturbance(before: Usage | None, after: Usage | None) -> dict[str, float] |
 
 
 def is_disturbed(taken: Mapping[str, float] | None) -> bool:
-    """Whether other work, by :func:`disturbance`, was too much for speeds to mean anything."""
+    """Whether other work, as :func:`disturbance` measures it, was too much for speeds to be meaningful."""
     return taken is not None and sum(taken.values()) > DISTURBED
 
 

@@ -37,7 +37,7 @@ _PREFIX = "NYBBLE_"
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that keeps nybble from running, or from running fast.
+    """A cause that keeps nybble from running, or from running fast.
 
     Attributes
     ----------

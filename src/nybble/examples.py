@@ -1,4 +1,4 @@
-"""Two photos that come with nybble, so that it can be tried without any of one's own."""
+"""Two photos that come with nybble, to try it without photos of your own."""
 
 from __future__ import annotations
 

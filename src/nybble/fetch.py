@@ -33,7 +33,7 @@ _PASSING = frozenset({408, 416, 425, 429, 500, 502, 503, 504})
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a fetch did: where the model lies, files and bytes downloaded, and files that were there already."""
+    """The result of a fetch: the model's folder, files and bytes downloaded, and files that were there already."""
 
     path: Path
     downloaded: int
@@ -54,7 +54,7 @@ class Retry:
     longest_pause: float = 8.0
 
     def pause(self, tried: int) -> float:
-        """Seconds to wait after ``tried`` tries have failed."""
+        """Seconds to wait after ``tried`` failed tries."""
         return min(self.first_pause * 2.0 ** (tried - 1), self.longest_pause)
 
 
@@ -77,13 +77,13 @@ def fetch(
     ----------
     manifest : Manifest
     cache : Path, optional
-        The folder to put the model's folder into; :func:`cache_folder` unless told.
+        The folder to put the model's folder into; by default :func:`cache_folder`.
     base : str, optional
         An http or https address to download from instead of ``manifest.base``.
     force : bool
         Download every file anew.
     progress : Progress
-        Told of the bytes that are there, of ``manifest.size``; fewer than before where a file has to start again.
+        Called with the bytes present, of ``manifest.size``. The number falls if a file has to start again.
     workers : int
         Files under way at once.
     retry : Retry, optional
@@ -95,8 +95,8 @@ def fetch(
     Raises
     ------
     FetchError
-        Where a file cannot be had, is not the one that the manifest names, or cannot be written; and
-        where another process is fetching the same model.
+        If a file cannot be downloaded, differs from the manifest, or cannot be written, or if another process is
+        fetching the same model.
     """
     address = base or manifest.base
     if urllib.parse.urlsplit(address).scheme not in ("http", "https"):
@@ -145,7 +145,7 @@ class _Arrived:
 
 
 class _Download:
-    """Files on their way from one address into one folder, several at once."""
+    """Downloads files from one address into one folder, several at once."""
 
     def __init__(self, address: str, folder: Path, arrived: _Arrived, retry: Retry) -> None:
         self.address = address
@@ -202,7 +202,7 @@ class _Download:
             except urllib.error.HTTPError as error:
                 error.close()
                 why = f"the server answered {error.code} {error.reason}"
-                if error.code == 416:  # The range that we asked for is none of this file's: start again.
+                if error.code == 416:  # The requested range lies beyond the end of this file: start again.
                     self._forget(part)
                 if error.code not in _PASSING:
                     raise FetchError(f"{url}: {why}") from None
@@ -230,7 +230,7 @@ class _Download:
         raise FetchError(f"{url}: {why} ({self.retry.tries} tries); what has arrived is kept, fetch again to go on")
 
     def _receive(self, url: str, file: RemoteFile, part: Path) -> None:
-        """Append what is missing of a file, one reply's worth."""
+        """Append the missing part of a file, as far as one reply brings it."""
         have = part.stat().st_size if part.exists() else 0
         if have > file.size:
             self._forget(part)
@@ -263,7 +263,7 @@ class _Download:
         try:
             return reply.read1(_CHUNK)
         except OSError as error:
-            # Inside the block that watches the disk, so it must not look like a disk error.
+            # This block turns OSError into a disk error, so raise another type.
             raise http.client.HTTPException(_reason(error)) from error
 
     def _count(self, received: int) -> None:
@@ -272,7 +272,7 @@ class _Download:
         self._arrived.add(received)
 
     def _forget(self, part: Path) -> None:
-        """Drop what has arrived of a file, and take it back from the progress."""
+        """Drop the part of a file that has arrived, and subtract it from the progress."""
         with _disk(part):
             if part.exists():
                 self._arrived.add(-part.stat().st_size)
@@ -280,7 +280,7 @@ class _Download:
 
 
 def _stage(manifest: Manifest, staging: Path, right: dict[str, Path]) -> list[RemoteFile]:
-    """Put files that are right into the staging folder; return those still wanted, their parts in place."""
+    """Put correct files into the staging folder; return those still missing, their partial downloads in place."""
     known = {file.path for file in manifest.files}
     if staging.is_dir():
         for path in sorted(staging.rglob("*")):
@@ -339,7 +339,7 @@ def _starts_at(content_range: str | None, offset: int) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The human part of a network error: urllib wraps it, sometimes twice."""
+    """The readable part of a network error: urllib wraps it, sometimes twice."""
     inner = getattr(error, "reason", error)
     if isinstance(inner, TimeoutError):
         return "the server did not answer in time"

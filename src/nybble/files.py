@@ -17,7 +17,7 @@ _HEAD = 4096
 
 
 class FileError(NybbleError, OSError):
-    """A file that cannot be written, or must not be overwritten; the text names the file and the remedy."""
+    """Raised if a file cannot be written, or must not be overwritten; the text names the file and the remedy."""
 
 
 class Kind(NamedTuple):
@@ -90,7 +90,7 @@ def check_free(path: Path, kind: Kind) -> None:
         if not path.exists():
             with tempfile.TemporaryFile(dir=path.absolute().parent):
                 return  # The folder can be written to.
-        # Of a device or a pipe nothing is lost.
+        # Writing to a device or a pipe overwrites nothing.
         if not path.is_file():
             return
         with path.open("rb") as file:
@@ -125,7 +125,7 @@ def write(path: Path, content: bytes, kind: Kind) -> None:
 
 @contextmanager
 def writing(path: Path, kind: Kind) -> Iterator[IO[str]]:
-    """A file to write text to in UTF-8, piece by piece; as :func:`write` it appears when the block has ended well."""
+    """A file to write UTF-8 text to, piece by piece; as with :func:`write`, it appears only if the block succeeds."""
     with _part(path, kind) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
         yield text
@@ -135,7 +135,7 @@ def writing(path: Path, kind: Kind) -> Iterator[IO[str]]:
 
 @contextmanager
 def _part(path: Path, kind: Kind) -> Iterator[BinaryIO]:
-    """What is renamed to a file when the block has ended well."""
+    """The temporary file, which is renamed to the final one if the block succeeds."""
     check_free(path, kind)
     target = Path(os.path.realpath(path))
     # The process's number: two runs must not write into each other's file.
@@ -154,7 +154,7 @@ def _part(path: Path, kind: Kind) -> Iterator[BinaryIO]:
                 part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        # Errors of what the caller does meanwhile have another file, a type of ours, or none of the system's numbers.
+        # Errors of the caller's own code in the block name another file, have a type of ours, or have no errno.
         is_ours = error.filename in (None, str(path), str(target), str(part)) and error.errno is not None
         if isinstance(error, NybbleError) or not is_ours:
             raise

@@ -1,4 +1,4 @@
-"""Which model is meant: a folder, a file, a name, that of ``NYBBLE_MODEL``, or the default one, which is bundled."""
+"""Finds the model that is meant: a folder, a file, a name, that of ``NYBBLE_MODEL``, or the bundled default."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from nybble.graph.errors import NybbleError
 from nybble.graph.reading import is_model_file
 
-#: The variable that names the model where none is given.
+#: The environment variable that names the model if none is given.
 MODEL_VARIABLE = "NYBBLE_MODEL"
 #: The bundled classifiers: the one that is the default, and the larger one.
 CLASSIFIERS = ("efficientnet-lite0", "resnet50")
@@ -24,11 +24,11 @@ CASCADE = "lite0-resnet50"
 
 
 class ModelNotFoundError(NybbleError, ValueError):
-    """A model that is nowhere; the text says how to get one."""
+    """Raised if a model is not found; the text says how to get one."""
 
 
 class Found(NamedTuple):
-    """A model folder or file or the file of an ensemble, what the user calls it, and why it is this one."""
+    """A model folder or file or the file of an ensemble, the user's name for it, and why it was chosen."""
 
     path: Path
     name: str
@@ -107,14 +107,14 @@ def locate(model: str, *, ensembles: bool = False) -> Path:
 
 
 def find(model: str | None = None, *, ensembles: bool = False) -> Found:
-    """The model asked for, else that of ``NYBBLE_MODEL``, else the default one that comes with nybble.
+    """The model that is named, else that of ``NYBBLE_MODEL``, else the bundled default.
 
     ``ensembles`` is as for :func:`locate`.
 
     Raises
     ------
     ModelNotFoundError
-        As :func:`locate`: a wrong wish is not silently replaced.
+        As :func:`locate`. A model that is named and missing is not silently replaced by the default.
     """
     if model is not None:
         return Found(locate(model, ensembles=ensembles), model, "the one asked for")

@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class Progress(Protocol):
-    """Called again and again while work goes on, from one thread at a time."""
+    """Called repeatedly while work goes on, from one thread at a time."""
 
     def __call__(self, what: str, done: int, total: int | None, /) -> None:
-        """Tell what is being done, how much of it is done, and how much there is (``None``: not known)."""
+        """Report the kind of work, the amount done, and the total (``None``: not known)."""
 
 
 def silent(what: str, done: int, total: int | None, /) -> None:
@@ -20,7 +20,7 @@ def silent(what: str, done: int, total: int | None, /) -> None:
 
 
 def counted(items: Iterable[T], what: str, total: int | None, progress: Progress) -> Iterator[T]:
-    """Pass items on, and tell how many of them are done: none before the first, one more after each."""
+    """Yield the items and report how many are done: 0 before the first, one more after each."""
     progress(what, 0, total)
     for done, item in enumerate(items, 1):
         yield item

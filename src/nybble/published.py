@@ -15,7 +15,7 @@ from nybble.graph.errors import NybbleError
 
 
 class FetchError(NybbleError):
-    """A model that could not be fetched; what has arrived is kept, so fetching again goes on from there."""
+    """Raised if a model could not be fetched. What has arrived is kept, and the next fetch continues from there."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Names of the JSON documents that commands write, in their field ``schema``: what it is, and its version.
 
-A field that is added leaves the version as it is; one that goes, or means something else, raises it.
+Adding a field keeps the version. Removing a field, or changing its meaning, increases it.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Share(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval after Wilson (1927), which unlike the textbook one stays right near 0 and 1."""
+        """95 % interval after Wilson (1927), which unlike the normal approximation stays valid near 0 and 1."""
         n, p, z2 = self.total, self.value, _Z95 * _Z95
         centre = (p + z2 / (2 * n)) / (1 + z2 / n)
         half = _Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
@@ -34,7 +34,7 @@ class Share(NamedTuple):
 
 
 class Discordance(NamedTuple):
-    """Two networks on the same ``total`` photos: how many only the first, and only the second, had right."""
+    """Two networks on the same ``total`` photos: how many only the first, and only the second, classified correctly."""
 
     first_only: int
     second_only: int
@@ -55,7 +55,7 @@ class Discordance(NamedTuple):
 
     @property
     def p_value(self) -> float:
-        """Exact two-sided test after McNemar (1947): how likely so uneven a split is among equals."""
+        """Exact two-sided p-value after McNemar (1947): the probability of so uneven a split if both are equal."""
         pairs, fewer = self.first_only + self.second_only, min(self.first_only, self.second_only)
         # Python's integers: a float would overflow from about a thousand pairs on.
         tail = sum(math.comb(pairs, count) for count in range(fewer + 1))

@@ -1,9 +1,9 @@
 """Networks with the shape of real ones and drawn weights, of any size: for tests.
 
-They recognise nothing. They suit tests because their activations vary: biases and factors are
-calibrated so that well over half of what a ReLU lets through is zero and the rest fills the range, as in the
-published network. Drawing and calibrating use integers only, and a generator whose stream NumPy has frozen, so a seed
-gives the same network everywhere.
+Their answers mean nothing. They suit tests because their activations vary as in the published network: biases and
+factors are calibrated so that well over half of the outputs of a ReLU are zero and the rest fills the range. Drawing
+and calibrating use integers only, and a generator whose stream NumPy has frozen, so that a seed gives the same network
+on every machine.
 """
 
 from __future__ import annotations
@@ -115,20 +115,20 @@ def bottleneck_resnet(
 
 
 class _Builder:
-    """Appends nodes and keeps what each gives for the calibration images, from which the next is calibrated."""
+    """Appends nodes and keeps the outputs of each for the calibration images, from which the next is calibrated."""
 
     def __init__(self, image: int, blocks: int, seed: int) -> None:
         # Frozen for good, unlike the streams of numpy.random.Generator.
         self._random = np.random.RandomState(seed)
         self.entry = Input(name="input", dtype=DType.S8, shape=(3, image, image))
         self.nodes: list[Node] = []
-        # The last layer's maps must have samples enough to rank.
+        # The maps of the last layer must have enough samples to rank.
         count = math.ceil(64 / (image >> (blocks + 1)) ** 2)
         self.types = {"input": infer_input(self.entry)}
         self._values = {"input": clouds(self._random, count, image)}
 
     def add(self, node: Node, value: Array | None = None) -> str:
-        """Append a node, whose value may be known; returns its name."""
+        """Append a node, whose value may be computed already; returns its name."""
         self.types[node.name] = infer(node, [self.types[name] for name in node.inputs])
         self._values[node.name] = self._computed(node) if value is None else value
         self.nodes.append(node)
@@ -199,7 +199,7 @@ class _Builder:
         value = self._add_biased(branch, sums, _ZERO_SHARE, shortcut)
         value = self.add(Add(name=f"{prefix}add", inputs=(value, shortcut)))
         value = self.relu_quantize(f"{prefix}relu3", f"{prefix}quantize3", value, target)
-        # Nothing later reads what lies inside the block.
+        # No later node reads the values inside the block.
         self._values = {value: self._values[value]}
         return value
 

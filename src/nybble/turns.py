@@ -12,16 +12,16 @@ T = TypeVar("T")
 
 
 def take_turns(contestants: Sequence[Callable[[R], T]], rounds: Iterable[R], *, rotate: bool = False) -> list[list[T]]:
-    """What each contestant measures in each round: in a round each of them runs once, one after the other.
+    """The measurements of each contestant in each round. In a round each of them runs once, one after the other.
 
     Parameters
     ----------
     contestants : sequence of callable
         Each takes the round and returns what it measured: a time by :func:`seconds_of`, a speed, or times of its own.
     rounds : iterable
-        What contestants take: the number of the round, as :func:`rounds_of` gives it, or the photos of the round.
+        The argument of the contestants in each round: its number, as :func:`rounds_of` gives it, or its photos.
     rotate : bool
-        Begin each round with the next contestant, so that none always runs behind the same other.
+        Begin each round with the next contestant, so that none always runs right after the same other one.
 
     Returns
     -------

@@ -400,7 +400,7 @@ def _extents(draw: st.DrawFn, least: int, most: int) -> tuple[int, int]:
     return draw(st.integers(least, most)), draw(st.integers(least, most))
 
 
-#: How often a convolution has one group, several, or one a channel.
+#: How often a convolution has one group, several, or one per channel.
 CHANNEL_FORMS = ("one", "one", "one", "groups", "depthwise")
 
 

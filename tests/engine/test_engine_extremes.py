@@ -38,7 +38,7 @@ def conv_graph(dtype: DType, weight: Array, bias: Array | None = None, kind: DTy
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("target", EDGES)
 def test_sums_at_the_edges_of_16_bits(target: int, method: str, kernel: int) -> None:
-    """One product a channel adds up to exactly the target, from the left, from the right and interleaved."""
+    """One product per channel adds up to exactly the target, from the left, from the right and interleaved."""
     weight = 7 if target > 0 else -8
     full, rest = divmod(abs(target), 15 * abs(weight))
     values = [15] * full + [rest // abs(weight)] + [1]

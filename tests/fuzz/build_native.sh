@@ -14,5 +14,6 @@ CXX=clang++ $INSTALL --no-deps --no-build-isolation --target "$dir/site" --upgra
   -C build-dir="$dir/cmake" \
   -C cmake.define.NYBBLE_SANITIZE=address,fuzzer-no-link \
   -C cmake.define.NYBBLE_ISAS="$isas" \
+  -C cmake.define.NYBBLE_GPU_EMULATOR=OFF \
   -C cmake.define.CMAKE_CXX_FLAGS="-w" \
   -C cmake.define.CMAKE_CXX_FLAGS_RELEASE="-O1"

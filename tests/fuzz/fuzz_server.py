@@ -50,7 +50,10 @@ class Requests(Target):
         logging.disable(logging.CRITICAL)
         self.loop = asyncio.new_event_loop()
         models = {"tiny": ModelSettings(path=str(tiny(self.scratch / "model")))}
-        settings = ServerSettings(models=models, threads=1, access_log=False, control=False)
+        # An hour as time limits: the process may be stopped for minutes within a request.
+        settings = ServerSettings(
+            models=models, threads=1, access_log=False, control=False, timeout=3600, body_timeout=3600
+        )
 
         async def start() -> Service:
             service = Service(settings)

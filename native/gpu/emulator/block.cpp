@@ -24,7 +24,7 @@ void Block::enter(void* block) {
   } catch (const Error& error) {
     self.error_ = error.what();
   }
-  // Every other fibre is given up where there was an error, so nobody comes back here.
+  // After an error all other fibres are abandoned, so control never returns here.
   for (;;) self.lanes_[static_cast<std::size_t>(self.thread_)].fibre.leave();
 }
 
@@ -93,7 +93,7 @@ void Block::run(Function function, const void* params, std::size_t shared_bytes,
   std::iota(order.begin(), order.end(), 0);
   for (;;) {
     std::shuffle(order.begin(), order.end(), random_);
-    // One warp at a time goes as far as it can, so that others fall behind it.
+    // One warp at a time runs as far as it can, so that the others fall behind.
     const bool moved = std::any_of(order.begin(), order.end(), [&](int warp) { return run_warp(warp); });
     if (!error_.empty()) break;
     if (!moved) break;
@@ -120,7 +120,7 @@ void Block::commit_copies() {
 }
 
 void Block::wait_for_copies(std::size_t groups_left) {
-  // As late as they may: nothing lands before its thread waits for it.
+  // Copies complete as late as possible: only when their thread waits for them.
   Lane& lane = lanes_[static_cast<std::size_t>(thread_)];
   while (lane.groups.size() > groups_left) {
     for (const Copy& copy : lane.groups.front()) std::memcpy(shared_.land_copy(copy.to, 16, access()), copy.bytes, 16);

@@ -15,7 +15,7 @@ namespace nybble::gpu::emulator {
 
 using Function = void (*)(const void* params);
 
-// What all lanes of a warp do together.
+// An operation of all lanes of a warp together.
 enum class Meeting : std::uint8_t { none, warp_barrier, matrices, product16, product8 };
 
 // Which block of which launch.
@@ -48,7 +48,8 @@ class Block {
   Access access() const;
   SharedMemory& shared() { return shared_; }
   void barrier();
-  // Returns once all lanes of the warp came; `detail` must be the same for all. The last one to come calls `act`.
+  // Returns once all lanes of the warp have arrived; `detail` must be the same for all. The last one to arrive calls
+  // `act`.
   template <typename Act>
   void meet(Meeting meeting, int detail, const Act& act);
   int warp() const { return thread_ / 32; }

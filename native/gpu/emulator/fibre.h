@@ -1,4 +1,4 @@
-// Fibres: functions that stop in the middle and go on later, each on a stack of its own.
+// Fibres: functions that can stop and continue later, each on its own stack.
 #pragma once
 
 #include <cstddef>

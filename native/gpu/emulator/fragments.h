@@ -5,7 +5,7 @@
 
 namespace nybble::gpu::emulator {
 
-// What each of the 32 lanes hands to a product. m8n8 uses the first element of `a` and `b`, the first two of `c`.
+// The operands of each of the 32 lanes in a product. m8n8 uses the first element of `a` and `b`, the first two of `c`.
 struct Fragments {
   std::uint32_t a[32][4];
   std::uint32_t b[32][2];

@@ -1,4 +1,4 @@
-// Device memory of the emulator: one reserved range, and what is known of each of its bytes.
+// Device memory of the emulator: one reserved range, and the state of each of its bytes.
 #pragma once
 
 #include <cstddef>
@@ -10,12 +10,12 @@
 
 namespace nybble::gpu::emulator {
 
-// What a kernel or a caller did wrong; the text says where.
+// A fault of a kernel or a caller; the text says where.
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// State of a byte: nobody's, somebody's but never written, written.
+// State of a byte: not allocated, allocated but never written, written.
 enum class Byte : std::uint8_t { absent = 0, unset = 1, set = 2 };
 
 class Memory {
@@ -28,7 +28,7 @@ class Memory {
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
-  // An address aligned to kAlign bytes. Between blocks lie bytes that are nobody's.
+  // An address aligned to kAlign bytes. Between blocks there are bytes that are not allocated.
   std::uintptr_t allocate(std::size_t bytes);
   void release(std::uintptr_t address);
   void write(std::uintptr_t to, const void* from, std::size_t bytes);

@@ -1,4 +1,5 @@
-// Shared memory of a block, and what is known of each of its words: bounds, initialisation, races between threads.
+// Shared memory of a block, and the state of each of its words, to check bounds, initialisation and races between
+// threads.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,7 @@ class SharedMemory {
   // Each checks bounds, alignment to `bytes`, and that no other thread accessed a word without a barrier between.
   const std::uint8_t* read(std::uint32_t at, std::uint32_t bytes, const Access& access);
   std::uint8_t* write(std::uint32_t at, std::uint32_t bytes, const Access& access);
-  // An asynchronous write: from its start until it lands nobody may touch the words.
+  // An asynchronous write: from its start to its completion no thread may access the words.
   void begin_copy(std::uint32_t at, std::uint32_t bytes, const Access& access);
   std::uint8_t* land_copy(std::uint32_t at, std::uint32_t bytes, const Access& access);
 

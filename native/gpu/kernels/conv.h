@@ -12,7 +12,7 @@ struct ConvParams {
   Epilogue epilogue;
   const u8* input;    // pixels of input_bytes each
   const u8* weights;  // a row of taps * input_bytes for each column: see below for their order
-  const s32* bias;    // one a channel
+  const s32* bias;    // one per channel
   s32 input_bytes, height, width;
   s32 rows;  // pixels of all images
   s32 out_height, out_width;
@@ -28,8 +28,8 @@ struct JoinParams {
 // How a depth step finds its bytes: at one pixel that is never outside the image, or at a tap that may be.
 enum Taps : s32 { kOneTap = 0, kAnyTaps = 1 };
 
-// What sums become: anything, as the epilogue says; or unsigned nibbles, requantized in 32 bits, behind a shortcut of
-// unsigned nibbles or none.
+// Results: any form that the epilogue has; or unsigned nibbles, requantized in 32 bits, with a shortcut of unsigned
+// nibbles or none.
 enum Rule : s32 { kAny = 0, kCodes = 1 };
 
 // Columns are permuted within each group of 32: fragment column 8j + 2q + e holds channel 8q + 2j + e, so that each
@@ -316,7 +316,7 @@ struct Conv {
     return reinterpret_cast<u32*>(tensor.data + static_cast<s64>(row_of(m, half)) * (tensor.pitch / 2) + channel() / 2);
   }
 
-  // What the projection's sums add to those of another convolution, in their place.
+  // Replaces the projection's sums by their contribution to the sums of the other convolution.
   NYBBLE_DEVICE void rescale() {
     const Epilogue& e = p.epilogue;
     const s32 first = channel();

@@ -1,4 +1,4 @@
-// What a kernel may ask of the machine: threads, memory, barriers, matrix products.
+// The functions of the machine that a kernel may use: threads, memory, barriers, matrix products.
 //
 // NVRTC compiles it to instructions (ptx.h), the host's compiler to the emulator.
 #pragma once

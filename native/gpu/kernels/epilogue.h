@@ -110,7 +110,7 @@ struct Sums8 {
   s32 v[8];
 };
 
-// Not worth a copy in each kernel, at each of its fragments.
+// Not inlined, since each kernel would get a copy for each of its fragments.
 NYBBLE_CALLED void finish8_called(const Epilogue& e, s64 pixel, s32 channel, Sums8 sums) {
   finish8_inline(e, pixel, channel, sums.v);
 }

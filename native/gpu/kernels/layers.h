@@ -185,7 +185,7 @@ NYBBLE_DEVICE void pool(const PoolParams& p) {
   store8(p.out, pixel, channel, v);
 }
 
-// Element by element: a value, or its product with another, or with one number a channel of the image.
+// Element by element: a value, or its product with another, or with one number per channel of the image.
 struct PointParams {
   Epilogue epilogue;
   Tensor input, other;      // other: data null where there is none
@@ -245,7 +245,7 @@ NYBBLE_DEVICE void concatenate(const ConcatParams& p) {
 // Sums to real logits.
 struct ScaleParams {
   Tensor input, out;
-  const u32* scale;         // float32, one a channel
+  const u32* scale;         // float32, one per channel
   const u32* input_factor;  // null: `input` as it is
   s32 pixels;
   s32 input_shift;

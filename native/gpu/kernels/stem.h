@@ -1,9 +1,9 @@
-// The first convolution of a network on photos: reads the input as it comes, and may pool what it computes.
+// The first convolution of a network on photos: reads the input without a conversion, and may pool its result.
 //
 // A block computes a tile of the pool's result, 64 channels of it. It needs a region of at most 256 pixels of the
-// convolution's result, and these a patch of the input, which lies in shared memory as four channels of a byte a pixel.
-// So a row of the window is 32 contiguous bytes: the depth of one product, for windows of at most eight columns. Its
-// fragments are read as words; neighbouring pixels overlap.
+// convolution's result, and these a patch of the input, which lies in shared memory as four channels of one byte per
+// pixel. So a row of the window is 32 contiguous bytes: the depth of one product, for windows of at most eight columns.
+// Its fragments are read as words; neighbouring pixels overlap.
 #pragma once
 
 #include "gpu/kernels/epilogue.h"

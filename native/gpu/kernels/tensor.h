@@ -5,7 +5,7 @@
 
 namespace nybble::gpu {
 
-// Two channels a byte, the first in the low nibble; one a byte; one in 32 bits. 32-bit values are sums or floats.
+// Two channels per byte, the first in the low nibble; one per byte; one in 32 bits. 32-bit values are sums or floats.
 enum Form : s32 { kNibbles = 0, kBytes = 1, kWords = 2 };
 
 // `pitch` is the channels from one pixel to the next: a multiple of 64 (nibbles), 32 (bytes) or 8 (words).

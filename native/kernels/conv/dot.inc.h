@@ -4,7 +4,7 @@
 // (vpdpbusd, or vpmaddubsw where no pair can pass 16 bits).
 //
 // The input rows that one output row needs are first copied to scratch, padding included, in the type
-// that the policy multiplies. A window is then a number of contiguous runs: one a kernel row without
+// that the policy multiplies. A window is then a number of contiguous runs: one per kernel row without
 // dilation, which keeps a three-channel 7x7 window from wasting a lane on a fourth channel. Weights are
 // bytes, [block][vectors computed together][run][group of inputs][output][input of the group], short groups filled with
 // zeros: what is read together follows each other in memory, since it may come from L2.

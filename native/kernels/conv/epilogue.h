@@ -1,4 +1,4 @@
-// What happens to the sums of a convolution before they are stored.
+// The epilogue of a convolution: what happens to its sums before they are stored.
 #pragma once
 
 #include <cstdint>

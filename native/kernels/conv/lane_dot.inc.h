@@ -44,7 +44,7 @@ struct LaneSums {
 
   // The same of any number of quads.
   NYBBLE_INLINE void add_run(const std::uint8_t* (&inputs)[P], const std::uint8_t*& weights, std::int32_t quads) {
-    // Two vectors a turn, which saves instructions of the loop.
+    // Two vectors per iteration, which saves instructions of the loop.
     for (; quads >= 8; quads -= 8) {
       add_next<4>(inputs, weights);
       add_next<4>(inputs, weights);

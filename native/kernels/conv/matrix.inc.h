@@ -49,7 +49,7 @@ struct MatrixSums {
 
   // The same of any number of groups.
   NYBBLE_INLINE void add_run(const std::uint8_t* (&inputs)[P], const std::uint8_t*& weights, std::int32_t groups) {
-    // Two a turn, which saves instructions of the loop.
+    // Two per iteration, which saves instructions of the loop.
     for (; groups >= 2; groups -= 2) {
       add_next(inputs, weights);
       add_next(inputs, weights);

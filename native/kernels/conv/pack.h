@@ -1,4 +1,4 @@
-// Packing: what kernels read of weights, and what packing for all of them shares.
+// Packing: the form of weights that kernels read, and the code that packing for all kernels shares.
 #pragma once
 
 #include <cstdint>

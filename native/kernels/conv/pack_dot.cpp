@@ -33,7 +33,7 @@ ConvWeights pack_dot(const ConvRow& row, const ConvLayer& layer, const ConvCut& 
   // A staged pixel has the input's stride; columns are contiguous unless dilation leaves gaps.
   arrays.runs_per_row = s.dilation_w == 1 ? 1 : s.kernel_w;
   const std::int32_t columns = s.dilation_w == 1 ? s.kernel_w : 1;
-  // What is there for alignment alone behind the last column is left out.
+  // Padding for alignment behind the last column is left out.
   const std::int32_t run = (columns - 1) * s.input.stride + s.input.channels;
   arrays.run_groups = (run + group - 1) / group;
   arrays.groups_together = is_together ? arrays.run_groups : 0;

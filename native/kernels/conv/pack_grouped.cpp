@@ -1,4 +1,4 @@
-// Packing for the grouped kernel: entries of one pair of bytes an output, and where each output's inputs lie.
+// Packing for the grouped kernel: entries of one pair of bytes per output, and the places of each output's inputs.
 #include <algorithm>
 #include <array>
 

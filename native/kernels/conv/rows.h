@@ -1,8 +1,8 @@
-// The table of convolution kernels: a row says what its kernel computes exactly, which part of that the planner chooses
-// it for, how its work is cut, and brings the functions that pack for it and run it.
+// The table of convolution kernels. A row states which layers its kernel computes exactly, for which of them the
+// planner chooses it and how its work is divided, and has the functions that pack weights for it and run it.
 //
-// Rows are constants, compiled once for each instruction set beside the kernel. Whoever wants to know whether a kernel
-// may run a layer asks its row: the executor, the planner, the tuner and the tests. No other place says it.
+// Rows are constants, compiled once for each instruction set beside the kernel. The executor, the planner, the tuner
+// and the tests all use the rows to decide whether a kernel may run a layer.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@
 
 namespace nybble {
 
-// A convolution as kernels are asked about it: its shape, and the bounds of its operands.
+// A convolution in the form that rows check: its shape, and the bounds of its operands.
 struct ConvLayer {
   ConvShape shape;
   std::int32_t low = 0, high = 255;  // inputs lie between; `low` is 0 for unsigned ones, negative for signed ones
@@ -32,7 +32,7 @@ struct ConvLayer {
   NYBBLE_INLINE std::int32_t magnitude() const { return high > -low ? high : -low; }
 };
 
-// How the work of a layer is cut.
+// How the work of a layer is divided.
 struct ConvCut {
   std::int32_t block_outputs = 128;  // computed together, a multiple of kChannelAlign
   std::int32_t tile_pixels = 64;     // of a task
@@ -45,12 +45,11 @@ inline constexpr std::int32_t kMostBlockOutputs = 256;
 // Sizes of a block of a list.
 inline constexpr std::int32_t kListBlocks[] = {16, 32, 64};
 
-// The planner chooses no kernel that would stage more bytes than this for a task: windows with holes can ask for
-// gigabytes.
+// The planner chooses no kernel that would stage more bytes than this for a task: dilated windows can need gigabytes.
 inline constexpr std::int64_t kMostStaged = 64 << 20;
 
-// What the tasks of a kernel are cut out of: output pixels, those of one output row, those of two neighbouring output
-// rows, those of one output row unless the convolution is pointwise, or squares of 2x2 output pixels.
+// The units that the tasks of a kernel consist of: output pixels, those of one output row, those of two neighbouring
+// output rows, those of one output row unless the convolution is pointwise, or squares of 2x2 output pixels.
 enum class Tasks : std::uint8_t { pixels, row, row_pair, row_unless_pointwise, squares };
 
 struct ConvRow;

@@ -129,7 +129,7 @@ void sparse_block(const ConvTask& task) {
     const SparseItem* const items = packed.items + visit.first_item;
     const SparseItem* const stop = items + visit.items;
     const bool last = v + 1 == packed.visit_count;
-    // The next visit's weights come from L2 or beyond: asked for now, a few lines a pixel.
+    // The next visit's weights come from L2 or beyond: prefetch a few cache lines per pixel.
     const std::uint8_t* ahead = last ? nullptr : weights + std::int64_t{stop->first_group} * kRow;
     const std::int32_t lines = last ? 0 : visit.groups_ahead * kRow / 64;
     const std::int32_t lines_each = (lines + pixels - 1) / pixels;

@@ -1,5 +1,5 @@
-// Finishing several pixels of kChannelAlign channels at a time: what there is to do is found out once for all of them.
-// Included by one file per instruction set, after the vector type.
+// Finishes several pixels of kChannelAlign channels at a time, so that the kind of epilogue is determined once for all
+// of them. Included by one file per instruction set, after the vector type.
 #pragma once
 
 #include <type_traits>

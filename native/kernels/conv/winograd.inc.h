@@ -1,5 +1,5 @@
 // Winograd convolution F(2x2, 3x3), exact (Lavin and Gray 2016, "Fast algorithms for convolutional neural
-// networks", section 4.1): a square of 2x2 outputs takes 16 products a channel in place of 36. Included by one
+// networks", section 4.1): a square of 2x2 outputs takes 16 products per channel in place of 36. Included by one
 // file per instruction set, after the vector type.
 //
 //   inputs of 4x4 pixels d -> B'dB, 16 positions, each plus 30: in 0..90
@@ -150,7 +150,7 @@ __attribute__((noinline)) void winograd_segment(const WinogradScratch& scratch, 
   const std::int64_t position_bytes = std::int64_t{groups} * kWinogradGroup * kOutputs;
   const std::int64_t inputs_apart = scratch.inputs_apart / static_cast<std::int64_t>(sizeof(WinogradInput));
   for (int position = 0; position < kPositions; ++position) {
-    // The next position's weights come from L2 or beyond: asked for now, a few lines a turn.
+    // The next position's weights come from L2 or beyond: prefetch a few cache lines per iteration.
     const std::uint8_t* ahead = weights + position_bytes;
     const std::int64_t ahead_each = (position_bytes * T / squares + 63) / 64 * 64;
     std::int32_t t = 0;

@@ -1,5 +1,5 @@
-// Tables of codes in AVX-512: where the processor has VBMI, which this instruction set does not ask for, by
-// permutations that pick from 128 bytes. Elsewhere by shuffles.
+// Tables of codes in AVX-512: by permutations that select from 128 bytes if the processor has VBMI, which this
+// instruction set does not require; otherwise by shuffles.
 #pragma once
 
 #include <immintrin.h>

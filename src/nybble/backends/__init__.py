@@ -1,4 +1,4 @@
-"""Backends: what runs a network. The interpreter is one, the native CPU engine another."""
+"""Backends run networks. The interpreter is one, the native CPU engine another."""
 
 from nybble.backends.base import Backend, Executable, Options, checked_integers, described
 from nybble.backends.registry import backend_named, backends, register, unregister

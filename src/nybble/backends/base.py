@@ -1,4 +1,4 @@
-"""What a backend is: it compiles a network into something that runs. The code above does not depend on which one."""
+"""The interface of a backend, which compiles a network into an executable. The rest of the package uses only this."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nybble.lower import Step
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may ask of a backend. What a backend does not have it refuses, unless it is the default.
+    """Options of a caller. A backend refuses an option that it does not have, unless it has the default value.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Options:
 
 
 class NotANumberError(ValueError):
-    """Normalised photos that hold NaN, which has no integer."""
+    """Raised for normalised photos that contain NaN, which corresponds to no integer."""
 
 
 def checked_integers(graph: Graph, x: Array) -> Array:
@@ -59,14 +59,15 @@ def checked_integers(graph: Graph, x: Array) -> Array:
 
 
 def described(x: object) -> str:
-    """Dtype and shape of an array, the type of all else, for errors."""
+    """Dtype and shape of an array, or the type of any other object, for errors."""
     return f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
 
 
 class Executable(ABC):
     """A network of one input, ready to run. It has one output, unless its backend takes several.
 
-    Arrays are checked by the caller: of the dtypes and shapes said below, contiguous, integers in their type's range.
+    The caller checks arrays: they have the dtypes and shapes given below, are contiguous, and their integers are in
+    range.
 
     Attributes
     ----------
@@ -74,7 +75,7 @@ class Executable(ABC):
     threads : int
         Threads it runs on.
     isa : str
-        Instruction set of its kernels, or what it has in place of one.
+        Instruction set of its kernels, or another name of what runs it, such as a GPU.
     tuned : bool
         Whether stored choices of kernels are in use.
     """
@@ -117,7 +118,7 @@ class Executable(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Give threads and memory back. A run in another thread ends first; later ones are a ValueError."""
+        """Release threads and memory. A run in another thread ends first; later runs raise ValueError."""
 
     def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
         """The output for uint8 photos (N, H, W, C) of the input's size."""
@@ -166,7 +167,7 @@ class Backend(ABC):
     Attributes
     ----------
     name : str
-        What ``device`` of :func:`nybble.load` says.
+        The value of ``device`` of :func:`nybble.load` that selects it.
     takes_several_outputs : bool
         Whether its executables run networks of several outputs: then they have a ``run_several`` of their own.
     """
@@ -176,12 +177,12 @@ class Backend(ABC):
 
     @abstractmethod
     def compile(self, graph: Graph, options: Options) -> Executable:
-        """A network of one input, made ready; of one output, unless :attr:`takes_several_outputs`.
+        """Compile a network of one input. It has one output, unless :attr:`takes_several_outputs`.
 
-        No node of it is one that runs on the host (:attr:`nybble.graph.ops.Operation.on_host`).
+        It contains no node that runs on the host (:attr:`nybble.graph.ops.Operation.on_host`).
 
         Raises
         ------
         EngineError
-            In one line, on a node that the backend cannot run or an option that it does not have.
+            If there is a node that the backend cannot run, or an option that it does not have.
         """

@@ -6,4 +6,4 @@ from nybble.graph.errors import NybbleError
 
 
 class EngineError(NybbleError, ValueError):
-    """A network, a number of threads or an instruction set that a backend cannot run; the text says which."""
+    """Raised for a network, a number of threads or an instruction set that a backend cannot run; the text names it."""

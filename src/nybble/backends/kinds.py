@@ -1,4 +1,4 @@
-"""What backends that run fused steps have in common: a registry of the kinds of step that each can run."""
+"""Shared by backends that run fused steps: a registry of the kinds of step that each can run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BaseKind(ABC):
     kind: ClassVar[str]
 
     def why_not(self, step: Step) -> str | None:
-        """Why the backend cannot run a step, or ``None``."""
+        """The reason why the backend cannot run a step, or ``None``."""
         return None
 
 

@@ -12,7 +12,7 @@ from nybble.graph.plugins import PluginError, declared_once
 #: The entry points of other packages: each names an instance of :class:`Backend`.
 GROUP = "nybble.backends"
 
-#: The built-in backends are the folders beside this file. One is imported when it is asked for: not every machine has
+#: The built-in backends are the folders beside this file. Each is imported on first use, since not every machine has
 #: what it needs.
 _BUILT_IN = frozenset(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 
@@ -41,7 +41,7 @@ def backends() -> list[str]:
 
 
 def backend_named(name: str) -> Backend | None:
-    """The backend of a name, or ``None``."""
+    """The backend with a name, or ``None``."""
     if name in _BUILT_IN:
         built_in: Backend = import_module(f"nybble.backends.{name}").backend
         return built_in
@@ -54,5 +54,6 @@ def backend_named(name: str) -> Backend | None:
     return _by_name.get(name)
 
 
-#: Registers what other packages declare. It waits for an unknown name, since a search of all packages takes time.
+#: Registers the backends of other packages. It runs only for an unknown name, since a search of all packages takes
+#: time.
 _load_packages = declared_once(GROUP, Backend, lambda found: _by_name.get(found.name) is found, register)

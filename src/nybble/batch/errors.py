@@ -6,4 +6,4 @@ from nybble.graph import NybbleError
 
 
 class BatchError(NybbleError):
-    """A job that cannot be begun or go on; the text names the file or the option, and the remedy."""
+    """Raised if a job cannot start or continue; the text names the file or the option, and the remedy."""

@@ -21,7 +21,7 @@ PATH_COLUMNS = ("path", "file", "file_name", "filename")
 
 
 class Photo(NamedTuple):
-    """A photo: the name it has in its input, and its file, its content, or why there is neither."""
+    """A photo: its name in the input, and its file, its content, or the reason why there is neither."""
 
     name: str
     source: Path | bytes | None
@@ -45,7 +45,7 @@ class Input(ABC):
 
 
 def open_input(place: Path, column: str | None = None) -> Input:
-    """Open what a job reads.
+    """Open the input of a job.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class FileInput(Input):
     def __init__(self, place: Path) -> None:
         found = open_photos(place)
         named = [(photo.file, photo.path) for photo in found]
-        # What turns out to be not a photo has a row, too.
+        # Files that turn out not to be photos have a row, too.
         left_out = [(file, place / file) for file, _ in found.left_out] if place.is_dir() else []
         self._files = sorted([*named, *left_out]) if left_out else named
 
@@ -162,7 +162,7 @@ class ParquetInput(Input):
                     f"{part}: has no column {self._column or PHOTO_COLUMNS[0]!r}, but {', '.join(schema.names)}; "
                     "--column names the one that holds photos or their paths"
                 )
-        # The number of the first row of each part, and of the row behind the last.
+        # The number of the first row of each part, and the total.
         self._starts = [sum(counts[:index]) for index in range(len(counts) + 1)]
         if not self._starts[-1]:
             raise BatchError(f"{parts[0]}: has no rows")

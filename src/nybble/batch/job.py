@@ -1,4 +1,4 @@
-"""A job: what it reads, what it writes, and the shards it consists of."""
+"""A job: its input, its results, and its shards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nybble.engine.scores import ranked, softmax
 from nybble.graph.types import Array
 from nybble.images import ImageError
 
-#: The file that says what a folder of results is of.
+#: The file that describes the job of a folder of results.
 JOB = "job.json"
 _SCHEMA = "nybble-batch/1"
 #: Files that were being written when a job was killed.
@@ -33,7 +33,7 @@ _UNFINISHED = ".*.part"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the rows of a job depend on, beside its input and its model.
+    """The settings that the rows of a job depend on, besides its input and its model.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Settings:
     top : int
         Classes of a photo.
     embeddings : bool
-        Whether rows have what the last layer reads.
+        Whether rows have the input of the last layer.
     exif : bool
         Whether photos are turned upright.
     """
@@ -69,7 +69,7 @@ class Job:
     """The shards of an input, a model and settings.
 
     A shard depends on its own photos only, and its file appears when it is complete. So a job that is killed and
-    resumed, in whatever order, leaves the same bytes as one that is not.
+    resumed, in any order, writes the same bytes as an uninterrupted one.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Job:
         Raises
         ------
         BatchError
-            Where the folder has files and ``resume`` is not said, or is that of another job; it says what differs.
+            If the folder has files without ``resume``, or belongs to another job; the text says what differs.
         """
         description = self.description()
         try:
@@ -128,7 +128,7 @@ class Job:
             return None
         try:
             return self._format.errors(part.path)
-        except Exception as error:  # Readers of damaged files raise many things.
+        except Exception as error:  # Damaged files cause many kinds of exceptions in the readers.
             raise BatchError(f"{part.path}: is damaged: {error}; remove it and resume") from error
 
     def run(self, part: Part, pool: ThreadPoolExecutor, batch: int, told: Callable[[Row], None]) -> None:
@@ -188,7 +188,7 @@ class Job:
         return list(zip(best.tolist(), scores.tolist(), embeddings, strict=True))
 
     def _loaded(self, part: Part, pool: ThreadPoolExecutor, batch: int) -> Iterator[tuple[Photo, Any]]:
-        """Each photo, and its samples or why there are none; a few are decoded ahead, which bounds memory."""
+        """Each photo, and its samples or the reason for their absence. Few are decoded ahead, to bound memory."""
         upcoming = self._photos.photos(part.first, part.last)
         waiting: deque[tuple[Photo, Future[Any]]] = deque()
         try:

@@ -1,4 +1,4 @@
-"""A network or an ensemble that gives logits and, of a network, what its last layer reads."""
+"""A network or an ensemble that gives logits and, for a network, the input of its last layer."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Found(NamedTuple):
 class Network:
     """A model for a job.
 
-    With ``embeddings`` the network is run in two parts: to the value that its last weighted layer reads, and from
-    there on. Integers are exact, so the logits are those of the whole network.
+    With ``embeddings`` the network runs in two parts: up to the value that its last weighted layer reads, and from
+    there on. Integers are exact, so the logits equal those of the whole network.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Network:
 
 
 def _digest(task: Task) -> str:
-    """What tells tasks of one kind apart."""
+    """The properties that distinguish tasks of one kind."""
     values = {field.name: getattr(task, field.name) for field in fields(task)}
     shown = {name: value.numpy().tolist() if isinstance(value, Tensor) else value for name, value in values.items()}
     return f"{task.kind} {shown}"

@@ -1,4 +1,4 @@
-"""Runs a job on a Ray cluster: a task of Ray for each shard. Ray places tasks, and repeats those of lost workers.
+"""Runs a job on a Ray cluster, with one Ray task per shard. Ray places tasks, and repeats those of lost workers.
 
 Workers read the input and the model by the same paths as the driver, and return the content of a shard's file. Only the
 driver writes. So results, resuming and refusals are those of a job on one machine.
@@ -33,7 +33,7 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker opens: absolute paths, which mean the same on every node, and options.
+    """The work of a worker: absolute paths, which mean the same on every node, and options.
 
     Attributes
     ----------
@@ -87,8 +87,8 @@ def run_on_ray(
     Raises
     ------
     BatchError
-        As :func:`nybble.batch.run`; also where there is no such cluster, a worker finds another input or model, or the
-        worker of a shard is lost too often.
+        As :func:`nybble.batch.run`; also if there is no such cluster, a worker finds another input or model, or workers
+        of a shard are lost too often.
     """
     check_installed()
 

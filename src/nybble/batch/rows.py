@@ -16,7 +16,7 @@ from nybble.batch.errors import BatchError
 
 @dataclass(frozen=True)
 class Row:
-    """What was found in one photo.
+    """The result for one photo.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Row:
     embedding : sequence of float or None
         Where embeddings are wanted.
     answer : mapping or None
-        Of a network that does not classify, what it says by its task, as ``nybble predict --json`` has it.
+        For a network that does not classify, the answer by its task, in the form of ``nybble predict --json``.
     """
 
     index: int
@@ -64,7 +64,7 @@ class Format(ABC):
 
     @abstractmethod
     def errors(self, path: Path) -> int:
-        """How many rows of a file have an error. Raises as reading does where it is not such a file."""
+        """The number of rows of a file with an error. Raises the reader's exceptions if it is not such a file."""
 
 
 class Parquet(Format):
@@ -107,7 +107,7 @@ class Parquet(Format):
 
 
 class JsonLines(Format):
-    """One JSON object a line, with the fields of :class:`Row`."""
+    """One JSON object per line, with the fields of :class:`Row`."""
 
     suffix = ".jsonl"
 

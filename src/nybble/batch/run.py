@@ -15,7 +15,7 @@ from nybble.batch.job import Job, Part
 from nybble.batch.rows import Row
 from nybble.progress import Progress, silent
 
-#: Photos after which the share of failures is looked at while a job runs.
+#: Photos after which the share of failures is checked while a job runs.
 _ENOUGH = 100
 
 

@@ -1,4 +1,4 @@
-"""How far ONNX Runtime's answers for an ONNX file agree with the engine's for the graph it came from, or became."""
+"""The agreement of ONNX Runtime's answers for an ONNX file with the engine's for the corresponding graph."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from nybble.graph.types import Array
 if TYPE_CHECKING:
     import onnx
 
-#: Why there is no figure where ONNX Runtime is missing.
+#: The remark if ONNX Runtime is missing.
 MISSING = "ONNX Runtime is not installed (pip install onnxruntime)"
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How ONNX Runtime's answers for some inputs compare with the engine's.
+    """A comparison of ONNX Runtime's answers for some inputs with the engine's.
 
     Attributes
     ----------

@@ -35,11 +35,11 @@ from nybble.turns import rounds_of
 Start = Callable[[Contestant, int], Worker]
 #: Rounds that are run even if the seconds are spent: fewer give no spread.
 FEWEST_ROUNDS = 5
-#: What the peers' float network is, where no file is given.
+#: The description of the peers' float network if no file is given.
 MADE = "made of the 4-bit network"
-#: Photos of a turn that measures scaling, if no batch needs more.
+#: Photos per turn when scaling is measured, if no batch needs more.
 FEWEST_SCALED = 8
-#: Photos that biases of the dense copy are raised on, and others on which it is looked whether that holds.
+#: Photos on which biases of the dense copy are raised, and others on which the result is checked.
 DENSE_PHOTOS = 6
 
 
@@ -52,7 +52,7 @@ class Settings:
     against : sequence of str
         Peers; see ``peers.PEERS``. ``all``: those that are installed and can run the network.
     bits : sequence of int
-        4 is the network as it is, 8 the same at eight bits.
+        4 is the network itself, 8 the same network in eight bits.
     batches : sequence of int
     seconds : float
         Of timed work, on average, of each contestant at each batch size.
@@ -63,13 +63,13 @@ class Settings:
     isa : str or None
         Of nybble.
     peer_isa : str or None
-        That the peers are kept to; see ``restrict``.
+        The instruction set that peers are restricted to; see ``restrict``.
     ceilings : bool
-        Also measure what the machine can do, and hold each layer against it.
+        Also measure the machine's peak rates, and compare each layer with them.
     fp32 : bool
         Let peers run in float as well. Without it one does, since top-1 is compared with that of float.
     scaling : bool
-        Also measure what more threads bring.
+        Also measure the speed-up by more threads.
     device : str
         What nybble runs on; its peers stay on the CPU.
     """
@@ -108,7 +108,7 @@ def bench(
     source : str
         Where it comes from, for the result.
     photos, calibration : Photos
-        The photos everybody runs, and those that the peers' INT8 models are made with.
+        The photos that all contestants run, and those that calibrate the peers' INT8 models.
     settings : Settings
     cache : Path
         Folder where the peers' models are kept for the next time.
@@ -246,7 +246,7 @@ def _theirs(
     if kitchen is None:
         return contestants, choices, unable
     if not settings.fp32 or not any(engine_of(peer).runs_float for peer in against):
-        # Who is wrong is seen beside the float network.
+        # The float network shows which answers are wrong.
         restriction = kitchen.restriction(FLOAT_PEER)
         contestants.append(
             Contestant(f"{FLOAT_PEER} FP32", FLOAT_PEER, 32, kitchen.float_path, restriction=restriction)
@@ -289,7 +289,7 @@ def race(
         for contestant in counted(contestants, "loading, warming up, top-1", len(contestants), progress):
             worker = stack.enter_context(start(contestant, settings.threads))
             workers.append(worker)
-            # The smallest batch first: the peak of memory until then is that of a process that runs no other.
+            # The smallest batch first, so that the peak memory at each point is that of batches up to this size.
             for batch in batches:
                 few = list(range(min(len(photos), 2 * settings.threads * batch)))
                 answer = worker.run(few, batch)
@@ -303,7 +303,7 @@ def race(
             for contestant, worker in zip(contestants, workers, strict=True)
         }
         rounds = _rounds(workers, len(photos), batches, settings, runs, progress)
-    # A dense network is another one: its answers mean nothing.
+    # A dense network is a different network: its answers are meaningless.
     top1 = {
         entry.name: named.get((entry.engine, entry.model)) if entry.activations == "real" else None
         for entry in contestants
@@ -330,7 +330,7 @@ def _scaling(
         isa = loop_isa(one.about["isa"])
         if isa is None:
             return None
-        # Short turns: what disturbs a machine often lasts for seconds.
+        # Turns are short, since disturbances often last for seconds.
         rounds = _photos_of_rounds(count, max(FEWEST_SCALED, *batches), allowed)
         return measure_scaling(one, all_of_them, settings.threads, isa, batches, rounds, progress)
 

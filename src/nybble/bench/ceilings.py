@@ -17,7 +17,7 @@ WINDOWS = 5
 WINDOW = 0.04
 
 
-#: The instructions that a kernel's method multiplies and adds with: what its ceiling is. ``direct`` has none.
+#: The instructions with which a kernel's method multiplies and adds, which determine its ceiling. ``direct`` has none.
 _SUMS_OF_16_BITS = dict.fromkeys(("sparse", "winograd", "pair", "chained", "grouped"), "vpmaddubsw+vpaddw")
 LOOPS = {
     **_SUMS_OF_16_BITS,
@@ -33,7 +33,7 @@ LOOPS_WITH_DOTS = {
 
 
 def loop_of(method: str | None, isa: str) -> str | None:
-    """The instructions whose ceiling holds for a kernel's method; ``None`` where none was measured."""
+    """The instructions whose ceiling applies to a kernel's method; ``None`` if none was measured."""
     return (LOOPS_WITH_DOTS if has_dot_products(isa) else LOOPS).get(method or "")
 
 
@@ -61,12 +61,12 @@ class Ceiling:
 
     @property
     def best(self) -> float:
-        """The ceiling: disturbances only ever lower a window."""
+        """The ceiling, the largest window: disturbances can only lower a rate."""
         return max(self.windows)
 
     @property
     def median(self) -> float:
-        """What the machine gave half of the time."""
+        """The median over the windows."""
         return statistics.median(self.windows)
 
 

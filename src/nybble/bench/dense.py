@@ -1,4 +1,4 @@
-"""The worst case of an engine that skips zeros: a network of the same weights in which no activation is zero.
+"""The worst case of an engine that skips zeros: a network with the same weights in which no activation is zero.
 
 Only biases change, and only as far as needed. Peers multiply zeros like any number, so their speed on photos is their
 worst case as well.
@@ -86,7 +86,7 @@ def _raised(node: Node, more: Array) -> Node:
 
 
 def _revived(graph: Graph) -> Graph:
-    """A factor of 0 silences a channel whatever its bias: such channels get the median factor of their layer."""
+    """A factor of 0 makes a channel zero for any bias: such channels get the median factor of their layer."""
     changed: dict[str, Node] = {}
     for node in graph:
         if (rule := requantization(node)) is not None:

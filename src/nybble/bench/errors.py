@@ -8,7 +8,7 @@ from nybble.graph import NybbleError
 
 
 class BenchError(NybbleError):
-    """A benchmark that cannot be run as asked: a peer that is not installed, a contestant that died."""
+    """Raised if a benchmark cannot run: a peer is not installed, or the process of a contestant ended."""
 
 
 def require(package: str, wanted_by: str, remedy: str = "pip install 'nybble[bench]'") -> None:

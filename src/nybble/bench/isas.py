@@ -1,7 +1,7 @@
-"""Instruction sets as the benchmark asks about them: what each needs of the processor, and whose instructions it has.
+"""Properties of instruction sets for the benchmark: the processor features that each needs, and the set it extends.
 
-Both are in the native table (``native/CMakeLists.txt``), whatever this machine has and whatever was built, so that a
-result of another machine can be read here.
+Both are in the native table (``native/CMakeLists.txt``), independent of this machine and of the build, so that a result
+from another machine can be read here.
 """
 
 from __future__ import annotations

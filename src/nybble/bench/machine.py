@@ -1,4 +1,4 @@
-"""What a speed depends on besides the code: the processor, and what it can do."""
+"""The machine that a speed depends on: the processor and its features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLAGS_OF_INTEREST = (
     *("avx_vnni_int8", "amx_int8", "gfni", "asimd", "asimddp", "i8mm", "sve", "sve2"),
 )
 
-#: What is said of a processor with AMX.
+#: The remark on a processor with AMX.
 BYTE_TILES = "1,024 products of bytes a cycle and core, which four bits cannot reach: use 8 bits on this processor"
 
 

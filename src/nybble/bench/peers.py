@@ -1,4 +1,4 @@
-"""The peers' models of the same network: float, and the INT8 model that is right and fastest on this machine."""
+"""The peers' models of the same network: float, and the fastest correct INT8 model on this machine."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 from nybble.turns import take_turns
 
-#: Peers that can be asked for: each is a file of ``engines``.
+#: The peers: each is a file of ``engines``.
 PEERS = ("onnxruntime", "openvino", "torch", "litert", "ncnn")
-#: Asks for every peer that is installed and can run the network.
+#: Selects every peer that is installed and can run the network.
 ALL = "all"
-#: Who runs the float network where none of those asked for does.
+#: The peer that runs the float network if none of the selected ones does.
 FLOAT_PEER = "onnxruntime"
-#: How far below the float model's top-1 an INT8 model may be.
+#: Largest difference of an INT8 model's top-1 from the float model's, as a share.
 MARGIN = 0.03
 #: A later candidate must be faster by this part to be preferred: less than that is noise.
 ADVANTAGE = 0.05
@@ -46,7 +46,7 @@ TRIALS = 6
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to quantize, how well and how fast it did; ``failed`` says why it did nothing."""
+    """One way to quantize, its accuracy and speed; ``failed`` says why there are none."""
 
     name: str
     path: str
@@ -188,7 +188,7 @@ class Kitchen:
         return choice
 
     def restriction(self, peer: str) -> Restriction | None:
-        """What keeps a peer to the instruction set asked for."""
+        """The restriction of a peer to the requested instruction set."""
         return restrict(peer, self._isa) if self._isa else None
 
     def make(self, peer: str) -> dict[str, Path]:
@@ -248,7 +248,7 @@ def choose(candidates: list[Candidate], float_top1: float | None) -> Candidate:
     able = [entry for entry in candidates if entry.failed is None]
     right = [entry for entry in able if entry.top1 is None or entry.top1 >= (float_top1 or 0.0) - MARGIN]
     if not right:
-        # A peer that is wrong is not a peer, but the best of them is still the fairest one.
+        # If all candidates are wrong, the most accurate one is the fairest choice.
         return max(able, key=lambda entry: entry.top1 or 0.0)
     chosen = right[0]
     for entry in right[1:]:
@@ -258,7 +258,7 @@ def choose(candidates: list[Candidate], float_top1: float | None) -> Candidate:
 
 
 def share_right(predictions: dict[int, int], labels: list[int] | None) -> float | None:
-    """Part of the photos that are named rightly; ``None`` without labels."""
+    """The share of photos that are classified correctly; ``None`` without labels."""
     if labels is None or not predictions:
         return None
     return float(np.mean([labels[photo] == named for photo, named in predictions.items()]))

@@ -12,7 +12,7 @@ from nybble.graph import Preprocessing
 from nybble.graph.types import Array
 from nybble.images import LeftOut, batches, open_photos
 
-#: Photos where there are none: enough for a few rounds.
+#: Number of drawn photos if none are given: enough for a few rounds.
 SYNTHETIC = 128
 
 

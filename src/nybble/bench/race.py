@@ -31,7 +31,7 @@ WORKER = Path(__file__).with_name("worker.py")
 
 @dataclass(frozen=True)
 class Contestant:
-    """Who runs: an engine, a model for it, and its settings.
+    """A contestant: an engine, a model for it, and its settings.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Contestant:
     isa : str or None
         The instruction set nybble is asked for.
     restriction : Restriction or None
-        What keeps a peer to an instruction set.
+        The restriction of a peer to an instruction set.
     device : str
         What nybble runs on.
     """
@@ -74,7 +74,7 @@ class Entry(NamedTuple):
 
 @dataclass
 class Runs:
-    """What one contestant did at one batch size: images per second of each round, seconds of each call."""
+    """The measurements of a contestant at one batch size: images per second of each round, seconds of each call."""
 
     images_per_second: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -102,7 +102,7 @@ class Spread:
 
 
 class Runner(Protocol):
-    """What takes turns."""
+    """Something that runs in turns."""
 
     @property
     def name(self) -> str:
@@ -142,7 +142,7 @@ class Worker:
             "std": preprocessing.std,
             "threads": threads,
         }
-        # Its complaints are shown if it dies, and only then.
+        # Its standard error is shown only if it ends with an error.
         self._complaints = tempfile.TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115
         # A session of its own: Ctrl-C comes to this process, which ends the worker.
         self._process = subprocess.Popen(  # noqa: S603
@@ -228,6 +228,6 @@ def run_rounds(
 
 
 def paired(runs: dict[Entry, Runs], one: Entry, other: Entry) -> Spread:
-    """How many times as fast ``one`` is as ``other``, of each round, in which both ran the same photos."""
+    """The speed of ``one`` divided by that of ``other`` in each round, in which both ran the same photos."""
     pairs = zip(runs[one].images_per_second, runs[other].images_per_second, strict=True)
     return Spread.of(first / second for first, second in pairs)

@@ -1,7 +1,7 @@
-"""Keeps a peer to an older instruction set, so that a comparison holds for processors that have no more.
+"""Restricts a peer to an older instruction set, for comparisons that hold on processors without newer ones.
 
-Two ways: the peer's own environment variables, and a library that answers CPUID in the processor's place
-(``native/cpu_mask``), which holds for any peer but needs a processor with CPUID faulting.
+There are two ways: the peer's own environment variables, and a library that replaces the answers of CPUID
+(``native/cpu_mask``). The library works for any peer but needs a processor with CPUID faulting.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PATIENCE = 60
 
 @dataclass(frozen=True)
 class Restriction:
-    """How a contestant is kept to an instruction set.
+    """How a contestant is restricted to an instruction set.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Restriction:
 
 
 def restrict(peer: str, isa: str) -> Restriction | None:
-    """What keeps ``peer`` to ``isa`` on this machine; ``None`` if nothing does."""
+    """The restriction of ``peer`` to ``isa`` on this machine; ``None`` if there is no way."""
     mask = _mask() if masks_work() else None
     environment = _environment(isa) if peer in _FOLLOW else {}
     return Restriction(isa, environment, mask) if mask or environment else None

@@ -1,4 +1,4 @@
-"""From rounds to the result: speeds, latencies, who is wrong, and ratios."""
+"""From rounds to the result: speeds, latencies, wrong contestants, and ratios."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def is_wrong(top1: float | None, float_top1: float | None) -> bool | None:
 def run_records(
     contestants: Sequence[Contestant], runs: dict[Entry, Runs], threads: int, top1: dict[str, float | None]
 ) -> list[dict[str, Any]]:
-    """The ``runs`` of the result: one object a contestant and batch size."""
+    """The ``runs`` of the result: one object per contestant and batch size."""
     reference = float_top1(contestants, top1)
     return [
         _record(contestant, batch, runs[Entry(name, batch)], threads, top1[name], reference)
@@ -75,16 +75,16 @@ def _pick(
         if (entry.engine == "nybble") == (group == "nybble")
         and (entry.bits, entry.activations) == (bits, activations)
         and entry.name not in wrong
-        # A peer that cannot be kept to the instruction set would run on another one than we do.
+        # A peer that cannot be restricted to the instruction set would use a different one.
         and (peer_isa is None or entry.engine == "nybble" or entry.restriction is not None)
     ]
 
 
 def ratio_of(runs: dict[Entry, Runs], ours: list[Contestant], others: list[Contestant]) -> dict[str, Any]:
-    """How many times as fast the fastest of ours is as the fastest of the others: at any batch, and at batch 1."""
+    """The speed of our fastest contestant divided by that of the fastest other one: at any batch size, and at 1."""
     result: dict[str, Any] = {"best_batch": None, "batch_1": None}
     for kind in ("best_batch", "batch_1"):
-        # One photo at a time and its answer awaited: calls that overlap have no latency of their own.
+        # One photo at a time, one call after the other: overlapping calls have no meaningful latency.
         sides = [
             [
                 Entry(entry.name, batch)

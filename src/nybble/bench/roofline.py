@@ -1,4 +1,4 @@
-"""Each layer's rate beside what the machine can do: the points of a roofline plot."""
+"""Each layer's rate and the machine's peak rates: the points of a roofline plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much faster all threads are than one: of our engine, and of a loop that needs nothing but its core.
+"""The speed-up of all threads over one: of the engine, and of a loop whose data lies in its core's caches.
 
 The machine limits how well two threads run side by side: its clock, its shared cores and its other guests. So the
 engine's scaling is compared with that of a loop of the same instructions whose data lies in L1, in the same rounds.
@@ -27,7 +27,7 @@ SETTLE = 0.005
 
 @dataclass
 class Speeds:
-    """Work a second on one thread and on all of them, a number a round."""
+    """Work per second on one thread and on all of them, one number per round."""
 
     one: list[float] = field(default_factory=list)
     all: list[float] = field(default_factory=list)

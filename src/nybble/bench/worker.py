@@ -1,4 +1,4 @@
-"""One contestant, alone in its process: waits for photos, runs them, answers how long each call took.
+"""One contestant in its own process: waits for photos, runs them, and reports the time of each call.
 
 Run as a script, so that a peer's process holds nothing of nybble and its peak memory is its own. The first argument is
 a JSON object: ``engine``, ``model``, ``photos`` (raw uint8 (N, H, W, C)), ``shape`` (H, W, C), ``mean``, ``std``,

@@ -1,4 +1,4 @@
-"""What ``nybble demo`` shows: sample photos, the answers of several forms of a network, and speeds."""
+"""The contents of ``nybble demo``: sample photos, the answers of several forms of a network, and speeds."""
 
 from nybble.demo.answers import ANSWERS, Answer, Form, PhotoAnswers, Recorded, read_answers, write_answers
 from nybble.demo.errors import DemoError

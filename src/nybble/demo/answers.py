@@ -1,4 +1,4 @@
-"""Recorded answers: what the forms of a network that the demo cannot run said to the sample photos.
+"""Recorded answers, for the sample photos, of the forms of a network that the demo cannot run.
 
 They lie in a file ``answers.json`` beside the folder ``model/`` and are written by a script that has those forms, for
 the bundled network ``benchmarks/accuracy/lite0_answers.py``.
@@ -32,7 +32,7 @@ class Answer(_Record):
 
 
 class Form(_Record):
-    """A form of the network, for instance the float one: what to call it, how it answered, bytes of its constants."""
+    """A form of the network, for instance the float one: its label, how it was run, bytes of its constants."""
 
     label: str
     how: str
@@ -74,7 +74,7 @@ def read_answers(model: Path) -> Recorded | None:
     Raises
     ------
     DemoError
-        Naming file and field, where it is not as it should be.
+        Naming file and field, if it is not valid.
     """
     holder = model if (model / "model").is_dir() else Path(os.path.realpath(model)).parent
     path = holder / ANSWERS

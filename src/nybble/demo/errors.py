@@ -6,4 +6,4 @@ from nybble.graph.errors import NybbleError
 
 
 class DemoError(NybbleError):
-    """What the demo cannot show; the text names the file or the package that is missing or wrong."""
+    """Raised if the demo cannot run; the text names the file or the package that is missing or wrong."""

@@ -12,7 +12,7 @@ from nybble.examples import example_photos
 
 @dataclass(frozen=True)
 class Sample:
-    """A photo, what it shows, and which answers are right.
+    """A photo, its subject, and the right answers.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class Sample:
     classes : tuple of int
         The ImageNet-1k classes that are right; none where no class says what the photo shows.
     remark : str
-        What to know about these classes, if anything.
+        A remark on these classes, or an empty string.
     """
 
     file: str

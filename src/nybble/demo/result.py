@@ -1,4 +1,4 @@
-"""What the demo found, as data: the terminal, the page and ``--json`` show the same."""
+"""The results of the demo, as data: the terminal, the page and ``--json`` show the same."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Network:
     recorded : str or None
         When and by which command answers were recorded.
     remark : str
-        What to know about it, if anything.
+        A remark, or an empty string.
     """
 
     model: Found
@@ -69,7 +69,7 @@ class Network:
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """The user's name for it."""
         return self.model.name
 
     @property
@@ -163,7 +163,7 @@ class DemoResult:
         return sum(first == second for first, second in pairs), len(pairs)
 
     def ratio(self, network: str, batch: int) -> float | None:
-        """How many times as fast as in 8 bits a network runs in 4, where both were measured: a ratio of medians."""
+        """The speed in 4 bits divided by that in 8 bits, a ratio of medians, if both were measured."""
         speeds = {
             speed.bits: speed.images_per_second
             for speed in self.speeds

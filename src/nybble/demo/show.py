@@ -83,7 +83,7 @@ def show(
     seconds : float
         Time to measure speeds for, all networks and batch sizes together; five rounds are run anyway.
     progress : Progress
-        Told what comes next.
+        Called with the next piece of work.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def _prepared(engine: Engine, paths: Sequence[Path]) -> Array:
 
 
 def _network(model: _Opened) -> Network:
-    """What is shown of a model."""
+    """The results of a model."""
     recorded = model.recorded
     forms = recorded.forms.items() if recorded is not None else ()
     past = [_column(model.found, key, form.label, form.how, form.bytes, recorded=True) for key, form in forms]

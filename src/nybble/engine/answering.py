@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nybble.images.given import Photo, Samples
     from nybble.tasks import Answer, Detections, Embedding, Restored, Segmentation, TextBoxes
 
-#: What is said where photos are given to a network that does not say how they become its input.
+#: The error for photos if the network's preprocessing is unknown.
 NO_PREPROCESSING = (
     "the model has no file `preprocessing`, so it takes no photos; use run_integer, or for an ONNX file "
     "`nybble import --imagenet`"
@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
 
 
 class Answering(ABC):
-    """Photos in, answers out, over the results of :meth:`__call__` and :meth:`run`.
+    """Answers for photos, from the results of :meth:`__call__` and :meth:`run`.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Answering(ABC):
 
     @abstractmethod
     def _logits(self, x: Array) -> Array:
-        """Numbers of each class, (N, ...), of a batch of prepared photos."""
+        """The outputs, (N, ...), of a batch of prepared photos."""
 
     def prepare(self, photo: PhotoSource, *, exif: bool = True) -> Array:
         """Decode, resize and crop a photo: uint8 of :attr:`photo_shape`; see :func:`nybble.images.load_photo`.
@@ -133,7 +133,7 @@ class Answering(ABC):
             return prepared[0]
         return np.stack(prepared) if prepared else np.empty((0, *self.photo_shape), np.uint8)
 
-    # A text is an iterable of texts as well; the first signature that fits is taken.
+    # A str is an iterable of str as well; the type checker takes the first signature that fits.
     @overload
     def classify(  # type: ignore[overload-overlap]
         self, photos: Photo, top: int = 5, *, exif: bool = True
@@ -155,8 +155,8 @@ class Answering(ABC):
         photos : photo or iterable
             A photo is a path, the bytes of a file, a Pillow image, a uint8 array (H, W, 3) or (H, W), or a tensor of
             PyTorch, uint8 or float from 0 to 1, of shape (3, H, W), (1, H, W) or (H, W); each of any size. Several
-            photos are any iterable of these, or an array or a tensor with a further axis in front. Of a generator no
-            more than eight photos are held at a time.
+            photos are any iterable of these, or an array or a tensor with a further axis in front. At most eight photos
+            of a generator are in memory at a time.
         top : int
             Classes to return for each.
         exif : bool
@@ -227,10 +227,10 @@ class Answering(ABC):
     ) -> list[Answer]: ...
 
     def predict(self, photos: Any, *, exif: bool = True, score_threshold: float | None = None, top: int = 5) -> Any:
-        """The network's answer for a photo, or of each of several photos, by its task.
+        """The network's answer for a photo, or for each of several photos, by its task.
 
-        Photos are those of :meth:`classify`, and arrays those of :func:`nybble.engine.predicting.predict`, which has
-        the other parameters and the errors.
+        ``photos`` is as for :meth:`classify`. :func:`nybble.engine.predicting.predict` describes arrays, the other
+        parameters and the errors.
 
         Examples
         --------

@@ -43,8 +43,7 @@ class Engine(Answering):
     Parameters
     ----------
     graph : Graph
-        A network of one input. One with several outputs, or with one that is not a number a class, is run by
-        :meth:`run`.
+        A network of one input. If it has several outputs, or one that is not one number per class, use :meth:`run`.
     threads : int, optional
         Threads to run on; by default one for each processor this process may use.
     isa : str, optional
@@ -155,13 +154,13 @@ class Engine(Answering):
         ----------
         x : array
             uint8 (N, H, W, C), photos resized and cropped to the network's input; or float32
-            (N, C, H, W), normalised as the network's preprocessing says. With ``device="cuda"`` also on that GPU, in
-            any array that supports DLPack.
+            (N, C, H, W), normalised as the network's preprocessing says. With ``device="cuda"`` it may also be on that
+            GPU: any array that supports DLPack.
 
         Returns
         -------
         array
-            float32 (N, classes). For an ``x`` on a GPU an array on that GPU, which supports DLPack:
+            float32 (N, classes). If ``x`` is on a GPU, the result is an array on that GPU that supports DLPack:
             ``torch.from_dlpack(engine(photos))``.
 
         Raises
@@ -249,7 +248,7 @@ class Engine(Answering):
         Returns
         -------
         array
-            float32 (N, classes); the integers themselves for a network that does not end in Scale.
+            float32 (N, classes); for a network that does not end in Scale, the integers themselves.
 
         Raises
         ------
@@ -262,7 +261,7 @@ class Engine(Answering):
         return executable.run(checked_integers(self.graph, x))
 
     def tap(self, x: Array) -> dict[str, Array]:
-        """The output of every fused step, from the same kernels that run without taps.
+        """The output of every fused step, from the same kernels as in an ordinary run.
 
         Parameters
         ----------
@@ -291,14 +290,14 @@ class Engine(Answering):
         Returns
         -------
         dict
-            Nanoseconds from the end of one step to the end of the next, all threads waiting at each end, by the
-            name of the value that the step writes; then, taken out of them, of the lists that it builds
-            (``plan.lists_of``), as if all threads had shared their work evenly.
+            Nanoseconds from the end of one step to the end of the next, by the name of the value that the step writes.
+            All threads wait for each other at each end. The time of building lists (``plan.lists_of``) is subtracted
+            from its step and given separately, as if all threads had shared that work evenly.
 
         Raises
         ------
         ValueError
-            As :meth:`run_integer`, and on more or fewer images than one: threads would run them apart, untimed.
+            As :meth:`run_integer`, and if ``x`` is not exactly one image.
         """
         executable = self._open()
         x = checked_integers(self.graph, x)
@@ -314,9 +313,9 @@ class Engine(Answering):
     def reshape(self, rows: int, columns: int) -> Engine:
         """The network for an input of another size, without loading it again.
 
-        Engines of the sizes used last are kept (:data:`nybble.engine.sizes.KEPT`), so that a size which comes again
-        costs nothing. Packed weights are shared by all sizes that run the same kernels. Closing this engine closes
-        them.
+        The engines of the most recently used sizes are kept (:data:`nybble.engine.sizes.KEPT`), so that using one of
+        them again costs nothing. Packed weights are shared by all sizes that run the same kernels. Closing this engine
+        closes them.
 
         Parameters
         ----------
@@ -325,24 +324,24 @@ class Engine(Answering):
         Returns
         -------
         Engine
-            Whose ``graph`` and ``preprocessing`` have that size; this one where that is its size.
+            Its ``graph`` and ``preprocessing`` have that size. This engine itself if it has that size already.
 
         Raises
         ------
         GraphError
-            In one line, where the network cannot take that size; see :func:`nybble.graph.resized.resized`.
+            If the network cannot take that size; see :func:`nybble.graph.resized.resized`.
         """
         self._open()
         return self if (rows, columns) == self._input_shape[1:] else self._of_other_size(rows, columns)
 
     def _of_other_size(self, rows: int, columns: int) -> Engine:
         engine = self._sizes.get(rows, columns)
-        # Engines of one network have the sizes in common.
+        # All engines of one network share the sizes.
         engine._sizes, engine._is_first_size = self._sizes, False
         return engine
 
     def close(self) -> None:
-        """Give threads and memory back now; the engine cannot run afterwards."""
+        """Release threads and memory; the engine cannot run afterwards."""
         self._is_closed = True
         self._executable.close()
         if self._is_first_size:
@@ -381,7 +380,7 @@ class Engine(Answering):
         return next(iter(results.values()))
 
     def _checked_photos(self, x: object) -> Preprocessing:
-        """The network's preprocessing. Raises where ``x`` is not a batch of photos, normalised or not."""
+        """The network's preprocessing. Raises ValueError if ``x`` is not a batch of photos, normalised or not."""
         if not isinstance(x, np.ndarray) or x.dtype not in (np.uint8, np.float32):
             raise self._unexpected(x)
         if self.graph.preprocessing is None:

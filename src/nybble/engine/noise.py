@@ -1,4 +1,4 @@
-"""Inputs where there are no photos: seeded noise with structure at several sizes."""
+"""Inputs to use without photos: seeded noise with structure at several sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from nybble.graph.types import Array
 def noise_inputs(graph: Graph, count: int, seed: int = 0) -> Array:
     """(count, C, H, W) integers of a network's input type, (count, C) for a vector.
 
-    Sums of noise in cells of 1 to 32 pixels: plain noise would leave other activations zero than photos do.
+    Each is a sum of noise in cells of 1 to 32 pixels. With plain noise the zeros among activations would differ from
+    those of photos.
     """
     entry = graph.inputs[0]
     random = np.random.default_rng(seed)

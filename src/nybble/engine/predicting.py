@@ -1,4 +1,4 @@
-"""From a photo to the answer of a task, over the outputs of an engine."""
+"""From a photo to the answer of a task, through an engine."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def predict(
 
 
 def fitted(graph: Graph, photo: PhotoSource, *, exif: bool = True) -> tuple[Array, Fit]:
-    """The samples of a photo that a network reads, and where the photo lies in them: what needs no engine.
+    """The samples of a photo that a network reads, and where the photo lies in them. This part needs no engine.
 
     Parameters and errors are those of :func:`predict`.
 
@@ -79,7 +79,7 @@ def fitted(graph: Graph, photo: PhotoSource, *, exif: bool = True) -> tuple[Arra
     from nybble.tasks import task_of
 
     preprocessing = _preprocessing(graph)
-    task = task_of(graph)  # Before a photo is decoded for nothing.
+    task = task_of(graph)  # Raises before the photo is decoded.
     if isinstance(task, Restore) and preprocessing.fit == "none":
         return _whole(photo, preprocessing, exif)
     return _fitted(photo, preprocessing, exif)
@@ -88,7 +88,7 @@ def fitted(graph: Graph, photo: PhotoSource, *, exif: bool = True) -> tuple[Arra
 def answer_fitted(
     engine: Runner, seen: Array, fit: Fit, *, score_threshold: float | None = None, top: int = 5
 ) -> Answer:
-    """What a network says of the samples that :func:`fitted` has made. Parameters and errors: :func:`predict`."""
+    """The network's answer for samples that :func:`fitted` has made. Parameters and errors: :func:`predict`."""
     from nybble.tasks import answer, task_of
 
     preprocessing, task = _preprocessing(engine.graph), task_of(engine.graph)

@@ -30,20 +30,20 @@ class LayerProfile:
     name : str
         The value it writes, as in :meth:`Engine.step_times`.
     head : str
-        The layer that it starts with; for lists the value that they are of.
+        The layer that it starts with; for lists, the value that they index.
     kind : str
         ``conv``, ``pool``, ``scale``, ``point`` or ``lists``.
     kernel : Kernel, str or None
         Of a convolution or linear layer; on a GPU its name, of every step.
     seconds : float
-        Of one image, median over the runs.
+        Time of one image, median over the runs.
     macs : int
         Multiply-accumulates of one image, those with zeros included; 0 but for a convolution.
     bytes : int
-        What a convolution must read and write of one image at least: input, weights and output, a byte an element;
-        0 for others.
+        Least number of bytes that a convolution reads and writes for one image: input, weights and output, one byte per
+        element; 0 for other steps.
     gmacs : float or None
-        10**9 MACs a second.
+        10**9 MACs per second.
     zero_share, zero_pair_share : float or None
         Share of zeros among the activations that it reads, and of zero pairs of neighbouring channels in the
         engine's own order; ``None`` for wider values than 8 bits, and pairs for the network's input.
@@ -194,7 +194,7 @@ def trace_events(profile: Profile) -> dict[str, Any]:
 
 
 def describe(kernel: Kernel | str) -> str:
-    """A kernel in a few words: method, outputs by pixels, and for the sparse methods visit and list block."""
+    """A short text for a kernel: method, outputs x pixels, and for the sparse methods visit and list block."""
     if isinstance(kernel, str):
         return kernel
     from nybble.backends.cpu.kernel import LIST_GROUPS
@@ -275,7 +275,7 @@ def _zeros(engine: Engine, inputs: Array) -> dict[str, tuple[float, float | None
     orders = None if engine.cpu_plan is None else engine.cpu_plan.orders
     found: dict[str, list[tuple[float, float | None]]] = {}
     for image in range(len(inputs)):
-        # One at a time: all values of an image take megabytes.
+        # One image at a time: all values of an image take megabytes.
         for name, value in engine.tap(inputs[image : image + 1]).items():
             if name in read and value.dtype.itemsize == 1:
                 pairs = None if orders is None else zero_pair_share(value, orders.get(name))

@@ -9,24 +9,24 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Closing(Protocol):
-    """What holds threads and memory until it is closed."""
+    """Something that holds threads and memory until it is closed."""
 
     def close(self) -> None:
-        """Give them back."""
+        """Release them."""
         ...
 
 
 Made = TypeVar("Made", bound=Closing)
 
-#: Engines of other sizes that are kept: those used last.
+#: Number of engines of other sizes that are kept: the most recently used ones.
 KEPT = 4
 
 
 class Sizes(Generic[Made]):
-    """Makes engines of other sizes, and keeps the :data:`KEPT` that were used last.
+    """Makes engines of other sizes, and keeps the :data:`KEPT` most recently used ones.
 
     Packed weights are equal for all sizes that run the same kernels, and the process stores equal weights once. An
-    engine that is no longer kept works on for as long as it is held.
+    engine that is no longer kept continues to work for whoever holds it.
 
     Parameters
     ----------

@@ -17,11 +17,11 @@ from nybble.graph.types import DType
 if TYPE_CHECKING:
     import zipfile
 
-#: Most bytes that all files of an archive may unpack to: so many for each byte of the archive, and as many more.
+#: Most bytes that all files of an archive may unpack to: a number per byte of the archive, plus a constant.
 MOST_UNPACKED = (100, 4 << 20)
 #: How a zip archive with entries begins.
 _MAGIC = b"PK\x03\x04"
-#: Ways of compression that unpack no more at a time than is asked for, by their numbers in zip files.
+#: Compression methods that can be unpacked in pieces of bounded size, by their numbers in zip files.
 _STORED, _DEFLATED = 0, 8
 #: The first date that a zip archive can name: equal models give equal archives.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -73,7 +73,7 @@ class ModelArchive(ModelFolder):
             self._file = _File(self._archive)
             self._zip = zipfile.ZipFile(io.BufferedReader(self._file))
             entries = self._zip.infolist()
-        except Exception as error:  # zipfile lets through whatever a damaged file makes it raise.
+        except Exception as error:  # zipfile passes on any exception that a damaged file causes.
             raise ModelFormatError(self._archive, f"cannot be read as a zip archive: {_reason(error)}") from error
         self._entries = {entry.filename: entry for entry in entries if not entry.filename.endswith("/")}
         self._check(entries)
@@ -172,7 +172,7 @@ def _zipped(files: dict[str, bytes], how: int) -> bytes:
 
 
 class _File(io.RawIOBase):
-    """A file with a position of its own, so that a forked process and its parent do not move each other's."""
+    """A file with its own position, so that a forked process and its parent do not move each other's."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ class _File(io.RawIOBase):
             raise OSError("it is not a regular file")
 
     def is_unchanged(self) -> bool:
-        """Whether the file has still the size and time of change that it had."""
+        """Whether the file still has the size and the time of change that it had when it was opened."""
         return stamp_of(os.fstat(self._descriptor)) == self.stamp
 
     def readable(self) -> bool:

@@ -1,8 +1,8 @@
 """The containers of the published directory (Sequential, BottleneckQuantized, ResNetQuantized), as plain nodes.
 
-One description of the structure, :func:`expand_resnet`, serves both ways: reading, its parts come from
-files; writing, they come from the graph's nodes by name, and a graph is written with containers only
-where the expansion gives back exactly its nodes.
+One description of the structure, :func:`expand_resnet`, is used for reading and writing. When reading, its parts come
+from files. When writing, they come from the graph's nodes by name, and a graph is written with containers only if the
+expansion reproduces exactly its nodes.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ INPUT = "input"
 STEM = (("conv1", "Conv2d"), ("relu", "ReLU"), ("quantize1", "Quantize"), ("maxpool", "MaxPool2d"))
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 HEAD = (("avgpool", "AvgPool2d"), ("fc", "Linear"), ("scale", "Scale"))
-#: How deep containers may lie in one another; the published directory has three levels.
+#: How deep containers may be nested; the published directory has three levels.
 MAX_DEPTH = 16
 
 
 class Source(Protocol):
-    """Where :func:`expand_resnet` gets its parts from. Each may raise what suits the source."""
+    """The source of the parts of :func:`expand_resnet`. Each implementation raises its own kind of error."""
 
     def kind(self, name: str) -> str:
         """Type of the layer or container of that name."""
 
     def children_count(self, name: str) -> int:
-        """How many children a Sequential has, at least one."""
+        """The number of children of a Sequential, at least one."""
 
     def layer(self, file_name: str, kind: str | None, name: str, value: str) -> Node:
         """A node of the given name and type (any type, if ``None``) that reads ``value``."""
 
     def bottleneck(self, name: str, stride: Pair) -> None:
-        """Settle the attributes of a block whose three convolutions together take ``stride``."""
+        """Read or check the attributes of a block whose three convolutions have ``stride`` in total."""
 
     def too_deep(self, name: str) -> Exception:
         """The error for a container that lies too deep."""
@@ -84,7 +84,7 @@ class Expansion:
             value = self._conv(f"{name}_conv{part}", value, strides)
             value = self.layer(f"{name}_relu", "ReLU", value, f"{name}_relu{part}").name
             value = self.layer(f"{name}_quantize{part}", "Quantize", value).name
-        # Before the third convolution, so that whoever fuses the addition into that has the shortcut at hand.
+        # Before the third convolution, so that the shortcut exists when the addition is fused into that.
         shortcut = self.module(f"{name}_downsample", source, depth + 1)
         value = self._conv(f"{name}_conv3", value, strides)
         self._source.bottleneck(
@@ -119,7 +119,7 @@ def expand_resnet(source: Source) -> Expansion:
 
 
 class NotExpressibleError(Exception):
-    """The containers cannot express a graph. Never leaves this module's callers."""
+    """Raised if the containers cannot express a graph. Callers in this module always catch it."""
 
 
 class GraphSource:
@@ -135,7 +135,7 @@ class GraphSource:
             return self._nodes[name].op
         if f"{name}_conv1" in self._nodes:
             return BOTTLENECK
-        # Only names are followed here, so a chain of x_0_0_0... must be cut off.
+        # Only names are followed here, so a chain of x_0_0_0... must be limited.
         if name.count("_0") <= MAX_DEPTH and self._exists(f"{name}_0"):
             return SEQUENTIAL
         raise NotExpressibleError(name)

@@ -26,7 +26,7 @@ from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, SUMS, DType
 from nybble.graph.value_type import MAX_SHIFT
 
-#: New steps in an old one. Of s4 the range that both signs have is kept: -8 becomes -128, which is -7.06 old steps.
+#: New steps per old step. For s4 the symmetric range is kept: -8 becomes -128, which is -7.06 old steps.
 STEPS = {dtype: Fraction(wider.maximum, dtype.maximum) for dtype, wider in WIDER.items()}
 #: A factor's rounding may move a result by a quarter of a step of eight bits at the end of its range.
 TOLERANCE = 2.0**-9
@@ -40,16 +40,16 @@ _ONE = Fraction(1)
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted network and what became of the meaning of its values.
+    """A converted network, and the new units of its values.
 
     Attributes
     ----------
     graph : Graph
     units : mapping of str to Fraction
-        How many units of the new network make one of the old, by value.
+        Number of new units per old unit, by value.
     errors : mapping of str to float
-        Of each Quantize whose factors were rounded anew, the largest error that this brings about, relative to the
-        range of its output type, or for sums to the result itself.
+        For each Quantize whose factors were rounded again, the largest error that this causes, relative to the range of
+        its output type (for sums: relative to the result).
     """
 
     graph: Graph
@@ -69,10 +69,10 @@ def convert(graph: Graph, bits: int) -> Conversion:
     """Widen every four-bit weight and activation.
 
     Weights keep their values and become s8; results of Quantize and Table change from u4 to u7 and from s4 to s8 with
-    the clip range they had. Of a table that is known in coarser steps than it is read in, the entries between are
-    interpolated. The network's inputs, what already has eight bits, names, preprocessing and class names stay.
-    Sums of unlike units that meet in an addition are brought to one by an additional Quantize, called after the
-    convolution with ``_rescaled`` behind it.
+    the clip range they had. If a table is now read in finer steps than it is known in, the entries between are
+    interpolated. The network's inputs, 8-bit parts, names, preprocessing and class names stay the same.
+    If sums of different units meet in an addition, an additional Quantize brings them to one unit. Its name is that of
+    the convolution with the suffix ``_rescaled``.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class _Converter:
             self._types[node.name] = before if self._units.of_values[node.name] == 1 else WIDER[before]
 
     def _converted(self, node: Node) -> Node:
-        """The node in the new units; the same object where nothing changes."""
+        """The node in the new units; the same object if nothing changes."""
         if isinstance(node, Quantize):
             return self._quantize(node)
         operation = _operation(node)
@@ -179,9 +179,9 @@ class _Converter:
         return converted if inputs == node.inputs else replace(converted, inputs=inputs)
 
     def _of_one_unit(self, node: Node) -> tuple[tuple[str, ...], DType]:
-        """Names to read instead, and their type.
+        """The names that replace the node's inputs, and their type.
 
-        A network's input keeps its four bits; where it is joined with what became wider, it is widened there.
+        A network's input keeps its four bits. If it is joined with values that became wider, it is widened there.
         """
         unit = self._units.of_values[node.name]
         before = self._old.values[node.name].dtype
@@ -248,9 +248,9 @@ class _Units:
 def _units(graph: Graph) -> _Units:
     """Unit ratios of all values.
 
-    Those of activations follow from their type and those of convolutions from what they read. The values that
-    additions and ReLUs tie together share one: the finest of their convolutions', if the sums leave room for it, else
-    that of the old network, for which there is always room. A Quantize to a sum can make any.
+    Those of activations follow from their type and those of convolutions from what they read. The values that additions
+    and ReLUs connect share one: the finest of their convolutions, if the sums stay within range, else that of the old
+    network, which always fits. A Quantize to a sum can produce any unit.
     """
     units = {entry.name: _ONE for entry in graph.inputs}
     for node in graph:
@@ -258,17 +258,17 @@ def _units(graph: Graph) -> _Units:
         if kind is Unit.OWN and dtype not in SUMS:
             units[node.name] = STEPS.get(dtype, _ONE)
         elif kind in (Unit.INPUT, Unit.WEIGHTED):
-            # They differ only where a network's input, which keeps its four bits, is joined with what became wider.
+            # They differ only if a network's input, which keeps its four bits, is joined with values that became wider.
             units[node.name] = max(units[name] for name in node.inputs)
         elif kind is Unit.PRODUCT:
             units[node.name] = math.prod((units[name] for name in node.inputs), start=_ONE)
         elif kind is Unit.REAL:
             units[node.name] = _ONE
     joints: dict[str, Fraction] = {}
-    # In the order of each group's first value, so that what a Quantize among them reads is settled.
+    # In the order of each group's first value, so that the unit of a Quantize's input is known before.
     for group in _tied(graph):
         weighted = {units[name] for name in group if name in units}
-        # Without convolutions the first value is of a Quantize: additions and ReLUs read others of their group.
+        # Without convolutions the first value comes from a Quantize: additions and ReLUs read others of their group.
         wishes = sorted(weighted, reverse=True) or [units[graph[group[0]].inputs[0]]]
         largest = max(graph.values[name].magnitude for name in group)
         unit = next((wish for wish in wishes if largest * wish * _MARGIN <= SUM_LIMIT), _ONE)
@@ -286,7 +286,7 @@ def _units(graph: Graph) -> _Units:
 
 
 def _tied(graph: Graph) -> list[list[str]]:
-    """Sums that additions and ReLUs tie to one unit, in groups, both in the graph's order."""
+    """Groups of sums that additions and ReLUs force to one unit. Groups and members are in the graph's order."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -321,13 +321,13 @@ def requantize(node: Quantize, output_type: DType, ratio: Fraction, magnitude: F
     output_type : DType
         The new one.
     ratio : Fraction
-        New output units an old one, divided by new input units an old one.
+        New output units per old one, divided by new input units per old one.
     magnitude : Fraction
         The largest input, in new units.
     """
     exact = [int(factor) * ratio / (1 << node.shift) for factor in node.factor.numpy()]
     if output_type not in SUMS:
-        # From there on an input of 1 is clipped already, so that a larger factor says nothing more.
+        # From this factor on an input of 1 is already clipped, so that a larger factor changes nothing.
         exact = [min(scale, Fraction(output_type.magnitude)) for scale in exact]
     top = max(exact)
 
@@ -354,7 +354,7 @@ def _rounded(
     top = max(exact)
     fitting = (s for s in range(MAX_SHIFT, -1, -1) if allowed(s) and rounded(top * (1 << s)) <= dtype.maximum)
     shift = next(fitting, 0)
-    # What is cut here multiplies nothing but zeros, or inference refuses its results.
+    # A factor that is limited here only multiplies zeros; otherwise inference refuses the result.
     factors = [min(rounded(scale * (1 << shift)), dtype.maximum) for scale in exact]
     worst = 0.0
     for scale, factor in zip(exact, factors, strict=True):

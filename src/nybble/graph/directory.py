@@ -43,12 +43,12 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     Returns
     -------
     Graph
-        Its tensors stay in their files until they are asked for, so the directory must outlive the graph.
+        Its tensors stay in their files until they are used, so the directory must outlive the graph.
 
     Raises
     ------
     ModelFormatError
-        Whatever is wrong with the directory. Names the file and, where there is one, the line.
+        If the directory is not valid. The text names the file and, if there is one, the line.
     """
     folder = ModelArchive(path) if is_archive(path) else ModelFolder(path)
     version = extras.read_version(folder)
@@ -66,7 +66,7 @@ class _Reader:
     def __init__(self, folder: ModelFolder, root: LayerFile, version: int) -> None:
         self._folder = folder
         self._root = root
-        # Up to version 2, a node may be called so.
+        # Up to version 2, a node may have this name.
         is_node = version < TASK_VERSION and f"node.{TASK}" in root.entries
         self._reserved = RESERVED - {TASK} if is_node else RESERVED
         self._task: Task | None = None if is_node else read_task(folder)
@@ -192,9 +192,9 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
     """Write a model directory.
 
     With containers if they can express the graph, else with a root of type ``Graph``; either way
-    :func:`read_graph` gives an equal graph. The folder is written beside its place and then renamed, so
-    nobody sees half of it. Tensors of ``graph`` that still lie in a folder this replaces are gone from
-    there: read the graph again.
+    :func:`read_graph` gives an equal graph. The folder is written beside its final place and then renamed, so no reader
+    sees half of it. If it replaces a folder that ``graph`` was read from, tensors of ``graph`` that are still in files
+    are lost: read the graph again.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
     GraphError
         If a name is no safe file name.
     NybbleError
-        If the place is taken by something else or cannot be written to.
+        If there is something else at the path, or it cannot be written to.
 
     Examples
     --------

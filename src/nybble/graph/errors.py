@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-#: Longest text of a :class:`ModelFormatError`, the place not counted; the middle of a longer one is left out.
+#: Longest text of a :class:`ModelFormatError`, not counting the place; longer texts are shortened in the middle.
 MAX_MESSAGE = 600
 
 
 class NybbleError(Exception):
-    """Base of every error that nybble raises on purpose; its text is meant for the user."""
+    """Base class of all errors that nybble raises deliberately; the text is meant for the user."""
 
 
 class GraphError(NybbleError, ValueError):
-    """A graph that cannot be right: a shape or type clash, a cycle, a sum that could overflow.
+    """Raised for an invalid graph: a shape or type mismatch, a cycle, a sum that could overflow.
 
     ``node`` is the name of the node at fault (``None`` when the graph as a whole is), ``field`` the
     attribute of that node, where one can be named.
@@ -27,10 +27,10 @@ class GraphError(NybbleError, ValueError):
 
 
 class ModelFormatError(NybbleError, ValueError):
-    """A model directory that cannot be read. The text names the file and, where there is one, the line."""
+    """Raised if a model directory cannot be read. The text names the file and, if there is one, the line."""
 
     def __init__(self, path: Path | str, message: str, *, line: int | None = None) -> None:
-        # A broken file can hold words of any length.
+        # A damaged file can contain words of any length.
         if len(message) > MAX_MESSAGE:
             message = f"{message[: MAX_MESSAGE // 2]} ... {message[-MAX_MESSAGE // 3 :]}"
         place = f"{path}:{line}" if line is not None else f"{path}"

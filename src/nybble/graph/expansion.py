@@ -17,23 +17,24 @@ def _none(operation: Operation[Any]) -> bool:
 
 
 def expand(graph: Graph, keep: Callable[[Operation[Any]], bool] = _none) -> Graph:
-    """A graph of the same results without the nodes whose operation is said in terms of others.
+    """A graph with the same results, in which nodes of composite operations are replaced by the nodes they consist of.
 
     Parameters
     ----------
     graph : Graph
     keep : callable, optional
-        Operations whose nodes stay all the same; none by default.
+        Whether the nodes of an operation are kept; by default none are.
 
     Returns
     -------
     Graph
-        Nodes that replace one are named after it, the last one as it was. The same object where nothing is replaced.
+        The nodes that replace one are named after it; the last one has its name. The same object if nothing is
+        replaced.
 
     Raises
     ------
     GraphError
-        If what an operation gives for a node does not fit: it is then no valid graph.
+        If the nodes that an operation gives in place of a node do not form a valid graph.
     """
     nodes: list[Node] = []
     changed = False

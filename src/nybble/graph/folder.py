@@ -1,4 +1,4 @@
-"""Where a model lies, and reading its files without leaving that folder or trusting their size."""
+"""The folder of a model. Reads its files without leaving the folder or trusting their size."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ModelFolder:
         line = layer.entries[key].line + 1
         parts = reference.path.split("/")
         is_inside = parts[0] == ROOT and len(parts) > 1 and not any(part in ("", ".", "..") for part in parts)
-        # Other characters depend on the file system's encoding, or end a name.
+        # Other characters depend on the file system's encoding, or terminate a name.
         if not is_inside or not reference.path.isascii() or not reference.path.isprintable():
             raise ModelFormatError(
                 layer.path,

@@ -1,4 +1,4 @@
-"""Functions of one number that networks have between their layers, by the names that people give them."""
+"""Functions of one number that networks use between their layers, by their usual names."""
 
 from __future__ import annotations
 
@@ -66,17 +66,17 @@ NAMED: Mapping[str, Callable[[Array], Array]] = {
 
 
 def name_of(x: Array, y: Array) -> str:
-    """What a function is called whose values are known: one of :data:`NAMED`, a leaky ReLU, or nothing.
+    """The name of a function whose values are known: one of :data:`NAMED`, a leaky ReLU, or an empty string.
 
     Parameters
     ----------
     x : array
-        Where it is known, ascending, on both sides of 0.
+        Arguments at which it is known, ascending, on both sides of 0.
     y : array
         Its values there.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    # Where all of them look alike, none is recognised.
+    # On a narrower range the functions are too similar, so none is recognised.
     if x.min() > -2 or x.max() < 2:
         return ""
     for name, function in NAMED.items():

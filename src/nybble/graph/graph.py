@@ -14,7 +14,7 @@ from nybble.graph.value_type import ValueType
 
 
 class Graph:
-    """Nodes in an order in which each reads only what came before it.
+    """Nodes in an order in which each reads only earlier values.
 
     Parameters
     ----------
@@ -24,16 +24,16 @@ class Graph:
     outputs : sequence of str
         Names of the values the network returns.
     preprocessing : Preprocessing, optional
-        How a photo becomes the single input, whose type and shape it must make. ``None`` where nothing is known.
+        How a photo becomes the single input, whose type and shape it must produce. ``None`` if unknown.
     class_names : sequence of str, optional
         One line of text for each class: for each channel of the first output, or as many as the task has.
     task : Task, optional
-        What the outputs mean. ``None`` where nothing is known.
+        The meaning of the outputs. ``None`` if unknown.
 
     Raises
     ------
     GraphError
-        On a name defined twice or not defined before use, a shape or type clash, a sum that could pass
+        On a name defined twice or not defined before use, a shape or type mismatch, a sum that could exceed
         2**31 - 1, or preprocessing, class names or a task that do not fit.
     """
 
@@ -68,7 +68,7 @@ class Graph:
         return self._values
 
     def _class_count(self) -> tuple[int | None, str]:
-        """How many classes there are, and what says so."""
+        """The number of classes, and a text that says where it comes from."""
         if self.task is None:
             count = self._values[self.outputs[0]].shape[0]
             return count, f"the output has {count} channels"

@@ -1,4 +1,4 @@
-"""Shape, type and range inference: what a node produces from what it reads, or why it cannot."""
+"""Inference of shapes, types and ranges: the result of a node from its inputs, or an error."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def infer(node: Node, inputs: Sequence[ValueType]) -> ValueType:
     Raises
     ------
     GraphError
-        Naming the node and the attribute that does not fit its inputs, or the sum that could pass
-        2**31 - 1: the sum of absolute weights times the largest input, plus bias, plus shortcut.
+        Naming the node and the attribute that does not fit its inputs, or the sum that could exceed 2**31 - 1: the sum
+        of absolute weights times the largest input, plus bias, plus shortcut.
     """
     operation = operation_of(node)
     if operation is None:
@@ -47,7 +47,7 @@ def infer(node: Node, inputs: Sequence[ValueType]) -> ValueType:
 
 
 def _check_shape(shape: tuple[int, ...], name: str, *, is_real: bool = False) -> None:
-    # Real numbers behind the network may be in any shape.
+    # The real numbers that the host computes may have any shape.
     ranks, said = ((1, 2, 3, 4, 5, 6), "one to six") if is_real else ((1, 3), "one or three")
     most = MAX_ELEMENTS if is_real else MAX_EXTENT
     if len(shape) not in ranks or min(shape) < 1 or max(shape) > most or math.prod(shape) > MAX_ELEMENTS:

@@ -1,4 +1,4 @@
-"""What one node becomes in the model directory."""
+"""The form of one node in the model directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nybble.graph.tensor import Tensor
 
 @dataclass
 class LayerOutput:
-    """What one node becomes on disk: its text and its tensors by path inside ``model/``."""
+    """A node on disk: its text, and its tensors by path inside ``model/``."""
 
     file_name: str
     text: LayerText

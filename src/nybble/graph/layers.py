@@ -21,7 +21,7 @@ def read_layer(folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[st
     ------
     ModelFormatError
         On an unknown type, an unknown, missing or wrong key, or a tensor whose file is missing or of the
-        wrong size. What depends on the input's shape is left to the graph.
+        wrong size. The graph checks what depends on the input's shape.
     """
     operation = operation_named(file.kind)
     if operation is None:

@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class TensorReference:
-    """What a tensor's two lines say: element type, shape, and the path as written."""
+    """The contents of a tensor's two lines: element type, shape, and the path as written."""
 
     dtype: DType
     shape: tuple[int, ...]
@@ -51,7 +51,7 @@ class LayerFile:
     """One parsed text file: its type and its entries, by key.
 
     Accessors raise :class:`ModelFormatError` naming file and line where a key is missing or its value is
-    not of the kind asked for. :meth:`finish` reports the first key that no accessor asked for.
+    of another kind. :meth:`finish` reports the first key that no accessor has read.
 
     Attributes
     ----------
@@ -96,12 +96,12 @@ class LayerFile:
         return ModelFormatError(self.path, message, line=entry.line if entry is not None else 1)
 
     def expect(self, key: str, found: object, expected: object, why: str) -> None:
-        """Raise unless what ``key`` says is ``expected``; ``why`` comes before that in the text."""
+        """Raise unless the value of ``key`` is ``expected``; the text of the error begins with ``why``."""
         if found != expected:
             raise self.error(f"{key} says {_plain(found)}, but must be {why} {_plain(expected)}", key)
 
     def finish(self) -> None:
-        """Raise if the file has a key that nobody asked for."""
+        """Raise if the file has a key that was not read."""
         for key in self.entries:
             if key not in self._asked:
                 known = ", ".join(sorted(self._asked)) or "none"

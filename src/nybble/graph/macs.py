@@ -1,4 +1,4 @@
-"""Work of a network, as its operations count it."""
+"""The work of a network, in multiply-accumulates."""
 
 from __future__ import annotations
 

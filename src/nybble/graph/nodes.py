@@ -1,4 +1,4 @@
-"""What all nodes of a network share. A node has one output, which carries the node's name."""
+"""The base of all nodes of a network. A node has one output, which has the node's name."""
 
 from __future__ import annotations
 

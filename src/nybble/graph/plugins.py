@@ -1,4 +1,4 @@
-"""What can be added from outside: by registering it, or by entry points of other packages."""
+"""Extensions from outside: by registering them, or by entry points of other packages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 class PluginError(NybbleError, ValueError):
-    """Something that cannot be registered or loaded; the text names it and says why."""
+    """Raised for an extension that cannot be registered or loaded; the text names it and says why."""
 
 
 def declared(group: str, kind: type[Any]) -> Iterator[Any]:
     """The objects that the entry points of a group name, each an instance of ``kind``.
 
-    A search of all packages takes time, so callers put it off until they miss something.
+    A search of all packages takes time, so callers postpone it until a look-up fails.
 
     Raises
     ------
@@ -43,9 +43,9 @@ def declared(group: str, kind: type[Any]) -> Iterator[Any]:
 
 
 class Once:
-    """Work that is done at the first call, and no more. Other threads wait for its end: half of it would look like all.
+    """Work that is done once, at the first call. Other threads wait until it is complete.
 
-    A call from within the work returns at once. Work that raises is done again at the next call.
+    A call from within the work returns at once. Work that raises is repeated at the next call.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
@@ -85,7 +85,7 @@ def declared_once(
 
 
 class Registry(Generic[K, T]):
-    """What is registered of one kind, found by a key.
+    """The registered objects of one kind, by a key.
 
     Modules of nybble register when they are imported; the modules of ``package`` are imported, all of them, at the
     first look-up, so that a new one needs no list. Entry points of other packages are searched when a key is missing,

@@ -44,7 +44,7 @@ class Preprocessing:
     Raises
     ------
     GraphError
-        On a value that makes no sense; its ``field`` says which.
+        If a value is not valid; its ``field`` names it.
     """
 
     resize: int = 256
@@ -89,7 +89,7 @@ class Preprocessing:
         if self.fit != "crop":
             if min(self.crop) < 1:
                 raise GraphError(f"crop {self.crop} is not a size of an image", field="crop")
-            # One form for equal preprocessings.
+            # Equal preprocessings get the same form.
             object.__setattr__(self, "resize", min(self.crop))
         if self.fit == "letterbox":
             object.__setattr__(self, "fill", FILL if self.fill is None else self.fill)

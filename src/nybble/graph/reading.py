@@ -30,14 +30,14 @@ def read_graph(path: str | os.PathLike[str]) -> Graph:
     Returns
     -------
     Graph
-        Tensors of a directory or an archive stay in their files until they are asked for, so it must outlive the graph.
+        Tensors of a directory or an archive stay in their files until they are used, so it must outlive the graph.
 
     Raises
     ------
     ModelFormatError
-        Whatever is wrong with a directory or an archive. Names the file and, where there is one, the line.
+        If a directory or an archive is not valid. The text names the file and, if there is one, the line.
     OnnxImportError
-        Whatever an ONNX file holds that nybble cannot express. Names the node and the remedy.
+        If an ONNX file contains something that nybble cannot express. The text names the node and the remedy.
     MissingOnnxError
         For an ONNX file, where the package ``onnx`` is not installed.
 

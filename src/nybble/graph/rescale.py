@@ -20,7 +20,7 @@ TOLERANCE = 1 / 16
 
 @dataclass(frozen=True)
 class Candidate:
-    """Factors of a type with a shift, and the error that rounding them brings about, in a unit of the caller's."""
+    """Factors of a type with a shift, and the error that rounding them causes, in a unit that the caller chooses."""
 
     factor: Array
     dtype: DType
@@ -35,9 +35,10 @@ class Candidate:
 def choose(
     candidates: Iterable[Candidate], tolerance: float, otherwise: Collection[Candidate] | None = None
 ) -> Candidate:
-    """The first candidate whose error is not above ``tolerance``; those behind it are not computed.
+    """The first candidate whose error is at most ``tolerance``; later ones are not computed.
 
-    Where there is none, the one of the least error, of all or of those ``otherwise`` given, and the first of several.
+    If there is none: the one with the least error, among all or among ``otherwise`` if that is given. Of equal ones the
+    first.
     """
     refused = []
     for candidate in candidates:
@@ -57,11 +58,11 @@ class Rescale:
         (K,) u16, or u32 where that does not fit.
     shift : int
     error : float
-        The most that the rounded factors move a result, in steps of the result, over all channels and values.
+        The largest change of a result by the rounding of factors, in steps of the result, over all channels and values.
     best_shift : int
-        The shift that would have made the error least.
+        The shift with the least error.
     best_error : float
-        The error then.
+        The error with that shift.
     """
 
     factor: Tensor
@@ -74,7 +75,7 @@ class Rescale:
 def rescale(
     multiplier: Array, reach: Array, *, tolerance: float = TOLERANCE, shift: int | None = None, highest: int = MAX_SHIFT
 ) -> Rescale:
-    """Choose factors and a shift: 16 if the error stays within ``tolerance``, else the least that brings it there.
+    """Choose factors and a shift: 16 if the error is within ``tolerance``, else the smallest shift for which it is.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def rescale(
         (K,) float64: the error of a result, in steps, for a multiplier that is off by one part in one.
     tolerance : float
     shift : int, optional
-        Take this one, whatever the error.
+        Use this shift, for any error.
     highest : int
         Largest shift to take.
 

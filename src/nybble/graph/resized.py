@@ -16,9 +16,9 @@ from nybble.graph.task import Detect
 def resized(graph: Graph, rows: int, columns: int) -> Graph:
     """The network for an input of ``rows`` by ``columns``.
 
-    Pools over the whole image stay that, resizing keeps its factors, slices that reach the end still do, and reshapes
-    of outputs follow (:meth:`nybble.graph.ops.Operation.resized`). The preprocessing makes photos of the new size;
-    where it crops, the short side before the crop grows by the larger of both factors.
+    Pools over the whole image still cover it, resizing keeps its factors, slices up to the end still end there, and
+    reshapes of outputs are adapted (:meth:`nybble.graph.ops.Operation.resized`). The preprocessing makes photos of the
+    new size; if it crops, the short side before the crop grows by the larger of both factors.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def resized(graph: Graph, rows: int, columns: int) -> Graph:
     Raises
     ------
     GraphError
-        In one line, where the network cannot take the size: an extent out of range, a layer with a weight for every
-        pixel, values that no longer fit each other, or a task whose anchors are for one size.
+        If the network cannot take the size: an extent is out of range, a layer has a weight for every pixel, values no
+        longer fit each other, or the task has anchors for one size only.
     """
     if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 3:
         raise GraphError("only a network of one image as its input can take images of another size")

@@ -1,4 +1,4 @@
-"""Putting a finished directory in the place of another, all or nothing."""
+"""Replaces a directory by a finished one, completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nybble.graph.errors import NybbleError
 def replacing(target: Path, is_replaceable: Callable[[Path], bool]) -> Iterator[Path]:
     """Yield an empty folder beside ``target`` that takes its place when the block ends without an error.
 
-    After an error, a full disk included, ``target`` is what it was and the folder is gone.
+    After an error, including a full disk, ``target`` is unchanged and the folder is removed.
 
     Parameters
     ----------
     target : Path
         Absent, an empty folder, or a folder that ``is_replaceable`` accepts.
     is_replaceable : callable
-        Told a folder with something in it.
+        Called with a folder that is not empty.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the outputs of a network mean, as data: the part of a task that travels with a model."""
+"""The meaning of a network's outputs, as data: the part of a task that is stored with a model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Task:
     Raises
     ------
     GraphError
-        On a value that makes no sense; its ``field`` is ``task``, and the text names the key.
+        If a value is not valid; its ``field`` is ``task``, and the text names the key.
     """
 
     kind: ClassVar[str]
@@ -56,7 +56,7 @@ class Task:
         return (str(getattr(self, "output")),)  # noqa: B009 - each kind but Detect has it
 
     def class_count(self, values: Mapping[str, ValueType]) -> int | None:
-        """How many classes the outputs speak of; ``None`` for tasks without classes."""
+        """The number of classes; ``None`` for tasks without classes."""
         del values
         return None
 
@@ -222,7 +222,7 @@ class Segment(Task):
                 raise self.error("palette", f"{colour[:40]!r} is not a colour RRGGBB")
 
     def class_count(self, values: Mapping[str, ValueType]) -> int | None:
-        """The channels of the output; 2 with a threshold; unknown where the output has the classes themselves."""
+        """The channels of the output; 2 with a threshold; unknown if the output contains class numbers."""
         channels = values[self.output].shape[0]
         if channels > 1:
             return channels
@@ -238,10 +238,10 @@ class Restore(Task):
     form : str
         ``image``, or ``residual``: what is to be subtracted from the photo.
     output_scale : float
-        What 1 of the output is in samples of 0 to 1.
+        The value of 1 in the output, in samples of 0 to 1.
     overlap : int
-        How far, in pixels of the input, tiles of an image of another size reach into one another: as far as the network
-        sees. Only where the preprocessing does not resize (``fit`` ``none``).
+        Overlap of the tiles of an image of another size, in pixels of the input: the radius of the network's receptive
+        field. Used only if the preprocessing does not resize (``fit`` ``none``).
     """
 
     kind: ClassVar[str] = "restore"
@@ -269,7 +269,7 @@ class Text(Task):
     Attributes
     ----------
     function : str
-        What makes a probability of the output.
+        The function that turns the output into a probability.
     threshold : float
         Pixels above it are text.
     box_threshold : float
@@ -279,7 +279,7 @@ class Text(Task):
     shortest : float
         Least short side of a box, in pixels of the map.
     maximum : int
-        Most regions that are looked at.
+        Most regions that are examined.
     """
 
     kind: ClassVar[str] = "text"

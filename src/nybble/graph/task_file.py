@@ -30,7 +30,7 @@ def read_task(folder: ModelFolder) -> Task | None:
 
 
 def read_task_file(path: str | Path) -> Task:
-    """The task that a file by itself states; of a model directory, its own.
+    """The task that a single file states, or that of a model directory.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def write_task(task: Task) -> LayerOutput:
 
 
 def task_fields(task: Task) -> dict[str, Any]:
-    """What :func:`task_of_fields` makes the task of, with values that JSON has."""
+    """The fields from which :func:`task_of_fields` makes the task, with values that JSON can hold."""
     made: dict[str, Any] = {"kind": task.label}
     for entry, _ in _entries(type(task)):
         value = getattr(task, entry.name)

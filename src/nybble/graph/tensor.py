@@ -13,15 +13,15 @@ import numpy as np
 from nybble.graph.errors import ModelFormatError
 from nybble.graph.types import Array, DType
 
-#: What is said of a file that is not the one that was opened.
+#: The error for a file that has changed since it was opened.
 CHANGED = "has changed since the model was loaded; load it again"
 
 
 class Tensor:
     """A constant with an element type, a shape and values.
 
-    Values are held in memory (:meth:`from_array`) or stay in their file until somebody asks
-    (:meth:`from_file`), so that an engine that has packed its weights does not keep a second copy.
+    Values are in memory (:meth:`from_array`) or stay in their file until they are used (:meth:`from_file`), so that an
+    engine that has packed its weights does not keep a second copy.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Tensor:
     def from_reader(
         cls, dtype: DType | str, shape: tuple[int, ...], path: Path, size: int, read: Callable[[], bytes]
     ) -> Tensor:
-        """Refer to ``size`` bytes that ``read`` gives whenever they are asked for; errors name ``path``.
+        """Refer to ``size`` bytes that ``read`` returns on each call; errors name ``path``.
 
         Raises :class:`ModelFormatError` if type and shape take another number of bytes.
         """
@@ -113,7 +113,7 @@ class Tensor:
         """The bytes as the model directory stores them."""
         if self._array is None and not (self.dtype.bits == 4 and self.size % 2):
             return self._bytes()
-        # Of an odd count of nibbles the last one in a file may be anything.
+        # After an odd number of nibbles, the last nibble in a file may have any value.
         return encode(self.dtype, self.numpy())
 
     def _bytes(self) -> bytes:
@@ -161,7 +161,7 @@ def encode(dtype: DType, values: Array) -> bytes:
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
-    """What changes when a file does: its size, the time of its last change and its number."""
+    """A stamp that changes with a file: its size, the time of its last change and its inode number."""
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 

@@ -81,7 +81,7 @@ _STORAGE = {
     DType.F32: "<f4",
 }
 
-#: Types a tensor may have where a convolution, linear layer or pool reads it.
+#: Types that convolutions, linear layers and pools can read.
 ACTIVATIONS = (DType.U4, DType.U7, DType.U8, DType.S4, DType.S8)
 #: Types of sums: what convolutions, additions and ReLUs produce.
 SUMS = (DType.S32, DType.U31)

@@ -15,7 +15,7 @@ MAX_SHIFT = 31
 
 @dataclass(frozen=True)
 class ValueType:
-    """What inference knows of a value: element type, shape without batch, and largest magnitude."""
+    """The inferred facts about a value: element type, shape without batch, and largest magnitude."""
 
     dtype: DType
     shape: tuple[int, ...]

@@ -33,7 +33,7 @@ def batches(
     Parameters
     ----------
     photos : sequence of PhotoFile
-        What :func:`open_photos` gives, or a slice of it.
+        The result of :func:`open_photos`, or a slice of it.
     preprocessing : Preprocessing or callable
         How each is prepared; a callable takes the path and ``exif`` and gives an array, as ``Engine.prepare`` does.
     batch : int
@@ -49,16 +49,16 @@ def batches(
     Yields
     ------
     samples : ndarray
-        uint8 (N, crop rows, crop columns, channels), or of what the callable gives.
+        uint8 (N, crop rows, crop columns, channels), or N arrays of the callable, stacked.
     entries : sequence of PhotoFile
-        The N photos of it.
+        The N photos of the batch.
 
     Raises
     ------
     ImageError
-        When the batch of a photo that cannot be used is asked for, unless ``left_out`` takes it.
+        When the caller reaches the batch of a photo that cannot be used, unless ``left_out`` is given.
     ValueError
-        At once, for a batch or a number of workers below 1.
+        Immediately, if ``batch`` or ``workers`` is below 1.
     """
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
@@ -84,7 +84,7 @@ def _batches(
     with ThreadPoolExecutor(workers, thread_name_prefix="nybble-decode") as pool:
         try:
             for first in range(0, len(photos), batch):
-                # This batch and the next one are under way at most, which bounds memory.
+                # At most this batch and the next one are being decoded, which bounds memory.
                 for photo in islice(upcoming, max(0, 2 * batch - len(waiting))):
                     waiting.append(pool.submit(prepare, photo.path))
                 samples: list[Array] = []
@@ -101,7 +101,7 @@ def _batches(
                 if entries:
                     yield np.stack(samples), entries
         finally:
-            # An error or a caller that stops early leaves nothing to wait for but what already runs.
+            # After an error, or if the caller stops early, only the decoding that already runs is waited for.
             for future in waiting:
                 future.cancel()
 

@@ -1,4 +1,4 @@
-"""Photos of a folder or a list, with their labels, if any: the opener that every command uses."""
+"""Photos of a folder or a list, with their labels, if any. Every command opens photos here."""
 
 from __future__ import annotations
 
@@ -109,10 +109,10 @@ def open_photos(
     any other file                         one photo per line, with or without a label behind it
     =====================================  ==============================================================
 
-    A label is a non-negative integer, or the name of a class. Names are looked up in ``classes``; where it has none of
-    them they are numbered in order of name, as torchvision numbers class folders. A file is a photo if its suffix is
-    one that Pillow reads or, for an unknown suffix, if its content is. Hidden files and files of other known types,
-    such as ``.txt``, are passed over.
+    A label is a non-negative integer, or the name of a class. Names are looked up in ``classes``. If ``classes``
+    contains none of them, they are numbered in order of name, as torchvision numbers class folders. A file is a photo
+    if its suffix is one that Pillow reads or, for an unknown suffix, if its content is. Hidden files and files of other
+    known types, such as ``.txt``, are passed over.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def _first(files: Sequence[tuple[str, str | None]], limit: int | None) -> Sequen
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # Such as a name that is too long.
+    except OSError:  # For example, the name is too long.
         return False
 
 

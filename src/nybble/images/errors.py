@@ -13,7 +13,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class ImageError(NybbleError, ValueError):
-    """A photo that cannot be used, or a list of labels that cannot be read.
+    """Raised for a photo that cannot be used, or a list of labels that cannot be read.
 
     The text names the file and, for a list, the line. ``path`` is ``None`` for what came from memory.
     """
@@ -27,7 +27,7 @@ class ImageError(NybbleError, ValueError):
 
 
 class ImageWarning(UserWarning):
-    """A collection of photos that can be used, but may not be what the user meant."""
+    """Warns of a collection of photos that can be used, but may not be the one that the user meant."""
 
 
 def encodable(name: str) -> str:

@@ -55,7 +55,7 @@ class Fit:
         Raises
         ------
         ImageError
-            Where the photo would be too large once it is resized or, with ``fit`` ``none``, has another size. Names
+            If the photo would be too large after resizing or, with ``fit`` ``none``, has another size. The text names
             ``path``.
         """
         rows, columns = size = preprocessing.crop
@@ -108,7 +108,7 @@ class Fit:
         return moved.astype(np.float32)
 
     def _factors(self) -> Array:
-        """Of columns and of rows: pixels of the input for a pixel of the photo."""
+        """Factors of columns and of rows: pixels of the input per pixel of the photo."""
         if self.ratio is not None:
             return np.array((self.ratio, self.ratio))
         return np.array((self.resized[1] / self.photo[1], self.resized[0] / self.photo[0]))
@@ -131,7 +131,7 @@ class Fit:
         """
         places = []
         for axis, start in enumerate((self.top, self.left)):
-            # Multiplied before it is divided: exact where a centre lies on the edge of a pixel.
+            # Multiply before dividing: the result is exact where a centre lies on the edge of a pixel.
             centres = (np.arange(self.photo[axis]) + 0.5) * self.resized[axis] / self.photo[axis] + start
             places.append(centres * shape[axis] / self.size[axis])
         return places[0], places[1]

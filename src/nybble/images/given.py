@@ -24,7 +24,7 @@ class TensorLike(Protocol):
     """A tensor of PyTorch."""
 
     def detach(self) -> Any:
-        """The values without their history."""
+        """The values without their gradient history."""
         ...
 
 
@@ -69,7 +69,7 @@ def each(photos: Any) -> Iterator[PhotoSource]:
 
 
 def chunks(photos: Any, size: int) -> Iterator[list[PhotoSource]]:
-    """The photos of :func:`each`, so many at a time: of a generator no more are held."""
+    """The photos of :func:`each` in groups of ``count``; no more photos of a generator are in memory."""
     remaining = each(photos)
     while some := list(islice(remaining, size)):
         yield some

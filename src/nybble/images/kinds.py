@@ -54,7 +54,7 @@ def why_no_photo(source: str | bytes) -> str | None:
         return None
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    except Exception as error:  # Pillow's plugins let through whatever a damaged file makes them raise.
+    except Exception as error:  # Pillow's plugins pass on any exception that a damaged file causes.
         return f"cannot be decoded: {error}"
     return None
 

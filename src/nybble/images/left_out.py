@@ -29,7 +29,7 @@ class LeftOut:
         self._reasons.setdefault(file, reason)
 
     def check(self, read: int) -> None:
-        """Raise :class:`ImageError` where photos were left out and not one was read."""
+        """Raise :class:`ImageError` if photos were left out and none was read."""
         if self._reasons and not read:
             file, reason = next(iter(self._reasons.items()))
             count = len(self._reasons)

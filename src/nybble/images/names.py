@@ -15,8 +15,8 @@ from nybble.images.errors import printable, some
 def class_names(graph: Graph) -> tuple[str, ...]:
     """A name for each class of the graph's first output.
 
-    The graph's own where it brings one for each class; ImageNet's for any other network of 1,000 classes; else
-    ``class 0``, ``class 1`` and so on. Raises as :func:`network_classes`.
+    The graph's own names, if it has one for each class. For any other network of 1,000 classes, those of ImageNet.
+    Otherwise ``class 0``, ``class 1`` and so on. Raises as :func:`network_classes`.
     """
     classes = network_classes(graph)
     return tuple(f"class {index}" for index in range(classes)) if isinstance(classes, int) else classes
@@ -55,7 +55,7 @@ def known_classes(count: int, own: Sequence[str] | None) -> tuple[str, ...] | in
 def match_classes(found: Sequence[str], network: int | Sequence[str]) -> list[int] | str:
     """The network's number of each class that photos are labelled with.
 
-    By name where all names are among the network's; in order of name where none is and the numbers of classes agree.
+    By name if all names are among the network's. In order of name if none of them is and the numbers of classes agree.
 
     Parameters
     ----------

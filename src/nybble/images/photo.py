@@ -13,7 +13,7 @@ from nybble.graph.types import Array
 from nybble.images.errors import ImageError
 from nybble.images.fit import MAX_PIXELS, Fit
 
-# Pillow is imported where a photo is decoded: an engine that is fed with arrays does without it, its time and 5 MB.
+# Pillow is imported when a photo is decoded: an engine that only reads arrays saves the time and 5 MB.
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -36,8 +36,8 @@ _TURNS = {
 def load_photo(source: PhotoSource, preprocessing: Preprocessing, *, exif: bool = True) -> Array:
     """Decode a photo, turn it upright, bring it to the size of the input.
 
-    Where the short side is resized and the centre cut out, sizes and offsets round as torchvision's ``Resize`` and
-    ``CenterCrop`` do, and Pillow resizes, so the result is theirs, sample by sample.
+    If the short side is resized and the centre is cropped, sizes and offsets are rounded as in torchvision's ``Resize``
+    and ``CenterCrop``, and Pillow resizes. The result then equals theirs in every sample.
 
     Grayscale and CMYK become RGB; transparent photos are laid on white; 16-bit grayscale keeps its upper 8 bits,
     rounded. Of an animation the first frame counts.
@@ -147,7 +147,7 @@ def _read(image: Image.Image, path: Path | None, exif: bool) -> Image.Image:
         raise ImageError(path, "has float samples, which have no agreed range")
     try:
         return _upright(image, _as_rgb(image)) if exif else _as_rgb(image)
-    except Exception as error:  # Pillow's decoders let through whatever a damaged file makes them raise.
+    except Exception as error:  # Pillow's decoders pass on any exception that a damaged file causes.
         raise ImageError(path, f"cannot be decoded: {error}") from error
 
 
@@ -159,7 +159,7 @@ def _upright(original: Image.Image, photo: Image.Image) -> Image.Image:
     photo.info = {}
     try:
         orientation = original.getexif().get(_ORIENTATION, 1)
-    except Exception:  # Pillow's readers of EXIF raise whatever damaged data make them; the photo itself is fine.
+    except Exception:  # Pillow's EXIF readers raise many kinds of exceptions on damaged data; the photo itself is fine.
         return photo
     how = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return photo if how is None else photo.transpose(Image.Transpose[how])

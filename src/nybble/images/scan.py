@@ -16,7 +16,7 @@ BESIDE = "lies beside the class folders, so it has no class"
 
 
 class Scan(NamedTuple):
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Scan(NamedTuple):
     classes : tuple of str
         Names of all class folders in order, including those without photos; empty for photos without labels.
     left_out : list of LeftOutPhoto
-        Files that are not photos, although their names do not tell.
+        Files that are not photos, although their names do not show it.
     """
 
     files: list[tuple[str, str | None]]

@@ -18,12 +18,12 @@ class Lifetime:
     last: int
 
     def overlaps(self, other: Lifetime) -> bool:
-        """Whether both are in use during some step."""
+        """Whether both blocks are in use during some step."""
         return self.first <= other.last and other.first <= self.last
 
 
 def place(lifetimes: Sequence[Lifetime]) -> tuple[list[int], int]:
-    """Offsets, in the order given, and the total size.
+    """Place blocks in one arena: offsets, in the order of ``blocks``, and the total size.
 
     Greedy by size: the largest block first, each at the lowest offset where it meets no block that it
     lives together with (Pisarchyk and Lee 2020, "Efficient memory management for deep neural net inference").

@@ -1,4 +1,4 @@
-"""How the nodes of one type become steps, or parts of one."""
+"""How the nodes of one type become steps, or parts of steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N = TypeVar("N", bound=Node)
 class Fusion:
     """A graph while its nodes are being fused.
 
-    ``takes_operands``: whether steps may compute on the way what they alone read.
+    ``takes_operands``: whether a step may include the nodes that compute its operands, if no other step reads these.
     """
 
     def __init__(self, graph: Graph, takes_operands: bool = True) -> None:
@@ -41,7 +41,7 @@ class Fusion:
         return self._nodes.get(name)
 
     def only_reader(self, name: str) -> Node | None:
-        """The node that alone reads a value and may be fused with what computes it, if there is one."""
+        """The only reader of a value, if it may be fused with the node that computes the value; else ``None``."""
         readers = self._readers[name]
         if len(readers) != 1 or name in self._ends[1] or readers[0].name in self.taken:
             return None
@@ -49,7 +49,7 @@ class Fusion:
 
 
 class Lowering(ABC, Generic[N]):
-    """How nodes of one type become steps, or parts of one.
+    """How nodes of one type become steps, or parts of steps.
 
     Attributes
     ----------
@@ -60,7 +60,8 @@ class Lowering(ABC, Generic[N]):
     channels : Channels
         See :class:`~nybble.lower.step.Step`.
     epilogue : tuple of str
-        Parts that such a step takes along, in this order: of ``add``, ``relu``, ``quantize`` and ``table``.
+        Parts that such a step may include behind its head, in this order: of ``add``, ``relu``, ``quantize`` and
+        ``table``.
     part : str
         Which part of a step such a node can be; empty if none.
     """
@@ -76,11 +77,11 @@ class Lowering(ABC, Generic[N]):
         return
 
     def take_operands(self, node: N, step: Step, fusion: Fusion) -> None:
-        """Add nodes to the step that :meth:`begin` has filled in, which compute what its head alone reads."""
+        """Add nodes that compute operands of the step's head, if no other step reads these operands."""
         return
 
     def join(self, node: N, step: Step, fusion: Fusion) -> bool:
-        """Make a node, which alone reads the step's result so far, its :attr:`part`. False if it cannot be."""
+        """Include ``node``, the only reader of the step's result, as its :attr:`part`. False if that is impossible."""
         return False
 
 

@@ -1,4 +1,4 @@
-"""What clips leave of each value, whatever the weights are."""
+"""The largest magnitude that clamps leave of each value, for any weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from nybble.graph.types import SUM_LIMIT
 def clips(graph: Graph) -> dict[str, int]:
     """Largest absolute value of each value, by name, as types, tables and the maxima of ReLUs bound it.
 
-    Inference bounds sums by the weights that there are. Here sums of products are as large as 32 bits hold, so that
-    what is chosen by these bounds does not depend on weights that happen to be small.
+    Inference bounds sums by the actual weights. Here sums of products may be as large as 32 bits allow, so that choices
+    that follow from these bounds do not depend on weights that happen to be small.
     """
     found = {entry.name: graph.values[entry.name].magnitude for entry in graph.inputs}
     for node in graph:
@@ -23,7 +23,7 @@ def clips(graph: Graph) -> dict[str, int]:
         else:
             known = [graph.values[name] for name in node.inputs]
             sources = [replace(about, magnitude=found[name]) for name, about in zip(node.inputs, known, strict=True)]
-            # Inferring reads factors and tables from their files; the graph has the answer where bounds are its own.
+            # Inference reads factors and tables from their files. If the bounds are the graph's own, it has the result.
             result = graph.values[node.name] if sources == known else operation.infer(node, sources)
             bound = min(result.magnitude, SUM_LIMIT)
         dtype = graph.values[node.name].dtype

@@ -1,4 +1,4 @@
-"""Convolutions of every second row and column, joined as channels, as convolutions of the image itself."""
+"""Merges a focus (every second row and column, joined as channels) into the convolution that reads it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class _Phase(NamedTuple):
 
 
 def without_focus(graph: Graph) -> Graph:
-    """The graph with each focus (YOLOX, YOLOv5) taken into the convolution that reads it.
+    """The graph with each focus (YOLOX, YOLOv5) merged into the convolution that reads it.
 
-    A focus joins the phases of an image, ``x[:, a::n, b::m]``, as channels. A convolution of these is one of the image
-    with ``n`` by ``m`` times the window and the stride: the same products in the same sums. Nodes that nothing reads
-    any longer are left out.
+    A focus joins the phases of an image, ``x[:, a::n, b::m]``, as channels. A convolution of these equals a convolution
+    of the image whose window and stride are ``n`` by ``m`` times as large: it sums the same products. Nodes whose
+    results are no longer read are removed.
     """
     nodes = {node.name: node for node in graph}
     made = [_folded(graph, node, nodes) for node in graph]
@@ -40,7 +40,7 @@ def without_focus(graph: Graph) -> Graph:
 
 
 def _folded(graph: Graph, node: Node, nodes: dict[str, Node]) -> Node:
-    """The convolution of the image, for one of its phases; every other node as it is."""
+    """The convolution of the image that replaces one of its phases; any other node unchanged."""
     if not isinstance(node, Conv2d) or node.groups != 1 or tuple(node.dilation) != (1, 1):
         return node
     joined = nodes.get(node.inputs[0])
@@ -76,7 +76,7 @@ def _spread(weight: Array, phases: list[_Phase], step: Pair) -> Array:
 
 
 def _phase(graph: Graph, name: str, nodes: dict[str, Node]) -> _Phase:
-    """What a value takes of another one; the value itself where it does no more than move."""
+    """The slice of another value that a value consists of."""
     first, step = [0, 0], [1, 1]
     while True:
         node = nodes.get(name)

@@ -14,17 +14,18 @@ from nybble.lower.step import Step
 def fuse(graph: Graph, *, takes_operands: bool = True) -> list[Step]:
     """Steps in an order in which each reads only stored values.
 
-    A step takes along the nodes that alone read what it computes, as the :class:`~nybble.lower.base.Lowering` of its
-    head allows: a convolution an addition, a ReLU, a Quantize and a Table, in that order. A rescaled shortcut whose own
-    clamp can do nothing is rescaled where it is added, from the value that is stored anyway; with ``takes_operands``
-    so are both operands of an addition that no convolution takes along.
+    A step includes the nodes behind its head, each the only reader of the one before, as far as the
+    :class:`~nybble.lower.base.Lowering` of the head allows: a convolution includes an addition, a ReLU, a Quantize and
+    a Table, in that order. A shortcut that is rescaled without an effective clamp is rescaled where it is added, from
+    the value that is stored anyway. With ``takes_operands`` this also applies to both operands of an addition that no
+    convolution includes.
 
     A node for which no lowering is registered is a step of kind ``other``: backends that have it may run it.
     """
     fusion = Fusion(graph, takes_operands)
     order = {node.name: i for i, node in enumerate(graph.nodes)}
-    # Those that take additions first, so that additions join them where they can; of two that meet in an addition the
-    # later one takes it: the other is stored by then. Then what may take operands along, before these are steps.
+    # Heads that can include additions come first. If two of them meet in an addition, the later one includes it: the
+    # result of the other is stored by then. Heads that can include operands follow, before the operands become steps.
     adding: list[tuple[Node, Lowering[Any] | None]] = []
     taking: list[tuple[Node, Lowering[Any] | None]] = []
     others: list[tuple[Node, Lowering[Any] | None]] = []

@@ -25,7 +25,7 @@ class Tail:
     nodes: tuple[Node, ...] = ()
 
     def values(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """What each node gives for a batch, by name."""
+        """The outputs of each node for a batch, by name."""
         live = dict(outputs)
         for node in self.nodes:
             operation = operation_of(node)

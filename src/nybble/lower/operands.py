@@ -1,4 +1,4 @@
-"""Operands that a step computes on the way, since it alone reads them."""
+"""Operands that a step rescales itself, since no other step reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nybble.lower.base import Fusion
 
 
 def rescaled(name: str, fusion: Fusion) -> Quantize | None:
-    """The Quantize that makes a value for its only reader, from a stored one and without a clamp that does anything."""
+    """The Quantize that computes a value for its only reader, from a stored value and without an effective clamp."""
     node = fusion.node(name)
     if not isinstance(node, Quantize) or fusion.only_reader(name) is None or name in fusion.taken:
         return None

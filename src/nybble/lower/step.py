@@ -1,4 +1,4 @@
-"""One fused layer: what it reads and writes, with types, shapes and bounds, and what it computes on the way."""
+"""One fused layer: its inputs and its result, with types, shapes and bounds, and its computation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Value:
     is_input, is_output : bool
         Whether the network reads or returns it.
     clip : int or None
-        Largest absolute value that clips leave, whatever the weights are; ``None``: only the type bounds it. See
+        Largest absolute value that clamps leave, for any weights; ``None``: only the type bounds it. See
         :func:`~nybble.lower.clips.clips`.
     """
 
@@ -50,13 +50,13 @@ class Value:
 
 
 class Channels(Enum):
-    """How channels of a step's result depend on those of what it reads: in which orders they may be stored."""
+    """How channels of a step's result depend on those of its inputs, which limits the orders they may be stored in."""
 
-    #: Each depends on all channels of the source, by weights of its own. Either side may have any order.
+    #: Each channel depends on all channels of the source, through its own weights. Both may be stored in any order.
     MIXED = "mixed"
-    #: Each depends on the same channel of every value that is read. All have one order.
+    #: Each channel depends on the same channel of every input. All must be stored in the same order.
     KEPT = "kept"
-    #: They depend on where channels lie, which is where the graph has them.
+    #: The result depends on the position of channels, so that all keep the graph's order.
     FIXED = "fixed"
 
 
@@ -90,7 +90,7 @@ class Conv:
 
     def weights(self) -> Array:
         """(outputs, inputs of a group, rows, columns) integers."""
-        # Of a linear layer the flat order of a (C, H, W) input is that of a kernel which covers it.
+        # The inputs of a linear layer, a flattened (C, H, W), have the order of a kernel that covers the input.
         return self.weight.numpy().reshape(self.weight.shape[0], -1, *self.window.kernel_size)
 
 
@@ -105,7 +105,7 @@ class Pool:
 
 @dataclass
 class Step:
-    """Nodes that run as one: a head, then what its epilogue does before the result is stored.
+    """Nodes that run as one: a head, then the epilogue, which changes the result before it is stored.
 
     Attributes
     ----------
@@ -118,25 +118,26 @@ class Step:
     inputs : list of Value
         All values that it reads: those of the head, then the shortcut.
     result : Value
-        The one that is stored; values between head and result never exist in memory.
+        The value that is stored; values between head and result never exist in memory.
     body : object
-        What the head computes, in the form of its kind: :class:`Conv`, :class:`Pool`, a tensor of scales or a table.
+        The parameters of the head, in the form of its kind: :class:`Conv`, :class:`Pool`, a tensor of scales or a
+        table.
     channels : Channels
         Of the head. A shortcut always has the order of the result.
     macs : int
         Multiply-accumulates of one image.
     sum_bound : int
-        Largest magnitude of a sum of 32 bits that is read or computed, a rescaled shortcut included, before it is
-        requantized; 0 where there are none.
+        Largest magnitude of a 32-bit sum that is read or computed, including a rescaled shortcut, before it is
+        requantized; 0 without sums.
     add, shortcut, shortcut_quantize
         ``shortcut`` is the value that ``add`` adds to the sums, through ``shortcut_quantize`` where the graph
         rescales it first.
     input_quantize
-        Rescales :attr:`input` before the head of a ``point`` or ``scale`` step reads it; its clamp does nothing.
+        Rescales :attr:`input` before the head of a ``point`` or ``scale`` step reads it; its clamp has no effect.
     relu, quantize, table
-        What follows, in this order; of a ``point`` step also what it begins with. ``quantize`` may be a PReLU, which
-        requantizes values below zero by factors of their own: ``negative_factor``, else ``None``. ``table`` replaces
-        the codes that ``quantize`` gives.
+        The parts that follow, in this order; a ``point`` step may also begin with one. ``quantize`` may be a PReLU,
+        which requantizes values below zero by other factors, ``negative_factor`` (otherwise ``None``). ``table``
+        replaces the codes that ``quantize`` produces.
     """
 
     kind: str

@@ -22,7 +22,7 @@ from nybble.mlperf.labels import Labelled
 from nybble.mlperf.result import ACCURACY
 from nybble.statistics import Share
 
-#: Class by the number of the photo.
+#: Classes by the number of the photo.
 Answers = Mapping[int, int]
 
 
@@ -50,7 +50,7 @@ DTYPES = {
     4: ("int32", "uint32", "float32"),
     8: ("int64", "uint64", "float64"),
 }
-#: More than any classifier has; numbers read in the wrong type mostly exceed it.
+#: More classes than any classifier has; numbers that are read as the wrong type mostly exceed it.
 _MOST_CLASSES = 1 << 20
 
 
@@ -152,7 +152,7 @@ def _npz(path: Path) -> dict[int, int]:
         raise MlperfError(f"{path}: has no array 'prediction': {error}") from error
     except OSError:
         raise
-    except Exception as error:  # zipfile and zlib have errors of their own.
+    except Exception as error:  # zipfile and zlib raise their own exceptions.
         raise MlperfError(f"{path}: is not an .npz file: {error}") from error
     if predictions.ndim != 1 or predictions.dtype.kind not in "iu" or not len(predictions):
         raise MlperfError(

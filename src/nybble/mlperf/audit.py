@@ -1,4 +1,4 @@
-"""The audit tests of MLPerf that apply to image classification, run on results that exist.
+"""MLPerf's audit tests for image classification, run on existing results.
 
 Settings and tolerances are those of ``audit.config`` and ``verify_performance.py`` in the folder ``compliance`` of
 mlcommons/inference; TEST05 is asked for up to v4.1 and has been removed since (pull request 1925).
@@ -30,8 +30,8 @@ _SAME_PHOTO = 3
 _SAME = {"performance_issue_unique": False, "performance_issue_same": True, "performance_issue_same_index": _SAME_PHOTO}
 _SEEDS = ("qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed")
 _TOLERANCE = {"TEST01": 0.10, "TEST04": 0.10, "TEST05": 0.05}
-#: Of latencies up to so many milliseconds, which vary more. TEST04's script compares a rate with the limit, so that
-#: there every latency counts as so short.
+#: The tolerance for latencies up to this number of milliseconds, which vary more. TEST04's script compares a rate with
+#: the limit, so that every latency counts as short there.
 _SHORT_TOLERANCE = 0.20
 _SHORT = {"SingleStream": 0.2, "MultiStream": 1.6}
 

@@ -1,4 +1,4 @@
-"""Whether an output folder has what a submission needs, and whether what it has is valid."""
+"""Checks that an output folder has everything that a submission needs, and that its contents are valid."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ IMPLEMENTATION_FIELDS = (
 
 
 class Finding(NamedTuple):
-    """What is wrong, or what makes a result no submission, with the file or folder it is about."""
+    """A problem, or a reason why a result is not a submission, with its file or folder."""
 
     place: Path
     text: str
 
 
 class Report(NamedTuple):
-    """What a check found.
+    """The result of a check.
 
     Attributes
     ----------
     results : list of (str, str)
         A scenario and its figure or accuracy, of those that are right.
     problems : list of Finding
-        What has to be done again or added.
+        Problems: runs to repeat, files to add.
     shortfalls : list of Finding
-        What a submission may not have, though it is not a mistake.
+        Properties that a submission may not have, although they are no mistakes.
     """
 
     results: list[tuple[str, str]]

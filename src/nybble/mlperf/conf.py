@@ -1,9 +1,9 @@
 """LoadGen's conf files: ``model.scenario.key = value``.
 
 LoadGen reads such files itself, but accepts any key silently, reads numbers by their first digits, and reads seeds
-from its built-in configuration only. So files are read here, every key checked, and LoadGen is told what they mean:
-a setting by the name it has in ``TestSettings``. Of several lines for one setting the order of LoadGen holds:
-``model.scenario``, ``*.scenario``, ``model.*``, ``*.*``; a later file wins over an earlier one.
+from its built-in configuration only. So nybble reads the files, checks every key, and passes the settings to LoadGen by
+their names in ``TestSettings``. If several lines give one setting, the order of LoadGen decides: ``model.scenario``,
+``*.scenario``, ``model.*``, ``*.*``. A later file takes precedence over an earlier one.
 """
 
 from __future__ import annotations

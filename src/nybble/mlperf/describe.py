@@ -1,4 +1,4 @@
-"""What a submission says about the machine, the network and the program."""
+"""The descriptions of a submission: the machine, the network and the program."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nybble.mlperf.conf import Settings
 from nybble.mlperf.layout import DIVISION
 from nybble.mlperf.scenarios import BENCHMARK, IMAGENET_PHOTOS
 
-#: Fields of a system description that this machine either does not have or does not tell.
+#: Fields of a system description that this machine does not have or does not report.
 _ABSENT = (
     "accelerator_frequency",
     "accelerator_host_interconnect",
@@ -122,7 +122,7 @@ def calibration_note(name: str, card: Path | None) -> str:
 
 
 def shortfalls(settings: Settings, base: Mapping[str, Any], photos: int) -> list[str]:
-    """Why such runs are not submission to the benchmark; empty where nothing known speaks against it."""
+    """The reasons why such runs are not a submission to the benchmark; empty if none is known."""
     reasons = []
     if photos != IMAGENET_PHOTOS:
         reasons.append(f"{photos} photos instead of the {IMAGENET_PHOTOS} of ImageNet's validation set")

@@ -37,7 +37,7 @@ class Job:
     logs : str
         The folder for LoadGen's logs.
     most_late : int or None
-        Server only: the run is given up, and answers ``late`` instead of logs, once more queries than these were late.
+        Server only: once more queries than this were late, the run ends with the answer ``late`` instead of logs.
     """
 
     task: str

@@ -29,7 +29,7 @@ from nybble.mlperf.scenarios import BENCHMARK
 
 DIVISION = "open"
 PARTIAL = ".partial-"
-#: What was run and how: not part of a submission, but what ``check`` and ``audit`` need.
+#: A description of the run, which ``check`` and ``audit`` read; not part of a submission.
 RUN = "run.json"
 README = "README.md"
 USER_CONF = "user.conf"
@@ -104,7 +104,7 @@ def scenarios(layout: Layout) -> list[str]:
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A folder for what is not whole yet; gone afterwards, as those of killed runs are now.
+    """A folder for incomplete files, which is removed afterwards; folders of killed runs are removed as well.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def staging(out: Path) -> Iterator[Path]:
 
 
 def place(staged: Path, final: Path) -> None:
-    """Move a whole file or folder to its place; what was there is gone before, never mixed with it.
+    """Move a complete file or folder to its place; an older one is removed before, so that they are never mixed.
 
     Raises
     ------

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from nybble.mlperf.errors import MlperfError
 
-#: The search ends where it knows the rate to this part of it.
+#: The search ends when it knows the rate with this relative precision.
 PRECISION = 0.05
-#: And after so many seconds at the latest, when the trial that is under way has ended.
+#: It ends after this number of seconds at the latest, once the current trial has ended.
 SECONDS = 240.0
 #: The first rate to try, as a part of the engine's throughput; what a rate that is too high is lowered to while none
 #: has held; and the part at which the search is given up.
@@ -24,8 +24,8 @@ def find_peak(
 ) -> float:
     """Search by halving.
 
-    A rate that did not hold is tried once more before it counts as too high: a machine that stops for a moment, as
-    virtual ones do, makes queries late at any rate.
+    A rate that failed is tried once more before it counts as too high: a machine that stops for a moment, as virtual
+    machines do, makes queries late at any rate.
 
     Parameters
     ----------

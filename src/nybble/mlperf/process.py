@@ -43,7 +43,7 @@ def execute(job: Job, progress: Progress = silent, what: str = "", total: int | 
         except BrokenPipeError:
             pass
         finally:
-            # An answer is the last thing it does; whoever leaves without one wants it gone.
+            # The process ends after its answer; if the caller leaves without one, it must be ended.
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout):

@@ -1,4 +1,4 @@
-"""What a run is asked for: the request, the photos it means, and the job that its processes have in common."""
+"""The request of a run, its photos, and the job that its processes share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nybble.progress import Progress
 
 @dataclass(frozen=True)
 class Request:
-    """What to run, as the command line says it.
+    """A request, as the command line gives it.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Request:
     device : str
         As for ``nybble.Engine``.
     find_peak : bool
-        Search the highest rate of Server, whatever the files say.
+        Search the highest rate of Server, even if a file sets it.
     submitter, system : str
         Names of folders.
     """

@@ -1,4 +1,4 @@
-"""What LoadGen's logs contain: the figure of a scenario, whether it is valid, and if not, why."""
+"""The contents of LoadGen's logs: the figure of a scenario, and whether it is valid or why not."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Result:
     scenario : str
     valid : bool
     figure : float
-        What MLPerf compares: samples a second, or the early-stopping estimate of a latency percentile in milliseconds
-        (0 where there were too few queries for one).
+        The figure that MLPerf compares: samples per second, or the early-stopping estimate of a latency percentile in
+        milliseconds (0 if there were too few queries).
     unit : str
     reasons : tuple of str
         Why it is not valid, in plain words.

@@ -1,4 +1,4 @@
-"""One command, one scenario: prepare the photos, measure what LoadGen should expect, run it, put the logs in place."""
+"""Runs one scenario: prepares the photos, measures the targets for LoadGen, runs it, and puts the logs in place."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TRIES = 4
 
 @dataclass
 class Outcome:
-    """What came of a request.
+    """The result of a request.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Outcome:
     folders : list of Path
         Where the logs are.
     run : dict
-        What ``run.json`` says.
+        The contents of ``run.json``.
     photos : list of PhotoFile
         Those that ran, by LoadGen's numbers.
     left_out : LeftOut
@@ -129,7 +129,7 @@ class _Runner:
         self.trials: list[dict[str, Any]] = []
 
     def set_expectations(self, stated: Settings) -> None:
-        """What LoadGen expects of the system, where the files do not say: measured."""
+        """The targets for LoadGen that the files do not set, measured."""
         scenario, settings = self.request.scenario, self.settings
         self.progress("measuring batches", 0, None)
         self.estimate = execute(replace(self.job, task=ESTIMATE))
@@ -161,7 +161,7 @@ class _Runner:
             settings["server_target_qps"] = find_peak(self._holds, throughput)
 
     def run(self, base: Settings, about: dict[str, Any]) -> Outcome:
-        """Accuracy first, as that is what can be wrong."""
+        """Run accuracy first, since it can be wrong."""
         shortfalls = describe.shortfalls(self.settings, base, len(self.photos))
         engine = {name: self.estimate[name] for name in ("isa", "threads", "tuned")}
         if self.left_out:
@@ -281,7 +281,7 @@ def _place(request: Request, subject: Subject, layout: Layout, outcome: Outcome,
     write_json(system, describe.system_description(layout.system, request.submitter, _gpu(request, outcome)))
     card = request.model / README
     note.write_text(describe.calibration_note(request.name, card if card.is_file() else None), encoding="utf-8")
-    # What people may have filled in stays theirs.
+    # Fields that the user may have filled in are kept.
     for staged, final in ((system, layout.system_file), (note, layout.calibration)):
         if not final.exists():
             place(staged, final)

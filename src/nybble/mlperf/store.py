@@ -2,8 +2,8 @@
 
 A folder of the cache for each list of photos and preprocessing: ``samples`` holds uint8 (N, ...), ``checks`` a
 number per photo, 0 until it is there, then its CRC-32 and a bit that is always set. A photo is written before its
-check, so a killed run goes on where it stopped. Whatever does not match its check is made again whenever a store is
-opened.
+check, so a killed run continues where it stopped. When a store is opened, photos that do not match their check are made
+again.
 """
 
 from __future__ import annotations

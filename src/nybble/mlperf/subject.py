@@ -16,7 +16,7 @@ from nybble.models import is_ensemble
 
 
 class Subject(NamedTuple):
-    """What is measured.
+    """The subject of a measurement.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Subject(NamedTuple):
 
 
 def open_subject(path: Path, name: str) -> Subject:
-    """What lies in a model folder or the TOML file of an ensemble.
+    """The network of a model folder, or the ensemble of a TOML file.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""The system under test and its photos: what LoadGen calls.
+"""The system under test and its photos, with the functions that LoadGen calls.
 
-Photos lie in one array, logits in another, both for as long as a run lasts. A batch is a copy of rows from the one, a
-call of the engine, a maximum a row, and one call that answers LoadGen with addresses of the classes found. What Python
-does for a single photo is to hand its number on.
+Photos lie in one array, logits in another, both for as long as a run lasts. For a batch it copies rows of photos, calls
+the engine, takes the maximum of each row, and answers LoadGen in one call with addresses of the classes. For a single
+photo Python only passes its number on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Run = Callable[[Array], Array]
 
 #: A query comes here after LoadGen's clock for it has started; this part of the bound is kept for that.
 _SLACK = 0.03
-#: A larger batch must take so much less time a photo, since its first photos wait for its last.
+#: A larger batch must take less time per photo by this factor, since its first photos wait for the last.
 _PAYS = 1.05
 
 
@@ -116,9 +116,9 @@ class _Waiting(NamedTuple):
 class Batcher:
     """Gathers single queries (Server) into batches that keep the latency bound.
 
-    Nothing waits for a batch to fill. Of the queries that came while the engine was busy as many go together as take
-    the least time a photo, and no more than lets the oldest one keep the bound. A query that cannot keep it any more
-    waits until there is nothing else to do, or it would make those behind it late as well.
+    No query waits for a batch to fill. Of the queries that arrived while the engine was busy, a batch takes the number
+    with the least time per photo, limited so that the oldest query keeps the bound. A query that can no longer keep the
+    bound waits until nothing else is left, since it would make those behind it late as well.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ class Batcher:
                 begun = time.perf_counter()
                 self._answer([one.number for one in batch], [one.photo for one in batch])
                 ended = time.perf_counter()
-                # Machines change their pace; a tenth of what is new follows it without following every hiccup.
+                # The speed of a machine changes; a weight of a tenth follows it but smooths short disturbances.
                 self._pace += 0.1 * ((ended - begun) / self._seconds[len(batch) - 1] - self._pace)
                 self.late += sum(ended - one.since > self._bound for one in batch)
                 if self._most_late is not None and self.late > self._most_late:

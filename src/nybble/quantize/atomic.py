@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, whole, whenever the process is killed."""
+"""Atomic writes: a file is either the complete old one or the complete new one, whenever the process is killed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def load(path: Path) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # A damaged file makes the reader raise whatever comes along.
+    except Exception as error:  # A damaged file can cause many kinds of exceptions in the reader.
         raise QuantizeError(
             f"{path}: cannot be read as a saved state ({str(error).splitlines()[0][:200]}); remove it to start anew"
         ) from error

@@ -6,16 +6,16 @@ from nybble.graph import NybbleError
 
 
 class QuantizeError(NybbleError, ValueError):
-    """A network, a configuration or data that cannot be quantized; the text names what, and the remedy."""
+    """Raised if a network, a configuration or data cannot be quantized; the text names cause and remedy."""
 
 
 class CaptureError(QuantizeError):
-    """A module that cannot be captured. The text names the operation and the source line that called it."""
+    """Raised for a module that cannot be captured. The text names the operation and the source line that called it."""
 
 
 class SourceError(QuantizeError):
-    """A SOURCE string, or the weights it names, that cannot be loaded."""
+    """Raised if a SOURCE string, or the weights that it names, cannot be loaded."""
 
 
 class MissingExtraError(QuantizeError, ImportError):
-    """A package of ``nybble[quantize]`` that is not installed."""
+    """Raised if a package of ``nybble[quantize]`` is not installed."""

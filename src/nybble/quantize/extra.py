@@ -1,4 +1,4 @@
-"""Whether the packages of ``nybble[quantize]`` are there; imported before whatever needs them."""
+"""Checks that the packages of ``nybble[quantize]`` are installed; imported before everything that needs them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NEEDED = ("torch", "torchvision", "yaml")
 
 
 def check() -> None:
-    """Raise MissingExtraError, which says what to install, unless everything is there."""
+    """Raise MissingExtraError, which says what to install, if a package is missing."""
     for name in NEEDED:
         if importlib.util.find_spec(name) is None:
             raise MissingExtraError(f"quantizing needs {name}: pip install 'nybble[quantize]'")

@@ -41,32 +41,32 @@ def quantize(
     out: str | os.PathLike[str] | None = None,
     threads: int | None = None,
 ) -> Engine:
-    """Quantize a trained network after training: ranges are calibrated on photos, no weight is trained.
+    """Quantize a trained network: calibrates ranges on photos, without training weights.
 
-    It is what ``nybble quantize --epochs 0`` does without measuring; :mod:`nybble.quantize` has the steps one by one,
+    This is what ``nybble quantize --epochs 0`` does, without measurements. :mod:`nybble.quantize` has the single steps,
     and fine-tuning, which 4-bit activations often need (docs/quantize.md).
 
     Parameters
     ----------
     source : nn.Module or str or path
-        A trained classifier, a float ONNX file, or what :func:`nybble.quantize.load_source` takes. A module is left as
-        it was.
+        A trained classifier, a float ONNX file, or any source of :func:`nybble.quantize.load_source`. A module is not
+        changed.
     photos : path or iterable
-        Photos like those to come; labels are not needed. A folder, a list, a zip or tar file of photos; or any iterable
-        of photos as :meth:`nybble.Engine.classify` takes them. A few hundred are enough.
+        Photos like those that the network will be used on, without labels: a folder, a list, a zip or tar file of
+        photos, or any iterable of photos as for :meth:`nybble.Engine.classify`. A few hundred are enough.
     bits : str
-        ``w4a4``, ``w4a8``, ``w8a8`` or ``mixed``, as :class:`nybble.quantize.Bits` says.
+        ``w4a4``, ``w4a8``, ``w8a8`` or ``mixed``; see :class:`nybble.quantize.Bits`.
     preprocessing : Preprocessing, optional
         How photos become the input. By default the module's attribute ``preprocessing``, what torchvision lists for its
         networks, else ImageNet's with a warning.
     config : QuantizeConfig, optional
-        Settings besides ``bits``.
+        Further settings.
     limit : int
-        Photos that are used at most.
+        Largest number of photos to use.
     out : path, optional
         A folder to write the model to; it is then loaded from there, and the engine can be pickled.
     threads : int, optional
-        Of the engine, as for :func:`nybble.load`.
+        Threads of the engine, as for :func:`nybble.load`.
 
     Returns
     -------
@@ -76,9 +76,9 @@ def quantize(
     Raises
     ------
     QuantizeError
-        On no photos, unknown ``bits``, or a network that is quantized already.
+        If there are no photos, ``bits`` is unknown, or the network is quantized already.
     CaptureError
-        Naming the source line of what cannot be captured.
+        Naming the source line of an operation that cannot be captured.
     ImageError
         Naming the photo that cannot be decoded.
 

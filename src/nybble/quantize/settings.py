@@ -24,7 +24,7 @@ class CalibrationConfig(BaseModel):
         default=8192, ge=16, le=1 << 20, description="bins of a histogram (a power of two), for each sign"
     )
     images: int | None = Field(default=None, ge=1, description="use only the first so many images; all where absent")
-    batch: int = Field(default=16, ge=1, description="images a forward pass")
+    batch: int = Field(default=16, ge=1, description="images per forward pass")
     workers: int = Field(default=2, ge=0, description="processes that decode photos; 0 decodes in the main one")
     seed: int = Field(default=0, ge=0, description="order in which images are drawn")
     save_every: int = Field(
@@ -79,8 +79,8 @@ class TrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     epochs: int = Field(default=15, ge=0)
-    batch: int = Field(default=64, ge=1, description="images a step and process, all accumulated ones together")
-    accumulate: int = Field(default=1, ge=1, description="parts that a batch is cut into, for want of memory")
+    batch: int = Field(default=64, ge=1, description="images per step and process, all accumulated ones together")
+    accumulate: int = Field(default=1, ge=1, description="parts that a batch is divided into, to save memory")
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(default=1e-3, gt=0, description="after the warm-up")
     final_share: float = Field(
@@ -151,8 +151,8 @@ class ReconstructionConfig(BaseModel):
 
     images: int | None = Field(default=1024, ge=1, description="use only the first so many images; all where absent")
     iterations: int = Field(default=2000, ge=1, description="of the optimizer, for each block")
-    batch: int = Field(default=32, ge=1, description="images an iteration, drawn from all")
-    chunk: int = Field(default=32, ge=1, description="images a forward pass when values are cached")
+    batch: int = Field(default=32, ge=1, description="images per iteration, drawn from all")
+    chunk: int = Field(default=32, ge=1, description="images per forward pass when values are cached")
     rate: float = Field(default=1e-2, gt=0, description="Adam's learning rate of the rounding variables")
     step_rate: float = Field(
         default=2e-3, ge=0, description="learning rate of activation step sizes, as a share of them; 0: they stay"

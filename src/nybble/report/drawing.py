@@ -1,4 +1,4 @@
-"""Pictures: drawn once with Matplotlib, written as PNG and SVG, and laid into pages that are light or dark.
+"""Pictures: drawn once with Matplotlib, written as PNG and SVG, and embedded in pages that are light or dark.
 
 Figures are as wide as a telephone in points, so that text keeps its size there. Colours are those of the light palette;
 in a page each becomes the CSS variable of its name, and text takes the page's own typeface.
@@ -49,11 +49,11 @@ class Chart:
         Its name in files and in the page; letters, digits and hyphens.
     title : str
     description : str
-        What it shows, in words, for those who do not see it.
+        A description in words, for screen readers.
     draw : callable
         Given a width in points, the figure.
     resizes : bool
-        Whether it gains by being drawn anew where there is more room than on a telephone.
+        Whether it is drawn again for screens wider than a phone.
     """
 
     key: str

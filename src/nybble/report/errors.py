@@ -6,4 +6,4 @@ from nybble.graph import NybbleError
 
 
 class ReportError(NybbleError):
-    """A report that cannot be made: nothing to show, a damaged file, a package that is not installed."""
+    """Raised if a report cannot be made: there is nothing to show, a file is damaged, a package is not installed."""

@@ -1,4 +1,4 @@
-"""How numbers are written: rounded for reading, while the page and the CSV keep the file's own."""
+"""Formats numbers: rounded for reading, while the page and the CSV keep the exact ones of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all pages share: the template they extend, with its colours, and how templates are filled."""
+"""The base of all pages: the template that they extend, its colours, and a function that fills templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours of pages and pictures, by what they stand for: light and dark. Each differs from its ground by WCAG's AA."""
+"""Colours of pages and pictures by their meaning, light and dark. The contrast to the background meets WCAG AA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``report.html``: what nybble measured, on one self-contained page."""
+"""``report.html``: the measurements of nybble on one self-contained page."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Named(Generic[R]):
-    """A document, with the label that tells it from the others on the page (empty where there is no other)."""
+    """A document, with the label that distinguishes it from others on the page (empty if it is the only one)."""
 
     label: str
     file: str
@@ -59,7 +59,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything a page is made of."""
+    """The material of a page."""
 
     sources: Sequence[Source]
     benches: Sequence[Named[Bench]]

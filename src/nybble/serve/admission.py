@@ -1,4 +1,4 @@
-"""Limits of what is admitted: photos per model, and bytes of bodies."""
+"""Limits of admission: photos per model, and bytes of bodies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nybble.serve.errors import BusyError, TooLargeError
 
 
 class Bodies:
-    """The bytes of all bodies that are held at a time."""
+    """The bytes of all bodies in memory."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -61,7 +61,7 @@ class Places:
     ----------
     limit, taken : int
     expected : int
-        Requests that are there and will take places in a moment.
+        Requests that have arrived and are about to take places.
     """
 
     def __init__(self, limit: int) -> None:
@@ -71,12 +71,12 @@ class Places:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether it is worth looking at each request before it is let in."""
+        """Whether so few places are left that each request has to be checked before it is admitted."""
         return 2 * (self.taken + self.expected) >= self.limit
 
     @property
     def is_full(self) -> bool:
-        """Whether there is no place, or none will be."""
+        """Whether there is no place, counting the expected requests."""
         return self.taken + self.expected >= self.limit
 
     def take(self, count: int, seconds: float) -> None:
@@ -86,14 +86,14 @@ class Places:
         ----------
         count : int
         seconds : float
-            How long a photo runs, about; it says when to try again.
+            Approximate run time of a photo, for the time after which to try again.
 
         Raises
         ------
         BusyError
-            Where there are too few left.
+            If too few are left.
         TooLargeError
-            Where there are never so many.
+            If the request needs more places than there are.
         """
         if count > self.limit:
             raise TooLargeError(f"a request of {count} photos; this model takes {self.limit} at most")
@@ -106,7 +106,7 @@ class Places:
             raise self.why(seconds)
 
     def why(self, seconds: float) -> BusyError:
-        """What is said where there is no place."""
+        """The refusal if there is no place."""
         text = f"the queue is full: it holds {self.taken} photos of at most {self.limit}"
         return BusyError(text, self.taken * seconds)
 
@@ -116,7 +116,7 @@ class Places:
 
 
 class Expected:
-    """A request that will take places, until it does or ends."""
+    """A request that is about to take places, until it takes them or ends."""
 
     def __init__(self, places: Places) -> None:
         self._places: Places | None = places
@@ -134,6 +134,6 @@ EXPECTED = "nybble.expected"
 
 
 def expected_of(scope: MutableMapping[str, Any]) -> Expected | None:
-    """That the request of an ASGI scope is expected, if it is."""
+    """The expected request of an ASGI scope, if there is one."""
     found: Expected | None = scope.get("state", {}).get(EXPECTED)
     return found

@@ -15,7 +15,7 @@ from nybble.serve.errors import BadPhotoError
 
 T = TypeVar("T")
 
-#: What is decoded: other formats of Pillow are seldom photos, and some of them start programs.
+#: Formats that are decoded: others of Pillow are seldom photos, and some of them start programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
@@ -39,7 +39,7 @@ class Decoder:
     async def decode(self, photos: Sequence[bytes], prepare: Callable[..., T], *, exif: bool = True) -> list[T]:
         """Prepared photos.
 
-        Photos that have not been begun are dropped where the caller is cancelled.
+        If the caller is cancelled, photos whose decoding has not begun are dropped.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class Decoder:
             raise ImageError(None, f"is not an image of the formats {', '.join(FORMATS)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageError(None, f"has more than the {self._max_pixels} pixels allowed here") from error
-        except Exception as error:  # Pillow's plugins let through whatever a damaged file makes them raise.
+        except Exception as error:  # Pillow's plugins pass on any exception that a damaged file causes.
             raise ImageError(None, f"cannot be decoded: {error}") from error
 
     def _take(self, pixels: int) -> None:

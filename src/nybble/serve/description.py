@@ -1,4 +1,4 @@
-"""What clients receive about a model: its metadata and its configuration, as Triton words them."""
+"""The description of a model for clients: its metadata and its configuration, in Triton's form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nybble.serve.tensors import BYTES, UINT8
 
 #: Names of the inputs.
 IMAGES, ENCODED = "images", "photos"
-#: What :class:`nybble.serve.Settings` serves beyond the protocol.
+#: The extensions of the protocol that this server has.
 EXTENSIONS = (
     "classification",
     "binary_tensor_data",

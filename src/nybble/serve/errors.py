@@ -1,4 +1,4 @@
-"""What a server refuses: one class a reason, with its HTTP status and its gRPC code."""
+"""The refusals of a server: one class per reason, with its HTTP status and its gRPC code."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nybble.graph import NybbleError
 
 
 class ServeError(NybbleError):
-    """A server that cannot be started as it was asked to; the text names the option or the file, and the remedy."""
+    """Raised if a server cannot be started with its settings; the text names the option or the file, and the remedy."""
 
 
 class RefusedError(NybbleError):
-    """A request that is not answered.
+    """Base of the refusals of requests.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class RefusedError(NybbleError):
 
 
 class BadRequestError(RefusedError):
-    """A request that makes no sense."""
+    """An invalid request."""
 
 
 class BadPhotoError(BadRequestError):
@@ -72,7 +72,7 @@ class ForbiddenError(RefusedError):
 
 
 class NotFoundError(RefusedError):
-    """A model, a version or an address that is not there."""
+    """A model, a version or an address that does not exist."""
 
     status, code = 404, "NOT_FOUND"
 
@@ -100,7 +100,7 @@ class UnknownMediaError(RefusedError):
 
 
 class BusyError(RefusedError):
-    """A full queue, or no memory left for bodies: worth another try after ``seconds``."""
+    """A full queue, or no memory left for bodies: the client may try again after ``seconds``."""
 
     status, code = 503, "UNAVAILABLE"
 
@@ -114,7 +114,7 @@ class BusyError(RefusedError):
 
 
 class ExpiredError(RefusedError):
-    """A request whose time was over before its answer was there."""
+    """A request whose deadline passed before it was answered."""
 
     status, code = 504, "DEADLINE_EXCEEDED"
 

@@ -1,4 +1,4 @@
-"""What the members of an ensemble cost while it is served."""
+"""The cost of the members of an ensemble while it is served."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nybble.serve.processor import mean_with
 
 
 class Members:
-    """An ensemble whose members' time is taken and whose questions to them are counted.
+    """An ensemble that measures the time of its members, and counts the photos that each runs on.
 
     Used by the threads that run it.
     """
@@ -45,5 +45,5 @@ class Members:
         return logarithms(answers.probabilities)
 
     def dearest(self) -> float:
-        """Seconds of a photo that all members are asked about; members that were never asked count as 0."""
+        """Seconds of a photo that all members run on; members that never ran count as 0."""
         return sum(self._seconds)

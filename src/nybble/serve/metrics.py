@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""The metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Metrics:
     """Counters and histograms of one server."""
 
     def __init__(self) -> None:
-        # To look labels up takes longer than to count.
+        # Looking up labels takes longer than counting.
         self._outcomes: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._batches: dict[tuple[str, str], _Batch] = {}
         registry = self._registry = CollectorRegistry()

@@ -28,8 +28,8 @@ class Fitted(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a request wants of answers: the least score of a box, the number of classes, and whether images come along
-    (a mask, or what a restoring network has made), as PNG in base64.
+    """Options of a request for answers: the least score of a box, the number of classes, and whether images are
+    included (a mask, or what a restoring network has made), as PNG in base64.
     """
 
     score: float | None
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 
 
 def fitting(graph: Graph) -> Callable[..., Fitted]:
-    """What brings a decoded photo to the input of a network."""
+    """The function that brings a decoded photo to the input of a network."""
     preprocessing = graph.preprocessing
     assert preprocessing is not None  # noqa: S101 - others are not served
 
@@ -49,7 +49,7 @@ def fitting(graph: Graph) -> Callable[..., Fitted]:
 
 
 def answers(served: Served, fitted: Sequence[Fitted], values: Array, how: Asked) -> list[dict[str, Any]]:
-    """The answer for each photo of a request, from what the lane has answered.
+    """The answer for each photo of a request, from the results of the lane.
 
     Raises
     ------

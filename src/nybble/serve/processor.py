@@ -18,11 +18,12 @@ from nybble.serve.errors import ExpiredError, FailedError
 from nybble.serve.metrics import Metrics
 from nybble.serve.work import Batch, Work, WorkQueue
 
-#: How long a network whose queue does not empty keeps the engine's threads while another one, whose queue does, waits
-#: for them. Between two steps they are then passed on. Two such networks take turns of 50 ms, as all engines do.
+#: How long a network whose queue never empties keeps the engine's threads while another one, whose queue empties, waits
+#: for them. They are then passed on between two steps. Two networks of the first kind take turns of 50 ms, as all
+#: engines do.
 OVERLOADED_SECONDS = 0.003
-#: For so long after a request to another network, a network whose queue does not empty considers it. That delays its
-#: own batches, which also give way to threads that decode.
+#: For this time after a request to another network, a network whose queue never empties uses short turns. That delays
+#: its own batches, which also yield to threads that decode.
 CONSIDERATE_SECONDS = 60.0
 #: The weight of the newest batch in the mean of a photo's seconds.
 _NEWEST = 0.2
@@ -53,11 +54,11 @@ class Lane:
     width : int
         Threads that ``run`` has, where ``single`` is there.
     seconds : float
-        How long a photo took of late, in the mean, while others did not; 0 before the first batch.
+        Recent mean time of a photo while no other network ran; 0 before the first batch.
     running : int
         Batches under way.
     asked : float
-        When work came last.
+        When work last arrived.
     """
 
     def __init__(
@@ -89,12 +90,12 @@ class Lane:
 
     @property
     def longest(self) -> float:
-        """Seconds that a photo may take: what limits and deadlines reckon with."""
+        """Seconds that a photo may take, for limits and deadlines."""
         return max(self.seconds, self._dearest())
 
     @property
     def may_leave(self) -> bool:
-        """Whether a batch may: nothing runs, or a full one gets a thread, or is the one that waits for a thread."""
+        """Whether a batch may start: nothing runs, or it is full and gets a thread, or may wait for one."""
         if not self.running:
             return bool(self.queue)
         enough = self.limit if self._is_split else self.width * self.limit
@@ -133,7 +134,7 @@ class Leaving(NamedTuple):
 
 
 def mean_with(before: float, newest: float) -> float:
-    """A mean of seconds that follows the newest ones; 0 before is none yet."""
+    """A moving mean of seconds; ``before`` is 0 if there is none yet."""
     return (1 - _NEWEST) * before + _NEWEST * newest if before else newest
 
 
@@ -219,8 +220,7 @@ class Processor:
                 parts = [work.photos for work in batch.work]
                 logits = leaving.run(parts[0] if len(parts) == 1 else lane.join(parts))
         except Exception:
-            # Requests are checked before they are queued: whatever is raised here is a bug, which must not end the
-            # thread.
+            # Requests are checked before they are queued: an exception here is a bug, which must not end the thread.
             _log.exception("a batch failed", extra={"model": lane.name, "photos": size})
             self._settle([(work, FailedError("the network failed; see the server's log")) for work in batch.work])
         ended = time.monotonic()

@@ -1,4 +1,4 @@
-"""The models of a server: which there are, which are loaded, loading and unloading while it serves."""
+"""The models of a server: the index, the loaded ones, loading and unloading while it serves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nybble.serve.processor import Processor
 from nybble.serve.served import Served
 from nybble.serve.settings import PHOTOS, ModelSettings
 
-#: How often a retired version is looked at, in seconds, until its last request has ended.
+#: Seconds between two checks of whether the last request of a retired version has ended.
 _LOOK = 0.02
 
 _log = logging.getLogger("nybble.serve")
@@ -49,7 +49,7 @@ class Repository:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every model is loaded that was not unloaded on purpose."""
+        """Whether every model is loaded, except those that a client unloaded."""
         return all(name in self._served or self._why.get(name) == _UNLOADED for name in self._sources)
 
     def names(self) -> list[str]:
@@ -106,7 +106,7 @@ class Repository:
         NotFoundError
             Where the server was not started with a model of that name.
         BadRequestError
-            Where it cannot be loaded; what was served before goes on being served.
+            If it cannot be loaded; the versions that were served before stay.
         """
         async with self._lock(name):
             try:

@@ -1,4 +1,4 @@
-"""What a served network returns, and the form in which it travels through the queue."""
+"""The outputs of a served network, and their form in the queue."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from nybble.serve.statistics import Statistics
 
 
 class Served:
-    """An engine, its work and what is counted of it.
+    """An engine, its work and its statistics.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Served:
     tensor_shape : tuple of int
         Of a photo in a tensor request: (H, W, C); (bytes,) of an ensemble whose members' crops have several sizes.
     task : Task or None
-        What the outputs mean; ``None`` of a network that does not say, whose outputs are served all the same.
+        The meaning of the outputs; ``None`` if unknown: then the outputs are served without it.
     outputs : tuple of Output
     class_names : tuple of str
         Of a network that classifies; empty of others.

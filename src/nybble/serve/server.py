@@ -91,7 +91,8 @@ async def _serve(settings: Settings, told: Callable[[Address], None]) -> signal.
     with _listening(settings) as listener:
         async with Service(settings) as service:
             await _load(service)
-            # What is there now stays: collections need not look at it, and every request makes some objects.
+            # The objects that exist now stay: garbage collections, which every request makes likelier, need not visit
+            # them.
             gc.collect()
             gc.freeze()
             grpc_server, grpc_port = None, None
@@ -158,7 +159,7 @@ def _check_certificate(settings: Settings) -> None:
         return
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.certificate, settings.key)
-    except OSError as error:  # Errors of ssl are some, too.
+    except OSError as error:  # Errors of ssl are OSErrors too.
         raise ServeError(f"{settings.certificate}, {settings.key}: {error.strerror or error}") from error
 
 

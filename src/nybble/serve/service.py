@@ -1,4 +1,4 @@
-"""What a server does, independent of the protocol of a request."""
+"""The service, independent of the protocol of a request."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
 
 class Ticket:
-    """A request that has been let in.
+    """An admitted request.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class Service:
 
     @property
     def first(self) -> str:
-        """The model that requests mean which name none; "" where none is loaded."""
+        """The model for requests that name none; "" if none is loaded."""
         return next(iter(self.repository.names()), "")
 
     def find(self, name: str, version: str = "") -> tuple[Served, bool]:
@@ -121,7 +121,7 @@ class Service:
         return self.find(name or self.first + PHOTOS, version)
 
     def refusal(self, name: str, version: str, protocol: str) -> BusyError | None:
-        """Why a request is not let in, whose body has not been read; it is counted. ``None`` where it is let in.
+        """The refusal of a request before its body is read, which is counted; ``None`` if the request is admitted.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class Service:
 
     @contextmanager
     def admitted(self, name: str, version: str, protocol: str, expected: Expected | None = None) -> Iterator[Ticket]:
-        """Let a request in, before its body is read. Afterwards it takes places; it is counted when it ends.
+        """Admit a request before its body is read. It then takes places, and is counted when it ends.
 
         Raises
         ------
@@ -221,7 +221,7 @@ class Service:
     async def predict(
         self, ticket: Ticket, photos: Sequence[bytes], how: Asked, timeout: float | None, *, exif: bool
     ) -> list[dict[str, Any]]:
-        """What the network says of each photo, by its task.
+        """The network's answer for each photo, by its task.
 
         Returns
         -------
@@ -266,7 +266,7 @@ class Service:
         return ticket.arrived + min(timeout or self.settings.timeout, self.settings.timeout)
 
     async def _encoded(self, ticket: Ticket, encoded: Sequence[bytes], deadline: float, *, exif: bool) -> Array:
-        """What the lane answers for encoded photos."""
+        """The lane's results for encoded photos."""
         began = time.monotonic()
         async with _until(deadline):
             photos = await self._decoder.decode(encoded, ticket.served.engine.prepare, exif=exif)
@@ -302,7 +302,7 @@ class Service:
                 if not piece.answer.done() or piece.answer.cancelled():
                     piece.is_dropped = True
                 elif piece.answer.exception() is not None:
-                    pass  # Looking at it is what asyncio wants of an error that nobody awaits.
+                    pass  # asyncio logs the exception of a future that is never awaited, unless it is retrieved.
         ticket.photos = len(photos)
         ticket.waiting = pieces[0].started - pieces[0].queued
         ticket.running = sum(piece.ended - piece.started for piece in pieces)

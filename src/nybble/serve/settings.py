@@ -14,7 +14,7 @@ from nybble.graph.reading import is_model_file
 from nybble.models import is_ensemble
 from nybble.serve.errors import ServeError
 
-#: What a model may be called: it is a part of addresses.
+#: Valid names of models, which are parts of addresses.
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 #: Behind a model's name: the same model, which takes encoded photos.
 PHOTOS = ".photos"
@@ -32,9 +32,9 @@ class ModelSettings(BaseModel):
     versions : "latest" or "all"
         Which versions of a folder of versions are served.
     batch : int
-        Photos that go through the network together at most.
+        Largest number of photos that run together.
     queue : int
-        Photos that are waited for at most: those that are decoded, wait, or run.
+        Largest number of photos in progress: those that are decoded, wait, or run.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -61,7 +61,7 @@ class Settings(BaseModel):
     decoders : int or None
         Threads that decode photos; by default one for each processor.
     timeout : float
-        How long a request may take that names no time of its own.
+        Time limit of requests that do not have their own.
     body_timeout : float
         How long a body may take to arrive.
     max_body, max_bodies : int
@@ -171,7 +171,7 @@ def _from_file(config: Path) -> dict[str, Any]:
     models = values.get("models")
     for model in models.values() if isinstance(models, dict) else ():
         path = model.get("path") if isinstance(model, dict) else None
-        # What is not a folder or ensemble beside the file is the name of a model.
+        # If there is no such folder or ensemble beside the file, it is the name of a model.
         if isinstance(path, str) and _is_model(config.parent / path):
             model["path"] = str(config.parent / path)
     return values

@@ -40,7 +40,7 @@ class Tensor:
 
 @dataclass
 class Wanted:
-    """An output that a request asks for; ``classes``: so many of the best classes in its place; 0 for the tensor."""
+    """A requested output. ``classes`` is the number of best classes to return in its place; 0 for the tensor."""
 
     name: str
     classes: int = 0
@@ -49,7 +49,7 @@ class Wanted:
 
 @dataclass
 class InferCall:
-    """A request, whatever it came by.
+    """A request, independent of its protocol.
 
     ``timeout`` is in seconds, None for the server's. ``outputs`` is empty where all are wanted, with ``is_binary`` as
     bytes.

@@ -20,7 +20,7 @@ class Work:
     photos : ndarray
         Prepared photos, uint8 (N, ...).
     deadline : float
-        By ``time.monotonic``; afterwards nobody wants the answer.
+        By ``time.monotonic``; afterwards the answer is not needed.
     answer : Future
         Set to the logits, in the loop of the request.
     is_dropped : bool
@@ -61,7 +61,7 @@ class WorkQueue:
         self.photos += len(work.photos)
 
     def take(self, limit: int, seconds: float, now: float) -> Batch:
-        """The next batch: as much as waits, up to a limit, so that no member's deadline passes while it runs.
+        """The next batch: all waiting work up to a limit, such that no deadline passes while it runs.
 
         Parameters
         ----------

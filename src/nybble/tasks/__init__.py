@@ -1,4 +1,4 @@
-"""What outputs mean: from the outputs of a network to boxes, maps, images, vectors and text; and how good they are."""
+"""From the outputs of a network to boxes, maps, images, vectors and text, and metrics of these."""
 
 from nybble.tasks.answer import answer, task_names, task_of
 from nybble.tasks.boxes import overlaps, suppress

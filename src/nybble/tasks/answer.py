@@ -23,7 +23,7 @@ TOP = 5
 
 
 def task_of(graph: Graph) -> Task:
-    """The task of a network; one output of one number for each class is classified where the model states none.
+    """The task of a network. If the model states none, a single output of one number per class means Classify.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def task_names(graph: Graph) -> tuple[str, ...]:
     task = task_of(graph)
     count = task.class_count(graph.values)
     if count is None:
-        # A map that holds classes as numbers: as many as a byte has.
+        # The map holds class numbers of one byte: up to 256 classes.
         return tuple(f"class {index}" for index in range(256)) if isinstance(task, Segment) else ()
     if isinstance(task, Classify):
         names = known_classes(count, graph.class_names)
@@ -62,7 +62,7 @@ def answer(
     score_threshold: float | None = None,
     top: int = TOP,
 ) -> Answer:
-    """What the outputs say of one photo.
+    """The answer for one photo, from the outputs.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def answer(
     fit : Fit
         Where the photo lies in the input.
     samples : ndarray
-        What the network has read: uint8 (rows, columns, channels), or float32 with 1 for white.
+        The input of the network: uint8 (rows, columns, channels), or float32 with 1 for white.
     score_threshold : float, optional
         Least score of a box, in place of the task's.
     top : int

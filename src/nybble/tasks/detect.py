@@ -63,7 +63,7 @@ class Found(NamedTuple):
 def decode_boxes(task: Detect, outputs: Mapping[str, Array], fit: Fit, score_threshold: float | None = None) -> Found:
     """The boxes that a detector has found in one photo.
 
-    They are clipped to the photo before suppression: of two boxes that reach beyond it, only what is in it counts.
+    They are clipped to the photo before suppression, so that their overlap is that of the parts inside the photo.
 
     Parameters
     ----------

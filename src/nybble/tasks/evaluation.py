@@ -1,4 +1,4 @@
-"""How good a network is on labelled photos, by the metrics of its task."""
+"""The accuracy of a network on labelled photos, by the metrics of its task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Evaluation:
         Only the first photos.
     noise : float, optional
         For a restoring network, the standard deviation, in samples of 0 to 255, of noise to add to clean images: for
-        the photo of number i that of ``numpy.random.default_rng(i).normal``, not clipped.
+        photo i that of ``numpy.random.default_rng(i).normal``, not clipped.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Evaluation:
         self.photos: list[Labelled] = open_labelled(task, folder, names, limit)
 
     def run(self, predict: Callable[[Path | Array], Answer], left_out: LeftOut) -> Iterator[Labelled]:
-        """Ask about each photo, and count; yields each photo when it is done.
+        """Predict each photo and update the metrics; yields each photo when it is done.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Evaluation:
                 metric.add(answer.polygons, photo.polygons)
 
     def counted(self) -> int:
-        """How many photos the metrics have."""
+        """The number of photos in the metrics."""
         return len(self.metrics[0])
 
 

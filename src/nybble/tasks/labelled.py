@@ -22,7 +22,7 @@ _CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """A photo and what is right for it; what a task has no use for is empty.
+    """A photo and its ground truth. Fields that the task does not use are empty.
 
     Attributes
     ----------

@@ -9,7 +9,7 @@ from nybble.graph import NybbleError
 
 
 class MissingPackageError(NybbleError, ImportError):
-    """A package of an extra that is not installed."""
+    """Raised if a package of an extra is not installed."""
 
 
 def needed(module: str, extra: str) -> Any:

@@ -14,7 +14,7 @@ def polygon_area(polygon: Array) -> float:
 
 
 def clipped(polygon: Array, by: Array) -> Array:
-    """The part of a convex polygon that lies in another (Sutherland and Hodgman 1974); both of positive area."""
+    """The intersection of two convex polygons of positive area (Sutherland and Hodgman 1974)."""
     for start, end in zip(by, np.roll(by, -1, axis=0), strict=True):
         if not len(polygon):
             break

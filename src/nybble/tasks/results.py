@@ -1,4 +1,4 @@
-"""The answers of a network for one photo: small types that draw themselves and become JSON."""
+"""The answers of a network for one photo: small types with methods to draw them and to convert them to JSON."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ _BLOCK = 1 << 22
 def decode_map(task: Segment, output: Array, fit: Fit) -> Array:
     """The class of every pixel of a photo.
 
-    Scores are interpolated between pixels of the output (bilinear, as with half-pixel centres) before the best class is
-    taken; where the output has the photo's size they are taken as they are.
+    Scores are interpolated between pixels of the output (bilinear, half-pixel centres) before the best class is taken.
+    If the output has the photo's size, they are not interpolated.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from nybble.graph.types import Array
 
 
 class Tile(NamedTuple):
-    """A tile along one axis: where it starts, and the part of the image that is taken from it."""
+    """A tile along one axis: its start, and the part of the image that is taken from it."""
 
     start: int
     first: int
@@ -22,12 +22,12 @@ class Tile(NamedTuple):
 def tiles(extent: int, size: int, overlap: int) -> list[Tile]:
     """Tiles of ``size`` that cover ``extent``, which is at least ``size``.
 
-    What is taken from a tile is at least ``overlap`` away from its edges, except at the edges of the image.
+    The part taken from a tile is at least ``overlap`` away from its edges, except at the edges of the image.
 
     Raises
     ------
     ValueError
-        Where tiles of this size cannot overlap so far.
+        If tiles of this size cannot overlap by that much.
     """
     step = size - 2 * overlap
     if extent > size and step < 1:
@@ -40,8 +40,8 @@ def tiles(extent: int, size: int, overlap: int) -> list[Tile]:
 def run_tiled(run: Callable[[Array], Array], samples: Array, size: tuple[int, int], overlap: int) -> Array:
     """Run a network on an image of another size than its input.
 
-    A network whose output depends on no pixel farther away than ``overlap`` gives what it would give for the whole
-    image, provided that this is not smaller than the input. Smaller images are mirrored at their edges.
+    If no output depends on a pixel farther away than ``overlap``, the result equals that of the whole image, provided
+    that the image is not smaller than the input. Smaller images are mirrored at their edges.
 
     Parameters
     ----------

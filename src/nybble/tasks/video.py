@@ -22,7 +22,7 @@ class Frame(NamedTuple):
     number : int
         From 0.
     seconds : float or None
-        When it is shown, if the file says so.
+        Time at which it is shown, if the file states it.
     samples : ndarray
         uint8 (rows, columns, 3), RGB.
     """

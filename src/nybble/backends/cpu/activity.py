@@ -1,4 +1,4 @@
-"""Which channels are active together, counted on inputs, and the channel orders that follow from it."""
+"""Counts on inputs which channels are active together, and derives channel orders from the counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nybble.backends.cpu.order import Order, match, order_classes
 from nybble.graph.types import Array
 from nybble.lower import Step
 
-#: Pixels of a value that one input is counted on at most; neighbours tell much the same.
+#: Most pixels of a value that are counted for one input; neighbouring pixels add little.
 _MOST_PIXELS = 512
 
 Matrix = NDArray[np.float32]
@@ -56,8 +56,8 @@ class Activity:
     def orders(self) -> dict[str, Order]:
         """The order of every value of every class: channels that are active together are pairs.
 
-        Matching on P(both non-zero) makes the number of non-zero pairs least, since P(a or b) = P(a) + P(b) - P(both).
-        The pairs are matched once more, for lists of groups of four.
+        Matching on P(both non-zero) minimises the number of non-zero pairs, since P(a or b) = P(a) + P(b) - P(both).
+        The pairs are then matched with each other, for lists of groups of four.
         """
         found: dict[str, Order] = {}
         for index, values in enumerate(self.classes):
@@ -87,7 +87,7 @@ class Activity:
 
 
 def orders_from_activity(fitted: Activity, held_out: Activity, before: dict[str, Order]) -> dict[str, Order]:
-    """Orders matched on ``fitted``, for the classes where they beat those ``before`` on ``held_out``."""
+    """Orders matched on ``fitted``, for the classes where they are better than ``before`` on ``held_out``."""
     found = fitted.orders()
     for index, values in enumerate(fitted.classes):
         new, old = found[values[0]], before.get(values[0])

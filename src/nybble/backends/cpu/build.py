@@ -15,9 +15,10 @@ from nybble.graph.types import Array
 
 
 class Built:
-    """A native program, the ids of its values and lists by name, and what each call needs to know of arrays.
+    """A native program, the ids of its values and lists by name, and the shapes and dtypes that each call needs.
 
-    Between two calls on batches of one, Python's own code is no longer in the caches, so that little of it costs much.
+    Between two calls on batches of one image, Python's own code leaves the caches. Even a few lines of it cost much
+    time then, so everything is prepared here.
     """
 
     def __init__(self, plan: Plan, threads: int, most_images: int) -> None:
@@ -27,7 +28,7 @@ class Built:
         builder.program.set_input(builder.value(plan.values[self.graph.inputs[0].name]))
         for step in plan.steps:
             kind_of(step).add(step, builder)
-        #: The results in the order in which runs fill them: those of 32 bits first, so that all are aligned.
+        #: The results in the order in which runs write them: those of 32 bits first, so that all are aligned.
         self.outputs = sorted(self.graph.outputs, key=lambda name: -self._itemsize(name))
         builder.program.set_outputs([builder.ids[name] for name in self.outputs])
         self.program = builder.program
@@ -48,7 +49,7 @@ class Built:
         return restored
 
     def buffer(self, name: str, images: int) -> Array:
-        """An array for a value of so many images, in the graph's shape and the type's storage."""
+        """An array for a value of ``images`` images, in the graph's shape and the type's storage."""
         if name not in self._buffers:
             value = self.plan.values[name]
             self._buffers[name] = (value.shape, value.dtype.storage)
@@ -56,7 +57,7 @@ class Built:
         return np.empty((images, *shape), dtype)
 
     def results(self, images: int) -> tuple[Array, dict[str, Array]]:
-        """Bytes for the results of so many images, and the part of each by its name, in the graph's order."""
+        """Bytes for the results of ``images`` images, and the part of each by its name, in the graph's order."""
         sizes = [images * math.prod(shape) * storage.itemsize for _, shape, storage in self._parts]
         together = np.empty(sum(sizes), np.uint8)
         parts, first = {}, 0

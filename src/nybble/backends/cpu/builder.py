@@ -1,4 +1,4 @@
-"""What steps add themselves to: a native program and the ids of its values and lists."""
+"""Builds a native program: each step adds itself and the ids of its values and lists."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nybble.lower import Step, Value
 
 
 class Builder:
-    """A native program while it is built.
+    """A native program under construction.
 
     Attributes
     ----------
     plan : Plan
     program : Program
     ids : dict
-        Of values by name, and of lists by :func:`~nybble.backends.cpu.plan.lists_of`.
+        Ids of values by name, and of lists by :func:`~nybble.backends.cpu.plan.lists_of`.
     step_names : list of str
-        Of the native steps in their order: the values that they write, and lists.
+        A name for each native step in order: the value that it writes, or the lists.
     """
 
     def __init__(self, plan: Plan, threads: int, most_images: int) -> None:
@@ -39,7 +39,7 @@ class Builder:
         return number
 
     def output(self, step: Step) -> tuple[int, list[int]]:
-        """Add the value that a step writes, and the lists of it that it builds; their ids."""
+        """Add the value that a step writes, and the lists that it builds of the value; their ids."""
         name = step.output
         value = self.value(step.result)
         self.step_names.append(name)
@@ -52,12 +52,12 @@ class Builder:
         return value, lists
 
     def order(self, value: Value) -> Order | slice:
-        """The order in which a value's channels are stored, as an index."""
+        """The order in which a value's channels are stored, as an array of indices."""
         return self.plan.orders.get(value.name, slice(None))
 
 
 def rule_of(node: Quantize | PReLU, order: Order | slice) -> _native.Requantize:
-    """A Quantize, or a PReLU above zero, for channels in an order."""
+    """The native rule of a Quantize, or of the positive side of a PReLU, for channels in an order."""
     rule = _native.Requantize()
     rule.factor = node.factor.numpy()[order].tolist()
     rule.shift = node.shift

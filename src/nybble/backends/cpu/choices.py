@@ -1,6 +1,6 @@
-"""What may be chosen for a network: a kernel for each convolution, an order for each value's channels.
+"""The choices for a network: a kernel for each convolution, an order for each value's channels.
 
-Every legal choice gives the same results bit for bit; only time differs.
+Every legal choice gives bit-identical results; only the time differs.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from nybble.graph import Graph
 from nybble.graph.errors import NybbleError
 from nybble.lower import Step, fuse
 
-#: What the tuner tries of what the rows allow.
+#: The values that the tuner tries, of those that the rows allow.
 BLOCK_OUTPUTS = (32, 64, 96, 128, 192, 256)
 TILE_PIXELS = (16, 32, 64)
 VISIT_BYTES = (12 << 10, 24 << 10, 32 << 10, 64 << 10)
 
 
 class ChoiceError(NybbleError, ValueError):
-    """A choice that does not fit the network or the instruction set; the text says which and why."""
+    """Raised for a choice that does not fit the network or the instruction set; the text says which and why."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Kernels by the output of their step, and channel orders by value. What is left out keeps the default.
+    """Kernels by the output of their step, and channel orders by value. Steps and values that are absent keep the
+    default.
 
     Values that must share one order (:func:`nybble.backends.cpu.order.order_classes`) are all named, or none.
     """
@@ -46,7 +47,7 @@ def convolutions(graph: Graph) -> dict[str, Step]:
 
 
 def methods(step: Step, isa: str) -> list[str]:
-    """Methods that may be chosen for a convolution on an instruction set, ``direct``, the portable one, first."""
+    """Methods that may be chosen for a convolution on an instruction set. The first is ``direct``, the portable one."""
     asked = layer(step)
     return [name for name, row in rows(isa).items() if row.why_not_chosen(asked) is None]
 
@@ -54,15 +55,15 @@ def methods(step: Step, isa: str) -> list[str]:
 def list_blocks(step: Step, isa: str, method: str) -> list[int]:
     """Groups in a block of the lists that a method reads for a convolution; none where it cannot run it.
 
-    Where sums have 16 bits, the worst sum of a block fits them whatever the weights of this type are: a network
-    converted from four bits to eight, whose weights are small, runs as any other of eight bits would.
+    If sums have 16 bits, the worst sum of a block fits for any weights of this type. So a network that was converted
+    from four bits to eight, whose weights are small, runs like any other 8-bit network.
     """
     row, asked = rows(isa).get(method), layer(step)
     return [] if row is None or row.why_not_chosen(asked) is not None else row.list_blocks(asked)
 
 
 def why_illegal(step: Step, isa: str, kernel: Kernel) -> str | None:
-    """What forbids a kernel for a convolution, or ``None``."""
+    """The reason why a kernel cannot run a convolution, or ``None``."""
     row, asked = rows(isa).get(kernel.method), layer(step)
     if row is None:
         return f"method {kernel.method!r} cannot run it: {isa} has no such kernel"
@@ -75,7 +76,7 @@ def why_illegal(step: Step, isa: str, kernel: Kernel) -> str | None:
         "visit_bytes": kernel.visit_bytes,
         "list_block": kernel.list_block,
     }
-    # Stored choices may hold any number; the native part takes 32 bits.
+    # Stored choices may contain any number; the native part takes 32 bits.
     wrong = next((name for name, number in cut.items() if not 0 <= number < 1 << 31), None)
     return f"{wrong} {cut[wrong]} is out of range" if wrong is not None else row.why_not_cut(asked, **cut)
 
@@ -83,8 +84,8 @@ def why_illegal(step: Step, isa: str, kernel: Kernel) -> str | None:
 def candidates(step: Step, isa: str) -> list[Kernel]:
     """Every kernel that the tuner can choose for a convolution.
 
-    The direct method, which is there for what no other can do, is one only where it is the only one. Blocks larger
-    than the layer are left out but for the first that holds it whole.
+    The direct method is a candidate only where no other method can run. Of the blocks that are larger than the layer
+    only the smallest is a candidate.
     """
     found: list[Kernel] = []
     for method in methods(step, isa)[::-1]:
@@ -100,7 +101,7 @@ def candidates(step: Step, isa: str) -> list[Kernel]:
 
 
 def block_sizes(step: Step, isa: str, method: str) -> list[int]:
-    """Values of ``block_outputs`` to try: those that the method allows, and of those that hold the layer the first."""
+    """Values of ``block_outputs`` to try: those that the method allows, up to the first that holds the layer."""
     outputs = step.result.shape[0]
     most = rows(isa)[method].most_outputs
     allowed = [size for size in BLOCK_OUTPUTS if size <= most] or [most]
@@ -108,7 +109,7 @@ def block_sizes(step: Step, isa: str, method: str) -> list[int]:
 
 
 def forced(graph: Graph, isa: str, method: str) -> Choices:
-    """One method wherever the table allows it, in the usual sizes; other layers keep their defaults.
+    """Choices that use one method wherever the table allows it, in the usual sizes; other layers keep their defaults.
 
     Raises :class:`ChoiceError` where the instruction set has no such method, or no layer may run by it.
     """

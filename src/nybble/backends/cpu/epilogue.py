@@ -1,4 +1,4 @@
-"""What a step does with its sums before it stores them."""
+"""The epilogue of a step: what it does with its sums before it stores them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Spec = _native.ConvSpec | _native.PointSpec | _native.MulSpec
 
 
 def set_epilogue(spec: Spec, step: Step, order: Order | slice) -> None:
-    """The ReLU, the requantize and the table that a step takes along."""
+    """Copy the step's ReLU, requantize and table into a native specification."""
     if step.relu is not None:
         spec.relu = True
         if step.relu.maximum is not None:

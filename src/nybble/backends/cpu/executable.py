@@ -20,19 +20,19 @@ from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 from nybble.lower import Step
 
-#: Images that go through each step together at most, in a batch that has so many for every thread. Weights are read
-#: less often, and late layers have fewer ragged tiles; values take memory only for as many as have run together.
+#: Most images that go through a step together, if the batch has as many for every thread. Weights are then read less
+#: often, and late layers have fewer incomplete tiles. Memory grows only to the number of images that have run together.
 BATCH_IMAGES = 4
 
 
 class CpuBackend(Backend):
-    """Makes native programs."""
+    """Compiles networks to native programs."""
 
     name = "cpu"
     takes_several_outputs = True
 
     def compile(self, graph: Graph, options: Options) -> Executable:
-        """A program on kernels that were chosen, tuned before, or are the defaults, in this order."""
+        """Compile with the given choices, else with stored tuned ones, else with the defaults."""
         return CpuExecutable(graph, options)
 
 
@@ -42,7 +42,7 @@ class CpuExecutable(Executable):
     Attributes
     ----------
     plan : Plan
-        What runs, and where each value lies.
+        The steps, and the place of each value.
 
     Notes
     -----
@@ -70,7 +70,7 @@ class CpuExecutable(Executable):
             except ValueError as error:
                 if choices is None:
                     raise
-                # Legal as far as Python can tell, but the native part knows better.
+                # Python's checks accept the choices, but the native part refuses them.
                 warn_ignored(repr(graph), error)
                 choices = None
         self._build(choices)
@@ -85,17 +85,17 @@ class CpuExecutable(Executable):
 
     @property
     def steps(self) -> Sequence[Step]:
-        """Those of the plan."""
+        """The steps of the plan."""
         return self.plan.steps
 
     @property
     def step_names(self) -> Sequence[str]:
-        """The outputs of the fused steps that the graph has."""
+        """The outputs of the fused steps, as values of the graph."""
         return [step.output for step in self.plan.steps if step.output in self.graph.values]
 
     @property
     def value_bytes(self) -> int:
-        """The arena of one image."""
+        """The size of the arena of one image."""
         return self.plan.arena_bytes
 
     def run(self, x: Array) -> Array:
@@ -103,7 +103,7 @@ class CpuExecutable(Executable):
         return _only(self.run_several(x, None))
 
     def run_several(self, x: Array, preprocessing: Preprocessing | None) -> dict[str, Array]:
-        """All results lie in one piece of memory, which the native program fills."""
+        """All results lie in one block of memory, which the native program fills."""
         built = self._open()
         together, results = built.results(len(x))
         if preprocessing is None:
@@ -115,15 +115,15 @@ class CpuExecutable(Executable):
         return results
 
     def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
-        """Samples become codes in the native program."""
+        """The native program converts samples to codes."""
         return _only(self.run_several(photos, preprocessing))
 
     def run_normalised(self, x: Array, preprocessing: Preprocessing) -> Array:
-        """Numbers become codes in the native program, which finds NaN on the way."""
+        """The native program converts numbers to codes and detects NaN."""
         return _only(self.run_several(x, preprocessing))
 
     def tap(self, x: Array) -> dict[str, Array]:
-        """The same kernels that run without taps, some images at a time."""
+        """Runs the same kernels as :meth:`run`, a few images at a time."""
         built = self._open()
         names = self.step_names
         results = {name: built.buffer(name, len(x)) for name in names}
@@ -136,7 +136,7 @@ class CpuExecutable(Executable):
         return {name: built.restore(name, values) for name, values in results.items()}
 
     def step_times(self, x: Array) -> dict[str, int]:
-        """From the end of one step to the end of the next; then, taken out of them, those of lists."""
+        """Times from the end of one step to the end of the next; then those of lists, which are subtracted."""
         built = self._open()
         built.program.take_step_times()
         built.program.set_timing(True)
@@ -147,7 +147,7 @@ class CpuExecutable(Executable):
         return dict(zip(built.step_names, built.program.take_step_times(), strict=True))
 
     def close(self) -> None:
-        """A run in another thread keeps the program until it has ended."""
+        """Waits for a run in another thread, which keeps the program until it has ended."""
         self._built = None
 
     def _open(self) -> Built:
@@ -175,7 +175,7 @@ def chosen_isa(isa: str | None) -> str:
 
 
 def chosen_threads(threads: int | None) -> int:
-    """The number given, else one for each processor this process may use. Raises EngineError on an absurd one."""
+    """The given number, else one thread per usable processor. Raises EngineError if it is out of range."""
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 1024:
@@ -184,7 +184,7 @@ def chosen_threads(threads: int | None) -> int:
 
 
 def _input_range(preprocessing: Preprocessing) -> tuple[float, float, float, float]:
-    """What makes codes of normalised photos: numerator and denominator of the scale, least and largest code."""
+    """The parameters that turn normalised photos into codes: numerator and denominator of the scale, code limits."""
     high = float(preprocessing.input_type.maximum)
     low = -high if preprocessing.input_type.is_signed else 0.0
     return preprocessing.scale_numerator, preprocessing.scale_denominator, low, high

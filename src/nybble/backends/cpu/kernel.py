@@ -1,4 +1,4 @@
-"""Kernel choice: how a convolution or linear layer runs, and the untuned default for it."""
+"""Kernel choice: how a convolution or linear layer runs, and the default for layers that are not tuned."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Kernel:
     ``method`` names a row of the table of kernels (:func:`nybble.backends.cpu.rows.rows`), which says what it computes.
     ``block_outputs`` output channels are computed together, for ``tile_pixels`` pixels at a time (Winograd: squares of
     2x2 pixels, at most, so that they stay in L2);
-    ``visit_bytes`` of weights are kept in L1 while they pass; ``list_block`` groups make a block of a list.
+    ``visit_bytes`` of weights are kept in L1 while all pixels of the tile use them; ``list_block`` groups make a block
+    of a list.
     """
 
     method: str
@@ -32,22 +33,22 @@ class Kernel:
     list_block: int = 0
 
 
-#: What suits Winograd: outputs in registers, squares in L2.
+#: Block sizes for Winograd: outputs in registers, squares in L2.
 WINOGRAD = Kernel("winograd", block_outputs=128, tile_pixels=32)
 
-#: What suits Winograd by quads: squares in L2, and as many tasks as there are threads.
+#: Block sizes for Winograd by quads: squares in L2, and as many tasks as there are threads.
 WINOGRAD_QUAD = Kernel("winograd_quad", block_outputs=32, tile_pixels=32)
 
 #: As ``winograd_quad``, with the fast inner product.
 WINOGRAD_INNER = Kernel("winograd_inner", block_outputs=32, tile_pixels=32)
 
-#: What suits the fast inner product: sums of pixels computed once, a tile of inputs in L1.
+#: Block sizes for the fast inner product: sums of pixels computed once, a tile of inputs in L1.
 INNER = Kernel("inner", block_outputs=256, tile_pixels=32)
 
-#: What suits dense pairs: a tile of inputs and a block of weights in L1.
+#: Block sizes for dense pairs: a tile of inputs and a block of weights in L1.
 PAIR = Kernel("pair", tile_pixels=32)
 
-#: What suits dense single inputs, likewise.
+#: Block sizes for dense single inputs, likewise.
 SINGLE = Kernel("single", tile_pixels=32)
 
 
@@ -83,8 +84,8 @@ def choose_kernel(step: Step, isa: str) -> Kernel:
         return Kernel("chained" if "chained" in may and _is_worth_chains(step, conv) else "wide", block_outputs=64)
     channels, height, width = stored_shape(step.input)
     is_image = height * width > 1
-    # A dot product costs one instruction: skipping zeros pays where a list is read often and quads are rarely full.
-    # Without dot products it costs three, and skipping pays but where few quads are zero and lists are read once: in
+    # A dot product costs one instruction: skipping zeros pays if a list is read often and few quads are non-zero.
+    # Without dot products it costs three, and skipping pays except where few quads are zero and lists are read once: in
     # pointwise layers on large images, which are early ones.
     is_point = conv.window.kernel_size == (1, 1)
     if has_dot_products:
@@ -130,7 +131,7 @@ def _is_worth_inner(step: Step, speed: Rates) -> bool:
 
 
 def _is_worth_pairs_of_dots(step: Step) -> bool:
-    """Whether zeros outweigh that: late layers, of small results, have most (measured: docs/log/performance.md)."""
+    """Whether skipping zeros gains more: late layers, with small results, have most (see docs/log/performance.md)."""
     channels = stored_shape(step.input)[0]
     if step.body_as(Conv).window.kernel_size != (1, 1):
         return channels >= 256
@@ -141,12 +142,13 @@ def _is_worth_pairs_of_dots(step: Step) -> bool:
 def _neon_kernel(
     step: Step, table: dict[str, _native.KernelRow], asked: _native.ConvLayer, may: set[str]
 ) -> Kernel | None:
-    """The default where products of bytes are signed by signed, as in NEON; ``None``: as elsewhere.
+    """The default where products of bytes are signed by signed, as in NEON; ``None``: the same as elsewhere.
 
-    By the instructions of the loops, not measured on a board. Nothing is gained by pairs. With dot products a dense
-    layer takes 1.2 instructions for 16 products and a list two, so that lists lose although they skip zeros; Winograd
-    takes 4/9 of the products. Without, single channels are zero more often than pairs, and a product costs an eighth
-    of an instruction either way. Sums of 32 outputs leave an entry of a list too little work.
+    It is derived from the number of instructions in the loops, not measured on a board. Pairs gain nothing. With dot
+    products a dense layer takes 1.2 instructions for 16 products and a list two, so that lists are slower although they
+    skip zeros; Winograd takes 4/9 of the products. Without dot products, single channels are zero more often than
+    pairs, and a product costs an eighth of an instruction in both cases. With sums of 32 outputs, an entry of a list
+    has too little work.
     """
     has_dot_products = table["quad"].has_dot_products
     _, height, width = stored_shape(step.input)
@@ -165,14 +167,14 @@ def _neon_kernel(
 
 
 def _usual(name: str, table: dict[str, _native.KernelRow]) -> Kernel:
-    """A kernel that reads no lists, cut as suits it."""
+    """A kernel of a method that reads no lists, with block sizes that suit it."""
     return Kernel(name, block_outputs=table[name].usual_outputs, tile_pixels=table[name].usual_pixels)
 
 
 def _is_worth_pairs(step: Step, conv: Conv, has_lists: bool) -> bool:
-    """Whether dense pairs, which may run, are faster than what else 16-bit sums allow, without dot products.
+    """Whether dense pairs, if allowed, are faster than the other methods with 16-bit sums, without dot products.
 
-    Signed inputs have no lists. Unsigned ones do, but few outputs leave little work for an entry of a list, and early
+    Signed inputs have no lists. Unsigned ones have, but with few outputs an entry of a list has little work, and early
     layers, on large images, have few zeros.
     """
     if step.input.dtype.is_signed or step.input.dtype.maximum > 127:
@@ -186,7 +188,7 @@ def _is_worth_pairs(step: Step, conv: Conv, has_lists: bool) -> bool:
 
 
 def _is_worth_chains(step: Step, conv: Conv) -> bool:
-    """Whether few weights are too large for products of bytes.
+    """Whether only few weights are too large for products of bytes.
 
     Four products of neighbours cost the wide method four vector operations, and the chained one two to three, once for
     each part that the weights are split into.
@@ -202,19 +204,19 @@ def _is_worth_chains(step: Step, conv: Conv) -> bool:
 
 
 def _is_worth_winograd(step: Step) -> bool:
-    """Whether 16 products in place of 36 win more than skipping zeros: these are few in early layers."""
+    """Whether 16 products in place of 36 gain more than skipping zeros, which are few in early layers."""
     return stored_shape(step.input)[0] <= 256 and _fills_squares(step)
 
 
 def _is_worth_winograd_quad(step: Step, may: set[str]) -> bool:
-    """Where 16-bit sums take the layer too, only what Winograd is worth there: lists win in late layers."""
+    """Whether Winograd is faster, for layers that 16-bit sums can run too: there lists are faster in late layers."""
     return _fills_squares(step) and ("winograd" not in may or _is_worth_winograd(step))
 
 
 def _fills_squares(step: Step, least: int = 64) -> bool:
-    """Whether Winograd computes little in vain: few channels leave padding in vectors, small images in squares.
+    """Whether Winograd wastes little: few channels leave padding in vectors, small images leave it in squares.
 
-    ``least`` pixels are worth it.
+    ``least`` is the smallest number of pixels.
     """
     channels, height, width = stored_shape(step.input)
     return channels >= 32 and height * width >= least

@@ -1,4 +1,4 @@
-"""What tuned choices depend on."""
+"""The key of tuned choices: everything that they depend on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nybble.lower import expand
 
 @dataclass(frozen=True)
 class Key:
-    """What choices depend on: the model's content, processor, instruction set, threads, nybble's version."""
+    """The parts of the key: the model's content, processor, instruction set, threads, nybble's version."""
 
     model: str
     cpu: str
@@ -25,7 +25,7 @@ class Key:
 
 
 def make_key(graph: Graph, isa: str, threads: int) -> Key:
-    """What the choices for a network on this machine depend on."""
+    """The key for a network on this machine."""
     import nybble
 
     return Key(

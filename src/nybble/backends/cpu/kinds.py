@@ -12,15 +12,15 @@ from nybble.lower import Step
 
 
 class StepKind(BaseKind):
-    """Planning and native form of the steps of one kind."""
+    """Plans steps of one kind and adds them to the native program."""
 
     def kernel(self, step: Step, isa: str) -> Kernel | None:
-        """The untuned default of a step that kernels are chosen for."""
+        """The untuned default kernel of a step; ``None`` for kinds without a choice of kernels."""
         return None
 
     @abstractmethod
     def add(self, step: Step, builder: Builder) -> None:
-        """Add the step to the native program. What it reads is there already; it adds what it writes."""
+        """Add the step, and the values that it writes, to the native program. Its inputs have been added before."""
 
 
 #: Kinds by name. Modules of ``nybble.backends.cpu.steps`` register theirs; other packages use entry points of the group
@@ -34,5 +34,5 @@ KINDS: Registry[str, StepKind] = Registry(
 
 
 def kind_of(step: Step) -> StepKind:
-    """How a step is run. Raises :class:`EngineError` if it cannot be run on the CPU."""
+    """The kind of a step. Raises :class:`EngineError` if it cannot be run on the CPU."""
     return find_kind(KINDS, step, "the engine")

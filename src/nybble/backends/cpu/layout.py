@@ -1,4 +1,4 @@
-"""How values are stored while a network runs, as native/base/tensor.h has it."""
+"""How values are stored while a network runs, as ``native/base/tensor.h`` defines it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def stored_shape(value: Value) -> tuple[int, int, int]:
 
 
 def stored_channels(value: Value) -> int:
-    """Channels from pixel to pixel, with the padding, which the network's input lacks."""
+    """Channels from one pixel to the next, including the padding, which the network's input lacks."""
     channels = value.shape[0]
     return channels if value.is_input else -(-channels // _native.CHANNEL_ALIGN) * _native.CHANNEL_ALIGN
 
 
 def stored_bytes(value: Value) -> int:
-    """Memory of a value of one image."""
+    """Bytes of a value of one image."""
     _, height, width = stored_shape(value)
     return stored_channels(value) * height * width * (1 if ELEMENTS[value.dtype].endswith("8") else 4)
 

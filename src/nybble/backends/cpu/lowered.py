@@ -1,4 +1,4 @@
-"""The form of a network that is planned, tuned and stored choices for."""
+"""The form of a network that the CPU backend plans, tunes and stores choices for."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from nybble.lower.focus import without_focus
 
 
 def lowered(graph: Graph) -> Graph:
-    """Operations that are said in terms of others replaced, each focus in the convolution that reads it."""
+    """The graph with composite operations expanded, and each focus merged into the convolution that reads it."""
     return without_focus(expand(graph))

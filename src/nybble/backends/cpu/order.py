@@ -1,7 +1,7 @@
-"""Channel order: which channels lie beside each other while a network runs.
+"""Channel orders: which channels are stored next to each other while a network runs.
 
-A sparse convolution skips a pair of neighbouring channels where both are zero, so channels that are
-active together belong together. Any order is free: weights are stored in it, on both sides of a value.
+A sparse convolution skips a pair of neighbouring channels if both are zero, so channels that are active together should
+be neighbours. Orders cost nothing at run time: the weights on both sides of a value are stored in its order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nybble.lower import Channels, Conv, Step
 
 Order = NDArray[np.intp]
 
-#: Weights of a channel, over all layers that share its order, that similarity is computed from; more tell
+#: Weights of a channel, over all layers that share its order, that similarity is computed from. More of them improve it
 #: little and cost load time.
 _SIMILARITY_WEIGHTS = 512
 
@@ -30,12 +30,11 @@ def channel_orders(
 ) -> dict[str, Order]:
     """The order of every stored value: position to the graph's channel. Values left out keep theirs.
 
-    Values that an addition, a pool or an element-wise step ties together share one order. Nothing is
-    known of the photos here: channels are paired by the similarity of the weights that produce them,
-    since channels with similar weights are positive for the same inputs. On the published ResNet-50 that takes
-    the share of non-zero pairs, weighted by MACs, from 59 to 55 %; pairs matched on photos give 52 %.
-    Orders that are ``known`` are taken as they are. Where the values that are read by lists are ``listed``, those that
-    share no order with any of them are left out.
+    Values that an addition, a pool or an element-wise step connects share one order. No photos are used: channels are
+    paired by the similarity of the weights that produce them, since channels with similar weights are positive for the
+    same inputs. On the published ResNet-50 that takes the share of non-zero pairs, weighted by MACs, from 59 to 55 %;
+    pairs matched on photos give 52 %. Orders in ``known`` are used unchanged. If ``listed`` names the values that are
+    read through lists, values that share no order with any of them are left out.
     """
     classes = _Classes(steps)
     orders = dict(known)
@@ -53,7 +52,7 @@ def order_classes(steps: Sequence[Step]) -> list[list[str]]:
 
 
 def match(score: Array) -> Order:
-    """Pair rows of a symmetric (n, n) score: an order in which rows 2i and 2i + 1 are a pair.
+    """Pair the rows of a symmetric (n, n) score: returns an order in which rows 2i and 2i + 1 are a pair.
 
     Greedy: each row in turn, those with the best partner first, takes the best partner that is left.
     """
@@ -87,9 +86,10 @@ def _similarity(weights: Sequence[Array]) -> Array:
 
 
 def _products(rows: Array) -> Array:
-    """``rows @ rows.T``, of which half is computed, in products so small that BLAS computes each on this thread.
+    """``rows @ rows.T``, half of it computed, in products so small that BLAS computes each in this thread.
 
-    Waking its own for every larger one made planning two to four times as long where another process kept a processor.
+    Larger products wake BLAS's own threads, which made planning two to four times as slow while another process used a
+    processor.
     """
     count, length = rows.shape
     size = -(-count // _BLOCK) * _BLOCK

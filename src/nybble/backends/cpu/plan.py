@@ -9,7 +9,7 @@ from nybble.backends.cpu.order import Order
 from nybble.graph import Graph
 from nybble.lower import Step, Value
 
-#: What lists are called, by channels in a group.
+#: Names of lists, by the number of channels in a group.
 _LISTS = {1: "singles", 2: "pairs", 4: "quads"}
 
 
@@ -26,12 +26,12 @@ class Slot:
 
 @dataclass
 class Plan:
-    """What the engine runs. ``print(plan)`` shows one line per step.
+    """The program that the engine runs. ``print(plan)`` shows one line per step.
 
     Attributes
     ----------
     graph : Graph
-        What was fused: the network, operations that are said in terms of others replaced.
+        The graph whose nodes were fused: the network, with composite operations expanded.
     isa : str
     steps : list of Step
     values : dict
@@ -39,7 +39,7 @@ class Plan:
     kernels : dict
         Kernel of each convolution step, by the step's output.
     lists : dict
-        The lists that are built of a value, by its name: groups in a block, by channels in a group.
+        The lists that are built of a value, by its name: groups in a block, by the number of channels in a group.
     slots : dict
         The place of every stored value by its name, and of its lists by :func:`lists_of`; bytes are
         those of one image.

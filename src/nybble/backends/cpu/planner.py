@@ -1,4 +1,4 @@
-"""Planning: kernels are chosen, lists and values get their places."""
+"""Planning: chooses kernels, and places lists and values in the arena."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from nybble.lower.arena import Lifetime, place
 
 
 def make_plan(graph: Graph, isa: str, choices: Choices | None = None) -> Plan:
-    """Fuse, choose kernels and place values; ``choices`` go before the defaults where they name a step or value.
+    """Fuse, choose kernels and place values; ``choices`` replace the defaults of the steps and values that they name.
 
-    Raises :class:`EngineError` where the engine cannot run the graph: more than one input, or a step that it
-    has no kernel for.
+    Raises :class:`EngineError` if the engine cannot run the graph: it has more than one input, or a step without a
+    kernel.
     """
     if len(graph.inputs) != 1:
         raise EngineError(f"the engine runs networks of one input; this one has {len(graph.inputs)}")
@@ -47,7 +47,7 @@ def default_kernels(steps: list[Step], isa: str) -> dict[str, Kernel]:
 
 
 def _with_shared_lists(steps: list[Step], kernels: dict[str, Kernel]) -> dict[str, Kernel]:
-    """All convolutions that read one value share its lists: in blocks of the smallest that any needs."""
+    """All convolutions that read one value share its lists, in blocks of the smallest size that any of them needs."""
     blocks: dict[tuple[str, str], int] = {}
     for step in steps:
         if (kernel := kernels.get(step.output)) is not None and kernel.method in LIST_GROUPS:
@@ -70,7 +70,7 @@ def _needed_lists(steps: list[Step], kernels: dict[str, Kernel]) -> dict[str, di
 
 
 def _list_bytes(value: Value, group: int, block: int) -> int:
-    # As Program::add_lists has it: entries with their indices, and the ends of the blocks.
+    # The size that Program::add_lists computes: entries with their indices, and the ends of the blocks.
     _, height, width = stored_shape(value)
     groups = -(-stored_channels(value) // (16 * group)) * 16
     return height * width * (groups * {1: 2, 2: 4, 4: 6}[group] + -(-groups // block) * 2)
@@ -87,7 +87,7 @@ def _place(plan: Plan) -> None:
         if group is not None:
             last_list[lists_of(step.source, group)] = i
         for value in step.inputs:
-            # Of a value with lists nothing else is read.
+            # If a value has lists, only these are read.
             if group is None or value.name != step.source or value == step.shortcut:
                 last[value.name] = i
     last.update(dict.fromkeys(graph.outputs, len(plan.steps)))

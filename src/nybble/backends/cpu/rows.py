@@ -1,7 +1,7 @@
-"""The table of convolution kernels: each instruction set's rows, and a layer in the form that they are asked about.
+"""The table of convolution kernels: the rows of each instruction set, and layers in the form that rows check.
 
-What a kernel computes, for which types, shapes and bounds, how its work may be cut and which layers it may be chosen
-for is stated in its row (``native/kernels/conv``), and nowhere in Python.
+The row of a kernel (``native/kernels/conv``) states its types, shapes and bounds, how its work may be divided and which
+layers it may be chosen for. Python repeats none of this.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from nybble.lower import Conv, Step
 def rows(isa: str) -> dict[str, _native.KernelRow]:
     """Rows of an instruction set by the name of their method, ``direct``, the portable one, first.
 
-    The instruction set is any that this build has kernels for, whether the machine has it or not.
+    This works for any instruction set that this build has kernels for, also if the machine lacks it.
     """
     return {row.name: row for row in _native.kernel_rows(isa)}
 
 
-# Native objects must be gone before the compiled part is, whatever else still refers to this module then.
+# Native objects must be freed before the compiled part is unloaded, even if something still refers to this module.
 atexit.register(rows.cache_clear)
 
 #: Channels in a group of the lists that a method reads, for those that read lists.
@@ -33,11 +33,11 @@ LIST_GROUPS: dict[str, int] = {
 
 
 def layer(step: Step, most_weight: int | None = None, weights: tuple[int, int] | None = None) -> _native.ConvLayer:
-    """A step that begins with a convolution or linear layer, as rows are asked about it.
+    """A step that begins with a convolution or linear layer, in the form that rows check.
 
-    ``most_weight`` is the size of its largest weight, by default of the largest that the type has: what is chosen for a
-    layer depends on its types, not on weights that happen to be small. ``weights`` are the least and the largest, 0
-    among them, by default those of the type, or of both signs up to ``most_weight`` where that is given.
+    ``most_weight`` is the magnitude of its largest weight. The default is the largest of the type: choices for a layer
+    depend on its types, not on weights that happen to be small. ``weights`` are the least and the largest weight (with
+    0 between them). The default is the range of the type, or from ``-most_weight`` to ``most_weight`` if that is given.
     """
     conv = step.body_as(Conv)
     window = conv.window

@@ -1,4 +1,4 @@
-"""The form of tuned choices on disk. It stands apart so that pydantic loads only where such a file is."""
+"""The form of tuned choices on disk, in a module of its own so that pydantic is imported only if there is a file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from nybble.backends.cpu.kernel import Kernel
 from nybble.backends.cpu.key import Key
 
-#: Channel counts end far below; larger numbers would not fit an index.
+#: Far above any number of channels; larger numbers would not fit an index.
 _Position = Annotated[int, Field(ge=0, lt=1 << 31)]
 
 
 class Header(BaseModel):
-    """What every version of the file has."""
+    """The fields that every version of the file has."""
 
     format: int
 
 
 class StoredChoices(BaseModel):
-    """The file. An order stands once for all values that share it, under the first one's name."""
+    """The file. It contains an order once for all values that share it, under the name of the first."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 

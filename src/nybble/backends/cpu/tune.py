@@ -1,10 +1,9 @@
 """Tuning: a kernel for each convolution and an order for channels, found by measuring on this machine.
 
-The search goes along one part of a kernel after another (coordinate descent). In a round every layer tries its
-first candidate in one engine, its second in another, and so on; the engines run the same images in turns, native
-step timers tell what each layer took, and the ratio to the layer's present kernel, image by image, decides. So a
-round costs a few runs of the whole network however many layers there are, and a change of the machine's speed
-meets all candidates alike.
+The search varies one part of the kernels at a time (coordinate descent). In a round the first candidates of all layers
+run in one engine, the second candidates in another, and so on. The engines run the same images, interleaved. Native
+timers measure each layer, and its ratio to the layer's current kernel, image by image, decides. So a round costs a few
+runs of the whole network for any number of layers, and a change of the machine's speed affects all candidates alike.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ from nybble.turns import rounds_of, seconds_of, take_turns
 
 T = TypeVar("T")
 
-#: The order in which parts of a kernel are tried; block sizes once more for the tile found since.
+#: The order in which parts of a kernel are varied; block sizes come again, for the tile that was found in between.
 ROUNDS = ("method", "block_outputs", "tile_pixels", "visit_bytes", "list_block", "block_outputs")
-#: A candidate must be faster by this share than the present kernel, below which medians of few runs differ by
-#: chance; and faster at all in this share of the runs.
+#: A candidate must be faster than the current kernel by this share, since smaller differences of medians of few runs
+#: are noise, and it must be faster in this share of the runs.
 _MARGIN = 0.015
 _MOST_OF_RUNS = 0.75
 #: Whole runs of the same work on a busy machine differ by this share in the median.
@@ -55,12 +54,12 @@ _FEWEST_RUNS = 5
 #: Runs of the last comparison, which decides what is stored.
 _FEWEST_LAST_RUNS = 15
 _MOST_RUNS = 100
-#: Inputs that activity is counted on at most, and those held out to check the orders.
+#: Most inputs that activity is counted on, and inputs that are held out to check the orders.
 _MOST_COUNTED = 256
 
 
 class Against(NamedTuple):
-    """How many times as fast something is as another: the median over paired runs, and its quartiles."""
+    """A speed-up: the median over paired runs, and its quartiles."""
 
     median: float
     low: float
@@ -69,14 +68,14 @@ class Against(NamedTuple):
 
 @dataclass(frozen=True)
 class Tuning:
-    """What tuning found.
+    """The result of tuning.
 
     Attributes
     ----------
     choices : Choices
-        The fastest of: the defaults (empty), the new orders alone, orders and kernels. Defaults that are ahead by
-        no more than chance give way to the orders. All of them give way to the choices stored before, unless they are
-        ahead of those by more than the spread: faster in three quarters of the runs.
+        The fastest of: the defaults (empty), the new orders alone, orders and kernels. If the defaults are not faster
+        than the orders by more than chance, the orders are chosen. Choices that were stored before stay, unless the new
+        ones are faster by more than the spread: in three quarters of the runs.
     defaults : dict
         The default kernel of each layer, by its step's output.
     speedups : dict
@@ -89,7 +88,7 @@ class Tuning:
     runs : int
         Runs of each contestant in the last comparison.
     against_stored : Against or None
-        What was found anew beside what was stored before, where that is something else.
+        The new choices compared with those stored before, if they differ.
     milliseconds : dict
         Median of a run of each contestant.
     """
@@ -121,22 +120,23 @@ def tune(
     ----------
     graph : Graph
     inputs : array
-        (N, C, H, W) integers as for :meth:`Engine.run_integer`; speed depends on their zeros, so real ones.
+        (N, C, H, W) integers as for :meth:`Engine.run_integer`. They should be real inputs, since speed depends on
+        zeros.
     threads, isa
         As for :class:`Engine`. One image runs at a time, on all threads.
     seconds : float
-        About how long to measure. A few runs of each candidate are made in any case.
+        Approximate time to measure. A few runs of each candidate are made in any case.
     orders : bool
-        Match channel orders on the inputs; needs at least two. For inputs that are not real, better not.
+        Match channel orders on the inputs; needs at least two. Not useful for inputs that are not real.
     stored : Choices, optional
-        What is in use so far; it stays unless what is found is faster by more than the spread.
+        The choices in use so far. They stay unless the new ones are faster by more than the spread.
     progress : Progress
-        Told what each round tries, of how many rounds.
+        Called with the part that each round varies, and the number of rounds.
 
     Raises
     ------
     ValueError
-        On no input, seconds that are not positive, or what :class:`Engine` raises it for.
+        If there is no input or ``seconds`` is not positive, and as :class:`Engine`.
     """
     if len(inputs) < 1:
         raise ValueError("tuning needs at least one input")
@@ -176,7 +176,7 @@ class _Search:
         self.orders: dict[str, Order] = {}
 
     def match_orders(self, engine: CpuExecutable, deadline: float) -> tuple[float, float] | None:
-        """Count on two thirds of the inputs, check on the rest, match on all. A quarter of the time at most."""
+        """Count on two thirds of the inputs, check on the rest, match on all, in at most a quarter of the time."""
         steps = fuse(self.graph)
         before = channel_orders(steps)
         fitted, held_out, everything = (Activity(steps) for _ in range(3))
@@ -209,7 +209,7 @@ class _Search:
             costs = [_cost(engine, group, rows, self.sources) for engine, rows in zip(engines, times, strict=True)]
             ratios = np.array([cost / costs[0] for cost in costs[: len(options[group[0]])]])
             medians = np.median(ratios, axis=1)
-            # Faster on most images too: of many candidates some are faster by chance in the middle.
+            # It must be faster on most images too: among many candidates some have a better median by chance.
             is_faster = (medians < 1 - _MARGIN) & (np.quantile(ratios, _MOST_OF_RUNS, axis=1) < 1)
             best = int(np.argmin(np.where(is_faster, medians, np.inf)))
             if is_faster[best]:
@@ -219,7 +219,7 @@ class _Search:
             engine.close()
 
     def conclude(self, deadline: float, shares: tuple[float, float] | None, stored: Choices | None = None) -> Tuning:
-        """Compare the whole network with defaults, with the orders, with the kernels too, and as it was stored."""
+        """Compare the whole network with defaults, with orders, with orders and kernels, and with stored choices."""
         contestants = {"defaults": Choices(), "orders": Choices({}, self.orders)}
         if not self.orders:
             del contestants["orders"]
@@ -238,7 +238,7 @@ class _Search:
         }
         chosen = max((name for name in speedups if name != "stored"), key=lambda name: speedups[name])
         if chosen == "defaults" and speedups.get("orders", 0) > 1 - _NOISE:
-            # Fewer pairs, checked on inputs held out, are less work for the same kernels.
+            # Fewer non-zero pairs, as checked on held-out inputs, are less work for the same kernels.
             chosen = "orders"
         against = None
         if stored is not None:
@@ -257,7 +257,7 @@ class _Search:
         )
 
     def _options(self, name: str, step: Step, part: str) -> list[Kernel]:
-        """The present kernel, then those that differ from it in one part."""
+        """The current kernel, then those that differ from it in one part."""
         now = self.kernels[name]
         sparse = now.method in LIST_GROUPS
         match part:
@@ -289,7 +289,7 @@ class _Search:
         return Kernel(method, outputs, row.usual_pixels, list_block=blocks[-1] if blocks else 0)
 
     def _groups(self, part: str) -> list[list[str]]:
-        """Layers whose candidates are taken together: those that share lists, where the lists change."""
+        """Layers whose candidates are tried together: those that share lists, where the lists change."""
         if part != "list_block":
             return [[name] for name in self.layers]
         shared: dict[tuple[str, str], list[str]] = {}
@@ -320,7 +320,7 @@ class _Search:
 def _cost(
     engine: CpuExecutable, group: Sequence[str], rows: Sequence[dict[str, int]], sources: dict[str, str]
 ) -> Array:
-    """Nanoseconds of a group's layers in each run, with their part of the lists that they read."""
+    """Nanoseconds of a group's layers in each run, including their share of the lists that they read."""
     kernels = engine.plan.kernels
     total = np.zeros(len(rows))
     for name in group:
@@ -335,7 +335,7 @@ def _cost(
 
 
 def _against(before: Sequence[float], now: Sequence[float]) -> Against:
-    """The times of paired runs as a speed-up; its lower quartile is 1 where a quarter of the runs was not faster."""
+    """The speed-up of paired runs; its lower quartile is at most 1 if a quarter of the runs was not faster."""
     ratios = [a / b for a, b in zip(before, now, strict=True)]
     low, median, high = np.quantile(ratios, [1 - _MOST_OF_RUNS, 0.5, _MOST_OF_RUNS]).tolist()
     return Against(median, low, high)

@@ -1,4 +1,4 @@
-"""Tuned choices in the user's cache: found by what they depend on, checked before they are used.
+"""Tuned choices in the user's cache: found by a key of all that they depend on, checked before use.
 
 A file that is damaged, of another version or not legal for the network is ignored with a warning; what is
 legal gives the same results as the defaults, so no file can change a result.
@@ -24,14 +24,14 @@ from nybble.files import OWN, FileError, caching, write_text
 from nybble.graph import Graph
 from nybble.lower import fuse
 
-#: The form of the file; another one is not read.
+#: The version of the file; files of another version are not read.
 FORMAT = 1
-#: Set to 0, no tuned choice is used.
+#: The environment variable that disables tuned choices if it is 0.
 VARIABLE = "NYBBLE_TUNED"
 
 
 class TunedChoicesWarning(UserWarning):
-    """A file of tuned choices that is not used, and why."""
+    """Warns that a file of tuned choices is not used, and why."""
 
 
 def is_enabled() -> bool:
@@ -42,8 +42,8 @@ def is_enabled() -> bool:
 def load_choices(graph: Graph, isa: str, threads: int) -> Choices | None:
     """The choices stored for a network on this machine, or ``None``.
 
-    A file that cannot be used is a :class:`TunedChoicesWarning`, never an error. Where nothing was ever tuned
-    this costs one look at a folder.
+    A file that cannot be used causes a :class:`TunedChoicesWarning`, never an error. If nothing was ever tuned, this
+    costs one look-up of a folder.
     """
     try:
         if not any(folder().iterdir()):
@@ -96,7 +96,7 @@ def save_choices(graph: Graph, isa: str, threads: int, choices: Choices) -> Path
 
 
 def check_writable() -> None:
-    """Make the folder of tuned choices. Raises :class:`FileError` where that cannot be."""
+    """Make the folder of tuned choices. Raises :class:`FileError` if that fails."""
     with caching(folder()):
         folder().mkdir(parents=True, exist_ok=True)
         if not os.access(folder(), os.W_OK):

@@ -1,4 +1,4 @@
-"""How long a run keeps its threads while runs of other engines wait."""
+"""Sets how long a run keeps its threads while runs of other engines wait."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from nybble.backends.cuda.structures import S32_HIGH, S32_LOW
 from nybble.graph import Quantize, Tensor
 from nybble.lower import Step, Value, Window
 
-#: How sums become codes; values of ``native/gpu/kernels/epilogue.h``.
+#: Kinds of epilogue; values of ``native/gpu/kernels/epilogue.h``.
 AS_THEY_ARE, NARROW, WIDE = 0, 1, 2
 
 
@@ -39,7 +39,7 @@ class Builder:
         self._arena = arena
 
     def stored(self, value: Value) -> Stored:
-        """How a value lies in memory."""
+        """The stored form of a value."""
         return self.plan.values[value.name]
 
     def address(self, value: Value) -> int:
@@ -47,7 +47,7 @@ class Builder:
         return self._arena + self.plan.offsets[value.name] * self.images
 
     def tensor(self, value: Value) -> structures.Tensor:
-        """A value as kernels take it."""
+        """A value as the kernels' parameters describe it."""
         stored = self.stored(value)
         return structures.Tensor(self.address(value), stored.form, value.dtype.is_signed, stored.pitch, stored.channels)
 
@@ -56,12 +56,12 @@ class Builder:
         return self.stored(value).pixels * self.images
 
     def layer_grid(self, result: Value) -> tuple[int, int]:
-        """Grid in which each thread computes eight channels of a pixel of a value."""
+        """The grid of a kernel in which each thread computes eight channels of a pixel of a value."""
         stored = self.stored(result)
         return -(-self.pixels(result) * (stored.pitch // 8) // THREADS), 1
 
     def window(self, window: Window, source: Value, result: Value) -> structures.Window:
-        """A window between two values."""
+        """The geometry of a window between two values."""
         return structures.Window(
             *self.stored(source).extents,
             *self.stored(result).extents,
@@ -73,7 +73,7 @@ class Builder:
         )
 
     def epilogue(self, step: Step, result: Value | None = None) -> structures.Epilogue:
-        """What a step does with its sums. They are stored as its result, or as another one of as many channels."""
+        """The epilogue of a step, whose result is stored as its own value, or as another one with as many channels."""
         result = step.result if result is None else result
         count = padded_channels(self.stored(result))
         found = structures.Epilogue(out=self.tensor(result), relu_low=S32_LOW, relu_high=S32_HIGH)
@@ -106,14 +106,14 @@ class Builder:
         epilogue.table_low = low
 
     def codes(self, step: Step) -> structures.Epilogue:
-        """As :meth:`epilogue`, for kernels that give codes of 0 to 15 and add no more than such codes."""
+        """As :meth:`epilogue`, for kernels that only produce codes of 0 to 15 and only add such codes."""
         found = self.epilogue(step)
         if step.shortcut is not None and step.shortcut_quantize is None:
             found.shortcut_factor = self._ones(padded_channels(self.stored(step.result)))
         return found
 
     def addend(self, projection: Step, rescaling: Quantize | None, count: int) -> structures.Epilogue:
-        """What a projection's sums go through before they are added to those of so many channels."""
+        """The epilogue of a projection, before its sums are added to those of ``channels`` channels."""
         quantize = projection.quantize
         found = structures.Epilogue(low=S32_LOW, high=S32_HIGH)
         found.factor = self._ones(count) if quantize is None else self.factors(quantize.factor, count)
@@ -127,7 +127,7 @@ class Builder:
         return found
 
     def factors(self, factors: Tensor, count: int) -> int:
-        """Address of so many factors, zeros for padding."""
+        """Address of ``count`` factors, zeros for padding."""
         return self.constants.add(pack_channels(factors.numpy(), np.uint32, count))
 
     def _ones(self, count: int) -> int:
@@ -135,5 +135,5 @@ class Builder:
 
 
 def padded_channels(stored: Stored) -> int:
-    """Length of an array with one number per channel: as many as any tile of columns may read."""
+    """Length of an array with one number per channel: the most that any tile of columns may read."""
     return -(-stored.pitch // 128) * 128

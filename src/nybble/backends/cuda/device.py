@@ -1,4 +1,4 @@
-"""The interface to a GPU: memory, copies, launches, events, graphs. Real, emulated and recording devices have it."""
+"""The interface to a GPU (memory, copies, launches, events, graphs), which all kinds of device implement."""
 
 from __future__ import annotations
 

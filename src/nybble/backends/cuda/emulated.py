@@ -90,7 +90,7 @@ class EmulatedDevice(Device):
         return _Moment(time.perf_counter_ns())
 
     def nanoseconds(self, first: Event, last: Event) -> int:
-        """Time of the host, which is not a measurement of a GPU."""
+        """The host's time, which is not a measurement of a GPU."""
         assert isinstance(first, _Moment) and isinstance(last, _Moment)  # noqa: S101
         return last.nanoseconds - first.nanoseconds
 

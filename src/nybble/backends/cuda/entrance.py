@@ -1,4 +1,4 @@
-"""The first launch of a network: what reads its input, or photos."""
+"""The first launches of a network, which read its input or photos."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ QUANTIZED = 16
 
 
 def words_found(count: int) -> int:
-    """Words that say whether any of so many numbers is NaN."""
+    """Number of words in which ``layer_quantize`` reports whether any of ``count`` numbers is NaN."""
     return -(-count // QUANTIZED)
 
 

@@ -22,7 +22,7 @@ from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 from nybble.lower import Step, expand
 
-#: Makes the device that an instruction set names; ``None``: the default.
+#: Opens the device that an instruction set names; ``None`` opens the default.
 Opener = Callable[[str | None], Device]
 
 
@@ -78,7 +78,7 @@ class _Batch:
 
     @property
     def launches(self) -> list[Launch]:
-        """Of all steps."""
+        """The launches of all steps."""
         return [launch for _, launches in self.steps for launch in launches]
 
 
@@ -112,12 +112,12 @@ class CudaExecutable(Executable):
 
     @property
     def step_names(self) -> Sequence[str]:
-        """What is stored of the values that the graph has."""
+        """The stored values, as values of the graph."""
         return [run.output for run in self.plan_of_values.runs if run.output in self.graph.values]
 
     @property
     def steps(self) -> Sequence[Step]:
-        """Those of the plan; a pool that runs with the first convolution is part of its step."""
+        """The steps of the plan. A pool that runs with the first convolution is part of that step."""
         return [run.whole for run in self.plan_of_values.runs]
 
     def kernel_name(self, step: str) -> str | None:
@@ -130,7 +130,7 @@ class CudaExecutable(Executable):
 
     @property
     def value_bytes(self) -> int:
-        """The arena of one image."""
+        """The size of the arena of one image."""
         return self.plan_of_values.arena_bytes
 
     def run(self, x: Array) -> Array:
@@ -138,11 +138,11 @@ class CudaExecutable(Executable):
         return self._first(self.run_several(x, None))
 
     def run_photos(self, photos: Array, preprocessing: Preprocessing) -> Array:
-        """As :meth:`run`; photos are converted to codes on the device."""
+        """As :meth:`run`; the device converts photos to codes."""
         return self._first(self.run_several(photos, preprocessing))
 
     def run_normalised(self, x: Array, preprocessing: Preprocessing) -> Array:
-        """As :meth:`run`; numbers are converted to codes on the device."""
+        """As :meth:`run`; the device converts numbers to codes."""
         return self._first(self.run_several(x, preprocessing))
 
     def _first(self, results: dict[str, Array]) -> Array:
@@ -261,7 +261,7 @@ class CudaExecutable(Executable):
                     device.release(address)
             self._capacity, self._numbers, self._found = images, [], 0
             self._arena = device.allocate(plan.arena_bytes * images)
-            # What quantizes numbers writes whole groups of 16.
+            # The kernel that quantizes numbers writes whole groups of 16.
             size = -(-self._source_bytes * images // 16) * 16
             self._sources = [device.allocate(size) for _ in range(_SOURCES)]
         if images not in self._batches:
@@ -309,7 +309,7 @@ class CudaExecutable(Executable):
         return self._numbers if is_float else self._sources
 
     def _quantize(self, source: int, target: int, images: int, preprocessing: Preprocessing | None) -> None:
-        """Launch what converts normalised float32 numbers to the integers of the network's input."""
+        """Launch the kernel that converts normalised float32 numbers to the integers of the network's input."""
         assert preprocessing is not None  # noqa: S101
         if not self._found:
             self._found = self._open().allocate(4 * words_found(self._source_bytes * self._capacity))
@@ -317,7 +317,7 @@ class CudaExecutable(Executable):
         self._open().launch(quantizing(source, target, self._found, count, preprocessing))
 
     def _check_numbers(self, images: int) -> None:
-        """Raise :class:`NotANumberError` if what :meth:`_quantize` read last holds NaN. Waits for it."""
+        """Raise :class:`NotANumberError` if the numbers of the last :meth:`_quantize` contain NaN. Waits for it."""
         found = np.empty(words_found(self._source_bytes * images), np.uint32)
         self._open().read(self._found, found)
         if found.any():
@@ -340,12 +340,12 @@ class CudaExecutable(Executable):
         device.replay(batch.captured)
 
     def _start(self, x: Array, preprocessing: Preprocessing | None) -> None:
-        """Copy integers (N, C, H, W), or photos (N, H, W, C), to the device and run what reads them."""
+        """Copy integers (N, C, H, W), or photos (N, H, W, C), to the device and run the launch that reads them."""
         self._open().write(self._sources[0], np.ascontiguousarray(x))
         self._enter(self._sources[0], len(x), preprocessing)
 
     def _enter(self, source: int, images: int, preprocessing: Preprocessing | None) -> None:
-        """Launch what reads an input on the device."""
+        """Launch the kernel that reads an input on the device."""
         builder = Builder(self.plan_of_values, self._constants, self._arena, images)
         self._open().launch(entrance(builder, source, preprocessing))
 

@@ -101,6 +101,6 @@ def gpu_named(name: str) -> Gpu | None:
 
 
 def least_seconds(gpu: Gpu, macs: int, bits: int, moved: int) -> float:
-    """The roofline's time of a step: of its products, or of its bytes through memory if larger. Ignores caches."""
+    """The roofline's time of a step: of its products, or of its memory traffic if that takes longer. Ignores caches."""
     products = 2 * macs / (1e12 * (gpu.int4 if bits == 4 else gpu.int8)) if bits else 0.0
     return max(products, moved / (1e9 * gpu.gigabytes))

@@ -1,4 +1,4 @@
-"""A model of a kernel's time: the largest of products, instructions, shared memory and memory. Not measured."""
+"""A model of a kernel's time, not a measurement: the largest of products, instructions, shared memory and memory."""
 
 from __future__ import annotations
 

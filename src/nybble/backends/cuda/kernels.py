@@ -10,7 +10,7 @@ from nybble.backends.cuda.layout import Form, Stored
 
 
 class Tile(NamedTuple):
-    """Rows and columns of sums that a block computes, bytes of depth that a stage holds."""
+    """A tile: rows and columns of sums that a block computes, and bytes of depth that a stage holds."""
 
     rows: int
     columns: int
@@ -31,9 +31,9 @@ _PROBE_BYTES = THREADS * 16
 #: Kernels of first convolutions, their threads and shared memory.
 STEMS = ("stem_u8s8", "stem_s8s8")
 _STEM_THREADS, STEM_BYTES = 256, 32 << 10
-#: Types whose kernels have the quick epilogue too, and the fused projection.
+#: Types whose kernels also exist with the quick epilogue and with a fused projection.
 QUICK = ("u4s4",)
-#: What a kernel does with its sums: anything; codes of 0 to 15; the same behind a projection that it computes first.
+#: Epilogues of a kernel: any; codes of 0 to 15; codes of 0 to 15 after a projection that the kernel computes first.
 ANY, CODES, JOIN = "any", "codes", "join"
 
 
@@ -49,7 +49,7 @@ class ConvKernel:
     one_tap : bool
         Whether windows are one pixel that never lies outside the image.
     rule : str
-        What it does with its sums: :data:`ANY`, :data:`CODES` or :data:`JOIN`.
+        Its epilogue: :data:`ANY`, :data:`CODES` or :data:`JOIN`.
     """
 
     types: str
@@ -59,7 +59,7 @@ class ConvKernel:
 
     @property
     def name(self) -> str:
-        """As ``native/gpu/kernels/module.h`` makes it."""
+        """The kernel's name, as ``native/gpu/kernels/module.h`` makes it."""
         tile = f"{self.types}_m{self.tile.rows}n{self.tile.columns}k{self.tile.depth}"
         if self.rule == JOIN:
             return f"join_{tile}"
@@ -67,15 +67,15 @@ class ConvKernel:
 
     @property
     def threads(self) -> int:
-        """Of a block: two warps down, and one for every 32 columns."""
+        """Threads of a block: two warps down, and one for every 32 columns."""
         return 2 * 32 * (self.tile.columns // 32)
 
     def shared_bytes(self, generation: int) -> int:
-        """Shared memory of a block: three stages from 8.0 on, two before."""
+        """Bytes of shared memory of a block: three stages from 8.0 on, two before."""
         return (self.tile.rows + self.tile.columns) * self.tile.depth * (3 if generation >= 80 else 2)
 
     def grid(self, rows: int, columns: int) -> tuple[int, int]:
-        """Blocks that cover so many rows and columns."""
+        """Blocks that cover ``rows`` by ``columns`` sums."""
         return -(-rows // self.tile.rows), -(-columns // self.tile.columns)
 
 
@@ -138,7 +138,7 @@ def all_kernels() -> list[ConvKernel]:
 
 
 def choose(found: list[ConvKernel], rows: int, columns: int) -> ConvKernel:
-    """The default among candidates: the largest tile that the result fills, so that operands are read least often."""
+    """The default candidate: the one with the largest tile that the result fills, which reads operands least often."""
     fitting = [
         kernel
         for kernel in found

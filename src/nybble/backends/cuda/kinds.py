@@ -13,14 +13,14 @@ from nybble.lower import Step
 
 
 class StepKind(BaseKind):
-    """The launches of the steps of one kind."""
+    """Makes the launches of the steps of one kind."""
 
     @abstractmethod
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """What computes the step's result, for the builder's batch."""
+        """The launches that compute the step's result, for the builder's batch."""
 
     def joined(self, projection: Step, step: Step, builder: Builder) -> list[Launch]:
-        """As :meth:`launches`, with the projection that the step adds."""
+        """As :meth:`launches`, including the projection that the step adds."""
         raise NotImplementedError
 
 
@@ -35,7 +35,7 @@ KINDS: Registry[str, StepKind] = Registry(
 
 
 def launches_of(run: Run, builder: Builder) -> list[Launch]:
-    """What computes a run after the entrance: nothing, if it is the stem."""
+    """The launches of a run after the entrance; none if the run is the stem."""
     if builder.plan.is_stem(run):
         return []
     kind = kind_of(run.steps[-1])
@@ -46,5 +46,5 @@ def launches_of(run: Run, builder: Builder) -> list[Launch]:
 
 
 def kind_of(step: Step) -> StepKind:
-    """How a step is run. Raises :class:`EngineError` if it cannot be run on a GPU."""
+    """The kind of a step. Raises :class:`EngineError` if it cannot be run on a GPU."""
     return find_kind(KINDS, step, "the GPU")

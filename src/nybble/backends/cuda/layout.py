@@ -1,4 +1,4 @@
-"""How values lie in device memory, as ``native/gpu/kernels/tensor.h`` has it."""
+"""The layout of values in device memory, as ``native/gpu/kernels/tensor.h`` defines it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nybble.lower import Step, Value
 
 
 class Form(IntEnum):
-    """Two channels a byte, the first in the low nibble; one a byte; one in 32 bits, a sum or a float32."""
+    """Two channels per byte, the first in the low nibble; one per byte; one in 32 bits, a sum or a float32."""
 
     NIBBLES = 0
     BYTES = 1
@@ -41,7 +41,7 @@ class Stored:
 
     @property
     def channels(self) -> int:
-        """Without the padding."""
+        """Number of channels without the padding."""
         return self.value.shape[0]
 
     @property
@@ -52,7 +52,7 @@ class Stored:
 
     @property
     def pixels(self) -> int:
-        """Of one image."""
+        """Number of pixels of one image."""
         height, width = self.extents
         return height * width
 
@@ -69,11 +69,11 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        """Of one image."""
+        """Bytes of one image."""
         return self.pixels * self.pixel_bytes
 
     def decode(self, data: Array, images: int) -> Array:
-        """(N, C, H, W) or (N, C) elements in the type's storage, from the bytes of so many images."""
+        """(N, C, H, W) or (N, C) elements in the type's storage, from the bytes of ``images`` images."""
         dtype = self.value.dtype
         rows = data.reshape(images * self.pixels, self.pixel_bytes)
         if self.form is Form.NIBBLES:
@@ -87,7 +87,7 @@ class Stored:
 
 
 def unpack_nibbles(data: Array, is_signed: bool) -> Array:
-    """Codes (..., 2 n) of bytes (..., n), low nibbles first: uint8, or int8 where they are signed."""
+    """Codes (..., 2 n) of bytes (..., n), low nibbles first: uint8, or int8 if they are signed."""
     codes = np.stack([data & 15, data >> 4], axis=-1).reshape(*data.shape[:-1], 2 * data.shape[-1])
     return (((codes ^ 8).astype(np.int16)) - 8).astype(np.int8) if is_signed else codes
 

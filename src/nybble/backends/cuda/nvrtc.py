@@ -12,15 +12,15 @@ from pathlib import Path
 from nybble.backends.cuda.source import ENTRY, source_folder
 from nybble.backends.errors import EngineError
 
-#: Where the packages of CUDA 13 and 12 have it, below ``nvidia``.
+#: Folders of the library in the packages of CUDA 13 and 12, below ``nvidia``.
 _LIBRARIES = ("cu13/lib/libnvrtc.so.13", "cuda_nvrtc/lib/libnvrtc.so.12")
-#: The least compute capability, times 10: 4-bit products begin there.
+#: The least compute capability, times 10: the first with 4-bit products.
 LEAST_ARCH = 75
 
 
 @dataclass(frozen=True)
 class KernelFacts:
-    """What the assembler reports of a kernel: registers per thread, bytes that were spilled to memory."""
+    """The assembler's report on a kernel: registers per thread, bytes that were spilled to memory."""
 
     name: str
     registers: int
@@ -38,7 +38,7 @@ class Compiled:
 
 
 class Nvrtc:
-    """The library, where it is installed.
+    """The NVRTC library, as installed.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Nvrtc:
         self.version = (major.value, minor.value)
 
     def architectures(self) -> list[int]:
-        """Those that it can compile for and that have 4-bit products, or bytes in their place: 75, 80, ..."""
+        """Architectures that it can compile for and that have 4-bit products, or bytes in their place: 75, 80, ..."""
         count = ctypes.c_int()
         self._check(self._library.nvrtcGetNumSupportedArchs(ctypes.byref(count)))
         found = (ctypes.c_int * count.value)()

@@ -8,7 +8,7 @@ from nybble.backends.cuda.emulated import EmulatedDevice
 from nybble.backends.cuda.gpu import GpuDevice
 from nybble.backends.errors import EngineError
 
-#: The emulated GPU where none is named.
+#: The emulated GPU to use if none is named.
 DEFAULT_GENERATION = 80
 
 

@@ -12,7 +12,7 @@ from nybble.lower import Conv
 def column_order(columns: int) -> Array:
     """Which channel each column of a product holds, for a multiple of 32 columns.
 
-    Fragment column 8j + 2q + e of each 32 holds channel 8q + 2j + e: a thread then has eight neighbours.
+    Fragment column 8j + 2q + e of each 32 holds channel 8q + 2j + e: each thread then has eight neighbouring channels.
     """
     column = np.arange(32)
     channel = column // 2 % 4 * 8 + column // 8 * 2 + column % 2

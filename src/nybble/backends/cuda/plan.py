@@ -30,12 +30,12 @@ class Run:
 
     @property
     def result(self) -> Value:
-        """What is stored."""
+        """The value that is stored."""
         return self.steps[-1].result
 
     @property
     def output(self) -> str:
-        """Its name."""
+        """The name of the result."""
         return self.result.name
 
     @property
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def whole(self) -> Step:
-        """All of them as one step: the convolution, the one that adds if there are two."""
+        """All of them as one step: the convolution (of two, the one that adds)."""
         if len(self.steps) == 1:
             return self.steps[0]
         nodes = [node for step in self.steps for node in step.nodes]
@@ -62,7 +62,7 @@ class Run:
 
 @dataclass
 class CudaPlan:
-    """Steps, stored values and the place of each in the arena of one image; that of several is as many times as large.
+    """Steps, stored values and the place of each in the arena of one image. N images need N times these sizes.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class CudaPlan:
     runs : list of Run
         All steps, in the order in which they are computed.
     stem : Stem or None
-        The first run, if it reads the network's input as it comes. Else the input is converted first.
+        The first run, if it reads the network's input without a conversion. Otherwise the input is converted first.
     values : dict of Stored
         By name, those that are never stored included.
     offsets : dict of int
@@ -115,7 +115,7 @@ class CudaPlan:
 
 
 def make_plan(graph: Graph, kernels: Mapping[str, str]) -> CudaPlan:
-    """Fuse and place. Raises :class:`EngineError` on kernels for steps that there are not."""
+    """Fuse and place. Raises :class:`EngineError` if ``kernels`` names anything but the result of a convolution."""
     steps = fuse(graph)
     unknown = sorted(kernels.keys() - {step.output for step in steps if step.conv is not None})
     if unknown:
@@ -138,7 +138,7 @@ def make_plan(graph: Graph, kernels: Mapping[str, str]) -> CudaPlan:
 
 
 def _runs(steps: list[Step], values: Mapping[str, Stored], kernels: Mapping[str, str]) -> list[Run]:
-    """A run for each step, but one for a convolution and its projection, unless kernels are chosen for them apart."""
+    """One run per step. A convolution and its projection share one, unless kernels are chosen for them separately."""
     readers = Counter(name for step in steps for name in step.reads)
     alone = {step.output: step for step in steps if readers[step.output] == 1 and not step.result.is_output}
     joined = {}

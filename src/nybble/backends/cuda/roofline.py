@@ -37,7 +37,7 @@ def share_of_roofline(graph: Graph, isa: str, images: int, images_per_second: fl
 
 
 class Demand(NamedTuple):
-    """What a run needs at least.
+    """The least work of a run.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ def moved(demand: Demand, images: int) -> int:
 
 
 def demand(plan: CudaPlan, run: Run) -> Demand:
-    """What the steps of a run need together. A stem reads the input as it comes, a byte a channel."""
+    """The least work of the steps of a run together. A stem reads the input as it comes, one byte per channel."""
     weights = bits = 0
     for step in run.steps:
         if step.conv is None:

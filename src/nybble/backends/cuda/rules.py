@@ -1,4 +1,4 @@
-"""What kernels may do with a step's sums: bounds of 32 bits, codes of 0 to 15, projections."""
+"""Decides which fast paths the kernels may use for a step's sums: 32-bit rounding, codes of 0 to 15, projections."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def is_narrow(step: Step) -> bool:
 
 
 def fits(most: int | Array, quantize: Quantize | PReLU) -> bool:
-    """Whether values up to a magnitude, or to one a channel, times their factors, are rounded within 32 bits."""
+    """Whether values up to a magnitude, or one per channel, times their factors, are rounded within 32 bits."""
     half = (1 << quantize.shift) >> 1
     return all(int(product) + half < _LIMIT for product in np.atleast_1d(most * quantize.factor.numpy().astype(object)))
 
 
 def gives_codes(step: Step, values: Mapping[str, Stored]) -> bool:
-    """Whether a convolution's sums become codes of 0 to 15 with no more than the quick epilogue does."""
+    """Whether the quick epilogue suffices to turn a convolution's sums into codes of 0 to 15."""
     if not _ends_in_codes(step, values):
         return False
     if step.shortcut is None:

@@ -16,7 +16,7 @@ from nybble.lower import Conv, Pool, Step, Window
 #: Limits of ``native/gpu/kernels/stem.h``: pixels of a region, columns of a tile, bytes of shared memory, columns of a
 #: window, channels.
 ROWS, COLUMNS, SHARED, MOST_WIDE, MOST_CHANNELS = 256, 64, STEM_BYTES, 8, 4
-#: A pool is fused if no more sums are computed than so many times those of the layer.
+#: A pool is fused only if at most this many times the sums of the layer alone are computed.
 _MOST_REPEATED = 2
 
 
@@ -93,17 +93,17 @@ class Stem:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """In their order."""
+        """The steps in their order."""
         return (self.conv,) if self.pool is None else (self.conv, self.pool)
 
     @property
     def pool_window(self) -> Window:
-        """One pixel where there is no pool."""
+        """The window of the pool; one pixel if there is no pool."""
         return _ONE if self.pool is None else self.pool.body_as(Pool).window
 
     @property
     def kernel(self) -> str:
-        """Its name."""
+        """The kernel's name."""
         return f"stem_{'s' if self.conv.input.dtype.is_signed else 'u'}8s8"
 
     def pack(self) -> Array:

@@ -9,7 +9,7 @@ S32_LOW, S32_HIGH = -(1 << 31), (1 << 31) - 1
 
 
 class Tensor(ctypes.Structure):
-    """A value in device memory; ``data`` 0: none. ``pitch`` is the channels from one pixel to the next."""
+    """A value in device memory, or none if ``data`` is 0. ``pitch``: channels from one pixel to the next."""
 
     _fields_ = (
         ("data", c_uint64),
@@ -73,7 +73,7 @@ class Window(ctypes.Structure):
 
 
 class InputParams(ctypes.Structure):
-    """The network's input or photos, to the stored form."""
+    """Converts the network's input or photos to the stored form."""
 
     _fields_ = (
         ("out", Tensor),
@@ -128,7 +128,7 @@ class PoolParams(ctypes.Structure):
 
 
 class PointParams(ctypes.Structure):
-    """Element by element."""
+    """Element-wise steps."""
 
     _fields_ = (
         ("epilogue", Epilogue),
@@ -139,7 +139,7 @@ class PointParams(ctypes.Structure):
     )
 
 
-#: Values that one concatenation joins at most.
+#: Largest number of values that one concatenation joins.
 MOST_PARTS = 16
 
 
@@ -163,7 +163,7 @@ class ScaleParams(ctypes.Structure):
 
 
 class MoveParams(ctypes.Structure):
-    """Codes that only move."""
+    """Operations that only move codes."""
 
     _fields_ = (
         ("input", Tensor),
@@ -174,7 +174,7 @@ class MoveParams(ctypes.Structure):
 
 
 class Axis(ctypes.Structure):
-    """Rows or columns that others lie between."""
+    """For each row or column of the result, the neighbours in the input."""
 
     _fields_ = (("low", c_uint64), ("high", c_uint64), ("weight", c_uint64), ("divisor", c_int32))
 
@@ -192,7 +192,7 @@ class BilinearParams(ctypes.Structure):
 
 
 class QuantizeParams(ctypes.Structure):
-    """Normalised photos, to the integers of the network's input."""
+    """Converts normalised photos to the integers of the network's input."""
 
     _fields_ = (
         ("source", c_uint64),

@@ -1,4 +1,4 @@
-"""The interpreter as a backend: it runs everywhere, without the compiled part, and defines what is right."""
+"""The interpreter as a backend: it runs everywhere, without the compiled part, and defines the correct results."""
 
 from nybble.backends.reference.interpreter import Interpreter, ReferenceBackend
 

@@ -14,7 +14,7 @@ from nybble.graph import Graph, Preprocessing
 from nybble.graph.types import Array
 from nybble.reference import compute, interpret
 
-#: Images that are interpreted together at most, which bounds memory.
+#: Largest number of images that are interpreted together, which bounds memory.
 BATCH_IMAGES = 4
 
 
@@ -36,7 +36,7 @@ class ReferenceBackend(Backend):
 
 
 class Interpreter(Executable):
-    """A graph that is interpreted."""
+    """An executable that interprets a graph."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -45,12 +45,12 @@ class Interpreter(Executable):
 
     @property
     def step_names(self) -> Sequence[str]:
-        """Every node is a step."""
+        """Names of all nodes: every node is a step."""
         return [node.name for node in self.graph]
 
     @property
     def value_bytes(self) -> int:
-        """Bytes of the values that live together, where they are most; values are freed once nothing reads them."""
+        """Largest number of bytes of values in memory at a time; values are freed after their last use."""
         graph = self.graph
         sizes = {name: math.prod(value.shape) * value.dtype.storage.itemsize for name, value in graph.values.items()}
         last = {name: position for position, node in enumerate(graph) for name in node.inputs}
@@ -63,11 +63,11 @@ class Interpreter(Executable):
         return most
 
     def run(self, x: Array) -> Array:
-        """Some images at a time."""
+        """Runs a few images at a time."""
         return self.run_several(x, None)[self.graph.outputs[0]]
 
     def run_several(self, x: Array, preprocessing: Preprocessing | None) -> dict[str, Array]:
-        """Some images at a time."""
+        """Runs a few images at a time."""
         if preprocessing is not None:
             x = self.codes(x, preprocessing)
         values = {name: self.graph.values[name] for name in self.graph.outputs}
@@ -80,12 +80,12 @@ class Interpreter(Executable):
         return results
 
     def tap(self, x: Array) -> dict[str, Array]:
-        """Every node's value."""
+        """Returns every node's value."""
         values = interpret(self.graph, x, keep=None)
         return {name: values[name] for name in self.step_names}
 
     def step_times(self, x: Array) -> dict[str, int]:
-        """Each node alone."""
+        """Times each node alone."""
         values = {self.graph.inputs[0].name: x}
         times = {}
         for node in self.graph:
@@ -96,4 +96,4 @@ class Interpreter(Executable):
         return times
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: an interpreter holds no threads or memory."""

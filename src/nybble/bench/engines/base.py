@@ -22,7 +22,7 @@ MakeInt8 = Callable[[Path, Path, Array], dict[str, Path]]
 
 @dataclass(frozen=True)
 class Engine:
-    """How an engine takes part.
+    """An engine in the benchmark.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Engine:
     packages : tuple of str
         Modules that must be installed.
     distribution : str
-        Whose version says whether the models are still the right ones.
+        Its version decides whether stored models are still valid.
     remedy : str
         How to install it.
     make_int8 : callable or None
@@ -54,7 +54,7 @@ class Engine:
 
 
 def one_at_a_time(run: Callable[[Array], Array]) -> RunAll:
-    """The next call when the one before has answered."""
+    """Make each call after the one before has returned."""
 
     def run_all(calls: Sequence[Array]) -> tuple[list[float], list[Array]]:
         seconds, logits = [], []
@@ -68,7 +68,7 @@ def one_at_a_time(run: Callable[[Array], Array]) -> RunAll:
 
 
 def one_a_thread(run: Callable[[Array], Array], threads: int) -> RunAll:
-    """As many calls under way as there are threads."""
+    """Keep as many calls in progress as there are threads."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(threads)

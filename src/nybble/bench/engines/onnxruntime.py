@@ -9,7 +9,7 @@ from .base import Array, Engine, RunAll, one_a_thread, one_at_a_time
 
 
 def open_onnxruntime(setup: dict[str, Any]) -> tuple[RunAll, dict[str, Any]]:
-    """ONNX Runtime at its best settings: every graph optimization, one thread a core, threads that spin.
+    """ONNX Runtime at its best settings: every graph optimization, one thread per core, threads that spin.
 
     In throughput mode each call runs on one thread, and as many calls run together as there are threads.
     """

@@ -174,7 +174,7 @@ def calibrate(
     Raises
     ------
     EnsembleError
-        If there are too few photos, or the members do not fit together.
+        If there are too few photos, or the members differ in their classes or inputs.
     """
     wanted = wishes.shares_of(len(engines)) if wishes.kind == "cascade" else []
     # Checks that classes agree, and prepares photos for all members at once.

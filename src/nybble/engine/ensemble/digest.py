@@ -1,4 +1,4 @@
-"""What the answers of a network or an ensemble depend on."""
+"""Digests of everything that the answers of a network or an ensemble depend on."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Member(NamedTuple):
         Of its probabilities in the mean.
     threshold : (str, float), optional
         In a cascade, of all members but the last: ``margin`` or ``entropy``, and the number below or above which the
-        next member is asked.
+        next member runs.
     name : str
         For people.
     """
@@ -59,9 +59,9 @@ class Answers(NamedTuple):
     probabilities : ndarray
         float64 (N, classes).
     asked : ndarray
-        int64 (N,): how many members were asked, in their order.
+        int64 (N,): how many members ran for each photo, counted from the first.
     seconds : ndarray
-        float64 (members,): how long each ran; 0 where it was not asked.
+        float64 (members,): how long each ran; 0 for one that did not run.
     """
 
     probabilities: Array
@@ -72,24 +72,24 @@ class Answers(NamedTuple):
 class Ensemble(Engine):
     """The weighted mean of calibrated probabilities of several networks.
 
-    It has an engine's API for photos. Its logits are logarithms of the mean probabilities, so that their softmax are
-    these. Photos are decoded once; members that resize and crop alike share the result.
+    It has an engine's API for photos. Its logits are the logarithms of the mean probabilities, so that their softmax
+    gives these probabilities. Photos are decoded once; members that resize and crop alike share the result.
 
     Parameters
     ----------
     members : sequence of Member
-        At least two, of the same classes, all of which take photos. The ensemble closes their engines with itself.
+        At least two, with the same classes. All take photos. Closing the ensemble closes their engines.
 
     Raises
     ------
     EnsembleError
-        Where members do not fit together.
+        If members differ in their classes or inputs.
 
     Notes
     -----
-    Several Python threads may call one ensemble. ``graph`` is that of the first member: it says the classes, and how
-    photos are prepared where ``photo_shape`` has three extents. ``folders`` are those of the members, where a file
-    described them.
+    Several Python threads may call one ensemble. ``graph`` is that of the first member: it names the classes and, if
+    ``photo_shape`` has three extents, states how photos are prepared. ``folders`` are those of the members, where a
+    file described them.
     """
 
     kind: Kind = "mean"
@@ -125,7 +125,7 @@ class Ensemble(Engine):
 
     @property
     def photo_shape(self) -> tuple[int, ...]:
-        """(H, W, C) of a prepared photo; (bytes,) where members resize or crop differently: one after the other."""
+        """(H, W, C) of a prepared photo; (bytes,), all crops in a row, where members resize or crop differently."""
         return _shape(self.preprocessings[0]) if len(self._forms) == 1 else (self._ends[-1],)
 
     @property
@@ -135,7 +135,7 @@ class Ensemble(Engine):
 
     @property
     def value_bytes(self) -> int:
-        """Memory of the values of one image while the member that needs most runs."""
+        """Memory of the values of one image, in the member that needs most."""
         return max(member.engine.value_bytes for member in self.members)
 
     @property
@@ -185,7 +185,7 @@ class Ensemble(Engine):
         return np.concatenate([part.reshape(-1) for part in parts])
 
     def from_crops(self, x: Array) -> Array:
-        """Crops that all members look at, in the form of prepared photos.
+        """Crops that all members read, in the form of prepared photos.
 
         Parameters
         ----------
@@ -200,13 +200,13 @@ class Ensemble(Engine):
         return x if len(self._forms) == 1 else np.tile(x.reshape(len(x), -1), len(self._forms))
 
     def answers(self, x: Array) -> Answers:
-        """Probabilities of prepared photos, and how many members were asked for each.
+        """Probabilities of prepared photos, and how many members ran for each.
 
         Parameters
         ----------
         x : array
             uint8 ``(N, *photo_shape)``, as :meth:`prepare` makes them; or ``(N, *crop_shape)``, which all members then
-            read although they would resize in different ways.
+            read, even if their own resizing differs.
 
         Raises
         ------
@@ -270,7 +270,7 @@ class Ensemble(Engine):
         return [self.member_logits(place, x) for place in range(len(self.members))]
 
     def _member_probabilities(self, place: int, x: Array, seconds: Array) -> Array:
-        """Calibrated probabilities of a member; how long it ran goes to its place in ``seconds``."""
+        """Calibrated probabilities of a member; its run time is added to its entry of ``seconds``."""
         began = time.perf_counter()
         probabilities = calibrated(self.member_logits(place, x), self.members[place].temperature)
         seconds[place] = time.perf_counter() - began
@@ -302,10 +302,10 @@ class Ensemble(Engine):
 
 
 class Cascade(Ensemble):
-    """Networks that are asked one after the other: the next one only where the answer so far is not sure.
+    """Networks that run one after the other: the next one only for photos whose answer so far is uncertain.
 
-    What is said of a photo is the weighted mean of the members that were asked. Whether the next one is asked depends
-    on that mean, and on the threshold of the member that was asked last.
+    The answer for a photo is the weighted mean of the members that ran. Whether the next one runs depends on that mean,
+    and on the threshold of the member that ran last.
 
     Parameters
     ----------
@@ -320,7 +320,7 @@ class Cascade(Ensemble):
             raise EnsembleError(f"{_called(member, place)}: every member of a cascade but the last needs a threshold")
 
     def answers(self, x: Array) -> Answers:
-        """As for an ensemble; photos that are left to a member go through it together."""
+        """As for an ensemble; all photos that reach a member run through it in one batch."""
         self._check(x)
         asked = np.zeros(len(x), np.int64)
         seconds = np.zeros(len(self.members))
@@ -373,7 +373,7 @@ def load_ensemble(
 
 
 def _folder(file: Path, place: int, member: MemberSettings) -> Path:
-    """The folder of a member: one beside the file before a model of that name."""
+    """The folder of a member. A folder beside the file takes precedence over a model of that name."""
     beside = file.parent / Path(member.model).expanduser()
     try:
         return beside if beside.is_dir() or is_model_file(beside) else locate(member.model)
@@ -389,7 +389,7 @@ def _preprocessing(member: Member) -> Preprocessing:
 
 
 def _form(preprocessing: Preprocessing) -> tuple[object, ...]:
-    """What two members must have in common to look at the same crop."""
+    """The properties that two members must have in common to read the same crop."""
     fitting = preprocessing.fit, preprocessing.fill, preprocessing.placement, preprocessing.channel_order
     return preprocessing.resize, preprocessing.crop, preprocessing.interpolation, len(preprocessing.mean), fitting
 

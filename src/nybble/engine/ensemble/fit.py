@@ -36,7 +36,7 @@ class Point:
     right: Array
 
     def shares(self, members: int) -> list[float]:
-        """The share of photos that each of so many members ran on."""
+        """The share of photos that each of ``members`` members ran on."""
         return [float((self.asked > place).mean()) for place in range(members)]
 
 
@@ -132,7 +132,7 @@ def fit_thresholds(said: Sequence[Array], measure: Measure, shares: Sequence[flo
 
 
 def run_cascade(said: Sequence[Array], measure: Measure, thresholds: Sequence[float]) -> tuple[Array, Array]:
-    """What a cascade of members of equal weights answers: (N, classes) probabilities, and (N,) members that ran."""
+    """The answers of a cascade of members of equal weights: (N, classes) probabilities, and (N,) members that ran."""
     probabilities = said[0].copy()
     asked = np.ones(len(probabilities), np.int64)
     rows = np.arange(len(probabilities))

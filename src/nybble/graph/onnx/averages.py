@@ -1,7 +1,7 @@
-"""Averages as a file's runtime rounds them, made of sums.
+"""Averages, rounded as the runtime of a file rounds them, composed of sums.
 
-QuantizeLinear sends the halves of an average to the even neighbour; the engine's own average pool sends them up, and
-its Quantize away from zero. Where halves are frequent, that is half of all differences between two runtimes.
+QuantizeLinear rounds the halves of an average to even; the engine's average pool rounds them up, and its Quantize away
+from zero. Where halves are frequent, this causes half of all differences between two runtimes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def summed(build: Builder, value: str, window: Window, name: str, weight: int = 
 
 
 def of_sums(build: Builder, real: Real, window: Window, name: str) -> Real:
-    """The average of sums that nothing has quantized: pools read bytes, so of their upper and their lower ones."""
+    """The average of sums that are not quantized. Pools read bytes, so the upper and the lower bytes are averaged."""
     real = build.settle(real, name)
     parts = split(build, real.value, real.unit, name)
     sides = (
@@ -73,7 +73,7 @@ def of_sums(build: Builder, real: Real, window: Window, name: str) -> Real:
 
 
 def at_once(build: Builder, real: Real, window: Window, scale: Array, dtype: DType, name: str) -> Real | None:
-    """The average in steps of the QuantizeLinear behind, with its halves to even; ``None`` where none can occur."""
+    """The average in steps of the QuantizeLinear behind, halves rounded to even; ``None`` if there can be none."""
     ratio = simple_ratio(real.unit, scale)
     if ratio is None or not has_halves(ratio, window.count):
         return None

@@ -1,4 +1,4 @@
-"""What reads a value that has not been quantized yet: the QuantizeLinear nodes behind it."""
+"""The readers of a value that has not been quantized yet: the QuantizeLinear nodes behind it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from nybble.graph.onnx.values import Constant, Quantizer
 def quantizers(
     importer: Importing, node: onnx.NodeProto, *, only_rearranged: bool = False
 ) -> tuple[list[Quantizer], list[str]]:
-    """The QuantizeLinear nodes that a node's output comes to, and the operators of all other readers.
+    """The QuantizeLinear nodes that a node's output reaches, and the operators of all other readers.
 
     Parameters
     ----------
     importer : Importing
     node : onnx.NodeProto
     only_rearranged : bool
-        Look behind operators that move numbers only, not behind pools and clips.
+        Look only behind operators that move numbers, not behind pools and clips.
     """
     passes = rearranges if only_rearranged else commutes
     found: list[Quantizer] = []
@@ -63,7 +63,7 @@ def _summand(importer: Importing, node: onnx.NodeProto) -> float | None:
 
 
 def _quantizer(importer: Importing, node: onnx.NodeProto) -> Quantizer | None:
-    """``None`` where its scale is not known yet; its own handler will say what is wrong with it."""
+    """``None`` if its scale is not known yet; its own reader will report what is wrong with it."""
     if not all(isinstance(importer.values.get(name), Constant) for name in node.input[1:] if name):
         return None
     scales = scales_of(importer, node)

@@ -1,4 +1,4 @@
-"""Real numbers of an imported model as sums and activations: they become factors and shifts."""
+"""Turns the real numbers of an imported model into sums and activations, with factors and shifts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHOLE = 1e-3
 
 
 class Builder(NewNodes):
-    """What readers of ONNX operators make values with."""
+    """The functions with which readers of ONNX operators make values."""
 
     def __init__(self, metadata: Metadata) -> None:
         super().__init__(metadata)
@@ -62,7 +62,7 @@ class Builder(NewNodes):
         return self.requantize(name, real.value, target, chosen.factor, chosen.shift)
 
     def through(self, real: Real) -> Real:
-        """A value behind a Mul or Identity: a Quantize into a sum, where the metadata say that it was one."""
+        """A value behind a Mul or Identity: a Quantize to a sum, if the metadata say that it was one."""
         hint = self.hint(real.through or "")
         channels = self.types[real.value].shape[0]
         known = hint.output in SUMS and hint.factors is not None and hint.shift is not None
@@ -102,7 +102,7 @@ class Builder(NewNodes):
     # Activations
 
     def quantize(self, real: Real, scale: Array | float, dtype: DType, name: str) -> str:
-        """What QuantizeLinear makes of a value: an activation of the narrowest type that says the same.
+        """The result of a QuantizeLinear: an activation of the narrowest type with the same meaning.
 
         ``scale`` is one number or one per channel.
         """
@@ -118,7 +118,7 @@ class Builder(NewNodes):
         target = (_type(bottom, top, real.relu is not None)) if is_even else None
         hint = self.hint(name)
         if self._keeps_maximum(real):
-            # As the graph had it, although the type clips there as well.
+            # Keep the maximum of the exported graph, although the type clips there as well.
             real, target = self.settle(real, name), target or dtype
         elif target is None:
             free = replace(real, low=None, high=None)
@@ -149,7 +149,7 @@ class Builder(NewNodes):
         return self.requantize(name, real.value, target, chosen.factor, chosen.shift)
 
     def uniform(self, real: Real, name: str) -> Real:
-        """An activation in which a step stands for the same in all channels; four bits become eight, which is finer."""
+        """An activation with the same step in all channels; four bits become eight, which is finer."""
         if real.is_uniform:
             return real
         held = self.types[real.value].dtype
@@ -208,6 +208,6 @@ def _has_one_maximum(real: Real) -> bool:
 
 
 def _type(low: int, high: int, is_cut: bool) -> DType | None:
-    """The activation type with these bounds; signed ones do for what a ReLU has cut off already."""
+    """The activation type with these bounds; behind a ReLU a signed type is also possible."""
     found = type_of(low, high)
     return DType.S4 if found is None and is_cut and (low, high) == (0, DType.S4.maximum) else found

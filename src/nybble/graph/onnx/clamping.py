@@ -1,4 +1,4 @@
-"""Any clip of an activation's integers, made of what the engine has."""
+"""Any clip of an activation's integers, composed of operations that the engine has."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def holding(low: int, high: int) -> DType:
 def clamp(build: NewNodes, value: str, low: Array | int, high: Array | int, name: str) -> str:
     """Clip an activation to bounds for all channels or for each; exact.
 
-    Types clip at their own bounds. Others take a ReLU with a maximum where the lower bound is 0; else the integers are
-    moved up, so that 0 of an unsigned type is the lower bound, and down again.
+    Types clip at their own bounds. Other bounds need a ReLU with a maximum if the lower bound is 0. Otherwise the
+    integers are moved up, so that 0 of an unsigned type is the lower bound, and down again.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def clamp(build: NewNodes, value: str, low: Array | int, high: Array | int, name
             return _cut(build, value, top, name)
     target = holding(bottom, top)
     if np.any(most - least != most[0] - least[0]):
-        # The upper bounds first: they become 255, the largest of u8.
+        # Upper bounds come first: they become 255, the largest value of u8.
         moved = _moved(build, value, 255 - most, f"{name}_up")
         value = _stored(build, moved, DType.U8, f"{name}_topped")
         above = 255 - most

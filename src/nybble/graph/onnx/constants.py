@@ -1,6 +1,7 @@
-"""Operators on constants: computed while importing, so that a constant may come in any form.
+"""Operators on constants are computed during the import, so that constants may be given in any form.
 
-The importer counts the elements, :func:`size_of`, before they are made: a small file cannot ask for much memory.
+The importer counts the elements with :func:`size_of` before it computes them, so that a small file cannot use much
+memory.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ MAX_RANK = 8
 
 
 def size_of(node: onnx.NodeProto, inputs: Sequence[Constant | None]) -> int:
-    """Elements that :func:`fold` makes at most; 0 if the shapes do not fit one another, which it says itself."""
+    """Most elements that :func:`fold` makes; 0 if the shapes do not fit, which :func:`fold` reports."""
     shapes = [entry.real.shape for entry in inputs if entry is not None]
     if node.op_type not in _ELEMENTS:
         return sum(math.prod(shape) for shape in shapes)
@@ -52,7 +53,7 @@ def size_of(node: onnx.NodeProto, inputs: Sequence[Constant | None]) -> int:
 
 
 def fold(node: onnx.NodeProto, inputs: Sequence[Constant | None]) -> Constant | None:
-    """What a node makes of constants; ``None`` if this operator is not computed here.
+    """The result of a node with constant inputs; ``None`` if this operator is not computed here.
 
     Parameters
     ----------
@@ -207,7 +208,7 @@ def _concat(node: onnx.NodeProto, given: Sequence[Constant]) -> Constant:
 
 
 def _reduce(node: onnx.NodeProto, given: Sequence[Constant]) -> Constant:
-    """What a scale is often computed from: the largest weight of each channel."""
+    """The largest value per channel, from which scales are often computed."""
     values = given[0].real
     axes = _whole(node, given, "axes", list(range(values.ndim)))
     if (
@@ -283,7 +284,7 @@ def _clip(node: onnx.NodeProto, given: Sequence[Constant | None]) -> Constant:
     if most is not None:
         clipped = np.minimum(clipped, most)
     if found.integers is not None:
-        # Of real numbers: what the clip leaves alone keeps its integers.
+        # Of real numbers: values that the clip does not change keep their integers.
         return found if np.array_equal(clipped, found.real) else Constant(clipped, found.kind)
     if clipped.dtype.kind not in "iu":
         return replace(found, real=clipped)
@@ -354,7 +355,7 @@ def _elements(node: onnx.NodeProto, given: Sequence[Constant]) -> Constant:
 
 
 def _scaled(node: onnx.NodeProto, given: Sequence[Constant], made: Constant) -> Constant:
-    """Dequantized constants that were multiplied keep their integers: the factor goes into the scale."""
+    """A product of a dequantized constant keeps its integers: the factor is merged into the scale."""
     if node.op_type not in ("Mul", "Div", "Neg"):
         return made
     held = [entry for entry in given if entry.integers is not None]
@@ -373,6 +374,6 @@ def _scaled(node: onnx.NodeProto, given: Sequence[Constant], made: Constant) -> 
     if not np.all(np.isfinite(factor)):
         return made
     integers = found.integers * np.where(factor < 0, -1, 1)
-    # A sign may take an integer out of a type of four bits.
+    # A change of sign may leave the range of a 4-bit type.
     limits = found.dtype if found.dtype is not DType.S4 or np.max(integers, initial=0) <= DType.S4.maximum else DType.S8
     return replace(made, integers=integers, dtype=limits, scale=found.scale * np.abs(factor))

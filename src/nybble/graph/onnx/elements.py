@@ -74,7 +74,7 @@ def _thresholded(x: Array, alpha: float) -> Array:
     return np.where(x > alpha, x, 0.0)
 
 
-#: Operators of which other readers know nothing; each has to become part of a table.
+#: Operators that no other reader handles; each has to become part of a table.
 FUNCTIONS: Mapping[str, Evaluator] = {
     "Abs": _of(np.abs),
     "Celu": _with(lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha)), alpha=1.0),
@@ -100,7 +100,7 @@ FUNCTIONS: Mapping[str, Evaluator] = {
     "Tanh": _of(np.tanh),
     "ThresholdedRelu": _with(_thresholded, alpha=1.0),
 }
-#: Operators that may be part of one, and that other readers know besides.
+#: Operators that may become part of a table, and that other readers handle as well.
 PARTS: Mapping[str, Evaluator] = {
     "Add": _of(np.add),
     "Cast": _cast,
@@ -116,6 +116,6 @@ PARTS: Mapping[str, Evaluator] = {
     "Sum": _of(lambda *given: np.add.reduce(np.broadcast_arrays(*given))),
 }
 EVALUATORS = {**PARTS, **FUNCTIONS}
-#: Of two values of the network nobody else reads these.
+#: Operators on two values of the network that no other reader handles.
 OF_TWO = ("Div", "Max", "Min", "Mul", "Pow")
 INTEGERS = (TensorProto.INT32, TensorProto.INT64)

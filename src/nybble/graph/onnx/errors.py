@@ -1,4 +1,4 @@
-"""What can go wrong between a graph and an ONNX file."""
+"""Errors of the export to ONNX and of the import."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from nybble.graph.errors import MAX_MESSAGE, GraphError, NybbleError
 
 
 class MissingOnnxError(NybbleError, ImportError):
-    """The ``onnx`` package is not installed."""
+    """Raised if the ``onnx`` package is not installed."""
 
 
 class OnnxExportError(GraphError):
-    """A node that the chosen form of an ONNX model cannot express; the text says which and why."""
+    """Raised for a node that the chosen form of an ONNX model cannot express; the text says which and why."""
 
 
 class OnnxImportError(NybbleError, ValueError):
-    """An ONNX model that cannot become a graph.
+    """Raised for an ONNX model that cannot be imported.
 
-    ``node`` is the name of the ONNX node at fault, ``None`` where the whole file is; ``path`` the file, where known.
+    ``node`` is the name of the ONNX node at fault, or ``None`` if it is the whole file; ``path`` is the file, if known.
     """
 
     def __init__(self, message: str, *, node: str | None = None, path: Path | str | None = None) -> None:
-        # A broken file can hold words of any length, and lines.
+        # A damaged file can contain words of any length, and line breaks.
         message, node = " ".join(message.split()), None if node is None else " ".join(node.split())
         if len(message) > MAX_MESSAGE:
             message = f"{message[: MAX_MESSAGE // 2]} ... {message[-MAX_MESSAGE // 3 :]}"

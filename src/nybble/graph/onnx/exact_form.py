@@ -3,7 +3,7 @@
 Integers are carried as float32 wherever no partial sum can pass 2**24, up to which float32 holds every integer: then
 products and sums are exact in any order. Requantization is ``Mul``, ``Add``, ``Floor`` and ``Clip`` in float32 where
 ``output_bits + shift <= 24`` (docs/format.md says why that is exact), signed results by way of ``Abs`` and ``Sign``.
-What is larger is carried as int32, and multiplied and shifted in int64.
+Larger integers are carried as int32, and multiplied and shifted in int64.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nybble.graph.types import DType
 OPSET = 21
 IR_VERSION = 10
 
-#: Element types of inputs and outputs: what holds the graph's types, four-bit ones in a byte.
+#: Element types of inputs and outputs, by the graph's types; 4-bit values take a byte.
 INTERFACE = {
     DType.U4: TensorProto.UINT8,
     DType.U7: TensorProto.UINT8,
@@ -41,7 +41,7 @@ INTERFACE = {
 
 @dataclass(frozen=True)
 class ExactModel:
-    """An exact model, and the nodes that took a wider way than float32, with the reason."""
+    """An exact model, and the nodes that float32 cannot compute, with the reason."""
 
     model: onnx.ModelProto
     wide: Mapping[str, str]

@@ -24,7 +24,7 @@ Form = Literal["qdq", "exact", "float"]
 
 @dataclass(frozen=True)
 class Export:
-    """A model in memory and what there is to say about it.
+    """A model in memory and a report on it.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Export:
     operators : mapping of str to int
         How often each ONNX operator occurs.
     wide : mapping of str to str
-        Of an exact model, the nodes that float32 could not hold, and what they took instead.
+        For an exact model: the nodes that float32 could not hold, and the types that they use instead.
     """
 
     model: onnx.ModelProto

@@ -1,4 +1,4 @@
-"""What all forms of ONNX model share: each node of a graph is written by its operation."""
+"""The base of all forms of ONNX model: each node of a graph is written by its operation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nybble.graph.value_type import ValueType
 
 
 class GraphForm:
-    """A model in the making; see :class:`nybble.graph.ops.forms.Form`."""
+    """A model under construction; see :class:`nybble.graph.ops.forms.Form`."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -68,5 +68,5 @@ def operation(node: Node) -> Operation[Any]:
 
 
 def refusal(error: GraphError) -> OnnxExportError:
-    """What an operation says against writing a node, as an error of the export."""
+    """Turns an operation's refusal to write a node into an error of the export."""
     return OnnxExportError(error.message, node=error.node)

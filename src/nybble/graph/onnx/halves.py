@@ -1,4 +1,4 @@
-"""Halves to the even neighbour, as QuantizeLinear rounds, made of what the engine has.
+"""Rounding of halves to even, as QuantizeLinear does it, composed of operations that the engine has.
 
 Quantize rounds halves away from zero. With scales that have nothing to do with one another halves are rare; between
 scales that are powers of two, or the same, they are frequent.
@@ -18,15 +18,15 @@ from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
 from nybble.graph.value_type import MAX_SHIFT
 
-#: What is said of halves that are made even: plain runs add up float32, whose rounding decides some of them.
+#: The note on halves that are rounded to even: runtimes add float32 numbers, whose rounding decides some of them.
 FLOATING = "step: halves go to the even neighbour; runtimes that compute in float32 differ in some"
 #: Ratios of scales that are fractions with a denominator up to here make averages that are often halves.
 SIMPLE = 64
-#: One sum in how many is a half, at most, for that to be reported.
+#: Halves are reported if at least one sum in this many is a half.
 RARE = 1 << 12
 #: The largest denominator of a ratio of scales whose halves are rounded as in the file, which takes more nodes.
 FREQUENT = 16
-#: A ratio that is larger than a fraction by this sends halves away from zero, as nybble's files do.
+#: A ratio that exceeds a fraction by this part rounds halves away from zero, as nybble's files do.
 ABOVE = 1 + 2.0**-25
 #: Part of a scale by which the file's halves are no longer halves.
 AWAY = 2.0**-24
@@ -35,7 +35,7 @@ NEAR = 2.0**-21
 
 
 def simple_ratio(unit: Array, scale: Array) -> Fraction | None:
-    """What the steps of an average's inputs are in steps of its result, where that is one simple fraction."""
+    """Steps of an average's inputs in steps of its result, if the ratio is one simple fraction."""
     ratios = unit / scale
     found = Fraction(float(ratios[0])).limit_denominator(SIMPLE)
     return found if found > 0 and np.all(np.abs(ratios / float(found) - 1) < NEAR) else None
@@ -61,14 +61,14 @@ def to_even(build: NewNodes, value: str, multiplier: Fraction, dtype: DType, nam
     multiplier : Fraction
         Above 0.
     dtype : DType
-        What the result is held in, which also clips it.
+        The type of the result, which also clips it.
     name : str
-        What the result is called; the nodes before it are called after it.
+        The name of the result; the nodes before it are named after it.
 
     Returns
     -------
     str or None
-        ``None`` if the factors have too few bits to tell halves from their neighbours.
+        ``None`` if the factors have too few bits to distinguish halves from their neighbours.
     """
     magnitude = build.types[value].magnitude
     largest = MAX_SHIFT
@@ -85,7 +85,7 @@ def to_even(build: NewNodes, value: str, multiplier: Fraction, dtype: DType, nam
 
 
 def quantized_to_even(build: NewNodes, real: Real, multiplier: Array, target: DType, name: str) -> str | None:
-    """A value requantized with its halves to even, where they are frequent in a file of somebody else."""
+    """A value requantized with halves rounded to even, if they are frequent and nybble did not write the file."""
     ratio = None if build.is_ours else simple_ratio(real.unit, real.unit / multiplier)
     if (
         ratio is None
@@ -101,7 +101,7 @@ def quantized_to_even(build: NewNodes, real: Real, multiplier: Array, target: DT
 
 
 def report_halves(build: NewNodes, name: str, multiplier: Array, chosen: Rescale, magnitude: int) -> None:
-    """Record that halves go away from zero here, to the even neighbour in the file, where many sums are halves."""
+    """Record that halves are rounded away from zero here and to even in the file, if many sums are halves."""
     factor = chosen.factor.numpy().astype(np.int64)
     off = multiplier * 2.0**chosen.shift / np.maximum(factor, 1) - 1
     low = (factor & -factor).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What an import gives: the graph, and how it came about."""
+"""The result of an import: the graph, and a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nybble.graph.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessin
 
 @dataclass(frozen=True)
 class Rounding:
-    """What was rounded in a node: ``error`` in steps of its result, ``what`` says of what."""
+    """A rounding in a node: ``error`` in steps of its result, ``what`` names the rounded number."""
 
     node: str
     what: str
@@ -22,21 +22,21 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Import:
-    """A graph and how it came about.
+    """A graph and the report of its import.
 
     Attributes
     ----------
     graph : Graph
     roundings : list of Rounding
-        Where an integer stands for a real number it does not equal; largest first.
+        Where an integer replaces a real number that it does not equal exactly; largest first.
     input_scale : float or None
-        What a step of the input is, where the model takes real numbers.
+        Real value of one step of the input, if the model takes real numbers.
     notes : list of str
         What was left out.
     operators : mapping of str to int
         How often each ONNX operator occurred.
     channels_last : bool
-        Whether the model takes (N, H, W, C); the graph takes (N, C, H, W) all the same.
+        Whether the model takes (N, H, W, C); the graph takes (N, C, H, W) in either case.
     """
 
     graph: Graph
@@ -54,7 +54,7 @@ class Import:
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
     ) -> Import:
-        """The same with preprocessing: a photo, normalised like this, is what the input's scale counts in.
+        """The same with preprocessing: the input's scale is a step of a photo that is normalised in this way.
 
         Parameters
         ----------
@@ -90,5 +90,5 @@ class Import:
 
     @property
     def largest(self) -> Rounding | None:
-        """The largest error, in steps of what the node makes."""
+        """The largest error, in steps of the node's result."""
         return self.roundings[0] if self.roundings else None

@@ -33,9 +33,9 @@ _INTEGERS = {
     TensorProto.INT4: DType.S4,
     TensorProto.UINT4: DType.U4,
 }
-#: Elements that may be computed from constants: for each byte of the file, and as many more.
+#: Most elements that may be computed from constants: a number per byte of the file, plus a constant.
 MOST_FOLDED = (8, 1 << 20)
-#: What a step may stand for; beyond, factors and float32 lose all meaning.
+#: Allowed real values of a step; beyond them factors and float32 lose their precision.
 _UNITS = (1e-100, 1e100)
 
 
@@ -44,7 +44,7 @@ def import_onnx(
 ) -> Import:
     """Read a QDQ model from a file; see :func:`from_onnx`.
 
-    ``model`` is what :func:`nybble.graph.onnx.load.load` gave for the file, where the caller has it already.
+    ``model`` is the result of :func:`nybble.graph.onnx.load.load` for the file, if the caller has it already.
     """
     model = load(path) if model is None else model
     try:
@@ -62,8 +62,8 @@ def from_onnx(model: onnx.ModelProto, *, output: str | None = None) -> Import:
     ----------
     model : onnx.ModelProto
     output : str, optional
-        Of a model with several outputs, the one that the graph is to have; what only others need is left out. Models
-        that nybble has written may keep several.
+        The output to keep of a model with several; nodes that only others need are left out. Models that nybble has
+        written may keep several.
 
     Returns
     -------
@@ -90,12 +90,12 @@ SEVERAL_OUTPUTS = ("Split",)
 
 
 class Importer(Importing):
-    """Walks the nodes in their order and keeps what each ONNX value is."""
+    """Reads the nodes in their order and records the meaning of each ONNX value."""
 
     def __init__(self, model: onnx.ModelProto, metadata: Metadata, output: str | None = None) -> None:
         self.model = model
         self.wanted = _outputs(model, output, metadata.form is not None)
-        #: Models that nybble has written are taken whole.
+        #: Models that nybble has written are imported as a whole.
         self.is_whole = metadata.form is not None and output is None
         self.nodes = list(model.graph.node) if self.is_whole else _needed(model, self.wanted)
         self.metadata = metadata
@@ -104,7 +104,7 @@ class Importer(Importing):
         self._spare = MOST_FOLDED[0] * model.ByteSize() + MOST_FOLDED[1]
 
     def run(self) -> Import:
-        """Take the nodes in their order, then the outputs."""
+        """Read the nodes in their order, then the outputs."""
         graph = self.model.graph
         if graph.sparse_initializer:
             raise OnnxImportError("holds sparse constants, which are not supported")
@@ -127,7 +127,7 @@ class Importer(Importing):
         return self._finished([self._leave(name) for name in self.wanted])
 
     def _compute(self, node: onnx.NodeProto) -> None:
-        """Compute what follows from constants alone; first, so that a reader is known before what it reads is made."""
+        """Compute what depends only on constants, before the other nodes, whose readers are examined."""
         if not is_known(node.op_type) and node.op_type not in FOLDED:
             raise OnnxImportError(unsupported(node.op_type), node=label(node))
         several = node.op_type in SEVERAL_OUTPUTS
@@ -153,7 +153,7 @@ class Importer(Importing):
         return fold(node, [found if isinstance(found, Constant) else None for found in inputs])
 
     def _spend(self, node: onnx.NodeProto, inputs: Sequence[Value | None]) -> None:
-        """Refuse a file that computes more from its constants than a few times what it holds."""
+        """Refuse a file that computes many times more elements from its constants than it holds."""
         self._spare -= size_of(node, [found for found in inputs if isinstance(found, Constant)])
         if self._spare < 0:
             raise OnnxImportError("computes constants that are much larger than those it holds", node=label(node))
@@ -177,7 +177,7 @@ class Importer(Importing):
         return quantizers(self, node, only_rearranged=not commuting)
 
     def takes_padding(self, node: onnx.NodeProto) -> bool:
-        """Whether a node takes over a Pad before it."""
+        """Whether a node merges a Pad before it."""
         return takes_padding(node.op_type)
 
     # Ends
@@ -230,7 +230,7 @@ class Importer(Importing):
         return self.build.scaled(settled, name).value
 
     def _ordered(self) -> list[Node]:
-        """The nodes in the order of the ONNX nodes that they are called after, others where they were made."""
+        """The nodes in the order of the ONNX nodes that they are named after; others stay where they were made."""
         known = {label(node): index for index, node in enumerate(self.nodes)}
         place: dict[str, tuple[int, int]] = {}
         latest = 0
@@ -269,7 +269,7 @@ class Importer(Importing):
 
 
 def _order(nodes: Sequence[Node], place: Mapping[str, tuple[int, int]]) -> list[Node]:
-    """Nodes by their places, as far as each may come only after what it reads."""
+    """Nodes by their places, as far as possible: each comes only after its inputs."""
     waiting = {node.name: len({name for name in node.inputs if name in place}) for node in nodes}
     readers: dict[str, list[Node]] = {}
     for node in nodes:

@@ -76,7 +76,7 @@ def load(path: str | os.PathLike[str], *, opsets: range = OPSETS) -> onnx.ModelP
                 f"operator {node.op_type[:60]} of domain {node.domain[:60]!r} is not known", node=label(node), path=path
             )
     for entry in model.graph.output:
-        # Runtimes do without the shape of an output; the checker does not.
+        # Runtimes do not need the shape of an output, but the checker does.
         if entry.type.HasField("tensor_type") and not entry.type.tensor_type.HasField("shape"):
             entry.type.tensor_type.shape.SetInParent()
     try:
@@ -100,7 +100,7 @@ def _names(model: onnx.ModelProto) -> Iterator[str]:
 
 
 def label(node: onnx.NodeProto) -> str:
-    """What to call an ONNX node: its name, else its output."""
+    """The name to show for an ONNX node: its name, else its output."""
     return str(node.name or (node.output[0] if node.output else node.op_type))
 
 
@@ -119,7 +119,7 @@ def values_of(tensor: onnx.TensorProto, node: str | None = None) -> Array:
         raise OnnxImportError(f"constant {name!r} has an impossible shape {list(tensor.dims)[:8]}", node=node)
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
-    except Exception as error:  # Whatever the reader makes of damaged data.
+    except Exception as error:  # Damaged data can cause any of these errors in the reader.
         raise OnnxImportError(f"constant {name!r} cannot be read: {_first_line(error)}", node=node) from error
     if tensor.data_type == TensorProto.INT4:
         return array.astype(np.int8)

@@ -1,4 +1,4 @@
-"""What an ONNX model cannot say itself, in its ``metadata_props``; an import does without it."""
+"""Facts that an ONNX model cannot express, in its ``metadata_props``. They are optional for an import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nybble.graph.value_type import MAX_SHIFT
 FORM, PREPROCESSING, CLASS_NAMES, TASK, NODES, OUTPUTS = (
     f"nybble.{name}" for name in ("form", "preprocessing", "class_names", "task", "nodes", "outputs")
 )
-#: What a preprocessing may say beyond a resize and a crop.
+#: Fields of a preprocessing other than resize and crop.
 FITTING = ("channel_order", "fit", "fill", "placement")
 #: Largest property that is read.
 MAX_PROPERTY = 16 << 20
@@ -32,15 +32,15 @@ MAX_PROPERTY = 16 << 20
 
 #: The keys of a hint that are read here.
 _KNOWN = ("shift", "factors", "stride", "factor", "output", "bias")
-#: Scales of float32 give factors up to here back.
+#: Largest factors that float32 scales reproduce.
 EXACT_FACTOR = 1 << 20
 
 
 @dataclass(frozen=True)
 class Hint:
-    """What the graph said of a node: shift, types and large factors of a Quantize, type of a bias, a pool's stride.
+    """A hint on a node of the exported graph: shift, types and large factors of a Quantize, bias type, pool stride.
 
-    ``other`` is what operations of other packages said, unchecked.
+    ``other`` is the unchecked hint of an operation of another package.
     """
 
     shift: int | None = None
@@ -54,7 +54,7 @@ class Hint:
 
 @dataclass(frozen=True)
 class Metadata:
-    """The properties of a model that nybble has written; of another one, nothing."""
+    """The properties of a model that nybble has written; empty for other models."""
 
     form: str | None = None
     preprocessing: Preprocessing | None = None
@@ -112,7 +112,7 @@ def _preprocessing_fields(known: Preprocessing) -> dict[str, Any]:
 
 
 def _is_hidden(graph: Graph, rule: Requantization, readers: Sequence[Node]) -> bool:
-    """Whether the unit of a requantized sum follows from no scale: what it is added to is not a convolution's sum."""
+    """Whether no scale determines the unit of a requantized sum: it is not added to a convolution's sum."""
     if rule.output_type not in SUMS:
         return False
     if len(readers) != 1 or unit_of(readers[0]) is not Unit.JOINT:
@@ -127,7 +127,7 @@ def read_metadata(given: Mapping[str, str]) -> Metadata:
     Raises
     ------
     OnnxImportError
-        Naming a property of nybble's that does not hold what it should.
+        Naming a property of nybble that is not valid.
     """
     return Metadata(
         form=given.get(FORM),

@@ -3,9 +3,9 @@
 A requantization is ``round(x * factor / 2**shift)`` with halves away from zero; a runtime has a floating-point product
 and a rounding of halves to even. Both are monotone steps of ``x``, so they are equal everywhere if they agree on both
 sides of every step of the result: at most 128 steps for an activation. :func:`requantizing` looks for a float32 that
-does, close to ``factor / 2**shift``. It exists for nearly all shifts, as only few of the floats near the quotient put a
-product on the wrong side of a half. Where there is none a float64 does it, whose spacing is far below the distance of
-any product from a half.
+does, close to ``factor / 2**shift``. It exists for nearly all shifts, since only few of the floats near the quotient
+put a product on the wrong side of a half. If there is none, a float64 is used: its spacing is far smaller than the
+distance of any product from a half.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def by_sign(factor: Array, negative_factor: Array, shift: int, dtype: DType, mag
 
 
 class _Steps:
-    """The inputs at which the results of some factors rise, and what multipliers make of them.
+    """The inputs at which the results of some factors increase, to compare with the results of multipliers.
 
     The multiplier is divided by ``divisor``, or the product is; both must be right.
     """
@@ -174,7 +174,7 @@ class _Steps:
         return best, is_right
 
     def _guess(self) -> Array:
-        """In the middle of what is possible, as far from the quotient as an importer allows."""
+        """The middle of the possible range, within the distance from the quotient that an importer accepts."""
         halves = self._results - 0.5
         with np.errstate(divide="ignore"):
             low = np.where(self._reached, halves / self._least, 0.0).max(axis=1)

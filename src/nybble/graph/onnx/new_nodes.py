@@ -22,17 +22,17 @@ from nybble.graph.tensor import Tensor
 from nybble.graph.types import SUM_LIMIT, Array, DType
 from nybble.graph.value_type import MAX_SHIFT, ValueType
 
-#: Errors up to here are not worth a line.
+#: Errors up to this size are not reported.
 NOISE = 2.0**-20
-#: Error, in steps of the result, up to which a shift of 16 is taken. A file's answers are given, unlike those of a
-#: network that is still to be chosen, so that the tolerance is narrower than that of conversion.
+#: Error, in steps of the result, up to which a shift of 16 is used. It is smaller than in a conversion, since the
+#: results of the file are to be reproduced.
 TOLERANCE = 2.0**-9
-#: Part of a factor that the float32 of scales rounds.
+#: Relative rounding error of a factor from float32 scales.
 PRECISION = 2.0**-21
 
 
 class NewNodes:
-    """Nodes so far, their types, and what was rounded: what every part of an import adds nodes with."""
+    """The nodes so far, their types, and the roundings. All parts of an import add nodes with this class."""
 
     def __init__(self, metadata: Metadata) -> None:
         self.inputs: list[Input] = []
@@ -44,7 +44,7 @@ class NewNodes:
         self.is_ours = metadata.form is not None
         #: Values that several ONNX nodes read, or that are outputs.
         self.shared: set[str] = set()
-        #: What the ONNX nodes are called that values are named after.
+        #: Names of the ONNX nodes that values are named after.
         self.labels: dict[str, str] = {}
         #: Biases before they were rounded, in steps of the sums.
         self.exact_bias: dict[str, Array] = {}
@@ -52,7 +52,7 @@ class NewNodes:
     # Names and nodes
 
     def free(self, wanted: str) -> str:
-        """A name that can be a file's and is not taken."""
+        """A free name that can be a file name."""
         name = re.sub(r"[^A-Za-z0-9_.\-]", "_", wanted).lstrip(".-")[:160] or "node"
         number = 2
         found = name
@@ -63,7 +63,7 @@ class NewNodes:
         return found
 
     def hint(self, name: str) -> Hint:
-        """What the metadata say of a node."""
+        """The hint on a node in the metadata."""
         return self._hints.get(name, Hint())
 
     def enter(self, name: str, dtype: DType, shape: tuple[int, ...]) -> str:
@@ -74,7 +74,7 @@ class NewNodes:
         return entry.name
 
     def reshape_input(self, entry: Input, shape: tuple[int, ...]) -> None:
-        """Give an input that nothing reads yet another shape."""
+        """Change the shape of an input that no node reads yet."""
         made = replace(entry, shape=shape)
         self.types[entry.name] = infer_input(made)
         self.inputs[self.inputs.index(entry)] = made
@@ -95,12 +95,12 @@ class NewNodes:
         return next((node for node in self.nodes if node.name == name), None)
 
     def is_free(self, name: str, reader: str | None = None) -> bool:
-        """Whether nobody but ``reader`` reads a value, now or later, so that its node may be changed."""
+        """Whether only ``reader`` reads a value, now and later, so that its node may be changed."""
         read = any(name in node.inputs for node in self.nodes if node.name != reader)
         return not read and name not in self.shared
 
     def replace(self, node: Node) -> None:
-        """Put a node in the place of the one of its name."""
+        """Replace the node of the same name."""
         place = next(index for index, old in enumerate(self.nodes) if old.name == node.name)
         self.types[node.name] = infer(node, [self.types[name] for name in node.inputs])
         self.nodes[place] = node
@@ -152,7 +152,7 @@ class NewNodes:
         return real, max(maximum, 0)
 
     def _stretched(self, real: Real, extent: Array, maximum: int, name: str) -> Real:
-        """A sum whose unit in each channel makes an extent so many steps; what has no extent is 0."""
+        """A sum whose unit in each channel makes an extent ``steps`` steps; channels without extent are 0."""
         has_any = extent > 0
         unit = np.where(has_any, extent / maximum, real.unit)
         multiplier = real.unit / unit
@@ -188,7 +188,7 @@ class NewNodes:
                 chosen = rescale(multiplier, reach, shift=hint.shift)
         except GraphError as error:
             raise OnnxImportError(f"its scales do not fit one another: {error.message}", node=name) from error
-        # What the scales' own float32 rounds is not an error of the factors.
+        # The rounding of the float32 scales themselves is not an error of the factors.
         lost = np.abs(chosen.factor.numpy() / 2.0**chosen.shift / multiplier - 1)
         return replace(chosen, error=float((np.where(lost > PRECISION, lost, 0.0) * reach).max()))
 

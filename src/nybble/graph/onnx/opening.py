@@ -1,4 +1,4 @@
-"""Opening files of unknown origin: regular files alone, of a bounded size."""
+"""Opens files of unknown origin: only regular files, of a bounded size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the forms with real-valued arithmetic share: a graph's values as float32, each in its unit."""
+"""The base of the forms with real-valued arithmetic: a graph's values as float32, each in its unit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nybble.graph.onnx.writer import value_info
 from nybble.graph.ops.roles import Requantization, Weighted
 from nybble.graph.types import Array
 
-#: Units that differ by less than this part count as equal: what float32 weights can tell apart, with room.
+#: Units that differ by less than this part count as equal: a few times the precision of float32 weights.
 UNIT_TOLERANCE = 2.0**-20
 
 
 class RealGraphForm(GraphForm, ABC):
-    """Writes a graph node by node; what stays open is how weights and requantizations look.
+    """Writes a graph node by node. Subclasses decide how weights and requantizations are written.
 
     See :class:`nybble.graph.ops.forms.RealForm`.
     """
@@ -63,7 +63,7 @@ class RealGraphForm(GraphForm, ABC):
 
     @abstractmethod
     def _enter(self, name: str) -> None:
-        """Whatever an input needs before it is read."""
+        """Write the nodes that an input needs before it is read."""
 
     @abstractmethod
     def _write(self, node: Node) -> None:

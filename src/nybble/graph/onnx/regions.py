@@ -36,9 +36,9 @@ class Regions:
     tabled : set of str
         Those that only a table can express.
     inside : set of str
-        Others that nothing but a table's parts read, so that nothing else is made of them.
+        Other values that only parts of a table read, so that they are not imported separately.
     numbers : dict of str to array
-        (codes): what each value is for each code of the activation, as far as the import has come.
+        (codes): each value for each code of the activation, as far as the import has computed it.
     """
 
     def __init__(

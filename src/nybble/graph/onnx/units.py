@@ -1,4 +1,4 @@
-"""The real value of one integer step of every value, chosen so that few multiplications are left over.
+"""The real value of one integer step of every value, chosen so that few multiplications remain.
 
 An integer graph fixes its scales only up to a choice: any activation may be measured in units of any size, as long as
 the weights that read it and the weights that write it agree. :class:`Units` gives every value a *unit*, the real number
@@ -22,8 +22,8 @@ from nybble.graph.ops.roles import Requantization
 from nybble.graph.ops.units import Unit
 from nybble.graph.types import ACTIVATIONS, Array
 
-#: What stands for a factor of 0, whose channel is always 0: a unit of 0 has no inverse, and sums of 32 bits times this
-#: are 0 after any rounding.
+#: Replaces a factor of 0, whose channel is always 0: a unit of 0 has no inverse, and 32-bit sums times this number are
+#: rounded to 0.
 SILENT = 2.0**-60
 
 
@@ -53,7 +53,7 @@ class Units:
         self._rest()
 
     def is_detour(self, name: str) -> bool:
-        """Whether a sum is made small only to become a sum again: then its unit is free in each channel."""
+        """Whether a sum is requantized only to become a sum again: then its unit is free in each channel."""
         rule = self._rules.get(name)
         if rule is None or rule.output_type not in ACTIVATIONS or name in self._graph.outputs:
             return False
@@ -61,7 +61,7 @@ class Units:
         return len(behind) == 1 and behind[0] is not None and behind[0].output_type not in ACTIVATIONS
 
     def _plan(self) -> None:
-        """Fix the units of activations and what sums should have, first to last.
+        """Determine the units of activations, and the preferred units of sums, from the first node to the last.
 
         A sum whose way leads only to one requantization or scale takes the unit that this wants; so the unit of a
         requantized activation must be known before the sums that run into it are written, and it depends only on

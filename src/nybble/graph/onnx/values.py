@@ -1,4 +1,4 @@
-"""What an import records of an ONNX value."""
+"""The records of an import about ONNX values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Constant:
     scale : array or None
         float64, broadcasts to the shape of ``real`` and has its rank.
     bounds : tuple of two ints or None
-        What a Clip says of raw integers.
+        The bounds of a Clip of raw integers.
     is_symbolic : bool
         Whether a 0 in it stands for the size of the batch: it comes from the Shape of an activation.
     """
@@ -46,7 +46,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Outside:
-    """A float input that nobody has quantized yet; ``layout`` as in :class:`Real`."""
+    """A float input that is not quantized yet; ``layout`` as in :class:`Real`."""
 
     name: str
     shape: tuple[int, ...]
@@ -67,7 +67,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Real:
-    """A value of the graph as real numbers, ``unit`` a step, and what ONNX nodes have done to it since.
+    """A value of the graph as real numbers (``unit`` per step), and the effects of ONNX nodes on it since.
 
     Attributes
     ----------
@@ -116,13 +116,13 @@ class Real:
 
     @property
     def is_cut(self) -> bool:
-        """Whether a ReLU or a clip is still to be done."""
+        """Whether a ReLU or a clip is pending."""
         return self.relu is not None or self.high is not None or self.low is not None
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A function of one activation that nothing has quantized yet.
+    """A function of one activation that is not quantized yet.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ class Quantizer:
     added: float = 0.0
 
     def scale(self, real: Real) -> Array | None:
-        """One scale a channel of a value; ``None`` if there are others."""
+        """One scale per channel of a value; ``None`` if the scales have another form."""
         scales = self.scales.reshape(-1)
         if scales.size == 1 or np.all(scales == scales[0]):
             return np.full(real.unit.shape, float(scales[0]))

@@ -1,4 +1,4 @@
-"""An ONNX model in the making: nodes, constants, and the file at the end."""
+"""An ONNX model under construction: nodes, constants, and finally the file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STORED = {
 class Writer:
     """Collects nodes and constants.
 
-    Values of the graph keep their names; whatever else a node needs is called ``NODE/PART``.
+    Values of the graph keep their names; other values of a node are named ``NODE/PART``.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Operations: one file each, with everything that the program needs of it.
+"""Operations: one file each, with everything that the package needs to know about it.
 
 A new operation of nybble is a file here and one line below. One of another package is an instance of
 :class:`~nybble.graph.ops.base.Operation`, named by an entry point of the group ``nybble.operations`` or given to

@@ -40,7 +40,7 @@ class AddOperation(Operation[Add]):
     most_inputs = 2
 
     def infer(self, node: Add, inputs: Sequence[ValueType]) -> ValueType:
-        """s32; the magnitudes add up."""
+        """The result is s32; the magnitudes add up."""
         left, right = inputs
         for source in inputs:
             if source.dtype not in SUMS:
@@ -50,7 +50,7 @@ class AddOperation(Operation[Add]):
         return ValueType(DType.S32, left.shape, left.magnitude + right.magnitude)
 
     def compute(self, node: Add, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """A valid graph bounds the sum by 2**31 - 1."""
+        """Sums stay within 32 bits: a valid graph bounds them by 2**31 - 1."""
         left, right = values
         result: Array = left + right
         return result
@@ -61,7 +61,7 @@ class AddOperation(Operation[Add]):
         return Add(name=name, inputs=inputs)
 
     def write(self, node: Add, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The types of both inputs and of the sum."""
+        """Write the types of both inputs and of the sum."""
         output.text.add("compute_mode", f"{''.join(sources)}{DType.S32}")
 
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
@@ -69,22 +69,22 @@ class AddOperation(Operation[Add]):
         return file.mode(3)[:2]
 
     def converted(self, node: Add, input_type: DType | None, ratio: Fraction) -> Add:
-        """Sums of one unit add up in any."""
+        """The node stays the same: sums of one unit can be added in any unit."""
         return node
 
     def write_exact(self, node: Add, form: ExactForm) -> None:
-        """Add, of integers in float32 or in int32."""
+        """Written as Add, of integers in float32 or in int32."""
         kind = np.float32 if form.is_float[node.name] else np.int32
         sides = [form.converted(name, kind, node.name) for name in node.inputs]
         form.node("Add", sides, form.source(node.name))
 
     def write_real(self, node: Add, form: RealForm) -> None:
-        """Add, with both sides in the unit of the sum."""
+        """Written as Add, with both sides in the unit of the sum."""
         unit = form.units[node.name]
         form.node("Add", [form.in_units(name, unit, node.name) for name in node.inputs], node.name)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Add]]:
-        """Both types of sums on both sides, images and vectors."""
+        """Cover both types of sums on both sides, images and vectors."""
         for left in SUMS:
             for right in SUMS:
                 node = Add(name="add", inputs=("x", "y"))

@@ -59,7 +59,7 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
     unit = Unit.INPUT
 
     def infer(self, node: AvgPool2d, inputs: Sequence[ValueType]) -> ValueType:
-        """The input's type and magnitude. No window may lie wholly in padding."""
+        """The result has the input's type and magnitude. No window may lie wholly in padding."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, ACTIVATIONS)
         channels, rows, columns = image_shape(node, source)
@@ -90,7 +90,7 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
         return averages.astype(types[0].dtype.storage)
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> AvgPool2d:
-        """All keys must be there."""
+        """Every key is required."""
         input_type, output_type = file.mode(2)
         file.expect("compute_mode", output_type, input_type, "the input's type")
         return AvgPool2d(
@@ -105,7 +105,7 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
         )
 
     def write(self, node: AvgPool2d, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The lines of the published directory."""
+        """Write the lines that the published directory has."""
         text = output.text
         text.add("compute_mode", f"{node.input_type}{node.input_type}")
         text.add("kernel_size", square_text(node.kernel_size))
@@ -119,14 +119,14 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
         return replace(node, input_type=input_type or node.input_type)
 
     def resized(self, node: AvgPool2d, before: Sequence[ValueType], after: Sequence[ValueType]) -> AvgPool2d:
-        """A pool over the whole image stays that."""
+        """A pool over the whole image remains one."""
         if not is_whole_image(node.kernel_size, node.padding, before[0]):
             return node
         size = Pair(*after[0].shape[1:])
         return replace(node, kernel_size=size, stride=size if node.stride == node.kernel_size else node.stride)
 
     def write_exact(self, node: AvgPool2d, form: ExactForm) -> None:
-        """Sums by a convolution of ones, divided in int64."""
+        """Written as sums by a convolution of ones, divided in int64."""
         source, made = form.values[node.inputs[0]], form.values[node.name].shape
         if source.magnitude * node.kernel_size.rows * node.kernel_size.columns > EXACT:
             raise GraphError("its window is too large for exact sums in float32", node=node.name)
@@ -146,7 +146,7 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
         write_rounded_mean(form, node.name, sums, np.outer(*counts).astype(np.int64), 1 << source.dtype.bits)
 
     def write_real(self, node: AvgPool2d, form: RealForm) -> None:
-        """AveragePool of real numbers, stored again."""
+        """Written as AveragePool of real numbers, then requantized."""
         # Averages are multiples of 1 / window: less than half of that moves nothing but halves, which go up.
         least = 0.25 / (node.kernel_size.rows * node.kernel_size.columns)
         form.store(node.name, _write(node, form), upward=least)
@@ -156,15 +156,15 @@ class AvgPool2dOperation(Operation[AvgPool2d]):
         return node.kernel_size.rows * node.kernel_size.columns
 
     def onnx_hint(self, node: AvgPool2d) -> Mapping[str, object]:
-        """The stride, which GlobalAveragePool has none of."""
+        """Keep the stride, which GlobalAveragePool does not have."""
         return {"stride": node.stride}
 
     def details(self, node: AvgPool2d) -> Sequence[str]:
-        """The window."""
+        """Show the window."""
         return window_details(node.kernel_size, node.stride, node.padding)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[AvgPool2d]]:
-        """Every type; uneven padding counted or not, windows that run past the end, and the whole image."""
+        """Cover every type; uneven padding counted or not, windows that run past the end, and the whole image."""
         for input_type in ACTIVATIONS:
             for ceil_mode in (False, True):
                 for counted in (False, True):

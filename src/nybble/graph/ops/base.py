@@ -1,4 +1,4 @@
-"""What an operation is: everything that the program needs of one type of node."""
+"""The interface of an operation: everything that the package needs to know about one type of node."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 N = TypeVar("N", bound=Node)
 
-#: The methods that write each form of an ONNX model; an operation that has one of them has the form.
+#: The methods that write each form of ONNX model; an operation that implements one of them supports the form.
 _WRITERS = {
     "exact": ("write_exact",),
     "qdq": ("write_qdq", "write_real"),
@@ -38,7 +38,7 @@ _WRITERS = {
 
 @dataclass(frozen=True)
 class Example(Generic[N]):
-    """A valid node, and the types of what it reads."""
+    """A valid node, and the types of its inputs."""
 
     node: N
     inputs: tuple[ValueType, ...]
@@ -52,19 +52,19 @@ class Operation(ABC, Generic[N]):
     node : type
         The node's dataclass. Its name is the layer type in the model directory.
     least_inputs : int
-        Values that a node reads at least.
+        Least number of inputs of a node.
     most_inputs : int or None
-        Values that a node reads at most; ``None`` for no limit.
+        Largest number of inputs of a node; ``None`` for no limit.
     unit : Unit or None
-        What a step of the result stands for; ``None`` where that is not known, and no conversion is defined.
+        The meaning of a step of the result; ``None`` if it is unknown; then no conversion is defined.
     adds : bool
-        Whether the result is the sum of what a node reads.
+        Whether the result is the sum of the inputs.
     on_host : bool
-        Whether it computes real numbers from real numbers. Such nodes come after the network's integers; the engine
-        runs them in NumPy, by :meth:`compute`, whatever the backend is.
+        Whether it computes real numbers from real numbers. Such nodes come after the network's integers. The engine
+        runs them in NumPy, by :meth:`compute`, for every backend.
     format_version : int
-        The first version of the model directory that has the layer type. A directory with such a layer is written
-        as of that version, so that an older nybble refuses it by its version.
+        The first version of the model directory that has the layer type. A directory with such a layer gets at least
+        that version, so that an older nybble refuses it because of the version.
     """
 
     node: ClassVar[type[Any]]
@@ -84,7 +84,7 @@ class Operation(ABC, Generic[N]):
     def infer(self, node: N, inputs: Sequence[ValueType]) -> ValueType:
         """Type, shape and largest magnitude of the result.
 
-        The number of inputs is right already; the caller checks that the result keeps the general limits. Raises
+        The caller has checked the number of inputs, and checks the result against the general limits. Raises
         :class:`GraphError` naming the node and the attribute that does not fit.
         """
 
@@ -92,16 +92,16 @@ class Operation(ABC, Generic[N]):
     def compute(self, node: N, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
         """The result for a batch, from the types and the arrays (batch first) of what the node reads.
 
-        This defines what is right. It is of dtype ``infer(...).dtype.storage``. The node is valid for those types and
-        the arrays are in their range; nothing is checked.
+        This is the definition of the operation. The dtype is ``infer(...).dtype.storage``. The node is valid for those
+        types and the arrays are in their range; nothing is checked.
         """
 
     @abstractmethod
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> N:
         """The node that a layer file describes.
 
-        Raises :class:`ModelFormatError` on a missing or wrong key. What depends on the inputs' types is left to
-        :meth:`infer`; the caller refuses keys that were not asked for.
+        Raises :class:`ModelFormatError` on a missing or wrong key. :meth:`infer` checks what depends on the inputs'
+        types; the caller refuses keys that were not read.
         """
 
     @abstractmethod
@@ -110,19 +110,19 @@ class Operation(ABC, Generic[N]):
 
     @abstractmethod
     def examples(self, random: np.random.Generator) -> Iterator[Example[N]]:
-        """Small nodes that cover the attributes. The table-driven tests run every registered operation on them."""
+        """Small nodes that cover the attributes. Tests run every registered operation on its examples."""
 
     def expanded(self, node: N, inputs: Sequence[ValueType]) -> Sequence[Node] | None:
-        """Nodes of other operations that together give the same result, bit for bit; ``None`` where there are none.
+        """Nodes of other operations that together give the same result, bit for bit; ``None`` if there are none.
 
-        Backends run these where they do not know the operation. The last one has the node's name, others one that
-        begins with it; the first ones read what the node reads.
+        Backends that do not know the operation run these. The last one has the node's name, the others have names that
+        begin with it. They read the inputs of the node.
         """
         return None
 
     def converted(self, node: N, input_type: DType | None, ratio: Fraction) -> N:
-        """The node in other units: one old unit of its result, or of the sums that a real result is made of, is
-        ``ratio`` new ones.
+        """The node in other units: one old unit of its result equals ``ratio`` new ones. A real result has the units of
+        its sums.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class Operation(ABC, Generic[N]):
         Raises
         ------
         GraphError
-            If there is no such node, or a constant of it passes its range.
+            If there is no such node, or one of its constants exceeds its range.
         """
         raise GraphError(f"no conversion is defined for {node.op}", node=node.name)
 
@@ -154,7 +154,7 @@ class Operation(ABC, Generic[N]):
         Raises
         ------
         GraphError
-            Where the new extents do not tell what the node should do.
+            If the new extents do not determine the new node.
         """
         del before, after
         return node
@@ -164,15 +164,15 @@ class Operation(ABC, Generic[N]):
         return None
 
     def requantization(self, node: N) -> Requantization | None:
-        """The node, if its result is a multiple of what it reads, rounded and clipped."""
+        """The node, if its result is a multiple of its input, rounded and clipped."""
         return None
 
     def is_homogeneous(self, node: N) -> bool:
-        """Whether it reads one value, and a factor above 0 of that is the same factor of the result."""
+        """Whether it has one input, and a positive factor of that is the same factor of the result."""
         return False
 
     def real_unit(self, node: N, types: Sequence[ValueType], units: Sequence[Array]) -> Array | None:
-        """The real value of one step of the result, (channels), where those of what it reads leave no choice.
+        """The real value of one step of the result, (channels), if those of the inputs determine it; else ``None``.
 
         Parameters
         ----------
@@ -185,11 +185,12 @@ class Operation(ABC, Generic[N]):
         return np.concatenate(units) if self.unit is Unit.INPUT else None
 
     def wanted_unit(self, node: N) -> Array | None:
-        """What one step of the sums that it reads should best stand for, (channels), if anything."""
+        """The preferred real value of one step of the sums that it reads, (channels), if there is one."""
         return None
 
     def parts(self, node: N, types: Sequence[ValueType]) -> int | None:
-        """Of an average, rounded with halves up: what its exact values are multiples of, as one step over a number.
+        """For an average, rounded with halves up: the number ``n`` such that its exact values are multiples of 1 / n
+        steps.
 
         ``types`` are those of what the node reads. ``None`` where it is not an average.
         """
@@ -202,7 +203,7 @@ class Operation(ABC, Generic[N]):
         raise GraphError(f"no exact ONNX form is defined for {node.op}", node=node.name)
 
     def write_real(self, node: N, form: RealForm) -> None:
-        """Write the node into a QDQ or a float model, where it is the same in both."""
+        """Write the node into a QDQ or a float model, if both have the same nodes for it."""
         raise GraphError(f"no ONNX form is defined for {node.op}", node=node.name)
 
     def write_qdq(self, node: N, form: RealForm) -> None:
@@ -210,22 +211,22 @@ class Operation(ABC, Generic[N]):
         self.write_real(node, form)
 
     def write_float(self, node: N, form: RealForm) -> None:
-        """Write the node into a float ONNX model: what it computes but for rounding."""
+        """Write the node into a float ONNX model: its computation without the rounding."""
         self.write_real(node, form)
 
-    #: The ONNX operators that :meth:`read_onnx` may have a form for.
+    #: The ONNX operators that :meth:`read_onnx` may accept.
     onnx_operators: ClassVar[tuple[str, ...]] = ()
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Add the graph's nodes for an ONNX node; what its output is, ``None`` where it is not of this operation.
+        """Add the graph's nodes for an ONNX node; returns its output, or ``None`` if the node is not of this operation.
 
         Called for the operators of :attr:`onnx_operators`, before the readers of :mod:`nybble.graph.onnx.operators`.
-        Raises GraphError naming the ONNX node where it is of this operation and cannot be taken.
+        Raises GraphError naming the ONNX node if it is of this operation but cannot be imported.
         """
         return None
 
     def onnx_hint(self, node: N) -> Mapping[str, Any]:
-        """What a QDQ model cannot say of a node itself, for its import: numbers, texts and lists of them."""
+        """Facts about a node that a QDQ model cannot express, for its import: numbers, texts and lists of them."""
         return {}
 
     def has_form(self, form: str) -> bool:
@@ -237,16 +238,16 @@ class Operation(ABC, Generic[N]):
         return 0
 
     def details(self, node: N) -> Sequence[str]:
-        """Attributes for people, such as ``stride 2``; those that are what a node has anyway are left out.
+        """Attributes as text, such as ``stride 2``; those with their usual value are left out.
 
         Types, shapes and sizes of constants are shown without it.
         """
         return ()
 
     def shown_inputs(self, inputs: Sequence[ValueType]) -> str:
-        """What a node reads, for people: types and shapes, a shape once where all agree."""
+        """The inputs of a node as text: types and shapes. If all shapes agree, they are given once."""
         return shown(inputs, " + ")
 
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
-        """Types that the layer file says the node reads, where the node itself does not carry them."""
+        """Types of the inputs that the layer file declares, if the node itself does not have them."""
         return ()

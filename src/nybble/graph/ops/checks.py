@@ -1,4 +1,4 @@
-"""Checks of what a node reads that several operations make."""
+"""Checks of inputs that several operations share."""
 
 from __future__ import annotations
 

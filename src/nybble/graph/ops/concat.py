@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Concat(Node):
     """The channels of two or more values, one after the other: all of one activation type and one size. Type stays.
 
-    Codes are copied as they are, so what one step of them stands for must be the same in all of them.
+    Codes are copied, so one step must have the same meaning in all values.
     """
 
     input_type: DType
@@ -45,7 +45,7 @@ class ConcatOperation(Operation[Concat]):
     most_inputs = None
 
     def infer(self, node: Concat, inputs: Sequence[ValueType]) -> ValueType:
-        """The inputs' type, which is one, and the sum of their channels."""
+        """The result has the type of all inputs, and the sum of their channels."""
         first = inputs[0]
         for name, source in zip(node.inputs, inputs, strict=True):
             if source.dtype is not node.input_type or source.dtype not in ACTIVATIONS:
@@ -64,18 +64,18 @@ class ConcatOperation(Operation[Concat]):
         return ValueType(first.dtype, (channels, *first.shape[1:]), max(source.magnitude for source in inputs))
 
     def compute(self, node: Concat, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """Codes are copied."""
+        """Copies codes."""
         joined: Array = np.concatenate(values, axis=1)
         return joined
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> Concat:
-        """One type for all inputs, and the same again for the output."""
+        """Read one type that all inputs have, and the same type for the output."""
         input_type, output_type = file.mode(2)
         file.expect("compute_mode", output_type, input_type, "the inputs' type")
         return Concat(name=name, inputs=inputs, input_type=input_type)
 
     def write(self, node: Concat, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The type twice."""
+        """Write the type twice."""
         output.text.add("compute_mode", f"{node.input_type}{node.input_type}")
 
     def converted(self, node: Concat, input_type: DType | None, ratio: Fraction) -> Concat:
@@ -83,11 +83,11 @@ class ConcatOperation(Operation[Concat]):
         return replace(node, input_type=input_type or node.input_type)
 
     def write_exact(self, node: Concat, form: ExactForm) -> None:
-        """Concat."""
+        """Written as Concat."""
         form.node("Concat", [form.source(name) for name in node.inputs], form.source(node.name), axis=1)
 
     def write_real(self, node: Concat, form: RealForm) -> None:
-        """Concat of real numbers, stored again."""
+        """Written as Concat of real numbers, then requantized."""
         sources = [form.source(name) for name in node.inputs]
         form.store(node.name, form.node("Concat", sources, form.unstored(node.name), name=node.name, axis=1))
 
@@ -96,7 +96,7 @@ class ConcatOperation(Operation[Concat]):
         return f"{inputs[0].dtype} {', '.join(extents(value.shape) for value in inputs)}"
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Concat]]:
-        """Every type; two and three values of different channels, images and vectors."""
+        """Cover every type; two and three values of different channels, images and vectors."""
         for input_type in ACTIVATIONS:
             node = Concat(name="concat", inputs=("x", "y"), input_type=input_type)
             yield Example(node, (activation(input_type, 3, 4, 2), activation(input_type, 1, 4, 2)))

@@ -85,7 +85,7 @@ class Conv2dOperation(Operation[Conv2d]):
     unit = Unit.WEIGHTED
 
     def infer(self, node: Conv2d, inputs: Sequence[ValueType]) -> ValueType:
-        """s32 sums; the magnitude is computed from the weights."""
+        """The result is sums in s32; their magnitude is computed from the weights."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, ACTIVATIONS)
         check_weight(node, node.weight, 4)
@@ -107,7 +107,7 @@ class Conv2dOperation(Operation[Conv2d]):
         return ValueType(DType.S32, (node.out_channels, *shape), magnitude)
 
     def compute(self, node: Conv2d, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """One product of matrices a block of rows, in floats in which it is exact."""
+        """One matrix product per block of rows, in floats in which it is exact."""
         (images,) = values
         weight = node.weight.numpy().reshape(node.groups, node.out_channels // node.groups, -1)
         number = exact_float(types[0], weight)
@@ -138,7 +138,7 @@ class Conv2dOperation(Operation[Conv2d]):
         return result
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> Conv2d:
-        """Channels and window are given twice, in lines of their own and by the weight's shape, and must agree."""
+        """Channels and window are given twice, in their own lines and by the weight's shape, and must agree."""
         input_type, weight_type, _ = read_sum_mode(file)
         reference = file.tensor("weight", WEIGHTS, 4)
         out_channels, per_group, *window = reference.shape
@@ -162,7 +162,7 @@ class Conv2dOperation(Operation[Conv2d]):
         )
 
     def write(self, node: Conv2d, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The lines of the published directory; four numbers of padding where sides differ."""
+        """Write the lines that the published directory has, with four numbers of padding if sides differ."""
         text = output.text
         text.add("compute_mode", f"{node.input_type}{node.weight.dtype}{DType.S32}")
         text.add("in_channels", node.in_channels)
@@ -175,7 +175,7 @@ class Conv2dOperation(Operation[Conv2d]):
         write_weights(node.weight, node.bias, output)
 
     def converted(self, node: Conv2d, input_type: DType | None, ratio: Fraction) -> Conv2d:
-        """Weights stay, biases are rounded once."""
+        """Weights stay the same; biases are rounded once."""
         return replace(
             node,
             input_type=input_type or node.input_type,
@@ -192,22 +192,22 @@ class Conv2dOperation(Operation[Conv2d]):
         return node
 
     def write_exact(self, node: Conv2d, form: ExactForm) -> None:
-        """Conv, or several where float32 does not hold the sums."""
+        """Written as Conv, or as several if float32 does not hold the sums."""
         write_exact_sums(form, node, form.source(node.inputs[0]), partial(_write, node, form))
 
     def write_real(self, node: Conv2d, form: RealForm) -> None:
-        """Conv."""
+        """Written as Conv."""
         _write(node, form, [form.source(node.inputs[0]), *form.weights(node, groups=node.groups)], node.name)
 
     def write_float(self, node: Conv2d, form: RealForm) -> None:
-        """Conv, or GlobalAveragePool where it stands for that."""
+        """Written as Conv, or as GlobalAveragePool if it stands for that."""
         if self.averaged(node, form.values[node.inputs[0]]):
             form.node("GlobalAveragePool", [form.source(node.inputs[0])], node.name)
         else:
             self.write_real(node, form)
 
     def real_unit(self, node: Conv2d, types: Sequence[ValueType], units: Sequence[Array]) -> Array | None:
-        """Free, but for an average."""
+        """Free, except for an average."""
         count = self.averaged(node, types[0])
         return None if count is None else units[0] / count
 
@@ -220,15 +220,15 @@ class Conv2dOperation(Operation[Conv2d]):
         return node.kernel_size.rows * node.kernel_size.columns
 
     def onnx_hint(self, node: Conv2d) -> Mapping[str, object]:
-        """The type of the bias, which ONNX has in 32 bits."""
+        """Keep the type of the bias, which ONNX has in 32 bits."""
         return {} if node.bias is None else {"bias": node.bias.dtype}
 
     def details(self, node: Conv2d) -> Sequence[str]:
-        """The window without its extents, which the weights show."""
+        """Show the window without its extents, which the weights show."""
         return window_details(None, node.stride, node.padding, node.dilation, node.groups)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Conv2d]]:
-        """Every type of input and weight; groups, strides, dilation, uneven padding, with and without bias."""
+        """Cover every type of input and weight; groups, strides, dilation, uneven padding, with and without bias."""
         for input_type in ACTIVATIONS:
             for weight_type in WEIGHTS:
                 weight = drawn(random, weight_type, 4, 3, 3, 3)

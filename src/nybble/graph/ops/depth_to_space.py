@@ -1,4 +1,4 @@
-"""Channels that become pixels: what a transposed convolution and a pixel shuffle end with."""
+"""Moves channels to pixels: the end of a transposed convolution, or a pixel shuffle."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DepthToSpaceOperation(MovingOperation[DepthToSpace]):
     onnx_operators = ("DepthToSpace",)
 
     def result_shape(self, node: DepthToSpace, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Fewer channels, more pixels."""
+        """The result has fewer channels and more pixels."""
         size = node.block.rows * node.block.columns
         if min(node.block) < 1 or shape[0] % size:
             raise GraphError(
@@ -51,7 +51,7 @@ class DepthToSpaceOperation(MovingOperation[DepthToSpace]):
         return shape[0] // size, shape[1] * node.block.rows, shape[2] * node.block.columns
 
     def moves(self, node: DepthToSpace, shape: tuple[int, int, int]) -> Moves:
-        """A map of channels for each place in a block."""
+        """One map of channels for each position in a block."""
         block, (channels, rows, columns) = node.block, self.result_shape(node, shape)
         size = block.rows * block.columns
         return Moves(
@@ -63,21 +63,21 @@ class DepthToSpaceOperation(MovingOperation[DepthToSpace]):
         )
 
     def attributes(self, node: DepthToSpace) -> Mapping[str, object]:
-        """The block."""
+        """Write the block."""
         return {"block": joined(node.block)}
 
     def read_attributes(self, folder: ModelFolder, file: LayerFile) -> Mapping[str, Any]:
-        """The block."""
+        """Read the block."""
         return {"block": file.pair("block")}
 
     def write_onnx(self, node: DepthToSpace, form: Form, source: str, output: str) -> str:
-        """DepthToSpace, which has square blocks."""
+        """Written as DepthToSpace, for square blocks only."""
         if node.block.rows != node.block.columns:
             raise GraphError("ONNX has square blocks only", node=node.name, field="block")
         return form.node("DepthToSpace", [source], output, name=node.name, blocksize=node.block.rows, mode="CRD")
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Mode CRD."""
+        """Reads DepthToSpace in mode CRD."""
         size = node.attribute("blocksize", 0)
         source = node.activation(0)
         kind = node.type_of(source)
@@ -94,11 +94,11 @@ class DepthToSpaceOperation(MovingOperation[DepthToSpace]):
         return OnnxValue(made, unit[:, 0])
 
     def details(self, node: DepthToSpace) -> Sequence[str]:
-        """The block."""
+        """Show the block."""
         return (f"block {node.block.rows},{node.block.columns}",)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[DepthToSpace]]:
-        """Every type; blocks that are square and others."""
+        """Cover every type; blocks that are square and others."""
         for input_type in ACTIVATIONS:
             for block, channels in ((Pair(2, 2), 12), (Pair(3, 3), 9), (Pair(1, 1), 3)):
                 node = DepthToSpace(name="shuffle", inputs=("x",), input_type=input_type, block=block)

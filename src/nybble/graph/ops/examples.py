@@ -8,7 +8,7 @@ from nybble.graph.tensor import Tensor
 from nybble.graph.types import DType
 from nybble.graph.value_type import ValueType
 
-#: Largest magnitude of the sums that examples read: with the factors drawn for them, clips are reached.
+#: Largest magnitude of the sums that examples read. With the factors drawn for them, results reach the clips.
 SUM_MAGNITUDE = 1 << 12
 
 

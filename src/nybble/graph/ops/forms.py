@@ -1,8 +1,8 @@
-"""What an operation writes its part of an ONNX model with. Nothing here needs the package ``onnx``.
+"""The interface with which an operation writes its part of an ONNX model. It does not need the package ``onnx``.
 
 There are three forms of model. The *exact* one has the reference's integers, carried as float32 or int32. The *QDQ* and
 the *float* one have real numbers: each graph value has a *unit*, the real value of one of its integer steps by channel.
-ONNX values that carry a graph value are asked for by its name; whatever else a node needs is called ``NODE/PART``.
+ONNX values that carry a graph value are found by its name; other values of a node are named ``NODE/PART``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EXACT = 1 << 24
 
 
 class Form(Protocol):
-    """What all forms offer."""
+    """The methods of all forms."""
 
     @property
     def opset(self) -> int:
@@ -63,8 +63,8 @@ class ExactForm(Form, Protocol):
     Attributes
     ----------
     is_float : mapping of str to bool
-        Whether a graph value is carried as float32, else it is as int32. Of the node that is being written it says
-        whether float32 holds all that the result can be; the operation may change it to what it has written.
+        Whether a graph value is carried as float32, else it is as int32. For the node that is being written it says
+        whether float32 holds every possible result; the operation may change it if it has written another type.
     """
 
     is_float: MutableMapping[str, bool]
@@ -78,7 +78,7 @@ class ExactForm(Form, Protocol):
         ...
 
     def report_wide(self, name: str, why: str) -> None:
-        """Record that a node took a wider way than float32."""
+        """Record that a node is not computed in float32, but in a wider type."""
         ...
 
 
@@ -129,7 +129,7 @@ class RealForm(Form, Protocol):
         ...
 
     def unstored(self, name: str) -> str:
-        """What to call the output of the node that computes an activation, before :meth:`store` makes it one."""
+        """The name for the output of a node that computes an activation, before :meth:`store` makes it one."""
         ...
 
     def store(self, name: str, source: str, *, upward: float = 0.0) -> None:

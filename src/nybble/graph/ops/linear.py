@@ -54,7 +54,7 @@ class LinearOperation(Operation[Linear]):
     unit = Unit.WEIGHTED
 
     def infer(self, node: Linear, inputs: Sequence[ValueType]) -> ValueType:
-        """s32 sums; the magnitude is computed from the weights."""
+        """The result is sums in s32; their magnitude is computed from the weights."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, ACTIVATIONS)
         check_weight(node, node.weight, 2)
@@ -69,7 +69,7 @@ class LinearOperation(Operation[Linear]):
         return ValueType(DType.S32, (node.weight.shape[0],), magnitude)
 
     def compute(self, node: Linear, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """One product of matrices, in floats in which it is exact."""
+        """One matrix product, in floats in which it is exact."""
         (features,) = values
         weight = node.weight.numpy()
         number = exact_float(types[0], weight)
@@ -79,7 +79,7 @@ class LinearOperation(Operation[Linear]):
         return result
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> Linear:
-        """Features are given twice, in lines of their own and by the weight's shape, and must agree."""
+        """Features are given twice, in their own lines and by the weight's shape, and must agree."""
         input_type, weight_type, _ = read_sum_mode(file)
         reference = file.tensor("weight", WEIGHTS, 2)
         out_features, in_features = reference.shape
@@ -95,14 +95,14 @@ class LinearOperation(Operation[Linear]):
         )
 
     def write(self, node: Linear, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The lines of the published directory."""
+        """Write the lines that the published directory has."""
         output.text.add("compute_mode", f"{node.input_type}{node.weight.dtype}{DType.S32}")
         output.text.add("in_features", node.weight.shape[1])
         output.text.add("out_features", node.weight.shape[0])
         write_weights(node.weight, node.bias, output)
 
     def converted(self, node: Linear, input_type: DType | None, ratio: Fraction) -> Linear:
-        """Weights stay, biases are rounded once."""
+        """Weights stay the same; biases are rounded once."""
         return replace(
             node,
             input_type=input_type or node.input_type,
@@ -119,7 +119,7 @@ class LinearOperation(Operation[Linear]):
         return node
 
     def write_exact(self, node: Linear, form: ExactForm) -> None:
-        """Gemm, or several where float32 does not hold the sums."""
+        """Written as Gemm, or as several if float32 does not hold the sums."""
 
         def product(inputs: list[str], output: str) -> str:
             return form.node("Gemm", inputs, output, transB=1)
@@ -127,17 +127,17 @@ class LinearOperation(Operation[Linear]):
         write_exact_sums(form, node, _flat(node, form), product)
 
     def write_real(self, node: Linear, form: RealForm) -> None:
-        """Gemm."""
+        """Written as Gemm."""
         source = _flat(node, form)
         weights = form.weights(node, transpose=form.transposed)
         form.node("Gemm", [source, *weights], node.name, transB=int(not form.transposed))
 
     def onnx_hint(self, node: Linear) -> Mapping[str, object]:
-        """The type of the bias, which ONNX has in 32 bits."""
+        """Keep the type of the bias, which ONNX has in 32 bits."""
         return {} if node.bias is None else {"bias": node.bias.dtype}
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Linear]]:
-        """Every type of input and weight, of vectors and of images, with and without bias."""
+        """Cover every type of input and weight, of vectors and of images, with and without bias."""
         for input_type in ACTIVATIONS:
             for weight_type in WEIGHTS:
                 weight = drawn(random, weight_type, 4, 12)

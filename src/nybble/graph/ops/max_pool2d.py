@@ -55,7 +55,7 @@ class MaxPool2dOperation(Operation[MaxPool2d]):
     unit = Unit.INPUT
 
     def infer(self, node: MaxPool2d, inputs: Sequence[ValueType]) -> ValueType:
-        """The input's type and magnitude. No window may lie wholly in padding."""
+        """The result has the input's type and magnitude. No window may lie wholly in padding."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, ACTIVATIONS)
         channels, rows, columns = image_shape(node, source)
@@ -104,7 +104,7 @@ class MaxPool2dOperation(Operation[MaxPool2d]):
         )
 
     def write(self, node: MaxPool2d, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The lines of the published directory."""
+        """Write the lines that the published directory has."""
         text = output.text
         text.add("compute_mode", f"{node.input_type}{node.input_type}")
         text.add("kernel_size", square_text(node.kernel_size))
@@ -119,26 +119,26 @@ class MaxPool2dOperation(Operation[MaxPool2d]):
         return replace(node, input_type=input_type or node.input_type)
 
     def resized(self, node: MaxPool2d, before: Sequence[ValueType], after: Sequence[ValueType]) -> MaxPool2d:
-        """A pool over the whole image stays that."""
+        """A pool over the whole image remains one."""
         if tuple(node.dilation) != (1, 1) or not is_whole_image(node.kernel_size, node.padding, before[0]):
             return node
         size = Pair(*after[0].shape[1:])
         return replace(node, kernel_size=size, stride=size if node.stride == node.kernel_size else node.stride)
 
     def write_exact(self, node: MaxPool2d, form: ExactForm) -> None:
-        """MaxPool of integers in float32."""
+        """Written as MaxPool of integers in float32."""
         _write(node, form, form.source(node.name))
 
     def write_real(self, node: MaxPool2d, form: RealForm) -> None:
-        """MaxPool of real numbers, stored again."""
+        """Written as MaxPool of real numbers, then requantized."""
         form.store(node.name, _write(node, form, form.unstored(node.name)))
 
     def details(self, node: MaxPool2d) -> Sequence[str]:
-        """The window."""
+        """Show the window."""
         return window_details(node.kernel_size, node.stride, node.padding, node.dilation)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[MaxPool2d]]:
-        """Every type; uneven padding, dilation, and windows that run past the end."""
+        """Cover every type; uneven padding, dilation, and windows that run past the end."""
         for input_type in ACTIVATIONS:
             for ceil_mode in (False, True):
                 node = MaxPool2d(

@@ -1,4 +1,4 @@
-"""What operations share that only move codes: each code of the result is a code of the input, or zero."""
+"""The base of operations that only move codes: each code of the result is a code of the input, or zero."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Moving(Protocol):
 
 @dataclass(frozen=True)
 class Moves:
-    """Where the codes of a result come from.
+    """The sources of the codes of a result.
 
     Row ``y`` and column ``x`` of the result are row ``rows[y]`` and column ``columns[x]`` of the input; channel ``c``
     is channel ``channels[row_maps[y] + column_maps[x]][c]`` there. An index of -1 stands for zeros.
@@ -100,11 +100,11 @@ class MovingOperation(Operation[N]):
 
     @abstractmethod
     def moves(self, node: N, shape: tuple[int, int, int]) -> Moves:
-        """Where codes come from, for an input of a shape (C, H, W). Raises GraphError where it does not fit."""
+        """The sources of codes for an input of a shape (C, H, W). Raises GraphError if the shape does not fit."""
 
     @abstractmethod
     def result_shape(self, node: N, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """The shape of the result, without making what could be large. Raises GraphError as :meth:`moves`."""
+        """The shape of the result, without computing indices, which could be large. Raises as :meth:`moves`."""
 
     @abstractmethod
     def attributes(self, node: N) -> Mapping[str, object]:
@@ -119,7 +119,7 @@ class MovingOperation(Operation[N]):
         """Write the ONNX node that moves numbers the same way; its output."""
 
     def infer(self, node: N, inputs: Sequence[ValueType]) -> ValueType:
-        """The input's type and magnitude."""
+        """The result has the input's type and magnitude."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, ACTIVATIONS)
         shape = self.result_shape(node, image_shape(node, source))
@@ -128,18 +128,18 @@ class MovingOperation(Operation[N]):
         return ValueType(source.dtype, shape, source.magnitude)
 
     def compute(self, node: N, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """By indices."""
+        """Copies codes by the indices of :meth:`moves`."""
         return self.moves(node, cast(tuple[int, int, int], types[0].shape)).apply(values[0])
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> N:
-        """One type for the input and the same for the output, then the node's own lines."""
+        """Read the type of the input, the same type for the output, then the node's own lines."""
         input_type, output_type = file.mode(2)
         file.expect("compute_mode", output_type, input_type, "the input's type")
         made: N = self.node(name=name, inputs=inputs, input_type=input_type, **self.read_attributes(folder, file))
         return made
 
     def write(self, node: N, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The type twice, then the node's own lines."""
+        """Write the type twice, then the node's own lines."""
         output.text.add("compute_mode", f"{node.input_type}{node.input_type}")
         for key, value in self.attributes(node).items():
             output.text.add(key, value)
@@ -150,7 +150,7 @@ class MovingOperation(Operation[N]):
         return made
 
     def real_unit(self, node: N, types: Sequence[ValueType], units: Sequence[Array]) -> Array:
-        """Those of the channels that come together, which must agree."""
+        """The units of the channels that are combined, which must agree."""
         shape = cast(tuple[int, int, int], types[0].shape)
         maps = np.array(self.moves(node, shape).channels)
         found = np.where(maps >= 0, units[0][np.maximum(maps, 0)], np.nan)
@@ -161,9 +161,9 @@ class MovingOperation(Operation[N]):
         return unit
 
     def write_exact(self, node: N, form: ExactForm) -> None:
-        """The same of integers in float32."""
+        """Written by :meth:`write_onnx`, of integers in float32."""
         self.write_onnx(node, form, form.source(node.inputs[0]), form.source(node.name))
 
     def write_real(self, node: N, form: RealForm) -> None:
-        """The same of real numbers, stored again."""
+        """Written by :meth:`write_onnx`, of real numbers, then requantized."""
         form.store(node.name, self.write_onnx(node, form, form.source(node.inputs[0]), form.unstored(node.name)))

@@ -46,7 +46,7 @@ class MulOperation(Operation[Mul]):
     onnx_operators = ("Mul",)
 
     def infer(self, node: Mul, inputs: Sequence[ValueType]) -> ValueType:
-        """s32 of the first value's shape; the magnitudes multiply."""
+        """The result is s32 of the first value's shape; the magnitudes multiply."""
         left, right = inputs
         for source in inputs:
             if source.dtype not in ACTIVATIONS:
@@ -68,7 +68,7 @@ class MulOperation(Operation[Mul]):
         return ValueType(DType.S32, left.shape, left.magnitude * right.magnitude)
 
     def compute(self, node: Mul, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """In 32 bits, where products of activations always fit. A gate is repeated over rows and columns."""
+        """Computes in 32 bits, which hold every product of activations. A gate is repeated over rows and columns."""
         left, right = values
         product: Array = left.astype(np.int32) * right.astype(np.int32)
         return product
@@ -79,7 +79,7 @@ class MulOperation(Operation[Mul]):
         return Mul(name=name, inputs=inputs)
 
     def write(self, node: Mul, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The types of both inputs and of the product."""
+        """Write the types of both inputs and of the product."""
         output.text.add("compute_mode", f"{''.join(sources)}{DType.S32}")
 
     def declared_inputs(self, file: LayerFile) -> Sequence[DType]:
@@ -87,7 +87,7 @@ class MulOperation(Operation[Mul]):
         return file.mode(3)[:2]
 
     def converted(self, node: Mul, input_type: DType | None, ratio: Fraction) -> Mul:
-        """Products of wider types are in the product of their units."""
+        """The unit of the product is the product of the new units."""
         return node
 
     def real_unit(self, node: Mul, types: Sequence[ValueType], units: Sequence[Array]) -> Array:
@@ -96,16 +96,16 @@ class MulOperation(Operation[Mul]):
         return product
 
     def write_exact(self, node: Mul, form: ExactForm) -> None:
-        """Mul; float32 holds all products of activations."""
+        """Written as Mul; float32 holds all products of activations."""
         form.node("Mul", [form.source(name) for name in node.inputs], form.source(node.name))
         form.is_float[node.name] = True
 
     def write_real(self, node: Mul, form: RealForm) -> None:
-        """Mul of real numbers."""
+        """Written as Mul of real numbers."""
         form.node("Mul", [form.source(name) for name in node.inputs], node.name)
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Mul of two activations, a gate on either side."""
+        """Reads Mul of two activations; either may be a gate."""
         if node.is_constant(0) or node.is_constant(1):
             return None
         left, right = node.activation(0), node.activation(1)
@@ -120,7 +120,7 @@ class MulOperation(Operation[Mul]):
         return shown(inputs, " * ")
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Mul]]:
-        """Every pair of types: of one shape, and as a gate; vectors, and an image of one pixel."""
+        """Cover every pair of types: of one shape, and as a gate; vectors, and an image of one pixel."""
         node = Mul(name="mul", inputs=("x", "y"))
         for left in ACTIVATIONS:
             for right in ACTIVATIONS:

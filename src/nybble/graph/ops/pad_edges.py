@@ -1,4 +1,4 @@
-"""Images with more rows and columns around them, which repeat their own."""
+"""Pads images with rows and columns that repeat their own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nybble.graph.ops.registry import register
 from nybble.graph.ops.windows import sides, sides_text
 from nybble.graph.types import ACTIVATIONS, DType
 
-#: What lies around an image: its own rows mirrored at the outermost one, that one again, or those of the other side.
+#: The padding: the image's rows mirrored at the outermost one, the outermost one repeated, or rows of the other side.
 MODES = ("reflect", "edge", "wrap")
 #: The version of ONNX operators since which Pad has the mode wrap.
 _WRAP_SINCE = 19
@@ -31,8 +31,8 @@ _WRAP_SINCE = 19
 class PadEdges(Node):
     """Rows and columns around an image that repeat its own.
 
-    Of ``n`` rows, what lies at row ``y`` outside of the image is this row: ``reflect``: ``-y`` before,
-    ``2 * (n - 1) - y`` behind; ``edge``: 0 before, ``n - 1`` behind; ``wrap``: ``y`` modulo ``n``. No side has more
+    For an image of ``n`` rows, a row ``y`` outside of the image equals this row: ``reflect``: ``-y`` before, ``2 * (n -
+    1) - y`` behind; ``edge``: 0 before, ``n - 1`` behind; ``wrap``: ``y`` modulo ``n``. No side has more
     than ``n - 1`` rows (``reflect``), or ``n`` (``wrap``).
     """
 
@@ -63,7 +63,7 @@ class PadEdgesOperation(MovingOperation[PadEdges]):
     onnx_operators = ("Pad",)
 
     def result_shape(self, node: PadEdges, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """More rows and columns."""
+        """The result has more rows and columns."""
         if node.mode not in MODES:
             raise GraphError(f"mode {node.mode!r} is not one of {', '.join(MODES)}", node=node.name, field="mode")
         for pair, extent in zip(sides(node.padding), shape[1:], strict=True):
@@ -78,25 +78,25 @@ class PadEdgesOperation(MovingOperation[PadEdges]):
         return shape[0], shape[1] + top + bottom, shape[2] + left + right
 
     def moves(self, node: PadEdges, shape: tuple[int, int, int]) -> Moves:
-        """A row for each row, a column for each column."""
+        """One row of the input per row of the result; columns likewise."""
         rows, columns = (
             surrounding(node.mode, extent, *pair) for pair, extent in zip(sides(node.padding), shape[1:], strict=True)
         )
         return Moves(rows, columns, (tuple(range(shape[0])),))
 
     def attributes(self, node: PadEdges) -> Mapping[str, object]:
-        """The sides and the mode."""
+        """Write the sides and the mode."""
         return {"padding": sides_text(node.padding), "mode": node.mode}
 
     def read_attributes(self, folder: ModelFolder, file: LayerFile) -> Mapping[str, Any]:
-        """The sides and the mode."""
+        """Read the sides and the mode."""
         mode = file.text("mode")
         if mode not in MODES:
             raise file.error(f"mode must be one of {', '.join(MODES)}", "mode")
         return {"padding": file.padding("padding"), "mode": mode}
 
     def write_exact(self, node: PadEdges, form: ExactForm) -> None:
-        """Gather of rows, then of columns."""
+        """Written as Gather of rows, then of columns."""
         channels, high, wide = form.values[node.inputs[0]].shape
         moves = self.moves(node, (channels, high, wide))
         rows = form.constant(f"{node.name}/rows", list(moves.rows), np.int64)
@@ -105,7 +105,7 @@ class PadEdgesOperation(MovingOperation[PadEdges]):
         form.node("Gather", [taken, columns], form.source(node.name), name=node.name, axis=3)
 
     def write_onnx(self, node: PadEdges, form: Form, source: str, output: str) -> str:
-        """Pad."""
+        """Written as Pad."""
         if node.mode == "wrap" and form.opset < _WRAP_SINCE:
             raise GraphError(
                 f"ONNX has padding by wrapping since operators of version {_WRAP_SINCE}; export --exact",
@@ -117,7 +117,7 @@ class PadEdgesOperation(MovingOperation[PadEdges]):
         return form.node("Pad", [source, pads], output, name=node.name, mode=node.mode)
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Pad in another mode than by a constant."""
+        """Reads Pad in any mode but ``constant``."""
         mode = node.attribute("mode", b"constant").decode(errors="replace")
         if mode == "constant":
             return None
@@ -140,11 +140,11 @@ class PadEdgesOperation(MovingOperation[PadEdges]):
         return OnnxValue(node.add(made), source.unit)
 
     def details(self, node: PadEdges) -> Sequence[str]:
-        """The mode and the sides."""
+        """Show the mode and the sides."""
         return (f"{node.mode} {sides_text(node.padding)}",)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[PadEdges]]:
-        """Every type by reflection; every mode, on some sides."""
+        """Cover every type by reflection; every mode, on some sides."""
         for input_type in ACTIVATIONS:
             padding = Padding(1, 2, 1, 2)
             node = PadEdges(name="pad", inputs=("x",), input_type=input_type, padding=padding, mode="reflect")

@@ -37,33 +37,33 @@ class PickChannelsOperation(MovingOperation[PickChannels]):
     onnx_operators = ("Gather",)
 
     def result_shape(self, node: PickChannels, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """As many channels as are named."""
+        """The result has as many channels as are named."""
         if not node.channels or not all(0 <= channel < shape[0] for channel in node.channels):
             raise GraphError(f"picks channels outside of 0..{shape[0] - 1}", node=node.name, field="channels")
         return len(node.channels), shape[1], shape[2]
 
     def moves(self, node: PickChannels, shape: tuple[int, int, int]) -> Moves:
-        """All rows and columns."""
+        """All rows and columns, and the named channels."""
         return Moves(tuple(range(shape[1])), tuple(range(shape[2])), (node.channels,))
 
     def attributes(self, node: PickChannels) -> Mapping[str, object]:
-        """The channels."""
+        """Write the channels."""
         return {"channels": joined(node.channels)}
 
     def read_attributes(self, folder: ModelFolder, file: LayerFile) -> Mapping[str, Any]:
-        """The channels."""
+        """Read the channels."""
         words = file.words("channels")
         if not all(word.isdecimal() and len(word) < 10 and int(word) < MAX_EXTENT for word in words):
             raise file.error(f"channels must be numbers below {MAX_EXTENT}", "channels")
         return {"channels": tuple(map(int, words))}
 
     def write_onnx(self, node: PickChannels, form: Form, source: str, output: str) -> str:
-        """Gather along the channels."""
+        """Written as Gather along the channels."""
         channels = form.constant(f"{node.name}/channels", list(node.channels), np.int64)
         return form.node("Gather", [source, channels], output, name=node.name, axis=1)
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Gather of channels of images by constant indices."""
+        """Reads Gather of channels of images by constant indices."""
         if node.is_constant(0) or not node.is_constant(1) or node.attribute("axis", 0) != 1:
             return None
         indices = node.constant(1, "indices")
@@ -81,11 +81,11 @@ class PickChannelsOperation(MovingOperation[PickChannels]):
         return OnnxValue(made, source.unit[list(channels)])
 
     def details(self, node: PickChannels) -> tuple[str, ...]:
-        """The first few."""
+        """Show the first few channels."""
         return (f"channels {','.join(map(str, node.channels[:4]))}{',..' if len(node.channels) > 4 else ''}",)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[PickChannels]]:
-        """Every type: a part, every other one, all shuffled, some repeated."""
+        """Cover every type: a part, every other one, all shuffled, some repeated."""
         for input_type in ACTIVATIONS:
             for channels in ((2, 3, 4), (0, 2, 4), (4, 1, 3, 0, 2), (1, 1, 4)):
                 node = PickChannels(name="pick", inputs=("x",), input_type=input_type, channels=channels)

@@ -25,9 +25,9 @@ from nybble.graph.tensor import Tensor
 from nybble.graph.types import ACTIVATIONS, SUMS, Array, DType
 from nybble.graph.value_type import MAX_SHIFT, ValueType
 
-#: Two scales of float32 give factors up to here back.
+#: Largest factors that two float32 scales reproduce.
 _EXACT_FACTOR = 1 << 18
-#: Part by which factors that a file names may differ from its scales.
+#: Relative difference that is allowed between the factors in a file's metadata and its scales.
 _SAME = 2.0**-19
 #: Error of factors, in steps of the result, that is small.
 _TOLERANCE = 2.0**-9
@@ -55,7 +55,7 @@ class PReLUOperation(Operation[PReLU]):
     format_version = 3
 
     def infer(self, node: PReLU, inputs: Sequence[ValueType]) -> ValueType:
-        """The declared type, clamped to its range."""
+        """The result has the declared type and is clamped to its range."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, (*ACTIVATIONS, *SUMS))
         if node.output_type not in ACTIVATIONS:
@@ -77,7 +77,7 @@ class PReLUOperation(Operation[PReLU]):
         return ValueType(node.output_type, source.shape, node.output_type.magnitude)
 
     def compute(self, node: PReLU, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """As the node says, in 64 bits, where every product fits."""
+        """Computes the formula of the node in 64 bits, which hold every product."""
         (source,) = values
         shape = (-1, *(1,) * (source.ndim - 2))
         above, below = (part.numpy().astype(np.int64).reshape(shape) for part in (node.factor, node.negative_factor))
@@ -88,7 +88,7 @@ class PReLUOperation(Operation[PReLU]):
         return np.clip(rounded, node.output_type.minimum, node.output_type.maximum).astype(node.output_type.storage)
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> PReLU:
-        """The types of input, factor and output."""
+        """Read the types of input, factor and output."""
         input_type, factor_type, output_type = file.mode(3)
         factor = file.tensor("requant_factor", FACTORS, 1)
         file.expect("compute_mode", factor_type, factor.dtype, "the factor's type")
@@ -104,18 +104,18 @@ class PReLUOperation(Operation[PReLU]):
         )
 
     def write(self, node: PReLU, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The types of input, factor and output, the shift, and both factors."""
+        """Write the types of input, factor and output, the shift, and both factors."""
         output.text.add("compute_mode", f"{node.input_type}{node.factor.dtype}{node.output_type}")
         output.text.add("shift_bits", node.shift)
         output.add_tensor("requant_factor", node.factor, node.factor.shape)
         output.add_tensor("negative_factor", node.negative_factor, node.negative_factor.shape)
 
     def narrowed(self, node: PReLU, dtype: DType) -> PReLU:
-        """It clips to whatever type it makes."""
+        """The new type clips the result."""
         return replace(node, output_type=dtype)
 
     def write_exact(self, node: PReLU, form: ExactForm) -> None:
-        """In int64."""
+        """Computed in int64."""
         source = form.converted(node.inputs[0], np.int64, node.name)
         zero = form.constant(f"{node.name}/zero", 0, np.int64)
         is_below = form.node("Less", [source, zero], f"{node.name}/below")
@@ -137,7 +137,7 @@ class PReLUOperation(Operation[PReLU]):
         form.is_float[node.name] = True
 
     def write_float(self, node: PReLU, form: RealForm) -> None:
-        """PRelu and Clip of real numbers."""
+        """Written as PRelu and Clip of real numbers."""
         above = node.factor.numpy().astype(np.float64) / 2.0**node.shift
         below = node.negative_factor.numpy().astype(np.float64) / 2.0**node.shift
         if np.any((above == 0) & (below != 0)):
@@ -156,11 +156,11 @@ class PReLUOperation(Operation[PReLU]):
         )
 
     def details(self, node: PReLU) -> Sequence[str]:
-        """The shift."""
+        """Show the shift."""
         return (f"shift {node.shift}",)
 
     def onnx_hint(self, node: PReLU) -> Mapping[str, object]:
-        """The shift and the type of the factors, and those that scales of float32 do not give back."""
+        """Keep the shift, the type of the factors, and those factors that float32 scales do not give back."""
         hint: dict[str, object] = {"prelu": [node.shift, str(node.factor.dtype)]}
         factors = [tensor.numpy().astype(np.int64) for tensor in (node.factor, node.negative_factor)]
         if max(int(np.abs(values).max()) for values in factors) > _EXACT_FACTOR:
@@ -207,7 +207,7 @@ class PReLUOperation(Operation[PReLU]):
         return OnnxValue(node.add(made), scales)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[PReLU]]:
-        """From every type to every type, slopes of either sign, with ties, clips and shift 0."""
+        """Cover every pair of types, slopes of either sign, with ties, clips and shift 0."""
         for input_type in (*ACTIVATIONS, *SUMS):
             source = sums(input_type, 3, 2, 5) if input_type in SUMS else activation(input_type, 3, 2, 5)
             for output_type in ACTIVATIONS:
@@ -254,7 +254,7 @@ class _Factors(NamedTuple):
 
 
 def _hinted(node: OnnxNode, above: Array, below: Array) -> _Factors | None:
-    """What the file says of a node of this name, if it agrees with its numbers."""
+    """The hint in the file on a node of this name, if it agrees with the node's numbers."""
     known = node.hint.get("prelu")
     if not isinstance(known, list) or len(known) != 2 or known[1] not in [str(dtype) for dtype in FACTORS]:
         return None

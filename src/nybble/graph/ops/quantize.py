@@ -48,7 +48,7 @@ class QuantizeOperation(Operation[Quantize]):
     unit = Unit.OWN
 
     def infer(self, node: Quantize, inputs: Sequence[ValueType]) -> ValueType:
-        """The declared type. Activations are clamped to its range; sums must not pass the general limit."""
+        """The result has the declared type. Activations are clamped to it; sums must not exceed the general limit."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, (*ACTIVATIONS, *SUMS))
         if node.output_type not in (*ACTIVATIONS, *SUMS):
@@ -70,7 +70,7 @@ class QuantizeOperation(Operation[Quantize]):
         return ValueType(node.output_type, source.shape, magnitude)
 
     def compute(self, node: Quantize, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """As the node says, in 64 bits."""
+        """Computes the formula of the node in 64 bits."""
         (source,) = values
         # Every product fits 64 bits with its rounding term: (2**31 - 1) * (2**32 - 1) + 2**30 < 2**63.
         factor = node.factor.numpy().astype(np.int64)[:, None]
@@ -112,7 +112,7 @@ class QuantizeOperation(Operation[Quantize]):
         )
 
     def write(self, node: Quantize, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The lines of the published directory; the factor has the shape (1, channels, 1, 1) there."""
+        """Write the lines that the published directory has; there the factor has the shape (1, channels, 1, 1)."""
         text = output.text
         text.add("compute_mode", f"{node.input_type}{node.factor.dtype}{node.output_type}")
         text.add("output_bits", node.output_type.magnitude_bits)
@@ -121,7 +121,7 @@ class QuantizeOperation(Operation[Quantize]):
         output.add_tensor("requant_factor", node.factor, (1, *node.factor.shape, 1, 1))
 
     def narrowed(self, node: Quantize, dtype: DType) -> Quantize:
-        """It clips to whatever type it makes."""
+        """The new type clips the result."""
         return replace(node, output_type=dtype)
 
     def requantization(self, node: Quantize) -> Quantize:
@@ -129,7 +129,7 @@ class QuantizeOperation(Operation[Quantize]):
         return node
 
     def write_exact(self, node: Quantize, form: ExactForm) -> None:
-        """In float32 where it holds all products that matter, else in int64."""
+        """Computed in float32 if it holds all products that matter, else in int64."""
         source, target = form.values[node.inputs[0]], node.output_type
         largest = int(node.factor.numpy().max())
         half = (1 << node.shift) >> 1
@@ -151,19 +151,19 @@ class QuantizeOperation(Operation[Quantize]):
             _write_int64(node, form)
 
     def write_real(self, node: Quantize, form: RealForm) -> None:
-        """As the form rounds."""
+        """Written as the form rounds."""
         form.requantize(node)
 
     def onnx_hint(self, node: Quantize) -> Mapping[str, object]:
-        """The shift and the types; factors follow from scales."""
+        """Keep the shift and the types; factors follow from scales."""
         return {"shift": node.shift, "factor": node.factor.dtype, "output": node.output_type}
 
     def details(self, node: Quantize) -> Sequence[str]:
-        """The shift."""
+        """Show the shift."""
         return (f"shift {node.shift}",)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Quantize]]:
-        """From every type to every type, with ties, clips and shift 0."""
+        """Cover every pair of types, with ties, clips and shift 0."""
         for input_type in (*ACTIVATIONS, *SUMS):
             source = sums(input_type, 3, 2, 5) if input_type in SUMS else activation(input_type, 3, 2, 5)
             for output_type in (*ACTIVATIONS, *SUMS):

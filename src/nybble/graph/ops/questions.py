@@ -1,4 +1,4 @@
-"""Questions about a node, in place of tests of its type."""
+"""Properties of a node, to use instead of tests of its type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nybble.graph.ops.units import Unit
 
 
 def unit_of(node: Node) -> Unit | None:
-    """What a step of the node's result stands for; ``None`` where that is not known."""
+    """The meaning of a step of the node's result; ``None`` if unknown."""
     operation = operation_of(node)
     return None if operation is None else operation.unit
 
@@ -24,13 +24,13 @@ def weighted(node: Node | None) -> Weighted | None:
 
 
 def requantization(node: Node | None) -> Requantization | None:
-    """The node, if its result is a multiple of what it reads, rounded and clipped."""
+    """The node, if its result is a multiple of its input, rounded and clipped."""
     operation = None if node is None else operation_of(node)
     return None if operation is None else operation.requantization(node)
 
 
 def adds(node: Node) -> bool:
-    """Whether the node's result is the sum of what it reads."""
+    """Whether the node's result is the sum of its inputs."""
     operation = operation_of(node)
     return operation is not None and operation.adds
 

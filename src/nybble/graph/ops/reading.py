@@ -1,4 +1,4 @@
-"""What an operation reads ONNX nodes with. Nothing here needs the package ``onnx``."""
+"""The interface with which an operation reads ONNX nodes. It does not need the package ``onnx``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Attribute = TypeVar("_Attribute", int, float, bytes, list[int])
 
 @dataclass(frozen=True)
 class OnnxValue:
-    """Real numbers of an ONNX model: a graph value, an activation or a sum, and what one step of it stands for.
+    """Real numbers of an ONNX model: a graph value (an activation or a sum) and the real value of one step.
 
     Attributes
     ----------
@@ -30,11 +30,11 @@ class OnnxValue:
 
 
 class OnnxNode(Protocol):
-    """An ONNX node that is being imported. Every method raises an error that names the node where it cannot answer."""
+    """An ONNX node that is being imported. Every method that fails raises an error that names the node."""
 
     @property
     def name(self) -> str:
-        """What the node is called."""
+        """The name of the node."""
         ...
 
     @property
@@ -44,15 +44,15 @@ class OnnxNode(Protocol):
 
     @property
     def hint(self) -> Mapping[str, Any]:
-        """What the operation said of the node of this name when it was exported (``Operation.onnx_hint``).
+        """The hint of the operation on the node of this name from the export (``Operation.onnx_hint``).
 
-        It comes from the file: trust nothing in it.
+        It comes from the file and is not trustworthy.
         """
         ...
 
     @property
     def behind(self) -> tuple[Array, DType] | None:
-        """Scales and type of the one QuantizeLinear that alone reads the output; ``None`` where there is no such."""
+        """Scales and type of the QuantizeLinear that is the only reader of the output; ``None`` if there is none."""
         ...
 
     def attribute(self, name: str, default: _Attribute) -> _Attribute:
@@ -60,7 +60,7 @@ class OnnxNode(Protocol):
         ...
 
     def is_constant(self, index: int) -> bool:
-        """Whether an input is a constant; an optional one that is left out is none."""
+        """Whether an input is a constant; False for an optional one that is absent."""
         ...
 
     def constant(self, index: int, what: str) -> Array:
@@ -68,11 +68,11 @@ class OnnxNode(Protocol):
         ...
 
     def activation(self, index: int) -> OnnxValue:
-        """An input that must be an activation, as DequantizeLinear gives it."""
+        """An input that must be an activation: the output of a DequantizeLinear."""
         ...
 
     def value(self, index: int) -> OnnxValue:
-        """An input as it is, an activation or a sum."""
+        """An input, which is an activation or a sum."""
         ...
 
     def sums(self, index: int) -> OnnxValue:
@@ -84,7 +84,7 @@ class OnnxNode(Protocol):
         ...
 
     def inputs(self, most: int | None) -> int:
-        """How many inputs it has, ``most`` at most: constants that follow are attributes."""
+        """The number of inputs, at most ``most``: constants that follow are attributes."""
         ...
 
     def type_of(self, value: OnnxValue) -> ValueType:
@@ -96,7 +96,7 @@ class OnnxNode(Protocol):
         ...
 
     def free(self, name: str) -> str:
-        """A name for a graph node like this one that no other has."""
+        """A free name for a graph node, made from ``name``."""
         ...
 
     def add(self, node: Node) -> str:

@@ -1,4 +1,4 @@
-"""What operations on real numbers share: they come behind the network's integers and run on the host, in NumPy."""
+"""The base of operations on real numbers, which follow the network's integers and run on the host, in NumPy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RealOperation(Operation[N]):
         """The node's own attributes, from the ONNX node that :meth:`write_onnx` wrote."""
 
     def infer(self, node: N, inputs: Sequence[ValueType]) -> ValueType:
-        """Real numbers."""
+        """The result is real numbers."""
         for name, source in zip(node.inputs, inputs, strict=True):
             if not source.dtype.is_float:
                 raise GraphError(
@@ -75,32 +75,32 @@ class RealOperation(Operation[N]):
         return real(*self.result_shape(node, [source.shape for source in inputs]))
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> N:
-        """The type twice, and the node's own lines."""
+        """Read the type twice, and the node's own lines."""
         file.expect("compute_mode", file.mode(2), (DType.F32, DType.F32), "input and output:")
         made: N = self.node(name=name, inputs=inputs, **self.read_attributes(file))
         return made
 
     def write(self, node: N, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The type twice, and the node's own lines."""
+        """Write the type twice, and the node's own lines."""
         output.text.add("compute_mode", f"{DType.F32}{DType.F32}")
         for key, value in self.attributes(node).items():
             output.text.add(key, value)
 
     def converted(self, node: N, input_type: DType | None, ratio: Fraction) -> N:
-        """Real numbers stay."""
+        """The node stays the same."""
         return node
 
     def real_unit(self, node: N, types: Sequence[ValueType], units: Sequence[Array]) -> Array:
-        """One."""
+        """Units are 1."""
         return np.ones(self.infer(node, types).shape[0])
 
     def write_exact(self, node: N, form: ExactForm) -> None:
-        """The same in float32, which another runtime may round otherwise."""
+        """Written by :meth:`write_onnx` in float32, which another runtime may round differently."""
         form.is_float[node.name] = True
         self.write_onnx(node, form, [form.source(name) for name in node.inputs], form.source(node.name))
 
     def write_real(self, node: N, form: RealForm) -> None:
-        """The same."""
+        """Written by :meth:`write_onnx`."""
         self.write_onnx(node, form, [form.source(name) for name in node.inputs], node.name)
 
     @property
@@ -109,11 +109,11 @@ class RealOperation(Operation[N]):
         return (self.operator,)
 
     def onnx_hint(self, node: N) -> Mapping[str, Any]:
-        """That it runs on the host."""
+        """Keep that the node runs on the host."""
         return {"host": self.kind}
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Only where nybble wrote it."""
+        """Reads nodes of files that nybble wrote."""
         if node.hint.get("host") != self.kind:
             return None
         sources = [node.real(index) for index in range(node.inputs(self.most_inputs))]
@@ -136,15 +136,15 @@ class AlongAxis(RealOperation[N]):
         return {"axis": file.integer("axis", 0, MAX_RANK - 1)}
 
     def write_onnx(self, node: N, form: Form, sources: list[str], output: str) -> None:
-        """The operator of the same name; its axis is counted with the batch."""
+        """Written as the operator of the same name, whose axis counts the batch."""
         form.node(self.operator, sources, output, name=node.name, axis=_axis(node) + 1)
 
     def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
-        """The axis."""
+        """Read the axis."""
         return {"axis": node.attribute("axis", -1) % (len(shapes[0]) + 1) - 1}
 
     def details(self, node: N) -> Sequence[str]:
-        """The axis."""
+        """Show the axis."""
         return (f"axis {_axis(node)}",)
 
 

@@ -32,34 +32,34 @@ class RealSigmoidOperation(RealOperation[RealSigmoid]):
     operator = "Sigmoid"
 
     def result_shape(self, node: RealSigmoid, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """That of the input."""
+        """The shape of the input."""
         return shapes[0]
 
     def compute(self, node: RealSigmoid, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """In float32."""
+        """Computes in float32."""
         (source,) = values
         with np.errstate(over="ignore", under="ignore"):
             result: Array = 1 / (1 + np.exp(-source))
         return result
 
     def attributes(self, node: RealSigmoid) -> Mapping[str, object]:
-        """None."""
+        """There are none."""
         return {}
 
     def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
-        """None."""
+        """There are none."""
         return {}
 
     def write_onnx(self, node: RealSigmoid, form: Form, sources: list[str], output: str) -> None:
-        """Sigmoid."""
+        """Written as Sigmoid."""
         form.node("Sigmoid", sources, output, name=node.name)
 
     def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
-        """None."""
+        """There are none."""
         return {}
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[RealSigmoid]]:
-        """Images, vectors and matrices."""
+        """Cover images, vectors and matrices."""
         for shape in ((3, 2, 4), (5,), (4, 3)):
             yield Example(RealSigmoid(name="sigmoid", inputs=("x",)), (real(*shape),))
 
@@ -78,7 +78,7 @@ class RealSoftmaxOperation(AlongAxis[RealSoftmax]):
     operator = "Softmax"
 
     def result_shape(self, node: RealSoftmax, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """That of the input, which has the axis."""
+        """The shape of the input, which must have the axis."""
         if not 0 <= node.axis < len(shapes[0]):
             raise GraphError(
                 f"axis {node.axis} is not an axis of its input, 0..{len(shapes[0]) - 1}",
@@ -88,7 +88,7 @@ class RealSoftmaxOperation(AlongAxis[RealSoftmax]):
         return shapes[0]
 
     def compute(self, node: RealSoftmax, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """In float32, less the largest first."""
+        """Computes in float32, after the largest number has been subtracted."""
         (source,) = values
         axis = node.axis + 1
         with np.errstate(under="ignore"):
@@ -97,7 +97,7 @@ class RealSoftmaxOperation(AlongAxis[RealSoftmax]):
         return result
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[RealSoftmax]]:
-        """Every axis of an image and of a vector."""
+        """Cover every axis of an image and of a vector."""
         for axis in range(3):
             yield Example(RealSoftmax(name="softmax", inputs=("x",), axis=axis), (real(3, 2, 4),))
         yield Example(RealSoftmax(name="softmax", inputs=("x",), axis=0), (real(5),))

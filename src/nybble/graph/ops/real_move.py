@@ -1,4 +1,4 @@
-"""What moves real numbers or joins them: Transpose, Reshape and Concat of outputs."""
+"""Operations that move or join real numbers: Transpose, Reshape and Concat of outputs."""
 
 from __future__ import annotations
 
@@ -45,37 +45,37 @@ class RealTransposeOperation(RealOperation[RealTranspose]):
     operator = "Transpose"
 
     def result_shape(self, node: RealTranspose, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """The extents in the order."""
+        """The extents of the input in the new order."""
         if sorted(node.order) != list(range(len(shapes[0]))):
             raise GraphError(f"order {node.order} must name {len(shapes[0])} axes", node=node.name, field="order")
         return tuple(shapes[0][axis] for axis in node.order)
 
     def compute(self, node: RealTranspose, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """A copy."""
+        """Copies numbers."""
         return np.ascontiguousarray(values[0].transpose(0, *(axis + 1 for axis in node.order)))
 
     def attributes(self, node: RealTranspose) -> Mapping[str, object]:
-        """The order."""
+        """Write the order."""
         return {"order": joined(node.order)}
 
     def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
-        """The order."""
+        """Read the order."""
         return {"order": _integers(file, "order", 0, MAX_RANK - 1)}
 
     def write_onnx(self, node: RealTranspose, form: Form, sources: list[str], output: str) -> None:
-        """Transpose; the batch stays first."""
+        """Written as Transpose; the batch stays first."""
         form.node("Transpose", sources, output, name=node.name, perm=[0, *(axis + 1 for axis in node.order)])
 
     def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
-        """The order."""
+        """Read the order."""
         return {"order": tuple(axis - 1 for axis in node.attribute("perm", [0])[1:])}
 
     def details(self, node: RealTranspose) -> Sequence[str]:
-        """The order."""
+        """Show the order."""
         return (f"order {','.join(map(str, node.order))}",)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[RealTranspose]]:
-        """Images and matrices."""
+        """Cover images and matrices."""
         for order in ((1, 2, 0), (2, 0, 1), (0, 2, 1)):
             yield Example(RealTranspose(name="transpose", inputs=("x",), order=order), (real(3, 2, 4),))
         yield Example(RealTranspose(name="transpose", inputs=("x",), order=(1, 0)), (real(3, 2),))
@@ -95,13 +95,13 @@ class RealReshapeOperation(RealOperation[RealReshape]):
     operator = "Reshape"
 
     def result_shape(self, node: RealReshape, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """The one that is said, of as many elements as there are."""
+        """The shape of the node, which must have as many elements as the input."""
         if math.prod(node.shape) != math.prod(shapes[0]):
             raise GraphError(f"{shapes[0]} cannot be reshaped to {node.shape}", node=node.name, field="shape")
         return node.shape
 
     def resized(self, node: RealReshape, before: Sequence[ValueType], after: Sequence[ValueType]) -> RealReshape:
-        """Axes that are kept keep their extents, and joined ones are joined; what parts a changed axis is refused."""
+        """Axes that are kept keep their extents, joined axes are joined; splitting a changed axis is refused."""
         old, new = before[0].shape, after[0].shape
         made: list[int] = []
         for sources, results in _segments(old, node.shape):
@@ -120,38 +120,38 @@ class RealReshapeOperation(RealOperation[RealReshape]):
         return replace(node, shape=tuple(made))
 
     def compute(self, node: RealReshape, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """Nothing moves."""
+        """Only the shape changes."""
         return values[0].reshape(len(values[0]), *node.shape)
 
     def attributes(self, node: RealReshape) -> Mapping[str, object]:
-        """The shape."""
+        """Write the shape."""
         return {"shape": joined(node.shape)}
 
     def read_attributes(self, file: LayerFile) -> Mapping[str, Any]:
-        """The shape."""
+        """Read the shape."""
         return {"shape": _integers(file, "shape", 1, MAX_ELEMENTS)}
 
     def write_onnx(self, node: RealReshape, form: Form, sources: list[str], output: str) -> None:
-        """Reshape; the batch is taken over."""
+        """Written as Reshape, which keeps the batch."""
         shape = form.constant(f"{node.name}/shape", [0, *node.shape], np.int64)
         form.node("Reshape", [*sources, shape], output, name=node.name)
 
     def attributes_of_onnx(self, node: OnnxNode, shapes: Sequence[tuple[int, ...]]) -> Mapping[str, Any]:
-        """The shape."""
+        """Read the shape."""
         return {"shape": tuple(int(extent) for extent in node.constant(1, "shape").reshape(-1)[1:])}
 
     def details(self, node: RealReshape) -> Sequence[str]:
-        """The result's type says it."""
+        """Show nothing: the type of the result has the shape."""
         return ()
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[RealReshape]]:
-        """Joined and parted axes."""
+        """Cover joined and parted axes."""
         for shape in ((6, 4), (24,), (3, 2, 2, 2), (4, 3, 2)):
             yield Example(RealReshape(name="reshape", inputs=("x",), shape=shape), (real(3, 2, 4),))
 
 
 def _segments(old: tuple[int, ...], made: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
-    """The shortest runs of axes of two shapes that hold as many elements, in their order."""
+    """The shortest runs of axes of two shapes with the same number of elements, in order."""
     i = j = 0
     while i < len(old) or j < len(made):
         first, second = i, j
@@ -161,7 +161,7 @@ def _segments(old: tuple[int, ...], made: tuple[int, ...]) -> Iterator[tuple[lis
                 i += 1
             else:
                 j += 1
-        # Axes of one element at the end belong to the last run.
+        # Trailing axes of one element belong to the last run.
         if i == len(old) or j == len(made):
             i, j = (len(old), len(made)) if math.prod(old[i:]) == math.prod(made[j:]) == 1 else (i, j)
         yield list(range(first, i)), list(range(second, j))
@@ -183,7 +183,7 @@ class RealConcatOperation(AlongAxis[RealConcat]):
     most_inputs = None
 
     def result_shape(self, node: RealConcat, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-        """The sum along the axis."""
+        """The extents along the axis add up."""
         first, axis = shapes[0], node.axis
         if not 0 <= axis < len(first):
             raise GraphError(f"axis {axis} is not an axis of its inputs", node=node.name, field="axis")
@@ -195,12 +195,12 @@ class RealConcatOperation(AlongAxis[RealConcat]):
         return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
 
     def compute(self, node: RealConcat, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """A copy."""
+        """Copies numbers."""
         result: Array = np.concatenate(values, axis=node.axis + 1)
         return result
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[RealConcat]]:
-        """Two and three values along every axis."""
+        """Cover two and three values along every axis."""
         node = RealConcat(name="concat", inputs=("x", "y"), axis=0)
         yield Example(node, (real(3, 2, 4), real(1, 2, 4)))
         node = RealConcat(name="concat", inputs=("x", "y", "z"), axis=1)

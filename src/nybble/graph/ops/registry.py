@@ -58,5 +58,6 @@ def operation_of(node: Node) -> Operation[Any] | None:
     return _by_node.get(kind)
 
 
-#: Registers what other packages declare. It waits for an unknown type, since a search of all packages takes time.
+#: Registers the operations of other packages. It runs only for an unknown type, since a search of all packages takes
+#: time.
 _load_packages = declared_once(GROUP, Operation, lambda found: _by_kind.get(found.kind) is found, register)

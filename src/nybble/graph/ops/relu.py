@@ -41,7 +41,7 @@ class ReLUOperation(Operation[ReLU]):
     unit = Unit.JOINT
 
     def infer(self, node: ReLU, inputs: Sequence[ValueType]) -> ValueType:
-        """u31 of the input's shape."""
+        """The result is u31 of the input's shape."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, SUMS)
         magnitude = source.magnitude
@@ -52,12 +52,12 @@ class ReLUOperation(Operation[ReLU]):
         return ValueType(DType.U31, source.shape, magnitude)
 
     def compute(self, node: ReLU, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """As the node says."""
+        """Computes the formula of the node."""
         positive = np.maximum(values[0], np.int32(0))
         return positive if node.maximum is None else np.minimum(positive, np.int32(node.maximum))
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> ReLU:
-        """``inplace`` is taken either way, ``maximum`` may be missing."""
+        """``inplace`` may have either value; ``maximum`` is optional."""
         input_type, output_type = file.mode(2)
         file.expect("compute_mode", output_type, DType.U31, "the output of ReLU:")
         file.flag("inplace")
@@ -65,28 +65,28 @@ class ReLUOperation(Operation[ReLU]):
         return ReLU(name=name, inputs=inputs, input_type=input_type, maximum=maximum)
 
     def write(self, node: ReLU, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """``maximum`` only where there is one."""
+        """Write ``maximum`` only if there is one."""
         output.text.add("compute_mode", f"{node.input_type}{DType.U31}")
         output.text.add("inplace", True)
         if node.maximum is not None:
             output.text.add("maximum", node.maximum)
 
     def converted(self, node: ReLU, input_type: DType | None, ratio: Fraction) -> ReLU:
-        """The maximum is rounded. No value of a valid graph reaches what is cut off of one that passes the limit."""
+        """The maximum is rounded, and limited to the largest sum, which no value of a valid graph exceeds."""
         if node.maximum is None:
             return node
         return replace(node, maximum=min(rounded(node.maximum * ratio), SUM_LIMIT))
 
     def is_homogeneous(self, node: ReLU) -> bool:
-        """Without a maximum."""
+        """True without a maximum."""
         return node.maximum is None
 
     def real_unit(self, node: ReLU, types: Sequence[ValueType], units: Sequence[Array]) -> Array:
-        """That of the input, whose numbers it keeps."""
+        """The unit of the input."""
         return units[0]
 
     def write_exact(self, node: ReLU, form: ExactForm) -> None:
-        """Relu or Clip, of integers in float32 or in int32."""
+        """Written as Relu or Clip, of integers in float32 or in int32."""
         source, result = node.inputs[0], form.source(node.name)
         maximum = node.maximum if node.maximum is not None else DType.U31.maximum
         if form.is_float[source]:
@@ -103,15 +103,15 @@ class ReLUOperation(Operation[ReLU]):
             form.cast(clipped, np.float32, result)
 
     def write_real(self, node: ReLU, form: RealForm) -> None:
-        """Relu or Clip."""
+        """Written as Relu or Clip."""
         form.relu(node.name, form.source(node.inputs[0]), node.maximum)
 
     def details(self, node: ReLU) -> Sequence[str]:
-        """The maximum."""
+        """Show the maximum."""
         return () if node.maximum is None else (f"maximum {node.maximum}",)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[ReLU]]:
-        """Both types of sums; a maximum that cuts, one that does not, and zero."""
+        """Cover both types of sums; a maximum that cuts, one that does not, and zero."""
         for input_type in SUMS:
             for maximum in (None, 0, SUM_MAGNITUDE // 3, SUM_LIMIT):
                 node = ReLU(name="relu", inputs=("x",), input_type=input_type, maximum=maximum)

@@ -22,7 +22,7 @@ from nybble.graph.ops.resizing import resized_to, scaled_size, write_resize
 from nybble.graph.types import ACTIVATIONS, DType
 from nybble.graph.value_type import MAX_EXTENT, ValueType
 
-#: The grids, as ONNX calls them (how a coordinate of the result becomes one of the input), and how it is rounded.
+#: The grids by their names in ONNX (how a coordinate of the result is mapped to the input), and their roundings.
 _ROUNDING = {"asymmetric": "floor", "half_pixel": "round_prefer_ceil", "align_corners": "round_prefer_floor"}
 
 
@@ -30,7 +30,7 @@ _ROUNDING = {"asymmetric": "floor", "half_pixel": "round_prefer_ceil", "align_co
 class ResizeNearest(Node):
     """Each row of the result is a row of the input, and so are columns.
 
-    With ``n`` rows there and ``m`` of the result, row ``y`` is:
+    With ``n`` rows in the input and ``m`` in the result, row ``y`` of the result is this row of the input:
 
     ``asymmetric``: ``y * n // m``, as PyTorch's mode ``nearest``; ``half_pixel``: ``(2 * y + 1) * n // (2 * m)``, as
     its ``nearest-exact``; ``align_corners``: ``y * (n - 1) / (m - 1)`` rounded, halves down.
@@ -59,7 +59,7 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
     onnx_operators = ("Resize",)
 
     def result_shape(self, node: ResizeNearest, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """As it says."""
+        """The rows and columns of the node."""
         if node.grid not in _ROUNDING:
             raise GraphError(f"grid {node.grid!r} is not one of {', '.join(_ROUNDING)}", node=node.name, field="grid")
         if not all(1 <= extent <= MAX_EXTENT for extent in node.size):
@@ -67,28 +67,28 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
         return shape[0], node.size.rows, node.size.columns
 
     def moves(self, node: ResizeNearest, shape: tuple[int, int, int]) -> Moves:
-        """A row for each row, a column for each column."""
+        """One row of the input per row of the result; columns likewise."""
         rows = nearest(node.grid, shape[1], node.size.rows)
         columns = nearest(node.grid, shape[2], node.size.columns)
         return Moves(rows, columns, (tuple(range(shape[0])),))
 
     def resized(self, node: ResizeNearest, before: Sequence[ValueType], after: Sequence[ValueType]) -> ResizeNearest:
-        """The same factors."""
+        """The factors stay the same."""
         return replace(node, size=scaled_size(node.name, node.size, before[0], after[0]))
 
     def attributes(self, node: ResizeNearest) -> Mapping[str, object]:
-        """The size and the grid."""
+        """Write the size and the grid."""
         return {"size": joined(node.size), "grid": node.grid}
 
     def read_attributes(self, folder: ModelFolder, file: LayerFile) -> Mapping[str, Any]:
-        """The size and the grid."""
+        """Read the size and the grid."""
         grid = file.text("grid")
         if grid not in _ROUNDING:
             raise file.error(f"grid must be one of {', '.join(_ROUNDING)}", "grid")
         return {"size": file.pair("size"), "grid": grid}
 
     def write_exact(self, node: ResizeNearest, form: ExactForm) -> None:
-        """Gather of rows, then of columns: a runtime rounds coordinates in its own way."""
+        """Written as Gather of rows, then of columns, since runtimes round coordinates differently."""
         shape = form.values[node.inputs[0]].shape
         moves = self.moves(node, (shape[0], shape[1], shape[2]))
         rows = form.constant(f"{node.name}/rows", list(moves.rows), np.int64)
@@ -97,12 +97,12 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
         form.node("Gather", [taken, columns], form.source(node.name), name=node.name, axis=3)
 
     def write_onnx(self, node: ResizeNearest, form: Form, source: str, output: str) -> str:
-        """Resize of rows and columns to a size, whatever the batch."""
+        """Written as Resize of rows and columns to a size, for any batch."""
         mode = {"mode": "nearest", "nearest_mode": _ROUNDING[node.grid]}
         return write_resize(form, node, source, output, node.size, node.grid, mode)
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Mode nearest to a size, or by whole factors, with the rounding that a grid has here."""
+        """Reads mode nearest to a size, or by integer factors, with the rounding of a known grid."""
         if node.attribute("mode", b"nearest") != b"nearest":
             return None
         source = node.activation(0)
@@ -122,11 +122,11 @@ class ResizeNearestOperation(MovingOperation[ResizeNearest]):
         return OnnxValue(made, source.unit)
 
     def details(self, node: ResizeNearest) -> Sequence[str]:
-        """The grid; the result's type says the size."""
+        """Show the grid; the type of the result has the size."""
         return (node.grid,)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[ResizeNearest]]:
-        """Every type by whole factors; every grid, larger and smaller."""
+        """Cover every type by whole factors; every grid, larger and smaller."""
         for input_type in ACTIVATIONS:
             node = ResizeNearest(name="resize", inputs=("x",), input_type=input_type, size=Pair(6, 12))
             yield Example(node, (activation(input_type, 3, 3, 4),))

@@ -28,7 +28,7 @@ from nybble.graph.value_type import MAX_ELEMENTS, MAX_EXTENT, ValueType
 if TYPE_CHECKING:
     from fractions import Fraction
 
-#: How a coordinate of the result becomes one of the input, as ONNX calls it.
+#: The mappings of a coordinate of the result to the input, by their names in ONNX.
 GRIDS = ("half_pixel", "align_corners", "asymmetric")
 
 
@@ -36,10 +36,11 @@ GRIDS = ("half_pixel", "align_corners", "asymmetric")
 class ResizeBilinear(Node):
     """The exact bilinear interpolation, rounded to the nearest integer, halves up. The type stays.
 
-    Of ``n`` rows there, row ``y`` of the ``m`` of the result lies at this coordinate, cut to 0..n - 1:
+    With ``n`` rows in the input and ``m`` in the result, row ``y`` of the result lies at this coordinate, clipped to
+    0..n - 1:
 
     ``half_pixel``: ``((2 * y + 1) * n - m) / (2 * m)``; ``align_corners``: ``y * (n - 1) / (m - 1)``, 0 where ``m`` is
-    1; ``asymmetric``: ``y * n / m``. So do columns.
+    1; ``asymmetric``: ``y * n / m``. The same holds for columns.
     """
 
     input_type: DType
@@ -49,7 +50,7 @@ class ResizeBilinear(Node):
 
 @dataclass(frozen=True)
 class Taps:
-    """One axis: each row of the result is two of the input, ``high`` times ``weight`` of ``divisor``, ``low`` the rest.
+    """One axis: row ``y`` of the result is ``(high * weight + low * (divisor - weight)) / divisor``, of two input rows.
 
     Attributes
     ----------
@@ -65,7 +66,7 @@ class Taps:
 
 
 def taps(grid: str, extent: int, size: int) -> Taps:
-    """The rows that those of a result of so many lie between, in lowest terms."""
+    """The neighbouring input rows and weights for each row of a result, in lowest terms."""
     if grid == "half_pixel":
         divisor, places = 2 * size, [(2 * y + 1) * extent - size for y in range(size)]
     elif grid == "asymmetric":
@@ -96,7 +97,7 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         return taps(node.grid, shape[1], node.size.rows), taps(node.grid, shape[2], node.size.columns)
 
     def infer(self, node: ResizeBilinear, inputs: Sequence[ValueType]) -> ValueType:
-        """The input's type and magnitude."""
+        """The result has the input's type and magnitude."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, ACTIVATIONS)
         channels, _, _ = image_shape(node, source)
@@ -109,7 +110,7 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         return ValueType(source.dtype, (channels, *node.size), source.magnitude)
 
     def compute(self, node: ResizeBilinear, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """In 64 bits: two sums of two products, and one division."""
+        """Computes in 64 bits: two sums of two products, and one division."""
         sums, divisor = values[0].astype(np.int64), 1
         for axis, found in zip((2, 3), self.axes(node, types[0].shape), strict=True):
             weight = np.array(found.weight, np.int64).reshape(-1, *(1,) * (3 - axis))
@@ -120,7 +121,7 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         return rounded.astype(types[0].dtype.storage)
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> ResizeBilinear:
-        """One type for the input and the same for the output, the size and the grid."""
+        """Read the type of the input, the same type for the output, the size and the grid."""
         input_type, output_type = file.mode(2)
         file.expect("compute_mode", output_type, input_type, "the input's type")
         grid = file.text("grid")
@@ -129,13 +130,13 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         return ResizeBilinear(name=name, inputs=inputs, input_type=input_type, size=file.pair("size"), grid=grid)
 
     def write(self, node: ResizeBilinear, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The type twice, the size and the grid."""
+        """Write the type twice, the size and the grid."""
         output.text.add("compute_mode", f"{node.input_type}{node.input_type}")
         output.text.add("size", joined(node.size))
         output.text.add("grid", node.grid)
 
     def resized(self, node: ResizeBilinear, before: Sequence[ValueType], after: Sequence[ValueType]) -> ResizeBilinear:
-        """The same factors."""
+        """The factors stay the same."""
         return replace(node, size=scaled_size(node.name, node.size, before[0], after[0]))
 
     def converted(self, node: ResizeBilinear, input_type: DType | None, ratio: Fraction) -> ResizeBilinear:
@@ -148,7 +149,7 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         return rows.divisor * columns.divisor
 
     def write_exact(self, node: ResizeBilinear, form: ExactForm) -> None:
-        """Gather of rows and of columns with whole weights, divided in int64."""
+        """Written as Gather of rows and of columns with integer weights, divided in int64."""
         source, name = form.values[node.inputs[0]], node.name
         divisor = self.parts(node, [source])
         dtype: type[np.float32 | np.int64] = np.float32 if source.magnitude * divisor <= EXACT else np.int64
@@ -167,18 +168,18 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         write_rounded_mean(form, name, value, np.array(divisor, np.int64), 1 << source.dtype.bits)
 
     def write_real(self, node: ResizeBilinear, form: RealForm) -> None:
-        """Resize of real numbers, stored again."""
+        """Written as Resize of real numbers, then requantized."""
         source = form.source(node.inputs[0])
         made = write_resize(form, node, source, form.unstored(node.name), node.size, node.grid, {"mode": "linear"})
         # Results are multiples of 1 / divisor: less than half of that moves nothing but halves, which go up.
         form.store(node.name, made, upward=0.25 / self.parts(node, [form.values[node.inputs[0]]]))
 
     def onnx_hint(self, node: ResizeBilinear) -> Mapping[str, object]:
-        """The grid, which says that halves go up as they do here."""
+        """Keep the grid, which implies that halves are rounded up as they are here."""
         return {"grid": node.grid}
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Mode linear to a size, or by factors that give whole numbers of rows and columns."""
+        """Reads mode linear to a size, or by factors that give integer numbers of rows and columns."""
         if node.attribute("mode", b"nearest") != b"linear":
             return None
         source = node.activation(0)
@@ -205,11 +206,11 @@ class ResizeBilinearOperation(Operation[ResizeBilinear]):
         return OnnxValue(node.add(made), source.unit)
 
     def details(self, node: ResizeBilinear) -> Sequence[str]:
-        """The grid; the result's type says the size."""
+        """Show the grid; the type of the result has the size."""
         return (node.grid,)
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[ResizeBilinear]]:
-        """Every type by a factor of two; every grid, larger and smaller, from and to one row."""
+        """Cover every type by a factor of two; every grid, larger and smaller, from and to one row."""
         for input_type in ACTIVATIONS:
             node = ResizeBilinear(name="resize", inputs=("x",), input_type=input_type, size=Pair(6, 8))
             yield Example(node, (activation(input_type, 3, 3, 4),))

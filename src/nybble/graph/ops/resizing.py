@@ -1,4 +1,4 @@
-"""The ONNX operator Resize: the size that it says, and how it is written."""
+"""The ONNX operator Resize: reads its size, and writes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AXES_SINCE = 18
 def write_resize(
     form: Form, node: Node, source: str, output: str, size: Pair, grid: str, mode: Mapping[str, object]
 ) -> str:
-    """Write a Resize of rows and columns to a size, whatever the batch; its output.
+    """Write a Resize of rows and columns to a size, for any batch; returns its output.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def write_resize(
 
 
 def resized_to(node: OnnxNode, shape: Sequence[int]) -> Pair | None:
-    """The rows and columns that an ONNX Resize of images (C, H, W) says, ``None`` where they are no whole numbers."""
+    """The rows and columns of the result of an ONNX Resize of images (C, H, W), ``None`` if they are not integers."""
     if len(shape) != 3:
         return None
     axes = list(node.attribute("axes", [0, 1, 2, 3]))
@@ -78,7 +78,7 @@ def scaled_size(name: str, size: Pair, before: ValueType, after: ValueType) -> P
     Raises
     ------
     GraphError
-        Where that is no whole number of rows and columns.
+        If that is not an integer number of rows and columns.
     """
     made = []
     for extent, old, new in zip(size, before.shape[1:], after.shape[1:], strict=True):

@@ -1,4 +1,4 @@
-"""Roles that nodes of several operations have: the interface that a part of the program needs of them."""
+"""Roles that nodes of several operations have: the interfaces that parts of the package use."""
 
 from __future__ import annotations
 

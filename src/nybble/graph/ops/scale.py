@@ -40,7 +40,7 @@ class ScaleOperation(Operation[Scale]):
     unit = Unit.REAL
 
     def infer(self, node: Scale, inputs: Sequence[ValueType]) -> ValueType:
-        """f32 of the input's shape."""
+        """The result is f32 of the input's shape."""
         (source,) = inputs
         if source.dtype not in SUMS:
             raise GraphError(f"cannot scale {source.dtype}, only s32 and u31", node=node.name, field="inputs")
@@ -58,7 +58,7 @@ class ScaleOperation(Operation[Scale]):
         return ValueType(DType.F32, source.shape, 0)
 
     def compute(self, node: Scale, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """One division in float32."""
+        """Divides once, in float32."""
         (source,) = values
         scale = node.out_scale.numpy().reshape(-1, *(1,) * (source.ndim - 2))
         with np.errstate(over="ignore", under="ignore"):
@@ -72,7 +72,7 @@ class ScaleOperation(Operation[Scale]):
         return Scale(name=name, inputs=inputs, out_scale=folder.tensor(file, "out_scale", reference, reference.shape))
 
     def write(self, node: Scale, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """The input's type, those of parameter and output, and the scales."""
+        """Write the input's type, those of parameter and output, and the scales."""
         output.text.add("compute_mode", f"{sources[0]}{DType.F32}{DType.F32}")
         output.add_tensor("out_scale", node.out_scale, node.out_scale.shape)
 
@@ -81,7 +81,7 @@ class ScaleOperation(Operation[Scale]):
         return file.mode(3)[:1]
 
     def converted(self, node: Scale, input_type: DType | None, ratio: Fraction) -> Scale:
-        """Here ``ratio`` is that of the sums that are read: the scales are in new units of these."""
+        """``ratio`` is that of the sums that are read: the scales are in new units of these."""
         if ratio == 1:
             return node
         # Here, as importing it takes a megabyte, which an engine does without.
@@ -99,7 +99,7 @@ class ScaleOperation(Operation[Scale]):
             ) from error
 
     def real_unit(self, node: Scale, types: Sequence[ValueType], units: Sequence[Array]) -> Array:
-        """The result is real."""
+        """Units are 1: the result is real."""
         return np.ones(node.out_scale.shape)
 
     def wanted_unit(self, node: Scale) -> Array:
@@ -108,7 +108,7 @@ class ScaleOperation(Operation[Scale]):
         return unit
 
     def write_exact(self, node: Scale, form: ExactForm) -> None:
-        """Div in float32."""
+        """Written as Div in float32."""
         form.is_float[node.name] = True
         scale = form.channels(f"{node.name}/scale", node.out_scale.numpy(), node.name)
         form.node("Div", [form.converted(node.inputs[0], np.float32, node.name), scale], form.source(node.name))
@@ -118,11 +118,11 @@ class ScaleOperation(Operation[Scale]):
         return {"scale": True}
 
     def write_real(self, node: Scale, form: RealForm) -> None:
-        """Div of the steps, or nothing where the sums are in the unit of the logits."""
+        """Written as Div of the steps, or left out if the sums are in the unit of the logits."""
         form.divide(node.name, node.inputs[0], node.out_scale.numpy())
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Scale]]:
-        """Both types of sums, images and vectors, scales of either sign."""
+        """Cover both types of sums, images and vectors, scales of either sign."""
         for input_type in SUMS:
             for shape in ((4,), (4, 2, 3)):
                 scales = random.normal(0, 100, 4).astype(np.float32)

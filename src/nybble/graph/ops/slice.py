@@ -1,4 +1,4 @@
-"""A part of the rows, columns and channels, in even steps."""
+"""A regular selection of rows, columns and channels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SliceOperation(MovingOperation[Slice]):
     onnx_operators = ("Slice",)
 
     def result_shape(self, node: Slice, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """What each slice holds, which must lie in the input."""
+        """The size of each slice, which must lie within the input."""
         for start, stop, step, extent, what in zip(
             node.start, node.stop, node.step, shape, ("channels", "rows", "columns"), strict=True
         ):
@@ -58,7 +58,7 @@ class SliceOperation(MovingOperation[Slice]):
         return Moves(rows, columns, (channels,))
 
     def resized(self, node: Slice, before: Sequence[ValueType], after: Sequence[ValueType]) -> Slice:
-        """What reaches the end still does. Refused where bounds within the image could be counted from either end."""
+        """A slice up to the end still ends there. Refused if bounds could be counted from either end."""
         stops = list(node.stop)
         for axis, (old, new) in enumerate(zip(before[0].shape, after[0].shape, strict=True)):
             start, stop, step = node.start[axis], node.stop[axis], node.step[axis]
@@ -73,11 +73,11 @@ class SliceOperation(MovingOperation[Slice]):
         return replace(node, stop=(stops[0], stops[1], stops[2]))
 
     def attributes(self, node: Slice) -> Mapping[str, object]:
-        """Three numbers each."""
+        """Write three numbers per axis."""
         return {"start": joined(node.start), "stop": joined(node.stop), "step": joined(node.step)}
 
     def read_attributes(self, folder: ModelFolder, file: LayerFile) -> Mapping[str, Any]:
-        """Three numbers each."""
+        """Read three numbers per axis."""
         found = {}
         for key in ("start", "stop", "step"):
             words = file.words(key)
@@ -90,13 +90,13 @@ class SliceOperation(MovingOperation[Slice]):
         return found
 
     def write_onnx(self, node: Slice, form: Form, source: str, output: str) -> str:
-        """Slice of the last three axes."""
+        """Written as Slice of the last three axes."""
         values = {"starts": node.start, "ends": node.stop, "axes": (1, 2, 3), "steps": node.step}
         constants = [form.constant(f"{node.name}/{label}", list(part), np.int64) for label, part in values.items()]
         return form.node("Slice", [source, *constants], output, name=node.name)
 
     def read_onnx(self, node: OnnxNode) -> OnnxValue | None:
-        """Slice of images by constants, forwards."""
+        """Reads Slice of images with constant bounds and positive steps."""
         count = node.inputs(5)
         if node.is_constant(0) or count < 3 or not all(node.is_constant(index) for index in range(1, count)):
             return None
@@ -132,7 +132,7 @@ class SliceOperation(MovingOperation[Slice]):
         return OnnxValue(made, source.unit[list(channels)])
 
     def details(self, node: Slice) -> Sequence[str]:
-        """``rows 0:8:2`` and so on, all three."""
+        """Show ``rows 0:8:2`` and so on for all three axes."""
         names = ("channels", "rows", "columns")
         return [
             f"{name} {start}:{stop}:{step}"
@@ -140,7 +140,7 @@ class SliceOperation(MovingOperation[Slice]):
         ]
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Slice]]:
-        """Every type: steps on every axis, and a single element."""
+        """Cover every type: steps on every axis, and a single element."""
         for input_type in ACTIVATIONS:
             for start, stop, step in (
                 ((0, 1, 0), (5, 6, 7), (1, 2, 2)),

@@ -59,7 +59,7 @@ class TableOperation(Operation[Table]):
     format_version = 2
 
     def infer(self, node: Table, inputs: Sequence[ValueType]) -> ValueType:
-        """The declared type and the input's shape; the largest entry of the codes that the input can have."""
+        """The result has the declared type. Its magnitude is that of the entries for codes that the input can have."""
         (source,) = inputs
         check_input_type(node, source, node.input_type, ACTIVATIONS)
         if node.output_type not in ACTIVATIONS:
@@ -90,13 +90,13 @@ class TableOperation(Operation[Table]):
         return ValueType(node.output_type, source.shape, int(np.abs(possible).max()))
 
     def compute(self, node: Table, types: Sequence[ValueType], values: Sequence[Array]) -> Array:
-        """One lookup per element."""
+        """Looks up each element."""
         (source,) = values
         entries = node.table.numpy().astype(node.output_type.storage)
         return entries[source.astype(np.intp) - node.input_type.minimum]
 
     def read(self, folder: ModelFolder, file: LayerFile, name: str, inputs: tuple[str, ...]) -> Table:
-        """``function`` may be missing."""
+        """``function`` is optional."""
         input_type, output_type = file.mode(2)
         function = ""
         if file.has("function"):
@@ -114,14 +114,14 @@ class TableOperation(Operation[Table]):
         )
 
     def write(self, node: Table, output: LayerOutput, sources: Sequence[DType]) -> None:
-        """``function`` only where there is one."""
+        """Write ``function`` only if there is one."""
         output.text.add("compute_mode", f"{node.input_type}{node.output_type}")
         if node.function:
             output.text.add("function", node.function)
         output.add_tensor("table", node.table, node.table.shape)
 
     def converted(self, node: Table, input_type: DType | None, ratio: Fraction) -> Table:
-        """Old entries in units of the wider type; between the points that they are known at, linear interpolation.
+        """Old entries in units of the wider type, linearly interpolated between the known codes.
 
         ``function`` is only a name, so that nothing finer is known. Results are rounded once, halves away from zero.
         """
@@ -146,12 +146,12 @@ class TableOperation(Operation[Table]):
         return replace(node, input_type=input_type, output_type=output_type, table=table)
 
     def narrowed(self, node: Table, dtype: DType) -> Table:
-        """With clipped entries."""
+        """The entries are clipped."""
         entries = np.clip(node.table.numpy(), dtype.minimum, dtype.maximum)
         return replace(node, output_type=dtype, table=Tensor.from_array(DType.S16, entries))
 
     def write_exact(self, node: Table, form: ExactForm) -> None:
-        """Gather."""
+        """Written as Gather."""
         codes = form.converted(node.inputs[0], np.int32, node.name)
         _gather(node, form, codes, node.table.numpy(), form.source(node.name))
         form.is_float[node.name] = True
@@ -163,7 +163,7 @@ class TableOperation(Operation[Table]):
         form.store(node.name, _gather(node, form, codes, entries, form.unstored(node.name)))
 
     def write_float(self, node: Table, form: RealForm) -> None:
-        """Gather by the nearest code: a function that is known at codes alone is not continued between them."""
+        """Written as Gather by the nearest code: the function is not interpolated between codes."""
         steps = form.in_units(node.inputs[0], np.ones_like(form.units[node.inputs[0]]), node.name)
         nearest = form.node("Round", [steps], f"{node.name}/nearest")
         low, high = node.input_type.minimum, node.input_type.maximum
@@ -173,15 +173,15 @@ class TableOperation(Operation[Table]):
         _gather(node, form, codes, node.table.numpy() * form.units[node.name][0], node.name)
 
     def onnx_hint(self, node: Table) -> Mapping[str, Any]:
-        """The function's name."""
+        """Keep the function's name."""
         return {"function": node.function} if node.function else {}
 
     def details(self, node: Table) -> Sequence[str]:
-        """The function's name."""
+        """Show the function's name."""
         return (node.function,) if node.function else ()
 
     def examples(self, random: np.random.Generator) -> Iterator[Example[Table]]:
-        """From every type to every type, over the whole range; images and vectors, named or not."""
+        """Cover every pair of types, over the whole range; images and vectors, named or not."""
         for input_type in ACTIVATIONS:
             for output_type in ACTIVATIONS:
                 entries = random.integers(
@@ -197,7 +197,7 @@ class TableOperation(Operation[Table]):
                     function="SiLU" if output_type.is_signed else "",
                 )
                 yield Example(node, (activation(input_type, *((3, 4, 2) if input_type.is_signed else (7,))),))
-        # An input that reaches a part of the codes bounds the result.
+        # If the input reaches only a part of the codes, the result is bounded.
         node = Table(
             name="table",
             inputs=("x",),

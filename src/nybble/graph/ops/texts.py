@@ -1,4 +1,4 @@
-"""Attributes and values of nodes as text for people."""
+"""Attributes and values of nodes as text."""
 
 from __future__ import annotations
 

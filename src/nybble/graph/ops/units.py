@@ -1,4 +1,4 @@
-"""What one step of a result stands for, and constants in other steps."""
+"""The meaning of one step of a result, and constants in other units."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from nybble.graph.types import SUM_LIMIT, DType
 if TYPE_CHECKING:
     from fractions import Fraction
 
-#: What becomes of four-bit types at eight bits.
+#: The 8-bit types that replace 4-bit types.
 WIDER = {DType.U4: DType.U7, DType.S4: DType.S8}
 
 
 class Unit(Enum):
-    """What one step of a result stands for, in terms of a step of what is read."""
+    """The unit of a result in terms of the units of the inputs."""
 
-    #: The same; codes are copied or averaged, and their type stays.
+    #: The unit of the input; codes are copied or averaged, and their type stays the same.
     INPUT = "input"
-    #: That of the input times that of the weights.
+    #: The unit of the input times that of the weights.
     WEIGHTED = "weighted"
-    #: Those of both inputs multiplied.
+    #: The product of the units of both inputs.
     PRODUCT = "product"
-    #: The same; sums are joined that must have one.
+    #: The unit of the inputs, which must agree: sums are added.
     JOINT = "joint"
-    #: One of its own.
+    #: Any unit.
     OWN = "own"
-    #: 1: the result is real.
+    #: The unit 1: the result is real.
     REAL = "real"
 
 

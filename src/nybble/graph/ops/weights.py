@@ -33,7 +33,7 @@ def largest_sum(node: Node, weight: Tensor, bias: Tensor | None, source: ValueTy
     flat = weight.numpy().reshape(weight.shape[0], -1)
     # |s8| reaches 128, so it needs the unsigned view of the int8 result.
     sums = np.abs(flat).view(np.uint8).sum(axis=1, dtype=np.int64)
-    # 64 bits hold it: codes are at most 2^8, weights 2^7, and no tensor has more than 2^31 elements.
+    # It fits 64 bits: codes are at most 2^8, weights 2^7, and no tensor has more than 2^31 elements.
     worst = source.magnitude * sums
     if bias is not None:
         if bias.dtype not in BIASES:

@@ -1,4 +1,4 @@
-"""Windows of convolutions and pools: their extents and checks, where each starts, and how a file writes them."""
+"""Windows of convolutions and pools: their extents and checks, their starts, and their form in files."""
 
 from __future__ import annotations
 

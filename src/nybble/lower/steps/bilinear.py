@@ -11,21 +11,21 @@ from nybble.lower.step import Channels, Step
 
 
 class Bilinear(NamedTuple):
-    """What lies between which rows and columns."""
+    """The step's body holds, for each row and column of the result, its neighbours and their weights."""
 
     rows: Taps
     columns: Taps
 
 
 class BilinearLowering(Lowering[ResizeBilinear]):
-    """Each channel for itself."""
+    """Each channel of the result depends on that channel of the input alone."""
 
     node = ResizeBilinear
     kind = "bilinear"
     channels = Channels.KEPT
 
     def begin(self, node: ResizeBilinear, step: Step) -> None:
-        """By indices and weights."""
+        """The body is made of indices and weights."""
         step.body = Bilinear(*ResizeBilinearOperation().axes(node, step.input.shape))
 
 

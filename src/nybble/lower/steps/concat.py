@@ -1,4 +1,4 @@
-"""Concatenation of channels: each value's lie where the graph has them."""
+"""Concatenation of channels, which stay in the graph's order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nybble.lower.base import LOWERINGS, Lowering
 
 
 class ConcatLowering(Lowering[Concat]):
-    """Of any number of values."""
+    """The lowering of Concat, of any number of values."""
 
     node = Concat
     kind = "concat"

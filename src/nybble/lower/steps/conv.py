@@ -10,7 +10,7 @@ _EPILOGUE = ("add", "relu", "quantize", "table")
 
 
 class ConvLowering(Lowering[Conv2d]):
-    """Channels of a convolution of several groups stay with their group."""
+    """The weights of a convolution. With several groups, channels must stay in their group."""
 
     node = Conv2d
     kind = "conv"
@@ -18,7 +18,7 @@ class ConvLowering(Lowering[Conv2d]):
     epilogue = _EPILOGUE
 
     def begin(self, node: Conv2d, step: Step) -> None:
-        """The node's own geometry."""
+        """The convolution's own geometry."""
         window = Window(node.kernel_size, node.stride, node.padding, node.dilation)
         step.body = Conv(node.weight, node.bias, window, node.groups)
         if node.groups > 1:
@@ -26,7 +26,7 @@ class ConvLowering(Lowering[Conv2d]):
 
 
 class LinearLowering(Lowering[Linear]):
-    """A convolution by a kernel that covers the input."""
+    """A linear layer, as a convolution whose kernel covers the input."""
 
     node = Linear
     kind = "conv"
@@ -34,7 +34,7 @@ class LinearLowering(Lowering[Linear]):
     epilogue = _EPILOGUE
 
     def begin(self, node: Linear, step: Step) -> None:
-        """A vector is an image of one pixel."""
+        """The geometry of that kernel; a vector is an image of one pixel."""
         shape = step.input.shape
         window = Window(Pair(*shape[1:]) if len(shape) == 3 else Pair(1, 1))
         step.body = Conv(node.weight, node.bias, window)

@@ -1,4 +1,4 @@
-"""Codes that only move."""
+"""Operations that only move codes."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from nybble.lower.step import Step
 
 
 class MoveLowering(Lowering[Any]):
-    """The body says where each row, column and channel comes from."""
+    """The lowering of an operation that moves codes: the body gives the source of each row, column and channel."""
 
     kind = "move"
 
     def begin(self, node: Node, step: Step) -> None:
-        """By indices."""
+        """The body is made of indices."""
         operation = cast("MovingOperation[Any]", operation_of(node))
         channels, rows, columns = step.input.shape
         step.body = operation.moves(node, (channels, rows, columns))
 
 
 class PickLowering(MoveLowering):
-    """Of channels."""
+    """The lowering of PickChannels."""
 
     node = PickChannels
 
 
 class SliceLowering(MoveLowering):
-    """Of rows, columns and channels."""
+    """The lowering of Slice."""
 
     node = Slice
 
 
 class DepthToSpaceLowering(MoveLowering):
-    """Of channels that become pixels."""
+    """The lowering of DepthToSpace: channels become pixels."""
 
     node = DepthToSpace
 
 
 class ResizeNearestLowering(MoveLowering):
-    """Of rows and columns."""
+    """The lowering of ResizeNearest, which repeats rows and columns."""
 
     node = ResizeNearest
 
 
 class PadEdgesLowering(MoveLowering):
-    """Of rows and columns, some of them several times."""
+    """The lowering of PadEdges, which repeats the outer rows and columns."""
 
     node = PadEdges
 

@@ -8,7 +8,7 @@ from nybble.lower.step import Channels
 
 
 class MulLowering(Lowering[Mul]):
-    """The second value may be a gate: one number per channel."""
+    """The lowering of Mul. The second value may be a gate: one number per channel."""
 
     node = Mul
     kind = "mul"

@@ -1,4 +1,4 @@
-"""Sums, element by element: added, cut off, requantized. Convolutions and products take these along."""
+"""Element-wise steps: additions, ReLUs and requantizations that no convolution or product includes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nybble.lower.step import Channels, Step
 
 
 class AddLowering(Lowering[Add]):
-    """Of two values; one that is fused adds a stored value, the shortcut, to the sums."""
+    """The lowering of Add: of two values; fused into a step it adds a stored value, the shortcut, to the sums."""
 
     node = Add
     kind = "point"
@@ -18,11 +18,11 @@ class AddLowering(Lowering[Add]):
     part = "add"
 
     def begin(self, node: Add, step: Step) -> None:
-        """The second value is the shortcut."""
+        """The second operand becomes the shortcut."""
         step.add, step.shortcut = node, step.inputs[1]
 
     def take_operands(self, node: Add, step: Step, fusion: Fusion) -> None:
-        """Rescale both operands on the way, where they are rescaled for this addition alone."""
+        """Rescale both operands in this step, if they are rescaled for this addition alone."""
         if node.inputs[0] == node.inputs[1]:
             return
         for place, name in enumerate(node.inputs):
@@ -38,7 +38,7 @@ class AddLowering(Lowering[Add]):
                 step.shortcut, step.shortcut_quantize = source, operand
 
     def join(self, node: Add, step: Step, fusion: Fusion) -> bool:
-        """Where it adds another value than the step's own."""
+        """Join the step if the addition adds another value than the step's own result."""
         if len(set(node.inputs)) != 2:
             return False
         step.add = node
@@ -47,7 +47,7 @@ class AddLowering(Lowering[Add]):
 
 
 class ReluLowering(Lowering[ReLU]):
-    """With or without a maximum."""
+    """The lowering of ReLU, with or without a maximum."""
 
     node = ReLU
     kind = "point"
@@ -56,17 +56,17 @@ class ReluLowering(Lowering[ReLU]):
     part = "relu"
 
     def begin(self, node: ReLU, step: Step) -> None:
-        """Of stored sums."""
+        """The step reads stored sums."""
         step.relu = node
 
     def join(self, node: ReLU, step: Step, fusion: Fusion) -> bool:
-        """Always."""
+        """A ReLU can always join."""
         step.relu = node
         return True
 
 
 class QuantizeLowering(Lowering[Quantize]):
-    """By one factor per channel."""
+    """The lowering of Quantize, with one factor per channel."""
 
     node = Quantize
     kind = "point"
@@ -75,11 +75,11 @@ class QuantizeLowering(Lowering[Quantize]):
     part = "quantize"
 
     def begin(self, node: Quantize, step: Step) -> None:
-        """Of stored sums or codes."""
+        """The step reads stored sums or codes."""
         step.quantize = node
 
     def join(self, node: Quantize, step: Step, fusion: Fusion) -> bool:
-        """Always."""
+        """A Quantize can always join."""
         step.quantize = node
         return True
 

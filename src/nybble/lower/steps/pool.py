@@ -8,26 +8,26 @@ from nybble.lower.step import Channels, Pool, Step, Window
 
 
 class MaxPoolLowering(Lowering[MaxPool2d]):
-    """Of maxima."""
+    """The lowering of MaxPool2d."""
 
     node = MaxPool2d
     kind = "pool"
     channels = Channels.KEPT
 
     def begin(self, node: MaxPool2d, step: Step) -> None:
-        """Padding never is the maximum."""
+        """The body's padding never counts as a maximum."""
         step.body = Pool(False, Window(node.kernel_size, node.stride, node.padding, node.dilation))
 
 
 class AvgPoolLowering(Lowering[AvgPool2d]):
-    """Of averages."""
+    """The lowering of AvgPool2d."""
 
     node = AvgPool2d
     kind = "pool"
     channels = Channels.KEPT
 
     def begin(self, node: AvgPool2d, step: Step) -> None:
-        """Padding may count."""
+        """The body's padding may count in the averages."""
         step.body = Pool(True, Window(node.kernel_size, node.stride, node.padding), node.count_include_pad)
 
 

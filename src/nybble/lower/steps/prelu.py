@@ -8,7 +8,7 @@ from nybble.lower.step import Channels, Step
 
 
 class PReLULowering(Lowering[PReLU]):
-    """In the place of a Quantize."""
+    """The lowering of PReLU, which takes the place of a Quantize."""
 
     node = PReLU
     kind = "point"
@@ -17,11 +17,11 @@ class PReLULowering(Lowering[PReLU]):
     part = "quantize"
 
     def begin(self, node: PReLU, step: Step) -> None:
-        """Of stored sums or codes."""
+        """The step reads stored sums or codes."""
         step.quantize, step.negative_factor = node, node.negative_factor
 
     def join(self, node: PReLU, step: Step, fusion: Fusion) -> bool:
-        """Where no ReLU has cut off what is below zero."""
+        """Join unless a ReLU has already removed negative values."""
         if step.relu is not None:
             return False
         step.quantize, step.negative_factor = node, node.negative_factor

@@ -9,17 +9,17 @@ from nybble.lower.step import Step
 
 
 class ScaleLowering(Lowering[Scale]):
-    """The body is the tensor of scales."""
+    """The lowering of Scale: the body is the tensor of scales."""
 
     node = Scale
     kind = "scale"
 
     def begin(self, node: Scale, step: Step) -> None:
-        """One scale per channel."""
+        """The body has one scale per channel."""
         step.body = node.out_scale
 
     def take_operands(self, node: Scale, step: Step, fusion: Fusion) -> None:
-        """Make the sums of codes on the way, where nothing else reads them."""
+        """Rescale codes to sums in this step, if no other step reads the sums."""
         operand = rescaled(node.inputs[0], fusion)
         if operand is not None:
             step.nodes.append(operand)

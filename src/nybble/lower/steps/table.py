@@ -1,4 +1,4 @@
-"""Any function of one code."""
+"""Tables: any function of a single code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nybble.lower.step import Channels, Step
 
 
 class TableLowering(Lowering[Table]):
-    """Behind the Quantize of another step, or a step of its own."""
+    """The lowering of Table, which follows the Quantize of another step or is a step of its own."""
 
     node = Table
     kind = "table"
@@ -16,11 +16,11 @@ class TableLowering(Lowering[Table]):
     part = "table"
 
     def begin(self, node: Table, step: Step) -> None:
-        """The body is the table, by codes of what is read in ascending order."""
+        """The body is the table; its entries follow the codes of the input in ascending order."""
         step.body = node.table
 
     def join(self, node: Table, step: Step, fusion: Fusion) -> bool:
-        """Where the step has codes to look up."""
+        """Join if the step produces codes."""
         if step.quantize is None:
             return False
         step.table = node

@@ -41,16 +41,16 @@ def calibrate(
     Parameters
     ----------
     network : QuantizedNetwork
-        Its modes are those of before afterwards, except that it is in mode "quantize".
+        In mode "quantize" afterwards; whether it is in training mode does not change.
     data : iterable
-        Batches: float32 (N, C, H, W), normalised, or a tuple that starts with such a tensor. The same ones in the same
-        order each time it is iterated over, if it is to be resumed; :func:`nybble.quantize.data.batches` gives such.
+        Batches: float32 (N, C, H, W), normalised, or a tuple that starts with such a tensor. To resume, every iteration
+        must give the same batches in the same order, as :func:`nybble.quantize.data.batches` does.
     config : CalibrationConfig, optional
         By default the network's own.
     work : Path, optional
         Folder for ``calibration.pt``, the histograms so far, written every ``save_every`` batches. A run that was
-        killed goes on from there, and ends with the same histograms as one that was not. Once complete they are kept:
-        another range method costs no further pass.
+        killed continues from there, and ends with the same histograms as an uninterrupted one. Complete histograms are
+        kept, so another range method needs no further pass.
     resume : bool
         Whether to read that file.
     progress : callable
@@ -62,7 +62,8 @@ def calibrate(
     Raises
     ------
     QuantizeError
-        On no images, values that are not finite (naming the tensor), or a state of another network or of other data.
+        If there are no images, values are not finite (naming the tensor), or the state is of another network or of
+        other data.
     """
     config = config if config is not None else network.config.calibration
     begun = time.perf_counter()
@@ -105,7 +106,7 @@ def set_activation_ranges(
     for name, quantizer in network.activation_quantizers().items():
         chosen = activation_range(observers[name], quantizer.dtype, config)
         quantizer.set_range(chosen)
-        # A quantizer may keep to less: a ReLU6 clips at 6 anyway.
+        # A quantizer may have a smaller limit: a ReLU6 clips at 6 anyway.
         tensors[name] = TensorRange.of(observers[name], quantizer.dtype, quantizer.range)
     snap_steps(network)
     network.set_mode("quantize")
@@ -174,7 +175,7 @@ def _images(batch: Any) -> Tensor:
 
 
 def _from(data: Iterable[Any], start: int) -> Iterator[Any]:
-    """The batches from number ``start`` on, without making the earlier ones where the data can do that."""
+    """The batches from number ``start`` on; earlier ones are not made if the data support that."""
     starting_at = getattr(data, "starting_at", None)
     if start and callable(starting_at):
         yield from starting_at(start)
@@ -192,10 +193,10 @@ def _total(data: Iterable[Any], config: CalibrationConfig) -> int | None:
 
 
 def _about(network: QuantizedNetwork, data: Iterable[Any], config: CalibrationConfig) -> dict[str, Any]:
-    """What the histograms depend on: a stored state is used only where all of it is the same."""
+    """Everything that the histograms depend on: a stored state is used only if all of it is the same."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
-        # Scales are what calibration sets; the float network does not read them.
+        # Scales are not included: calibration sets them, and the float network does not read them.
         if isinstance(value, Tensor) and not name.endswith("scale"):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

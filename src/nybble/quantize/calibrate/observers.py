@@ -1,9 +1,9 @@
-"""Histogram observers: integer counts of every value of a tensor, in constant memory, over a range that grows.
+"""Histogram observers: they count every value of a tensor, in constant memory, over a range that grows.
 
-A bin is a power of two wide. Where a larger value arrives, neighbouring bins are merged in pairs until it fits: every
-count stays, and since dividing by a power of two is exact, each value lies where it would have been had the wide range
-been known at once. The counts therefore depend on the values seen and not on their order, nor on how they were dealt
-to workers: merging is exact, commutative and associative.
+The width of a bin is a power of two. If a larger value arrives, neighbouring bins are merged in pairs until it fits. No
+count is lost, and since dividing by a power of two is exact, each value is in the bin where it would be if the wide
+range had been known from the beginning. The counts therefore depend only on the values, not on their order or on their
+distribution over workers: merging is exact, commutative and associative.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from nybble.quantize.errors import QuantizeError
 
 #: Below this exponent of the bin width a bin's reciprocal would overflow float32.
 _SMALLEST_EXPONENT = -120
-#: Values binned at once. What is computed of them stays in the cache, and torch keeps so few to one thread: many short
-#: operations would otherwise spend their time waiting for each other where a core is busy.
+#: Values that are binned at a time. Intermediate results stay in the cache, and torch uses one thread for so few
+#: values: threads would wait for each other after each of many short operations if a core is busy.
 _CHUNK = (1 << 15) - 1
-#: On a GPU there are no caches to fit, but launches to save.
+#: On a GPU larger chunks save launches.
 _GPU_CHUNK = 1 << 22
 
 
@@ -36,8 +36,8 @@ class HistogramObserver:
     name : str
         The tensor's name, for errors.
     signed : bool
-        Whether negative values have bins of their own. Without, they are only counted (``negatives``): the type they
-        are bound for cannot hold them.
+        Whether negative values have their own bins. Otherwise they are only counted (``negatives``), since the type of
+        the tensor cannot hold them.
     bins : int
         Bins for each sign; a power of two.
 
@@ -49,7 +49,7 @@ class HistogramObserver:
     zeros, negatives : int
         Exact zeros; negative values of an unsigned observer.
     minimum, maximum : float
-        Of all values; 0 before there are any.
+        The extremes of all values; 0 before the first value.
     """
 
     def __init__(self, name: str, *, signed: bool, bins: int = 8192) -> None:
@@ -64,12 +64,12 @@ class HistogramObserver:
         self.minimum = 0.0
         self.maximum = 0.0
         self._seen = False
-        # log2 of the width, None as long as there is nothing but zeros.
+        # log2 of the width; None while all values are zero.
         self._exponent: int | None = None
 
     @property
     def width(self) -> float:
-        """Width of a bin: a power of two; 0 as long as nothing but zeros was seen."""
+        """Width of a bin: a power of two; 0 while all values are zero."""
         return 0.0 if self._exponent is None else math.ldexp(1.0, self._exponent)
 
     @property
@@ -79,7 +79,7 @@ class HistogramObserver:
 
     @property
     def magnitude(self) -> float:
-        """Largest magnitude that the type can hold a value of: negative ones count where signed."""
+        """Largest magnitude among the values that the type can hold: negative ones count only if it is signed."""
         return max(self.maximum, -self.minimum) if self.signed else max(self.maximum, 0.0)
 
     @torch.no_grad()
@@ -114,7 +114,7 @@ class HistogramObserver:
         self._add(counts)
 
     def _exponent_for(self, largest: float) -> int:
-        """Of the narrowest bins that hold the value."""
+        """log2 of the width of the narrowest bins that hold the value."""
         fraction, power = math.frexp(largest)
         # fraction is 0.5 for a power of two, which is itself the end of the last bin.
         return max(_SMALLEST_EXPONENT, power - (fraction == 0.5) - (self.bins.bit_length() - 1))
@@ -143,7 +143,7 @@ class HistogramObserver:
         return torch.bincount(indices, minlength=len(self.counts) + 1)
 
     def _add(self, counts: Tensor | int) -> None:
-        """Add what :meth:`_counts` found."""
+        """Add the result of :meth:`_counts`."""
         found = torch.as_tensor(counts).cpu().numpy()
         zero = self.bins if self.signed else 0
         self.zeros += int(found[zero])
@@ -169,7 +169,7 @@ class HistogramObserver:
             self.counts[:kept] = sides[0]
 
     def merge(self, other: HistogramObserver) -> None:
-        """Add what another observer of the same tensor counted; exact, whatever the order.
+        """Add the counts of another observer of the same tensor; exact, in any order.
 
         Raises
         ------
@@ -195,7 +195,7 @@ class HistogramObserver:
             self.minimum, self.maximum, self._seen = other.minimum, other.maximum, True
 
     def copy(self) -> HistogramObserver:
-        """An observer of its own with the same counts."""
+        """A copy with the same counts."""
         twin = HistogramObserver(self.name, signed=self.signed, bins=self.bins)
         twin.load_state_dict(self.state_dict())
         return twin
@@ -254,7 +254,7 @@ _kept = threading.local()
 
 
 def _scratch(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Room for a chunk's scaled values and indices, kept: fresh memory would cost more than all arithmetic on it."""
+    """Reused buffers for a chunk's scaled values and indices: new memory would take longer than the arithmetic."""
     if getattr(_kept, "device", None) != device:
         # Made in inference mode, they could not be written to outside of it.
         with torch.inference_mode(False):

@@ -15,11 +15,11 @@ from nybble.quantize.settings import CalibrationConfig, RangeMethod, WeightRange
 
 #: Clips that MSE tries, as shares of the largest value.
 _CLIPS = 256
-#: Bins that entropy looks at; finer ones would hold too few values to have a distribution.
+#: Bins that the entropy method uses; finer ones would hold too few values to form a distribution.
 _ENTROPY_BINS = 2048
 #: Clips a weight channel tries, from this share of its largest magnitude to all of it.
 _WEIGHT_CLIPS, _SMALLEST_WEIGHT_CLIP = 81, 0.2
-#: Ranges wider than the largest magnitude put that on one of so many codes below the highest.
+#: Number of ranges wider than the largest magnitude to try: these map it to one of the codes below the highest.
 _WIDER = 7
 
 
@@ -30,7 +30,7 @@ def activation_range(observer: HistogramObserver, dtype: DType, config: Calibrat
     ----------
     observer : HistogramObserver
     dtype : DType
-        The integer type the tensor is bound for.
+        The integer type that the tensor will have.
     config : CalibrationConfig
         ``method`` names one: :func:`percentile_range`, :func:`minmax_range`, :func:`mse_range` or
         :func:`entropy_range`.
@@ -38,7 +38,7 @@ def activation_range(observer: HistogramObserver, dtype: DType, config: Calibrat
     Raises
     ------
     QuantizeError
-        If nothing was observed. A tensor that is zero throughout has the range 1: any would do.
+        If no values were observed. A tensor of zeros gets the range 1, which is as good as any other.
     """
     if observer.total == 0:
         raise QuantizeError(f"{observer.name}: nothing was observed; is this part of the network reached?")
@@ -53,11 +53,11 @@ def minmax_range(observer: HistogramObserver) -> float:
 
 
 def percentile_range(observer: HistogramObserver, percentile: float) -> float:
-    """The magnitude that ``percentile`` per cent of all values, zeros included, do not pass.
+    """The magnitude that ``percentile`` per cent of all values, including zeros, do not exceed.
 
-    Linear within a bin, so it is off from the exact quantile by less than ``observer.width``; never more than the
-    largest magnitude. If so many values are zero that the quantile is, the smallest bin with a value in it ends the
-    range, since a range of nothing could not be represented.
+    Interpolated linearly within a bin, so it differs from the exact quantile by less than ``observer.width``; at most
+    the largest magnitude. If the quantile is zero because most values are, the range ends with the smallest bin that
+    contains a value, since a range of zero cannot be represented.
     """
     counts = observer.magnitudes()
     below = observer.zeros + observer.negatives
@@ -103,7 +103,7 @@ def entropy_range(observer: HistogramObserver, dtype: DType) -> float:
     counts = _coarse(observer.magnitudes())
     width = observer.width * (len(observer.magnitudes()) // len(counts))
     last = int(np.flatnonzero(counts)[-1]) + 1
-    if last <= dtype.maximum:  # Fewer bins than levels: nothing would be lost.
+    if last <= dtype.maximum:  # With fewer bins than levels nothing is lost.
         return observer.magnitude
     best, best_divergence = last, np.inf
     stride = max(1, (last - dtype.maximum) // _CLIPS)
@@ -137,7 +137,7 @@ def _divergence(reference: Array, candidate: Array) -> float:
     return float(np.sum(p[used] * np.log(p[used] / q[used])))
 
 
-#: By the name that a configuration gives: from what was observed of a tensor, and its type, to its range.
+#: Functions by the name in a configuration: from the observer of a tensor, and its type, to its range.
 METHODS: dict[RangeMethod, Callable[[HistogramObserver, DType, CalibrationConfig], float]] = {
     "percentile": lambda observer, _, config: percentile_range(observer, config.percentile),
     "minmax": lambda observer, *_: minmax_range(observer),

@@ -1,4 +1,4 @@
-"""What calibration found: numbers, and a picture of each histogram with the range chosen from it."""
+"""The report of a calibration: numbers, and a picture of each histogram with the chosen range."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TensorRange:
 
     @classmethod
     def of(cls, observer: HistogramObserver, dtype: DType, chosen: float) -> TensorRange:
-        """What ``observer`` counted under the range ``chosen``; the share clipped is right to a bin."""
+        """The figures of ``observer`` for the range ``chosen``; the clipped share has the precision of a bin."""
         total = max(1, observer.total)
         first = math.ceil(chosen / observer.width - 1e-9) if observer.width else 0
         return cls(
@@ -59,7 +59,7 @@ class CalibrationReport:
     config : CalibrationConfig
     images : int
     seconds : float
-        Of this run; after a resume only what was left to do.
+        Duration of this run; after a resume only that of the remaining work.
     tensors : dict of str to TensorRange
         By the activation quantizers' names.
     observers : dict of str to HistogramObserver

@@ -18,7 +18,7 @@ _TRIES = 10
 
 
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Random numbers of one photo in one epoch, whichever process draws them, and in whichever order."""
+    """The random generator of one photo in one epoch, independent of process and order."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, index))))
 
 
@@ -60,7 +60,7 @@ def augment(
 
 
 def cut(photo: Image.Image, preprocessing: Preprocessing, random: np.random.Generator | None = None) -> Image.Image:
-    """A part of a photo of the size of the input: the centre, or a drawn place.
+    """A crop of a photo of the size of the input: at the centre, or at a random place.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def _resized_crop(
 ) -> Image.Image:
     """A crop of random area, aspect ratio and place, resized in one step.
 
-    A letterbox keeps the proportions of the crop; where photos are not resized, the place alone is drawn.
+    A letterbox keeps the proportions of the crop. If photos are not resized, only the place is random.
     """
     if preprocessing.fit == "none":
         return cut(photo, preprocessing, random)
@@ -108,7 +108,7 @@ def _resized_crop(
 
 
 def _padded_crop(photo: Image.Image, padding: int, random: np.random.Generator) -> Image.Image:
-    """The photo moved by up to ``padding`` pixels each way, black where it leaves the frame."""
+    """The photo, shifted by up to ``padding`` pixels in each direction and padded with black."""
     left, top = (int(random.integers(2 * padding + 1)) - padding for _ in range(2))
     return photo.crop((left, top, left + photo.width, top + photo.height))
 

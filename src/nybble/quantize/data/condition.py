@@ -1,4 +1,4 @@
-"""What was wrong, or unusual, with photos: reported, not fatal."""
+"""Defects and unusual properties of photos, which are reported and not fatal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTED = 5
 
 @dataclass
 class PhotoReport:
-    """Photos by number, so that one read again, by whichever worker, counts once.
+    """Photos by number, so that a photo counts once even if several workers read it.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class PhotoReport:
     tiny: dict[int, str] = field(default_factory=dict)
 
     def note(self, index: int, name: str, kinds: tuple[str, ...], failure: str | None) -> None:
-        """Record one photo that was asked for."""
+        """Record one photo that was requested."""
         if failure is not None:
             self.failed[index] = (name, failure)
             return
@@ -43,7 +43,7 @@ class PhotoReport:
             getattr(self, kind)[index] = name
 
     def raise_if_none(self, where: str) -> None:
-        """Raise QuantizeError if photos were asked for and not one could be used."""
+        """Raise QuantizeError if photos were requested and none could be used."""
         if self.failed and not self.read:
             name, reason = next(iter(self.failed.values()))
             raise QuantizeError(f"{where}: none of {len(self.failed)} photos could be used; {name}: {reason}")

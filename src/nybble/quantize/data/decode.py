@@ -1,4 +1,4 @@
-"""One photo as the loaders' workers make it."""
+"""The preparation of one photo in the loaders' workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GRAY = frozenset(("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F"))
 
 
 class Decoded(NamedTuple):
-    """A photo that was asked for: its samples, uint8 (rows, columns, channels), or why there are none."""
+    """A photo: its samples, uint8 (rows, columns, channels), or the reason why there are none."""
 
     number: int
     name: str
@@ -31,7 +31,7 @@ class Decoded(NamedTuple):
 
 
 def evaluated(photos: Photos, index: int, preprocessing: Preprocessing) -> Decoded:
-    """A photo exactly as the engine sees it: :func:`nybble.images.load_photo`, upright if the photos say so.
+    """A photo prepared exactly as for the engine, by :func:`nybble.images.load_photo`; upright if ``photos`` says so.
 
     Where photos are not resized (``fit`` ``none``), the centre of a larger one is cut out.
     """

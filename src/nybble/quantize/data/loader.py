@@ -1,4 +1,4 @@
-"""Batches of float tensors, the same ones however many workers decode them, from any position on."""
+"""Batches of float tensors, the same for any number of workers, from any position on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nybble.quantize.data.source import open_photos
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.settings import AugmentationConfig, CalibrationConfig
 
-#: Photos tried in place of one that cannot be used before a training run gives up.
+#: Photos to try in place of one that cannot be used before a training run fails.
 _REPLACEMENTS = 1000
 _NO_LABEL = -1
 #: Apart from the seed of augmentation, so that noise does not follow from where a photo is cut.
@@ -72,7 +72,7 @@ class Loader:
     augmentation : AugmentationConfig, optional
     seed : int
     workers : int
-        Processes; 0 decodes in this one. What comes out does not depend on it.
+        Processes; 0 decodes in this one. The batches do not depend on it.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ def _flattened(examples: list[list[Decoded]]) -> list[Decoded]:
 
 
 def _in_worker(worker: int) -> None:
-    """Interrupting is the main process's business, which ends its workers; their torch keeps to one thread."""
+    """Ignore interrupts, since the main process handles them and ends its workers; let torch use one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

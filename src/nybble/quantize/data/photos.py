@@ -23,9 +23,9 @@ class Photos(ABC):
     classes: tuple[str, ...] = ()
     #: Whether photos are turned upright as their EXIF orientation says; by default they are as torchvision reads them.
     exif: bool = False
-    #: Standard deviation of normal noise, in samples of 0 to 255, that loaders add: what a denoiser is shown.
+    #: Standard deviation of normal noise, in samples of 0 to 255, that loaders add to make the input of a denoiser.
     noise: float = 0.0
-    #: Files that were found with the photos and are none, or have no class.
+    #: Files that were found beside the photos and are not photos, or have no class.
     left_out: tuple[LeftOutPhoto, ...] = ()
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Photos(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """A digest of names and labels in order: a resumed run asks whether the data are still the same."""
+        """A digest of names and labels in order, by which a resumed run checks that the data are the same."""
         digest = hashlib.sha256()
         for index in range(len(self)):
             digest.update(f"{self.name(index)}\0{self.label(index)}\n".encode())
@@ -169,7 +169,7 @@ def split(photos: Photos, share: float, seed: int = 0) -> tuple[Subset, Subset]:
         groups.setdefault(photos.label(index), []).append(index)
     random = np.random.default_rng(seed)
     second: set[int] = set()
-    # What rounding leaves over goes to the next class, so that the whole is right with one photo a class too.
+    # The remainder of rounding goes to the next class, so that the total is right even with one photo per class.
     owed = 0.0
     for label in sorted(groups, key=lambda value: -1 if value is None else value):
         owed += share * len(groups[label])

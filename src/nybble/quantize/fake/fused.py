@@ -1,8 +1,8 @@
 """The arithmetic of fake quantizers in one pass over memory, compiled by torch.compile.
 
-On a CPU most of what fake quantization costs is memory traffic: a division, a clamp, a rounding and a product are
-four passes. Compiled they are one, forward and backward, to the same values. It takes a C++ compiler and some ten
-seconds at first, so it is asked for: ``compile`` in the configuration of training and of reconstruction.
+On a CPU most of the time of fake quantization is memory traffic: a division, a clamp, a rounding and a product are four
+passes. Compiled they are one pass, forward and backward, with the same values. Compilation needs a C++ compiler and
+about ten seconds, so it is off by default: see ``compile`` in the configuration of training and of reconstruction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Below so many elements a call costs more than its passes.
+#: Below this number of elements the call itself takes longer than its passes.
 _WORTH = 4096
 _enabled: ContextVar[bool] = ContextVar("fused", default=False)
 
@@ -36,7 +36,7 @@ _compiled: dict[str, Callable[..., Any]] = {}
 
 @contextmanager
 def fused(enabled: bool) -> Iterator[None]:
-    """While the block runs, large tensors on a CPU take the compiled way; ``False`` changes nothing."""
+    """While the block runs, the compiled functions handle large tensors on a CPU; ``False`` changes nothing."""
     if enabled and not _compiled:
         _compiled.update(forward=torch.compile(_forward, dynamic=True), backward=torch.compile(_backward, dynamic=True))
     before = _enabled.set(enabled or _enabled.get())
@@ -47,7 +47,7 @@ def fused(enabled: bool) -> Iterator[None]:
 
 
 def suits(x: Tensor, step: Tensor) -> bool:
-    """Whether the compiled way is open: enabled, a large dense float32 tensor on a CPU, one step for all of it."""
+    """Whether the compiled functions apply: enabled, a large dense float32 tensor on a CPU, one step for all of it."""
     return (
         _enabled.get()
         and step.numel() == 1
@@ -65,7 +65,7 @@ def quantized(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
 
 
 def gradients(gradient: Tensor, x: Tensor, step: Tensor, low: int, high: int) -> tuple[Tensor, Tensor]:
-    """What passes to ``x``, and the sum of ``gradient * y - passed * x``, which is the step's slope times the step."""
+    """The gradient of ``x``, and the sum of ``gradient * y - passed * x``: the gradient of the step, times the step."""
     if gradient.stride() != x.stride():
         gradient = torch.empty_like(x).copy_(gradient)
     passed, slope = _compiled["backward"](_flat(gradient), _flat(x), *_numbers(step, low, high))

@@ -10,7 +10,7 @@ from nybble.quantize.fake.operation import FakeOperation
 
 
 class Move(FakeOperation):
-    """Codes change their places. The values stay what they are.
+    """Moves codes without changing them.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from nybble.quantize.fake.weighted import QuantizedLayer
 
 
 class Step(NamedTuple):
-    """One operation: the value it makes and the values it reads, by name, and the module that computes it."""
+    """One operation: the names of its result and of its inputs, and the module that computes it."""
 
     name: str
     inputs: tuple[str, ...]
@@ -51,12 +51,12 @@ class QuantizedNetwork(nn.Module):
     config : QuantizeConfig
         As it was used, every layer and activation listed.
     preprocessing : Preprocessing, optional
-        Then the input's quantizer is what it says, not calibrated.
+        It then determines the input's quantizer, which is not calibrated.
     class_names : sequence of str, optional
     tail : sequence of Node
         Nodes of the integer graph that compute real numbers from the results.
     outputs : sequence of str
-        What a network that is not a classifier returns: labels of results, names of nodes of the tail.
+        The outputs of a network that is not a classifier: labels of results, names of nodes of the tail.
     task : Task, optional
         What its outputs mean.
     """
@@ -102,7 +102,7 @@ class QuantizedNetwork(nn.Module):
         self.set_mode("float")
 
     def _check_names(self, steps: Sequence[Step]) -> None:
-        """Names are how calibration, configurations and reports tell quantizers and layers: none may hide another."""
+        """Check that names are unique: calibration, configurations and reports use them as keys."""
         quantizers: dict[str, nn.Module] = {self.INPUT: self.input_quantizer}
         layers: dict[str, nn.Module] = {}
         for step in steps:
@@ -154,7 +154,7 @@ class QuantizedNetwork(nn.Module):
             operation = operation_of(node)
             if operation is None:
                 raise AssertionError(node.op)
-            # Real numbers alone: types are of no consequence to what they compute.
+            # They compute with real numbers, so integer types do not matter.
             found[node.name] = operation.compute(node, [], [found[name] for name in node.inputs])
         return {name: found[name] for name in self.outputs}
 
@@ -168,7 +168,7 @@ class QuantizedNetwork(nn.Module):
         return {name: layer.weight_quantizer for name, layer in self.layers().items()}
 
     def activation_quantizers(self) -> dict[str, ActivationQuantizer]:
-        """Those that calibration sets, by name, in execution order; the input's only without preprocessing."""
+        """The quantizers that calibration sets, by name, in execution order; the input's only without preprocessing."""
         found = {} if self.preprocessing is not None else {self.INPUT: self.input_quantizer}
         for module in self.modules_by_step.values():
             if isinstance(module, ActivationQuantizer):
@@ -230,14 +230,14 @@ class QuantizedNetwork(nn.Module):
         return {name: value for name, value in live.items() if name in wanted}
 
     def freeze_batch_norm(self) -> None:
-        """Does nothing, as batch norm is folded and frozen by construction; for training loops that say it."""
+        """Does nothing, since batch norm is folded and therefore frozen. For training loops that call it."""
 
     @torch.no_grad()
     def reestimate_batch_norm(self, batches: Iterable[Tensor]) -> None:
         """Take the statistics of every folded batch norm anew, as an average over batches.
 
-        It is what PyTorch's batch norm does in training with ``momentum=None``: each batch is normalised by its own
-        statistics on the way. In floating point, so it belongs before calibration: weights change with it.
+        This is what PyTorch's batch norm does in training with ``momentum=None``: each batch is normalised by its own
+        statistics. It runs in floating point and changes weights, so call it before calibration.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What the modules of a fake-quantized network have in common."""
+"""The base of the modules of a fake-quantized network."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class FakeOperation(nn.Module):
     mode : str
         ``float``, ``clip`` or ``quantize``; set by the network.
     keeps_unit : bool
-        Whether it gives sums in the unit of the sums that its first input is.
+        Whether its result is sums in the unit of its first input, which is sums.
     multiplies : bool
-        Whether it gives the products of two activations, in the product of their units.
+        Whether its result is the products of two activations, in the product of their units.
     joins_codes : bool
-        Whether its result is codes of several inputs, copied.
+        Whether its result consists of copied codes of several inputs.
     passes_factors : bool
-        Whether positive factors by channel may be taken before it as well as behind it.
+        Whether it commutes with positive factors by channel.
     """
 
     keeps_unit: ClassVar[bool] = False
@@ -36,7 +36,7 @@ class FakeOperation(nn.Module):
         self.mode: Mode = "float"
 
     def precede(self, quantizer: ActivationQuantizer) -> None:
-        """Take note that an unsigned quantizer is all that reads the result."""
+        """Record that an unsigned quantizer is the only reader of the result."""
         return
 
 
@@ -46,7 +46,7 @@ class Returned(FakeOperation):
     Attributes
     ----------
     label : str
-        What the output is called.
+        The name of the output.
     """
 
     def __init__(self, label: str) -> None:

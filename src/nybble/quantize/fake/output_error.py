@@ -1,4 +1,4 @@
-"""How far the outputs of a network that is not a classifier are from the float network's."""
+"""The error of the outputs of a network that is not a classifier, compared with the float network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 def output_error(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
     """Squared error of outputs as a share of their variance in the teacher, averaged over the outputs.
 
-    Variance is that around each channel's mean: of scores that are low nearly everywhere, the few high ones count.
+    The variance is that around each channel's mean, so that the few high scores count if most are low.
 
     Parameters
     ----------

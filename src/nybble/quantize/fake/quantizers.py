@@ -1,8 +1,8 @@
 """Fake quantizers: rounding to integer codes and back in floating point, with a gradient.
 
 Codes are what the integer network holds: symmetric, zero point 0, ties away from zero. In the backward pass rounding
-counts as the identity and clipping as itself: the straight-through estimator (Bengio, Leonard and Courville 2013;
-Krishnamoorthi 2018). With method ``lsq`` the step is a parameter and learns as well (Esser et al. 2020).
+has the gradient of the identity, and clipping its own gradient: the straight-through estimator (Bengio, Leonard and
+Courville 2013; Krishnamoorthi 2018). With method ``lsq`` the step is a learned parameter (Esser et al. 2020).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from nybble.quantize.fake import fused
 Mode = Literal["float", "clip", "quantize"]
 Method = Literal["ste", "lsq"]
 
-#: Of the widest channel's range, the least that a channel is given. A channel that is nearly silent keeps its bias,
-#: which in finer steps would take more than 32 bits.
+#: Least range of a channel, as a share of the widest channel's range. A nearly silent channel keeps its bias, which in
+#: finer steps would need more than 32 bits.
 CHANNEL_FLOOR = 2.0**-12
 #: Smallest step that a learned one may shrink to.
 SMALLEST_STEP = 1e-12
@@ -45,8 +45,8 @@ def codes(x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
 def _passed(gradient: Tensor, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
     """The gradient where ``x`` lies in ``low * step..high * step``, zero elsewhere."""
     if x.device.type == "cpu" and step.numel() == 1:
-        # One pass over memory where comparisons and a product take four. It leaves the ends out, so they are moved by
-        # what float32 can tell apart.
+        # One pass over memory, where comparisons and a product take four. It excludes the ends, so they are moved by
+        # one float32 step.
         first, last = (float(bound * step) * (1 + 2.0**-23) for bound in (low, high))
         passed: Tensor = torch.ops.aten.hardtanh_backward(gradient, x.to(gradient.dtype), first - _TINY, last)
         return passed
@@ -81,7 +81,7 @@ class _LearnedStep(torch.autograd.Function):
         ctx.range = low, high
         ctx.share = share
         if fused.suits(x, step):
-            # The result is computed again in the backward pass, which is cheaper than to read it.
+            # The result is recomputed in the backward pass, which is cheaper than reading it.
             ctx.save_for_backward(x, step)
             return fused.quantized(x, step, low, high)
         y = codes(x, step, low, high).mul_(step)
@@ -133,7 +133,7 @@ def learned_step_quantize(x: Tensor, step: Tensor, low: int, high: int, share: f
 
 
 class _Quantizer(nn.Module):
-    """What both kinds share: a step that is a buffer (``ste``) or a parameter (``lsq``), and a mode."""
+    """The base of both kinds: a step that is a buffer (``ste``) or a parameter (``lsq``), and a mode."""
 
     scale: Tensor
 
@@ -212,7 +212,7 @@ class WeightQuantizer(_Quantizer):
         return self.step().reshape(-1, *[1] * (w.dim() - 1))
 
     def forward(self, w: Tensor) -> Tensor:
-        """Fake-quantized weights; in the other modes the weights as they are."""
+        """Fake-quantized weights; in the other modes the unchanged weights."""
         if self.mode != "quantize":
             return w
         if self.method == "ste":
@@ -225,7 +225,7 @@ class WeightQuantizer(_Quantizer):
         return codes(w, self.shaped(w), self.low, self.high)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The text that ``print`` shows."""
         return f"{self.scale.numel()} channels, {self.dtype}, {self.method}"
 
 
@@ -241,7 +241,7 @@ class ActivationQuantizer(_Quantizer):
     method : str
         ``ste`` or ``lsq``.
     limit : float, optional
-        What the activation function clips at anyway (6 for ReLU6): the range never goes beyond.
+        The value at which the activation function clips (6 for ReLU6): the range never exceeds it.
 
     Attributes
     ----------
@@ -312,7 +312,7 @@ class ActivationQuantizer(_Quantizer):
         return codes(x, self.step(), self.dtype.minimum, self.dtype.maximum)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The text that ``print`` shows."""
         return f"{self.name!r}, {self.dtype}, {self.method}, limit={self.limit}"
 
 

@@ -10,12 +10,12 @@ from nybble.graph import Padding, Pair
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.fake.quantizers import ActivationQuantizer, Mode, WeightQuantizer, fake_quantize
 
-#: None: where a bias takes more than 32 bits, ``convert`` makes the units coarser.
+#: No limit: if a bias needs more than 32 bits, ``convert`` makes the units coarser.
 _BIAS_LIMIT = 1 << 62
 
 
 class FoldedNorm(nn.Module):
-    """What is kept of a batch norm after folding: enough to estimate its statistics anew.
+    """The parts of a batch norm that are kept after folding, from which its statistics can be estimated again.
 
     A folded layer returns what the batch norm returned, so its outputs had mean ``shift`` and deviation ``|gain|``
     where the statistics were taken. New statistics multiply the folded weights per channel.
@@ -52,7 +52,7 @@ class FoldedNorm(nn.Module):
         return (y - mean.reshape(shape)) * factor.reshape(shape) + self.shift.reshape(shape)
 
     def _factor(self, variance: Tensor) -> Tensor:
-        """What outputs of that variance have to be multiplied by."""
+        """The factor that normalises outputs of that variance."""
         # The batch norm read z, with y = gain * z / sqrt(old variance + eps) up to a constant.
         scale = torch.sqrt(self.variance + self.eps)
         alive = self.gain != 0
@@ -116,11 +116,11 @@ class QuantizedLayer(nn.Module):
 
     @property
     def input_quantizer(self) -> ActivationQuantizer:
-        """The quantizer whose codes this layer reads, through pools perhaps."""
+        """The quantizer whose codes this layer reads, possibly through pools."""
         return self._reads[0]
 
     def unit(self) -> Tensor:
-        """(K,): what one unit of the integer sums stands for, without gradient."""
+        """(K,): the real value of one unit of the integer sums, without gradient."""
         return (self.weight_quantizer.step() * self.input_quantizer.step()).detach()
 
     def quantized_bias(self) -> Tensor:
@@ -187,7 +187,7 @@ class QuantizedConv2d(QuantizedLayer):
         return functional.conv2d(x, weight, bias, tuple(self.stride), sides, tuple(self.dilation), self.groups)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The text that ``print`` shows."""
         return f"{self.name!r}, {tuple(self.weight.shape)}, stride={tuple(self.stride)}, groups={self.groups}"
 
 
@@ -199,5 +199,5 @@ class QuantizedLinear(QuantizedLayer):
         return functional.linear(x.flatten(1), weight, bias)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The text that ``print`` shows."""
         return f"{self.name!r}, {tuple(self.weight.shape)}"

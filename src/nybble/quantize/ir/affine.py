@@ -1,7 +1,7 @@
-"""Where constants by channel and batch norm go: into a layer before or behind, or into one of their own.
+"""Merges constants by channel and batch norm into a layer before or behind, or makes a layer of them.
 
-All of it is exact in real numbers. Into a layer behind only where no zero padding comes between: zeros around an image
-are zeros before the constants, and something else behind them.
+All of this is exact in real numbers. Merging into a layer behind requires that no zero padding comes between: the
+constants would change the zeros around the image.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from nybble.quantize.ir.float_network import (
 
 #: Weights of a linear layer that stands for constants of a vector.
 _MOST_WEIGHTS = 1 << 24
-#: Lets the readers of an operation read what it reads.
+#: Removes an operation: its readers then read its input.
 Remove = Callable[[FloatNetwork, Op], None]
 
 
 def attach(network: FloatNetwork, remove: Remove) -> None:
-    """Take every :class:`Norm` and :class:`Affine` out of a network."""
+    """Remove every :class:`Norm` and :class:`Affine` from a network."""
     for op in [op for op in network if isinstance(op, Norm | Affine)]:
         if not any(op is entry for entry in network):
             continue
@@ -133,7 +133,7 @@ def _plain(network: FloatNetwork, op: Norm | Affine) -> Affine:
 
 
 def _merge_next(network: FloatNetwork, op: Affine, remove: Remove) -> None:
-    """Take in constants that alone read the result."""
+    """Merge constants that are the only reader of the result."""
     while len(readers := network.readers()[op.name]) == 1 and isinstance(following := readers[0], Affine | Norm):
         gain, offset = _constants(following)
         op.offset = (op.offset.double() * gain + offset).float()
@@ -173,7 +173,7 @@ def _take(layer: Weighted, op: Affine) -> None:
 
 
 def _own(network: FloatNetwork, op: Affine) -> None:
-    """A layer of its own: every channel for itself."""
+    """A separate layer, which computes each channel from itself."""
     layer: Weighted
     if len(op.shape) == 3:
         weight = op.gain.reshape(-1, 1, 1, 1)

@@ -14,7 +14,7 @@ from nybble.graph import functions
 from nybble.quantize.ir.float_network import Affine, Op, Rectifier, Sum
 from nybble.quantize.ir.rewriting import Region
 
-#: Where functions are looked at: finely around 0, coarsely far out.
+#: Points at which functions are evaluated: dense around 0, sparse far from it.
 PROBES = torch.cat([-torch.logspace(4, 1.3, 400), torch.linspace(-20, 20, 5121), torch.logspace(1.3, 4, 400)]).double()
 
 
@@ -27,10 +27,9 @@ class Function(Op):
     function : callable
         Takes tensors of any one shape, in any floating-point type, and can be pickled.
     label : str
-        What errors and the graph call it, where its values are those of no function with a name; empty for a
-        composition.
+        The name in errors and in the graph, if its values are not those of a known function; empty for a composition.
     reach : float, optional
-        Magnitude from which on the function's values do not change any more; what it reads may be clipped there.
+        Magnitude beyond which the function is constant; its input may be clipped there.
     """
 
     function: Callable[..., Tensor]
@@ -41,7 +40,7 @@ class Function(Op):
     input_bits: ClassVar[int | None] = 8
 
     def is_nonnegative(self, positive: Collection[str]) -> bool:
-        """Whether none of its values is negative, as far as it is looked at."""
+        """Whether none of its values is negative, at the points of evaluation."""
         return len(self.inputs) == 1 and _is_nonnegative(self.function, self.inputs[0] in positive)
 
     def _compute(self, *values: Tensor) -> Tensor:
@@ -67,7 +66,7 @@ class Product(Op):
 
 @dataclass(kw_only=True)
 class GatedProduct(Product):
-    """The product that a function ``x * gate(x)`` is computed as, of eight bits on either side."""
+    """The product of two 8-bit operands that computes a function ``x * gate(x)``."""
 
     reads_codes: ClassVar[bool] = False
     input_bits: ClassVar[int | None] = 8
@@ -75,12 +74,12 @@ class GatedProduct(Product):
 
 @dataclass(frozen=True)
 class Composition:
-    """A function put together of others.
+    """A composition of functions.
 
     Attributes
     ----------
     steps : tuple of (callable, tuple of int)
-        Each a function, and the places of what it reads: 0 is the number itself, 1 the first step's result.
+        Each is a function and the indices of its arguments: 0 is the number itself, 1 the first step's result.
     """
 
     steps: tuple[tuple[Callable[..., Tensor], tuple[int, ...]], ...]
@@ -112,7 +111,7 @@ def composed(found: Region) -> Function:
 
 
 def name_of(function: Callable[[Tensor], Tensor], label: str) -> str:
-    """What people call a function: by its values, else as it was called when it was captured."""
+    """The name of a function: the one that its values imply, else the name from its capture."""
     x = torch.linspace(-8, 8, 1025, dtype=torch.float64)
     with torch.no_grad():
         return functions.name_of(x.numpy(), function(x).numpy()) or label

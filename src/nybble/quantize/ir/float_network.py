@@ -24,7 +24,7 @@ INPUT = "input"
 
 @dataclass(kw_only=True)
 class Op:
-    """What every operation has.
+    """The base of all operations.
 
     Attributes
     ----------
@@ -39,11 +39,12 @@ class Op:
     keeps_codes : bool
         Whether its result consists of codes of its one input (or their averages), and so has the same step.
     input_bits : int or None
-        Bits that it wants its inputs to have, whatever the preset; ``None`` where it does not say.
+        Bits that its inputs need for any preset; ``None`` for no requirement.
     reads_codes : bool
-        Whether it wants its inputs to have the bits that the preset has for activations.
+        Whether its inputs get the bits that the preset has for activations.
     gives_sums : bool
-        Whether the integer network has its result as exact sums before they are rounded, so that a ReLU may follow.
+        Whether its result exists in the integer network as exact sums, before they are rounded, so that a ReLU may
+        follow.
     is_elementwise : bool
         Whether each element of the result is computed from the elements of the inputs at the same place.
     takes_shortcuts : bool
@@ -63,7 +64,7 @@ class Op:
     takes_shortcuts: ClassVar[bool] = True
 
     def is_nonnegative(self, positive: Collection[str]) -> bool:
-        """Whether its result cannot be negative, where the values named in ``positive`` are not."""
+        """Whether its result is never negative, given that the values in ``positive`` are not."""
         return False
 
     def is_same_for_all_channels(self) -> bool:
@@ -71,7 +72,7 @@ class Op:
         return True
 
     def to(self, device: torch.device | None) -> None:
-        """Move its constants, which may have been made of numbers, to where the module is."""
+        """Move its constants to the device of the module."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value.to(device))
@@ -219,7 +220,7 @@ class Concat(Op):
 
 @dataclass(kw_only=True)
 class Pool(Op):
-    """What both pools have."""
+    """The base of both pools."""
 
     kernel_size: Pair
     stride: Pair
@@ -447,7 +448,7 @@ class FloatNetwork:
         (C, H, W).
     ops : list of Op
     ending : str
-        ``softmax`` or ``log_softmax`` where the module ends with one: it is left out, the network's results are logits.
+        ``softmax`` or ``log_softmax`` if the module ends with one. It is left out; the network's results are logits.
     tail : tuple of Node
         Nodes of the integer graph that compute real numbers from the results, by their labels.
     outputs : tuple of str
@@ -477,7 +478,7 @@ class FloatNetwork:
         return next(op for op in self.ops if op.name == name)
 
     def prune(self, output: str) -> None:
-        """Leave out what an operation, from then on the output, does not need."""
+        """Make an operation the output, and remove everything that it does not need."""
         needed = {output, *(op.name for op in self.results)}
         for op in reversed(self.ops):
             if op.name in needed:
@@ -527,7 +528,7 @@ class FloatNetwork:
 
 
 class RecordedModule(nn.Module):
-    """A module that knows its operations: it is not captured, but asked."""
+    """A module that lists its operations itself and need not be captured."""
 
     def recorded(self, input_shape: tuple[int, int, int]) -> FloatNetwork:
         """The operations for images of a shape (C, H, W)."""

@@ -40,12 +40,12 @@ from nybble.quantize.ir.float_network import (
 
 
 def fold(network: FloatNetwork) -> FloatNetwork:
-    """A network of the same answers in which only what integers can express is left.
+    """A network with the same answers that contains only operations that integers can express.
 
     Raises
     ------
     CaptureError
-        Naming the source line of what cannot be brought into that form.
+        Naming the source line of an operation that has no such form.
     """
     folded = replace(network, ops=[replace(op) for op in network])
     changes = (
@@ -88,7 +88,7 @@ def nonnegative(network: FloatNetwork) -> set[str]:
 
 
 def _remove(network: FloatNetwork, op: Op) -> None:
-    """Let the readers of an operation read what it reads. If it made the output, what it reads becomes the output."""
+    """Remove an operation: its readers read its input. If its result was the output, its input becomes the output."""
     (source,) = op.inputs
     if op.name == network.output and source == INPUT:
         return
@@ -100,7 +100,7 @@ def _remove(network: FloatNetwork, op: Op) -> None:
 
 
 def _join_means(network: FloatNetwork) -> None:
-    """A mean over rows and one over columns are one mean, rounded once."""
+    """Merge a mean over rows and one over columns into one mean, which is rounded once."""
     for op in [op for op in network if isinstance(op, AvgPool)]:
         source = op.inputs[0]
         before = network[source] if source != INPUT else None
@@ -118,7 +118,7 @@ def _join_means(network: FloatNetwork) -> None:
 
 
 def join_limits(network: FloatNetwork) -> None:
-    """Give every limit the minimum 0, which one without may have from what it reads, or from what alone reads it.
+    """Give every limit the minimum 0. A limit without it may get it from its input or from its only reader.
 
     Raises
     ------
@@ -147,7 +147,7 @@ def _lower(*limits: float | None) -> float | None:
 
 
 def _double(network: FloatNetwork) -> None:
-    """A value that is added to itself is multiplied by two."""
+    """Replace the sum of a value and itself by a multiplication by two."""
     device = next((op.weight.device for op in network if isinstance(op, Weighted)), None)
     for place, op in enumerate(network.ops):
         if isinstance(op, Sum) and op.inputs[0] == op.inputs[1]:
@@ -182,7 +182,7 @@ def _move_rectifiers(network: FloatNetwork) -> None:
             before = network[source]
             alone = len(readers[source]) == 1
             if isinstance(before, MaxPool | Pad) and alone:
-                # ReLU of the largest is the largest ReLU; and of zero is zero.
+                # ReLU commutes with the maximum, and keeps zero.
                 at = network.ops.index(before)
                 del network.ops[position]
                 network.ops.insert(at, op)
@@ -211,7 +211,7 @@ def _move_rectifiers(network: FloatNetwork) -> None:
 
 
 def _insert_sums(network: FloatNetwork, op: Rectifier, position: int) -> None:
-    """Let a ReLU of codes read sums: the codes times one."""
+    """Let a ReLU of codes read sums, which are the codes times one."""
     name, names = f"{op.name}.sums", network.shapes()
     while name in names:
         name += "_"
@@ -223,7 +223,7 @@ def _insert_sums(network: FloatNetwork, op: Rectifier, position: int) -> None:
 
 
 def _put_before(network: FloatNetwork, op: Rectifier, joined: Concat) -> None:
-    """Let a ReLU work on what a concatenation joins, not on the result."""
+    """Move a ReLU from the result of a concatenation to its inputs."""
     shapes = network.shapes()
     place = network.ops.index(joined)
     network.ops.remove(op)
@@ -265,7 +265,8 @@ def _takes_padding(reader: Op, op: Pad, positive: set[str]) -> bool:
     if isinstance(reader, Pad):
         return reader.stride == (1, 1)
     if isinstance(reader, MaxPool):
-        # There padding never wins, which zeros do not either where nothing is negative, unless a window has no more.
+        # Padding of a max pool is never the maximum; nor are zeros if nothing is negative, unless a window contains
+        # only them.
         spans = [spread * (extent - 1) for spread, extent in zip(reader.dilation, reader.kernel_size, strict=True)]
         total = [own + more for own, more in zip(reader.padding, op.padding, strict=True)]
         fits = max(total[0], total[2]) <= spans[0] and max(total[1], total[3]) <= spans[1]
@@ -301,7 +302,7 @@ def _compose(network: FloatNetwork) -> None:
 
 
 def _move_shuffles(network: FloatNetwork) -> None:
-    """Put what works on each channel alone in front of what only moves pixels: there are the exact sums."""
+    """Move operations on single channels before operations that only move pixels: the exact sums are there."""
     moved = True
     while moved:
         moved = False
@@ -333,7 +334,7 @@ def _move_shuffles(network: FloatNetwork) -> None:
 
 
 def _keep_picked(network: FloatNetwork) -> None:
-    """Picked channels that no layer took in are moved as codes, unless a ReLU needs their sums."""
+    """Move picked channels that no layer includes as codes, unless a ReLU needs their sums."""
     for place, op in enumerate(network.ops):
         if not isinstance(op, Conv) or op.bias is not None or not picked_channels.picks(op):
             continue
@@ -346,7 +347,7 @@ def _keep_picked(network: FloatNetwork) -> None:
 
 
 def _drop_idle(network: FloatNetwork) -> None:
-    """Leave out pools and padding that do nothing."""
+    """Remove pools and padding that have no effect."""
     for op in list(network):
         idle = isinstance(op, MaxPool | AvgPool) and op.kernel_size == op.stride == (1, 1) and not any(op.padding)
         if idle or (isinstance(op, Pad) and op.stride == (1, 1) and not any(op.padding) and not any(op.channels)):

@@ -1,8 +1,8 @@
-"""Gates that linear layers make of a flat vector, as images of one pixel.
+"""Turns gates that linear layers compute from a flat vector into images of one pixel.
 
 Squeeze and excitation is written with ``nn.Linear`` on pooled values flattened to (N, C), and a view (N, C, 1, 1) of
-what comes out. The integer network multiplies images by images of one pixel. So a linear layer on the way to a gate
-becomes a convolution whose kernel is as large as what it reads, and what is elementwise beside it follows.
+what comes out. The integer network multiplies images by images of one pixel. So a linear layer that computes a gate
+becomes a convolution whose kernel covers its input, and elementwise operations beside it change accordingly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nybble.quantize.ir.float_network import Conv, Dense, Enlarge, FloatNetwork,
 
 
 def drop_repetitions(network: FloatNetwork) -> None:
-    """Let products read gates as they are, where those are repeated along rows and columns before.
+    """Let products read gates directly, if these are first repeated along rows and columns.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def drop_repetitions(network: FloatNetwork) -> None:
 
 
 def make_gates_images(network: FloatNetwork) -> None:
-    """Let vectors that gate images, and all that has to have their form, be images of one pixel.
+    """Make images of one pixel of vectors that gate images, and of all values that must have the same form.
 
     Raises
     ------

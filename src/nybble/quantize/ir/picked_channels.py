@@ -1,7 +1,7 @@
-"""Channels that are picked out, put in another order, scaled one by one, and joined again.
+"""Channels that are selected, reordered, scaled one by one, and joined again.
 
-Networks with weights of TensorFlow or Caffe scale their input so, or swap red and blue. Picked channels are
-convolutions of 1x1 in which each output reads one channel; here they vanish into the layers behind them, exactly.
+Networks with weights from TensorFlow or Caffe scale their input in this way, or swap red and blue. Selected channels
+are 1x1 convolutions in which each output reads one channel; here they are merged into the layers behind them, exactly.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ from nybble.graph.ops.windows import output_extent
 
 
 def fitting(x: Tensor, window: Pair, padding: Padding) -> Pair:
-    """A window that is no larger than the image with its padding.
+    """A window that is limited to the size of the padded image.
 
-    In training images may be smaller than the network is for: a window over all of them stays one. At full size it
-    changes nothing: windows end with the padding anyway, and one that is larger is legal in ceil mode alone.
+    Training images may be smaller than the network's input: a window over the whole image then still covers it. At full
+    size this has no effect: windows end with the padding, and larger ones are legal only in ceil mode.
     """
     rows, columns = x.shape[2] + padding.top + padding.bottom, x.shape[3] + padding.left + padding.right
     return Pair(min(window.rows, rows), min(window.columns, columns))

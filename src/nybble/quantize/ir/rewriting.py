@@ -1,4 +1,4 @@
-"""Replaces several operations by one of the same meaning."""
+"""Replaces several operations by a single one with the same meaning."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Region:
     Attributes
     ----------
     source : str
-        The only value from outside that they read.
+        The only value outside the region that they read.
     ops : tuple of Op
-        In execution order; the last one makes the result. Nothing outside reads what the others make.
+        In execution order; the last one makes the result. The results of the others are read only inside the region.
     """
 
     source: str
@@ -47,7 +47,7 @@ class Region:
 
 
 def region(network: FloatNetwork, result: str) -> Region | None:
-    """What a value is computed from by elementwise operations, back to a single value; the smallest such region.
+    """The smallest region of elementwise operations that computes a value from a single other value.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def region(network: FloatNetwork, result: str) -> Region | None:
     Returns
     -------
     Region or None
-        ``None`` where the operation is not elementwise, or reads several values that no single one is behind.
+        ``None`` if the operation is not elementwise, or its inputs do not derive from a single value.
     """
     by_name = {op.name: op for op in network}
     place = {op.name: index for index, op in enumerate(network.ops)}

@@ -1,1 +1,1 @@
-"""From a fake-quantized network to the integer graph, back, and how well the two agree."""
+"""From a fake-quantized network to the integer graph and back, and the agreement of the two."""

@@ -1,4 +1,4 @@
-"""How close the integer network is to the fake-quantized one, and both to the float one."""
+"""Compares the integer network with the fake-quantized one, and both with the float one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Flip:
     fake, integer : int
         The classes.
     margin : float
-        By how much the fake-quantized network's logit of its class exceeds that of the other one.
+        The fake-quantized network's logit of its class minus its logit of the integer network's class.
     """
 
     image: int
@@ -72,7 +72,7 @@ class Flip:
 
 @dataclass
 class Agreement:
-    """What :func:`compare` found. ``logit_error`` is the largest difference of logits, relative to the largest one."""
+    """The result of :func:`compare`. ``logit_error`` is the largest difference of logits, as a share of the largest."""
 
     values: list[ValueAgreement] = field(default_factory=list)
     images: int = 0
@@ -97,7 +97,7 @@ class Agreement:
 
 
 class _Noise:
-    """Sums of squares of a signal and of what is added to it."""
+    """Sums of squares of a signal and of the noise on it."""
 
     def __init__(self) -> None:
         self._signal = 0.0

@@ -1,4 +1,4 @@
-"""What operations put the nodes of the integer network into: codes, biases, factors and shifts."""
+"""Collects the nodes of the integer network: operations add codes, biases, factors and shifts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from nybble.quantize.fake.operation import FakeOperation
 from nybble.quantize.fake.quantizers import ActivationQuantizer, number
 from nybble.quantize.fake.weighted import QuantizedLayer
 
-#: Of the step that sums are rounded to, the least that one unit of them may stand for. Finer channels, which have next
-#: to no weights, are made coarser: below this their factors would lose precision.
+#: Least unit of sums, as a share of the step that they are rounded to. Finer channels, whose weights are tiny, are made
+#: coarser, since their factors would lose precision.
 _FINEST_UNIT = 2.0**-22
 #: Room for a bias or a shortcut in 32-bit sums.
 _ROOM = 2.0**29
@@ -27,7 +27,7 @@ _ROOM = 2.0**29
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What became of a layer's constants.
+    """The constants of a layer in the integer network.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class RescaleRecord:
 
 @dataclass
 class ConversionReport:
-    """What :func:`~nybble.quantize.lower.convert.convert` decided.
+    """The decisions of :func:`~nybble.quantize.lower.convert.convert`.
 
     Attributes
     ----------
@@ -76,12 +76,12 @@ class ConversionReport:
 
     @property
     def largest_error(self) -> float:
-        """Of rounding factors, over all rescalings, in steps of the result."""
+        """The largest error of rounding factors, over all rescalings, in steps of the result."""
         return max((record.error for record in self.rescales), default=0.0)
 
 
 class Conversion:
-    """What operations put their nodes into.
+    """The integer network under construction, to which operations add their nodes.
 
     Attributes
     ----------
@@ -90,11 +90,11 @@ class Conversion:
     types : dict of str to ValueType
         By value of the graph.
     units : dict of str to ndarray
-        What a unit of each step's value stands for: (K,) for sums, a scalar array for codes.
+        The real value of one unit of each step's value: (K,) for sums, a scalar array for codes.
     finest : dict of str to float
         By step that makes sums, the finest step that they are rounded to.
     shortcuts : dict of str to ndarray
-        By layer, the largest shortcut that its sums have to take in.
+        By layer, the largest shortcut that is added to its sums.
     tolerance : float
         Error, in steps of a result, up to which the preferred shift is taken.
     deferred : dict of str to callable
@@ -142,7 +142,7 @@ class Conversion:
         return [made[label] for label in self._network.outputs]
 
     def real(self, step: str, label: str) -> str:
-        """The node that makes real numbers of a step's sums or codes."""
+        """The node that converts a step's sums or codes to real numbers."""
         source, unit = self.values[step], self.units[step]
         if self.is_code(step):
             channels = self.types[source].shape[0]

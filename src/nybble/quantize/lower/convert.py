@@ -20,16 +20,16 @@ from nybble.quantize.ops.add import Add
 def convert(network: QuantizedNetwork, *, tolerance: float = TOLERANCE) -> tuple[Graph, ConversionReport]:
     """Write the integer network.
 
-    Weights become the codes that the fake quantizers round to, biases whole units of the sums (s16 where a layer's
-    fit, else s32), and multipliers factors with a shift.
+    Weights become the codes that the fake quantizers round to. Biases become integer units of the sums (s16 if those of
+    a layer fit, else s32). Multipliers become factors with a shift.
 
     Parameters
     ----------
     network : QuantizedNetwork
-        With ranges set. It is left as it is.
+        With ranges set. It is not changed.
     tolerance : float
-        Error that a shift of 16 may cost, in steps of the result: where it costs more, a larger shift is taken. What
-        it does cost, and what the best shift would, is in the report.
+        Largest error of a shift of 16, in steps of the result. If the error is larger, a larger shift is used. The
+        report has the actual error, and that of the best shift.
 
     Returns
     -------
@@ -40,9 +40,9 @@ def convert(network: QuantizedNetwork, *, tolerance: float = TOLERANCE) -> tuple
     Raises
     ------
     QuantizeError
-        If the network holds NaN or infinity.
+        If the network contains NaN or infinity.
     GraphError
-        If sums could pass 2**31 - 1, naming the layer.
+        If sums could exceed 2**31 - 1, naming the layer.
     """
     with torch.no_grad():
         conversion = Conversion(network, tolerance, _shortcut_sizes(network))
@@ -52,7 +52,7 @@ def convert(network: QuantizedNetwork, *, tolerance: float = TOLERANCE) -> tuple
 
 
 def _shortcut_sizes(network: QuantizedNetwork) -> dict[str, Array]:
-    """By layer, the largest shortcut that its sums have to take in: (K,) or a scalar array."""
+    """By layer, the largest shortcut that is added to its sums: (K,) or a scalar array."""
     quantizers = {network.INPUT: network.input_quantizer}
     sizes: dict[str, Array] = {}
     for step in network.steps:

@@ -1,9 +1,9 @@
 """From an integer network back to one that can be trained.
 
-A graph says what its integers are, not what they stand for: every activation's scale is free, as long as the weights
-before and after it agree. They are chosen so that weights have the size of freshly initialised ones (He et al. 2015),
-and that a shortcut needs no scaling of its own where it need not. Codes, biases, factors and shifts come out the same
-when the network is converted again.
+A graph contains integers, but not their real values: every activation's scale is free, as long as the weights before
+and after it agree. Scales are chosen so that weights have the size of initial weights (He et al. 2015), and that
+shortcuts need no extra scaling if possible. Converting the network again gives the same codes, biases, factors and
+shifts.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ def from_graph(graph: Graph, *, method: Method = "ste") -> QuantizedNetwork:
 
 
 class _CircularError(Exception):
-    """A scale was asked for while it was being chosen."""
+    """Raised if a scale is needed while it is being chosen."""
 
 
 class _Restoration(Restoration):
-    """The steps made so far, and what the integers stand for."""
+    """The steps made so far, and the real values of the integers."""
 
     def __init__(self, graph: Graph, method: Method) -> None:
         if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 3 or len(graph.outputs) != 1:

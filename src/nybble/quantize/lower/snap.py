@@ -1,16 +1,16 @@
 """Weight steps for which the integer network's multipliers are exact at a shift of 16.
 
-A layer's sums are multiplied by ``s_in * s_w / s_out``, which the integer network has as ``factor / 2**16``. Rounding
-the factor moves results, the more the smaller it is: of a factor of 30 by up to one part in 60, two steps of u7. The
-alternative is to choose ``s_w`` so that nothing is left to round. It grows by less than one part in ``factor``, as if
-the channel's range were that much wider, and fake-quantized training knows about it.
+A layer's sums are multiplied by ``s_in * s_w / s_out``, which the integer network expresses as ``factor / 2**16``.
+Rounding the factor changes results, and more so if it is small: a factor of 30 by up to one part in 60, two steps of
+u7. The alternative is to choose ``s_w`` so that the factor needs no rounding. ``s_w`` grows by less than one part in
+``factor``, as if the channel's range were wider by that, and fake-quantized training includes the change.
 
 The factor of a product of two activations is the product of their steps by that of the result. The result's is
 enlarged, as its range alone may grow without clipping anything.
 
-Where the factor is small, so that this is much, it does no harm: of a factor below 8, one code of a weight moves a
-result by ``8 / 2**16`` steps times the code it meets, so codes rounded half a code wrong, 1,000 inputs of 127 and
-signs as they come add up to about an eighth of a step. Such channels have next to no weights.
+If the factor is small, the change is large but harmless. With a factor below 8, one code of a weight changes a result
+by ``8 / 2**16`` steps times the input's code. Weights that are wrong by half a code, with 1,000 inputs of 127 and
+random signs, change it by about an eighth of a step. Such channels have tiny weights.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from nybble.quantize.fake.weighted import QuantizedLayer
 def snap_steps(network: QuantizedNetwork) -> int:
     """Enlarge weight steps so that factors at a shift of 16 are exact.
 
-    It belongs after calibration, and again whenever ranges change. Doing it twice changes nothing.
+    Call it after calibration, and again whenever ranges change. A second call changes nothing.
 
     Returns
     -------
     int
-        Layers whose factors are exact now. Not those that make logits, which have none, nor those with a multiplier
-        of 1 and more, for which a shift of 16 takes more than 16 bits.
+        Number of layers whose factors are exact now. It excludes layers that make logits, which have no factors, and
+        those with a multiplier of 1 or more, whose factors need more than 16 bits at a shift of 16.
     """
     owners: dict[str, QuantizedLayer] = {}
     products: dict[str, tuple[ActivationQuantizer, ActivationQuantizer]] = {}

@@ -1,9 +1,9 @@
-"""Steps of codes that one sum ties together.
+"""Relations between the steps of codes that are rounded from one sum.
 
-A layer's sums have one unit per channel. Rounded to two activations, by two Quantize nodes, they say what the one's
-step is in steps of the other. Factors are rounded, so each says it with an interval; those of all channels, and of
-all sums between the same activations, are met together. In logarithms these are difference constraints, which the
-closure of shortest paths solves.
+A layer's sums have one unit per channel. If two Quantize nodes round them to two activations, their factors determine
+the ratio of the two steps. Factors are rounded, so each gives an interval; those of all channels, and of all sums
+between the same activations, must hold together. In logarithms these are difference constraints, which the closure of
+shortest paths solves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Bounds(NamedTuple):
 
     @staticmethod
     def of(node: Quantize, codes: str, best: Array, reach: float) -> Bounds:
-        """What the factors of a Quantize say."""
+        """The bounds that follow from the factors of a Quantize."""
         factor = node.factor.numpy().astype(np.float64)
         low, high = (np.maximum(factor + way, 0.0) / 2.0**node.shift for way in (-reach, reach))
         return Bounds(codes, low, high, best, factor)

@@ -1,4 +1,4 @@
-"""Float operations: one file each, with everything that quantization needs of it.
+"""Float operations: one file each, with everything that quantization needs to know about it.
 
 :mod:`nybble.quantize.ops.base` describes how to add one. One of nybble is a file here and one line below.
 """

@@ -39,7 +39,7 @@ ADDED_UNITS = 2.0**10
 
 
 class MainOperand(NamedTuple):
-    """Of the first of two activations that are added, what only a restored network says.
+    """Facts about the first of two added activations that only a restored network has.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class MainOperand(NamedTuple):
     units : float
         Units of the sum in a step of the result.
     label : str or None
-        What its rescaling is called.
+        The name of its rescaling.
     """
 
     ratio: Tensor | None = None
@@ -79,10 +79,10 @@ class Add(FakeOperation):
     Parameters
     ----------
     layer : QuantizedLayer, optional
-        Whose sums the first value is. In mode ``quantize`` the shortcut is rounded to whole units of them.
+        The layer whose sums are the first value. In mode ``quantize`` the shortcut is rounded to integer units of them.
     ratio : Tensor, optional
-        (K,): what the shortcut is multiplied by. Only a restored network has one; there the integer network's factors
-        say slightly more than the scales of its values do.
+        (K,): factors of the shortcut. Only a restored network has them: there the integer network's factors contain
+        slightly more than the scales of its values.
     shift : int, optional
         Of the shortcut's rescaling; by default ``convert`` chooses.
     label : str, optional
@@ -173,7 +173,7 @@ class Addition(FloatOperation):
     nodes = (graph.Add,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """Of a layer's sums and a shortcut, and of two activations, also of one layer."""
+        """Cover a layer's sums and a shortcut, and two activations, also of one layer."""
         yield around("shortcut", _Shortcut)
         yield around(
             "activations", lambda: lambda x: functional.relu(x) + functional.max_pool2d(functional.relu(x), 3, 1, 1)
@@ -181,7 +181,7 @@ class Addition(FloatOperation):
         yield around("both signs", lambda: lambda x: functional.relu(x) + functional.relu6(-x))
 
     def prepare(self, op: float_network.Sum, preparation: Preparation) -> None:
-        """The longer way is the main one; what it sums up takes the other in."""
+        """The operand with the longer path is the main one; its step adds the other operand."""
         left, right = op.inputs
         if left == right:
             raise QuantizeError(f"{op.place or op.name}: a value cannot be added to itself; double a layer's weights")
@@ -198,7 +198,7 @@ class Addition(FloatOperation):
         preparation.sums[op.name] = preparation.step(op.name, Add(preparation.owners.get(op.name)), *inputs)
 
     def convert(self, module: Add, step: Step, conversion: Conversion) -> None:
-        """Codes are brought into the unit of the sums; two activations get a common fine unit."""
+        """Convert codes to the unit of the sums; two activations get a common fine unit."""
         main, shortcut = step.inputs
         step_of_result = conversion.finest.get(step.name)
         if conversion.is_code(main):
@@ -218,7 +218,7 @@ class Addition(FloatOperation):
         conversion.append(step, graph.Add, inputs=(left, right))
 
     def restore(self, node: graph.Add, restoration: Restoration) -> None:
-        """A shortcut is scaled only where its factors say more than the scales of the two values."""
+        """A shortcut gets a ratio only if its factors contain more than the scales of the two values."""
         main, shortcut, rescaling = operands(node, restoration)
         unit = sum_unit(main, restoration)
         module = Add(
@@ -233,15 +233,15 @@ class Addition(FloatOperation):
         restoration.inherit(node, main)
 
     def unit_of_sums(self, node: graph.Add, restoration: Restoration) -> Array | None:
-        """That of its own result."""
+        """The unit of the addition's own result."""
         return restoration.unit_from_readers(node.name)
 
     def main_input(self, node: graph.Add, restoration: Restoration) -> str | None:
-        """What is not the shortcut."""
+        """The operand that is not the shortcut."""
         return operands(node, restoration)[0]
 
     def scale_behind(self, node: graph.Add, rounding: graph.Quantize, restoration: Restoration) -> float | None:
-        """The addition ties the scales of a shortcut and of the rounded sum together."""
+        """The addition links the scales of a shortcut and of the rounded sum."""
         main, _, rescaling = operands(node, restoration)
         shortcut = rescaling.inputs[0]
         left = restoration.nodes[main]
@@ -252,7 +252,7 @@ class Addition(FloatOperation):
         return None
 
     def scale_of_taken(self, node: graph.Add, rescaling: graph.Quantize, restoration: Restoration) -> float | None:
-        """A projection shortcut is in the units of the sums that take it in."""
+        """A projection shortcut has the units of the sums that it is added to."""
         main, _, taken = operands(node, restoration)
         if taken.name != rescaling.name:
             return None

@@ -51,12 +51,12 @@ def _onnx_negate(node: Any, x: Value) -> Result:
 
 
 class ConstantsByChannel(FloatOperation):
-    """Folding leaves none."""
+    """Folding removes all of them."""
 
     forms = forms
 
     def examples(self) -> Iterator[FloatExample]:
-        """Before a layer and behind one."""
+        """Cover constants before a layer and behind one."""
         yield around("behind", lambda: lambda x: functional.relu(x * 2 - 0.25))
         yield around("before", lambda: lambda x: functional.relu(x) / 1.5)
 

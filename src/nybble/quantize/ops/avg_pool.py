@@ -86,7 +86,7 @@ class AvgPool2d(FakeOperation):
         return y + (rounded - y).detach()
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The text that ``print`` shows."""
         return f"{tuple(self.kernel_size)}, stride={tuple(self.stride)}"
 
 
@@ -181,13 +181,13 @@ class AveragePooling(FloatOperation):
     nodes = (graph.AvgPool2d,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """With padding that counts or does not."""
+        """Cover padding that counts and padding that does not."""
         for counted in (False, True):
             pool = nn.AvgPool2d(3, 2, 1, count_include_pad=counted)
             yield around(f"padding counted: {counted}", lambda pool=pool: nn.Sequential(nn.ReLU(), pool))  # type: ignore[misc]
 
     def prepare(self, op: float_network.AvgPool, preparation: Preparation) -> None:
-        """It works on codes; one that makes the logits gives exact sums."""
+        """The pool reads codes. A pool that makes the logits gives exact sums."""
         source, quantizer = preparation.coded(op.inputs[0])
         exact = op.name == preparation.network.output and not any(op.padding) and not op.ceil_mode
         pool = AvgPool2d(
@@ -200,7 +200,7 @@ class AveragePooling(FloatOperation):
             preparation.codes[op.name] = (step, quantizer)
 
     def convert(self, module: AvgPool2d, step: Step, conversion: Conversion) -> None:
-        """The type and the unit stay, unless it is exact: then a convolution sums up each channel's windows."""
+        """Type and unit stay the same, unless it is exact: then a convolution sums each channel's windows."""
         if not module.exact:
             conversion.append_pool(module, step, graph.AvgPool2d, count_include_pad=module.count_include_pad)
             return
@@ -218,13 +218,13 @@ class AveragePooling(FloatOperation):
         )
 
     def restore(self, node: graph.AvgPool2d, restoration: Restoration) -> None:
-        """The quantizer stays."""
+        """The quantizer of the input is kept."""
         quantizer = restoration.quantizers[node.name] = restoration.quantizers[node.inputs[0]]
         pool = AvgPool2d(quantizer, node.kernel_size, node.stride, node.padding, node.ceil_mode, node.count_include_pad)
         restoration.append(node, pool, node.inputs[0])
 
     def copied_from(self, node: graph.AvgPool2d, restoration: Restoration) -> str | None:
-        """Averages are of the same step."""
+        """Averages have the same step as the input."""
         return node.inputs[0]
 
 

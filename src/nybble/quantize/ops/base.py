@@ -1,4 +1,4 @@
-"""What a float operation is: everything that quantization needs of one kind of operation.
+"""The interface of a float operation: everything that quantization needs to know about one kind of operation.
 
 A new operation is a file of this folder and its line in ``ops/__init__.py``; one of another package is an instance of
 :class:`FloatOperation`, named by an entry point of the group ``nybble.float_operations`` or given to
@@ -75,7 +75,7 @@ class FloatOperation:
         yield from ()
 
     def rewrite(self, network: FloatNetwork) -> None:
-        """Put operations of this kind in place of others of the same meaning, before anything is folded."""
+        """Replace other operations by one of this kind with the same meaning, before folding."""
         return
 
     def prepare(self, op: Any, preparation: Preparation) -> None:

@@ -53,12 +53,12 @@ def _norm() -> nn.Module:
 
 
 class BatchNorm(FloatOperation):
-    """Folding leaves none."""
+    """Folding removes all of them."""
 
     forms = forms
 
     def examples(self) -> Iterator[FloatExample]:
-        """Behind a layer, and on its own behind a pool."""
+        """Cover a batch norm behind a layer, and a separate one behind a pool."""
         yield around("behind a layer", lambda: nn.Sequential(_norm(), nn.ReLU()))
         yield around("behind a pool", lambda: nn.Sequential(nn.ReLU(), nn.AvgPool2d(2), _norm(), nn.ReLU()))
 

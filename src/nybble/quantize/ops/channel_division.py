@@ -1,4 +1,4 @@
-"""Channels divided by constants before they are rounded: a step for each channel, made up for by what reads them."""
+"""Channels divided by constants before they are rounded, which gives each its own step; the readers compensate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Divided(FakeOperation):
         self.register_buffer("divisor", divisor.detach().clone().float())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, ...)."""
+        """Divide (N, C, ...) by channel."""
         return x / self.divisor.reshape(-1, *[1] * (x.dim() - 2))
 
 
@@ -52,7 +52,7 @@ class ChannelDivisions(FloatOperation):
     modules = (Divided,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """Depthwise layers, in front of which channels may be divided."""
+        """Cover depthwise layers, whose input channels may be divided."""
         yield around("depthwise", lambda: nn.Sequential(nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1, groups=6)))
         yield around("gated", lambda: _Gated())
 
@@ -66,7 +66,7 @@ class ChannelDivisions(FloatOperation):
         preparation.sums[op.name] = preparation.step(op.name, Divided(op.divisor), read)
 
     def convert(self, module: Divided, step: Step, conversion: Conversion) -> None:
-        """The same integers, of other units."""
+        """The integers stay the same; only their units change."""
         (source,) = step.inputs
         conversion.values[step.name] = conversion.values[source]
         conversion.units[step.name] = conversion.units[source] / number(module.divisor)

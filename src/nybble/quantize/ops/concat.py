@@ -80,13 +80,13 @@ class Concatenation(FloatOperation):
     joins_codes = True
 
     def examples(self) -> Iterator[FloatExample]:
-        """Of two values, of one and its maxima, and of one rounded with two ranges."""
+        """Cover two values, one value and its maxima, and one value rounded with two ranges."""
         yield around("relu", lambda: lambda x: torch.cat([functional.relu(x), functional.relu(-x)], 1), 12)
         yield around("maxima", lambda: lambda x: torch.cat([functional.max_pool2d(x, 3, 1, 1), x], 1), 12)
         yield around("ranges", lambda: lambda x: torch.cat([functional.relu6(x), x], 1), 12)
 
     def prepare(self, op: float_network.Concat, preparation: Preparation) -> None:
-        """Codes of another quantizer, as of the network's input or of a ReLU6 among others, are rounded once more."""
+        """Inputs with codes of another quantizer, such as the network's input or a ReLU6, are rounded again."""
         coded = [preparation.coded(name) for name in op.inputs]
         quantizer = coded[0][1]
         if any(other is not quantizer for _, other in coded):
@@ -97,14 +97,14 @@ class Concatenation(FloatOperation):
         preparation.codes[op.name] = (preparation.step(op.name, Concat(), *steps), quantizer)
 
     def convert(self, module: Concat, step: Step, conversion: Conversion) -> None:
-        """The type and the unit stay."""
+        """The type and the unit stay the same."""
         source = step.inputs[0]
         reads = conversion.type_of(source).dtype
         conversion.units[step.name] = conversion.units[source]
         conversion.append(step, graph.Concat, input_type=reads)
 
     def restore(self, node: graph.Concat, restoration: Restoration) -> None:
-        """All that it reads has one quantizer."""
+        """All inputs have one quantizer."""
         restoration.quantizers[node.name] = restoration.quantizers[node.inputs[0]]
         restoration.append(node, Concat(), *node.inputs)
 

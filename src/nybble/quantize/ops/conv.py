@@ -142,13 +142,13 @@ class Convolution(FloatOperation):
     nodes = (Conv2d,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """Grouped, depthwise, dilated, and with uneven steps."""
+        """Cover grouped, depthwise and dilated convolutions, and different steps for rows and columns."""
         yield around("grouped", lambda: nn.Sequential(nn.ReLU(), nn.Conv2d(6, 6, 3, groups=2), nn.ReLU()))
         yield around("depthwise", lambda: nn.Sequential(nn.ReLU6(), nn.Conv2d(6, 6, 3, padding=1, groups=6)))
         yield around("dilated", lambda: nn.Conv2d(6, 6, 3, (2, 1), 2, dilation=2, bias=False))
 
     def prepare(self, op: float_network.Conv, preparation: Preparation) -> None:
-        """A layer that reads codes and gives exact sums."""
+        """Add a layer that reads codes and gives exact sums."""
         preparation.add_layer(
             op,
             QuantizedConv2d,
@@ -159,7 +159,7 @@ class Convolution(FloatOperation):
         )
 
     def convert(self, module: QuantizedConv2d, step: Step, conversion: Conversion) -> None:
-        """Codes of the weights, and biases in units of the sums."""
+        """Add the codes of the weights, and biases in units of the sums."""
         conversion.append_layer(
             module,
             step,
@@ -171,7 +171,7 @@ class Convolution(FloatOperation):
         )
 
     def restore(self, node: Conv2d, restoration: Restoration) -> None:
-        """Nothing, where it only copies codes: the Quantize behind it stands for padding then."""
+        """Restore the layer; nothing if it only copies codes: then the Quantize behind it stands for padding."""
         if copied(node, restoration) is None:
             restoration.append_layer(
                 node,

@@ -59,7 +59,7 @@ class TransposedConvolution(FloatOperation):
     forms = forms
 
     def examples(self) -> Iterator[FloatExample]:
-        """A kernel like the stride, one larger, with padding, and one smaller."""
+        """Cover kernels of the size of the stride, one larger, with padding, and one smaller."""
         yield around("like the stride", lambda: nn.ConvTranspose2d(6, 4, 2, 2), 4)
         yield around("overlapping", lambda: nn.ConvTranspose2d(6, 5, 3, 2, padding=1, output_padding=1), 5)
         yield around("wide", lambda: nn.ConvTranspose2d(6, 4, (5, 4), (2, 3), padding=(1, 2)), 4)

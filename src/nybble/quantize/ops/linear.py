@@ -77,7 +77,7 @@ class LinearLayer(FloatOperation):
     nodes = (Linear,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """Two, of a flattened image."""
+        """Cover two linear layers behind a flattened image."""
         yield example(
             "flattened",
             lambda: nn.Sequential(
@@ -86,15 +86,15 @@ class LinearLayer(FloatOperation):
         )
 
     def prepare(self, op: float_network.Dense, preparation: Preparation) -> None:
-        """A layer that reads codes and gives exact sums."""
+        """Add a layer that reads codes and gives exact sums."""
         preparation.add_layer(op, QuantizedLinear)
 
     def convert(self, module: QuantizedLinear, step: Step, conversion: Conversion) -> None:
-        """Codes of the weights, and biases in units of the sums."""
+        """Add the codes of the weights, and biases in units of the sums."""
         conversion.append_layer(module, step, Linear)
 
     def restore(self, node: Linear, restoration: Restoration) -> None:
-        """The layer, with weights in the steps that its sums tell."""
+        """Restore the layer, with weights in the steps that follow from its sums."""
         restoration.append_layer(node, QuantizedLinear)
 
 

@@ -57,7 +57,7 @@ class MaxPool2d(FakeOperation):
         return pooling.maxima(x, window, self.stride, self.padding, self.dilation, ceil_mode=self.ceil_mode)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The text that ``print`` shows."""
         return f"{tuple(self.kernel_size)}, stride={tuple(self.stride)}, padding={tuple(self.padding)}"
 
 
@@ -116,26 +116,26 @@ class MaxPooling(FloatOperation):
     nodes = (graph.MaxPool2d,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """With padding, and with windows that run past the end."""
+        """Cover padding, and windows that run past the end."""
         yield around("padded", lambda: lambda x: functional.max_pool2d(functional.relu(x), 3, 2, 1))
         yield around("ceil mode", lambda: lambda x: functional.max_pool2d(x, 2, 2, ceil_mode=True))
 
     def prepare(self, op: float_network.MaxPool, preparation: Preparation) -> None:
-        """It works on codes."""
+        """The pool reads codes."""
         preparation.on_codes(op, MaxPool2d(op.kernel_size, op.stride, op.padding, op.dilation, op.ceil_mode))
 
     def convert(self, module: MaxPool2d, step: Step, conversion: Conversion) -> None:
-        """The type and the unit stay."""
+        """The type and the unit stay the same."""
         conversion.append_pool(module, step, graph.MaxPool2d, dilation=module.dilation)
 
     def restore(self, node: graph.MaxPool2d, restoration: Restoration) -> None:
-        """The quantizer stays."""
+        """The quantizer of the input is kept."""
         restoration.quantizers[node.name] = restoration.quantizers[node.inputs[0]]
         pool = MaxPool2d(node.kernel_size, node.stride, node.padding, node.dilation, node.ceil_mode)
         restoration.append(node, pool, node.inputs[0])
 
     def copied_from(self, node: graph.MaxPool2d, restoration: Restoration) -> str | None:
-        """Codes stay what they are."""
+        """Codes are not changed."""
         return node.inputs[0]
 
 

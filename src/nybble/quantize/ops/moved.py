@@ -1,4 +1,4 @@
-"""What operations share that only move codes: from the float ir into the graph and back."""
+"""The base of operations that only move codes: from the float ir into the graph and back."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class MovedCodes(FloatOperation):
         raise NotImplementedError
 
     def prepare(self, op: Op, preparation: Preparation) -> None:
-        """It works on codes."""
+        """The operation reads codes."""
         module = self.modules[0](op)
         preparation.on_codes(op, module)
 
     def convert(self, module: Any, step: Step, conversion: Conversion) -> None:
-        """The type and the unit stay."""
+        """The type and the unit stay the same."""
         (source,) = step.inputs
         conversion.units[step.name] = conversion.units[source]
         node = self.kind(
@@ -54,13 +54,13 @@ class MovedCodes(FloatOperation):
         conversion.values[step.name] = node.name
 
     def restore(self, node: Any, restoration: Restoration) -> None:
-        """The quantizer stays."""
+        """The quantizer of the input is kept."""
         restoration.quantizers[node.name] = restoration.quantizers[node.inputs[0]]
         op = self.op_of(node, restoration.graph.values[node.name].shape)
         restoration.append(node, self.modules[0](op), node.inputs[0])
 
     def copied_from(self, node: Any, restoration: Restoration) -> str | None:
-        """Codes stay what they are."""
+        """Codes are not changed."""
         inputs: tuple[str, ...] = node.inputs
         return inputs[0]
 

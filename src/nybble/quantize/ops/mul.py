@@ -135,24 +135,24 @@ class Multiplication(FloatOperation):
     nodes = (graph.Mul,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """Of two activations of one shape, and by a gate, on either side."""
+        """Cover two activations of one shape, and a gate on either side."""
         yield around("elementwise", lambda: lambda x: functional.relu(x) * functional.max_pool2d(x, 3, 1, 1))
         yield around("gate", lambda: lambda x: functional.relu(x) * functional.relu6(x).mean((2, 3), keepdim=True))
         yield around("gate of linear layers", _LinearGate)
         yield around("gate first", lambda: lambda x: torch.sigmoid(x.mean((2, 3), keepdim=True)) * functional.relu(x))
 
     def rewrite(self, network: FloatNetwork) -> None:
-        """Gates are repeated by the product itself; those that linear layers make become images of one pixel."""
+        """The product repeats gates itself; gates of linear layers become images of one pixel."""
         drop_repetitions(network)
         make_gates_images(network)
 
     def prepare(self, op: Product, preparation: Preparation) -> None:
-        """Both sides are rounded; the product is not."""
+        """Both operands are rounded; the product is not."""
         sources = [preparation.coded(name)[0] for name in op.inputs]
         preparation.sums[op.name] = preparation.step(op.name, Mul(), *sources)
 
     def convert(self, module: Mul, step: Step, conversion: Conversion) -> None:
-        """Units multiply."""
+        """The unit of the product is the product of the units."""
         left, right = (float(conversion.units[name]) for name in step.inputs)
         channels = conversion.type_of(step.inputs[0]).shape[0]
         ratio = np.ones(channels) if module.ratio is None else number(module.ratio)
@@ -160,7 +160,7 @@ class Multiplication(FloatOperation):
         conversion.append(step, graph.Mul)
 
     def restore(self, node: graph.Mul, restoration: Restoration) -> None:
-        """It is scaled only where its readers say another unit than the product of both steps."""
+        """The product gets a ratio only if its readers imply a unit other than the product of both steps."""
         ratio = restoration.unit(node) / self.own_unit(node, restoration)
         is_one = bool(np.all(np.abs(ratio - 1) < 1e-6))
         restoration.append(node, Mul(None if is_one else torch.from_numpy(ratio).float()), *node.inputs)

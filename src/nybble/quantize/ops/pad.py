@@ -50,7 +50,7 @@ class Pad(FakeOperation):
         return functional.pad(some, (left, right, top, bottom, *self.channels))
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The text that ``print`` shows."""
         return f"stride={tuple(self.stride)}, padding={tuple(self.padding)}, channels={self.channels}"
 
 
@@ -125,7 +125,7 @@ class Surrounding(MovedCodes):
     kind = graph.PadEdges
 
     def examples(self) -> Iterator[FloatExample]:
-        """Each mode; one that cuts off on a side."""
+        """Cover every mode, and padding that crops on one side."""
         for mode in ("reflect", "replicate"):
             yield around(mode, lambda mode=mode: lambda x: functional.pad(functional.relu(x), (1, 2, 0, 3), mode))  # type: ignore[misc]
         yield around(
@@ -133,11 +133,11 @@ class Surrounding(MovedCodes):
         )
 
     def attributes(self, op: float_network.Surround) -> Mapping[str, Any]:
-        """The sides and the mode."""
+        """The sides and the mode of the node."""
         return {"padding": op.padding, "mode": op.mode}
 
     def op_of(self, node: graph.PadEdges, shape: tuple[int, ...]) -> float_network.Surround:
-        """The sides and the mode."""
+        """The operation with the node's sides and mode."""
         return float_network.Surround(name=node.name, inputs=(), shape=shape, padding=node.padding, mode=node.mode)
 
 
@@ -149,18 +149,18 @@ class Padded(FloatOperation):
     modules = (Pad,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """Channels of zeros, and padding that no layer takes in."""
+        """Cover channels of zeros, and padding that no layer includes."""
         yield around(
             "channels", lambda: lambda x: functional.pad(functional.relu(x)[:, :, ::2, ::2], (0, 0, 0, 0, 2, 1)), 9
         )
         yield around("uneven", lambda: lambda x: functional.max_pool2d(functional.pad(x, (1, 0, 2, 1)), 3))
 
     def prepare(self, op: float_network.Pad, preparation: Preparation) -> None:
-        """It works on codes."""
+        """The operation reads codes."""
         preparation.on_codes(op, Pad(op.stride, op.padding, op.channels))
 
     def convert(self, module: Pad, step: Step, conversion: Conversion) -> None:
-        """A convolution that copies codes, and a Quantize that takes its sums as they are."""
+        """Add a convolution that copies codes, and a Quantize whose factors are 1."""
         (source,) = step.inputs
         reads = conversion.type_of(source)
         channels = reads.shape[0]

@@ -180,7 +180,7 @@ class PickedChannels(FloatOperation):
     forms = forms
 
     def examples(self) -> Iterator[FloatExample]:
-        """Halves that change places, and every other channel."""
+        """Cover halves that change places, and every other channel."""
         yield around("halves", lambda: lambda x: torch.cat(functional.relu(x).chunk(2, 1)[::-1], 1))
         yield around("every other", lambda: lambda x: functional.relu(x)[:, ::2], 3)
 

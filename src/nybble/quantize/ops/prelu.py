@@ -80,11 +80,11 @@ class Slope(FloatOperation):
     nodes = (graph.PReLU,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """Slopes of either sign, behind a layer."""
+        """Cover slopes of either sign, behind a layer."""
         yield around("slopes", _Slopes)
 
     def prepare(self, op: float_network.Slopes, preparation: Preparation) -> None:
-        """Two steps: the function of exact sums, and its quantizer, which concatenations may share."""
+        """Add two steps: the function of exact sums, and its quantizer, which concatenations may share."""
         source = op.inputs[0]
         read = preparation.sums[source] if source in preparation.sums else preparation.coded(source)[0]
         preparation.sums[op.name] = preparation.step(op.name, PReLU(op.slope), read)
@@ -93,11 +93,11 @@ class Slope(FloatOperation):
         del preparation.sums[op.name]
 
     def convert(self, module: PReLU, step: Step, conversion: Conversion) -> None:
-        """The node is made when the quantizer behind is known."""
+        """The node is made once the quantizer behind it is known."""
         conversion.deferred[step.name] = lambda quantizer, behind: _append(module, step, quantizer, behind, conversion)
 
     def restore(self, node: graph.PReLU, restoration: Restoration) -> None:
-        """Slopes follow from the factors."""
+        """The slopes follow from the factors."""
         if np.any(node.factor.numpy() == 0):
             raise QuantizeError(f"{node.name}: a factor of 0 says no slope")
         slope = node.negative_factor.numpy() / node.factor.numpy().astype(np.float64)
@@ -105,11 +105,11 @@ class Slope(FloatOperation):
         restoration.append_rounded(node, PReLU(torch.from_numpy(slope).float()), quantizer, node.inputs[0])
 
     def step_of(self, node: graph.PReLU, restoration: Restoration) -> float:
-        """As that of a rounding of the same sums."""
+        """The same as for a rounding of these sums."""
         return restoration.chosen_scale(cast(graph.Quantize, node))
 
     def unit_of_sums(self, node: graph.PReLU, restoration: Restoration) -> Array | None:
-        """By the factor of what is not negative."""
+        """From the factor of values that are not negative."""
         unit: Array = restoration.scale(node.name) * _multiplier(node)
         return unit
 

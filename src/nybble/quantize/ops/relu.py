@@ -77,7 +77,7 @@ class ReLU(FakeOperation):
         return functional.relu(x) if self.maximum is None else functional.hardtanh(x, 0.0, self.maximum)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The text that ``print`` shows."""
         return "" if self.maximum is None else f"maximum={self.maximum}"
 
 
@@ -190,7 +190,7 @@ class Rectification(FloatOperation):
     nodes = (graph.ReLU,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """With and without a maximum."""
+        """Cover a ReLU with and without a maximum."""
         yield around("relu", lambda: torch.relu)
         yield around("relu6", lambda: functional.relu6)
         for name, select in (("larger", torch.maximum), ("smaller", torch.minimum)):
@@ -198,7 +198,7 @@ class Rectification(FloatOperation):
         yield around("hardtanh", lambda: lambda x: functional.hardtanh(x, 0.0, 0.5))
 
     def prepare(self, op: float_network.Rectifier, preparation: Preparation) -> None:
-        """It works on exact sums."""
+        """The ReLU reads exact sums."""
         source = op.inputs[0]
         name = f"{preparation.base(source)}.relu"
         preparation.sums[op.name] = preparation.step(name, ReLU(op.maximum), preparation.sums[source])
@@ -206,27 +206,27 @@ class Rectification(FloatOperation):
             preparation.owners[op.name] = preparation.owners[source]
 
     def convert(self, module: ReLU, step: Step, conversion: Conversion) -> None:
-        """A maximum is where the quantizer behind it clips at the latest."""
+        """Values above the maximum are clipped by the quantizer behind, if not before."""
         conversion.units[step.name] = conversion.units[step.inputs[0]]
         conversion.append(step, graph.ReLU, input_type=conversion.type_of(step.inputs[0]).dtype)
 
     def restore(self, node: graph.ReLU, restoration: Restoration) -> None:
-        """One that clips sums has no counterpart."""
+        """A ReLU that clips sums has no counterpart."""
         if node.maximum is not None and node.maximum < restoration.graph.values[node.inputs[0]].magnitude:
             raise QuantizeError(f"{node.name}: a ReLU that clips sums cannot be restored; let its Quantize clip")
         restoration.append(node, ReLU(), node.inputs[0])
         restoration.inherit(node)
 
     def unit_of_sums(self, node: graph.ReLU, restoration: Restoration) -> Array | None:
-        """That of its own result."""
+        """The unit of the ReLU's own result."""
         return restoration.unit_from_readers(node.name)
 
     def main_input(self, node: graph.ReLU, restoration: Restoration) -> str | None:
-        """The only one."""
+        """The only input."""
         return node.inputs[0]
 
     def scale_behind(self, node: graph.ReLU, rounding: graph.Quantize, restoration: Restoration) -> float | None:
-        """What decides before it."""
+        """The rounding behind the ReLU decides the scale, as for its input."""
         source = restoration.nodes[node.inputs[0]]
         return operation_of_node(source).scale_behind(source, rounding, restoration)
 

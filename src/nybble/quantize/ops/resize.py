@@ -129,16 +129,16 @@ class Resizing(MovedCodes):
     kind = graph.ResizeNearest
 
     def examples(self) -> Iterator[FloatExample]:
-        """By a whole factor, and to a size."""
+        """Cover an integer factor, and a size."""
         yield around("twofold", lambda: lambda x: functional.interpolate(functional.relu(x), scale_factor=2))
         yield around("to a size", lambda: lambda x: functional.interpolate(x, size=(15, 18)))
 
     def attributes(self, op: float_network.Enlarge) -> Mapping[str, Any]:
-        """The size and the grid."""
+        """The size and the grid of the node."""
         return {"size": Pair(*op.shape[1:]), "grid": op.grid}
 
     def op_of(self, node: graph.ResizeNearest, shape: tuple[int, ...]) -> float_network.Enlarge:
-        """The size is that of the result."""
+        """The operation with the size of the result."""
         return float_network.Enlarge(name=node.name, inputs=(), shape=shape, grid=node.grid)
 
 
@@ -179,7 +179,7 @@ class Interpolation(FloatOperation):
     nodes = (graph.ResizeBilinear,)
 
     def examples(self) -> Iterator[FloatExample]:
-        """On each grid of PyTorch, larger and smaller; with a ReLU behind."""
+        """Cover each grid of PyTorch, larger and smaller; with a ReLU behind."""
         for corners in (False, True):
             for size in ((20, 18), (15, 7)):
                 yield around(
@@ -196,11 +196,11 @@ class Interpolation(FloatOperation):
         )
 
     def prepare(self, op: float_network.Interpolate, preparation: Preparation) -> None:
-        """It works on codes."""
+        """The operation reads codes."""
         preparation.on_codes(op, Interpolated(preparation.coded(op.inputs[0])[1], op))
 
     def convert(self, module: Interpolated, step: Step, conversion: Conversion) -> None:
-        """The type and the unit stay."""
+        """The type and the unit stay the same."""
         (source,) = step.inputs
         conversion.units[step.name] = conversion.units[source]
         reads = conversion.type_of(source).dtype
@@ -208,14 +208,14 @@ class Interpolation(FloatOperation):
         conversion.append(step, graph.ResizeBilinear, input_type=reads, size=size, grid=module.op.grid)
 
     def restore(self, node: graph.ResizeBilinear, restoration: Restoration) -> None:
-        """The quantizer stays."""
+        """The quantizer of the input is kept."""
         quantizer = restoration.quantizers[node.name] = restoration.quantizers[node.inputs[0]]
         shape = restoration.graph.values[node.name].shape
         op = float_network.Interpolate(name=node.name, inputs=(), shape=shape, grid=node.grid)
         restoration.append(node, Interpolated(quantizer, op), node.inputs[0])
 
     def copied_from(self, node: graph.ResizeBilinear, restoration: Restoration) -> str | None:
-        """Averages are of the same step."""
+        """Interpolated values have the same step as the input."""
         return node.inputs[0]
 
 

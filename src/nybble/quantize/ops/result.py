@@ -27,20 +27,20 @@ class Returning(FloatOperation):
     nodes = (graph.RealSigmoid, graph.RealSoftmax, graph.RealTranspose, graph.RealReshape, graph.RealConcat)
 
     def examples(self) -> Iterator[FloatExample]:
-        """A classifier has none; networks with outputs are tested on their own."""
+        """There are none: networks with outputs have their own tests."""
         yield around("none", lambda: lambda x: x)
 
     def prepare(self, op: float_network.Result, preparation: Preparation) -> None:
-        """Exact sums where there are such, else codes."""
+        """The exact sums if there are any, else the codes."""
         preparation.step(op.name, Returned(op.label), preparation.finished(op.inputs[0]))
 
     def convert(self, module: Returned, step: Step, conversion: Conversion) -> None:
-        """The same value; the conversion adds what makes it real."""
+        """The value stays the same; the conversion adds the node that makes it real."""
         conversion.values[step.name] = conversion.values[step.inputs[0]]
         conversion.units[step.name] = conversion.units[step.inputs[0]]
 
     def restore(self, node: Any, restoration: Restoration) -> None:
-        """Not yet."""
+        """Not supported yet."""
         super().restore(node, restoration)
 
 

@@ -64,14 +64,14 @@ class Rounding(FloatOperation):
         restoration.append(node, quantizer, source)
 
     def copied_from(self, node: graph.Quantize, restoration: Restoration) -> str | None:
-        """What a convolution before it copies, if it does no more."""
+        """The input of a convolution before it that only copies codes."""
         before = restoration.nodes.get(node.inputs[0])
         if before is None or copied(before, restoration) is None:
             return None
         return before.inputs[0]
 
     def step_of(self, node: graph.Quantize, restoration: Restoration) -> float:
-        """Chosen, unless it only copies."""
+        """Chosen here, unless it only copies codes."""
         source = self.copied_from(node, restoration)
         if source is not None:
             return restoration.scale(source)
@@ -82,7 +82,7 @@ class Rounding(FloatOperation):
         return float(np.float32(held(restoration.chosen_scale(node))))
 
     def unit_of_sums(self, node: graph.Quantize, restoration: Restoration) -> Array | None:
-        """Its multiplier says how many steps of its result they are."""
+        """The unit follows from its multiplier and the step of its result."""
         return multiplier(node) * restoration.scale(node.name)
 
 
@@ -92,12 +92,12 @@ class Logits(FloatOperation):
     nodes = (graph.Scale,)
 
     def restore(self, node: graph.Scale, restoration: Restoration) -> None:
-        """Nothing: the sums are the network's result."""
+        """Adds nothing: the sums are the network's result."""
         if node.name != restoration.graph.outputs[0]:
             raise QuantizeError(f"{node.name}: a Scale that is not the output cannot be restored")
 
     def unit_of_sums(self, node: graph.Scale, restoration: Restoration) -> Array | None:
-        """The reciprocals of its scales."""
+        """The reciprocals of the scales."""
         return scale_units(node)
 
 

@@ -22,7 +22,7 @@ forms = Forms()
 
 
 class Shuffled(Move):
-    """Channels become pixels."""
+    """Channels that become pixels."""
 
 
 class Picked(Move):
@@ -60,16 +60,16 @@ class PixelShuffle(MovedCodes):
     kind = graph.DepthToSpace
 
     def examples(self) -> Iterator[FloatExample]:
-        """Of a layer, and before a ReLU."""
+        """Cover a shuffle behind a layer, and before a ReLU."""
         yield around("twofold", lambda: lambda x: functional.pixel_shuffle(torch.cat([x, x], 1), 2), 3)
         yield around("relu behind", lambda: lambda x: functional.relu(functional.pixel_shuffle(x[:, :4], 2)), 1)
 
     def attributes(self, op: float_network.Shuffle) -> Mapping[str, Any]:
-        """The block."""
+        """The block of the node."""
         return {"block": op.block}
 
     def op_of(self, node: graph.DepthToSpace, shape: tuple[int, ...]) -> float_network.Shuffle:
-        """The block."""
+        """The operation with the node's block."""
         return float_network.Shuffle(name=node.name, inputs=(), shape=shape, block=node.block)
 
 
@@ -82,15 +82,15 @@ class PickedCodes(MovedCodes):
     kind = graph.PickChannels
 
     def examples(self) -> Iterator[FloatExample]:
-        """In front of a concatenation."""
+        """Cover channels in front of a concatenation."""
         yield around("shuffled", lambda: lambda x: torch.cat([functional.relu(x[:, ::2]), x[:, 1::2]], 1))
 
     def attributes(self, op: float_network.Pick) -> Mapping[str, Any]:
-        """The channels."""
+        """The channels of the node."""
         return {"channels": op.channels}
 
     def op_of(self, node: graph.PickChannels, shape: tuple[int, ...]) -> float_network.Pick:
-        """The channels."""
+        """The operation with the node's channels."""
         return float_network.Pick(name=node.name, inputs=(), shape=shape, channels=node.channels)
 
 
@@ -103,11 +103,11 @@ class CroppedCodes(MovedCodes):
     kind = graph.Slice
 
     def examples(self) -> Iterator[FloatExample]:
-        """Every other row and column from the second on, as in a Focus layer."""
+        """Cover every other row and column from the second on, as in a Focus layer."""
         yield around("focus", lambda: lambda x: torch.cat([x[:, :, ::2, :8:2], x[:, :, 1::2, 1:8:2]], 1), 12)
 
     def attributes(self, op: float_network.Crop) -> Mapping[str, Any]:
-        """All channels."""
+        """The node's rows and columns, and all channels."""
         return {
             "start": (0, *op.start),
             "stop": (op.shape[0], *op.stop),
@@ -115,7 +115,7 @@ class CroppedCodes(MovedCodes):
         }
 
     def op_of(self, node: graph.Slice, shape: tuple[int, ...]) -> float_network.Crop:
-        """Channels stay."""
+        """The operation with the node's rows and columns; channels stay."""
         start, stop, step = (Pair(*part[1:]) for part in (node.start, node.stop, node.step))
         return float_network.Crop(name=node.name, inputs=(), shape=shape, start=start, stop=stop, step=step)
 

@@ -47,7 +47,7 @@ class Softmax(FloatOperation):
     forms = forms
 
     def examples(self) -> Iterator[FloatExample]:
-        """At the end."""
+        """Cover a softmax at the end."""
         yield example("at the end", lambda: nn.Sequential(Around(nn.ReLU()), nn.Softmax(1)))
 
 

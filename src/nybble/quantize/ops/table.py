@@ -54,7 +54,7 @@ class TableFunction(FakeOperation):
         return self.function(x)
 
     def extra_repr(self) -> str:
-        """What ``print`` shows of it."""
+        """The text that ``print`` shows."""
         return self.label
 
 
@@ -95,20 +95,20 @@ class Lookup(FloatOperation):
     nodes = (graph.Table,)
 
     def rewrite(self, network: FloatNetwork) -> None:
-        """Elementwise operations that only a function of one number can stand for become one."""
+        """Replace elementwise operations that only a function of one number can express by one function."""
         for name in [op.name for op in network]:
             found = _candidate(network, name)
             if found is not None and found.is_same_for_all_channels():
                 replace_region(network, found, composed(found))
 
     def examples(self) -> Iterator[FloatExample]:
-        """A function that is an operator, one in parts, and one of an activation."""
+        """Cover a function that is an operator, one of several parts, and one of an activation."""
         yield around("silu", lambda: functional.silu)
         yield around("in parts", lambda: lambda x: x * functional.relu6(x + 3) / 6)
         yield around("of an activation", lambda: lambda x: torch.tanh(functional.max_pool2d(x, 3, 1, 1)))
 
     def prepare(self, op: Function, preparation: Preparation) -> None:
-        """Two steps: the function, and its quantizer, which concatenations may share."""
+        """Add two steps: the function, and its quantizer, which concatenations may share."""
         if len(op.inputs) != 1:
             raise QuantizeError(
                 f"{op.place or op.name}: {op.label} of two values has no integer form; only as a part of a function of "
@@ -121,11 +121,11 @@ class Lookup(FloatOperation):
         del preparation.sums[op.name]
 
     def convert(self, module: TableFunction, step: Step, conversion: Conversion) -> None:
-        """The table is made when the quantizer behind is known."""
+        """The table is made once the quantizer behind it is known."""
         conversion.deferred[step.name] = lambda quantizer, behind: _append(module, step, quantizer, behind, conversion)
 
     def restore(self, node: graph.Table, restoration: Restoration) -> None:
-        """The table's own points, and straight lines between them."""
+        """The points of the table, and straight lines between them."""
         entries = torch.from_numpy(node.table.numpy().astype(np.float32))
         scale = restoration.scale(node.inputs[0])
         function = Interpolated(entries, node.input_type.minimum, scale, restoration.scale(node.name), node.function)

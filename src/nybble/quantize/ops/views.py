@@ -189,7 +189,7 @@ class Views(FloatOperation):
     forms = forms
 
     def examples(self) -> Iterator[FloatExample]:
-        """Rows and columns that change places and back."""
+        """Cover rows and columns that change places and back."""
         yield around("transposed", lambda: lambda x: functional.relu(x).permute(0, 2, 3, 1).permute(0, 3, 1, 2))
 
 

@@ -1,4 +1,4 @@
-"""The whole way from a SOURCE and photos to a model directory: what ``nybble quantize`` runs."""
+"""All stages from a SOURCE and photos to a model directory, as ``nybble quantize`` runs them."""
 
 from nybble.quantize.pipeline.lock import locked
 from nybble.quantize.pipeline.outcome import Outcome, Stage

@@ -1,4 +1,4 @@
-"""What a run found, as a command prints it."""
+"""The result of a run, as the command prints it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Stage:
         ``float``, ``calibrated``, ``fine-tuned`` or ``integer engine``.
     evaluation : Evaluation
     against_float : Discordance or None
-        Where it and the float network (the first) differ in right answers; ``None`` without labels.
+        The difference to the float network (the first stage) in right answers; ``None`` without labels.
     same_as_float : Share or None
         Photos that both put into the same class.
     bytes : int or None
-        Of all constants, where the network exists as such.
+        Bytes of all constants, if the network exists in this form.
     images_per_second : float or None
-        Where it is meant to be fast: fake quantizers are not.
+        Speed; ``None`` for networks with fake quantizers, which are not meant to be fast.
     outputs : OutputEvaluation or None
         Of a network that is not a classifier, in place of answers.
     """
@@ -109,11 +109,11 @@ class Outcome:
     training : list of dict
         Figures of each epoch.
     photos : dict
-        What was unusual about training photos.
+        Unusual properties of training photos.
     found_no_photos : list of LeftOutPhoto
-        Files found with the photos that are none.
+        Files beside the photos that are not photos.
     details : dict
-        What methods found: bits chosen, and the like.
+        Results of the methods, such as the chosen bits.
     seconds : float
     """
 

@@ -1,4 +1,4 @@
-"""The result's folder: a model directory, and beside it what it was made with and what it scored."""
+"""The folder of the result: a model directory, its settings and its figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIG, RESULT = "quantize.yaml", "result.json"
 
 
 def check_free(out: Path) -> None:
-    """Raise QuantizeError unless ``out`` is absent or an empty folder: nothing is ever overwritten."""
+    """Raise QuantizeError unless ``out`` is absent or an empty folder: no file is overwritten."""
     try:
         if out.is_dir() and not any(out.iterdir()):
             return
@@ -32,7 +32,7 @@ def save(graph: Graph, outcome: Outcome, out: Path) -> None:
     Raises
     ------
     QuantizeError
-        If ``out`` is there already.
+        If ``out`` exists already.
     NybbleError
         If it cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Post-training methods and the choice of bits, where the configuration asks for them."""
+"""Post-training methods and the choice of bits, if the configuration has them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def choose(
     Raises
     ------
     QuantizeError
-        If the budget cannot be met, saying what could.
+        If the budget cannot be met; the text says what can be reached.
     """
     plain = config.model_copy(deep=True, update={"min_accuracy": None, "speed": None, "four_bit_share": None})
     eight = made(plain.model_copy(update={"bits": Bits.W8A8}))
@@ -142,7 +142,7 @@ def _measured(
         four,
         found,
         min_accuracy=config.min_accuracy,
-        # What 4 bits save, in place of seconds, is multiplications.
+        # Instead of seconds, count the multiplications that 4 bits save.
         speed=config.speed if share is None else 1 / max(1 - share, 1e-9),
         evaluate=(lambda network: top1(network, held.in_order())) if labelled else None,
         timer=network_timer(data, settings) if share is None else None,

@@ -1,4 +1,4 @@
-"""How photos become a source's input, where the source says so."""
+"""The preprocessing of a source, as far as the source states it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _DEVIATIONS = 4
 
 
 def preprocessing_of_source(source: str, module: nn.Module, config: PreprocessingConfig) -> Preprocessing:
-    """What the configuration says, on top of what the source says.
+    """The preprocessing of the source, with the settings of the configuration.
 
-    A module says it by an attribute ``preprocessing``; torchvision by the transforms that it lists with its weights:
-    those of the file's name, else those of the network's first weights. Any other module is taken to read photos as
-    ImageNet's networks do, with a warning unless the configuration names a crop. Of an ONNX file channels are known,
-    and mostly rows and columns; there the warning stays away if the configuration names mean and deviation.
+    A module states it by an attribute ``preprocessing``, torchvision by the transforms of its weights: those of the
+    file's name, else those of the network's first weights. Other modules get the preprocessing of ImageNet's networks,
+    with a warning unless the configuration names a crop. An ONNX file states the channels, and mostly rows and columns;
+    there is no warning if the configuration names mean and deviation.
 
     Raises
     ------
     QuantizeError
-        If the configuration makes no sense, or images of another size than the file takes.
+        If the configuration is not valid, or makes images of another size than the file takes.
     """
     if isinstance(module, OnnxModule):
         return _onnx(source, module, config)

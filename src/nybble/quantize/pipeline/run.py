@@ -56,7 +56,7 @@ _TIMED_TOGETHER = 8
 
 
 class Finished(NamedTuple):
-    """The integer network, and what is known about it."""
+    """The integer network and its results."""
 
     graph: Graph
     outcome: Outcome
@@ -74,7 +74,7 @@ def quantize(
     progress: Progress = silent,
     output: str | None = None,
 ) -> Finished | None:
-    """Quantize what a SOURCE names, and measure every stage on the selection photos.
+    """Quantize the network of a SOURCE, and measure every stage on the selection photos.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def quantize(
         Of torch and of the engine; by default one per processor that the process may use.
     progress : callable
     output : str, optional
-        Which output of the source to take, where it has several.
+        The output of the source to use, if it has several.
 
     Returns
     -------
@@ -110,8 +110,7 @@ def quantize(
     TrainingInterrupted
         After SIGTERM or SIGINT in training; the same call goes on.
     QuantizeError
-        Naming what is wrong with the source, the photos or the configuration, or the process that is at work in
-        ``work``.
+        Naming the fault in the source, the photos or the configuration, or the process that uses ``work``.
     """
     with _threads(threads), locked(Path(work)):
         return _Run(
@@ -350,7 +349,7 @@ class _Run:
         return evaluated(self._work, name, network, photos, about, run)
 
     def _calibrate(self, network: QuantizedNetwork) -> CalibrationReport | None:
-        """Set ranges; a restored network, which is in mode ``quantize``, has its own."""
+        """Set ranges, except those of a restored network, which is in mode ``quantize`` and has its own."""
         if network.mode == "quantize":
             return None
         config = self._config.calibration
@@ -362,7 +361,7 @@ class _Run:
         return found
 
     def _finetune(self, network: QuantizedNetwork, module: nn.Module) -> None:
-        """Train; the calibrated network stays where training made it worse on the selection photos."""
+        """Train; the calibrated network is kept if training makes it worse on the selection photos."""
         config, outcome = self._config.training, self._outcome
         before = copy.deepcopy(network.state_dict())
         found = finetune(

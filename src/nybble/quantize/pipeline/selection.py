@@ -59,7 +59,7 @@ def choose_photos(images: Path, val: Path | None, config: PipelineConfig) -> Cho
 
 
 class Needed(NamedTuple):
-    """What needs labels of the training photos, and of the selection photos; ``None`` where nothing does."""
+    """The parts that need labels of the training photos, and of the selection photos; ``None`` if there are none."""
 
     train: str | None
     selection: str | None
@@ -97,7 +97,7 @@ def fit_labels(photos: Photos, classes: int | Sequence[str], where: Path, need: 
         The network's class names, or their number.
     where : Path
     need : str, optional
-        What needs labels; if nothing does, names that do not match are dropped with a warning.
+        The part that needs labels. Without one, names that do not match are dropped with a warning.
 
     Raises
     ------

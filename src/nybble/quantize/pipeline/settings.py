@@ -42,7 +42,7 @@ def distilled(training: TrainingConfig) -> None:
 
 
 class PreprocessingConfig(BaseModel):
-    """How a photo becomes the network's input. What is absent is as the source has it."""
+    """How a photo becomes the network's input. Absent fields are those of the source."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
@@ -110,7 +110,7 @@ class PreprocessingConfig(BaseModel):
 
 
 class PipelineConfig(QuantizeConfig):
-    """A :class:`QuantizeConfig`, and what the whole way needs besides.
+    """A :class:`QuantizeConfig`, and the settings of the other stages.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class PipelineConfig(QuantizeConfig):
     fit_channels : bool
         Give channels behind a ReLU6 ranges of their own before calibration.
     correct_bias : bool
-        Take off what rounding adds to a channel on average, after calibration.
+        Subtract the average error that rounding causes in a channel, after calibration.
     reconstruct : bool
         Learn how to round, block by block, after calibration, as ``reconstruction`` says.
     min_accuracy, speed : float, optional
@@ -172,7 +172,7 @@ class PipelineConfig(QuantizeConfig):
 
     @property
     def from_float(self) -> bool:
-        """Whether something is asked for that starts from the float network."""
+        """Whether a method is selected that starts from the float network."""
         return bool(
             self.equalize
             or self.scale_channels

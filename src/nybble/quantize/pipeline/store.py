@@ -1,4 +1,4 @@
-"""Evaluations that are done, in the work folder: a run that was killed does not repeat them."""
+"""Finished evaluations in the work folder, which a resumed run does not repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run of a network that is not a classifier has of its own: the task, and outputs instead of answers."""
+"""The parts of a run that differ for a network that is not a classifier: its task, and outputs instead of answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMING = ("output", "boxes", "scores", "objectness")
 
 
 def task_of_source(source: str, module: nn.Module, config: PipelineConfig, outputs: tuple[str, ...]) -> Task | None:
-    """What the configuration or, without one, the module's attribute ``task`` says of the outputs.
+    """The task from the configuration or, without one, from the module's attribute ``task``.
 
     Outputs may be named as the source has them, or as the model directory will: in letters, digits and ``_``.
 
@@ -64,7 +64,7 @@ def check_config(source: str, config: PipelineConfig, outputs: tuple[str, ...], 
     Raises
     ------
     QuantizeError
-        Saying what to set instead.
+        Naming the setting to use instead.
     """
     listed = ", ".join(outputs[:4])
     if config.training.epochs and config.training.distillation < 1:

@@ -1,4 +1,4 @@
-"""Which layer and which activation gets how many bits, by preset: the rules of the model directory's description."""
+"""Chooses the bits of each layer and activation by preset, by the rules of the description of the model directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Choice:
     network : FloatNetwork
         As :func:`nybble.quantize.ir.fold.fold` leaves it.
     config : QuantizeConfig
-        Entries in ``layers`` and ``activations`` win over the preset.
+        Entries in ``layers`` and ``activations`` take precedence over the preset.
     """
 
     def __init__(self, network: FloatNetwork, config: QuantizeConfig) -> None:
@@ -35,7 +35,7 @@ class Choice:
         self._first |= self._normalised
         self._last = self._last_layers()
         self._used: set[str] = set()
-        # Of what is not a classifier, depthwise layers carry positions and sizes: four bits ruin those.
+        # In networks that are not classifiers, depthwise layers carry positions and sizes, which four bits ruin.
         self._eight_depthwise = config.bits is Bits.MIXED or bool(network.results)
 
     def weight_bits(self, op: Weighted) -> int:

@@ -1,4 +1,4 @@
-"""Which values concatenations bring together: their codes are copied, so one quantizer has to make them all."""
+"""Finds the values that concatenations join: their codes are copied, so one quantizer has to make them all."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from nybble.quantize.prepare.joined import joined_values
 
 
 class Preparation:
-    """What operations put their steps into.
+    """The fake-quantized network under construction, to which operations add their steps.
 
     Attributes
     ----------

@@ -33,13 +33,13 @@ def prepare(
     Parameters
     ----------
     module : nn.Module
-        A trained classifier; it is left as it was, its weights are copied.
+        A trained classifier. It is not changed; its weights are copied.
     example_input_shape : tuple of int
         (C, H, W) of the images.
     config : QuantizeConfig, optional
         By default ``w4a4``. The filled-in one is the result's ``config``.
     preprocessing : Preprocessing, optional
-        How photos become the input. It travels with the network and fixes the input's range.
+        How photos become the input. It is stored with the network and determines the input's range.
     class_names : sequence of str, optional
     output : str or int, optional
         Which output of the module the logits are, as :func:`~nybble.quantize.sources.pytorch.capture.capture` takes it.
@@ -54,7 +54,8 @@ def prepare(
     CaptureError
         Naming the source line of what cannot be captured.
     QuantizeError
-        If the configuration names what is not there, or preprocessing makes images of another shape.
+        If the configuration names layers or values that do not exist, or the preprocessing makes images of another
+        shape.
     """
     rows_and_columns = tuple(example_input_shape[1:])
     if preprocessing is not None and (len(preprocessing.mean), *preprocessing.crop) != tuple(example_input_shape):

@@ -1,4 +1,4 @@
-"""Bias correction: what rounding adds to a channel on average is taken off again.
+"""Bias correction: subtracts the average error that rounding causes in a channel.
 
 Nagel et al. 2019, section 4.2, in its empirical form: from calibration images, channel by channel.
 """
@@ -31,8 +31,8 @@ def correct_bias(
 ) -> dict[str, Tensor]:
     """Shift biases so that each channel's mean is that of the float network.
 
-    Layer after layer, the layers before being corrected already: a layer's bias gets the difference between the means
-    of its exact sums in the float network and in the quantized one. It belongs after ``calibrate``.
+    Layers are corrected in order, each after the layers before it: the difference between the means of its exact sums
+    in the float and in the quantized network is added to its bias. Call it after ``calibrate``.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def correct_bias(
     images : int, optional
         Use only the first so many.
     chunk : int
-        Images a forward pass.
+        Images per forward pass.
     work : Path, optional
         Folder for cached values, which are deleted at the end; by default a temporary one.
     progress : callable
@@ -51,12 +51,12 @@ def correct_bias(
     Returns
     -------
     dict of str to Tensor
-        What was added to each layer's bias, (K,).
+        The number added to each layer's bias, (K,).
 
     Raises
     ------
     QuantizeError
-        On no images, or values that are not finite, naming the layer.
+        If there are no images, or values are not finite, naming the layer.
     """
     was_training = network.training
     network.eval()

@@ -1,7 +1,7 @@
-"""A range for each channel behind a ReLU6, although the integer network has one for the whole tensor.
+"""A range for each channel behind a ReLU6, although the integer network has one range for the whole tensor.
 
-An activation has one step for all channels. Where one layer alone reads it, channel ``c`` can be divided by any
-positive factor in the layer that makes it, whose weights have a step per output channel, and multiplied again in the
+An activation has one step for all channels. If only one layer reads it, channel ``c`` can be divided by any positive
+factor in the layer that makes it, whose weights have a step per output channel, and multiplied again in the
 layer that reads it (Nagel et al. 2019). Dividing by the range that suits the channel gives it a step of its own. A
 ReLU6 then clips the channel at ``6 / factor``; as no range is wider than what its channel is clipped at, the common
 range of the integer network clips first, and the ReLU6 is gone.
@@ -66,9 +66,9 @@ def fit_channels(
 ) -> list[FittedChannels]:
     """Divide channels behind a ReLU6 by the ranges that suit them. The float network computes the same function.
 
-    It belongs between ``prepare`` and ``calibrate``: weight ranges are set anew, those of activations are no longer
-    right, and the network is in mode ``float`` afterwards. A channel's range is the clip with the least squared error
-    for the activation's type. Activations without a fixed clip are for :func:`nybble.quantize.equalize`.
+    Call it between ``prepare`` and ``calibrate``: it sets weight ranges again, ranges of activations become invalid,
+    and the network is in mode ``float`` afterwards. A channel's range is the clip with the least squared error for the
+    activation's type. For activations without a fixed clip use :func:`nybble.quantize.equalize`.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def fit_channels(
     Returns
     -------
     list of FittedChannels
-        Empty where the network has no such place.
+        Empty if the network has no such activation.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""A step for each channel in front of and behind depthwise layers, although a tensor's codes have one step.
+"""A step for each channel before and behind depthwise layers, although a tensor's codes have one step.
 
-A depthwise layer's weights have a step for each channel that it reads, so channels may be divided by what suits them
-before they are rounded, and the weights multiplied: nothing is lost there (Nagel et al. 2019 move such factors between
-layers). Channels that it makes differ as widely; another convolution that reads them takes up the factors in its
-weights, which are then even over the channels. Where sums are rounded, the Quantize node has a factor for each channel:
+A depthwise layer's weights have a step for each channel that it reads, so each channel may be divided by a suitable
+number before it is rounded, and the weights multiplied by it, without loss (Nagel et al. 2019 move such factors between
+layers). The channels of its result differ as widely; a convolution that reads them merges the factors into its weights,
+which then have similar sizes over the channels. The Quantize node that rounds sums has a factor for each channel, so
 dividing costs nothing.
 
 A table has no factors by channel. A SiLU or HardSwish, ``x * gate(x)``, is therefore computed as a product: ``x``

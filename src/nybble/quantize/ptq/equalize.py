@@ -43,7 +43,7 @@ class EqualizedPair:
 
 @dataclass
 class EqualizationReport:
-    """What :func:`equalize` did.
+    """The result of :func:`equalize`.
 
     Attributes
     ----------
@@ -64,11 +64,11 @@ def equalize(
 ) -> EqualizationReport:
     """Even out channel sizes between consecutive layers. The float network computes the same function.
 
-    It belongs between ``prepare`` and ``calibrate``: weight ranges are set anew, those of activations are no longer
-    right, and the network is in mode ``float`` afterwards. A layer is paired with the next one where nothing else
-    reads what is between them, and that is at most ReLUs and pools. A ReLU6 or another fixed clip would have to be
-    scaled by channel: such layers are skipped (:func:`nybble.quantize.fit_channels` is for them), as are those whose
-    sums go into an addition. Do not use it on a network whose clipping belongs to its function (:func:`from_graph`).
+    Call it between ``prepare`` and ``calibrate``: it sets weight ranges again, ranges of activations become invalid,
+    and the network is in mode ``float`` afterwards. A layer is paired with the next one if there are only ReLUs and
+    pools between them, and nothing else reads these. A ReLU6 or another fixed clip would have to be scaled by channel:
+    such layers are skipped (use :func:`nybble.quantize.fit_channels`), as are those whose sums are added to others. Do
+    not use it if clipping is part of the network's function (:func:`from_graph`).
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def equalize(
         largest value seen there (as Xiao et al. 2023 balance activations against weights), else the largest magnitude
         of its weights (Nagel et al. 2019).
     rounds : int
-        Chains of layers are gone through until nothing moves, but no more often than that.
+        Largest number of passes over chains of layers; it stops earlier if nothing changes.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Mixed 4/8 bits: which groups of layers get 4 bits, within a budget of accuracy or of time.
 
-Noise of different layers adds up in the logits (Zhou et al. 2018; Dong et al. 2019 argue alike for curvature), so each
-group has a price, its noise alone, and a gain, the engine's time. Choosing is then a knapsack problem, solved exactly;
-what it predicts is verified on the images.
+Noise of different layers adds up in the logits (Zhou et al. 2018; Dong et al. 2019 argue similarly for curvature). So
+each group has a price, its own noise, and a gain, the engine's time. The choice is then a knapsack problem, which is
+solved exactly; its prediction is verified on the images.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from nybble.quantize.settings import MixedConfig
 Timer = Callable[[QuantizedNetwork], float]
 #: States of the knapsack beyond which those of nearly the same time are merged.
 _STATES = 4096
-#: Times that a choice is made anew because the engine was slower than its layers' times promised.
+#: Number of new choices if the engine is slower than the times of its layers predict.
 _TRIALS = 4
 
 
 @dataclass(frozen=True)
 class Point:
-    """A choice that none beats in both: groups that get 4 bits, the price predicted, and the seconds of an image."""
+    """A Pareto-optimal choice: groups that get 4 bits, the predicted price, and the seconds per image."""
 
     chosen: frozenset[str]
     price: float
@@ -49,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class MixedChoice:
-    """What :func:`choose_bits` decided.
+    """The result of :func:`choose_bits`.
 
     Attributes
     ----------
@@ -78,14 +78,14 @@ class MixedChoice:
 
     @property
     def speed(self) -> float:
-        """Times as fast as all in 8 bits: measured where that was done, else predicted."""
+        """Speed relative to all in 8 bits: measured if there is a measurement, else predicted."""
         if self.measured_seconds is not None and self.measured_seconds_8 is not None:
             return self.measured_seconds_8 / self.measured_seconds
         return self.seconds_8 / self.seconds
 
 
 def frontier(entries: Sequence[GroupSensitivity], seconds_8: float, prices: Sequence[float]) -> list[Point]:
-    """Every choice that no other beats in price and time, fastest last. Exact up to ``_STATES`` of them.
+    """The Pareto-optimal choices of price and time, fastest last. Exact up to ``_STATES`` of them.
 
     Groups of negative price count as free; groups that 4 bits make no faster are left in 8 bits.
     """

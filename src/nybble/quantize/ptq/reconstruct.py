@@ -1,4 +1,4 @@
-"""Block reconstruction: each block learns to give what the float network gives there, from images without labels.
+"""Block reconstruction: each block learns to reproduce the float network's values, from images without labels.
 
 Li et al. 2021 (BRECQ) for the blocks, Nagel et al. 2020 (AdaRound) for the rounding of weights, Esser et al. 2020 for
 the activations' step sizes, Wei et al. 2022 (QDrop) for leaving a share of activations unquantized while learning.
@@ -29,7 +29,7 @@ from nybble.quantize.ptq.blocks import Block, Values, Walk, cache_folder, split
 from nybble.quantize.ptq.rounding import Rounding, undecided
 from nybble.quantize.settings import ReconstructionConfig
 
-#: Apart, so that a block's random numbers do not follow from its neighbour's.
+#: Distance of seeds, so that the random numbers of neighbouring blocks are independent.
 _SEED_STRIDE = 1_000_003
 
 
@@ -47,7 +47,7 @@ class ReconstructedBlock:
     changed : float
         Share of weights that got another code than the nearest.
     kept : bool
-        Whether what was learned is used. Where it did not lower the error, the block stays as it was.
+        Whether the learned values are used. If they did not lower the error, the block is not changed.
     seconds : float
     """
 
@@ -61,7 +61,7 @@ class ReconstructedBlock:
 
 @dataclass
 class ReconstructionReport:
-    """What :func:`reconstruct` did; ``resumed`` blocks were read from the work folder."""
+    """The result of :func:`reconstruct`; ``resumed`` blocks were read from the work folder."""
 
     images: int = 0
     resumed: int = 0
@@ -95,7 +95,7 @@ def reconstruct(
     config : ReconstructionConfig, optional
         By default the network's own.
     work : Path, optional
-        Folder for one file a block, ``block-0000.pt`` and so on. A run that was killed goes on behind the last
+        Folder for one file per block, ``block-0000.pt`` and so on. A run that was killed continues after the last
         complete one and ends with the same network, bit for bit on the same machine and threads.
     resume : bool
         Whether to read those files.
@@ -108,8 +108,8 @@ def reconstruct(
     Raises
     ------
     QuantizeError
-        On no images, an error that is not finite (naming the block), or saved blocks of another network, of other
-        images or settings.
+        If there are no images, an error is not finite (naming the block), or saved blocks are of another network, other
+        images or other settings.
     """
     config = config if config is not None else network.config.reconstruction
     was_training = network.training

@@ -41,7 +41,7 @@ class Group:
 
 @dataclass(frozen=True)
 class GroupSensitivity:
-    """A group, and what the network is like when it alone has 4 bits.
+    """A group, and the figures of the network with 4 bits in this group only.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class GroupSensitivity:
 
 @dataclass
 class Sensitivities:
-    """What :func:`sensitivity` measured.
+    """The result of :func:`sensitivity`.
 
     Attributes
     ----------
@@ -191,13 +191,13 @@ def sensitivity(
     score: Callable[[QuantizedNetwork], float] | None = None,
     progress: Progress = silent,
 ) -> Sensitivities:
-    """Give each group 4 bits alone, and see what becomes of the logits.
+    """Measure the effect on the logits of 4 bits in each group alone.
 
     Parameters
     ----------
     eight, four : QuantizedNetwork
         One network prepared with 8 and with 4 bits, both calibrated. Where they do not differ (first and last layers),
-        nothing is up for choice.
+        there is nothing to choose.
     batches : iterable
         float32 (N, C, H, W), or tuples (images, labels, ...). Labels of -1 stand for none.
     times : mapping of str to (float, float)
@@ -207,7 +207,7 @@ def sensitivity(
     images : int, optional
         Use only the first so many.
     score : callable, optional
-        In place of top-1: how good a network is, in points.
+        Replaces top-1: the quality of a network, in points.
     progress : callable
 
     Returns

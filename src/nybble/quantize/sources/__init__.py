@@ -1,1 +1,1 @@
-"""What a network is read from: PyTorch modules and ONNX files, each translated into the float ir."""
+"""The sources of networks: PyTorch modules and ONNX files, each translated into the float ir."""

@@ -1,4 +1,4 @@
-"""Networks made by the user's own code, whose errors are reported with their file and line."""
+"""Networks from the user's own code, whose errors are reported with their file and line."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ __all__ = ["Loaded", "load_source", "load_weights"]
 
 #: Names shown in an error.
 _SHOWN = 4
-#: What torchvision has besides classifiers of images, by the last part of its package.
+#: Networks of torchvision other than image classifiers, by the last part of their package.
 _OTHER_TASKS = {
     "detection": "finds objects",
     "optical_flow": "estimates motion",
@@ -48,17 +48,17 @@ _NUMPY_SEEDS, _TORCH_SEEDS = 1 << 32, 1 << 63
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a SOURCE names: a float module or a graph, the other being ``None``."""
+    """The network of a SOURCE: a float module or a graph; the other one is ``None``."""
 
     module: nn.Module | None = None
     graph: Graph | None = None
 
 
 def load_source(source: str, output: str | None = None, *, seed: int = 0) -> Loaded:
-    """Load what a SOURCE names.
+    """Load the network that a SOURCE names.
 
-    Nothing is downloaded: without weights, torchvision's networks have random ones, with a warning. So has a network
-    of the user's own code whose batch norm has never seen a photo.
+    Nothing is downloaded: without weights, torchvision's networks have random ones, with a warning. A network from the
+    user's own code whose batch norm has initial statistics causes the same warning.
 
     Parameters
     ----------

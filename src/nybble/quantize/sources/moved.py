@@ -13,7 +13,7 @@ from nybble.quantize.ir import vocabulary
 from nybble.quantize.ir.float_network import Concat, Op
 from nybble.quantize.ir.vocabulary import Made, MadeStack, Translation
 
-#: Most elements that are followed.
+#: Largest number of elements that are tracked.
 _MOST = 1 << 24
 #: Most images that are taken apart to be stacked.
 _MOST_STACKED = 16
@@ -21,7 +21,7 @@ _MOST_STACKED = 16
 
 @dataclass(frozen=True)
 class Moved:
-    """The elements of a batch of images in a shape that readers cannot be told.
+    """The elements of a batch of images in a shape that no value can express.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Moved:
     index : array
         Where each element lies in the batch of them, (N, C, H, W).
     why : str
-        What forbids to read it.
+        The reason why it cannot be read.
     node : str
-        What made it, as errors call it.
+        The node that made it, by its name in errors.
     """
 
     source: Translation
@@ -42,7 +42,7 @@ class Moved:
 
 
 def of_images(x: Translation, batch: int, why: str, node: str) -> Moved | None:
-    """Images before anything is moved; ``None`` of what is none, or of too many elements."""
+    """Images before anything is moved; ``None`` for other values, and for too many elements."""
     shape = (batch, *x.extents)
     if len(x.extents) != 3 or x.shape != x.extents or not x.is_natural or int(np.prod(shape)) > _MOST:
         return None
@@ -50,7 +50,7 @@ def of_images(x: Translation, batch: int, why: str, node: str) -> Moved | None:
 
 
 def settled_images(moved: Moved, batch: int) -> Made | Translation | None:
-    """What a value is made of by picking, shuffling and cropping; ``None`` where it is none of that.
+    """The source of a value that is made by picking, shuffling and cropping; ``None`` for other values.
 
     Either channels, rows and columns are picked each for itself, or channels become blocks of pixels, or blocks of
     pixels channels.
@@ -66,7 +66,7 @@ def settled_images(moved: Moved, batch: int) -> Made | Translation | None:
 
 
 def stacked(moved: Moved, batch: int) -> MadeStack | None:
-    """What a value of one axis more than images is made of: images side by side; ``None`` where it is none of that."""
+    """The images that a value with one more axis than images consists of; ``None`` for other values."""
     for axis in range(1, moved.index.ndim):
         count = moved.index.shape[axis]
         if not 1 < count <= _MOST_STACKED:
@@ -132,7 +132,7 @@ def _to_pixels(x: Translation, index: Array) -> Made | Translation | None:
     if (block.rows * high, block.columns * wide) != index.shape[2:] or block.rows * block.columns < 2:
         return None
     if (high, wide) == (1, 1) and block.rows != block.columns:
-        # A vector in parts, which may be stacked, more likely than an oblong image.
+        # More likely a vector in parts, which may be stacked, than an oblong image.
         return None
     channels, _, _ = _places(index, x.extents)
     corner = channels[:, : block.rows, : block.columns]

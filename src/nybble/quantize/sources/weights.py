@@ -92,7 +92,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _load_state(module: nn.Module, found: Mapping[str, Tensor], path: str | Path) -> None:
     wanted = module.state_dict()
-    # Counters of batch norm say nothing, and older files lack them.
+    # Counters of batch norm have no effect, and older files lack them.
     missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     unknown = [name for name in found if name not in wanted]
     if missing or unknown:

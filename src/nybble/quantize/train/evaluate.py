@@ -63,7 +63,7 @@ def evaluate(
     progress: Progress = silent,
     what: str = "evaluating",
 ) -> Evaluation:
-    """Run a network, as it is, over photos as the engine would see them; accuracy is measured where all have labels.
+    """Run a network over photos, prepared as for the engine; accuracy is measured if all photos have labels.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def evaluate(
     Raises
     ------
     QuantizeError
-        If a photo has a label beyond the classes, not a single photo can be read, or the logits are NaN.
+        If a photo has a label beyond the classes, no photo can be read, or the logits are NaN.
     """
     preprocessing = preprocessing if preprocessing is not None else preprocessing_of(network)
     loader = Loader(photos, preprocessing, batch=batch, workers=workers)

@@ -77,8 +77,8 @@ def finetune(
         Folder for ``last.pt``, ``best.pt``, ``metrics.csv``, ``curves.png`` and ``tensorboard/``. All files are
         replaced whole.
     resume : bool
-        Whether to go on from ``last.pt``. A run that was killed and resumed ends with the weights of one that was
-        not: to the last bit where the same arithmetic is (one thread, or deterministic GPU kernels).
+        Whether to continue from ``last.pt``. A run that was killed and resumed ends with the weights of an
+        uninterrupted one, bit for bit if the arithmetic is deterministic (one thread, or deterministic GPU kernels).
     progress : callable
         Called in the first process only.
     device : str or torch.device, optional
@@ -93,7 +93,7 @@ def finetune(
     TrainingInterrupted
         After SIGTERM or SIGINT, once a checkpoint was written at the step's end.
     QuantizeError
-        On labels, photos, settings or a work folder that cannot be right, or a loss that is not finite.
+        If labels, photos, settings or the work folder are not valid, or the loss is not finite.
     """
     photos = train if isinstance(train, Photos) else open_photos(train)
     held_out = val if val is None or isinstance(val, Photos) else open_photos(val)

@@ -13,7 +13,7 @@ from nybble.quantize.errors import QuantizeError
 
 
 class TrainingInterrupted(QuantizeError):  # noqa: N818 (what happened is not an error)
-    """Training stopped because it was asked to; a checkpoint was written and the same call goes on from there."""
+    """Raised when a signal stopped training; a checkpoint was written and the same call continues from there."""
 
 
 class StopRequest:

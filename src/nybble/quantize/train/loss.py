@@ -1,4 +1,4 @@
-"""What fine-tuning minimises."""
+"""The loss of fine-tuning."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Row = dict[str, float]
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write all rows anew: after a resume the file has each epoch once."""
+    """Rewrite the file with all rows, so that it has each epoch once after a resume."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""How close the outputs of two networks are that are not classifiers: noise as a share of each output's energy."""
+"""Compares the outputs of two networks that are not classifiers: noise as a share of each output's energy."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 #: Settings that change nothing about the weights a run ends with.
 _FREE = {"workers", "save_every"}
-#: Steps between two looks at whether the loss is still a number; on a GPU each look waits for it.
+#: Steps between two checks that the loss is finite; on a GPU each check waits for the device.
 _LOOK = 50
 
 
@@ -128,7 +128,7 @@ class Run:
         }
 
     def _check_outputs(self) -> None:
-        """Of a network that is not a classifier, what makes no sense to ask for."""
+        """Refuse settings that make no sense for a network that is not a classifier."""
         if self.config.distillation < 1 or not isinstance(self.teacher, type(self.network)):
             raise QuantizeError(
                 f"a network with the outputs {', '.join(self.network.outputs[:4])} is trained by distillation alone: "
@@ -432,7 +432,7 @@ class Run:
 
 
 def _digest(network: QuantizedNetwork) -> str:
-    """What network it is, but not its weights, which may have been calibrated with another number of threads."""
+    """A digest of the network without its weights, which may have been calibrated with another number of threads."""
     digest = hashlib.sha256(network.config.model_dump_json(exclude={"training"}).encode())
     for name, value in network.state_dict().items():
         digest.update(f"{name} {tuple(value.shape)}\n".encode())

@@ -22,7 +22,7 @@ _PANEL = 58.0
 
 
 def calibration(material: Material) -> Section | None:
-    """A histogram a tensor, and the figures of all."""
+    """One histogram per tensor, and the figures of all."""
     found = material.calibrations
     if not found:
         return None

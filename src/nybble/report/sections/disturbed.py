@@ -1,4 +1,4 @@
-"""Measurements during which others used the machine."""
+"""Measurements during which other processes used the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nybble.disturbance import warning
 from nybble.report.records import Bench, Disturbance
 from nybble.report.source import Material, Named
 
-#: What marks a figure that was measured meanwhile.
+#: The mark of such a figure.
 MARK = "DISTURBED"
 
 

@@ -21,7 +21,7 @@ _RATIOS = (
 
 
 class Fact(NamedTuple):
-    """A figure, what it is, and how sure it is."""
+    """A figure, its meaning, and its uncertainty."""
 
     figure: Number
     text: str

@@ -1,4 +1,4 @@
-"""Each layer's rate beside what the machine can do."""
+"""Each layer's rate and the machine's peak rates."""
 
 from __future__ import annotations
 

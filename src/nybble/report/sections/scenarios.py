@@ -1,4 +1,4 @@
-"""MLPerf's scenarios: what LoadGen measured, and whether it is valid."""
+"""MLPerf's scenarios: LoadGen's measurements, and whether they are valid."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _unit(scenario: Scenario) -> str:
 
 
 def _percentiles(scenario: Scenario) -> dict[str, float]:
-    # Offline is one query: how long a photo of it takes says when it was its turn.
+    # Offline is one query: the latency of its photos only reflects their order.
     result = scenario.performance
     found = result.percentiles if result is not None and scenario.name != "Offline" else {}
     # A run that LoadGen ended early logs zeros.
@@ -151,7 +151,7 @@ def _invalid(material: Material) -> Iterator[str]:
 
 
 def _shortfalls(material: Material) -> Iterator[str]:
-    """What makes results no submission, said once where all share it."""
+    """The reasons why results are no submission; a reason that all share is given once."""
     said: dict[tuple[str, ...], list[str]] = {}
     for entry in material.scenarios:
         run = entry.record.run

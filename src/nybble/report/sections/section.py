@@ -1,4 +1,4 @@
-"""What a page consists of: sections with charts and the tables of their figures."""
+"""The parts of a page: sections with charts and the tables of their figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from nybble.report.drawing import Chart
 from nybble.report.numbers import Cell, Number
 
-#: Of the column that says which folder or file a row is of.
+#: The title of the column with the folder or file of a row.
 FROM = "source"
 
 

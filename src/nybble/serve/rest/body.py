@@ -15,7 +15,7 @@ from nybble.serve.settings import Settings
 
 T = TypeVar("T")
 
-#: What zlib is told of the formats: gzip, and the zlib format that HTTP calls deflate.
+#: zlib's argument for each format: gzip, and the zlib format that HTTP calls deflate.
 _INFLATE = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
@@ -71,7 +71,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
             return task.result()
         raise ClientGoneError("the client closed its connection")
     finally:
-        # Whoever cancels this, such as a shutdown, cancels the work too.
+        # If this is cancelled, for example by a shutdown, the work is cancelled too.
         task.cancel()
         watch.cancel()
         await asyncio.gather(task, watch, return_exceptions=True)
@@ -98,7 +98,7 @@ async def _inflated(chunks: AsyncIterator[bytes], inflate: Any, settings: Settin
     try:
         async for chunk in chunks:
             while chunk:
-                # A few bytes may inflate to thousands as many, so they are taken in steps.
+                # A few bytes may inflate to a thousand times as many, so they are inflated in steps.
                 parts.append(inflate.decompress(chunk, 1 << 20))
                 size += len(parts[-1])
                 _check_size(size, settings.max_body)

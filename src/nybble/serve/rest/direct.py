@@ -1,4 +1,4 @@
-"""Inference, past FastAPI's routes and middleware, which take as long as everything else of a small request."""
+"""Inference without FastAPI's routes and middleware, which take as long as the rest of a small request."""
 
 from __future__ import annotations
 

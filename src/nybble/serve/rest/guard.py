@@ -22,7 +22,7 @@ from nybble.serve.rest.exchange import Exchange, refusal_reply
 from nybble.serve.rest.heads import Head
 from nybble.serve.service import Service
 
-#: Addresses that need no token, and answer at any load: a load balancer has none, and the page asks for one.
+#: Addresses that need no token and answer at any load: load balancers have no token, and the page asks the user for it.
 OPEN = frozenset(("/", "/v2/health/live", "/v2/health/ready"))
 #: Seconds after which refusals that came early are logged, in one record for each address.
 _SUMMED = 1.0

@@ -31,7 +31,7 @@ async def predict(
     timeout: Annotated[float | None, Query(gt=0, le=86400, description="Seconds.", allow_inf_nan=False)] = None,
     exif: Annotated[bool, Query(description="Turn photos upright as their EXIF orientation says.")] = True,
 ) -> dict[str, Any]:
-    """What a network of any task says of photos, as `nybble predict --json` has it."""
+    """Answers of a network of any task for photos, in the form of `nybble predict --json`."""
     service = service_of(request)
     async with asked(request, model, "predict") as (ticket, photos):
         contents = [photo.content for photo in photos]

@@ -1,4 +1,4 @@
-"""What each remote procedure does."""
+"""The remote procedures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good answers are on labelled photos, with bootstrap intervals."""
+"""Metrics of answers on labelled photos, with bootstrap intervals."""
 
 from nybble.tasks.metrics.bootstrap import Interval, Metric, paired_difference, value_with_interval
 from nybble.tasks.metrics.detection import DetectionMetric

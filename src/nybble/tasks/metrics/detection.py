@@ -25,7 +25,7 @@ class _Class(NamedTuple):
 
 
 class DetectionMetric:
-    """Boxes of one network against those that were labelled.
+    """Boxes of one network, compared with the labelled ones.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def _sorted(found: list[tuple[int, Array, Array]]) -> _Class:
 def _matched(boxes: Array, true: Array, thresholds: Array) -> Array:
     """(boxes, thresholds): whether each box, best first, is the first to find a labelled one.
 
-    Each takes the labelled box that it overlaps most, of those that none before it has taken at this threshold; of
-    several alike, the last.
+    Each is matched with the labelled box that it overlaps most, among those not yet matched at this threshold. Of
+    several equal overlaps the last is taken.
     """
     right = np.zeros((len(boxes), len(thresholds)), dtype=bool)
     if not len(boxes) or not len(true):

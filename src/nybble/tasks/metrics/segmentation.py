@@ -8,15 +8,15 @@ from nybble.graph.types import Array
 
 
 class SegmentationMetric:
-    """Maps of one network against those that were labelled.
+    """Maps of one network, compared with the labelled ones.
 
     Parameters
     ----------
     classes : int
         Labels of ``classes`` and above are void: their pixels do not count.
     void : int
-        A class that does not count either: its labelled pixels are left out, and where it is the answer for another
-        pixel, the answer is wrong. -1 for none.
+        A class that does not count either. Pixels with this label are left out. As the answer for any other pixel it is
+        wrong. -1 for none.
     """
 
     name = "mIoU"
@@ -41,7 +41,7 @@ class SegmentationMetric:
             raise ValueError(f"the map has the size {labels.shape}, but the labels have {true.shape}")
         counted = (true < self._classes) & (true >= 0) & (true != self._void)
         answer = labels[counted].astype(np.int64)
-        # Answers that are not class are counted in a column of their own.
+        # Answers that are no class are counted in a column of their own.
         answer = np.where((answer < 0) | (answer >= self._classes), self._classes, answer)
         cells = true[counted].astype(np.int64) * (self._classes + 1) + answer
         size = self._classes * (self._classes + 1)

@@ -9,7 +9,7 @@ from nybble.tasks.polygons import polygon_overlaps
 
 
 class TextMetric:
-    """Quadrilaterals of one network against those that were labelled; each is matched at most once.
+    """Quadrilaterals of one network, compared with the labelled ones; each is matched at most once.
 
     Parameters
     ----------

@@ -11,12 +11,12 @@ from nybble.lower.steps.bilinear import Bilinear
 
 
 class BilinearKind(StepKind):
-    """Sums of four pixels, divided."""
+    """Bilinear interpolation on the CPU: weighted sums of four pixels, divided."""
 
     kind = "bilinear"
 
     def add(self, step: Step, builder: Builder) -> None:
-        """By the step's indices and weights."""
+        """Pass the step's indices and weights."""
         body = step.body_as(Bilinear)
         spec = _native.BilinearSpec()
         spec.input = builder.ids[step.source]

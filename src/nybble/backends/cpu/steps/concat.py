@@ -9,12 +9,12 @@ from nybble.lower import Step
 
 
 class ConcatKind(StepKind):
-    """Copies, pixel by pixel."""
+    """Concatenation on the CPU: copies, pixel by pixel."""
 
     kind = "concat"
 
     def add(self, step: Step, builder: Builder) -> None:
-        """In the order of the inputs."""
+        """Pass the inputs in their order."""
         spec = _native.ConcatSpec()
         spec.inputs = [builder.ids[value.name] for value in step.inputs]
         spec.output, spec.output_lists = builder.output(step)

@@ -15,16 +15,16 @@ from nybble.lower import Conv, Step
 
 
 class ConvKind(StepKind):
-    """A kernel is chosen for each from the table of kernels."""
+    """Convolutions on the CPU. The kernel of each comes from the table of kernels."""
 
     kind = "conv"
 
     def kernel(self, step: Step, isa: str) -> Kernel | None:
-        """By its types, shapes and weights."""
+        """The default by types, shapes and weights."""
         return choose_kernel(step, isa)
 
     def add(self, step: Step, builder: Builder) -> None:
-        """Weights go along in the orders of input and output."""
+        """Pass the weights in the channel orders of input and output."""
         conv = step.body_as(Conv)
         kernel = builder.plan.kernels[step.output]
         spec = _native.ConvSpec()

@@ -1,4 +1,4 @@
-"""Codes that only move."""
+"""Operations that only move codes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nybble.lower import Step
 
 
 class MoveKind(StepKind):
-    """Copies, pixel by pixel."""
+    """Moves on the CPU: copies, pixel by pixel."""
 
     kind = "move"
 
     def add(self, step: Step, builder: Builder) -> None:
-        """By the step's indices."""
+        """Pass the step's indices."""
         moves = step.body_as(Moves)
         spec = _native.MoveSpec()
         spec.input = builder.ids[step.source]

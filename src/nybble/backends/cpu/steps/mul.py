@@ -10,12 +10,12 @@ from nybble.lower import Step
 
 
 class MulKind(StepKind):
-    """Exact products, then an epilogue."""
+    """Products on the CPU: exact products, then an epilogue."""
 
     kind = "mul"
 
     def add(self, step: Step, builder: Builder) -> None:
-        """Both values, and the gate too, have the order of the result."""
+        """Both values, and a gate too, have the channel order of the result."""
         value, other = step.inputs
         spec = _native.MulSpec()
         spec.input, spec.other = builder.ids[value.name], builder.ids[other.name]

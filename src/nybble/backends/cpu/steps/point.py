@@ -1,4 +1,4 @@
-"""Element by element: sums that no convolution takes along."""
+"""Element-wise steps: sums that no convolution includes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nybble.lower import Step
 
 
 class PointKind(StepKind):
-    """One value or the sum of two, then an epilogue."""
+    """Element-wise steps on the CPU: one value or the sum of two, then an epilogue."""
 
     kind = "point"
 
     def add(self, step: Step, builder: Builder) -> None:
-        """Both values have the order of the result."""
+        """Both values have the channel order of the result."""
         order = builder.order(step.result)
         spec = _native.PointSpec()
         spec.input = builder.ids[step.source]
@@ -42,7 +42,7 @@ class PointKind(StepKind):
 
 
 def _alone(step: Step) -> Quantize | PReLU | None:
-    """The Quantize that makes sums of 32 bits of codes, if that is all: no clamp bounds these."""
+    """The Quantize of a step that only rescales codes to 32-bit sums, which no clamp bounds; else ``None``."""
     if step.add is not None or step.relu is not None or step.quantize is None:
         return None
     is_wide = step.quantize.output_type is DType.S32 and step.input.dtype in ACTIVATIONS

@@ -9,12 +9,12 @@ from nybble.lower import Pool, Step
 
 
 class PoolKind(StepKind):
-    """Maxima and averages."""
+    """Pools on the CPU: maxima and averages."""
 
     kind = "pool"
 
     def add(self, step: Step, builder: Builder) -> None:
-        """The extents of the result say where ``ceil_mode`` adds windows."""
+        """The extents of the result imply the windows that ``ceil_mode`` adds."""
         pool = step.body_as(Pool)
         window = pool.window
         spec = _native.PoolSpec()

@@ -10,12 +10,12 @@ from nybble.lower import Step
 
 
 class ScaleKind(StepKind):
-    """The end of a network: nothing builds lists of floats."""
+    """The conversion of sums to floats on the CPU. No lists are built of floats."""
 
     kind = "scale"
 
     def add(self, step: Step, builder: Builder) -> None:
-        """One scale per channel, in the graph's order."""
+        """Pass one scale per channel, in the graph's order."""
         spec = _native.ScaleSpec()
         spec.input = builder.ids[step.source]
         spec.scale = step.body_as(Tensor).numpy().tolist()

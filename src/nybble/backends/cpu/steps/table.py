@@ -1,4 +1,4 @@
-"""Any function of one code that no other step takes along."""
+"""Tables: any function of a single code that no other step includes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nybble.lower import Step
 
 
 class TableKind(StepKind):
-    """One table for all channels, in any order."""
+    """Tables on the CPU: one table for all channels, in any channel order."""
 
     kind = "table"
 
     def add(self, step: Step, builder: Builder) -> None:
-        """The whole table; codes that the input cannot have are never looked up."""
+        """Pass the whole table; codes that the input cannot have are never looked up."""
         spec = _native.TableSpec()
         spec.input = builder.ids[step.source]
         spec.table = step.body_as(Tensor).numpy().tolist()

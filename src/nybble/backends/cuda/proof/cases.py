@@ -90,7 +90,7 @@ def _convolution(kernel: ConvKernel, seed: int) -> Case:
     random = np.random.default_rng(seed)
     bits = int(kernel.types[1])
     dtype = {"u4": DType.U4, "s4": DType.S4, "u8": DType.U8, "s8": DType.S8}[kernel.types[:2]]
-    # What a pixel's bytes are padded to must be a multiple of the depth.
+    # The padded bytes of a pixel must be a multiple of the depth.
     inputs = (2 * kernel.tile.depth if bits == 4 else kernel.tile.depth) * 2 - 3
     outputs = kernel.tile.columns + 11
     size = 1 if kernel.one_tap else 3
@@ -108,7 +108,7 @@ def _convolution(kernel: ConvKernel, seed: int) -> Case:
     nodes: list[Node] = [conv]
     is_codes = kernel.rule == CODES
     if is_codes or seed % 2:
-        # Products stay below 2^31 where the kernel rounds in 32 bits; else they need more.
+        # Products stay below 2^31 if the kernel rounds in 32 bits; otherwise they must exceed that.
         bound = int(np.abs(weight.numpy().astype(np.int64)).sum(axis=(1, 2, 3)).max()) * dtype.magnitude + 5000
         shift = 14
         most = ((1 << 31) - 1 - (1 << shift)) // bound if is_codes else 1 << 20

@@ -75,12 +75,12 @@ class Check:
 
     @property
     def demand(self) -> Demand:
-        """What the step needs at least."""
+        """The least work of the step."""
         return Demand(self.macs, self.bits, self.bytes, self.weight_bytes)
 
     @property
     def stored(self) -> Stored:
-        """How the value lies in memory."""
+        """The layout of the value in memory."""
         dtype = DType(self.dtype)
         return Stored(Value(self.name, dtype, self.shape, dtype.magnitude), Form(self.form))
 
@@ -203,7 +203,7 @@ def record(
     for run in plan.runs:
         found = [device.recorded(launch) for launch in launches_of(run, builder)]
         launches += found
-        # What reads the input belongs to the first step.
+        # The launches that read the input belong to the first step.
         count = len(found) + (0 if checks else len(first))
         kernel = launches[-1].kernel
         checks.append(_check(run, builder, device, count, kernel, expected.get(run.output), arrays, keep_first))

@@ -1,1 +1,1 @@
-"""One file per kind of step. Each registers how the GPU runs it; a new file needs no list."""
+"""One file per kind of step. Each registers how the GPU runs it. New files are found by themselves."""

@@ -14,12 +14,12 @@ from nybble.lower.steps.bilinear import Bilinear
 
 
 class BilinearKind(StepKind):
-    """Sums of four pixels, divided."""
+    """Bilinear interpolation on a GPU: weighted sums of four pixels, divided."""
 
     kind = "bilinear"
 
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """By the step's indices and weights."""
+        """Launches with the step's indices and weights."""
         body = step.body_as(Bilinear)
         source, result = builder.stored(step.input), builder.stored(step.result)
         params = structures.BilinearParams(

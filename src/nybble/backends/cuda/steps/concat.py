@@ -10,18 +10,18 @@ from nybble.lower import Step
 
 
 class ConcatKind(StepKind):
-    """Copies, channel by channel."""
+    """Concatenation on a GPU: copies, channel by channel."""
 
     kind = "concat"
 
     def why_not(self, step: Step) -> str | None:
-        """The kernel's parameters hold so many values."""
+        """The kernel's parameters can hold only so many values: ``MOST_PARTS``."""
         if len(step.inputs) <= structures.MOST_PARTS:
             return None
         return f"the GPU joins {structures.MOST_PARTS} values at most, not {len(step.inputs)}"
 
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """In the order of the inputs."""
+        """One launch, with the inputs in their order."""
         params = structures.ConcatParams(
             out=builder.tensor(step.result),
             part=tuple(builder.tensor(value) for value in step.inputs),

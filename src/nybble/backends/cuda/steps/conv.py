@@ -20,17 +20,17 @@ from nybble.lower import Conv, Step
 
 
 class ConvKind(StepKind):
-    """Of one group: a tile of a matrix product a block. Of several: eight channels of a pixel a thread."""
+    """Convolutions on a GPU. One group: one tile of a matrix product per block. Several: eight channels per thread."""
 
     kind = "conv"
 
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """One kernel."""
+        """One launch."""
         conv = step.body_as(Conv)
         return [_matrix(step, conv, builder) if conv.groups == 1 else _groups(step, conv, builder)]
 
     def joined(self, projection: Step, step: Step, builder: Builder) -> list[Launch]:
-        """One kernel for both."""
+        """One launch for both."""
         kernel = _chosen(step, kernels_of(Run((projection, step)), builder), builder)
         columns = padded_channels(builder.stored(step.result))
         params = structures.JoinParams(
@@ -78,7 +78,7 @@ def _launch(kernel: ConvKernel, step: Step, params: ctypes.Structure, builder: B
 def _product(step: Step, epilogue: structures.Epilogue, builder: Builder) -> structures.ConvParams:
     conv = step.body_as(Conv)
     source, result = builder.stored(step.input), builder.stored(step.result)
-    # Whole tiles: kernels do not ask where the columns end. Every channel that is stored is one of them.
+    # Whole tiles: kernels do not check where the columns end. The tiles contain every stored channel.
     columns = padded_channels(result)
     window = builder.window(conv.window, step.input, step.result)
     geometry = {name: getattr(window, name) for name, *_ in structures.Window._fields_}

@@ -1,4 +1,4 @@
-"""Codes that only move."""
+"""Operations that only move codes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nybble.lower import Step
 
 
 class MoveKind(StepKind):
-    """Copies, code by code."""
+    """Moves on a GPU: copies, code by code."""
 
     kind = "move"
 
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """By the step's indices; padding is zero."""
+        """Launches with the step's indices; padding is zero."""
         moves = step.body_as(Moves)
         source, result = builder.stored(step.input), builder.stored(step.result)
         channels = np.full((len(moves.channels), result.pitch), -1, np.int32)

@@ -1,4 +1,4 @@
-"""Element by element: sums that no convolution takes along, products, tables."""
+"""Element-wise steps: sums that no convolution includes, products, tables."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ def _launch(step: Step, builder: Builder, epilogue: structures.Epilogue, other: 
 
 
 class PointKind(StepKind):
-    """One value or the sum of two, each rescaled or not, then an epilogue."""
+    """Element-wise steps on a GPU: one value or the sum of two, each rescaled or not, then an epilogue."""
 
     kind = "point"
 
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """The second value is the epilogue's shortcut."""
+        """One launch; the second value is the epilogue's shortcut."""
         return _launch(step, builder, builder.epilogue(step))
 
 
 class MulKind(StepKind):
-    """The product of two values, or of one and a gate, then an epilogue."""
+    """Products on a GPU: of two values, or of one and a gate, then an epilogue."""
 
     kind = "mul"
 
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """A gate is one pixel."""
+        """One launch; a gate is an image of one pixel."""
         return _launch(step, builder, builder.epilogue(step), step.inputs[1])
 
 
 class TableKind(StepKind):
-    """Any function of one code."""
+    """Tables on a GPU: any function of a single code."""
 
     kind = "table"
 
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """Codes are looked up as they are read."""
+        """One launch; codes are looked up as they are read."""
         epilogue = builder.epilogue(step)
         builder.set_table(epilogue, step.body_as(Tensor).numpy(), step.input.dtype.minimum)
         return _launch(step, builder, epilogue)

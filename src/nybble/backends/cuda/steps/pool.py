@@ -10,12 +10,12 @@ from nybble.lower import Pool, Step
 
 
 class PoolKind(StepKind):
-    """Maxima and averages."""
+    """Pools on a GPU: maxima and averages."""
 
     kind = "pool"
 
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """The extents of the result say where ``ceil_mode`` adds windows."""
+        """One launch; the extents of the result imply the windows that ``ceil_mode`` adds."""
         pool = step.body_as(Pool)
         params = structures.PoolParams(
             input=builder.tensor(step.input),

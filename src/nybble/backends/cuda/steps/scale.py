@@ -13,12 +13,12 @@ from nybble.lower import Step
 
 
 class ScaleKind(StepKind):
-    """The end of a network."""
+    """The conversion of sums to floats on a GPU."""
 
     kind = "scale"
 
     def launches(self, step: Step, builder: Builder) -> list[Launch]:
-        """Padding is divided by 1."""
+        """One launch; padding is divided by 1."""
         scales = np.ones(builder.stored(step.result).pitch, np.float32)
         numbers = step.body_as(Tensor).numpy()
         scales[: len(numbers)] = numbers

@@ -1,6 +1,6 @@
-"""What each ONNX operator means in a graph: one file per family, each of which registers its readers.
+"""The meaning of each ONNX operator in a graph: one file per family, each of which registers its readers.
 
-A new family is a file here and one line below. Where an operator means one operation, the operation itself can say so:
+A new family is a file here and one line below. If an operator corresponds to one operation, the operation can read it:
 see :attr:`nybble.graph.ops.Operation.onnx_operators`.
 """
 

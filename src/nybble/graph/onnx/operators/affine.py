@@ -1,8 +1,8 @@
 """Multiplications by constants, additions of constants, and BatchNormalization.
 
-A positive factor only changes what a step stands for, so it is exact. A negative one turns the signs of the weights
-before it; a constant that is added goes into the bias. Both take a node of their own where there is no convolution or
-matrix product to put them in.
+A positive factor only changes the unit, so it is exact. A negative one inverts the weights before it; a constant that
+is added is merged into the bias. Both need a separate node if there is no convolution or matrix product to merge them
+into.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def scaled(importer: Importing, node: onnx.NodeProto, real: Real, factor: Array)
     is_last = not importer.readers.get(node.output[0]) and np.all(factor != 0)
     if np.all(factor > 0) or is_last:
         if real.is_cut and not build.is_ours and not is_last:
-            # The bounds wait on.
+            # The bounds stay pending.
             high = None if real.high is None else real.high * factor
             low = None if real.low is None else real.low * factor
             return replace(real, unit=real.unit * factor, high=high, low=low, through=name)
@@ -126,7 +126,7 @@ def _offset_steps(importer: Importing, node: onnx.NodeProto, real: Real, steps: 
     if real.padding is not None:
         raise OnnxImportError("a Pad before it is not supported", node=name)
     if real.is_cut:
-        # What is clipped and then moved is moved and then clipped elsewhere.
+        # Adding after a clip equals clipping, at moved bounds, after adding.
         number = steps * real.unit
         bottom = np.zeros_like(number) if real.relu is not None else real.low
         low = None if bottom is None else bottom + number
@@ -137,7 +137,7 @@ def _offset_steps(importer: Importing, node: onnx.NodeProto, real: Real, steps: 
 
 
 def alive(unit: Array) -> Array:
-    """Units in which channels that are always 0 or their bias, with a unit of 0, have some unit."""
+    """The units, with a non-zero one for channels of unit 0, which are always 0 or their bias."""
     if np.all(unit > 0):
         return unit
     return np.where(unit > 0, unit, float(np.median(unit[unit > 0])) if np.any(unit > 0) else 1.0)

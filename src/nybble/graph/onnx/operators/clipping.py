@@ -1,4 +1,4 @@
-"""Relu, Clip, Max and Min: bounds that are kept until the QuantizeLinear behind, which often implies them."""
+"""Relu, Clip, Max and Min. Their bounds stay pending until the QuantizeLinear behind, which often implies them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _integers(
             continue
         if bound.size != 1 or bound.dtype.kind not in "iuf" or not np.all(np.isfinite(bound)):
             raise OnnxImportError("its bound is not one number", node=label(node))
-        # Relu of integers cuts off at the integer 0, whatever the zero point is.
+        # Relu of integers clips at the integer 0, for any zero point.
         sides.append(int(bound.reshape(-1)[0]) - found.zero)
     is_only = importer.reads_only(node.input[index], node)
     return replace(found, value=importer.build.narrow(found.value, sides[0], sides[1], is_only, label(node)))

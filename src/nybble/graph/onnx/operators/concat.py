@@ -1,4 +1,4 @@
-"""Concat: channels side by side."""
+"""Concat: joins channels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def concat(importer: Importing, node: onnx.NodeProto) -> Value:
     elif all(part.is_stored for part in parts):
         dtype = parts_type({build.types[part.value].dtype for part in parts})
     else:
-        # Quantizing commutes with putting channels side by side.
+        # Quantizing commutes with joining channels.
         dtype = behind.dtype
     pieces = np.split(scale, np.cumsum(counts)[:-1])
     values = [
@@ -54,7 +54,7 @@ def concat(importer: Importing, node: onnx.NodeProto) -> Value:
 
 
 def _concat_stored(importer: Importing, node: onnx.NodeProto) -> Value:
-    """Integers side by side: what a step is must be the same, which DequantizeLinear says behind."""
+    """Joined integers: all must have the same step, which the DequantizeLinear behind gives."""
     build = importer.build
     parts = [found for index in range(len(node.input)) if isinstance(found := importer.value(node, index), Stored)]
     _check_axis(importer, node, parts)

@@ -1,9 +1,9 @@
-"""Functions of one activation that a file spells out in elementwise operators: each becomes one table.
+"""Functions of one activation that a file composes of elementwise operators: each becomes one table.
 
 Exporters write SiLU as Sigmoid and Mul, HardSwish as Add, Clip, Mul and Div, GELU as a dozen nodes around Erf; others
-have an operator for it. All are functions of one code as long as they read one activation and numbers: their values are
-computed for every code, in float32 after each operator, as runtimes compute, and QuantizeLinear makes a Table of them.
-A value between that others read too is read by them as it always was.
+have an operator for it. All are functions of one code if they read one activation and constants. Their values are
+computed for every code, in float32 after each operator as in runtimes, and QuantizeLinear turns them into a Table. If
+other nodes read a value in between, they read it as usual.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nybble.graph.types import Array, DType
 
 @reads(*EVALUATORS, first=True)
 def elementwise(importer: Importing, node: onnx.NodeProto) -> Value | None:
-    """The values of a function of one activation; declines what is none, or what others read better."""
+    """The values of a function of one activation; declines others, and those with a better reader."""
     regions, name = importer.regions, node.output[0]
     root = importer.values.get(regions.roots.get(name, ""))
     if not isinstance(root, Real) or not root.is_stored or root.padding is not None:
@@ -47,13 +47,13 @@ def elementwise(importer: Importing, node: onnx.NodeProto) -> Value | None:
         if is_part:
             raise
         return None
-    # Others than its own reader may need them too, where a part of the function is read besides.
+    # Other nodes may need them too, if they read a part of the function.
     regions.numbers[name] = numbers
     return Computed(root, label(node), numbers) if is_part else None
 
 
 def _numbers(importer: Importing, node: onnx.NodeProto, root: Real) -> Array:
-    """What a node gives for each code of the activation, in float32 or in integers."""
+    """The result of a node for each code of the activation, in float32 or in integers."""
     codes = _codes(importer, root)
     real = (codes * np.float64(root.unit[0])).astype(np.float32)
     given: list[Any] = []
@@ -80,7 +80,7 @@ def _numbers(importer: Importing, node: onnx.NodeProto, root: Real) -> Array:
 
 @reads("QuantizeLinear", first=True)
 def tabled(importer: Importing, node: onnx.NodeProto) -> Value | None:
-    """The Table of a function's values; declines what is none."""
+    """The Table of a function's values; declines other nodes."""
     found = importer.value(node, 0)
     if not isinstance(found, Computed):
         return None

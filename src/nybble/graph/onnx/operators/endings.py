@@ -1,4 +1,4 @@
-"""Round, and what is left out at the end of a network: Softmax."""
+"""Round, and Softmax, which is left out at the end of a network."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from nybble.graph.types import DType
 
 
 class Importing(ABC):
-    """What each ONNX value is, as far as the import has come.
+    """The meaning of each ONNX value, as far as the import has come.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Importing(ABC):
         #: Images that the model takes at a time, where that is fixed.
         self.batch: int | None = None
         self.notes: list[str] = []
-        #: Values behind a Softmax that is left out: what is before it.
+        #: Values behind a Softmax that is left out, and the values before it.
         self.tail: set[str] = set()
         #: Inputs whose channels are last in the file, and first in the graph.
         self.channels_last: set[str] = set()
@@ -123,5 +123,5 @@ class Importing(ABC):
         return found
 
     def reads_only(self, name: str, node: onnx.NodeProto) -> bool:
-        """Whether nobody else reads an ONNX value."""
+        """Whether an ONNX value has only one reader."""
         return len(self.readers.get(name, [])) == 1 and name not in self.outputs

@@ -1,8 +1,8 @@
 """The readers of ONNX operators, by the operators' names.
 
-Operators and nodes of a graph are not one to one, so that a reader belongs to an operator: it is given the ONNX node
-and says what its output is. Several readers may know one operator; the first that does not decline wins. Those that
-operations declare (:attr:`nybble.graph.ops.Operation.onnx_operators`) come before most others.
+ONNX operators and nodes of a graph do not correspond one to one, so a reader belongs to an operator: it takes the ONNX
+node and returns the value of its output. Several readers may handle one operator; the first that does not decline is
+used. Those that operations declare (:attr:`nybble.graph.ops.Operation.onnx_operators`) come before most others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nybble.graph.onnx.operators.remedies import unsupported
 from nybble.graph.onnx.values import Value
 from nybble.graph.ops.registry import operations
 
-#: What a node's output is; ``None`` where the reader has no form for it and another may have.
+#: The value of a node's output; ``None`` if the reader declines the node and another reader may accept it.
 Reader: TypeAlias = Callable[[Importing, onnx.NodeProto], Value | None]
 
 
@@ -47,13 +47,13 @@ def reads(
     *names : str
         As ``op_type`` has them.
     first : bool
-        Whether it is asked before all others, those of operations too.
+        Whether it is tried before all others, including those of operations.
     takes_padding : bool
-        Whether it reads a value that a Pad before it has put numbers around.
+        Whether it accepts a value with a pending Pad.
     commutes : bool
         Whether quantizing commutes with the operators: they keep the order of numbers, or only rearrange them.
     rearranges : bool
-        Whether what is said of every number of the output holds of the input too.
+        Whether it only moves numbers, so that a property of all numbers of the output holds for the input too.
     """
 
     def register(reader: Reader) -> Reader:
@@ -80,7 +80,7 @@ def is_known(name: str) -> bool:
 
 
 def takes_padding(name: str) -> bool:
-    """Whether an operator takes over a Pad before it."""
+    """Whether an operator merges a Pad before it."""
     return name in _operators and _operators[name].takes_padding
 
 
@@ -95,12 +95,12 @@ def rearranges(name: str) -> bool:
 
 
 def read(importer: Importing, node: onnx.NodeProto) -> Value:
-    """What a node's output is.
+    """The value of a node's output.
 
     Raises
     ------
     OnnxImportError
-        If no reader has a form for it, with what to do about it.
+        If no reader accepts it; the text names a remedy.
     """
     declared = [entry for entry in operations().values() if node.op_type in entry.onnx_operators]
     own = _operators.get(node.op_type, _Operator())

@@ -134,10 +134,10 @@ def _reshaped(importer: Importing, node: onnx.NodeProto, found: Real | Stored, d
 
 @reads("Transpose", commutes=True, rearranges=True)
 def transpose(importer: Importing, node: onnx.NodeProto) -> Value:
-    """Transpose of images: remembered until a Flatten, whose reader gets its weights in that order.
+    """Transpose of images: recorded until a Flatten, behind which the weights are reordered.
 
-    One that makes the first dimension of the input of its last says that the file takes channels last; the graph then
-    takes them first.
+    A Transpose that moves the last dimension of the input to the front means that the file takes channels last; the
+    graph then takes them first.
     """
     found = importer.value(node, 0)
     if not isinstance(found, Outside):
@@ -180,7 +180,7 @@ def _turned(importer: Importing, found: Outside | Stored | Real) -> Outside | St
 
 @reads("Pad")
 def pad(importer: Importing, node: onnx.NodeProto) -> Value:
-    """Pad of rows and columns, which the convolution or pool behind takes over."""
+    """Pad of rows and columns, which is merged into the convolution or pool behind."""
     found = importer.value(node, 0)
     name = label(node)
     if (

@@ -18,7 +18,7 @@ from nybble.graph.onnx.values import Constant, Real, Value
 from nybble.graph.ops import Add
 from nybble.graph.types import Array
 
-#: How much finer than its inputs a sum of two activations is: the rounding of each is then small against a step.
+#: Factor by which a sum of two activations is finer than its inputs, so that the rounding of each is small.
 ADDED_UNITS = 64
 
 

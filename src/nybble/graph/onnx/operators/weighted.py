@@ -18,7 +18,7 @@ from nybble.graph.tensor import Tensor
 from nybble.graph.types import Array, DType
 from nybble.graph.value_type import MAX_EXTENT
 
-#: What no activation is below.
+#: A number below every activation.
 LOWEST = -1e30
 
 
@@ -137,7 +137,7 @@ def _turned(importer: Importing, node: onnx.NodeProto, weight: Tensor) -> Tensor
 
 
 def _pruned(weight: Tensor, unit: Array, bias: Array | None) -> tuple[Tensor, Array]:
-    """Channels with a scale of 0 are their bias: weights of 0, and a unit that the bias can be counted in."""
+    """Channels with a scale of 0 equal their bias: they get weights of 0, and a unit that expresses the bias."""
     if np.all(unit > 0):
         return weight, unit
     values = weight.numpy().copy()
@@ -161,7 +161,7 @@ def padding(
     own = _own_padding(node, shape, kernel, stride, dilation)
     if real.padding is None:
         return own
-    # Nothing wins against the lowest value of a max pool.
+    # The lowest value is never the maximum of a max pool.
     is_neutral = real.filling <= LOWEST if node.op_type == "MaxPool" else real.filling == 0
     is_explicit = attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"", b"VALID")
     if not is_neutral or not (is_explicit or own == Padding()):

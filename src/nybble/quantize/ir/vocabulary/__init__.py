@@ -1,7 +1,7 @@
-"""What a float network may consist of: one builder for each kind of operation, for every front end.
+"""The vocabulary of float networks: one builder for each kind of operation, shared by all front ends.
 
 A builder takes values (:class:`Translation`) and constants (tensors), checks them, and returns the operation. PyTorch
-capture and the ONNX reader only say which builder a call or a node stands for, so both accept the same networks.
+capture and the ONNX reader only map calls and nodes to builders, so both accept the same networks.
 """
 
 from nybble.quantize.ir.vocabulary.arithmetic import (

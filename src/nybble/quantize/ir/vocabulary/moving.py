@@ -1,4 +1,4 @@
-"""What moves, joins or skips values."""
+"""Builders of operations that move, join or skip values."""
 
 from __future__ import annotations
 

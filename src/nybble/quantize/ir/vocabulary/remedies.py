@@ -1,4 +1,4 @@
-"""What to do about operations that no network may consist of, in the words of both front ends."""
+"""Remedies for operations that are not in the vocabulary, for both front ends."""
 
 from __future__ import annotations
 

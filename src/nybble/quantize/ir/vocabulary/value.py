@@ -1,4 +1,4 @@
-"""Values on their way through a front end: what they are called, and how readers see them."""
+"""Values in a front end: their names, and the shape in which readers see them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STACKED = (
 
 
 class Unsupported(Exception):  # noqa: N818 - it becomes the reason in an error with a place
-    """Why an operation cannot be part of a network, and what to do. A front end adds the place."""
+    """Raised if an operation cannot be part of a network; the text has the remedy. A front end adds the place."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Translation:
         What readers see: for each axis but the batch, the network's axes behind it. An axis without any has the
         extent 1. By default they see the network's own.
     ending : str
-        ``softmax`` or ``log_softmax`` where that was left out; nothing may be computed from such a value.
+        ``softmax`` or ``log_softmax`` if that was left out; no operation may read such a value.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Translation:
 
     @property
     def is_natural(self) -> bool:
-        """Whether readers that take it flat find its elements in the network's order."""
+        """Whether readers that flatten it get its elements in the network's order."""
         moved = [axis for axis in self.order if self.extents[axis] != 1]
         return moved == sorted(moved)
 

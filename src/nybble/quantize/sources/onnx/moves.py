@@ -1,4 +1,4 @@
-"""ONNX nodes that move the elements of a batch over axes that no reader can be told of."""
+"""ONNX nodes that move the elements of a batch across axes in ways that no value can express."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nybble.quantize.sources.moved import Moved, of_images
 
 
 def follow(node: Any, inputs: Sequence[Any], why: str) -> Moved | None:
-    """What a node that only moves elements makes of images, or of what another one moved; ``None`` of all else."""
+    """The result of a node that only moves elements, of images or of moved elements; ``None`` for other nodes."""
     x = inputs[0] if inputs else None
     move = _MOVES.get(node.op)
     if move is None or not isinstance(x, Translation | Moved):

@@ -1,4 +1,4 @@
-"""What a network does to its outputs last: real numbers that are moved, joined or made probabilities, on the host."""
+"""The tail of a network: real numbers that the host moves, joins or turns into probabilities."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tail:
     nodes : tuple of OnnxNode
         In order.
     cuts : tuple of str
-        ONNX values that they read, and outputs that they do not make: what the network itself returns.
+        ONNX values that they read, and outputs that they do not make: the results of the network itself.
     constants : tuple of str
         ONNX values that they read and that depend on no image.
     """
@@ -37,7 +37,7 @@ class Tail:
 
 
 def tail_of(model: OnnxModel) -> Tail:
-    """Peel the nodes off that only the outputs need and that the host can do."""
+    """Separate the nodes that only the outputs need and that the host can compute."""
     readers: dict[str, list[OnnxNode]] = {}
     for node in model.nodes:
         for name in node.inputs:
@@ -72,7 +72,7 @@ def host_nodes(tail: Tail, constants: Mapping[str, Array], shapes: Mapping[str, 
     Raises
     ------
     ValueError
-        Saying what the host cannot do.
+        Naming the operation that the host cannot compute.
     """
     known = dict(shapes)
     nodes: list[Node] = []

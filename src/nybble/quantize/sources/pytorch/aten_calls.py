@@ -1,4 +1,4 @@
-"""What each call of an ATen operation stands for in the vocabulary of float networks."""
+"""The meaning of each call of an ATen operation in the vocabulary of float networks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SUPPORTED = (
 
 
 def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape: tuple[int, ...]) -> Result | Results:
-    """The operations that a call stands for, or the value itself where it changes nothing; several for several results.
+    """The operations of a call, or the value itself if it changes nothing; a list for a call with several results.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape:
     Raises
     ------
     Unsupported
-        Saying what is not supported, and what to do.
+        Naming the unsupported operation and the remedy.
     """
     forms = aten_forms(target.removeprefix("aten."))
     kwargs = {name: value for name, value in kwargs.items() if value is not None}
@@ -52,7 +52,7 @@ def translate(target: str, args: tuple[Any, ...], kwargs: dict[str, Any], shape:
         try:
             bound = form.signature.bind(shape, *args, **kwargs)
         except TypeError:
-            # Only the arguments are in question here: what a handler raises is a bug of ours.
+            # Only the arguments are checked here: an exception of a handler is a bug in nybble.
             raise Unsupported("these arguments are not those of the operation") from None
         result: Result | Results | None = form.handler(*bound.args, **bound.kwargs)
         if result is not None:

@@ -1,8 +1,8 @@
 """From an ``nn.Module`` to a :class:`FloatNetwork`, by way of ``torch.export``.
 
-``torch.export`` runs the module's own Python once on stand-ins for tensors, so how a network is written (modules or
-functions, padding computed on the way, in-place or not) does not matter: what arrives here are functional ATen
-operations. Nothing here knows a network by name.
+``torch.export`` runs the module's own Python once on stand-ins for tensors, so the way in which a network is written
+(modules or functions, computed padding, in-place or not) does not matter: the result consists of functional ATen
+operations. No network is treated specially.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from nybble.quantize.sources.pytorch.outputs import Classifier, Tensors, choose_
 from nybble.quantize.sources.pytorch.source_lines import frames_of, recorded, user_line
 from nybble.quantize.sources.pytorch.walk import BATCH, Walk
 
-#: What the output of a module that is not a classifier is called.
+#: The name of the output of a module that is not a classifier.
 OUTPUT = "output"
 #: Largest difference between module and captured network, relative to the largest logit.
 _TOLERANCE = 1e-3
-#: Characters of a foreign error that ours repeats.
+#: Characters of another package's error that nybble's error repeats.
 _LONGEST = 200
-#: What a module that fails must do.
+#: The remedy for a module that fails.
 _ADVICE = "the network must take one tensor (N, C, H, W) of this size and must not decide anything by its values"
 _ADVICE_SINGLE = f"{_ADVICE}; its weights were converted to float32, so it must not cast what it reads to another type"
 _ENDINGS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -48,8 +48,8 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int], *, output: str
     Parameters
     ----------
     module : nn.Module
-        Takes one tensor (N, C, H, W) and returns tensors, alone or in a mapping, tuple, list or dataclass. It is left
-        as it was. One in float64, float16 or bfloat16 is captured as float32.
+        Takes one tensor (N, C, H, W) and returns tensors, alone or in a mapping, tuple, list or dataclass. It is not
+        changed. A module in float64, float16 or bfloat16 is captured as float32.
     input_shape : tuple of int
         (C, H, W). Shapes are fixed from here on.
     output : str or int, optional
@@ -65,8 +65,8 @@ def capture(module: nn.Module, input_shape: tuple[int, int, int], *, output: str
     Raises
     ------
     CaptureError
-        If an operation cannot be expressed, naming it and its source line, or if the recorded network does not give
-        the module's answers.
+        If an operation cannot be expressed, naming it and its source line, or if the answers of the recorded network
+        differ from the module's.
     """
     return capture_with_module(module, input_shape, output=output)[0]
 

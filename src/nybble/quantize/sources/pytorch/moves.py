@@ -1,4 +1,4 @@
-"""ATen calls that move the elements of a batch over axes that no reader can be told of."""
+"""ATen calls that move the elements of a batch across axes in ways that no value can express."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.fx import Node
 from nybble.quantize.ir.vocabulary import Translation
 from nybble.quantize.sources.moved import Moved, of_images
 
-#: Operations that compute nothing: they say the same of indices as of values.
+#: Operations that compute nothing: they have the same effect on indices as on values.
 _MOVES = frozenset(
     (
         *(
@@ -54,7 +54,7 @@ def moves(node: Node) -> bool:
 
 
 def follow(node: Node, args: Sequence[Any], batch: int, why: str) -> Moved | tuple[Moved, ...] | None:
-    """What a call that only moves elements makes of images, or of what another one moved; ``None`` of all else.
+    """The result of a call that only moves elements, of images or of moved elements; ``None`` for other calls.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def follow(node: Node, args: Sequence[Any], batch: int, why: str) -> Moved | tup
     batch : int
         Images of the batch.
     why : str
-        The error where it is read all the same.
+        The error if it is read nevertheless.
     """
     name = str(node.target).removeprefix("aten.").split(".")[0]
     x = args[0] if args else None

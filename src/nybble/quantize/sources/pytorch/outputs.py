@@ -1,4 +1,4 @@
-"""What a module returns: which of it are the logits, or what else the network gives."""
+"""The outputs of a module: finds the logits, or the outputs of a network that is not a classifier."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Tensors(nn.Module):
 def named_outputs(result: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     """The tensors of a result, with their keys, fields and indices joined by dots; what is None is left out.
 
-    Mappings, tuples, lists and dataclasses are looked into, so a ModelOutput of `transformers` is as well.
+    Mappings, tuples, lists and dataclasses are searched, including a ModelOutput of `transformers`.
     """
     if isinstance(result, Tensor):
         yield name, result

@@ -1,4 +1,4 @@
-"""Which of the user's lines something comes from."""
+"""Finds the line of the user's code that an operation comes from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STANDARD = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "
 _INSTALLED = ("site-packages", "dist-packages")
 #: Code that torch.fx makes.
 _GENERATED = "<eval_with_key>"
-#: What a stack begins with that is kept as data, as JSON.
+#: The prefix of a stack that is stored as data, in JSON.
 _DATA = "nybble.frames:"
 #: A frame as ``traceback`` prints it, by two spaces; the first of a trace may have lost them. Lines of code have four.
 _FRAME = re.compile(r'(?:  )?File "(?P<file>.+)", line (?P<line>\d+), in (?P<name>.+)')
@@ -59,7 +59,7 @@ def recorded() -> Iterator[None]:
         return
 
     def keep(tracer: TracerBase, summary: traceback.StackSummary) -> Any:
-        # What is outside of our own frames called us, and says nothing of the module.
+        # Frames outside of our own are our callers, not the module.
         ours = [place for place, entry in enumerate(summary) if entry.filename.startswith(_LIBRARIES[0])]
         inside = list(summary)[max(ours, default=-1) + 1 :]
         return _Stack(_frame(entry) for entry in inside if entry.line and not _is_library(entry.filename))

@@ -1,4 +1,4 @@
-"""What a module does to its outputs last: real numbers that are moved, joined or made probabilities, on the host."""
+"""The tail of a module: real numbers that the host moves, joins or turns into probabilities."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OTHERS = ("permute", "transpose", "cat", "sigmoid", "softmax", "_softmax")
 
 
 def tail_of(outputs: Sequence[Node]) -> list[Node]:
-    """The calls that only the outputs need and that the host can do, in order."""
+    """The calls that only the outputs need and that the host can compute, in order."""
     taken: dict[Node, None] = {}
     for node in reversed(list(outputs[0].graph.nodes) if outputs else []):
         readers = [reader for reader in node.users if reader.op != "output" and reader not in taken]

@@ -37,11 +37,11 @@ class Walk:
     input_shape : tuple of int
         (C, H, W).
     kind : str
-        What errors call the module where no line of the user's is to blame.
+        The name of the module in errors without a line of the user's code.
     prefix : str
         Of the names of its modules and parameters; it is left out.
     outputs : sequence of str
-        What several outputs are called, in their order; empty for one.
+        Names of several outputs, in their order; empty for one.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Walk:
         return {**held, **({entry: self._stacks[entry] for entry in held if entry in self._stacks} if stacks else {})}
 
     def _hold_moved(self, node: Node, moved: Moved | tuple[Moved, ...]) -> None:
-        """Hold elements that a call moved: as images where they are such again."""
+        """Store elements that a call moved, as images if they form images again."""
         held: list[Any] = []
         for part in moved if isinstance(moved, tuple) else (moved,):
             found = settled_images(part, BATCH)
@@ -179,7 +179,7 @@ class Walk:
         def add(op: Op) -> str:
             op.name = self._name(node, op)
             op.place = place
-            # What was made of numbers is where the module is.
+            # Constants that were made of numbers are on the module's device.
             op.to(self._device)
             self._network.ops.append(op)
             return op.name
