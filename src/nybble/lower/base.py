@@ -14,14 +14,10 @@ N = TypeVar("N", bound=Node)
 
 
 class Fusion:
-    """A graph while its nodes are being fused.
+    """A graph while its nodes are being fused."""
 
-    ``takes_operands``: whether a step may include the nodes that compute its operands, if no other step reads these.
-    """
-
-    def __init__(self, graph: Graph, takes_operands: bool = True) -> None:
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.takes_operands = takes_operands
         self.taken: set[str] = set()
         self._readers = graph.consumers()
         self._nodes = {node.name: node for node in graph.nodes}

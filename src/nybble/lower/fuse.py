@@ -11,18 +11,17 @@ from nybble.lower.base import LOWERINGS, Fusion, Lowering
 from nybble.lower.step import Step
 
 
-def fuse(graph: Graph, *, takes_operands: bool = True) -> list[Step]:
+def fuse(graph: Graph) -> list[Step]:
     """Steps in an order in which each reads only stored values.
 
     A step includes the nodes behind its head, each the only reader of the one before, as far as the
     :class:`~nybble.lower.base.Lowering` of the head allows: a convolution includes an addition, a ReLU, a Quantize and
     a Table, in that order. A shortcut that is rescaled without an effective clamp is rescaled where it is added, from
-    the value that is stored anyway. With ``takes_operands`` this also applies to both operands of an addition that no
-    convolution includes.
+    the value that is stored anyway. This also applies to both operands of an addition that no convolution includes.
 
     A node for which no lowering is registered is a step of kind ``other``: backends that have it may run it.
     """
-    fusion = Fusion(graph, takes_operands)
+    fusion = Fusion(graph)
     order = {node.name: i for i, node in enumerate(graph.nodes)}
     # Heads that can include additions come first. If two of them meet in an addition, the later one includes it: the
     # result of the other is stored by then. Heads that can include operands follow, before the operands become steps.
@@ -48,8 +47,7 @@ def _step(fusion: Fusion, head: Node, lowering: Lowering[Any] | None) -> Step:
     if lowering is not None:
         step.kind, step.channels = lowering.kind, lowering.channels
         lowering.begin(head, step)
-        if fusion.takes_operands:
-            lowering.take_operands(head, step, fusion)
+        lowering.take_operands(head, step, fusion)
         for part in lowering.epilogue:
             _take(fusion, step, part)
     fusion.taken.update(node.name for node in step.nodes)
