@@ -58,6 +58,9 @@ def test_a_plain_head(address: str, fields: list[tuple[str, str]], body: int, pl
         "POST / HTTP/1.1\r\ncontent-length: 3\r\nno colon",
         "POST / HTTP/1.1\r\ncontent-length: 3\r\n folded: 1",
         "POST / HTTP/1.1\r\ncontent-length : 3",
+        "POST / HTTP/1.1\r\ncontent-length: 3\r\nx: a\0b",
+        "POST / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0",
+        "POST / HTTP/1.1\r\nupgrade: websocket\r\ncontent-length: 3",
     ],
 )
 def test_what_is_left_to_uvicorn(head: str) -> None:

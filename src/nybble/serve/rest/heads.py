@@ -1,21 +1,21 @@
-"""Heads of requests, read without a parser where nothing about them is unusual."""
+"""Heads of requests, read before the server takes them, where nothing about them is unusual."""
 
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass, field
+
+import httptools
 
 #: Of a request with one of these the usual way has to decide where its body ends, and whether it is sent.
 _UNUSUAL = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
 #: Heads of so many bytes or less are kept with what was read: a client's requests mostly have the same one.
 _KEPT = 1024
 
+#: What a head ends with.
+_END = b"\r\n\r\n"
 #: Digits of the length of a body, at most.
 _DIGITS = 18
-
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,42 @@ def plain_head(data: bytes) -> Head | None:
     """The head of a POST request at the start of some bytes; ``None`` where it is not whole, or not a plain one."""
     if not data.startswith(b"POST "):
         return None
-    end = data.find(b"\r\n\r\n")
+    end = data.find(_END)
     if end < 0:
         return None
     return _kept(data[:end]) if end <= _KEPT else _read(data[:end])
 
 
+class _Found:
+    """What the parser tells of a head."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value.strip(b" \t")))
+
+
 def _read(head: bytes) -> Head | None:
-    first, *lines = head.split(b"\r\n")
-    words = first.split(b" ")
-    if len(words) != 3 or words[2] != b"HTTP/1.1":
+    found = _Found()
+    parser = httptools.HttpRequestParser(found)
+    try:
+        parser.feed_data(head + _END)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
-    headers, body = [], None
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
-        if not colon or not _TOKEN.fullmatch(name) or name in _UNUSUAL or _CONTROL.search(value):
-            return None
-        if name == b"content-length":
-            # Digits alone: int() reads more than that.
-            if body is not None or not value.isdigit() or len(value) > _DIGITS:
-                return None
-            body = int(value)
-        elif name == b"connection" and value.lower() != b"keep-alive":
-            return None
-        headers.append((name, value))
-    return None if body is None else Head(words[1], headers, len(head) + 4, body)
+    names = [name for name, _ in found.headers]
+    lengths = [value for name, value in found.headers if name == b"content-length"]
+    is_kept = all(value.lower() == b"keep-alive" for name, value in found.headers if name == b"connection")
+    if parser.get_http_version() != "1.1" or not is_kept or not _UNUSUAL.isdisjoint(names) or len(lengths) != 1:
+        return None
+    # Digits alone: int() reads more than that.
+    if not lengths[0].isdigit() or len(lengths[0]) > _DIGITS:
+        return None
+    return Head(found.url, found.headers, len(head) + len(_END), int(lengths[0]))
 
 
 _kept = functools.lru_cache(maxsize=256)(_read)
