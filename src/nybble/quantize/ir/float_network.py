@@ -518,13 +518,26 @@ class FloatNetwork:
     def _unread(self, x: Tensor) -> dict[str, Tensor]:
         """The values of a batch that no operation reads."""
         values = {INPUT: x}
+        for _ in self._run(values):
+            pass
+        return values
+
+    def steps(self, x: Tensor) -> Iterator[tuple[Op, dict[str, Tensor]]]:
+        """Each operation of a batch (N, C, H, W) once it is done, with the values that are still to be read.
+
+        These include what the operation has read.
+        """
+        values = {INPUT: x}
+        return ((op, values) for op in self._run(values))
+
+    def _run(self, values: dict[str, Tensor]) -> Iterator[Op]:
         last_reader = {name: op.name for op in self.ops for name in op.inputs}
         for op in self.ops:
             values[op.name] = op(*(values[name] for name in op.inputs))
+            yield op
             for name in set(op.inputs):
                 if last_reader[name] == op.name:
                     del values[name]
-        return values
 
 
 class RecordedModule(nn.Module):

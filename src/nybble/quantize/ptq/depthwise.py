@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from nybble.quantize.errors import QuantizeError
 from nybble.quantize.ir.elementwise import Function, GatedProduct, Product, name_of
-from nybble.quantize.ir.float_network import INPUT, ChannelDivision, Conv, FloatNetwork, Op, Rectifier, Sum
+from nybble.quantize.ir.float_network import ChannelDivision, Conv, FloatNetwork, Op, Rectifier, Sum
 from nybble.quantize.ptq.blocks import first_images
+from nybble.quantize.ptq.magnitudes import widen
 
 #: Of the widest channel's range, the least that a channel is given: a nearly dead one would only be noise.
 _LEAST = 2.0**-8
@@ -130,25 +131,14 @@ def _ranges(
     """(C,) by value: its largest magnitude; of gated ones, ``NAME.gated`` is that of what the gate multiplies."""
     found: dict[str, Tensor] = {}
     sources = {name: next(op for op in network if op.name == name).inputs[0] for name, gate in places.items() if gate}
-
-    def note(key: str, value: Tensor) -> None:
-        largest = value.abs().transpose(0, 1).flatten(1).amax(1)
-        found[key] = torch.maximum(found[key], largest) if key in found else largest
-
-    last = {name: op.name for op in network for name in op.inputs}
     for batch in first_images(batches, images):
-        values = {INPUT: batch}
-        for op in network:
-            values[op.name] = op(*(values[name] for name in op.inputs))
+        for op, values in network.steps(batch):
             if op.name in places:
-                note(op.name, values[op.name])
+                widen(found, op.name, values[op.name])
             if op.name in sources:
                 # What is below that, the gate makes nothing of.
                 reach = _GATES[places[op.name]][2]
-                note(f"{op.name}.gated", values[sources[op.name]].clamp_min(-reach))
-            for name in set(op.inputs):
-                if last[name] == op.name:
-                    del values[name]
+                widen(found, f"{op.name}.gated", values[sources[op.name]].clamp_min(-reach))
     if not found:
         raise QuantizeError("channels cannot be scaled by no images; pass at least one batch")
     for name in sources:

@@ -24,6 +24,7 @@ from nybble.quantize.fake.weighted import QuantizedConv2d, QuantizedLayer
 from nybble.quantize.ops.add import Add
 from nybble.quantize.ops.relu import ReLU
 from nybble.quantize.ptq.blocks import first_images
+from nybble.quantize.ptq.magnitudes import widen
 
 #: Factors that are nearer to 1 than this end the iteration.
 _SETTLED = 1e-3
@@ -176,8 +177,7 @@ def _activation_sizes(
 
     def watch(name: str) -> Any:
         def hook(_module: Any, inputs: tuple[Tensor, ...], _result: Tensor) -> None:
-            largest = inputs[0].abs().transpose(0, 1).flatten(1).amax(1)
-            seen[name] = torch.maximum(seen[name], largest) if name in seen else largest
+            widen(seen, name, inputs[0])
 
         return hook
 

@@ -48,6 +48,7 @@ from nybble.quantize.ir.float_network import (
 )
 from nybble.quantize.prepare.joined import joined_values, origin_of
 from nybble.quantize.ptq.blocks import first_images
+from nybble.quantize.ptq.magnitudes import widen
 
 #: Of the widest channel's range, the least that a channel is given: a nearly dead one would only be noise.
 _LEAST = 2.0**-8
@@ -250,20 +251,13 @@ def _classes_of(classes: _Classes, names: Iterable[str]) -> Tensor:
 def _ranges(network: FloatNetwork, wanted: set[str], batches: Iterable[Any], images: int | None) -> dict[str, Tensor]:
     """(C,) by value: the largest magnitude of each channel."""
     found: dict[str, Tensor] = {}
-    last = {name: op.name for op in network for name in op.inputs}
     for batch in first_images(batches, images):
-        values = {INPUT: batch}
-        for op in network:
-            values[op.name] = op(*(values[name] for name in op.inputs))
+        for op, values in network.steps(batch):
             if op.name in wanted:
-                largest = values[op.name].abs().transpose(0, 1).flatten(1).amax(1).cpu()
-                found[op.name] = torch.maximum(found[op.name], largest) if op.name in found else largest
-            for name in set(op.inputs):
-                if last[name] == op.name:
-                    del values[name]
+                widen(found, op.name, values[op.name])
     if not found:
         raise QuantizeError("channels cannot be scaled by no images; pass at least one batch")
-    return found
+    return {name: largest.cpu() for name, largest in found.items()}
 
 
 def _factors(classes: _Classes, groups: Sequence[Sequence[str]], ranges: dict[str, Tensor], shared: Tensor) -> Tensor:
